@@ -32,7 +32,7 @@ SANITIZERS ?= miri,asan,tsan,memcheck,python
 # More for `make faults` and `make chaos`, such as `--only map --method fork` and `--seed 7`.
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
-# How many seconds `make chaos` and `make soak` go on; 3600 for an hour.
+# Seconds of `make chaos` and `make soak`; 3600 for an hour.
 DURATION ?= 600
 
 SHELL := /bin/bash
@@ -60,7 +60,7 @@ test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own test
 	@$(setup) extension test cpython
 	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)"
 
-lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, ruff, mypy, the stubs, workflows; changes nothing
+lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, words, ruff, mypy, the stubs, workflows; changes nothing
 	@$(setup) extension test lint
 	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
 	run cargo fmt --all --check -- -l; \
@@ -77,6 +77,7 @@ lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentat
 	run $(py) -m mypy.stubtest --mypy-config-file pyproject.toml --concise --ignore-unused-allowlist \
 		--allowlist tests/typing/stubtest.txt maniple._maniple; \
 	run $(py) scripts/check_docs.py; \
+	run $(py) scripts/check_words.py; \
 	run scripts/check_workflows.sh $(py); \
 	run scripts/check_dependencies.sh; \
 	if [ $$failed = 0 ]; then echo "lint: all clean"; else echo "lint: see above" >&2; fi; exit $$failed

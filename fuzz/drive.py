@@ -33,7 +33,7 @@ def load(library: str) -> ctypes.PyDLL:
 
 
 def count_lines(driver: ctypes.PyDLL, modules: list[Any]) -> Any:
-    """Have the fuzzer look at which lines of these modules run; gives what traces them."""
+    """Make the fuzzer trace which lines of these modules run, and return the tracer."""
     counters = (ctypes.c_ubyte * COUNTERS)()
     driver.maniple_fuzz_count(counters, ctypes.c_size_t(COUNTERS))
     files = {module.__file__: place * (COUNTERS // len(modules)) for place, module in enumerate(modules)}

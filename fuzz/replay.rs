@@ -54,7 +54,7 @@ fn replay_from(folder: &Path, limit: u64, test: &str, targets: &[Target], most: 
 
 fn bound(most: u64) -> std::io::Result<()> {
     setrlimit(Resource::As, Rlimit { current: Some(most), maximum: Some(most) })?;
-    // Nobody reads a core file.
+    // A core file would not be read.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
 }

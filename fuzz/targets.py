@@ -59,7 +59,7 @@ def shape(value: Any) -> list[Any]:
                 parts.append((kind, number))
                 if number != len(seen) - 1:
                     continue
-                # So that it is told from the next new one.
+                # So that the next new object gets another number.
                 seen[-len(seen) - 1] = 0
             parts.append((kind.__name__, len(one)))
             todo += [part for pair in one.items() for part in pair] if kind is dict else one
@@ -206,7 +206,7 @@ def _lowest_free() -> int:
 
 
 def fork_server(data: bytes) -> None:
-    """A client of the fork server: one that does not know the key, or one that does and asks for strange things."""
+    """A client of the fork server: without the key, or with the key and malformed requests."""
     free = _lowest_free()
     _serve(data)
     if _lowest_free() != free:

@@ -168,7 +168,7 @@ def paths_in(code: str) -> Iterator[str]:
 
 
 def uses(source: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
-    """Which modules each module names; a name that a folder passes on stands for the module that has it."""
+    """Return the modules that each module names; a name that a folder re-exports counts for the module that has it."""
     found = modules(source)
     texts = {name: without_tests(code_of(path.read_text())) for name, path in found.items()}
     compiled = {()}

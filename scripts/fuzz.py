@@ -3,7 +3,7 @@
     python3 scripts/fuzz.py PYTHON [--seconds 600] [--only link,log] [--keep]
 
 The fuzzers are built apart from everything else (`fuzz/`, `target/fuzz`), with counters at every branch; those in Rust with
-AddressSanitizer besides, for which rustc is told that it is an unstable one (RUSTC_BOOTSTRAP): a stable toolchain is all it takes.
+AddressSanitizer, for which RUSTC_BOOTSTRAP allows unstable options: a stable toolchain suffices.
 Each target begins with what `fuzz/corpus/TARGET.txt` has.  With `--keep` the corpus becomes the smallest set of inputs that
 reaches as much as all that were found.  A find (a crash, a hang, memory, a wrong value) is kept in target/fuzz/finds, told, and the exit
 code is 1.  What it was goes into the corpus by hand, with a comment, when it is mended.

@@ -1,4 +1,4 @@
-"""Finds and ends the processes of a run by a variable that all of them inherit, whatever becomes of their parents."""
+"""Finds and ends the processes of a run by an environment variable that all of them inherit, also those without a parent."""
 
 from __future__ import annotations
 

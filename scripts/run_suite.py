@@ -4,7 +4,7 @@
 
 What the standard package makes of the same tests is kept in build/suite, by the interpreter's version, and made there first
 where it is missing (delete the file to have it made again). A test that passes there must pass here: failing, hanging and
-being skipped are all failures, and so is a module of which a tenth of the lines stands in the standard package, too. Beyond
+being skipped are all failures, and so is a module that has a tenth of its lines in common with the standard package. Beyond
 those named in EXCEPTIONS nothing is forgiven. Arguments that are not ours go to the runner.
 """
 

@@ -14,7 +14,7 @@
 
 `--second-api` and `--second-cpython` name tools from elsewhere that judge the same a second time.
 
-A suite that fails does not keep the others from running. One that says that it ran no test has
+A suite that fails does not keep the others from running. A suite that reports no test has
 failed, and so has one that leaves a process behind. Ends with 1 if any has failed.
 """
 
@@ -36,7 +36,7 @@ from pathlib import Path
 from marked import end_all, stragglers
 
 ROOT = Path(__file__).resolve().parent.parent
-# Every process of a run inherits this variable, whatever becomes of its parents.
+# Every process of a run inherits this variable, also after the end of its parents.
 MARK = "MANIPLE_TEST_RUN"
 # Seconds. Each test has a watchdog of its own; this is for what those do not see, such as a build that hangs.
 LIMIT = 1800
@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--second-api", default="", help="a tool that compares names and signatures once more")
     parser.add_argument("--second-cpython", default="", help="a tool that runs CPython's own tests once more")
     options = parser.parse_args()
-    # A shell without job control starts what it puts in the background with Ctrl-C ignored: tests of Ctrl-C would wait for ever.
+    # A shell without job control starts background commands with SIGINT ignored: tests of Ctrl-C would wait forever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = list(dict.fromkeys(options.suites))
     for name, tool in (("api", options.second_api), ("cpython", options.second_cpython)):

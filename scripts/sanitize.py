@@ -10,7 +10,7 @@
 | memcheck | the engine's unit tests under valgrind, where there is no `tsan`: a fallback that sees no races of atomics | valgrind |
 | python | the extension with AddressSanitizer, through the Python tests of queues, payloads, pipes and pools | gcc's libasan |
 
-A part whose tools are missing and cannot be fetched is told at the end as not run; the exit code is 1 if a part has found something.
+A part whose tools are missing and cannot be downloaded is reported at the end as not run; the exit code is 1 if a part has found something.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Environment:
         say(f"making {self.folder} with Python {version_text()}")
         make = [sys.executable, "-m", "venv"]
         if subprocess.call([*make, str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-            # Debian and Ubuntu keep pip apart; so may whoever unpacked an interpreter.
+            # Debian and Ubuntu package pip separately; a manually unpacked interpreter may lack it, too.
             shutil.rmtree(self.folder, ignore_errors=True)
             if subprocess.call([*make, "--without-pip", str(self.folder)]) or not self._bring_pip():
                 shutil.rmtree(self.folder, ignore_errors=True)

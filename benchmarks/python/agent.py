@@ -25,7 +25,7 @@ def answer(request: dict, library: object) -> dict:  # type: ignore[type-arg]
         return {"status": "absent", "why": str(why)}
     except WrongAnswer as why:
         return {"status": "wrong", "why": str(why)}
-    except Exception as why:  # whatever a library throws is its result in this case
+    except Exception as why:  # an exception of a library is its result in this case
         return {"status": "error", "why": f"{type(why).__name__}: {why}"}
     finally:
         tasks.forget_arrays()

@@ -22,7 +22,7 @@ KEYS = 64  # in a manager's dict
 
 @contextmanager
 def beside(context: Any, target: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """A process that runs `target(*args)` with one end of a pipe among the arguments, where Ellipsis stands.
+    """A process that runs `target(*args)`; one end of a pipe replaces Ellipsis among the arguments.
 
     The block has the other end, over which the process has said that it is up. After the block the process must end by
     itself, without an error.

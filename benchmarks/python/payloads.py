@@ -2,7 +2,8 @@
 
 All sizes are of float64 arrays.  A case moves so many of them that some tens of megabytes are on their way, and its figure is the
 time of one.  "once" means that the receiver looks at both ends of an array and lets it go before it takes the next one, "kept" that
-it has all of them at the end.
+it has all of them at the end.  What is timed is the third round: in the first all memory is fresh, and in the second a sender maps
+the memory that it uses again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SIZES = {
 }
 _VOLUME = 64_000_000  # bytes that a case moves, as far as the most and the fewest arrays allow
 _MOST, _FEWEST = 1_000, 3
+#: times that a case moves them; the last is timed
+ROUNDS = 3
 
 
 def floor(size: int) -> float:
@@ -62,9 +65,9 @@ def argument(size: int, kept: bool) -> Callable[[Stage], None]:
         array = tasks.ready_array(length)
         function = tasks.keep if kept else tasks.ends
         with stage.pool() as pool:
-            for repeat in range(2):  # the first time finds cold memory on both sides
+            for repeat in range(ROUNDS):
                 call = lambda: list(stage.library.imap(pool, function, [array] * number))  # noqa: E731
-                got = stage.timed(call, number) if repeat else call()
+                got = stage.timed(call, number) if repeat == ROUNDS - 1 else call()
                 expect(got, [tasks.ends(array)] * number)
                 list(stage.library.map(pool, tasks.let_go, list(range(2 * stage.setting.workers)), 1))
 
@@ -77,12 +80,12 @@ def result(size: int, kept: bool) -> Callable[[Stage], None]:
         tasks.ready_array(length)  # so that forked workers have it
         wanted = [length] * number
         with stage.pool() as pool:
-            for repeat in range(2):
+            for repeat in range(ROUNDS):
                 if kept:
                     call: Callable[[], Any] = lambda: stage.library.map(pool, tasks.ready_array, wanted, 1)  # noqa: E731
                 else:
                     call = lambda: _look(stage.library.imap(pool, tasks.ready_array, wanted), length)  # noqa: E731
-                got = stage.timed(call, number) if repeat else call()
+                got = stage.timed(call, number) if repeat == ROUNDS - 1 else call()
                 if kept:
                     _check(got, length, number)
                 else:
@@ -98,15 +101,15 @@ def _received(receive: Callable[[], Any], number: int) -> Iterator[Any]:
 
 
 def _stream(stage: Stage, gate: Any, receive: Callable[[], Any], size: int, kept: bool) -> None:
-    """Time what a process sends each time it is told to go."""
+    """Time the messages of a process, which sends one for each request."""
     length, number = size // 8, _number(size)
 
     def take() -> Any:
         gate.send("go")
         return [receive() for _ in range(number)] if kept else _look(_received(receive, number), length)
 
-    for repeat in range(2):
-        got = stage.timed(take, number) if repeat else take()
+    for repeat in range(ROUNDS):
+        got = stage.timed(take, number) if repeat == ROUNDS - 1 else take()
         if kept:
             _check(got, length, number)
         else:
@@ -118,7 +121,7 @@ def queue(size: int, kept: bool) -> Callable[[Stage], None]:
     def run(stage: Stage) -> None:
         context = stage.context()
         items = context.Queue()
-        with beside(context, tasks.put_again_and_again, items, ..., _number(size), size // 8, 2) as gate:
+        with beside(context, tasks.put_again_and_again, items, ..., _number(size), size // 8, ROUNDS) as gate:
             _stream(stage, gate, items.get, size, kept)
 
     return run
@@ -126,7 +129,7 @@ def queue(size: int, kept: bool) -> Callable[[Stage], None]:
 
 def pipe(size: int, kept: bool) -> Callable[[Stage], None]:
     def run(stage: Stage) -> None:
-        with beside(stage.context(), tasks.send_again_and_again, ..., _number(size), size // 8, 2) as gate:
+        with beside(stage.context(), tasks.send_again_and_again, ..., _number(size), size // 8, ROUNDS) as gate:
             _stream(stage, gate, gate.recv, size, kept)
 
     return run

@@ -82,7 +82,7 @@ def measure(case: Case, agents: list[Agent], setting: Setting, rounds: int, opti
 
 
 def progress(text: str) -> None:
-    """One line on a terminal, overwritten; nothing where nobody watches."""
+    """One line on a terminal, overwritten; nothing if the output is not a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""What every case stands on: the setting of the run, the library under test, the clock, the checks."""
+"""The base of every case: the settings of the run, the library under test, the clock, the checks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Stage:
     def pool(self, unordered: bool = False) -> Iterator[Any]:
         """A pool that has already answered a few calls, so that its workers are up.
 
-        `unordered` where the case will use imap_unordered: mpire's workers go on in
+        `unordered` if the case uses imap_unordered: mpire's workers continue in
         the mode of their first call.
         """
         method = self.library.method_for(self.setting.method)
@@ -78,7 +78,7 @@ class Stage:
 
 
 def expect(got: Any, wanted: Any) -> None:
-    """Complain, shortly whatever the sizes, unless the two are equal."""
+    """Raise an error with a short message unless the two are equal."""
     if got != wanted:
         raise WrongAnswer(f"expected {wanted!r:.60}, got {got!r:.60}")
 

@@ -1,7 +1,7 @@
 """The functions that run in the workers.
 
 They sit in a module of their own, with light imports, so that every library
-can name them in a child whatever its start method is, and so that the time to
+can name them in a child under every start method, and so that the time to
 start a worker is the library's and not this file's.
 """
 
@@ -30,7 +30,7 @@ def identity(value: Any) -> Any:
 
 
 def burn(loops: int) -> int:
-    """Keep a core busy for a fixed amount of work, whoever else is running."""
+    """Keep a core busy for a fixed amount of work, also while other processes run."""
     value = loops
     for _ in range(loops):
         value = (value * 1103515245 + 12345) & 0x7FFFFFFF
@@ -43,7 +43,7 @@ def ends(array: Any) -> tuple[int, float, float]:
 
 
 def touch(array: Any) -> tuple[int, float]:
-    """Read one element of every 4 KiB page: nobody gets by without mapping them."""
+    """Read one element of every 4 KiB page, so that each library has to map them."""
     return array.nbytes, float(array[:: 4096 // array.itemsize].sum())
 
 

@@ -21,7 +21,7 @@ INSTALLED = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
 
 def count_words(path: str) -> Counter[str]:
-    """The words of one file and how often each stands there; nothing for a file that is not text."""
+    """The words of one file with their numbers; nothing for a file that is not text."""
     try:
         with open(path, encoding="utf-8") as file:
             return Counter(WORD.findall(file.read()))
@@ -79,7 +79,7 @@ def main() -> None:
         sys.exit(f"{folder}: no files there")
     print(f"{len(files):,} files under {folder}")
 
-    total = count_alone(files)  # untimed, so that nobody's time has the disk's in it
+    total = count_alone(files)  # untimed: reads the files, so that no measured time includes the disk's
     times = in_turn(
         {
             "in this process": partial(count_alone, files),

@@ -1,4 +1,4 @@
-//! Work that may take for ever, and work that may crash: neither takes the program along.
+//! Work that may take forever, and work that may crash: neither ends the program.
 
 use maniple::{Error, Exit, Pool, Process};
 use std::time::Duration;

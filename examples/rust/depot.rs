@@ -2,7 +2,7 @@
 //!
 //!     cargo run --example depot
 //!
-//! One of the clerks is killed while it holds the till's lock. The next one gets the lock and is told; the goods are
+//! One of the clerks is killed while it holds the till's lock. The next clerk acquires the lock with an error; the goods are
 //! right all the same, since they are only changed by whole calls.
 
 use maniple::managers::{Lock, Queue};

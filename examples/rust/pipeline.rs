@@ -20,7 +20,7 @@ fn find((folder, files): (PathBuf, Queue<PathBuf>)) -> Result<(), Box<dyn std::e
             }
         }
     }
-    // What is in it can still be got; then every counter hears that there is no more.
+    // The items that are in it can still be taken; then every counter receives the end of the queue.
     files.close()?;
     Ok(())
 }

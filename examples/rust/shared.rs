@@ -11,7 +11,7 @@ const WORKERS: usize = 3;
 struct Canvas {
     /// How long each point lasted.
     picture: Array<u8>,
-    /// The next row that nobody has begun.
+    /// The next row that no worker has begun.
     next: RawValue<u64>,
     /// How many points each worker drew.
     done: Mutex<[u32; WORKERS]>,
@@ -31,7 +31,7 @@ fn endurance(column: usize, row: usize) -> u8 {
 }
 
 fn draw((canvas, me): (Canvas, usize)) -> maniple::Result<()> {
-    // Nobody begins before all are there.
+    // No worker begins before all have started.
     canvas.ready.wait()?;
     loop {
         let row = canvas.next.fetch_update(|row| row + 1) as usize;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 type Counts = HashMap<String, u64>;
 
-/// The words of some files and how often each stands there. A file that is not text has none.
+/// The words of some files with their numbers. A file that is not text has none.
 fn count_words(files: Vec<PathBuf>) -> Counts {
     let mut counts = Counts::new();
     for text in files.iter().filter_map(|file| fs::read_to_string(file).ok()) {
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let workers = std::thread::available_parallelism()?.get();
     let begin = Instant::now();
     let pool = Pool::new(workers)?;
-    // A batch gives one set of counts instead of one for each file: less to send, and less to add up here.
+    // A batch returns one set of counts instead of one for each file: less to send, and less to add up here.
     let batches: Vec<Vec<PathBuf>> =
         files.chunks(files.len().div_ceil(8 * workers).max(1)).map(<[_]>::to_vec).collect();
     let mut pooled = Counts::new();

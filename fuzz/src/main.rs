@@ -15,7 +15,7 @@ unsafe extern "C" {
 static FEED: OnceLock<fn(&[u8])> = OnceLock::new();
 
 extern "C" fn feed(data: *const u8, len: usize) -> c_int {
-    // SAFETY: libFuzzer gives so many bytes; of none the address means nothing.
+    // SAFETY: libFuzzer passes `len` bytes at the address; with a `len` of 0 the address is not read.
     let data = if len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data, len) } };
     if let Some(feed) = FEED.get() {
         feed(data);

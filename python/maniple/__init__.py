@@ -20,7 +20,7 @@ from ._impl.compat.factories import Factory as _Factory
 from .context import ManipleError as ManipleError
 from .context import _default_context as _ctx
 
-# The standard package's log levels of its own.
+# The log levels that the standard package adds to those of `logging`.
 SUBDEBUG, SUBWARNING = 5, 25
 
 # ---- exceptions
@@ -29,10 +29,10 @@ BufferTooShort = context.BufferTooShort
 TimeoutError = context.TimeoutError
 AuthenticationError = context.AuthenticationError
 
-# ---- what stands for a class in annotations
+# ---- functions that annotations use as classes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    # A type checker is shown the classes of what the methods of the default context make.
+    # Type checkers see the classes of the objects that the methods of the default context return.
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
     from ._maniple import __version__ as __version__
@@ -141,7 +141,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # What the standard package does not have; loaded at the first use.
+        # Names that the standard package does not have; imported at their first use.
         if name in ("ResultDecodeError", "WorkerLostError"):
             from . import pool
 
@@ -158,7 +158,7 @@ def __dir__() -> list[str]:
 
 
 # Children of spawn and forkserver load the program's main module under this
-# name; in the program itself the same name must lead to the same classes.
+# name; in the program itself the name has to refer to the same module.
 if "__main__" in _sys.modules:
     _sys.modules["__mp_main__"] = _sys.modules["__main__"]
 

@@ -1,8 +1,8 @@
-"""Connections: message after message over a pipe or a socket, between processes of one machine or of several.
+"""Connections: messages over a pipe or a socket, between processes of one machine or of several.
 
 A message is its length and its bytes.  The length is a signed 32-bit number, most significant byte first; a message
 longer than 2 GiB - 1 has -1 there, and its length follows as an unsigned 64-bit number.  `Connection.send` sends the
-pickle of an object as one message.  The format is the standard package's: either end may be stock CPython.
+pickle of an object as one message.  The format is the standard package's: the process at the other end may use that package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import ceil
 from operator import index
 
 from . import util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, patiently, pipe
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._maniple import (
@@ -26,6 +26,7 @@ from ._maniple import (
     auth_respond,
     auth_verify,
     get_in,
+    hear_of_kept,
     socket_pair,
     something_is_kept,
 )
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    # What may be sent, and what is received: any object, unless an annotation says more.
+    # The types of the objects that are sent and received; by default any object.
     _Sent = TypeVar("_Sent", contravariant=True, default=Any)
     _Received = TypeVar("_Received", covariant=True, default=Any)
 else:
@@ -47,21 +48,21 @@ else:
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
-#: what objects are pickled and unpickled by; a program may put another class here
+#: the class that pickles and unpickles objects; a program may replace it
 _ForkingPickler = getattr(reduction, "ForkingPickler", _StandardPickler)
 
-# Authentication: who delivers a challenge says CHALLENGE and some random bytes, is given a response, and says WELCOME or FAILURE;
-# then the two change parts.  A listener delivers first.  The forms of challenge and response are the engine's affair.
+# Authentication: one side sends CHALLENGE and random bytes, receives a response, and sends WELCOME or FAILURE; then the two sides
+# swap roles.  The listener sends the first challenge.  The engine defines the forms of challenge and response.
 CHALLENGE, WELCOME, FAILURE = b"#CHALLENGE#", b"#WELCOME#", b"#FAILURE#"
-_CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE  # the names by which newer Pythons know them
+_CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE  # newer Pythons use these names
 _MD5ONLY_MESSAGE_LENGTH, _MD5_DIGEST_LEN = 20, 16
 _LEGACY_LENGTHS = _MD5ONLY_MESSAGE_LENGTH, _MD5_DIGEST_LEN
 _ALLOWED_DIGESTS = frozenset((b"md5", b"sha256", b"sha384", b"sha3_256", b"sha3_384"))
 _MAX_DIGEST_LEN = max(map(len, _ALLOWED_DIGESTS))
 _get_digest_name_and_payload, _create_response, _verify_challenge = auth_name_and_payload, auth_respond, auth_verify
 
-# As the running Python has them. Bytes: of a Windows pipe's buffer, and of the random part of a challenge (ours are of 40 on every
-# version, which older ones take as well).
+# The values of the running Python's package, in bytes: the buffer of a Windows pipe, and the random part of a challenge (this
+# package sends 40 on every version; older versions accept them).
 BUFSIZE = 65536 if sys.version_info >= (3, 14) else 8192
 MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
 #: seconds; how long a client keeps trying a busy Windows pipe
@@ -72,7 +73,7 @@ families = list(dict.fromkeys(("AF_INET", default_family)))
 
 
 class _ConnectionBase(Channel[_Sent, _Received], Parts):
-    """What every connection has: its handle, what it may do, and messages made of bytes or of objects.
+    """The base class of connections: a handle, its directions, and messages of bytes or of objects.
 
     Sending, receiving and polling are native (`Channel`), except where a subclass overrides the parts of them.
     """
@@ -82,7 +83,7 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
         go_through_parts(cls)
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
-        go_through_parts(type(self))  # a program may have put some of its own into the class
+        go_through_parts(type(self))  # a program may have replaced methods of the class
         number = handle.__index__()
         if number < 0:
             raise ValueError("invalid handle")
@@ -91,12 +92,12 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
         self._handle, self._readable, self._writable = number, bool(readable), bool(writable)
 
     def _detach(self) -> int | None:
-        """Give up the handle without closing it."""
+        """Release the handle without closing it, and return it."""
         handle, self._handle = self._handle, None
         return handle
 
     def __del__(self) -> None:
-        # For those who override `close`, or call this; the native part closes its handle in any case.
+        # For subclasses that override `close`; the native class closes the handle in any case.
         if not self.closed:
             self.close()
 
@@ -161,14 +162,14 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 
 
 def _connection_over(sock: Socket) -> Connection:
-    """A connection that takes over a connected socket."""
+    """Return a connection that takes over the descriptor of a connected socket."""
     import socket
 
     if sock.family in (socket.AF_INET, socket.AF_INET6):
-        # A message is written whole; waiting for another one to fill the packet only costs time.
+        # A message is written whole, so waiting for more data to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     descriptor = above_stdio(sock.detach())
-    # Whatever socket.setdefaulttimeout() said, and where sockets are gevent's, which never block.
+    # The descriptor does not block if socket.setdefaulttimeout() was called, or if sockets are gevent's.
     os.set_blocking(descriptor, True)
     return Connection(descriptor)
 
@@ -178,7 +179,7 @@ _LONGEST_POLL = 0x7FFFFFFF
 
 
 def new_poller() -> select.poll:
-    """`select.poll`, or what stands in for it."""
+    """Return a `select.poll` object, or a substitute if gevent has removed it."""
     if hasattr(select, "poll"):
         return select.poll()
     from ._impl.compat.greenlets import SelectPoller
@@ -191,9 +192,9 @@ _LONGEST_WAIT = 3e10
 
 
 def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
-    """What `poller` reports within `timeout` seconds; None waits for ever, a negative number not at all."""
+    """Return the events of `poller` within `timeout` seconds. None means no limit; a negative number does not wait."""
     if timeout is not None and timeout > _LONGEST_WAIT:
-        timeout = None  # for ever, as far as anybody can tell; infinity among it
+        timeout = None  # also infinity
     milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
     if milliseconds is None or milliseconds <= _LONGEST_POLL:
         return patiently(poller.poll, milliseconds)
@@ -217,17 +218,28 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             obj if type(obj) is int else obj.fileno() if hasattr(obj, "fileno") else index(obj) for obj in objects
         ]
     except TypeError as error:
-        raise ValueError(f"cannot wait for something that is no connection, socket or descriptor: {error}") from None
+        raise ValueError(f"cannot wait for an object that is not a connection, socket or descriptor: {error}") from None
     poller = new_poller()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
-    if something_is_kept():
-        # What a signal's handler kept from whoever received it is there, though the descriptor does not say so.
-        kept = {fd for obj, fd in zip(objects, descriptors) if getattr(obj, "_is_kept", False)}
-        ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
-    else:
-        ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
-    return [obj for obj, fd in zip(objects, descriptors) if fd in ready]
+    # Where a signal handler in the first thread may keep a message meanwhile: this becomes readable then.
+    ear = hear_of_kept(objects) if timeout is None or timeout > 0 else None
+    if ear is not None:
+        poller.register(ear, select.POLLIN)
+        limit = None if timeout is None else time.monotonic() + timeout
+    while True:
+        if something_is_kept():
+            # A message that a signal handler kept from its receiver is ready, although its descriptor is not.
+            kept = {fd for obj, fd in zip(objects, descriptors) if getattr(obj, "_is_kept", False)}
+            ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
+        else:
+            ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
+        if ear in ready and len(ready) == 1:
+            # It may be that of another object. What is kept is looked for once more.
+            hear_of_kept(objects)
+            timeout = None if limit is None else max(0.0, limit - time.monotonic())
+            continue
+        return [obj for obj, fd in zip(objects, descriptors) if fd in ready]
 
 
 def arbitrary_address(family: str) -> str | tuple[str, int]:
@@ -258,7 +270,7 @@ def address_type(address: Any) -> str:
 
 
 def _validate_family(family: str) -> None:
-    """ValueError where this system has no such family."""
+    """Raise ValueError if this system does not have the family."""
     windows_only = family == "AF_PIPE"
     if windows_only and sys.platform != "win32" or family == "AF_UNIX" and family not in families:
         raise ValueError(f"Family {family} is not recognized.")
@@ -275,7 +287,7 @@ def _check_key(authkey: Any) -> None:
         raise ValueError(f"Authkey must be bytes, not {type(authkey)!s}")
 
 
-#: no message of an authentication is longer, in bytes; checked before anything of it is read
+#: the longest message of an authentication in bytes; checked before the message is read
 _LONGEST = 256
 
 
@@ -362,7 +374,7 @@ class Listener:
             return inner.accept()
         if isinstance(inner, SocketListener) and type(inner).accept is SocketListener.accept:
             return inner._admit(key)
-        return _let_in(inner.accept(), key)  # a program's own
+        return _let_in(inner.accept(), key)  # a listener of the program
 
     def close(self) -> None:
         """Stop listening; the path of a Unix socket is removed. An `accept` in another thread raises OSError."""
@@ -396,7 +408,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
         authkey: the key, bytes, that the listener has too; None if it has none.
 
     Raises:
-        AuthenticationError: the listener has another key, or, as far as that can be told, none.
+        AuthenticationError: the listener has another key, or is found to have none.
         ConnectionRefusedError, FileNotFoundError: nothing listens at the address.
     """
     _validate_family(family or address_type(address))
@@ -412,7 +424,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
 
 
 def _let_in(conn: Connection, key: bytes) -> Connection:
-    """`conn`, whose other end has shown that it knows `key`; otherwise it is closed."""
+    """Authenticate the other end of `conn`, and return `conn`; close it and raise the error if that fails."""
     try:
         deliver_challenge(conn, key)
         answer_challenge(conn, key)
@@ -432,7 +444,7 @@ class SocketListener:
         self._socket = sock = socket.socket(getattr(socket, family))
         try:
             self._reception = Reception()
-            if os.name == "posix":  # a port whose last connections linger can be taken again at once
+            if os.name == "posix":  # so that a port whose last connections linger can be bound again at once
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setblocking(True)
             sock.bind(address)
@@ -449,9 +461,9 @@ class SocketListener:
         return self._admit(None)
 
     def _admit(self, key: bytes | None) -> Connection:
-        """The next connection, if `key` is given from a client that knows it."""
+        """Accept the next connection; if `key` is not None, the next authenticated one."""
         if type(self._socket).__module__ != "socket":
-            # The program's, or that of a library which lets others run meanwhile in the same thread (gevent): its way to wait.
+            # A socket class of the program, or of gevent, which runs other greenlets while it waits: use its `accept`.
             sock, self._last_accepted = self._socket.accept()
             conn = _connection_over(sock)
             return conn if key is None else _let_in(conn, key)
@@ -461,7 +473,7 @@ class SocketListener:
         sock = type(self._socket)(self._socket.family, self._socket.type, self._socket.proto, taken)
         try:
             self._last_accepted = sock.getpeername()
-        except OSError:  # it is gone already
+        except OSError:  # the client has disconnected already
             self._last_accepted = None
         return _connection_over(sock)
 
@@ -469,7 +481,7 @@ class SocketListener:
         """Close the socket, and remove its path if it has one."""
         remove_path, self._unlink = self._unlink, None
         try:
-            self._reception.close()  # first: who waits in accept() is not to wait for a descriptor that becomes another
+            self._reception.close()  # first: an accept() in another thread must not wait for a descriptor number that is reused
             self._socket.close()
         finally:
             if remove_path:
@@ -546,14 +558,4 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -1,51 +1,36 @@
-"""A context: one start method, and everything that is made for it.
+"""Contexts: each has one start method, and methods that make the package's objects for it.
 
-Each method of `BaseContext` makes an object that belongs to the context's start
-method.  `DefaultContext` stands for whatever method the program settles on, and
-its bound methods are the functions of the package itself.
+The methods of `BaseContext` make objects that belong to the context's start
+method.  `DefaultContext` uses the program's start method.  Its bound methods are
+the functions of the package itself.
 """
 
-# For a type checker our contexts are the standard package's, too, so that `ProcessPoolExecutor(mp_context=...)` takes them; what their
-# methods make is ours.
+# Type checkers see the contexts as subclasses of the standard package's contexts (see `ObjectFactories`), so that
+# `ProcessPoolExecutor(mp_context=...)` accepts them. The methods return this package's objects.
 # mypy: disable-error-code=override
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from errno import EMFILE, ENFILE
 from threading import local
 
 from . import process
 from . import reduction as reduction
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
+from ._impl.compat.factories import ObjectFactories
 from .reduction import HAVE_SEND_HANDLE
 
 reduction.context = sys.modules[__name__]
 
-# Not `typing.TYPE_CHECKING`: importing that module is a third of what it takes to import this package.
+# Not `typing.TYPE_CHECKING`: the import of `typing` would take a third of the time that this package takes to import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ctypes
-    from ctypes import _CData, _SimpleCData
     from logging import Logger
-    from multiprocessing.context import BaseContext as _Accepted  # as which the standard library's functions take ours
-    from typing import Any, Literal, TypeVar, overload
-
-    import maniple as _siblings
-
-    from . import connection, managers, pool, queues, sharedctypes, synchronize
-
-    Held = TypeVar("Held")
-    Kind = TypeVar("Kind", bound=_CData)
-    Whole = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
-    Real = Literal["f", "d"]
-    Text = Literal["c"] | type[ctypes.c_char]
+    from typing import Any, Literal, overload
 else:
-    _Accepted = object
 
     def overload(signature: object) -> None:
-        """Only type checkers look at signatures that the next definition replaces."""
+        """Ignore a signature that only type checkers read; the next definition replaces it."""
 
 
 __all__ = ("AuthenticationError", "BufferTooShort", "ManipleError", "ProcessError", "TimeoutError")
@@ -94,29 +79,7 @@ _EXCEPTIONS = (ProcessError, BufferTooShort, TimeoutError, AuthenticationError)
 # ---------------------------------------------------------------- contexts
 
 
-class _Siblings:
-    """Modules that are loaded when they are first used, which may be where no descriptor is left to read them."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            module = process._sibling(name)
-        except OSError as problem:
-            if problem.errno in (EMFILE, ENFILE):
-                del problem.filename
-                problem.strerror = (
-                    f"could not load what is needed for the first use of {__package__}.{name}: {problem.strerror}; close some "
-                    "files, or raise the limit (ulimit -n)"
-                )
-            raise
-        setattr(self, name, module)
-        return module
-
-
-if not TYPE_CHECKING:
-    _siblings = _Siblings()
-
-
-class BaseContext(_Accepted):
+class BaseContext(ObjectFactories):
     """The functions and classes of the package for one start method.
 
     `get_context` returns a context. Its methods have the names of the package's functions; the objects that they
@@ -126,7 +89,7 @@ class BaseContext(_Accepted):
     _name: str
     Process: type[process.BaseProcess]
 
-    # A context stands for the whole package, exceptions and all.
+    # A context has all names of the package, also the exceptions.
     ProcessError, BufferTooShort, TimeoutError, AuthenticationError = _EXCEPTIONS  # type: ignore[assignment]
 
     current_process = staticmethod(process.current_process)  # type: ignore[assignment]
@@ -141,309 +104,11 @@ class BaseContext(_Accepted):
         The number may be larger than the number that this process may use; `Pool` counts only usable processors.
 
         Raises:
-            NotImplementedError: the system does not tell the number.
+            NotImplementedError: the system does not report the number.
         """
         if (count := os.cpu_count()) is None:
             raise NotImplementedError("cannot determine number of cpus")
         return count
-
-    # ------------------------------------------------------------ passing data
-
-    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
-        """Return a pair of connected `maniple.connection.Connection` objects.
-
-        Args:
-            duplex: True makes both ends send and receive. False makes the first end receive only and the second send only.
-
-        Raises:
-            OSError: the process has no free file descriptors.
-
-        Example::
-
-            receiver, sender = maniple.Pipe(duplex=False)
-            sender.send({"any": "picklable object"})
-            receiver.recv()
-        """
-        return _siblings.connection.Pipe(duplex)
-
-    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
-        """Return a first-in, first-out queue that any number of processes write to and read from.
-
-        The object is a `maniple.queues.Queue`; ``help(maniple.queues.Queue)`` describes its methods: `put`, `get`,
-        `put_nowait`, `get_nowait`, `qsize`, `empty`, `full`, `close`, `join_thread`, `cancel_join_thread`. Pass the
-        queue to a child as an argument of its `Process`. In annotations, ``maniple.Queue[int]`` is the type of a queue of int.
-
-        Args:
-            maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
-
-        Raises:
-            OSError: the process has no free file descriptors, or the system has no memory for the queue.
-
-        The queue lies in shared memory. A process may exit, or be killed, right after `put`: the item stays in the queue.
-        In the standard package, a feeder thread has to write the item first.
-
-        Example::
-
-            def work(jobs, results):
-                for job in iter(jobs.get, None):
-                    results.put(job * job)
-
-            if __name__ == "__main__":
-                jobs, results = maniple.Queue(), maniple.Queue()
-                child = maniple.Process(target=work, args=(jobs, results))
-                child.start()
-                jobs.put(3)
-                jobs.put(None)
-                print(results.get(timeout=10))  # 9
-                child.join()
-        """
-        return _siblings.queues.Queue(maxsize, ctx=self.get_context())
-
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
-        """Return a `Queue` whose readers report items as done (`task_done`), so that others can wait for all (`join`).
-
-        The object is a `maniple.queues.JoinableQueue`.
-
-        Args:
-            maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
-        """
-        return _siblings.queues.JoinableQueue(maxsize, ctx=self.get_context())
-
-    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
-        """Return a queue that has only `put`, `get`, `empty` and `close`: no limit and no time limits.
-
-        The object is a `maniple.queues.SimpleQueue`. Its `put` does not wait for a reader; in the standard package it
-        waits when the pipe is full.
-        """
-        return _siblings.queues.SimpleQueue(ctx=self.get_context())
-
-    def Manager(self) -> managers.SyncManager:
-        """Start a process that holds Python objects for other processes, and return its `maniple.managers.SyncManager`.
-
-        The manager's methods (`dict`, `list`, `set`, `Namespace`, `Queue`, `Lock`, ...) make objects in that process and return
-        proxies for them.
-
-        Raises:
-            OSError: the process cannot be started.
-
-        Example::
-
-            with maniple.Manager() as manager:
-                shared = manager.dict(total=0)
-        """
-        started = _siblings.managers.SyncManager(ctx=self.get_context())
-        started.start()
-        return started
-
-    def Pool(
-        self,
-        processes: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
-        maxtasksperchild: int | None = None,
-    ) -> pool.Pool:
-        """Return a pool of worker processes.
-
-        The object is a `maniple.pool.Pool`; ``help(maniple.pool.Pool)`` describes its methods: `map`, `imap`,
-        `imap_unordered`, `starmap`, `apply`, their ``_async`` forms, `close`, `terminate`, `join`.
-
-        Args:
-            processes: the number of workers. None means the number of processors that this process may use, by its affinity
-                and its control group.
-            initializer: a function that each worker calls once, as ``initializer(*initargs)``, before its first task.
-            initargs: the arguments of `initializer`.
-            maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
-
-        Raises:
-            ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
-            TypeError: `initializer` is not callable.
-            OSError: the workers cannot be started.
-
-        What differs from the standard package: a worker that dies fails only its own task, with `WorkerLostError`, and a
-        new worker takes its place; a result that cannot be unpickled raises `ResultDecodeError`; `imap` reads only
-        a bounded number of items ahead; lambdas and closures can be sent.
-
-        Example::
-
-            def square(x):
-                return x * x
-
-            if __name__ == "__main__":
-                with maniple.Pool(4) as pool:
-                    print(pool.map(square, range(10)))
-        """
-        ctx = self.get_context()
-        return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
-
-    # ------------------------------------------------------------ synchronisation
-
-    def Lock(self) -> synchronize.Lock:
-        """Return a lock that any process or thread may release, no matter which one acquired it.
-
-        The object is a `maniple.synchronize.Lock`. If its holder dies, the next process that acquires it gets it and can tell
-        from its attribute `abandoned`; in the standard package, all others wait forever.
-        """
-        return _siblings.synchronize.Lock(ctx=self.get_context())
-
-    def RLock(self) -> synchronize.RLock:
-        """Return a lock that the thread which holds it may acquire again; only that thread may release it.
-
-        The object is a `maniple.synchronize.RLock`. If its holder dies, the next process that acquires it gets it.
-        """
-        return _siblings.synchronize.RLock(ctx=self.get_context())
-
-    def Condition(self, lock: Any = None) -> synchronize.Condition:
-        """Return a condition variable: processes `wait` on it until another process calls `notify` or `notify_all`.
-
-        Args:
-            lock: the `Lock` or `RLock` that belongs to the condition; None makes a new `RLock`.
-        """
-        return _siblings.synchronize.Condition(lock, ctx=self.get_context())
-
-    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
-        """Return a counter: `acquire` decrements it and waits while it is zero; `release` increments it.
-
-        Args:
-            value: the initial count, from 0 to 2,147,483,647.
-
-        Raises:
-            OSError: `value` is out of range.
-        """
-        return _siblings.synchronize.Semaphore(value, ctx=self.get_context())
-
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
-        """Return a `Semaphore` whose `release` raises ValueError instead of exceeding the initial count.
-
-        Args:
-            value: the initial count, from 0 to 2,147,483,647.
-        """
-        return _siblings.synchronize.BoundedSemaphore(value, ctx=self.get_context())
-
-    def Event(self) -> synchronize.Event:
-        """Return a flag that processes wait for: `set`, `clear`, `is_set`, `wait`. The flag is false at first.
-
-        The object is a `maniple.synchronize.Event`.
-        """
-        return _siblings.synchronize.Event(ctx=self.get_context())
-
-    def Barrier(
-        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
-    ) -> synchronize.Barrier:
-        """Return a point at which a fixed number of processes wait for each other.
-
-        Args:
-            parties: the number of processes that have to call `wait` before all of them continue.
-            action: a function that one of the processes calls when all have arrived, before they continue.
-            timeout: the default time limit of `wait` in seconds; None means no limit.
-
-        Raises:
-            ValueError: `parties` is less than 1.
-        """
-        return _siblings.synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
-
-    # ------------------------------------------------------------ shared memory
-
-    @overload
-    def RawValue(self, typecode_or_type: type[Kind], *args: Any) -> Kind: ...
-    @overload
-    def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
-    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
-        """Return a new ctypes object in shared memory, without a lock.
-
-        Args:
-            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-            args: the arguments of the type's constructor; without them the object is zero.
-
-        Raises:
-            TypeError: there is no such type code.
-        """
-        return _siblings.sharedctypes.RawValue(typecode_or_type, *args)
-
-    @overload
-    def RawArray(
-        self, typecode_or_type: type[Kind], size_or_initializer: int | Iterable[Any]
-    ) -> ctypes.Array[Kind]: ...
-    @overload
-    def RawArray(self, typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
-    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
-        """Return a new ctypes array in shared memory, without a lock.
-
-        Args:
-            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-            size_or_initializer: the number of items, which are zero, or a sequence of the items.
-        """
-        return _siblings.sharedctypes.RawArray(typecode_or_type, size_or_initializer)
-
-    @overload
-    def Value(self, typecode_or_type: type[Kind], *args: Any, lock: Literal[False]) -> Kind: ...
-    @overload
-    def Value(self, typecode_or_type: str, *args: Any, lock: Literal[False]) -> Any: ...
-    @overload
-    def Value(
-        self, typecode_or_type: type[_SimpleCData[Held]], *args: Any, lock: Any = True
-    ) -> sharedctypes.Synchronized[Held]: ...
-    @overload
-    def Value(self, typecode_or_type: Whole, *args: Any, lock: Any = True) -> sharedctypes.Synchronized[int]: ...
-    @overload
-    def Value(self, typecode_or_type: Real, *args: Any, lock: Any = True) -> sharedctypes.Synchronized[float]: ...
-    @overload
-    def Value(self, typecode_or_type: str | type[_CData], *args: Any, lock: Any = True) -> Any: ...
-    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
-        """Return a new ctypes object in shared memory; each access to its attribute `value` holds a lock.
-
-        ``counter.value += 1`` is two accesses: hold ``counter.get_lock()`` for both.
-
-        Args:
-            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-            args: the arguments of the type's constructor; without them the object is zero.
-            lock: True makes a new `RLock`; a lock is used as it is; False returns the ctypes object without a lock.
-
-        Example::
-
-            counter = maniple.Value("i", 0)
-            with counter.get_lock():
-                counter.value += 1
-        """
-        return _siblings.sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
-
-    @overload
-    def Array(
-        self, typecode_or_type: type[Kind], size_or_initializer: int | Iterable[Any], *, lock: Literal[False]
-    ) -> ctypes.Array[Kind]: ...
-    @overload
-    def Array(
-        self, typecode_or_type: str, size_or_initializer: int | Iterable[Any], *, lock: Literal[False]
-    ) -> Any: ...
-    @overload
-    def Array(
-        self, typecode_or_type: Text, size_or_initializer: int | Iterable[Any], *, lock: Any = True
-    ) -> sharedctypes.SynchronizedString: ...
-    @overload
-    def Array(
-        self, typecode_or_type: type[_SimpleCData[Held]], size_or_initializer: int | Iterable[Any], *, lock: Any = True
-    ) -> sharedctypes.SynchronizedArray[Held]: ...
-    @overload
-    def Array(
-        self, typecode_or_type: Whole, size_or_initializer: int | Iterable[int], *, lock: Any = True
-    ) -> sharedctypes.SynchronizedArray[int]: ...
-    @overload
-    def Array(
-        self, typecode_or_type: Real, size_or_initializer: int | Iterable[float], *, lock: Any = True
-    ) -> sharedctypes.SynchronizedArray[float]: ...
-    @overload
-    def Array(
-        self, typecode_or_type: str | type[_CData], size_or_initializer: int | Iterable[Any], *, lock: Any = True
-    ) -> Any: ...
-    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
-        """Return a new ctypes array in shared memory; each access by index or slice holds a lock.
-
-        Args:
-            typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-            size_or_initializer: the number of items, which are zero, or a sequence of the items.
-            lock: True makes a new `RLock`; a lock is used as it is; False returns the ctypes array without a lock.
-        """
-        ctx = self.get_context()
-        return _siblings.sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
 
     # ------------------------------------------------------------ settings
 
@@ -475,7 +140,7 @@ class BaseContext(_Accepted):
 
     def allow_connection_pickling(self) -> None:
         """Import the module that makes connections and sockets picklable. This package needs no call of it."""
-        from .connection import Connection  # noqa: F401  (importing it is all)
+        from .connection import Connection  # noqa: F401  (the import registers the reducers)
 
     def set_executable(self, executable: str | bytes | None) -> None:
         """Set the Python interpreter that the start methods ``spawn`` and ``forkserver`` run.
@@ -497,7 +162,7 @@ class BaseContext(_Accepted):
 
         Raises:
             TypeError: `module_names` is not a list of str.
-            ValueError: `on_error` is none of the three.
+            ValueError: `on_error` has another value.
         """
         from . import forkserver
 
@@ -558,17 +223,17 @@ class BaseContext(_Accepted):
         _reduce_by(reduction)
 
     def _check_available(self) -> None:
-        """Raise ValueError where the platform cannot do it."""
+        """Raise ValueError if the system does not support the start method."""
 
 
-#: modules that have the reducer as `reduction`, or its pickler as `_ForkingPickler`; those imported later take them from here
+#: modules that have the reducer as `reduction`, or its pickler as `_ForkingPickler`; modules that are imported later read both here
 _REDUCING = (
     "connection forkserver heap managers popen_forkserver popen_spawn_posix queues resource_sharer sharedctypes spawn"
 )
 
 
 def _reduce_by(reducer: Any) -> None:
-    """Use another reducer wherever the present one is used; not where a program has set something else."""
+    """Replace the present reducer in all modules that use it; a module for which the program has set another keeps that."""
     global reduction
     replaced, reduction = reduction, reducer
     for name in _REDUCING.split():
@@ -583,7 +248,7 @@ def _reduce_by(reducer: Any) -> None:
 
 
 def _starting_with(module: str) -> Any:
-    """A ``_Popen`` that takes the class from the sibling module, imported when first used."""
+    """Return a ``_Popen`` function that makes a ``Popen`` of the given module; the first call imports the module."""
 
     def _Popen(process_obj: process.BaseProcess) -> Any:
         return process._sibling(module).Popen(process_obj)
@@ -660,7 +325,7 @@ BaseProcess = process.BaseProcess
 
 
 class Process(BaseProcess):
-    """An activity that runs in a process of its own, started by the program's start method.
+    """An activity that runs in a separate process, started by the program's start method.
 
     The interface is that of `threading.Thread`: make an object, `start` it, `join` it. A subclass may override `run`.
 
@@ -709,7 +374,7 @@ class SpawnProcess(BaseProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """Nothing was copied, so nothing is dropped."""
+        """Do nothing: a fresh interpreter has copied nothing from its parent."""
 
 
 class SpawnContext(BaseContext):
@@ -748,7 +413,7 @@ if sys.platform != "win32":
         _name, Process = "forkserver", ForkServerProcess
 
         def _check_available(self) -> None:
-            # The server is sent the child's descriptors over its socket.
+            # The server receives the child's descriptors over its socket.
             if not HAVE_SEND_HANDLE:
                 raise ValueError("forkserver start method not available")
 
@@ -766,7 +431,7 @@ def _context_named(method: str) -> BaseContext:
 
 
 def _platform_default() -> BaseContext:
-    """The context that the running Python's own package would take."""
+    """Return the context that the standard package of the running Python uses by default."""
     if sys.platform in ("win32", "darwin"):  # macOS's own libraries do not survive a fork
         usual = "spawn"
     elif sys.version_info < (3, 14):
@@ -780,7 +445,7 @@ _default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:
-    """Settle the default context on what a child was started with, and which is available therefore."""
+    """Fix the default context's start method in a child: the method that started the child is available."""
     _default_context._actual_context = _concrete_contexts[method]
 
 
@@ -796,30 +461,20 @@ def get_spawning_popen() -> Any:
 
 def set_spawning_popen(popen: Any) -> None:
     """Set the `Popen` object for which this thread pickles a child; None means that it pickles no child."""
-    from ._impl.compat import neighbour
+    from ._impl.compat import standard_package
 
     _tls.spawning_popen = popen
-    neighbour.spawning(popen)
+    standard_package.spawning(popen)
 
 
 def assert_spawning(obj: object) -> None:
     """Raise RuntimeError unless this thread pickles a child at the moment.
 
-    Locks, queues and shared memory call it when they are pickled: they may only go along with the start of a child.
+    Locks, queues and shared memory call it when they are pickled: only the start of a child may pickle them.
     """
     if get_spawning_popen() is not None:
         return
     raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
-
-
-late_annotations.take_off(globals())
+public_module.finish(globals())

@@ -1,21 +1,22 @@
 """The fork server: a process without threads and without state, forked for each child.
 
-The first `ensure_running` starts it as a fresh interpreter.  It imports what it
-was told to (`set_forkserver_preload`; the program's main module unless told
-otherwise) and then waits.  The client connects to its socket once, and both sides
-prove that they know the server's key.  After that each message over this line is a
-request for one child, and consists of descriptors:
+The first `ensure_running` starts the server as a fresh interpreter.  The server
+imports the modules of `set_forkserver_preload` (by default the program's main
+module) and waits.  The client connects to its socket once, and both sides prove
+that they have the server's key.  After that each message on this connection
+requests one child, and consists of descriptors:
 
-    end of the data pipe (read), status pipe (write), alive, resource tracker, the child's own …
+    data pipe (read end), status pipe (write end), alive pipe, resource tracker, the child's descriptors …
 
-The server forks, and writes the child's pid, later its exit code, into the status
-pipe.  The child reads from the data pipe what to be, as in `maniple.spawn`.  Where
-the server lacks something (descriptors, memory, processes) it writes the error's
-number into the line, closes the status pipe, and goes on.
+The server forks, and writes the child's pid, and later its exit code, into the
+status pipe.  The child reads its preparation data and its process object from the
+data pipe, as in `maniple.spawn`.  If the server lacks descriptors, memory or
+processes, it writes the error's number to the connection, closes the status pipe,
+and continues.
 
-The server ends when nobody holds the "alive" pipe any more: its client and all
-children that came from it do.  It ignores SIGINT, so that Ctrl-C takes the
-program's processes away but leaves it to report on them.
+The client and all children of the server hold the write end of the "alive" pipe.
+The server ends when all of them have closed it.  It ignores SIGINT: Ctrl-C ends
+the program's processes, and the server still reports their exit codes.
 """
 
 from __future__ import annotations
@@ -30,21 +31,18 @@ import sys
 from _pickle import dumps, loads
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
-from selectors import EVENT_READ, DefaultSelector
 from struct import Struct
 from threading import Lock
 from time import monotonic, sleep
-from warnings import warn
 
 from . import connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
-from ._impl.start import forked as _forked  # noqa: F401
+from ._impl.compat import public_module
 from ._impl.start import launch
 from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
 from ._impl.start.preload import preload_all as _handle_preload
-from ._maniple import Greeting, Hold, get_in
-from .context import AuthenticationError, reduction
+from ._maniple import Hold, get_in
+from .context import reduction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,16 +54,12 @@ __all__ = ["ensure_running", "get_inherited_fds", "connect_to_new_process", "set
 MAXFDS_TO_SEND: int = 256
 SIGNED_STRUCT = Struct("q")
 _AUTHKEY_LEN = 32
-# Seconds that a client has to show that it knows the key.  It holds up no other.
-_PATIENCE = 10.0
-# Seconds that a server that lacks something waits before it looks again.
-_PAUSE = 0.05
-# Milliseconds after which a client that waits for an answer looks whether the server is still there.
+# Milliseconds after which a client that waits for an answer checks whether the server still runs.
 _LOOK = 1000
-# Seconds that a server takes to end, at most, after it has closed its connections.
+# Seconds after which a server that has closed its connections has ended.
 _ENDING = 0.5
 _ON_ERROR = ("ignore", "warn", "fail")
-# The standard package names the main module from the beginning, but up to 3.13 its server never imports it.
+# The standard package always lists the main module here, but before 3.14 its server does not import it.
 _PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
 
 
@@ -73,15 +67,15 @@ _PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
 
 
 def explain(problem: BaseException) -> None:
-    """Note on an error of the line to the server what is likely behind it."""
+    """Add a note with the likely cause to an error of the connection to the server."""
     if isinstance(problem, (EOFError, ConnectionError)):
         problem.add_note("Forkserver process may have crashed or exited early: see what it wrote to stderr.")
         if getattr(sys, "frozen", False):
-            problem.add_note("A frozen program has to call freeze_support() before it looks at its arguments.")
+            problem.add_note("A frozen program has to call freeze_support() before it reads its arguments.")
 
 
 class _Pipe:
-    """A pipe of which nothing is open at the end of the block but what was kept."""
+    """A pipe whose ends are closed at the end of the block, except those that were kept."""
 
     def __enter__(self) -> _Pipe:
         self.r, self.w = pipe()
@@ -103,11 +97,11 @@ class _Pipe:
 
 
 def _has_data(fd: int, lives: Callable[[], bool]) -> bool:
-    """Wait until a pipe can be read, or the server is gone; tell whether there is data."""
+    """Wait until a pipe has data or is closed, or the server has ended; return whether there is data."""
     poller = connection.new_poller()
     poller.register(fd, select.POLLIN)
     alive = True
-    # Somebody else may have the pipe's other end by chance: a child that another thread forks just now.
+    # The end of the server need not close the pipe: a child that another thread forks at the moment may hold the other end.
     while not (found := patiently(poller.poll, _LOOK if alive else 0)) and alive:
         alive = lives()
     return any(flags & select.POLLIN for _, flags in found)
@@ -124,9 +118,9 @@ class ForkServer:
         self._forkserver_address: Any = None
         self._forkserver_alive_fd = None
         self._forkserver_authkey: bytes | None = None
-        self._owner: int | None = None  # whose child the server is
-        self._line: net.socket | None = None  # to the server, both sides known
-        self._line_key: bytes | None = None  # that was used to get there
+        self._owner: int | None = None  # pid of the process whose child the server is
+        self._line: net.socket | None = None  # the authenticated connection to the server
+        self._line_key: bytes | None = None  # the key that authenticated it
         self._line_file: Mark = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = _PRELOADED
@@ -169,11 +163,11 @@ class ForkServer:
                     self._assure()
                     return self._request(fds)
             except (EOFError, ConnectionError) as problem:
-                # A server that was killed a moment ago is replaced; not one
-                # that died by itself while it was still getting ready.
+                # A server that was killed is replaced. A server that exited by
+                # itself before it was ready is not.
                 ended = self._how_it_ended()
                 if ended == os.EX_TEMPFAIL:
-                    why = "the fork server lacked something before it was ready; its standard error says what"
+                    why = "the fork server had too few resources to start; its standard error says which"
                     raise OSError(errno.EAGAIN, why) from problem
                 if last_try or ended is None or ended >= 0:
                     explain(problem)
@@ -187,12 +181,12 @@ class ForkServer:
                 alive: Any = self._forkserver_alive_fd
                 reduction.sendfds(line, [data.r, status.w, alive, resource_tracker.getfd(), *fds])
             except BaseException:
-                self._hang_up()  # who knows how far it got
+                self._hang_up()  # a part of the message may have been sent
                 raise
             ends = status.keep_r(), data.keep_w()
-        # What was sent to a server that is just being killed is lost without an
-        # error.  It is safe to ask once more: a child that was forked after all
-        # was told nothing, and ends when it finds the data pipe closed.
+        # A request to a server that is being killed is lost without an error.  The
+        # caller may repeat it: a child that was forked nevertheless has received
+        # nothing, and ends when it finds the data pipe closed.
         try:
             if not _has_data(ends[0], self._lives):
                 number = self._refusal(line)
@@ -206,29 +200,29 @@ class ForkServer:
         return ends
 
     def _refusal(self, line: net.socket) -> int:
-        """The number of the error that the server met with a request; 0: it has hung up, or is gone."""
+        """Return the error number that the server sent for a request; 0 if it has closed the connection or ended."""
         with suppress(OSError, EOFError):
             if _has_data(line.fileno(), self._lives):
                 return read_signed(line.fileno())
         return 0
 
     def _known_line(self) -> net.socket:
-        """Return a line over which both sides have shown that they know the key."""
+        """Return the authenticated connection to the server; connect if there is none."""
         key: Any = self._forkserver_authkey
         if self._line is None or self._line_key != key or mark(self._line.fileno()) != self._line_file:
             line = net.socket(net.AF_UNIX)
             try:
-                line.settimeout(None)  # whatever the program's default is
+                line.settimeout(None)  # the program may have set a default
                 line.connect(self._forkserver_address)
                 get_in(line.fileno(), key)
             except BaseException as problem:
                 line.close()
                 if isinstance(problem, EOFError) and not self._is_ending():
-                    raise OSError(errno.EMFILE, "the fork server lacks something for one more client") from problem
+                    raise OSError(errno.EMFILE, "the fork server has too few resources for another client") from problem
                 raise
             self._hang_up()
             self._line, self._line_key, self._line_file = line, key, mark(line.fileno())
-            # Or the interpreter complains at its end that it was left open.
+            # An open socket at the end of the interpreter would cause a ResourceWarning.
             atexit.unregister(self._hang_up)
             atexit.register(self._hang_up)
         return self._line
@@ -238,11 +232,14 @@ class ForkServer:
             if mark(self._line.fileno()) == self._line_file:
                 self._line.close()
             else:
-                self._line.detach()  # the number leads to a file of the program's
+                self._line.detach()  # the program has opened another file under the number
             self._line = None
 
     def _how_it_ended(self) -> int | None:
-        """The server's exit code, or minus the signal that ended it (waits a little for that); None: it runs, or is not ours."""
+        """Return the server's exit code, or minus the signal that ended it; None if it runs, or is not a child of this process.
+
+        The call waits up to a second for the server's end.
+        """
         with Hold(self._lock):
             pid = self._forkserver_pid
             if pid is None or self._owner != os.getpid():
@@ -268,26 +265,26 @@ class ForkServer:
 
     def _assure(self) -> None:
         resource_tracker.getfd()
-        # A program that has closed all descriptors has ended the server by that.
+        # A program that closes all descriptors closes the alive pipe, which ends the server.
         if self._owner is not None and not (self._lives() and ForkServer._forkserver_alive_fd.is_there(self)):
             self._forget()
         if self._owner is None:
             self._launch()
 
     def _lives(self) -> bool:
-        """Tell whether a server is running that is our child (not copied by a fork)."""
+        """Return whether the server runs and is a child of this process (a fork copies this object)."""
         if self._owner != os.getpid() or self._forkserver_pid is None:
             return False
-        with suppress(ChildProcessError):  # somebody else has reaped it
+        with suppress(ChildProcessError):  # the program has reaped it
             return os.waitpid(self._forkserver_pid, os.WNOHANG) == (0, 0)
         return False
 
     def _is_ending(self) -> bool:
-        """Tell whether the server, which has hung up, is gone within a moment; its exit status is still there afterwards."""
+        """Return whether the server, which has closed the connection, ends within `_ENDING` seconds. The call does not reap it."""
         if self._owner != os.getpid() or self._forkserver_pid is None:
             return True
         until = monotonic() + _ENDING
-        with suppress(ChildProcessError):  # somebody else has reaped it
+        with suppress(ChildProcessError):  # the program has reaped it
             while os.waitid(os.P_PID, self._forkserver_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 if monotonic() > until:
                     return False
@@ -300,13 +297,13 @@ class ForkServer:
         with net.socket(net.AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
             listening.bind(address)
             if isinstance(address, str) and os.path.exists(address):
-                os.chmod(address, 0o600)  # a file, unlike an abstract address
+                os.chmod(address, 0o600)  # an abstract address has no file
             listening.listen(128)
             numbers = {"listener_fd": listening.fileno(), "alive_r": alive.r, "authkey_r": secret.r}
             argv = launch.helper_command_line("forkserver", **numbers)
             pid = launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
             try:
-                with suppress(BrokenPipeError):  # dead already: the first request will tell
+                with suppress(BrokenPipeError):  # the server has ended: the first request raises the error
                     with open(secret.w, "wb", closefd=False) as line:
                         line.write(_as_bytes(key, setting))
             except BaseException:
@@ -317,10 +314,9 @@ class ForkServer:
         self._forkserver_pid, self._owner = pid, os.getpid()
 
     def _setting(self) -> dict[str, Any]:
-        """What the server is to import, and what that is to find.
+        """Return the modules that the server imports, and the main module and search path for these imports.
 
-        It follows the key through the pipe, since it may be longer than a system
-        takes for one argument of a command line.
+        The server reads it from the pipe, after the key: it may be too long for an argument of a command line.
         """
         setting: dict[str, Any] = {"preload": self._preload_modules, "on_error": self._preload_on_error}
         if self._preload_modules:
@@ -336,7 +332,7 @@ class ForkServer:
     # ------------------------------------------------------------ end
 
     def _stop(self) -> None:
-        """Let go of the server and wait for its end."""
+        """Close the connection and the alive pipe, and wait for the server's end."""
         with Hold(self._lock):
             self._stop_unlocked()
 
@@ -349,7 +345,7 @@ class ForkServer:
                     os.waitpid(pid, 0)
 
     def _forget(self) -> None:
-        """Close and clear what belongs to a server that is gone, or is not ours."""
+        """Close and clear what belongs to a server that has ended, or that is a child of another process."""
         address, mine = self._forkserver_address, self._owner == os.getpid()
         self._hang_up()
         if ForkServer._forkserver_alive_fd.is_there(self):
@@ -375,11 +371,11 @@ def _as_bytes(key: bytes, setting: dict[str, Any]) -> bytes:
 
 
 def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
-    """Read and close what `_as_bytes` made."""
+    """Read the key and the setting that `_as_bytes` encoded from a descriptor, and close it."""
     with open(source, "rb") as pipe:
         key = pipe.read(_AUTHKEY_LEN)
         if len(key) < _AUTHKEY_LEN:
-            raise SystemExit(0)  # its client is gone
+            raise SystemExit(0)  # the client has ended
         (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
         return key, loads(pipe.read(size))
 
@@ -396,6 +392,10 @@ def main(
     on_error: str = "ignore",
 ) -> None:
     """Run the fork server that listens on the socket `listener_fd`."""
+    from ._impl.start.fork_server import (
+        Server,  # late, for clients; early here, before a preloaded module replaces functions
+    )
+
     saved: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     beginning = _preload.Beginning(saved[signal.SIGINT])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -424,215 +424,20 @@ def main(
             raise SystemExit(os.EX_TEMPFAIL) from None  # the client starts another server later
         raise
     util._close_stdin()
-    # Installed, so that the wakeup descriptor is written to.
+    # Python writes to the wakeup descriptor only for signals that have a Python handler.
     saved[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
     with net.socket(net.AF_UNIX, fileno=listener_fd) as listener:
         listener.settimeout(None)  # a preloaded module may have set a default
-        _Server(listener, alive_r, key, saved).run()
-
-
-class _Server:
-    """The server's loop: new requests, ended children, the end of the last client."""
-
-    def __init__(self, listener: net.socket, alive_r: int, key: bytes, saved_handlers: dict[int, Any]) -> None:
-        self._listener, self._alive_r, self._key = listener, alive_r, key
-        self._handlers = saved_handlers
-        self._status_of: dict[int, int] = {}  # pid -> status pipe
-        self._untold: list[tuple[int, int]] = []  # status pipes, and the exit codes for which they had no room
-        self._lines: set[net.socket] = set()  # to clients that know the key
-        self._guests: dict[net.socket, float] = {}  # to others -> when they are closed
-        self._to_import = ["synchronize", "queues", "popen_forkserver", "_impl.pool.payload", "_impl.pool.workers"]
-        self._wake_r, self._wake_w = pipe()
-        for fd in (self._wake_r, self._wake_w):
-            os.set_blocking(fd, False)
-
-    def run(self) -> None:
-        """Serve until nobody holds the alive pipe; exits."""
-        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, self._wake)
-        with DefaultSelector() as self._selector:
-            for source, action in (
-                (self._listener, self._accept),
-                (self._wake_r, self._reap),
-                (self._alive_r, self._end),
-            ):
-                self._selector.register(source, EVENT_READ, action)
-            while True:
-                for ready in self._select():
-                    ready()
-                if self._guests:
-                    self._dismiss_silent()
-                if self._untold:
-                    self._tell()
-
-    def _select(self) -> list[Callable[[], None]]:
-        """Wait until there is something to do; what."""
-        try:
-            ready = self._selector.select(
-                _PAUSE if self._untold else _PATIENCE if self._guests or self._status_of else None
-            )
-        except OSError:  # no memory, for the moment; nothing else happens to descriptors that are all ours
-            sleep(_PAUSE)
-            return []
-        return [key.data for key, _ in ready] or [self._reap]
-
-    def _wake(self, signum: int, frame: object) -> None:
-        """A child has ended.  The interpreter has written to the pipe as well, but does not look whether that failed."""
-        with suppress(OSError):
-            patiently(os.write, self._wake_w, b"\0")
-
-    def _end(self) -> None:
-        try:
-            left = os.read(self._alive_r, 1)
-        except OSError:
-            return sleep(_PAUSE)
-        if left:
-            raise AssertionError("the alive pipe is only ever closed")
-        raise SystemExit
-
-    def _tell(self) -> None:
-        """Write exit codes into their pipes; what cannot be written for want of memory is written later."""
-        untold, self._untold = self._untold, []
-        for status_w, code in untold:
-            try:
-                write_signed(status_w, code)
-            except BrokenPipeError:
-                pass  # the client is gone, or has lost interest
-            except OSError:
-                self._untold.append((status_w, code))
-                continue
-            os.close(status_w)
-
-    def _reap(self) -> None:
-        with suppress(OSError):  # there is nothing, or no memory: it comes again
-            os.read(self._wake_r, 65536)
-        while True:
-            pid = 0
-            with suppress(ChildProcessError):  # none left
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            status_w = self._status_of.pop(pid, None)
-            if status_w is None:  # started by a preloaded module
-                warn(f"forkserver: waitpid returned unexpected pid {pid}", stacklevel=2)
-                continue
-            self._untold.append((status_w, os.waitstatus_to_exitcode(status)))
-
-    def _accept(self) -> None:
-        line = None
-        try:
-            line, _ = self._listener.accept()
-            line.settimeout(None)
-            greeting = Greeting(line.fileno(), self._key)
-            self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))
-        except (OSError, EOFError, MemoryError) as problem:
-            if line is not None:
-                line.close()
-            elif not isinstance(problem, BlockingIOError):
-                sleep(_PAUSE)  # whoever waits to be taken goes on to wait
-            return
-        self._guests[line] = monotonic() + _PATIENCE
-
-    def _greet(self, line: net.socket, greeting: Greeting) -> None:
-        try:
-            if not greeting.hear():
-                return
-            patiently(self._selector.modify, line, EVENT_READ, partial(self._serve, line))
-        except (OSError, EOFError, AuthenticationError):
-            # A stranger, or a client that broke off: no matter for the others.
-            self._dismiss(line)
-            return
-        del self._guests[line]
-        self._lines.add(line)
-
-    def _dismiss(self, line: net.socket) -> None:
-        self._guests.pop(line, None)
-        self._lines.discard(line)
-        with suppress(KeyError):  # what cannot be waited for is forgotten by the selector
-            self._selector.unregister(line)
-        line.close()
-
-    def _dismiss_silent(self) -> None:
-        now = monotonic()
-        for line in [line for line, end in self._guests.items() if end <= now]:
-            self._dismiss(line)
-
-    def _serve(self, line: net.socket) -> None:
-        fds: list[int] = []
-        try:
-            fds = reduction.recvfds(line, MAXFDS_TO_SEND + 1)
-            if 4 <= len(fds) <= MAXFDS_TO_SEND:
-                self._fork(*fds)
-                return
-        except (RuntimeError, AssertionError):
-            # Some were lost, because there is no descriptor left for them here.
-            if self._refuse(line, errno.EMFILE):
-                return
-        except MemoryError:
-            util.close_fds(*fds)
-            if self._refuse(line, errno.ENOMEM):
-                return
-        except (OSError, EOFError) as problem:
-            util.close_fds(*fds)
-            if fds and self._refuse(line, problem.errno or errno.EAGAIN):  # type: ignore[union-attr]  # EOFError comes without any
-                return
-            if isinstance(problem, OSError) and problem.errno in (errno.ENOMEM, errno.ENOBUFS, errno.ENFILE):
-                sleep(_PAUSE)
-                return
-            fds = []  # it hung up
-        self._dismiss(line)
-
-    @staticmethod
-    def _refuse(line: net.socket, number: int) -> bool:
-        """Tell a client why there is no child. False: it is not there, or asks again and again and hears nothing."""
-        answer = SIGNED_STRUCT.pack(number)
-        try:
-            return patiently(line.send, answer, net.MSG_DONTWAIT) == len(answer)
-        except OSError:
-            return False
-
-    def _fork(self, data_r: int, status_w: int, *fds: int) -> None:
-        """Fork a child. An OSError or a MemoryError leaves the descriptors open."""
-        resource_tracker._fork_intent.preserve_fd = True
-
-        def life() -> int:
-            self._selector.close()
-            for inherited in (self._listener, *self._lines, *self._guests):
-                inherited.close()
-            unused = [self._alive_r, self._wake_r, self._wake_w, *self._status_of.values()]
-            unused += [other for other, _ in self._untold]
-            popen_fork._hold(status_w)  # lasts as long as the child, not its children
-            return _serve_one(data_r, list(fds), unused, self._handlers)
-
-        if (pid := os.fork()) == 0:
-            _forked.live_and_exit(life)
-        try:
-            with suppress(BrokenPipeError):
-                write_signed(status_w, pid)
-        except OSError:
-            popen_fork.end_unwatched(pid)  # nobody would ever know of it
-            raise
-        self._status_of[pid] = status_w
-        util.close_fds(data_r, *fds)
-        self._stock_up()
-
-    def _stock_up(self) -> None:
-        """After the first child, which is not kept waiting by it: import what most children need of this package."""
-        try:
-            while self._to_import:
-                __import__(f"{__package__}.{self._to_import[-1]}")
-                self._to_import.pop()
-        except (OSError, MemoryError, ImportError):
-            pass  # something is short: after the next child
+        Server(listener, alive_r, key, saved).run()
 
 
 def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: dict[int, Any]) -> int:
-    """In a child just forked: become what the client says; return the exit code."""
+    """In a forked child: read the process object from the client, run it, and return the exit code."""
     signal.set_wakeup_fd(-1)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     util.close_fds(*unused_fds)
-    # The first is only held: the server lives as long as anyone who came from it.
+    # The child holds the alive pipe open, so that the server outlives it.
     _forkserver._forkserver_alive_fd, tracker_fd, *_forkserver._inherited_fds = fds
     resource_tracker._resource_tracker._fd = tracker_fd
     return spawn._main(child_r, None, _forkserver._inherited_fds)
@@ -645,7 +450,7 @@ def read_signed(fd: int) -> int:
     """Read one number that `write_signed` wrote.
 
     Raises:
-        EOFError: the pipe ends before.
+        EOFError: the pipe ends before the last byte.
     """
     data = b""
     while len(data) < SIGNED_STRUCT.size:
@@ -673,11 +478,4 @@ ensure_running, get_inherited_fds, connect_to_new_process, set_forkserver_preloa
 )
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

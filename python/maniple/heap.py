@@ -3,12 +3,12 @@
 An *arena* is one mapping without a name; a *block* is ``(arena, start, stop)``, offsets in bytes.  The heap keeps every
 byte of every arena in exactly one block, which is either free or allocated:
 
-* free blocks stand in the three indexes of `_FreeBlocks`, so that a fitting one is found, and so that a freed block finds
-  its free neighbours and is joined with them;
-* allocated blocks stand in `Heap._allocated_blocks`, by arena.  An arena whose last block goes may be given back.
+* `_FreeBlocks` has the free blocks in three indexes, which find a block of sufficient length, and the free neighbours of a
+  freed block, which are merged with it;
+* `Heap._allocated_blocks` has the allocated blocks of each arena.  A large arena is released with its last block.
 
-A block may be freed by the garbage collector at any line of this file, in the very thread that holds the heap's lock, so
-`Heap.free` never waits: what it cannot do at once it leaves on a list for the next caller.
+The garbage collector may free a block at any line of this file, in the thread that holds the heap's lock.  So `Heap.free` never
+waits: if the lock is held, it leaves the block on a list for the next caller.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import tempfile
 import threading
 
 from . import util
+from ._impl.compat import public_module
 from ._impl.start.descriptors import MAP_ALONE, close_own, mark
 from ._maniple import Hold, nameless_memory
-from .context import assert_spawning, reduction  # noqa: F401  # programs look for the first here
+from .context import assert_spawning, reduction  # noqa: F401  # programs use `heap.assert_spawning`
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Block = tuple["Arena", int, int]
 
 
 class Arena:
-    """A piece of shared memory of `size` bytes: new and zeroed (`fd` is -1), or that of the descriptor `fd`, which it then owns."""
+    """A mapping of `size` bytes: of new, zeroed shared memory (`fd` is -1), or of the descriptor `fd`, which the arena then owns."""
 
     def __init__(self, size: int, fd: int = -1) -> None:
         self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
@@ -44,7 +45,7 @@ class Arena:
 
     @staticmethod
     def _fresh_fd(size: int) -> int:
-        """An open file of `size` bytes that no directory knows."""
+        """Return the descriptor of a file of `size` bytes without a name."""
         if hasattr(os, "memfd_create"):
             return nameless_memory("maniple-heap", size)
         fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
@@ -80,7 +81,7 @@ class _FreeBlocks:
         self.ending: dict[tuple[Arena, int], Block] = {}
 
     def add(self, block: Block) -> None:
-        """Put a block in."""
+        """Add a block."""
         arena, first, end = block
         if end - first not in self.by_length:
             bisect.insort(self.lengths, end - first)
@@ -88,7 +89,7 @@ class _FreeBlocks:
         self.starting[arena, first] = self.ending[arena, end] = block
 
     def discard(self, block: Block) -> None:
-        """Take that block out."""
+        """Remove a block."""
         arena, first, end = block
         del self.starting[arena, first], self.ending[arena, end]
         peers = self.by_length[end - first]
@@ -98,7 +99,7 @@ class _FreeBlocks:
             self.lengths.remove(end - first)
 
     def take(self, size: int) -> Block | None:
-        """The shortest block of at least `size` bytes, taken out; None where there is none."""
+        """Remove the shortest block of at least `size` bytes and return it; None if there is none."""
         place = bisect.bisect_left(self.lengths, size)
         if place == len(self.lengths):
             return None
@@ -107,7 +108,7 @@ class _FreeBlocks:
         return best
 
     def joined(self, block: Block) -> Block:
-        """`block` together with its free neighbours, which are taken out."""
+        """Remove the free neighbours of `block`, and return the block merged with them."""
         arena, first, end = block
         before, after = self.ending.get((arena, first)), self.starting.get((arena, end))
         if before is not None:
@@ -120,15 +121,15 @@ class _FreeBlocks:
 
 
 class Heap:
-    """A best-fit allocator of shared memory. A forked child starts an empty heap of its own.
+    """A best-fit allocator of shared memory. In a forked child the heap starts empty.
 
     Args:
         size: the size of the first arena in bytes; later arenas are twice as large, up to a limit.
     """
 
-    #: bytes; enough for every C type that ctypes knows, and block starts keep it
+    #: bytes; all blocks start at a multiple of it, which suffices for every C type of ctypes
     _alignment = 16
-    #: an arena larger than this is given back as soon as nothing in it is allocated
+    #: bytes; a larger arena is released when its last block is freed
     _DISCARD_FREE_SPACE_LARGER_THAN = 4 << 20
     _DOUBLE_ARENA_SIZE_UNTIL = 4 << 20
 
@@ -177,7 +178,7 @@ class Heap:
             raise ValueError(f"block of process {self._owner_pid} freed in process {os.getpid()}")
         pending, guard = self._pending_free_blocks, self._lock
         pending.append(block)
-        # A holder of the lock who has just looked leaves it unseen: then it waits for the next call.
+        # A thread that is about to release the lock may miss the block, which then stays on the list until the next call.
         taken = True
         while pending and taken:
             with Hold(guard, 0) as taken:
@@ -189,7 +190,7 @@ class Heap:
         return -(-size // step) * step
 
     def _settle_pending(self) -> None:
-        # pop, one at a time: the collector may append between any two lines
+        # Popped one at a time: the collector may append between any two lines.
         while self._pending_free_blocks:
             block = self._pending_free_blocks.pop()
             self._n_frees += 1
@@ -221,7 +222,7 @@ class BufferWrapper:
     It may be sent to a child. The process that made the block owns it.
     """
 
-    #: where all blocks come from; may be replaced
+    #: the heap of all blocks; a program may replace it
     _heap = Heap()
 
     def __init__(self, size: int) -> None:
@@ -231,16 +232,9 @@ class BufferWrapper:
         util.Finalize(self, heap.free, (block,))
 
     def create_memoryview(self) -> memoryview:
-        """A writable view of exactly `size` bytes."""
+        """Return a writable view of exactly `size` bytes."""
         (arena, start, _), size = self._state
         return memoryview(arena.buffer)[start : start + size]
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

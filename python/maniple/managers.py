@@ -1,13 +1,11 @@
 """Managers: a process that owns Python objects, and proxies through which other processes use them.
 
-The parts: `server` is the process that owns the objects, `proxies` are what stands for them elsewhere (with
-`proxy_types` for each type), and `rpc` is what the two say to each other.  Here are the managers themselves, which start a server or connect to
-one, and the types that come with `SyncManager`.
+This module has the managers, which start a server or connect to one, and the types that `SyncManager` registers. The other parts
+are in `_impl.manager`: `server` (the process that owns the objects), `proxies` and `proxy_types`, and `rpc` (the protocol).
 """
 
 from __future__ import annotations
 
-import array
 import os
 import queue
 import signal
@@ -15,9 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 
-# Much of this is here to be found under the standard names.
+# Many of these imports exist so that programs find the standard names here.
 from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
-from ._impl.compat import late_annotations  # noqa: F401
+from ._impl.compat import public_module  # noqa: F401
 from ._impl.manager.client import forget_site, site_at
 from ._impl.manager.proxies import (  # noqa: F401
     AutoProxy,
@@ -50,6 +48,10 @@ from ._impl.manager.server import (  # noqa: F401
     public_methods,
 )
 from ._impl.manager.server import shared_memory as shared_memory
+from ._impl.manager.value_types import Array as Array
+from ._impl.manager.value_types import Namespace as Namespace
+from ._impl.manager.value_types import Value as Value
+from ._impl.manager.value_types import rebuild_as_list, reduce_array  # noqa: F401
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
@@ -69,24 +71,8 @@ if HAS_SHMEM:
     __all__.append("SharedMemoryManager")
 
 
-def reduce_array(a: array.array[Any]) -> tuple[Any, ...]:
-    """Return what pickles an `array.array`: its type code and its bytes."""
-    return array.array, (a.typecode, a.tobytes())
-
-
-def rebuild_as_list(obj: Iterable[Any]) -> tuple[Any, ...]:
-    """Return what pickles a view of a dict: a list."""
-    return list, (list(obj),)
-
-
-reduction.register(array.array, reduce_array)
-for _view in ({}.items(), {}.keys(), {}.values()):  # type: ignore[var-annotated]
-    reduction.register(type(_view), rebuild_as_list)
-del _view
-
-
 class State:
-    """Where a manager is in its life; shared with the finalizers of its proxies."""
+    """The state of a manager, shared with its finalizer."""
 
     __slots__ = {"value": "`INITIAL`, `STARTED` or `SHUTDOWN`."}
     value: int
@@ -179,7 +165,7 @@ class BaseManager:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if self._address is None and sys.platform != "win32":
-            # The server's socket lies there, too: it has no folder of its own to make and to remove, or to leave behind when it is killed.
+            # The server's socket lies in this process's folder, so a server that is killed leaves no folder behind.
             util.get_temp_dir()
         reader, writer = connection.Pipe(duplex=False)
         server = self._ctx.Process(
@@ -198,10 +184,10 @@ class BaseManager:
                 server.join()
                 raise EOFError(
                     f"the manager's process ended with exit code {server.exitcode} before it could serve; "
-                    f"its own error is on its stderr"
+                    f"its stderr says why"
                 ) from None
             except BaseException:
-                # It may serve already, and no finalizer would end it.
+                # The server may run already, and there is no finalizer yet that would end it.
                 server.kill()
                 server.join()
                 raise
@@ -224,8 +210,8 @@ class BaseManager:
         initializer: Callable[..., Any] | None = None,
         initargs: Iterable[Any] = (),
     ) -> None:
-        """What the server's process runs."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may need us to clean up
+        """Run the server in its process."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # after a Ctrl-C the parent may still need the objects
         if initializer is not None:
             initializer(*initargs)
         server = cls._Server(registry, address, authkey, serializer)
@@ -235,7 +221,7 @@ class BaseManager:
         server.serve_forever()
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple[str, ...]]:
-        """Make an object in the server; its token and the methods that it exposes."""
+        """Make an object in the server, and return its token and the names of its exposed methods."""
         assert self._state.value == State.STARTED, "server not yet started"
         site = site_at(self._address, self._Client)
         site.managers.add(self)
@@ -255,7 +241,7 @@ class BaseManager:
                 self._process = None
 
     def _debug_info(self) -> str:
-        """What the server holds, for people to read."""
+        """Return a description of the server's objects, for debugging."""
         return str(tell_server(self._Client, self._address, self._authkey, "debug_info"))
 
     def _number_of_objects(self) -> int:
@@ -275,13 +261,13 @@ class BaseManager:
     def _finalize_manager(
         process: Any, address: Any, authkey: bytes, state: State, _Client: Any, shutdown_timeout: float
     ) -> None:
-        """End the server: ask, then terminate, then kill."""
+        """End the server: request a shutdown, then terminate it, then kill it."""
         if process.is_alive():
             util.info("sending shutdown message to manager")
             try:
                 tell_server(_Client, address, authkey, "shutdown")
             except Exception as error:
-                util.info("the manager did not take it: %s", error)
+                util.info("the manager did not accept the shutdown message: %s", error)
             for harder in (process.terminate, process.kill, None):
                 process.join(shutdown_timeout)
                 if not process.is_alive() or harder is None:
@@ -311,7 +297,7 @@ class BaseManager:
 
         Args:
             typeid: the name of the type; a method of this name makes an object and returns a proxy.
-            callable: the function, or class, that makes the objects in the server. A manager that only connects needs none.
+            callable: the function or class that makes the objects in the server. A manager that only connects needs no callable.
             proxytype: the class of the proxies. None makes proxies with the public methods of the object.
             exposed: the names of the methods that proxies may call.
             method_to_typeid: the names of methods, each with a type. The result of such a method stays in the server, as an object
@@ -319,7 +305,7 @@ class BaseManager:
             create_method: False adds no method called `typeid`.
         """
         if "_registry" not in cls.__dict__:
-            cls._registry = dict(cls._registry)  # not into the base class's
+            cls._registry = dict(cls._registry)  # leaves the registry of the base class as it is
         if proxytype is None:
             proxytype = AutoProxy
         exposed = exposed or getattr(proxytype, "_exposed_", None)
@@ -333,13 +319,15 @@ class BaseManager:
 
 
 def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
-    """The method that makes an object and its proxy."""
+    """Return the method of a manager that makes an object and returns its proxy."""
 
     def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
         util.debug("requesting creation of a shared %r object", typeid)
         token, exposed = self._create(typeid, *args, **kwds)
         proxy = proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
-        site_at(token.address, self._Client).drop(token.id, self._authkey)  # the proxy holds its own by now
+        site_at(token.address, self._Client).drop(
+            token.id, self._authkey
+        )  # the proxy holds a reference of its own by now
         return proxy
 
     create.__name__ = create.__qualname__ = typeid
@@ -347,53 +335,12 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
     return create
 
 
-class Namespace:
-    """An object with the attributes that are set on it."""
-
-    def __init__(self, /, **kwds: Any) -> None:
-        vars(self).update(kwds)
-
-    if TYPE_CHECKING:  # an attribute of any name
-
-        def __getattr__(self, name: str, /) -> Any: ...
-        def __setattr__(self, name: str, value: Any, /) -> None: ...
-
-    def __repr__(self) -> str:
-        shown = sorted(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-class Value:
-    """An object with one attribute, `value`. `typecode` and `lock` are accepted, and have no effect."""
-
-    def __init__(self, typecode: Any, value: Any, lock: bool = True) -> None:
-        self._typecode, self._value = typecode, value
-
-    def get(self) -> Any:
-        """Return the value."""
-        return self._value
-
-    def set(self, value: Any) -> None:
-        """Set the value."""
-        self._value = value
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._typecode!r}, {self._value!r})"
-
-    value = property(get, set)
-
-
-def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
-    """Return an `array.array`. `lock` is accepted, and has no effect."""
-    return array.array(typecode, sequence)
-
-
 if TYPE_CHECKING:
     _Namespace = Namespace
 
 
 def _pool(*args: Any, **kwds: Any) -> Any:
-    """A pool of the server's own; only a server that is asked for one has to load what pools need."""
+    """Make a pool in the server. The import is late, so that servers without a pool do not load it."""
     from .pool import Pool
 
     return Pool(*args, **kwds)
@@ -499,17 +446,17 @@ if HAS_SHMEM:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if os.name == "posix":
-                # before the server is started: it is to use our tracker, or each would report the other's segments
+                # Before the server starts, so that it inherits this tracker: two trackers would report each other's segments.
                 resource_tracker.ensure_running()
             super().__init__(*args, **kwargs)
             util.debug("%s created by pid %d", type(self).__name__, os.getpid())
 
-        # Bound early: at the interpreter's end the modules may be empty.
+        # Bound as defaults: the modules may be empty at the end of the interpreter.
         def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = os.getpid) -> None:
             debug("%s.__del__ by pid %d", type(self).__name__, getpid())
 
         def _entrusted(self, segment: Shared, name: str) -> Shared:
-            """`segment`, after the server was told to look after it."""
+            """Register the segment with the server, which removes it at shutdown, and return `segment`."""
             try:
                 tell_server(self._Client, self._address, self._authkey, "track_segment", name)
             except BaseException:
@@ -548,14 +495,4 @@ if HAS_SHMEM:
                 raise ValueError("the manager has no server yet: call its start() first")
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from . import get_context, util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
+from ._impl.pool.inputs import copy_of_list, default_processes, iterator_over
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -31,15 +32,15 @@ from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
 from ._impl.pool.results import ApplyResult as ApplyResult
 from ._impl.pool.results import AsyncResult as AsyncResult
+from ._impl.pool.results import ChunkedResults, Result, stay_if_program_ends
 from ._impl.pool.results import IMapIterator as IMapIterator
 from ._impl.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._impl.pool.results import MapResult as MapResult
-from ._impl.pool.results import Result, stay_if_program_ends
 from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
-from ._maniple import interrupts, usable_cores
+from ._maniple import Hub
 from .connection import wait
 from .context import TimeoutError
 
@@ -56,46 +57,8 @@ CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 INIT = "INIT"
 
-# Items that `imap` has under way or waiting to be taken, unless told otherwise.
-WINDOW = 1000
-
-
-_cpu_count = os.cpu_count
-
-
-def default_processes() -> int:
-    """Return the number of workers of a pool that is not given one: the processors that this process may use.
-
-    The affinity and the control group of the process limit the number. A number that Python was told (`-X cpu_count`,
-    `PYTHON_CPU_COUNT`), and a function that the program has put into the place of `os.cpu_count`, take precedence.
-    """
-    if os.cpu_count is not _cpu_count:
-        return os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told = getattr(os, "process_cpu_count", lambda: None)()
-    if told not in (None, allowed):
-        return int(told)
-    return max(1, min(allowed, usable_cores()))
-
-
-def _iterator(iterable: Iterable[Any]) -> Iterator[Any]:
-    """An iterator over `iterable`; one that raises the error where there is none to be had, as the standard package's does."""
-    try:
-        return iter(iterable)
-    except Exception as error:
-        if interrupts(error):
-            raise
-        return _raising(error)
-
-
-def _raising(error: Exception) -> Iterator[Any]:
-    raise error
-    yield  # a generator: the error comes with the first item
-
-
-def _as_they_are(items: Iterable[Item]) -> Iterable[Item]:
-    """Return the items that are there now: the caller may change its list while they are being sent."""
-    return items.copy() if type(items) is list else items
+# The default `buffersize` of `imap`, in items.
+WINDOW = Hub.WINDOW
 
 
 class Pool(QueueParts):
@@ -135,14 +98,15 @@ class Pool(QueueParts):
     """
 
     _wrap_exception = True
-    # Of one whose making failed before it had begun.
+    # For `__del__` of a pool whose constructor failed.
     _state = INIT
-    # What runs its calls; None in a pool that works by queues, as that of a class which overrides how (`_queue_pool.py`).
+    # The workers and the hub of the engine; None in a pool of queues (`queue_pool.py`), which serves classes that override how
+    # calls are run.
     _workers: Any = None
     _hub: Any = None
-    # Iterating over these runs nobody's code, so whoever has time may do it; anything else is iterated in a thread of its own.
+    # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
-    # Reached by the class: as the interpreter ends, the module's names may be gone.
+    # Read from the class, since the names of the module may be gone when the interpreter ends.
     _views = VIEWS
 
     @staticmethod
@@ -158,7 +122,7 @@ class Pool(QueueParts):
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
-        # For __del__, should what follows fail.
+        # For `__del__`, if the constructor fails.
         self._state = INIT
         self._ctx = context or get_context()
         if processes is None:
@@ -185,7 +149,7 @@ class Pool(QueueParts):
         self._state = RUN
 
     if TYPE_CHECKING:
-        # The standard package's inner names: attributes of a pool that works by queues, else computed (`VIEWS`).
+        # The standard package's inner names: attributes of a pool of queues; other pools compute them (`VIEWS`).
         _cache: Any
         _change_notifier: Any
         _pool: Any
@@ -193,10 +157,10 @@ class Pool(QueueParts):
         _task_handler: Any
         _taskqueue: Any
         _worker_handler: Any
-    else:  # a type checker is to find misspelt names
+    else:  # hidden from type checkers, so that they report misspelt names
 
         def __getattr__(self, name: str) -> Any:
-            # Not an attribute of this pool; of the standard package's it may be one.
+            # The pool does not have the attribute, but the standard package's pool may.
             if (view := type(self)._views.get(name)) is not None and self._workers is not None:
                 return view(self)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -221,7 +185,7 @@ class Pool(QueueParts):
             except Exception:  # the interpreter ends, and modules are empty
                 told = object.__repr__(self)
             _warn(f"unclosed running multiprocessing pool {told}", ResourceWarning, source=self)
-            # Whoever keeps the warning keeps the pool object; its workers end all the same.
+            # A program that keeps the warning keeps the pool object alive; the workers end nevertheless.
             self._terminate()
 
     def __repr__(self) -> str:
@@ -319,7 +283,7 @@ class Pool(QueueParts):
             callback: a function that is called with the list of the results, in a thread of the pool.
             error_callback: a function that is called with the exception instead, if a call fails.
         """
-        return self._map_async(func, _as_they_are(iterable), mapstar, chunksize, callback, error_callback)
+        return self._map_async(func, copy_of_list(iterable), mapstar, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
@@ -341,7 +305,7 @@ class Pool(QueueParts):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[Result]:
         """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
-        return self._map_async(func, _as_they_are(iterable), starmapstar, chunksize, callback, error_callback)
+        return self._map_async(func, copy_of_list(iterable), starmapstar, chunksize, callback, error_callback)
 
     def _map_async(
         self,
@@ -379,7 +343,7 @@ class Pool(QueueParts):
         return result
 
     def _post(self, result: Any, func: Any, items: Iterable[Any], set_length: Any = None) -> None:
-        """Have `func` called with each item, and each outcome handed to `result`."""
+        """Submit a call of `func` for each item; each outcome goes to `result`."""
         self._taskqueue.put((self._guarded_task_generation(result._job, func, items), set_length))
 
     def imap(
@@ -396,7 +360,7 @@ class Pool(QueueParts):
 
         Args:
             func: a function of one argument.
-            iterable: the items. An iterator is read in a thread of its own.
+            iterable: the items. A separate thread reads an iterator.
             chunksize: the number of items that a worker receives at once.
             buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB.
                 The standard package has no such limit and no such parameter.
@@ -430,7 +394,7 @@ class Pool(QueueParts):
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if chunksize == 1:
-            chunksize = 1  # of whatever type it was
+            chunksize = 1  # an int, also if the caller passed True or 1.0
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         hub = self._hub
@@ -445,14 +409,17 @@ class Pool(QueueParts):
             raise
         if external:
             feeder = threading.Thread(
-                target=hub.feed, args=(stream.job, _iterator(iterable), False), name="maniple-pool-feeder", daemon=True
+                target=hub.feed,
+                args=(stream.job, iterator_over(iterable), False),
+                name="maniple-pool-feeder",
+                daemon=True,
             )
             try:
                 feeder.start()
-            except BaseException:  # no thread: nobody will feed it, and nobody is to wait for it
+            except BaseException:  # without the thread the stream would wait for items forever
                 stream.cancel()
                 raise
-            # A signal's handler that raises before this makes an end of the stream.
+            # If a signal handler raises before this call, the stream is cancelled.
             stream.fed()
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
 
@@ -460,13 +427,15 @@ class Pool(QueueParts):
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None
     ) -> Any:
         if buffersize is not None:
-            raise ValueError("a pool that works by queues, as this class's does, has no buffersize")
+            raise ValueError(
+                f"{type(self).__name__} overrides parts of Pool, so it has no buffersize: leave the argument out"
+            )
         results = kind(self)
         if chunksize == 1:
             self._post(results, func, iterable, results._set_length)
             return results
         self._post(results, mapstar, self._get_tasks(func, iterable, chunksize), results._set_length)
-        return (item for chunk in results for item in chunk)
+        return ChunkedResults(results)
 
     # ---- the end ----
 
@@ -489,7 +458,7 @@ class Pool(QueueParts):
         self._state = TERMINATE
         self._terminate()
         if self._workers is None and (watch := getattr(self._cache, "watch", None)) is not None:
-            # Should the class's way to terminate not have done so.
+            # The class may override `_terminate` without ending the watch.
             watch.end(cancelled())
 
     def join(self) -> None:
@@ -551,7 +520,8 @@ class ThreadPool(ThreadQueueParts, Pool):
         return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)
 
 
-# What programs replace in this module, and in the handles, to change how calls are run: the engine would not ask it.
+# Programs replace these names, and `_set` of the handles, to change how calls are run. The engine does not use them, so such a
+# pool becomes a pool of queues.
 _REPLACEABLE = {
     name: globals()[name]
     for name in (
@@ -569,14 +539,4 @@ _SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterat
 STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

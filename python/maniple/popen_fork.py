@@ -1,19 +1,18 @@
 """Start method ``fork``: the child is a copy of its parent.
 
-Two facts must reach the other side without polling: that the child ended, and
-that the parent ended.
+Parent and child detect each other's end without polling:
 
-* The parent learns it from the *sentinel*: a pidfd where the system has them
-  (exact: it does not matter what the child's own children inherited), elsewhere
-  the read end of a pipe whose write end only the child holds.
-* The child learns it from the *lifeline*, a pipe whose write end only the parent
-  holds.  One pipe serves all children of a process, whatever their start method.
-  A forked child inherits the write end, too, and closes it first.
-  A daemonic child, and a manager's server, ask the kernel to end them then.  A
-  program that calls `os.fork` itself keeps the end in both processes: if it
-  becomes a daemon that way, its children stay.
+* The parent waits on the *sentinel*: a pidfd if the system has pidfds (which is
+  exact, regardless of what the child's own children inherit), otherwise the read
+  end of a pipe whose write end only the child holds.
+* The child waits on the *lifeline*, a pipe whose write end only the parent holds.
+  One pipe serves all children of a process, for all start methods.  A forked child
+  inherits the write end, too, and closes it first.  Daemonic children and a
+  manager's server end when the lifeline does.  If a program calls `os.fork` itself,
+  both processes keep the write end: a program that becomes a daemon by forking
+  keeps its children.
 
-So a child costs its parent one descriptor.
+So each child costs its parent one descriptor.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from . import process, util
+from ._impl.compat import public_module
 from ._impl.start import forked as _forked
 from ._impl.start.descriptors import Mark, above_stdio, mark, pipe
 from ._maniple import Hold
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifeline", "Popen", "Wires", "end_unwatched", "let_go", "lifeline"]
 
-# What every forked child asks for first; found once, here.
-for _name in ("context", "util", "_impl.compat.neighbour"):
+# Every forked child uses these modules, so they are imported before the fork.
+for _name in ("context", "util", "_impl.compat.standard_package"):
     process._sibling(_name)
 
-# Write ends held by this process that a forked child has no business with.
+# Write ends of this process that a forked child closes, each with the identity of its file.
 _lifelines: dict[int, Mark] = {}
 
 
 def _hold(fd: int) -> None:
-    """Note a descriptor that forked children are to close."""
+    """Register a descriptor that forked children close."""
     _lifelines[fd] = mark(fd)
 
 
 class Lifeline:
-    """This process's pipe for all of its children, and a descriptor to spare for a moment in which there is no other."""
+    """This process's pipe for all of its children, and a spare descriptor for a child's pidfd when no other is free."""
 
     def __init__(self) -> None:
         self.maker = os.getpid()
@@ -62,16 +62,16 @@ class Lifeline:
         self.file = _lifelines[self.w]
 
     def is_there(self) -> bool:
-        """Whether the program has not closed it, as one does that becomes a daemon."""
+        """Whether the write end is open. A program that becomes a daemon may close it."""
         return mark(self.w) == self.file
 
     def have_spare(self) -> None:
-        """See to it that there is a descriptor for what follows a fork."""
+        """Reserve a descriptor for the pidfd after a fork."""
         if self.spare < 0:
             self.spare = above_stdio(os.dup(self.r))
 
     def give_spare(self) -> None:
-        """Give it up: the next descriptor that is made will be there."""
+        """Close the spare descriptor, so that its number is free for the next one."""
         spare, self.spare = self.spare, -1
         if mark(spare) == self.file:
             os.close(spare)
@@ -81,7 +81,7 @@ _lifeline: Lifeline | None = None
 
 
 def lifeline() -> Lifeline:
-    """Return what a child of this process is to hold on to."""
+    """Return the lifeline of this process's children; make it if there is none, or the program has closed it."""
     global _lifeline
     line = _lifeline
     if line is None or line.maker != os.getpid() or not line.is_there() or mark(line.r) != line.file:
@@ -92,13 +92,13 @@ def lifeline() -> Lifeline:
 
 def _release(watched: int, line: Lifeline) -> None:
     """Close the descriptor that a parent keeps for a child."""
-    # A program that has closed one of its descriptors without asking has closed the lifeline, too.
+    # A program that closes all descriptors has closed the lifeline, too. Then `watched` may be another file's number.
     if line.is_there():
         close_fds(watched)
 
 
 def _drop_inherited_lifelines() -> None:
-    # The first that is there was looked at just now; the program may have closed what was open before.
+    # `lifeline` has checked the last write end. The program may have closed the others.
     for fd, file in _lifelines.items():
         if len(_lifelines) == 1 or mark(fd) == file:
             break
@@ -111,19 +111,20 @@ def _drop_inherited_lifelines() -> None:
 
 
 def let_go(fd: int) -> None:
-    """Close a descriptor that forked children were to close."""
+    """Close a descriptor that was registered with `_hold`."""
     file = _lifelines.pop(fd, None)
     if file is not None and mark(fd) == file:
         os.close(fd)
 
 
-# What is told of a child whose exit code nobody can learn any more.
+# The exit code of a child whose real exit code was lost.
 _UNKNOWN_EXIT = 255
 
-# Of each process its own: held while a child is reaped by its number.  (One for all would have to be freed in each forked child.)
+# pid of this process -> the lock that it holds while it reaps a child by its pid.  (A single lock would have to be freed in each
+# forked child.)
 _reaping: dict[int, Any] = {}
 
-# An interpreter that was built on an old system has neither, whatever the kernel can do.
+# An interpreter that was built on an old system lacks both, even if the kernel has them.
 try:
     from signal import pidfd_send_signal as _send
 except ImportError:
@@ -134,7 +135,7 @@ _pidfds_work: bool | None = None
 
 
 def _have_pidfds() -> bool:
-    """Tell whether the kernel hands out pidfds (old kernels and sandboxes do not)."""
+    """Return whether the kernel provides pidfds (old kernels and sandboxes do not)."""
     global _pidfds_work
     if _pidfds_work is None:
         try:
@@ -144,25 +145,25 @@ def _have_pidfds() -> bool:
             _pidfds_work = False
         except OSError as problem:
             if problem.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL):
-                raise  # no descriptor is left: that says nothing
+                raise  # no descriptor is free, which says nothing about pidfds
             _pidfds_work = False
     return _pidfds_work
 
 
 def end_unwatched(pid: int) -> None:
-    """End our child ``pid``, which nobody could wait for."""
+    """Kill and reap the child ``pid``, which has no process object."""
     with suppress(ProcessLookupError):
         os.kill(pid, SIGKILL)
     with suppress(ChildProcessError):
         try:
             os.waitpid(pid, 0)
-        except BaseException:  # from a signal's handler: the child is reaped all the same
+        except BaseException:  # raised by a signal handler: reap the child nevertheless
             os.waitpid(pid, 0)
             raise
 
 
 def _watch(pid: int, line: Lifeline | None = None) -> int:
-    """Return a descriptor that becomes readable when our child ``pid`` ends."""
+    """Return a descriptor that becomes readable when the child ``pid`` ends."""
     try:
         try:
             return above_stdio(os.pidfd_open(pid))
@@ -176,15 +177,15 @@ def _watch(pid: int, line: Lifeline | None = None) -> int:
             if line is not None:
                 end_unwatched(pid)
             raise
-    # Reaped already: SIGCHLD is ignored, or another thread waits for any child.
-    # A pipe without a writer says "ended" just as well.
+    # The child is reaped already: SIGCHLD is ignored, or another thread waits for any child.
+    # The read end of a pipe without a writer is readable, as a pidfd of an ended process is.
     ended, writer = pipe()
     os.close(writer)
     return ended
 
 
 def _id_of(popen: Popen) -> tuple[int, int]:
-    """What `os.waitid` is to be given for this child."""
+    """Return the first two arguments of `os.waitid` for this child."""
     return (_P_PIDFD, popen.sentinel) if _pidfds_work and _P_PIDFD is not None else (os.P_PID, popen.pid)
 
 
@@ -193,23 +194,23 @@ class Wires:
 
     def __init__(self) -> None:
         self.line = lifeline()
-        # A pipe of the child's own stands in where there are no pidfds.
+        # Without pidfds, a pipe of the child serves as the sentinel.
         self.ended: tuple[int, ...] = () if _have_pidfds() else pipe()
 
     def become_child(self) -> None:
-        """Called in a forked child that has dropped `_lifelines`, where `ended` is not empty: close the parent's end."""
+        """In a forked child, after `_drop_inherited_lifelines` and if `ended` is not empty: close the parent's end of the pipe."""
         os.close(self.ended[0])
-        _hold(self.ended[1])  # our own children must not keep us "alive"
+        _hold(self.ended[1])  # a child of this child must not keep its sentinel open
 
     def become_parent(self, pid: int) -> int:
-        """Called when the child runs: close its ends, return the sentinel."""
+        """In the parent, after the fork: close the child's ends, and return the sentinel."""
         if self.ended:
             os.close(self.ended[1])
             return self.ended[0]
         return _watch(pid, self.line)
 
     def abandon(self) -> None:
-        """No child was started."""
+        """Close the descriptors, since no child was started."""
         close_fds(*self.ended)
 
 
@@ -223,7 +224,7 @@ class Popen:
             from . import spawn
 
             spawn._take_over_if_frozen()
-        # What is still buffered would otherwise be written by both.
+        # Otherwise both processes would write the buffered output.
         _flush_std_streams()
         self.returncode: int | None = None
         self._maker = os.getpid()
@@ -242,8 +243,8 @@ class Popen:
         return self._look(flag) if code is None else code
 
     def _look(self, flag: int) -> int | None:
-        # First looked at, then noted, then reaped: any number of threads may do so at once.  Whoever finds no child any more finds the
-        # code that another has noted, or somebody else has reaped it.
+        # Read the status without reaping, store it, then reap: several threads may do so at once.  A thread that finds no child
+        # finds the code that another thread has stored, or the program has reaped the child.
         kind, number = _id_of(self)
         try:
             found = os.waitid(kind, number, os.WEXITED | os.WNOWAIT | flag)
@@ -259,7 +260,7 @@ class Popen:
         return code
 
     def _look_by_number(self, flag: int) -> int | None:
-        """The same where the system (a sandbox, a kernel before 5.4) does not take the call, or the program has closed the sentinel."""
+        """Reap the child by its pid: a sandbox or a kernel before 5.4 rejects the call, or the program has closed the sentinel."""
         if flag == 0:
             with suppress(OSError):
                 from . import connection
@@ -277,7 +278,7 @@ class Popen:
         return code
 
     def _reaped_elsewhere(self, flag: int) -> int | None:
-        """The code of a child that is no child any more: SIGCHLD is ignored, or the program waits for any child by itself."""
+        """Return the code of a child that was not reaped here: SIGCHLD is ignored, or the program waits for any child."""
         code = self.returncode
         if code is None and os.getpid() == self._maker:
             from .connection import wait
@@ -287,7 +288,7 @@ class Popen:
             from ._maniple import exit_told
 
             told = exit_told(self.sentinel)
-            code = self.returncode  # another thread may have noted it meanwhile
+            code = self.returncode  # another thread may have stored it meanwhile
             if code is None:
                 code = self.returncode = _UNKNOWN_EXIT if told is None else told
         return code
@@ -299,8 +300,8 @@ class Popen:
 
             if not connection.wait([self.sentinel], timeout):
                 return None
-        # Ready means that the child is ending.  Over a pipe that may be a moment
-        # before it can be reaped; with a timeout of zero even that is too long.
+        # A sentinel that is a pipe is ready a moment before the child can be reaped.
+        # `poll(0)` waits for that moment; a timeout of zero does not wait at all.
         return self.poll(os.WNOHANG if timeout == 0 else 0)
 
     # ------------------------------------------------------------ signals
@@ -310,18 +311,19 @@ class Popen:
             return
         with suppress(ProcessLookupError):
             if _pidfds_work and _send is not None:
-                # By number, it would go to another process where this one has ended and was reaped elsewhere.
+                # A signal by pid would reach another process if this child was reaped elsewhere and its pid is reused.
                 try:
                     _send(self.sentinel, sig)
                     return
                 except OSError as problem:
                     if problem.errno == errno.ESRCH:
                         return
-                    # A sandbox refuses the call; or it is no pidfd: the child had ended before there was one, or the program has closed it.
+                    # A sandbox rejects the call, or the sentinel is not a pidfd: the child ended before `pidfd_open`, or the program
+                    # has closed the sentinel.
             try:
                 os.kill(self.pid, sig)
             except PermissionError:
-                # A set-uid child; but some systems say so, too, while it is ending.
+                # A set-uid child. Some systems also raise this error while the child is ending.
                 if self.wait(0.1) is None:
                     raise
 
@@ -340,9 +342,9 @@ class Popen:
     # ------------------------------------------------------------ beginning and end
 
     def _launch(self, process_obj: Any) -> None:
-        # What can be done before the fork is done before it: afterwards each page written to has to be copied.
+        # As much as possible is done before the fork: after it, each page that is written to is copied.
         wires = Wires()
-        held: list[Any] = [-1, wires.line]  # the first is to be the sentinel
+        held: list[Any] = [-1, wires.line]  # the sentinel replaces -1
         finalizer = Finalize(self, _release, held)
 
         def life() -> int:
@@ -366,13 +368,13 @@ class Popen:
         self.pid: int = pid
         try:
             held[0] = self.sentinel = wires.become_parent(pid)
-        except BaseException:  # everything is closed
+        except BaseException:  # `become_parent` has closed everything
             finalizer.cancel()
             raise
         self.finalizer = finalizer
 
     def _keep(self, sentinel: int, line: Lifeline) -> None:
-        """Hold on to the sentinel until this object is closed or dies."""
+        """Store the sentinel; it is closed by `close`, or when this object is collected."""
         self.sentinel = sentinel
         self.finalizer = Finalize(self, _release, (sentinel, line))
 
@@ -382,11 +384,4 @@ class Popen:
             close()
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

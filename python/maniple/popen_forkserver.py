@@ -1,9 +1,9 @@
 """Start method ``forkserver``: the child is a fork of a small helper process.
 
-The child is not ours but the server's, so its exit code comes through a pipe, the
-sentinel: first its pid, at the end its exit code.  Both the server and the child
-hold the other end.  If the server dies first, the pipe ends without an exit code
-when the child ends too; such a child's exit code is given as 255.
+The child is a child of the server, not of this process.  The server writes its pid,
+and at the end its exit code, to a pipe, which is the sentinel.  Server and child
+both hold the write end.  If the server dies first, the pipe ends without an exit
+code when the child ends; the exit code is 255 then.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from errno import ENOMEM
 from threading import Lock
 
 from . import forkserver, popen_fork, spawn, util
+from ._impl.compat import public_module
 from .context import reduction, set_spawning_popen
 from .popen_spawn_posix import ToldPopen
 
@@ -26,7 +27,7 @@ _UNKNOWN_EXIT = 255
 
 
 class _DupFd:
-    """A descriptor that travels to the child; known by its place in the row."""
+    """A descriptor that is sent to the child, identified by its index among the sent descriptors."""
 
     def __init__(self, ind: int) -> None:
         self.ind = ind
@@ -43,7 +44,7 @@ class Popen(ToldPopen):
     method, DupFd = "forkserver", _DupFd
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Have ``fd`` sent to the child; return its place in the row."""
+        """Add ``fd`` to the descriptors that are sent to the child, and return its index."""
         place = len(self._fds)
         self._fds += [fd]
         return place
@@ -51,7 +52,7 @@ class Popen(ToldPopen):
     def _launch(self, process_obj: Any) -> None:
         line = popen_fork.lifeline()
         speech = self._speech(process_obj, line)
-        # The exit code can be read once, whichever thread asks.
+        # Held by the thread that reads the exit code, which can be read once.
         self._reading = Lock()
         status_r, told_w = forkserver.connect_to_new_process(self._fds)
         popen_fork._hold(told_w)
@@ -84,15 +85,8 @@ class Popen(ToldPopen):
             return forkserver.read_signed(self.sentinel)
         except (EOFError, OSError) as problem:
             if isinstance(problem, OSError) and problem.errno == ENOMEM:
-                raise  # the code is still there
+                raise  # the code is still in the pipe
             return _UNKNOWN_EXIT
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

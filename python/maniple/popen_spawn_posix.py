@@ -1,8 +1,8 @@
-"""Start method ``spawn``: the child is a fresh interpreter that is told what to be.
+"""Start method ``spawn``: the child is a fresh interpreter that reads its process object from a pipe.
 
-The child's command line names one pipe.  Through it come two pickles: how to set
-up the interpreter, and with that the lifeline, which ends when the parent does;
-and the process object.
+The child's command line names the pipe.  The parent writes two pickles to it: the
+preparation data, which set up the interpreter and name the lifeline, and the
+process object.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Popen"]
 
 
-# Seconds after which it is looked again what a child has written that does not listen.
+# Seconds between two reads of a child's standard error while the child does not read its pipe.
 _LOOK = 0.02
 
 
 def _wait_for_room(line: int, timeout: float) -> None:
-    """Wait until a pipe takes something more, or has no reader."""
+    """Wait until the pipe can be written to, or has no reader."""
     import select
 
     poller = select.poll()
@@ -40,7 +40,7 @@ def _wait_for_room(line: int, timeout: float) -> None:
 
 
 def _pass_on_interrupt(problem: BaseException) -> None:
-    """Raise what is no refusal to be pickled, but comes from a signal's handler."""
+    """Raise `problem` if a signal handler raised it; return if pickling did."""
     from ._maniple import interrupts
 
     if interrupts(problem):
@@ -48,13 +48,13 @@ def _pass_on_interrupt(problem: BaseException) -> None:
 
 
 class ToldPopen(popen_fork.Popen):
-    """A child that inherits nothing and is told everything through a pipe."""
+    """A child that copies nothing of its parent, and reads everything from a pipe."""
 
     def __init__(self, process_obj: Any) -> None:
-        # Descriptors that go along, noted while the process object is pickled.
+        # The descriptors for the child, collected while the process object is pickled.
         self._fds: list[int] = []
-        self._to_close: list[int] = []  # of those, what was opened for the child alone
-        # Of a pool's worker: what is to be its standard error, and what takes in what it writes there.
+        self._to_close: list[int] = []  # those that were opened for the child alone
+        # For a pool's worker: the descriptor of its standard error, and the function that reads what it writes there.
         self._tap: tuple[int, Callable[[], None]] | None = vars(process_obj).pop("_tap", None)
         try:
             super().__init__(process_obj)
@@ -62,9 +62,9 @@ class ToldPopen(popen_fork.Popen):
             util.close_fds(*self._to_close)
 
     def _speech(self, process_obj: Any, line: Lifeline) -> memoryview:
-        """What the child has to hear: its preparation data, and what it is to be."""
+        """Return the pickles for the child: its preparation data and its process object."""
         out = io.BytesIO()
-        # Not None where what is pickled starts a process of its own.
+        # Not None if the pickling of another child starts this one.
         outer = get_spawning_popen()
         set_spawning_popen(self)
         try:
@@ -75,7 +75,7 @@ class ToldPopen(popen_fork.Popen):
                 told["stderr"] = self.duplicate_for_child(self._tap[0])
             if main.may_lack():
                 by_value()
-                from ._impl.serialization.sketches import definitions
+                from ._impl.serialization.main_definitions import definitions
 
                 told["main_definitions"] = definitions(main)
             reduction.dump(told, out)
@@ -85,7 +85,7 @@ class ToldPopen(popen_fork.Popen):
         return out.getbuffer()
 
     def _describe(self, process_obj: Any, out: io.BytesIO, main: WorkerMain) -> None:
-        """Pickle the process object; by value what pickle refuses, and what the child would not find by its name."""
+        """Pickle the process object. Objects that pickle rejects, or that the child cannot find by name, go by value."""
         start, descriptors, refusal = out.tell(), len(self._fds), None
         try:
             reduction.dump(process_obj, out)
@@ -104,7 +104,7 @@ class ToldPopen(popen_fork.Popen):
                 raise
             raise refusal from None
         finally:
-            refusal = None  # it refers to this frame, and so to `out`, of which there will be a view
+            refusal = None  # its traceback refers to this frame, and so to `out`, which must not be kept alive
         out.seek(start)
         out.truncate()
         out.write(pickled)
@@ -121,11 +121,11 @@ class ToldPopen(popen_fork.Popen):
                 try:
                     speech = speech[patiently(os.write, line, speech) :]
                 except BlockingIOError:
-                    # It may be waiting for room in its standard error, which is read by the thread that starts workers.
+                    # The child may wait for room in its standard error, which the thread that starts workers reads.
                     take_in()
                     _wait_for_room(line, _LOOK)
         except BrokenPipeError:
-            pass  # it has ended, or is about to; what it wrote and its exit code say why
+            pass  # the child has ended, or is ending; its exit code and its standard error say why
 
 
 class _DupFd:
@@ -145,9 +145,9 @@ class Popen(ToldPopen):
     method, DupFd = "spawn", _DupFd
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Have the child inherit ``fd``; return its number there."""
+        """Make the child inherit ``fd``, and return its number there."""
         if fd <= 2:
-            # There it would be taken for a standard stream.
+            # In the child, the number would be a standard stream.
             fd = above_stdio(os.dup(fd))
             self._to_close += [fd]
         self._fds += [fd]
@@ -164,7 +164,7 @@ class Popen(ToldPopen):
         except BaseException:
             wires.abandon()
             raise
-        popen_fork._hold(told_w)  # the parent's end would hide from the child that it has been given up
+        popen_fork._hold(told_w)  # the child detects by the end of the pipe that the parent has given up
         try:
             try:
                 line = launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
@@ -180,7 +180,7 @@ class Popen(ToldPopen):
             try:
                 self._say(told_w, speech)
             except BaseException:
-                # It died at once, or we are interrupted: leave no half-told child.
+                # The child died at once, or a signal handler raised: do not leave a child that has read only a part.
                 self.close()
                 popen_fork.end_unwatched(self.pid)
                 raise

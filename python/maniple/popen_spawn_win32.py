@@ -1,8 +1,8 @@
 """Start method ``spawn`` on Windows.
 
 The child's command line names a pipe handle of the parent and the parent's pid;
-the child takes the handle over by itself.  Importable everywhere, so that tools
-which walk through the package do not stumble; usable on Windows only.
+the child duplicates the handle.  The module can be imported on all systems, so
+that tools can import all modules of the package; it works on Windows only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST_WAIT_MS = 0x7FFFFFFF
 
 
 def _environment() -> dict[str, str] | None:
-    """In a virtual environment on Windows the real interpreter is told which one it is."""
+    """Return the environment for a child in a virtual environment; None means the parent's environment."""
     launcher = getattr(sys, "_base_executable", sys.executable)
     if os.path.normcase(launcher) == os.path.normcase(sys.executable):
         return None
@@ -35,7 +35,7 @@ def _environment() -> dict[str, str] | None:
 
 
 def _system() -> Any:
-    """The interpreter's access to Windows; looked up late, since only Windows has it."""
+    """Return the module `_winapi`, which only Windows has."""
     from importlib import import_module
 
     return import_module("_winapi")
@@ -59,8 +59,8 @@ class Popen:
 
         windows = _system()
         told = starting.get_preparation_data(process_obj.name)
-        # Its read end stays here until the child has duplicated it, which it has
-        # done once it has read what we write.
+        # The read end stays open here until the child has duplicated it, which it
+        # has done when it has read the pickles.
         read_handle, write_handle = windows.CreatePipe(None, 0)
         line = list2cmdline(starting.get_command_line(parent_pid=os.getpid(), pipe_handle=read_handle))
         program, environment = starting.get_executable(), _environment()
@@ -108,20 +108,20 @@ class Popen:
         return known
 
     def _end(self) -> None:
-        """End the process; it is not asked."""
+        """End the process at once."""
         if self.returncode is not None:
             return
         try:
             _system().TerminateProcess(self.sentinel, TERMINATE)
         except OSError:
-            # Access is denied also where it is ending already.
+            # Windows also denies access while the process is ending.
             if self.wait(1.0) is None:
                 raise
 
     terminate = kill = _end
 
     def interrupt(self) -> None:
-        """Windows cannot send SIGINT to a single process."""
+        """Raise NotImplementedError: Windows cannot send SIGINT to a single process."""
         raise NotImplementedError("interrupt() is not available on Windows: use terminate()")
 
     def close(self) -> None:

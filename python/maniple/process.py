@@ -1,11 +1,11 @@
-"""What a process is, seen from the process that made it and from itself.
+"""Process objects: `BaseProcess`, the current process, its parent and its children.
 
-`BaseProcess` says how a process is described, started, watched and ended.  How
-the operating system brings one about is the business of a ``Popen`` class, one
-for each start method, which `maniple.context` puts into the subclasses.
+`BaseProcess` describes a process, starts it, waits for it and ends it.  A
+``Popen`` class for each start method makes the operating system's process;
+`maniple.context` puts these classes into the subclasses of `BaseProcess`.
 
-A process goes through *initial* (made), *started*, *stopped* (it ended, its exit
-code is known) and *closed*; only the process that made it may start and join it.
+A process object is *initial* (made), *started*, *stopped* (the process ended, its
+exit code is known) or *closed*.  Only the process that made it may start and join it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from weakref import WeakSet
 
-from ._impl.compat import late_annotations  # noqa: F401  # the second for its hook, which comes before others
-from ._impl.start import imports_under_way  # noqa: F401  # the second for its hook, which comes before others
+from ._impl.compat import public_module
+from ._impl.start import imports_in_progress  # noqa: F401  # its fork hook has to be registered before all others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,34 +27,33 @@ if TYPE_CHECKING:
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
 
 
-# Relative names in sys.path and of scripts were meant from here, wherever the
-# program has gone since.
+# Relative names in sys.path and of scripts refer to this directory, also after
+# the program has changed to another one.
 def _starting_place() -> str | None:
     try:
         return os.path.abspath(os.curdir)
-    except (FileNotFoundError, PermissionError):  # removed or closed under our feet
+    except (FileNotFoundError, PermissionError):  # the directory was removed, or may no longer be read
         return None
 
 
 ORIGINAL_DIR = _starting_place()
 
 
-#: modules of this package that are known to be imported to their end, by their last name
+#: modules of this package whose import has ended, by their names below the package
 _whole: dict[str, Any] = {}
 
 
 def _sibling(name: str) -> Any:
-    """A module of this package that could not be imported before this one.
+    """Return a module of this package that this module cannot import at its top, because it imports this one.
 
-    What a forked child runs is kept lean: each function that it is the first to call, the import statement's among them, costs it
-    copies of memory pages.  A look into `sys.modules` would not do: a module that another thread is importing is there from its
-    first line on.
+    A forked child runs as little code as possible: each function that it calls for the first time, also the import machinery,
+    makes it copy memory pages.  `sys.modules` alone would not do: it also contains modules that another thread is still importing.
     """
     module = _whole.get(name)
     if module is None:
         from importlib import import_module
 
-        module = _whole[name] = import_module(f"{__package__}.{name}")  # waits for the other thread
+        module = _whole[name] = import_module(f"{__package__}.{name}")  # waits for another thread that imports it
     return module
 
 
@@ -86,34 +85,26 @@ def _cleanup() -> None:
             _children.discard(child)
 
 
-# How long a process has for its own clean-up when its maker is gone, in milliseconds.
+# Milliseconds that a process has to clean up after its parent has ended.
 _GRACE = 2000
 
-# The running version's own way to write "none"; both are taken.
+# The running version's default for `kwargs`; both values are accepted.
 _NO_KWARGS: Mapping[str, Any] | None = None if sys.version_info >= (3, 14) else {}
 
 
 def _refuse(reason: str) -> NoReturn:
-    # AssertionError is what callers of the standard package catch; raised
-    # outright, so that python -O does not take the check away.
+    # Callers of the standard package catch AssertionError. A raise statement, so that the check also works under python -O.
     raise AssertionError(reason)
 
 
 class BaseProcess:
-    """An activity that runs in a process of its own; the base class of the `Process` class of each context.
+    """An activity that runs in a separate process; the base class of the `Process` class of each context.
 
-    Args:
-        group: None; the parameter exists for likeness with `threading.Thread`.
-        target: the function that `run` calls in the child. None means that the child does nothing.
-        name: a name for logs and messages; None generates one.
-        args: the positional arguments of `target`.
-        kwargs: the keyword arguments of `target`.
-        daemon: True terminates the process when the process that made it exits. None takes the value of the
-            current process.
+    The parameters are those of `maniple.Process`.
     """
 
     _start_method: str | None = None
-    # A manager's server is no daemon, and is not to outlive its maker either.
+    # A manager's server is not a daemon, but it ends with its parent, too.
     _ends_with_maker: bool = False
 
     @staticmethod
@@ -155,14 +146,14 @@ class BaseProcess:
         self._opened()
 
     def _opened_here(self, action: str) -> Any:
-        """The same, for what only the process that made this object may do."""
+        """Return the Popen for an action that only the process that made this object may take."""
         popen = self._opened()
         if self._parent_pid != os.getpid():
             _refuse(f"can only {action} a child process")
         return popen
 
     def _is_tied(self) -> bool:
-        """Whether the process is to end when its maker does, however that ends."""
+        """Whether the process ends when its parent ends, also if the parent is killed."""
         return self._ends_with_maker or bool(self._config.get("daemon"))
 
     def _has_ended(self) -> bool:
@@ -193,22 +184,22 @@ class BaseProcess:
         if os.getpid() != self._parent_pid:
             _refuse("can only start a process object created by current process")
         ours = _current_process._config
-        # Children of a daemonic process would be left behind when it is
-        # terminated.  A pool's worker says that it looks after its own.
+        # A daemonic process that is terminated would leave its children running.
+        # A pool's worker ends its children itself, and says so in its configuration.
         if ours.get("daemon") and not ours.get("may_have_children"):
             _refuse("daemonic processes are not allowed to have children")
         _cleanup()
         if self._is_tied():
-            _sibling("_maniple")  # once here, instead of in each child
+            _sibling("_maniple")  # imported here, so that no forked child has to import it
         try:
             popen = self._popen = self._Popen(self)
-        except BlockingIOError as problem:  # the system's word for too many processes
+        except BlockingIOError as problem:  # EAGAIN: the limit on processes is reached
             from ._impl.start.shortage import advice
 
             problem.add_note(f"the process cannot be started: {advice(problem)}")
             raise
         self._sentinel: int = popen.sentinel
-        # Arguments may hold on to much, this object among it: let go of them.
+        # The arguments may refer to large objects, or to this object: drop them.
         for spent in ("_target", "_args", "_kwargs"):
             delattr(self, spent)
         _children.add(self)
@@ -336,7 +327,7 @@ class BaseProcess:
         return int(found)
 
     def _state(self) -> tuple[str, int | None]:
-        """What to say of it, and the exit code if there is one to show."""
+        """Return the state for `repr`, and the exit code or None."""
         if self._closed:
             return "closed", None
         if _current_process is self:
@@ -355,7 +346,9 @@ class BaseProcess:
             words.append(f"pid={popen.pid}")
         words += [f"parent={self._parent_pid}", state]
         if code is not None:
-            words.append(f"exitcode={_name_of_exit(code)}")
+            from ._impl.start.exits import name_of_exit
+
+            words.append(f"exitcode={name_of_exit(code)}")
         if self._config.get("daemon"):
             words.append("daemon")
         return f"<{' '.join(words)}>"
@@ -364,24 +357,26 @@ class BaseProcess:
 
     @staticmethod
     def _after_fork() -> None:
-        """Drop what a fork copied but what belongs to the parent alone."""
+        """Drop what the fork copied although it belongs to the parent alone."""
         _sibling("util")._begin_afresh()
-        _sibling("_impl.compat.neighbour").after_fork()
+        _sibling("_impl.compat.standard_package").after_fork()
 
     def _become_current(self, parent_sentinel: int | None) -> None:
-        """Make this process, in this interpreter, the one that ``self`` describes."""
+        """Make ``self`` the current process of this interpreter, and apply its settings."""
         global _children, _current_process, _parent_process, _process_counter
         util = _sibling("util")
         if (method := self._start_method) is not None:
             _sibling("context")._force_start_method(method)
-        copied_from = _current_process  # kept alive until the hooks have run
+        copied_from = _current_process  # the hooks may need it alive
         _process_counter, _children, _current_process = count(1), set(), self
         _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
         if parent_sentinel is not None and self._is_tied():
             try:
                 _sibling("_maniple").end_after(parent_sentinel, self._parent_pid, _GRACE)
             except OSError as problem:
-                self._cannot_begin(problem)
+                from ._impl.start.exits import end_without_start
+
+                end_without_start(self.name, problem)
         util._close_stdin()
         if "logging" in sys.modules:
             util._name_in_logs()
@@ -393,18 +388,8 @@ class BaseProcess:
         finally:
             del copied_from
 
-    def _cannot_begin(self, problem: OSError) -> None:
-        """End with an exit code that says so where something is short; a pool starts another worker later then."""
-        from ._impl.start.shortage import advice, is_shortage
-
-        if not is_shortage(problem):
-            raise problem
-        why = f"{problem} ({advice(problem)})"
-        _say(lambda: sys.stderr.write(f"Process {self.name} cannot begin: {why}\n"))
-        raise SystemExit(os.EX_TEMPFAIL) from problem
-
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        """Run as this process from beginning to end, except for what is to be done at exit; return the exit code."""
+        """Run this process from beginning to end, except for the work at exit, and return its exit code."""
         util = _sibling("util")
         code = 1
         try:
@@ -417,12 +402,12 @@ class BaseProcess:
         except BaseException:
             code = _report_failure(self.name)
         finally:
-            # What is registered with atexit is done by the caller, children waited for among it: as at a program's end, and as
-            # the standard package does it since 3.13.
+            # The caller runs the functions of `atexit`, which also join the children, as at a program's end. The standard
+            # package does so since 3.13.
             if _HELPERS_END_FIRST:
                 if not _exit_work_follows:
                     util._exit_function()
-                elif len(threading._active) > 1:  # type: ignore[attr-defined]  # a call less in every child
+                elif len(threading._active) > 1:  # type: ignore[attr-defined]  # saves most children the call
                     util._end_helpers_of_threads()
             threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", code)
@@ -430,14 +415,15 @@ class BaseProcess:
         return code
 
 
-# Until then daemonic children were terminated before threads were waited for; a thread may wait for one.
+# Before 3.13 the standard package terminates daemonic children before it joins threads, since a thread may wait for a child.
 _HELPERS_END_FIRST = sys.version_info < (3, 13)
-# Set by a caller of `_bootstrap` that sees to it. One of a program's own, written for the standard package of that time, does not.
+# Set by a caller of `_bootstrap` that runs the work at exit itself. A program that calls `_bootstrap`, written for the standard
+# package before 3.13, does not.
 _exit_work_follows = False
 
 
 def _code_of(leaving: SystemExit) -> int:
-    """The exit status that Python's own main program would make of ``sys.exit(...)``."""
+    """Return the exit status that Python uses for this SystemExit."""
     if leaving.code is None:
         return 0
     if isinstance(leaving.code, int):
@@ -452,9 +438,9 @@ def _report_failure(name: str) -> int:
     error = sys.exc_info()[1]
     if (
         isinstance(error, NameError)
-        and (arrivals := sys.modules.get(f"{__package__}._impl.serialization.arrivals")) is not None
+        and (received := sys.modules.get(f"{__package__}._impl.serialization.received")) is not None
     ):
-        arrivals.explain(error)
+        received.explain(error)
 
     def report() -> None:
         sys.stderr.write(f"Process {name}:\n")
@@ -465,7 +451,7 @@ def _report_failure(name: str) -> int:
 
 
 def _say(report: Callable[[], object]) -> None:
-    """Have something written to stderr; the original one where the program's own does not take it."""
+    """Call `report`, which writes to `sys.stderr`; if that fails, call it again with `sys.__stderr__`."""
     chosen = sys.stderr
     if chosen is None:
         return
@@ -476,7 +462,7 @@ def _say(report: Callable[[], object]) -> None:
         try:
             report()
         except Exception:
-            pass  # there is none
+            pass  # there is no original stderr
         finally:
             sys.stderr = chosen
 
@@ -493,7 +479,7 @@ class AuthenticationString(bytes):
 
 
 class _Unstarted(BaseProcess):
-    """A process that this interpreter did not make through a Popen."""
+    """A process that this interpreter did not start by a Popen."""
 
     def __init__(self, name: str) -> None:
         vars(self).update(
@@ -502,10 +488,10 @@ class _Unstarted(BaseProcess):
 
 
 class _ParentProcess(_Unstarted):
-    """The process that started this one, as seen from here."""
+    """The process that started the current process."""
 
     def __init__(self, name: str, pid: Any, sentinel: Any) -> None:
-        # One by one: each forked child makes one of these (see `_sibling`).
+        # Assigned one by one, since each forked child runs this code (see `_sibling`).
         self._identity, self._config = (), {}
         self._name, self._pid, self._sentinel = name, pid, sentinel
         self._parent_pid: Any = None
@@ -534,22 +520,21 @@ class _ParentProcess(_Unstarted):
 
 
 def _key_of_the_standard_package() -> bytes:
-    """The key that the standard package has in this process; empty where it is not loaded.
+    """Return the authentication key of the standard package in this process; empty if that package is not imported.
 
-    A library that starts Python itself, and in it the standard package (loky does), tells that package the key of the program.  What
-    it is then sent from here, a manager's proxy or a descriptor, is to be let in.
+    A library that starts Python itself (loky does) passes the program's key to the standard package of the new process.  This
+    package uses the same key there, so that proxies of managers and descriptors from the program are accepted.
     """
     theirs = sys.modules.get("multiprocessing.process")
     return bytes(getattr(getattr(theirs, "_current_process", None), "_config", {}).get("authkey", b""))
 
 
 class _MainProcess(_Unstarted):
-    """The process in which the program began, or one that nobody of ours started."""
+    """The main process of the program, or another process that this package did not start."""
 
     def __init__(self) -> None:
         super().__init__("MainProcess")
-        # Both are copied to all relatives.  The prefix keeps the names of their
-        # semaphores apart from those of other programs.
+        # All descendants copy both.  The standard package names semaphores by the prefix.
         key = _key_of_the_standard_package() or os.urandom(32)
         self._config.update(authkey=AuthenticationString(key), semprefix="/mp")
 
@@ -560,26 +545,9 @@ class _MainProcess(_Unstarted):
 _parent_process: BaseProcess | None = None
 _process_counter: count[int] = count(1)
 _children: set[BaseProcess] = set()
-# Every Process object that was ever made and still lives; leak checks read it.
+# All Process objects that exist; leak checks read it.
 _dangling: WeakSet[BaseProcess] = WeakSet()
 _current_process: BaseProcess = _MainProcess()
 
 
-def _name_of_exit(code: int) -> int | str:
-    """An exit code as it is shown: a signal by its name."""
-    from signal import Signals
-
-    return next((f"-{known.name}" for known in Signals if known == -code), code)
-
-
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -11,8 +11,9 @@ point: that harms neither other processes, nor the content, nor the bound, which
 `put` pickles the item in the calling thread. An item that cannot be pickled is reported to `_on_queue_feeder_error`; if a
 subclass overrides that, a thread calls it, as the standard package's feeder does.
 
-A subclass that uses the parts of the standard queue gets them (`fed_queue`). So does every queue that is made while file sizes are
-limited (``ulimit -f``): shared memory counts as a file and cannot exceed that limit, so a feeder has to wait for room.
+A subclass that uses the inner parts of the standard queue is implemented with these parts (`fed_queue`). So is every queue that is
+made while file sizes are limited (``ulimit -f``): shared memory counts as a file and cannot exceed that limit, so a feeder has to
+wait for room.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import os
 from queue import Empty as Empty
 from queue import Full as Full
 
-from . import connection, context, reduction  # noqa: F401  # programs look for the first here
-from ._impl.compat import late_annotations
+from . import connection, context, reduction  # noqa: F401  # programs use `queues.connection`
+from ._impl.compat import public_module
 from ._impl.sync.native import SEM_VALUE_MAX
 from ._impl.transport.fed_queue import FedJoinable, FedQueue, FedSimpleQueue, takes_part
 from ._impl.transport.fed_queue import Item as _Item
@@ -32,7 +33,7 @@ from ._impl.transport.queue_ends import EndSlot as _EndSlot
 from ._impl.transport.queue_views import Part, Places, Undone, condition_of, no_buffer
 from ._maniple import Log
 from .synchronize import check_spawning, made_for_fork
-from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa: F401  # as are these
+from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa: F401  # programs use these here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
-#: what items are pickled and unpickled by; a program may put another class here
+#: the class that pickles and unpickles items; a program may replace it
 _ForkingPickler = getattr(context.reduction, "ForkingPickler", reduction.ForkingPickler)
 
 
@@ -67,17 +68,17 @@ class Queue(FedQueue[_Item]):
     """
 
     _is_ours = True
-    #: set by a pool of processes; here a feeder never waits for readers, so it makes no difference
+    #: set by `concurrent.futures`; it has no effect here, since no feeder writes to a pipe
     _ignore_epipe = False
-    #: whether items are to be reported done
+    #: whether the queue counts the items that are not reported done
     _counted = False
 
-    # Nothing in it minds how a child was started. It is refused where its locks would be in the standard package, so that a program
-    # that works here works there.
+    # The queue would work with every start method. It raises where the locks of the standard package's queue raise, so that
+    # programs which work here work there.
     _by_fork_only = False
     _reader, _writer = _EndSlot(), _EndSlot()
 
-    # Of one without the parts of the standard queue.
+    # The inner parts of the standard queue, computed from the log.
     _rlock, _wlock = Part(), Part()
     _sem = Part(lambda queue: Places(queue._maxsize, queue._log))
     _buffer = Part(lambda queue: no_buffer)
@@ -86,7 +87,7 @@ class Queue(FedQueue[_Item]):
     _recv_bytes = Part(lambda queue: queue._reader.recv_bytes)
     _poll = Part(lambda queue: queue._reader.poll)
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._maxsize = SEM_VALUE_MAX if maxsize <= 0 else maxsize
@@ -99,7 +100,7 @@ class Queue(FedQueue[_Item]):
             self._begin()
 
     def _share(self, log: Log) -> None:
-        """Take up what all processes have in common."""
+        """Set the log and the ends of the queue, which all processes share."""
         self._fed, self._log = False, log
         self._reader, self._writer = _End(log, True), _End(log, False)
 
@@ -108,7 +109,7 @@ class Queue(FedQueue[_Item]):
         register_after_fork(self, type(self)._after_fork)
 
     def _reset_plain(self) -> None:
-        # In a forked child too: what the parent has to report is the parent's to report.
+        # In a forked child, too: the parent reports its own errors.
         self._closed = self._joincancelled = self._used = False
         self._thread = self._jointhread = self._close = None
         self._reporter: Reporter | None = None
@@ -222,13 +223,13 @@ class Queue(FedQueue[_Item]):
         return self._left >= self._maxsize if self._closed and self._used else self._log.full()
 
     def close(self) -> None:
-        """Release the queue in this process, which can put and get no more. Other processes keep their access."""
+        """Release the queue in this process, which can no longer put or get. Other processes keep their access."""
         if self._fed:
             return super().close()
         if self._closed:
             return
         self._closed = True
-        # One that only looked on can still look: programs ask a queue that they have closed whether it is empty.
+        # A process that never put an item can still read the state: programs call `empty` on a queue that they have closed.
         if self._used:
             self._left = len(self._log)
             self._reader.close()
@@ -271,9 +272,9 @@ class Queue(FedQueue[_Item]):
 
     @staticmethod
     def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
-        """Called with what went wrong for which item, which is dropped; by default it prints the traceback.
+        """Print the traceback of an item that cannot be pickled; the item is dropped.
 
-        A subclass may override it; then it is called in a thread of the queue's.
+        If a subclass overrides the method, a thread of the queue calls it.
         """
         from traceback import print_exception
 
@@ -300,7 +301,7 @@ class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
     _cond = Part()
 
     def _let_go(self) -> None:
-        """What is still to be done can be waited for after `close`."""
+        """Release the queue; `join` and `task_done` still work."""
         self._log.shed()
 
     def task_done(self) -> None:
@@ -334,7 +335,7 @@ class SimpleQueue(FedSimpleQueue[_Item]):
     _rlock, _wlock = Part(), Part()
     _poll = Part(lambda queue: queue._reader.poll)
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
         self._share(Log())
@@ -383,14 +384,4 @@ class SimpleQueue(FedSimpleQueue[_Item]):
             self._log.close()
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

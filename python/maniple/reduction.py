@@ -1,14 +1,13 @@
-"""How objects are turned into pickles, and how descriptors get to other processes.
+"""Pickling for other processes, and passing of descriptors.
 
-`ForkingPickler` is a pickler with a table of extra reducers that this package
-and its users add to with `register`.  Its ``dumps`` stands on the hot path of
-every queue and pool: the merged dispatch table is kept between calls and built
-anew only when one of its two sources has changed.
+`ForkingPickler` is a pickler with a table of extra reducers, to which this package
+and programs add with `register`.  Every queue and pool calls its ``dumps``: so the
+merged dispatch table is kept between calls, and rebuilt only when `copyreg` or the
+extra reducers have changed.
 
-A file descriptor (Windows: a handle) cannot be pickled as a number.  `DupFd`
-gives something picklable in its place, and what that is depends on the moment:
-while a child is being started, the descriptor goes along with the start; at any
-other time the resource sharer hands it over on request.
+A file descriptor (Windows: a handle) cannot be pickled as a number.  `DupFd` returns
+a picklable object for it.  While a child is being started, the descriptor is passed
+with the start; at any other time the resource sharer sends it on request.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import io
 import os
 import sys
 
-# Not by way of `pickle`, nor is `socket` imported here: with `re` and `enum` under them they would be half of what a spawned child imports.
+# Neither `pickle` nor `socket` is imported here: with `re` and `enum` they would be half of the imports of a spawned child.
 from _pickle import Pickler, loads
 from _pickle import load as load
 from abc import ABC
@@ -26,7 +25,7 @@ from collections.abc import Callable, Iterable
 from copyreg import dispatch_table as _copyreg_table
 from functools import partial
 
-from ._impl.compat import late_annotations  # noqa: F401  # programs look for it here
+from ._impl.compat import public_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,18 +33,18 @@ if TYPE_CHECKING:
     from pickle import PickleBuffer
     from typing import Any
 
-    from . import context as context  # which puts itself here: programs look for it
+    from . import context as context  # `context` sets this attribute; programs use it
 
 __all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
 
-# Over a Unix socket, or by duplicating it; there is no platform of ours without one of them.
+# Every supported system passes descriptors over Unix sockets, or duplicates handles.
 HAVE_SEND_HANDLE = True
 
 # ---------------------------------------------------------------- pickling
 
 
 def _noted(name: str) -> Any:
-    """A method of dict, after which picklers see what it changed."""
+    """Return a method of dict that also rebuilds the picklers' table."""
     method = getattr(dict, name)
 
     def change(self: dict[Any, Any], *args: Any, **kwds: Any) -> Any:
@@ -58,7 +57,7 @@ def _noted(name: str) -> Any:
 
 
 class _Reducers(dict):  # type: ignore[type-arg]  # it is what its only instance is annotated as
-    """The table of reducers.  Programs change it themselves, too: they take reducers out of it."""
+    """The table of extra reducers. Programs also change it directly, for example to remove a reducer."""
 
     __slots__ = ()
     for _name in "__setitem__ __delitem__ __ior__ clear pop popitem setdefault update".split():
@@ -100,18 +99,18 @@ class ForkingPickler(Pickler):
     loads = staticmethod(loads)
 
 
-#: the class, its dict, and its two functions as they are here: what bypasses these sees by them that a program has replaced one
+#: the class, its dict, and its two functions as defined here: code that bypasses these compares them to detect a replacement
 _as_made = ForkingPickler, gc.get_referents(vars(ForkingPickler))[0], *map(vars(ForkingPickler).get, ("dumps", "loads"))
 _own_reducers = ForkingPickler._extra_reducers
 _merged_from: dict[Any, Any] = {}
 
 
-#: the class itself, whatever a program puts into its place
+#: the class of this module, also if a program replaces `ForkingPickler`
 _standard = ForkingPickler
 
 
 def _program_s_pickler(module: Any, function: str) -> Any:
-    """What a program has put into the place of a module's `_ForkingPickler`, or of a function of the class; None: nothing."""
+    """Return the pickler class to use if a program has replaced a module's `_ForkingPickler` or a function of the class; else None."""
     made, own = _as_made[0], _as_made[1]
     pickler = getattr(module, "_ForkingPickler", made)  # another thread may be importing it just now
     if pickler is made and own.get(function) in _as_made[2:]:
@@ -122,24 +121,24 @@ def _program_s_pickler(module: Any, function: str) -> Any:
 class _QuickPickler(Pickler):
     """`ForkingPickler` without a constructor in Python."""
 
-    # Seen by the C pickler when it is constructed.  Replaced, never changed in
+    # The C pickler reads it when it is constructed.  It is replaced, never changed in
     # place: a pickler in another thread may be using it.
     dispatch_table: dict[type, Callable[[Any], Any]] = {}
 
 
 class _Pieces(list):  # type: ignore[type-arg]  # a plain base costs least to set up
-    """A "file" that keeps what is written to it, uncopied."""
+    """A "file" that collects the written bytes objects without copying them."""
 
     __slots__ = ()
     write = list.append
 
 
-# To make a pickler takes three times as long as to pickle a small message, so
-# picklers are kept.  One in use is not in the list: neither other threads nor a
-# reducer that itself pickles something can get at it.  The list is replaced along
-# with the table that its picklers have read.
+# Making a pickler takes three times as long as pickling a small message, so picklers
+# are reused.  A pickler in use is not in the list, so that other threads, and
+# reducers that pickle something themselves, use another one.  The list is replaced
+# together with the dispatch table, which its picklers have read.
 _idle: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces]] = []
-# A pickler that has worked on more has grown its tables, and would be slow to clear.
+# The memo of a pickler that has made a larger pickle would be slow to clear.
 _KEEP_UP_TO = 8192
 
 
@@ -153,23 +152,23 @@ def _quick_dumps(obj: Any) -> memoryview:
         pieces = _Pieces()
         pickler = _QuickPickler(pieces)
         dump, clear_memo, pieces = kept = pickler.dump, pickler.clear_memo, pieces
-    dump(obj)  # where it fails, the pickler is dropped with all it holds
+    dump(obj)  # if it raises, the pickler is dropped
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) <= _KEEP_UP_TO:
         pieces.clear()
-        clear_memo()  # it keeps alive what was pickled
+        clear_memo()  # the memo keeps the pickled objects alive
         idle.append(kept)
     return memoryview(data)
 
 
-#: bytes; only buffers of at least this size are worth a way of their own
+#: bytes; smaller buffers stay in the pickle
 _LARGE = 64 * 1024
-# As `_idle`, for picklers that leave large buffers out; each with the list that it puts them into.
+# Like `_idle`, for picklers that leave large buffers out, each with the list to which it appends them.
 _idle_apart: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces, list[memoryview]]] = []
 
 
 def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
-    """The pickle of `obj` without its large buffers, and these."""
+    """Return the pickle of `obj` without its large buffers, and the list of these buffers."""
     if _copyreg_table != _merged_from or _sockets_are_new or ForkingPickler._extra_reducers is not _own_reducers:
         _look_for_reducers()
     idle = _idle_apart
@@ -190,12 +189,12 @@ def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
 
 
 def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[PickleBuffer], bool]:
-    """A pickler's `buffer_callback`: false leaves a buffer out of the pickle."""
+    """Return a `buffer_callback` that leaves large buffers out of the pickle and passes them to `put_aside`."""
 
     def callback(buffer: PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
-        except BufferError:  # not in one piece
+        except BufferError:  # the buffer is not contiguous
             return True
         if raw.nbytes < _LARGE:
             return True
@@ -206,7 +205,7 @@ def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[PickleBuffe
 
 
 def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:
-    """A pickle made by `_dump_apart` with its buffers put back, so that anyone can load it."""
+    """Return an ordinary pickle with the same content: the stream of `_dump_apart` with its buffers inserted."""
     import pickletools
     from pickle import BINBYTES8, BYTEARRAY8
 
@@ -224,12 +223,12 @@ def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:
     return bytes(whole)
 
 
-# Whether nobody has imported `socket` yet, as far as we know: there are no sockets to be reduced until then.
+# Whether `socket` was not imported at the last look: until then there are no sockets to reduce.
 _sockets_are_new = True
 
 
 def _look_for_reducers() -> None:
-    """Bring the tables up to date with `copyreg`, with what has been imported, and with a table that a program set."""
+    """Update the tables if `copyreg` has changed, `socket` was imported, or a program has set a table."""
     global _own_reducers, _sockets_are_new
     if _standard._extra_reducers is not _own_reducers:
         _own_reducers = _standard._extra_reducers = _Reducers(_standard._extra_reducers)
@@ -243,7 +242,7 @@ def _look_for_reducers() -> None:
 
 
 def _merge_tables() -> None:
-    """Rebuild the table that picklers use from copyreg's and our own."""
+    """Rebuild the table that picklers use from those of `copyreg` and of this module."""
     global _merged_from, _idle, _idle_apart
     seen = _copyreg_table.copy()
     _QuickPickler.dispatch_table = seen | _own_reducers
@@ -269,7 +268,7 @@ if sys.platform == "win32":
 
     @contextmanager
     def _open_process(pid: int) -> Iterator[int]:
-        """A handle to another process, good for moving handles in and out of it."""
+        """Open another process for duplicating handles into it and from it."""
         opened = _winapi.OpenProcess(_winapi.PROCESS_DUP_HANDLE, False, pid)
         try:
             yield opened
@@ -279,7 +278,7 @@ if sys.platform == "win32":
     def duplicate(
         handle: int, target_process: int | None = None, inheritable: bool = False, *, source_process: int | None = None
     ) -> int:
-        """Duplicate a handle, into ``target_process`` or within this one."""
+        """Duplicate a handle into ``target_process``, or within this process if that is None."""
         here = _winapi.GetCurrentProcess()
         source = here if source_process is None else source_process
         target = here if target_process is None else target_process
@@ -287,14 +286,14 @@ if sys.platform == "win32":
         return _winapi.DuplicateHandle(source, handle, target, 0, inheritable, same)
 
     def steal_handle(source_pid: int, handle: int) -> int:
-        """Take a handle away from the process ``source_pid``."""
+        """Move a handle from the process ``source_pid`` to this process."""
         how = _winapi.DUPLICATE_CLOSE_SOURCE | _winapi.DUPLICATE_SAME_ACCESS
         with _open_process(source_pid) as victim:
             here = _winapi.GetCurrentProcess()
             return _winapi.DuplicateHandle(victim, handle, here, 0, False, how)
 
     class DupHandle:
-        """A handle on its way to one other process, or to whichever asks first."""
+        """A picklable handle for the process `pid`; without `pid`, for the first process that calls `detach`."""
 
         def __init__(self, handle: int, access: int, pid: int | None = None) -> None:
             self._pid, self._access = pid or os.getpid(), access
@@ -303,7 +302,7 @@ if sys.platform == "win32":
                 self._handle: int = _winapi.DuplicateHandle(here, handle, target, access, False, 0)
 
         def detach(self) -> int:
-            """Return the handle, now this process's; to be called once."""
+            """Return the handle, which this process then owns. Call it once."""
             handle, access, how = self._handle, self._access, _winapi.DUPLICATE_CLOSE_SOURCE
             if os.getpid() == self._pid:
                 return handle
@@ -322,8 +321,8 @@ if sys.platform == "win32":
 else:
     __all__ += ["DupFd", "sendfds", "recvfds"]
 
-    # macOS may drop descriptors when their sender closes its end early, so that
-    # the receiver has to confirm; everywhere else nothing is sent back.
+    # macOS may drop descriptors if their sender closes its end early, so there the
+    # receiver acknowledges them.
     ACKNOWLEDGE = sys.platform == "darwin"
     _ACK = b"A"
 
@@ -347,7 +346,7 @@ else:
         import socket
 
         got = array.array("i")
-        # Not to be handed on by an exec that happens between receipt and first use.
+        # A process that another thread starts now must not inherit the descriptors.
         cloexec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         room = socket.CMSG_SPACE(size * got.itemsize)
         count, extras, _, _ = sock.recvmsg(1, room, cloexec)
@@ -398,7 +397,7 @@ else:
 
 class _Sample:
     def method(self) -> None:
-        """Only there for its type."""
+        """Exist for the type of its bound method."""
 
 
 def _reduce_method(m: Any) -> tuple[Any, ...]:
@@ -440,7 +439,7 @@ else:
 
 
 def _register_all() -> None:
-    """Register what this module itself knows how to take apart."""
+    """Register the reducers of this module."""
     for kind, reducer in (
         (type(_Sample().method), _reduce_method),
         (type(list.append), _reduce_method_descriptor),
@@ -454,17 +453,7 @@ def _register_all() -> None:
 _register_all()
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())
 
 
 class AbstractReducer(ABC):
@@ -473,7 +462,7 @@ class AbstractReducer(ABC):
     It has the functions of this module; a subclass replaces some of them.
     """
 
-    # A reducer may be an object of the class: its functions are called as a module's are.
+    # Static methods, because a reducer may be an instance, whose functions are called like those of a module.
     ForkingPickler, register, dump = ForkingPickler, register, staticmethod(dump)
     send_handle, recv_handle = staticmethod(send_handle), staticmethod(recv_handle)
     if sys.platform == "win32":

@@ -1,8 +1,9 @@
-"""Hands open descriptors (Windows: sockets) to related processes that ask for them.
+"""Sends open descriptors (Windows: sockets) to related processes that request them.
 
-A pickled `DupFd` holds the address of a small server thread in the process that
-made it and a number.  Whoever unpickles it connects, proves to know the family's
-key, names the number and is sent the descriptor.  Each can be fetched once.
+A pickled `DupFd` contains a number, and the address of a server thread in the
+process that made it.  The process that unpickles it connects, authenticates with
+its `authkey`, sends the number and receives the descriptor.  Each descriptor can be
+fetched once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from threading import Lock, Thread
 from time import sleep
 
 from . import process, util
+from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, close_own, mark
 from ._maniple import Hold
 from .context import reduction
@@ -65,7 +67,7 @@ else:
 
         def detach(self) -> int:
             """Fetch the descriptor, and return it. Call it once."""
-            return _fetch(self._id, reduction.recv_handle)  # type: ignore[no-any-return]  # what it is told to receive
+            return _fetch(self._id, reduction.recv_handle)  # type: ignore[no-any-return]  # an int, as `recv_handle` returns
 
 
 def _fetch(ticket: tuple[Any, int], receive: Callable[[Any], Any]) -> Any:
@@ -73,16 +75,16 @@ def _fetch(ticket: tuple[Any, int], receive: Callable[[Any], Any]) -> Any:
         return receive(conn)
 
 
-# Seconds in which a process that has closed its connection is seen to end, if that is why.
+# Seconds to wait for the end of a process that has closed its connection.
 _TEARDOWN = 0.5
 
 
 @contextmanager
 def _told_once_gone(conn: Any) -> Iterator[None]:
-    """Let a lost connection be an error only when the process at its other end has ended, if it is ending.
+    """Delay the error of a lost connection until the process at the other end has ended, if it is ending.
 
-    The kernel closes a process's descriptors before the process counts as ended.  A caller that sees the error asks
-    which of its processes is no longer alive, as PyTorch's data loader does: it is to get the true answer.
+    The kernel closes a process's descriptors before the process counts as ended.  A caller that catches the error may check
+    which of its processes is alive, as PyTorch's data loader does, and the check has to see that the process has ended.
     """
     try:
         yield
@@ -107,27 +109,27 @@ def _wait_for_end(conn: Any) -> None:
     pid = struct.unpack("3i", credentials)[0]
     for child in list(process._children):
         if child.pid == pid:
-            # A child of the fork server's has ended when the server says so.
+            # A child of the fork server has ended when the server reports its exit code.
             wait([child.sentinel], _TEARDOWN)
             return
     try:
         ended = os.pidfd_open(pid)
     except (AttributeError, OSError, ValueError):
-        return  # not on this system, or the process is gone, or in another namespace
+        return  # the system has no pidfds, or the process has ended, or it is in another namespace
     try:
         wait([ended], _TEARDOWN)
     finally:
         os.close(ended)
 
 
-# Seconds that the server thread waits where it lacks something.
+# Seconds that the server thread waits after a shortage.
 _PAUSE = 0.05
-# Seconds in which a client that has shown the key makes its request, unless something is wrong with it.
+# Seconds in which an authenticated client sends its request, unless it is stopped.
 _AT_ONCE = 0.1
 
 
 def _insist(send: Callable[[Any, int], None], conn: Any, pid: int) -> None:
-    """Send a resource.  Where something is short it is tried again for a second: the client waits, and can ask but once."""
+    """Send a resource. After a shortage it retries for a second, since the client can request the resource only once."""
     from ._impl.start.shortage import is_shortage
 
     pause = 0.005
@@ -142,7 +144,7 @@ def _insist(send: Callable[[Any, int], None], conn: Any, pid: int) -> None:
 
 
 class _ResourceSharer:
-    """The server thread, started with the first resource, and what it has on offer."""
+    """The server thread, which starts with the first resource, and the resources that it offers."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -158,7 +160,7 @@ class _ResourceSharer:
         self._thread: Thread | None = None
 
     def register(self, send: Callable[[Any, int], None], close: Callable[[], object]) -> tuple[Any, int]:
-        """Offer a resource, and return the ticket by which another process fetches it.
+        """Offer a resource, and return the address and the number by which another process fetches it.
 
         Args:
             send: a function that sends the resource: ``send(connection, pid)``.
@@ -173,7 +175,7 @@ class _ResourceSharer:
 
     @staticmethod
     def get_connection(ident: tuple[Any, int]) -> Any:
-        """Connect to the process that offers the resource of a ticket, and ask for it."""
+        """Connect to the process that offers the resource `ident`, authenticate, and request it."""
         from . import connection
         from ._maniple import get_in
 
@@ -207,8 +209,8 @@ class _ResourceSharer:
             close()
 
     def _afterfork(self) -> None:
-        # The thread lives on in the parent only; the copies of its resources
-        # and of its listening socket must not stay open here.
+        # The child has no copy of the thread. It closes its copies of the
+        # resources and of the listening socket.
         for _, close in self._cache.values():
             close()
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
@@ -220,8 +222,8 @@ class _ResourceSharer:
             listener.close()
 
     def _serve_from_now_on(self) -> None:
-        from . import connection  # noqa: F401  # the first for later, when there may be no descriptor for an import
-        from ._impl.start import shortage  # noqa: F401  # the first for later, when there may be no descriptor for an import
+        from . import connection
+        from ._impl.start import shortage  # noqa: F401  # imported now, since later there may be no descriptor for an import
 
         util.debug("starting listener and thread for sending handles")
         key = process.current_process().authkey
@@ -230,7 +232,7 @@ class _ResourceSharer:
         thread = Thread(target=self._serve, args=(listener, self._cache), name="maniple-resource-sharer", daemon=True)
         try:
             thread.start()
-        except BaseException:  # no thread: with the listener open, whoever asks would wait for ever
+        except BaseException:  # without the thread, clients of an open listener would wait forever
             self._close_listener()
             self._listener = self._address = None
             raise
@@ -242,25 +244,25 @@ class _ResourceSharer:
         if sys.platform != "win32":
             from signal import SIG_BLOCK, pthread_sigmask, valid_signals
 
-            pthread_sigmask(SIG_BLOCK, valid_signals())  # they are the main thread's business
+            pthread_sigmask(SIG_BLOCK, valid_signals())  # the main thread handles signals
         while True:
             try:
                 try:
                     conn = listener.accept()
                 except (AuthenticationError, EOFError) as stranger:
-                    util.info("a client was not let in: %s", stranger)
+                    util.info("a client failed to authenticate: %s", stranger)
                     continue
                 except (OSError, MemoryError):
                     if listener._listener is not None:
-                        sleep(_PAUSE)  # no descriptor is left for a client, say, who waits meanwhile
+                        sleep(_PAUSE)  # for example, no descriptor is free; the client waits in the backlog
                     raise
                 if not conn.poll(_AT_ONCE):
-                    # A relative that was stopped, say: the others are not to wait for it.
+                    # For example, the client is stopped: the other clients must not wait for it.
                     Thread(target=self._hand_out_late, args=(conn, offers, listener), daemon=True).start()
                 elif not self._hand_out(conn, offers):
                     return
             except Exception:
-                # One bad customer: no reason to stop.
+                # A failure with one client does not end the server.
                 if util.is_exiting() or listener._listener is None:
                     return
                 sys.excepthook(*sys.exc_info())
@@ -273,7 +275,7 @@ class _ResourceSharer:
             util.info("a descriptor was not fetched: %s", error)
 
     def _hand_out(self, conn: Any, offers: _Offers) -> bool:
-        """Give a client what it asks for; False where it asks the thread to end."""
+        """Send a client the resource that it requests; return False if it requests the end of the thread."""
         with conn:
             request = conn.recv()
             if request is None:
@@ -291,11 +293,4 @@ _resource_sharer = _ResourceSharer()
 stop = _resource_sharer.stop
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -1,22 +1,22 @@
-"""Removes shared memory that its owners left behind.  (Semaphores have no names here: there is nothing to remove.)
+"""The resource tracker, a process that removes shared memory which its users left behind.
 
-What has a name in the system outlives every process that uses it.  So a family of
-processes shares one small helper process, the tracker, and tells it over a pipe
-what was made and what was removed.  All relatives hold the pipe's write end; when
-the last of them is gone, however it died, the tracker reads end-of-file, removes
-what is still on its list, and ends.
+Named resources outlive the processes that use them.  So the processes of a program
+share one tracker, and report to it over a pipe which resources they made and
+removed.  All of them hold the pipe's write end.  When the last process has ended,
+also by a kill, the tracker reads end-of-file, removes the resources on its list,
+and exits.  (This package's semaphores have no names, so they need no tracker.)
 
-The protocol is the standard package's: one line for a message, written in a single
-piece of at most 512 bytes (which POSIX keeps whole however many processes write)::
+The protocol is the standard package's.  A message is one line, written in a single
+call of at most 512 bytes, which POSIX does not interleave with other writes::
 
     REGISTER | UNREGISTER | PROBE  ':'  name  ':'  type
     {"cmd":"REGISTER","rtype":type,"base64_name":name in UTF-8 and URL-safe base 64}
 
-The running Python's package decides which of the two forms is written; a name that
-does not fit into the first always takes the second.  The tracker reads both.
-Subclasses of `ResourceTracker` bring a tracker process of their own, with more
-types and commands: they override `launch`, `ensure_running` or
-`_ensure_running_and_write`, and every message goes through these.
+The tracker reads both forms.  The version of Python decides which form is written;
+names that do not fit into the first form use the second.  Subclasses of
+`ResourceTracker` may have another tracker process, with more types and commands:
+they override `launch`, `ensure_running` or `_ensure_running_and_write`, and every
+message goes through these methods.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ReentrantCallError", "ensure_running", "register", "unregister"]
 
-# Bytes that the tracker reads at once (as many as a pipe holds), and seconds that it waits where it has no memory for that, and after
-# each read.
+# Bytes that the tracker reads at once: the size of a pipe.
 _LONGEST_READ = 65536
+# Seconds that the tracker waits when it has no memory for a read.
 _PAUSE = 0.05
+# Seconds that the tracker waits after each read.
 _REST = 0.002
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
-_LONGEST_NAME = 255  # bytes: of one that is sent coded; more no system takes
+_LONGEST_NAME = 255  # bytes, of a name in the second form; no system allows more
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -65,23 +66,25 @@ def cleanup_noop(name: str) -> None:
     raise RuntimeError(f"noop resource {name!r} should have been unregistered")
 
 
-# type of resource -> what removes one by its name
+# type of resource -> function that removes a resource by its name
 _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
     "noop": cleanup_noop,
     "shared_memory": _remove_shared_memory,
 }
 if sys.version_info >= (3, 13):
-    # For tests: leaves no trace outside the tracker.
+    # For tests: has no effect outside the tracker.
     _CLEANUP_FUNCS["dummy"] = lambda name: None
 
-# Its `preserve_fd` is set by whoever forks a process of the family, which is to
-# share our tracker.  A child of any other fork must not hold the pipe open: it may
-# outlive us all.
+# The package sets `preserve_fd` when it forks a child, which shares the tracker.  A
+# child of any other fork closes the pipe, since it may outlive the program.
 _fork_intent = local()
 
 
 def _is_dead(problem: OSError) -> bool:
-    """Whether a write failed because nobody reads the pipe any more, or it is closed.  (A tracker that is given up removes what is in use.)"""
+    """Whether a write failed because the pipe has no reader or is closed.
+
+    Other errors do not replace the tracker: a tracker that loses its writers removes resources that are in use.
+    """
     return problem.errno in (errno.EPIPE, errno.EBADF)
 
 
@@ -102,7 +105,7 @@ def _as_json(fields: dict[str, str]) -> bytes:
     if all(
         text.isascii() and text.replace("_", "").replace("-", "").replace("=", "").isalnum() for text in fields.values()
     ):
-        # Importing json takes longer than all else that a child does here.
+        # The import of json would take longer than the rest of this call.
         content = ",".join(f'"{key}":"{text}"' for key, text in fields.items())
         return f"{{{content}}}\n".encode("ascii")
     import json
@@ -111,7 +114,7 @@ def _as_json(fields: dict[str, str]) -> bytes:
 
 
 def _decode_message(line: bytes) -> tuple[str, str, str]:
-    """The command, the type and the name that a line of either form says."""
+    """Return the command, the type and the name of a line in either form."""
     if not line.startswith(b"{"):
         cmd, _, rest = line.strip().decode("ascii").partition(":")
         name, _, rtype = rest.rpartition(":")
@@ -135,7 +138,7 @@ class ReentrantCallError(ManipleError, RuntimeError):
 
 
 class ResourceTracker:
-    """This process's access to the resource tracker, a process that removes what its users leave behind."""
+    """This process's access to the resource tracker, a process that removes resources which their users leave behind."""
 
     #: write end of the pipe
     _fd = HeldDescriptor()
@@ -143,16 +146,16 @@ class ResourceTracker:
     def __init__(self) -> None:
         self._lock: Any = RLock()
         self._fd = None
-        self._pid: int | None = None  # None where a relative started it
+        self._pid: int | None = None  # None if another process started the tracker
         self._exitcode: int | None = None
         self._waitpid_timed_out = False
-        # The form of the lines: the standard package's tests choose it.
+        # Whether lines have the first form; the standard package's tests set it.
         self._use_simple_format = sys.version_info < (3, 15)
-        # The lock's holder may be interrupted by a finalizer that itself has
-        # something to report: that is queued, and written by the holder.
+        # A finalizer may run in the thread that holds the lock and report a
+        # resource: its message is queued, and the interrupted call writes it.
         self._reentrant_messages: deque[bytes] = deque()
         self._busy = False
-        # Whether a fork may copy something in the middle of a change; set before anything is.
+        # Whether the tracker was used: then a forked child has to reset this object.
         self._touched = False
         if hasattr(os, "register_at_fork"):
             _forget_after_fork(ref(self))
@@ -169,23 +172,23 @@ class ResourceTracker:
         self._send("REGISTER", name, rtype)
 
     def unregister(self, name: str, rtype: str) -> None:
-        """Tell the tracker that the resource is removed, or is not to be."""
+        """Make the tracker forget a resource: the caller has removed it, or keeps it."""
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, cmd: str, name: str, rtype: str) -> None:
         self._ensure_running_and_write(_encode(cmd, name, rtype, self._use_simple_format))
 
     def _ensure_running_and_write(self, msg: bytes | None = None) -> None:
-        """See to it that the tracker runs, and write a message to it if there is one."""
+        """Start the tracker unless it runs, and write the message to it unless that is None."""
         self._touched = True
         if msg is not None:
-            # Older Pythons send by way of `ensure_running`, and subclasses for them override that.
+            # In older versions of Python messages are sent through `ensure_running`, which subclasses override.
             own = getattr(self.ensure_running, "__func__", None)
             if own is not ResourceTracker.ensure_running:
                 self.ensure_running()
             self._reentrant_messages.append(msg)
         with Hold(self._lock):
-            if self._busy:  # a call that a finalizer makes in the middle of another
+            if self._busy:  # a finalizer in the middle of another call: that call writes the message
                 return
             self._busy = True
             try:
@@ -214,8 +217,8 @@ class ResourceTracker:
         self._write(message)
 
     def _write(self, msg: bytes) -> None:
-        """Write one message to a tracker that runs; OSError where it does not."""
-        # A program that has closed it may have another file under the number.
+        """Write one message to the tracker. An OSError of `_is_dead` means that it does not run."""
+        # If the program has closed the pipe, another file may have its number.
         patiently(os.write, self._fd if self._has_pipe() else -1, msg)
 
     def _has_pipe(self) -> bool:
@@ -226,7 +229,7 @@ class ResourceTracker:
     def getfd(self) -> int:
         """Return the descriptor of a running tracker, which children inherit."""
         self.ensure_running()
-        if self._fd is None:  # stopped by another thread just now
+        if self._fd is None:  # another thread has stopped the tracker since
             raise RuntimeError("the resource tracker is not running")
         return int(self._fd)
 
@@ -238,7 +241,7 @@ class ResourceTracker:
         return b"PROBE:0:noop\n" if self._use_simple_format else _as_json({"cmd": "PROBE", "rtype": "noop"})
 
     def _check_alive(self) -> bool:
-        """Tell whether somebody still reads the pipe."""
+        """Return whether the tracker still reads the pipe."""
         try:
             self._write(self._make_probe_message())
         except OSError as problem:
@@ -246,7 +249,7 @@ class ResourceTracker:
         return True
 
     def _teardown_dead_process(self) -> None:
-        """Clear away a tracker that died; what it had on its list is forgotten."""
+        """Reap a tracker that died, and warn. The resources on its list are no longer tracked."""
         fd, pid = self._fd, self._pid
         if self._has_pipe():
             os.close(fd)
@@ -265,10 +268,10 @@ class ResourceTracker:
         reader, writer = pipe()
         try:
             passed = [reader]
-            with suppress(Exception):  # none, or not a file's
+            with suppress(Exception):  # there is no stderr, or it is not a file
                 passed.insert(0, sys.stderr.fileno())
             line = launch.helper_command_line("resource_tracker", fd=reader)
-            # Blocked until main() ignores them: Ctrl-C must not hit it half awake.
+            # Blocked until main() ignores them, so that a Ctrl-C during the start does not end the tracker.
             pid = launch.run(
                 line[0],
                 line,
@@ -286,12 +289,12 @@ class ResourceTracker:
 
     # `hold` is bound early: at interpreter shutdown the modules may be empty.
     def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None, hold: type[Hold] = Hold) -> None:
-        """Let go of a tracker that this process started, and wait for its end."""
+        """Close the pipe of a tracker that this process started, and wait for the tracker's end."""
         with hold(self._lock, -1 if use_blocking_lock else 0) as held:
             if held:
                 self._stop_locked(wait_timeout=wait_timeout)
 
-    # Bound early: at interpreter shutdown the modules may be empty.
+    # Bound as defaults: the modules may be empty at the end of the interpreter.
     def _stop_locked(
         self,
         close: Callable[..., Any] = os.close,
@@ -309,8 +312,8 @@ class ResourceTracker:
         self._pid = self._fd = None
         if owned:
             close(fd)
-        # A relative that still holds the pipe keeps the tracker alive: then it
-        # must not keep us as well.
+        # Another process that holds the pipe keeps the tracker running. The
+        # deadline keeps that from blocking this process.
         deadline = None if wait_timeout is None else monotonic() + wait_timeout
         try:
             while True:
@@ -329,14 +332,14 @@ class ResourceTracker:
         try:
             self._stop(use_blocking_lock=False, wait_timeout=1.0)
         except (OSError, AttributeError, TypeError, RuntimeError):
-            pass  # torn down too far to care (the last: gevent's sleep)
+            pass  # the interpreter is shutting down (RuntimeError: gevent's sleep)
 
     def _after_fork_in_child(self) -> None:
-        """Give the parent's tracker up, unless the fork made a relative that is to share it."""
+        """Close the pipe of the parent's tracker, unless the fork made a child that shares it."""
         self._lock._at_fork_reinit()
         self._busy = False
         self._reentrant_messages.clear()
-        # Whether shared or not: it is not our child.
+        # The tracker is not a child of this process.
         fd, self._pid = self._fd, None
         if fd is not None and not getattr(_fork_intent, "preserve_fd", False):
             owned = self._has_pipe()
@@ -353,17 +356,17 @@ def _forget_after_fork(tracker_ref: ref[ResourceTracker]) -> None:
         own = tracker.__dict__
         if own["_touched"] or own["_fd"] is not None:
             tracker._after_fork_in_child()
-        else:  # a child's start is kept short
+        else:  # there is nothing to reset, so the child starts faster
             tracker._lock._at_fork_reinit()
 
     os.register_at_fork(after_in_child=hook)
 
 
 def __getattr__(name: str) -> object:
-    # The standard module imports these two outright; the tracker process has no need of them.
+    # The standard module imports both at its top. The tracker process does not need them.
     if name in ("spawn", "util"):
         return importlib.import_module(f".{name}", __package__)
-    if name.startswith("__"):  # the import system asks for some
+    if name.startswith("__"):  # the import system looks up several
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ._impl.compat.imported_names import find
 
@@ -383,8 +386,8 @@ ensure_running, register, unregister, getfd = (
 
 
 def _ignored_signals() -> tuple[int, ...]:
-    """The tracker has to outlive those that Ctrl-C or a terminal's end takes away."""
-    import signal  # late, for children that only report to a tracker
+    """Return the signals that the tracker ignores: it outlives processes that Ctrl-C or the terminal's end ends."""
+    import signal  # late: children that only report to a tracker do not need it
 
     return signal.SIGINT, signal.SIGTERM
 
@@ -421,7 +424,10 @@ def main(fd: int) -> None:
 
 
 def _lines(pipe: Any) -> Iterator[bytes]:
-    """The lines that come, until nobody can write any more.  No shortage ends this: all that is listed would be removed."""
+    """Yield the lines of the pipe until its last writer has closed it.
+
+    A shortage of memory does not end the loop: the tracker would remove resources that are in use.
+    """
     begun = b""
     while True:
         try:
@@ -435,14 +441,14 @@ def _lines(pipe: Any) -> Iterator[bytes]:
             break
         *whole, begun = (begun + part).split(b"\n")
         yield from whole
-        # More may follow.  A writer that does not have to wake this process saves two thirds of its time.
+        # More lines may follow. A write takes a third of the time if it does not wake this process.
         time.sleep(_REST)
     if begun:
         yield begun
 
 
 def _leave_standard_streams() -> None:
-    """Hold neither end of the user's stdin and stdout; stderr is for the warnings."""
+    """Replace stdin and stdout by the null device; stderr stays for warnings."""
     with suppress(OSError):
         empty = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1):
@@ -458,7 +464,7 @@ def _note(line: bytes, listed: dict[str, set[str]]) -> None:
     if command == "REGISTER":
         listed[rtype].add(name)
     elif command == "UNREGISTER":
-        listed[rtype].discard(name)  # two relatives may both have removed it
+        listed[rtype].discard(name)  # two processes may both have removed it
     elif command != "PROBE":
         raise RuntimeError(f"unrecognized command {command!r}")
 
@@ -474,7 +480,7 @@ def _warn(text: str) -> None:
 
 
 def _remove_leftovers(rtype: str, names: list[str]) -> int:
-    """Remove what is left of one type; return the exit status that this is worth."""
+    """Remove the remaining resources of one type, and return the exit status: 1, or 2 if a removal failed."""
     remove, status = _CLEANUP_FUNCS[rtype], 1
     _warn(f"There appear to be {len(names)} leaked {rtype} objects to clean up at shutdown: {names}")
     for name in names:

@@ -1,19 +1,19 @@
 """Named shared memory, and a list of fixed layout inside it.
 
-The layout of `ShareableList` is the standard package's, so one side of a segment may be stock CPython.  In order, all
-in native byte order:
+The layout of `ShareableList` is the standard package's, so a process that uses the standard package can attach to the list.
+In order, all in native byte order:
 
 ====================  ==================================================================
 8 bytes               number of items, n
 8 * (n + 1) bytes     offset of each item from the start of the items, and their end
 items                 each in a slot of a multiple of 8 bytes
 8 * n bytes           the `struct` format of each item, padded with NULs
-n bytes               how an item is turned back (`ShareableList._back_transforms_mapping`)
+n bytes               how an item is converted back (`ShareableList._back_transforms_mapping`)
 ====================  ==================================================================
 
-A str or bytes item whose last byte is NUL has a format of its exact length with a blank behind it (``'3s '``), by which we
-know not to strip it.  `struct` passes over the blank; stock CPython reads the item as it reads any, without the NULs, and
-replaces the format when it sets another.
+A str or bytes item whose last byte is NUL has a format of its exact length with a blank behind it (``'3s '``), so that reading
+it does not strip the NULs.  `struct` ignores the blank.  The standard package strips the NULs, and replaces the format when it
+stores another item.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from struct import calcsize, pack_into, unpack_from
-from weakref import ref
 
-from . import resource_tracker, util  # noqa: F401  (as in the standard package, it is there from now on: see util._register_exit)
-from ._impl.compat import late_annotations
+from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
+from ._impl.compat import public_module
 from ._impl.start.descriptors import MAP_ALONE, Mark
+from ._impl.transport.mappings import is_exported, pin
 from ._maniple import shm_open, shm_unlink
 from .context import ManipleError
 
@@ -35,58 +35,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_Item = late_annotations.TypeVar("_Item")
+_Item = public_module.TypeVar("_Item")
 
 __all__ = ["SharedMemory", "ShareableList"]
 
 _USE_POSIX = os.name == "posix"
 _SHM_NAME_PREFIX = "/psm_"
-#: macOS allows 31 characters, and FreeBSD's jails take some: what is safe everywhere
+#: macOS allows 31 characters, and FreeBSD's jails use some of them
 _SHM_SAFE_NAME_LENGTH = 14
 _O_CREX = os.O_EXCL | os.O_CREAT
 
 
 def _make_filename() -> str:
-    """A random name for a segment."""
+    """Return a random name for a segment."""
     room = _SHM_SAFE_NAME_LENGTH - len(_SHM_NAME_PREFIX)
     return _SHM_NAME_PREFIX + os.urandom(room // 2).hex()
 
 
 class _Unsaid(int):
-    """The default of ``track``: like True, and yet told apart from a True that the caller has written."""
+    """The default of ``track``: it equals True, but it is distinct from a True that the caller passes."""
 
     def __repr__(self) -> str:
         return "True"
 
 
 _UNSAID: Any = _Unsaid(True)
-
-#: Mappings that are kept until a view of them, which has been released, is gone: id of the reference -> both.
-_pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
-
-
-def _pin(view: memoryview, memory: mmap.mmap) -> None:
-    """Keep ``memory`` mapped for as long as the object ``view`` is there.
-
-    What native code makes of a buffer may hold the view and point into the memory, and not count as an export.
-    """
-
-    def let_go(dead: ref[memoryview], pinned: dict[int, Any] = _pinned) -> None:
-        pinned.pop(id(dead), None)
-
-    guard = ref(view, let_go)
-    _pinned[id(guard)] = guard, memory
-
-
-def _is_exported(memory: mmap.mmap) -> bool:
-    """Whether there are views of the memory that count as such."""
-    try:
-        memory.resize(-1)  # impossible, but first it looks whether it may
-    except BufferError:
-        return True
-    except (ValueError, OSError, SystemError):
-        pass
-    return False
 
 
 class SharedMemory:
@@ -125,9 +98,9 @@ class SharedMemory:
     _mode: int = 0o600
     _prepend_leading_slash: bool = _USE_POSIX
     _track: bool = True
-    #: whether the tracker was told of the segment here
+    #: whether this process registered the segment with the tracker
     _registered: bool = False
-    #: kept here: a segment may be collected when the modules at the end of the interpreter are empty already
+    #: attributes, since a segment may be collected when the interpreter ends and the modules are empty
     _close_fd = staticmethod(os.close)
     _look_at = staticmethod(os.fstat)
     _file: Mark = None
@@ -156,7 +129,7 @@ class SharedMemory:
             if create:
                 shm_unlink(self._path())
             raise
-        # One that only attaches must not remove the segment under the feet of the one that made it.
+        # A process that only attaches must not make its tracker remove a segment that the maker still uses.
         if create or track is not _UNSAID:
             self._register()
 
@@ -167,7 +140,7 @@ class SharedMemory:
 
     def _unregister(self) -> None:
         if self._registered or (self._track and resource_tracker._resource_tracker._fd is not None):
-            # Also what a relative has made, who shares the tracker; one who does not share it finds out by itself.
+            # Also for a segment of a process that shares the tracker. A process with another tracker unregisters in `close`.
             self._registered = False
             resource_tracker.unregister(self._path(), "shared_memory")
 
@@ -200,7 +173,7 @@ class SharedMemory:
     @property
     def buf(self) -> memoryview:
         """The content of the block, a writable memoryview."""
-        # None once it is closed: whoever uses it then is told so by Python.
+        # None after `close`, so that an access raises TypeError.
         return self._buf  # type: ignore[return-value]
 
     @property
@@ -229,14 +202,14 @@ class SharedMemory:
             buf.release()
             self._buf = None
             if memory is not None:
-                _pin(buf, memory)
+                pin(buf, memory)
         if memory is not None:
-            if _is_exported(memory):
+            if is_exported(memory):
                 raise BufferError(
                     f"{self.name!r} cannot be closed: there are views of its memory, such as slices of buf; "
                     "release or delete them first"
                 )
-            # Not closed, but forgotten: it is unmapped when nothing refers to it any more.
+            # The mapping is not closed here: it is unmapped when the last reference to it is gone.
             self._mmap = None
         self._close_descriptor()
 
@@ -251,7 +224,7 @@ class SharedMemory:
         if self._file is not None and self._file != (found.st_dev, found.st_ino):
             return  # the program has another file under the number
         try:
-            # A process with a tracker of its own may have removed what we have made.
+            # A process with another tracker may have removed the segment that this process registered.
             if self._registered and not found.st_nlink:
                 self._unregister()
         finally:
@@ -274,20 +247,20 @@ class SharedMemory:
         self._unregister()
 
     def __del__(self) -> None:
-        # What goes wrong here goes wrong at the end of the interpreter, when names of this module may be None: not `suppress`.
+        # Not `suppress`: at the end of the interpreter the names of this module may be None.
         try:
             if type(self).close is not SharedMemory.close:
                 self.close()
         except Exception:
             pass
         try:
-            # The memory goes with the last view of it.
+            # The last view of the memory unmaps it.
             self._close_descriptor()
         except Exception:
             pass
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An untracked segment must not become tracked where it arrives: that tracker would remove it.
+        # An untracked segment stays untracked in the process that unpickles it, or that process's tracker would remove it.
         cls = type(self) if self._track else functools.partial(type(self), track=False)
         return cls, (self.name, False, self.size)
 
@@ -305,7 +278,7 @@ class _NotShareable(ManipleError, KeyError, ValueError):
     __str__ = Exception.__str__
 
 
-class ShareableList(late_annotations.Generic[_Item]):
+class ShareableList(public_module.Generic[_Item]):
     """A list of fixed length in shared memory. Its items are int (64 bits), float, bool, str, bytes or None.
 
     An item may be replaced by one of another type. A str or bytes may not need more bytes than the item's slot had at first (its
@@ -337,7 +310,7 @@ class ShareableList(late_annotations.Generic[_Item]):
         bytes: "%ds",
         type(None): "xxxxxx?x",
     }
-    #: recreation code -> what makes the item from what `struct` gave
+    #: recreation code -> function that converts the value from `struct` to the item
     _back_transforms_mapping: dict[int, Callable[[Any], Any]] = {
         _UNCHANGED: lambda value: value,
         _TEXT: lambda value: value.rstrip(b"\0").decode(_encoding),
@@ -386,7 +359,7 @@ class ShareableList(late_annotations.Generic[_Item]):
         if "%" not in fmt:
             return fmt
         slot = cls._alignment * (len(value) // cls._alignment + 1)
-        if isinstance(value, str):  # the layout counts characters; give those of several bytes the room they need
+        if isinstance(value, str):  # the layout counts characters, which may need several bytes
             slot = max(slot, -(-len(value.encode(_encoding)) // cls._alignment) * cls._alignment)
         if len(fmt % slot) > 8:
             raise ValueError(
@@ -396,12 +369,12 @@ class ShareableList(late_annotations.Generic[_Item]):
 
     @staticmethod
     def _extract_recreation_code(value: Any) -> int:
-        """The key of `_back_transforms_mapping` for `value`."""
+        """Return the key of `_back_transforms_mapping` for `value`."""
         if value is None:
             return _NOTHING
         return _TEXT if isinstance(value, str) else _BYTES if isinstance(value, bytes) else _UNCHANGED
 
-    # Where the parts lie, in bytes from the start of the segment, and how they are packed.
+    # The offsets of the parts, in bytes from the start of the segment, and their `struct` formats.
 
     @property
     def _format_size_metainfo(self) -> str:
@@ -428,7 +401,7 @@ class ShareableList(late_annotations.Generic[_Item]):
         return self._offset_packing_formats + 8 * self._list_len
 
     def _slot(self, position: int, complaint: str) -> int:
-        """`position` as an index from the front; IndexError with `complaint` where there is no such item."""
+        """Return `position` as an index from the front; raise IndexError with `complaint` if there is no such item."""
         place = position + self._list_len if position < 0 else position
         if not 0 <= place < self._list_len:
             raise IndexError(complaint)
@@ -457,7 +430,8 @@ class ShareableList(late_annotations.Generic[_Item]):
         raw = value.encode(_encoding) if isinstance(value, str) else value
         pack_into(fmt, self.shm.buf, self._offset_data_start + self._allocated_offsets[place], raw)
         if isinstance(raw, bytes) and raw[-1:] == b"\0":
-            # From a million bytes on there is no room for the blank: the length alone, which is not the slot's, has to tell.
+            # From a million bytes on the format has no room for the blank. `_load` then recognizes it because its length
+            # differs from the slot's.
             fmt = f"{len(raw)}s "[:8]
         self._set_packing_format_and_transform(place, fmt, value)
 
@@ -516,14 +490,4 @@ class ShareableList(late_annotations.Generic[_Item]):
         raise ValueError(f"{value!r} is not in this container")
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

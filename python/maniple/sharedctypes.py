@@ -6,7 +6,7 @@ import ctypes as c
 from weakref import WeakKeyDictionary
 
 from . import context, heap
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
 from ._maniple import Guarded, LockedField
 from .context import assert_spawning, reduction
 from .reduction import ForkingPickler as _StandardPickler
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from .context import BaseContext
 
     Kind = TypeVar("Kind", bound=_CData)
-    # A type code, or a ctypes type, says what a shared object holds.
+    # The type codes, and the ctypes type of text, by the type of the value.
     Whole = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
     Real = Literal["f", "d"]
     Text = type[c.c_char] | Literal["c"]
 
-_Held = late_annotations.TypeVar("_Held")
+_Held = public_module.TypeVar("_Held")
 
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
 get_context = context._default_context.get_context
-#: what ctypes objects are registered with; a program may put another class here
+#: the class with which the reducer of ctypes objects is registered; a program may replace it
 _ForkingPickler = getattr(reduction, "ForkingPickler", _StandardPickler)
 
 typecode_to_type: dict[str, type] = dict(
@@ -67,7 +67,7 @@ def _kind(typecode_or_type: str | type) -> Any:
 
 
 def _placed(kind: Any, memory: heap.BufferWrapper) -> Any:
-    """A ctypes object of type `kind` at the start of `memory`, which lives as long as the object."""
+    """Return a ctypes object of type `kind` at the start of `memory`; the object keeps the memory alive."""
     _ForkingPickler.register(kind, reduce_ctype)
     obj = kind.from_buffer(memory.create_memoryview())
     obj._wrapper = memory
@@ -75,18 +75,18 @@ def _placed(kind: Any, memory: heap.BufferWrapper) -> Any:
 
 
 def _new_value(type_: type) -> Any:
-    """A ctypes object in shared memory; its bytes may be anything."""
+    """Return a ctypes object in shared memory, not initialized."""
     return _placed(type_, heap.BufferWrapper(c.sizeof(type_)))
 
 
 def _zeroed(kind: type) -> Any:
     obj = _new_value(kind)
-    c.memset(c.byref(obj), 0, c.sizeof(kind))  # the block may have had an owner before
+    c.memset(c.byref(obj), 0, c.sizeof(kind))  # the block may have been used before
     return obj
 
 
 def _array_of(kind: type, length: int) -> type:
-    """The type of an array, which says that it is of this module if it is made here first."""
+    """Return the type of an array. If it is made here first, `ctypes` takes this module for its module; set the public one."""
     made: Any = kind * length  # type: ignore[operator]  # ctypes' types can be multiplied
     if getattr(made, "__module__", None) == __name__:
         made.__module__ = SynchronizedBase.__module__
@@ -103,15 +103,7 @@ if TYPE_CHECKING:
 
 
 def RawValue(typecode_or_type: str | type, *args: Any) -> Any:
-    """Return a new ctypes object in shared memory, without a lock.
-
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        args: the arguments of the type's constructor; without them the object is zero.
-
-    Raises:
-        TypeError: there is no such type code.
-    """
+    """Return a new ctypes object in shared memory, without a lock. The parameters are those of `maniple.RawValue`."""
     kind = _kind(typecode_or_type)
     fresh = _zeroed(kind)
     kind.__init__(fresh, *args)
@@ -128,16 +120,7 @@ if TYPE_CHECKING:
 
 
 def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
-    """Return a new ctypes array in shared memory, without a lock.
-
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        size_or_initializer: the number of items, which are zero, or a sequence of the items.
-
-    Raises:
-        TypeError: there is no such type code.
-        ValueError: the number of items is negative.
-    """
+    """Return a new ctypes array in shared memory, without a lock. The parameters are those of `maniple.RawArray`."""
     kind = _kind(typecode_or_type)
     items = size_or_initializer
     if isinstance(items, int):
@@ -148,7 +131,7 @@ def RawArray(typecode_or_type: str | type, size_or_initializer: Any) -> Any:
 
 
 def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
-    """`obj` as it is where `lock` is False; else wrapped with `lock`, or with a fresh RLock for True and None."""
+    """Return `obj` itself if `lock` is False, otherwise its wrapper with `lock` (True or None: with a new RLock)."""
     if lock in (True, None):
         return synchronized(obj, None, ctx)
     if lock is not False and not hasattr(lock, "acquire"):
@@ -190,11 +173,7 @@ if TYPE_CHECKING:
 def Value(typecode_or_type: str | type, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
     """Return a new ctypes object in shared memory, wrapped with a lock (see `Synchronized`).
 
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        args: the arguments of the type's constructor; without them the object is zero.
-        lock: True or None makes a new `RLock`; a lock is used as it is; False returns the ctypes object without a lock.
-        ctx: the context that the new lock belongs to.
+    The parameters are those of `maniple.Value`, and `ctx`, the context that a new lock belongs to.
     """
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
 
@@ -268,11 +247,7 @@ if TYPE_CHECKING:
 def Array(typecode_or_type: str | type, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
     """Return a new ctypes array in shared memory, wrapped with a lock (see `SynchronizedArray`).
 
-    Args:
-        typecode_or_type: a type code of the module `array`, such as ``'i'`` or ``'d'``, or a ctypes type.
-        size_or_initializer: the number of items, which are zero, or a sequence of the items.
-        lock: True or None makes a new `RLock`; a lock is used as it is; False returns the ctypes array without a lock.
-        ctx: the context that the new lock belongs to.
+    The parameters are those of `maniple.Array`, and `ctx`, the context that a new lock belongs to.
     """
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
@@ -345,7 +320,7 @@ prop_cache: dict[str, LockedField] = {}
 class_cache: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
 
-class SynchronizedBase(Guarded, late_annotations.Generic[_Held]):
+class SynchronizedBase(Guarded, public_module.Generic[_Held]):
     """A ctypes object in shared memory and its lock.
 
     ``with wrapper:`` holds the lock over several steps. `acquire` and `release` are those of the lock, `get_lock` returns the
@@ -415,14 +390,4 @@ class SynchronizedString(SynchronizedArray[bytes]):
     raw: bytes = make_property("raw")
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -1,8 +1,8 @@
-"""The two ends of starting a fresh interpreter: its command line, and what it does first.
+"""The start of a fresh interpreter: its command line in the parent, and its first steps in the child.
 
-The parent describes itself in *preparation data* (a dict); the child applies it,
-loads the program's main module under the name ``__mp_main__``, unpickles the
-process object and becomes it.
+The parent describes itself in *preparation data* (a dict).  The child applies the
+data, loads the program's main module under the name ``__mp_main__``, unpickles the
+process object and runs it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from _pickle import loads
 from contextlib import suppress
 
 from . import process, util
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
+from ._impl.start.descriptors import flush_without_fail
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -49,7 +50,7 @@ _python_exe: str | bytes | None = None
 
 
 def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
-    """Set the Python interpreter that children run; None means that there is none."""
+    """Set the Python interpreter that children run. None means that it is unknown, and no child can be started."""
     global _python_exe
     coded = os.fsdecode if sys.platform == "win32" else os.fsencode
     _python_exe = None if exe is None else coded(exe)
@@ -61,10 +62,14 @@ def get_executable() -> Any:
 
 
 def _interpreter() -> str | bytes:
-    """The same, where one is needed; the path of a relative one, as it was when the program began."""
+    """Return the interpreter that children run; a relative path is resolved against `process.ORIGINAL_DIR`.
+
+    Raises:
+        ValueError: no interpreter is set.
+    """
     exe: str | bytes | None = get_executable()
     if not exe:
-        raise ValueError("it is not known which interpreter runs this program: name one with set_executable()")
+        raise ValueError("the interpreter of this program is unknown: call set_executable() with its path")
     start = process.ORIGINAL_DIR
     if start is not None and not os.path.isabs(exe) and not os.path.exists(exe):
         anchored = os.path.join(os.fsencode(start), os.fsencode(exe))
@@ -78,7 +83,7 @@ set_executable(os.path.join(sys.exec_prefix, "python.exe") if WINSERVICE else sy
 # ---------------------------------------------------------------- command line
 
 _MARK = "--multiprocessing-fork"
-# The same for a helper process of a frozen program, which is no child.
+# The mark of a helper process of a frozen program.
 _HELPER_MARK = "--multiprocessing-helper"
 _HELPERS = ("forkserver", "resource_tracker")
 
@@ -110,18 +115,17 @@ def _numbers(words: list[str]) -> dict[str, Any]:
 
 
 def _take_over_if_frozen() -> None:
-    """`freeze_support` for a frozen program that does not call it, when it is about to start a process.
+    """Do the work of `freeze_support` in a frozen program that does not call it; called when a process is about to be started.
 
-    It would run its main module again in each child and helper, and start processes there without end.
+    Otherwise each child and helper would run the main module again, and start processes without end.
     """
     if not getattr(sys, "frozen", False):
         return
     try:
-        _be_what_was_started()  # whatever stands in the place of freeze_support
+        _be_what_was_started()  # not `freeze_support`, which the program may have replaced
     except SystemExit as end:
-        # Not to be met by the program, which is in the middle of something.
+        # The program must not see this exception in the middle of its own code.
         code = end.code
-
         atexit._run_exitfuncs()
         util._flush_std_streams()
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
@@ -152,7 +156,7 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             from .resource_tracker import _resource_tracker as tracker
 
             tracker._fd = tracker_fd
-            # They crossed one exec; what this child starts is not to inherit them.
+            # Both were inherited through exec. Processes that this child starts must not inherit them.
             for inherited in (pipe_handle, tracker_fd):
                 if inherited is not None:
                     os.set_inheritable(inherited, False)
@@ -163,24 +167,24 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             raise
     process._exit_work_follows = True
     atexit.register(_ignore_timers)
-    # What is registered first is called last.
+    # `atexit` calls first what was registered last.
     util._register_exit(again=True)
     try:
         code = _main(fd, sentinel)
     finally:
-        util._flush_without_fail()
+        flush_without_fail()
     sys.exit(code)
 
 
-# What a shortage shows itself as while something is imported: `ImportError` for a library, `RuntimeError` for a thread.
+# The errors that a shortage raises during imports: also `ImportError` (for a shared library) and `RuntimeError` (for a thread).
 _SHORT = (MemoryError, OSError, ImportError, RuntimeError)
 
 
 def _reports_shortage(problem: BaseException) -> bool:
-    """Whether this process cannot begin because something is short, which it reports: it ends with `EX_TEMPFAIL` then.
+    """Return whether a shortage keeps this process from starting, and print the error if so; the caller exits with `EX_TEMPFAIL`.
 
-    A pool starts another worker later.  An error that the program's own main module raises is taken for the same if it is one of
-    these: what has raised it cannot be told.
+    A pool starts another worker later.  Errors of these types from the program's main module count as shortages too, since their
+    origin is unknown.
     """
     try:
         from ._impl.start.shortage import stood_in_the_way
@@ -194,7 +198,7 @@ def _reports_shortage(problem: BaseException) -> bool:
 
 
 def _ignore_timers() -> None:
-    """Keep a timer of the program's from ending this process by its signal, once the interpreter has given up the handlers."""
+    """Ignore the signals of the program's timers: at the end the interpreter removes the handlers, and a timer would kill it."""
     signal = sys.modules.get("signal")  # a program that has set handlers has imported it
     for name in ("SIGALRM", "SIGVTALRM", "SIGPROF"):
         number = getattr(signal, name, None)
@@ -215,9 +219,12 @@ def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, A
 
 
 def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) -> int:
-    """Read from ``fd`` what to be, and be it; return the exit code.
+    """Read the process object from ``fd``, run it, and return the exit code.
 
-    ``row``: the descriptors that came along, where they are known by their places.
+    Args:
+        fd: the descriptor of the data pipe, which is closed.
+        parent_sentinel: a descriptor that becomes readable when the parent ends.
+        row: the descriptors that the parent sent, if the data names descriptors by their index.
     """
     try:
         told = _hear(fd, row)
@@ -226,7 +233,7 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
             return os.EX_TEMPFAIL
         raise
     if told is None:
-        return 1  # it has given us up before it told us anything
+        return 1  # the parent has closed the pipe before it wrote anything
     becoming, line = told
     if line is not None:
         if parent_sentinel is not None:
@@ -237,12 +244,15 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
 
 
 def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
-    """Read from ``fd`` what to be, and set this interpreter up for it; the process object, and the lifeline."""
+    """Read the preparation data from ``fd`` and apply it; return the process object and the lifeline.
+
+    None means that the parent has closed the pipe before it wrote anything.
+    """
     me = process.current_process()
     with open(fd, "rb") as from_parent:
         if not from_parent.peek(1):
             return None
-        # Whoever starts a process now does so from the top level of the main module.
+        # Code that starts a process now runs at the top level of the main module, which raises RuntimeError.
         vars(me)["_inheriting"] = True
         try:
             told = load(from_parent)
@@ -263,14 +273,14 @@ def _check_not_importing_main() -> None:
     _take_over_if_frozen()
     if getattr(process.current_process(), "_inheriting", False):
         raise RuntimeError("""
-        A process was to be started while this process was itself still loading
-        the program's main module: that would go on without end.
+        The program starts a process while this process is still loading the
+        program's main module. Each child would start another child.
 
         A program that uses the spawn or forkserver start method must not start
         processes at the top level of its main module.  Put them under
 
             if __name__ == "__main__":
-                ...                 # and freeze_support() before all, if it is to be frozen
+                ...                 # first freeze_support(), if the program is frozen
 
         so that a child can load the module without running the program.
         """)
@@ -280,9 +290,9 @@ def _check_not_importing_main() -> None:
 
 
 def _main_module_data() -> dict[str, str]:
-    """Say how a child finds the main module: by name, by path, or (empty) not at all.
+    """Return how a child finds the main module: by name, by path, or (an empty dict) not at all.
 
-    The ``__main__`` of a folder, an archive or a package runs unguarded by nature, so it is not loaded.
+    Children do not load the ``__main__`` of a folder, an archive or a package, since it has no guard.
     """
     main = sys.modules["__main__"]
     if WINSERVICE or getattr(sys, "frozen", False):  # a frozen program runs its main module by itself, in each process
@@ -296,12 +306,12 @@ def _main_module_data() -> dict[str, str]:
     if process.ORIGINAL_DIR is not None:  # without effect on an absolute path
         path = os.path.join(process.ORIGINAL_DIR, path)
     path = os.path.normpath(path)
-    # Else a session's input, a pipe, or a program whose file was removed.
+    # Otherwise the input of a session, a pipe, or a script that was removed.
     return {"init_main_from_path": path} if os.path.isfile(path) else {}
 
 
 def _about_main() -> dict[str, Any]:
-    """What a child is to know of a main module that it does not load: where it is, and what relative imports begin from."""
+    """Return the attributes of a main module that a child does not load: its file, and the base of its relative imports."""
     main = sys.modules["__main__"]
     about = {name: getattr(main, name, None) for name in ("__doc__", "__file__", "__package__")}
     about["__spec__"] = getattr(getattr(main, "__spec__", None), "name", None)
@@ -309,29 +319,29 @@ def _about_main() -> dict[str, Any]:
 
 
 def _directory_data() -> dict[str, Any]:
-    """Say where the child is to be: by a name if it can go there by one."""
+    """Return the current directory for the child: as a path if the child can enter it by path, else as a descriptor."""
     with suppress(OSError):
         here = os.getcwd()
         if os.access(here, os.X_OK):
             return {"dir": here}
-    from ._impl.start import folders  # late: hardly a program needs it
+    from ._impl.start import current_directory  # late: few programs need it
 
-    handle = folders.handle()
+    handle = current_directory.handle()
     return {} if handle is None else {"dir_handle": handle}
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
     """Return a dict that describes this interpreter to a child with the name `name`."""
     _check_not_importing_main()
-    # What the child makes of classes of its main module comes back under this name, whatever was the main module when we were imported.
+    # The child's objects of main-module classes refer to this name. The main module may have changed since the package's import.
     sys.modules["__mp_main__"] = sys.modules["__main__"]
     start = process.ORIGINAL_DIR
-    # '' stands for the directory in which the program was started.
+    # '' means the directory in which the program was started.
     search = [start if entry == "" and start is not None else entry for entry in sys.path]
     told: dict[str, Any] = dict(
         name=name,
         authkey=process.current_process().authkey,
-        start_method=get_start_method(allow_none=True),  # asking must not settle it
+        start_method=get_start_method(allow_none=True),  # does not fix the start method
         sys_path=search,
         sys_argv=sys.argv,
         orig_dir=start,
@@ -346,7 +356,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     return told
 
 
-# Main modules that were replaced: functions of theirs may still be in use.
+# The main modules that were replaced, kept because their functions may still be in use.
 old_main_modules: list[types.ModuleType] = []
 
 
@@ -368,9 +378,9 @@ def prepare(data: dict[str, Any]) -> None:
     if "dir" in data:
         os.chdir(data["dir"])
     elif "dir_handle" in data:
-        from ._impl.start import folders
+        from ._impl.start import current_directory
 
-        folders.enter(data["dir_handle"])
+        current_directory.enter(data["dir_handle"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:
@@ -380,9 +390,9 @@ def prepare(data: dict[str, Any]) -> None:
     elif "init_main_from_path" in data:
         _fixup_main_from_path(data["init_main_from_path"])
     elif "init_main_empty" in data:
-        # What this interpreter began with is no part of the program; what comes by value finds its globals here.
+        # The interpreter's own main module is not part of the program. Functions that arrive by value use this one's globals.
         fresh = types.ModuleType("__mp_main__")
-        vars(fresh)["__builtins__"] = sys.modules["builtins"]  # as the import system gives it
+        vars(fresh)["__builtins__"] = sys.modules["builtins"]  # as the import system sets it
         vars(fresh).update(data["init_main_empty"])
         if (name := data["init_main_empty"].get("__spec__")) is not None:
             fresh.__spec__ = type(sys.__spec__)(name, None, origin=getattr(fresh, "__file__", None))
@@ -392,7 +402,7 @@ def prepare(data: dict[str, Any]) -> None:
 
 
 def _resolve_late(main: types.ModuleType, names: frozenset[str], pickled: bytes) -> None:
-    """Let the main module have definitions of the parent's that loading it did not give, once somebody looks for them."""
+    """Add definitions of the parent's main module that loading it did not produce; they are unpickled at the first access."""
     unread = [pickled]
 
     def resolve(name: str) -> Any:
@@ -408,22 +418,22 @@ def _resolve_late(main: types.ModuleType, names: frozenset[str], pickled: bytes)
 
 
 def _install_main(loaded: types.ModuleType) -> None:
-    """Let the module stand for the main module."""
+    """Make the module the main module, under both names."""
     old_main_modules.append(sys.modules["__main__"])
     sys.modules["__mp_main__"] = sys.modules["__main__"] = loaded
 
 
 def _module_of(content: dict[str, Any]) -> types.ModuleType:
-    """Make a module of what runpy returned."""
+    """Return a module with the globals that `runpy` returned."""
     made = types.ModuleType("__mp_main__")
     vars(made).update(content)
     return made
 
 
 def _run_script(path: str) -> types.ModuleType:
-    """Run the program at the path as a module.
+    """Run the program at the path, and return its module.
 
-    An ordinary script, as nearly all are, is run without runpy, whose own imports take longer than the rest of a child's start.
+    An ordinary script is run without `runpy`, whose imports take longer than the rest of a child's start.
     """
     source = b"\0"
     if path.endswith((".py", ".pyw")) and os.path.isfile(path):
@@ -449,7 +459,7 @@ def _run_script(path: str) -> types.ModuleType:
 
 
 def _fixup_main_from_name(mod_name: str) -> None:
-    # The __main__ of a directory, zip file or package runs unguarded by nature.
+    # The __main__ of a directory, zip file or package has no guard.
     if mod_name.rpartition(".")[2] == "__main__":
         return
     present = getattr(sys.modules["__main__"], "__spec__", None)
@@ -462,7 +472,7 @@ def _fixup_main_from_name(mod_name: str) -> None:
 
 def _fixup_main_from_path(main_path: str) -> None:
     stem = os.path.splitext(os.path.basename(main_path))[0]
-    # IPython's launcher has no guard, and nothing in it that a child could need.
+    # IPython's launcher has no guard, and a child needs nothing of it.
     if stem == "ipython":
         return
     if getattr(sys.modules["__main__"], "__file__", None) == main_path:  # copied by a fork
@@ -475,14 +485,4 @@ def import_main_path(main_path: str) -> None:
     _fixup_main_from_path(main_path)
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

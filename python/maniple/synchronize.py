@@ -5,7 +5,7 @@
                            `acquire`, `release` and ``with`` run no Python code
 `Condition`                a lock, and a word that counts the waiting and the notified
 `Event`                    one word
-`Barrier`                  a condition, and four numbers in shared memory
+`Barrier`                  a lock, and one word for each party that waits
 =========================  ============================================================================
 
 An object goes to a child by inheritance (fork) or in the arguments of a `Process` (spawn, forkserver), and in no other way, as
@@ -19,15 +19,13 @@ stays acquired. A process that dies while it waits for a `Condition` or an `Even
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
-from struct import Struct
 from threading import Barrier as _ThreadBarrier
 from threading import BrokenBarrierError, current_thread
 
 from . import context, process, util
-from ._impl.compat import late_annotations
-from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ConditionCore, EventFlag, ticket
+from ._impl.compat import public_module
+from ._impl.sync.native import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, BarrierCore, ConditionCore, EventFlag, ticket
 from ._impl.sync.native import SemLock as _NativeSemLock
 from ._impl.sync.waiting import wait_for
 
@@ -39,16 +37,16 @@ __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event
 
 
 def _me() -> str:
-    """How the calling thread is named in a repr: its process, and its thread where that is not the main one."""
+    """Return the name of the calling process for a repr, with the thread's name unless it is the main thread."""
     thread = current_thread().name
     here = process.current_process().name
     return here if thread == "MainThread" else f"{here}|{thread}"
 
 
 def made_for_fork(ctx: Any) -> bool:
-    """Whether an object of context `ctx` is for forked children only.
+    """Whether objects of the context `ctx` go to forked children only.
 
-    For the others a tracker that is running is seen to be alive: their children will inherit it.
+    For other contexts the function checks that a tracker which was started is alive: the children inherit it.
     """
     if (ctx or context._default_context.get_context()).get_start_method() == "fork":
         return True
@@ -60,7 +58,7 @@ def made_for_fork(ctx: Any) -> bool:
 
 
 def check_spawning(obj: Any, by_fork_only: bool) -> None:
-    """An error unless a child is being started that may have `obj`."""
+    """Raise RuntimeError unless this thread pickles a child that may receive `obj`."""
     context.assert_spawning(obj)
     if by_fork_only:
         raise RuntimeError(
@@ -70,7 +68,7 @@ def check_spawning(obj: Any, by_fork_only: bool) -> None:
 
 
 def _ticket(obj: Any, by_fork_only: bool) -> Any:
-    """What `obj` is pickled as."""
+    """Check that `obj` may be pickled now, and return what goes into the pickle."""
     check_spawning(obj, by_fork_only)
     return ticket(obj)
 
@@ -93,7 +91,7 @@ class SemLock(_NativeSemLock):
 
     @property
     def _semlock(self) -> SemLock:
-        """The native object, which this is itself."""
+        """The native object, which is this object itself."""
         return self
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -105,7 +103,7 @@ class SemLock(_NativeSemLock):
         util.debug("recreated blocker with handle %s", self.handle)
 
     def _holder(self) -> tuple[str, Any]:
-        """(who holds it, how often) for the reprs of the two mutexes."""
+        """Return the name of the holder and the count, for the reprs of the two locks."""
         if self._is_mine():
             return _me(), self._count()
         if not self._is_zero():
@@ -129,7 +127,7 @@ class Semaphore(SemLock):
             work()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
@@ -149,7 +147,7 @@ class BoundedSemaphore(Semaphore):
         ctx: the context that the semaphore belongs to.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
 
@@ -171,7 +169,7 @@ class Lock(SemLock):
             change_something_shared()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(SEMAPHORE, 1, 1, ctx=ctx, holder=True)
 
@@ -185,7 +183,7 @@ class RLock(SemLock):
     If its holder dies, the next process that waits for the lock acquires it, and its attribute `abandoned` is True.
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(RECURSIVE_MUTEX, 1, 1, ctx=ctx)
 
@@ -219,7 +217,7 @@ class Condition:
             condition.notify_all()
     """
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, lock: SemLock | None = None, *, ctx: Any = None) -> None:
         self._bind(lock or ctx.RLock(), ConditionCore())
 
@@ -236,7 +234,7 @@ class Condition:
         lock, place = state
         self._bind(lock, ConditionCore(place))
 
-    # What the standard package counts in three semaphores, for those who look.
+    # Programs read these three semaphores of the standard package's conditions.
     @property
     def _sleeping_count(self) -> _Gauge:
         return _Gauge(lambda: sum(self._core.counts()))
@@ -257,7 +255,7 @@ class Condition:
         return self._lock.__enter__()
 
     def __exit__(self, *args: Any) -> None:
-        # An interrupt that came while `wait` took the lock again leaves it untaken; it is not to be hidden by an error about that.
+        # An exception from a signal handler in `wait` may leave the lock released. A release would raise an error that hides it.
         if args[0] is None or self._lock._semlock._is_mine():
             self._lock.__exit__(*args)
 
@@ -308,7 +306,7 @@ class Condition:
 
 
 def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
-    """A class's ``__getattr__`` that says of inner parts of the standard package's why they are not there."""
+    """Return a ``__getattr__`` whose error says why an inner attribute of the standard package's class is missing."""
 
     def look(self: Any, name: str) -> Any:
         reason = f": {reasons[name]}" if name in reasons else ""
@@ -319,10 +317,12 @@ def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
 
 _ONE_WORD = "an event is one word of shared memory, without a condition and a semaphore; use is_set(), set() and wait()"
 _NUMBERS = "the numbers of a barrier are `parties`, `n_waiting` and `broken`"
+# What `BarrierCore.wait` returns for a barrier that broke because a party died in the action.
+_DIED = -2
 
 
 def _made_with(cls: type, *, ctx: Any) -> Any:
-    """Only its signature is of use."""
+    """Provide the signature of a class; it is never called."""
 
 
 class Event(EventFlag):
@@ -340,13 +340,13 @@ class Event(EventFlag):
     """
 
     def __new__(cls, *args: Any, **kwds: Any) -> Event:
-        # A subclass may have another constructor.
+        # A subclass may have another constructor, so its arguments are ignored here.
         return EventFlag.__new__(cls)
 
-    # Whose signature is shown for the class.
+    # `inspect.signature` shows this signature for the class.
     vars(__new__)["__wrapped__"] = _made_with
 
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(self, *, ctx: Any = None) -> None:
         self._by_fork_only = made_for_fork(ctx)
 
@@ -354,7 +354,7 @@ class Event(EventFlag):
         place = _ticket(self, self._by_fork_only)
         return _arrived_event, (type(self), place), {**self.__dict__, "_by_fork_only": False}
 
-    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report misspelt names
         __getattr__ = _left_out({"_flag": _ONE_WORD, "_cond": _ONE_WORD})
 
     def __repr__(self) -> str:
@@ -363,19 +363,6 @@ class Event(EventFlag):
 
 def _arrived_event(cls: type[Event], place: Any) -> Event:
     return EventFlag.__new__(cls, place)
-
-
-def _shared_number(place: int) -> Any:
-    """An attribute that is kept in `Barrier._numbers`: a property, to be typed where it stands."""
-
-    def read(self: Barrier) -> int:
-        return self._numbers[place]
-
-    def write(self: Barrier, number: int) -> None:
-        # As C ints wrap: only whether a number has changed matters of those that grow.
-        self._numbers[place] = (number + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
-
-    return property(read, write)
 
 
 class Barrier(_ThreadBarrier):
@@ -394,36 +381,32 @@ class Barrier(_ThreadBarrier):
     runs the action, the barrier breaks. In the standard package, the others wait forever.
     """
 
-    #: four C ints: state (0, or -2 broken), how many wait, how often it opened, how often it was reset
-    _SHARED = Struct("iiii")
-    #: seconds between two looks at whether the party that opens the barrier still lives
-    _LOOK_EVERY = 0.5
-
-    @late_annotations.needs_ctx
+    @public_module.needs_ctx
     def __init__(
         self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *, ctx: Any = None
     ) -> None:
-        from .heap import BufferWrapper  # brings in mmap and tempfile: only a barrier needs them
-
         if parties < 1:
             raise ValueError("a barrier needs at least one party")
-        block = BufferWrapper(self._SHARED.size)
-        self.__setstate__((parties, action, timeout, ctx.Condition(), block))
-        self._state = self._count = self._opened = self._resets = 0
+        self._bind(parties, action, timeout, ctx.Condition(), BarrierCore(int(parties)))
+
+    def _bind(
+        self,
+        parties: int,
+        action: Callable[[], Any] | None,
+        timeout: float | None,
+        cond: Condition,
+        core: BarrierCore,
+    ) -> None:
+        self._parties, self._action, self._timeout, self._core = parties, action, timeout, core
+        # For programs that hold it while they look; nothing here waits for it.
+        self._cond = cond
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._parties, self._action, self._timeout, self._cond, self._wrapper
+        return self._parties, self._action, self._timeout, self._cond, ticket(self._core)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._parties, self._action, self._timeout, self._cond, self._wrapper = state
-        self._numbers: memoryview[int] = self._wrapper.create_memoryview().cast("i")
-
-    _state: int
-    _count: int
-    _opened: int
-    _resets: int
-    _state, _count = _shared_number(0), _shared_number(1)
-    _opened, _resets = _shared_number(2), _shared_number(3)
+        parties, action, timeout, cond, place = state
+        self._bind(parties, action, timeout, cond, BarrierCore(0, place))
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have called `wait`.
@@ -437,90 +420,42 @@ class Barrier(_ThreadBarrier):
         Raises:
             threading.BrokenBarrierError: the time limit of a party passed, its action failed, or `abort` or `reset` was called.
         """
-        timeout = self._timeout if timeout is None else timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._cond:
-            self._refuse_if_broken()
-            place = self._count
-            self._count = place + 1
-            if place + 1 < self._parties:
-                self._await_opening(deadline)
-            else:
-                self._open()
-            return place
-
-    if not TYPE_CHECKING:
-        __getattr__ = _left_out({"_array": _NUMBERS})
-
-    def _open(self) -> None:
-        try:
-            if self._action:
-                self._action()
-        except BaseException:
-            self._shatter()
-            raise
-        self._count = 0
-        self._opened += 1
-        self._cond.notify_all()
-
-    def _await_opening(self, deadline: float | None) -> None:
-        opened, resets = self._opened, self._resets
-        try:
-            while self._opened == opened:
-                if self._resets != resets:
-                    raise BrokenBarrierError
-                self._refuse_if_broken()
-                left = self._LOOK_EVERY if deadline is None else deadline - time.monotonic()
-                if not left > 0:  # nor a number
-                    raise BrokenBarrierError
-                self._cond.wait(min(left, self._LOOK_EVERY))
-        except BaseException:
-            # Out of time, or interrupted: the others would wait in vain.
-            if self._opened == opened and self._resets == resets and not self._state:
-                self._shatter()
-            raise
-
-    def _refuse_if_broken(self) -> None:
-        if not self._state and self._cond._lock.abandoned:
-            self._shatter()
-        if self._state:
+        place = self._core.wait(self._timeout if timeout is None else timeout, self._action)
+        if place == _DIED:
+            raise BrokenBarrierError("the party that ran the barrier's action died")
+        if place < 0:
             raise BrokenBarrierError
-
-    def _shatter(self) -> None:
-        self._state, self._count = -2, 0
-        self._cond.notify_all()
+        return place
 
     def reset(self) -> None:
         """Make the barrier empty and whole again. Parties that wait get `BrokenBarrierError`."""
-        with self._cond:
-            self._state = self._count = 0
-            self._resets += 1
-            self._cond.notify_all()
+        self._core.reset()
 
     def abort(self) -> None:
         """Break the barrier: parties that wait or arrive get `BrokenBarrierError`, until `reset`."""
-        with self._cond:
-            self._shatter()
+        self._core.abort()
 
     @property
     def n_waiting(self) -> int:
         """The number of parties that wait at the barrier."""
-        return self._count
+        return self._core.waiting()
 
     @property
     def broken(self) -> bool:
         """Whether the barrier is broken."""
-        return self._state != 0
+        return self._core.is_broken()
+
+    # What the standard package keeps in shared memory, for those who look.
+    @property
+    def _state(self) -> int:
+        return -2 if self.broken else 0
+
+    @property
+    def _count(self) -> int:
+        return self.n_waiting
+
+    if not TYPE_CHECKING:
+        __getattr__ = _left_out({"_array": _NUMBERS, "_wrapper": _NUMBERS})
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

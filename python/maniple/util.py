@@ -1,35 +1,24 @@
-"""Shared small tools: logging, finalizers, fork hooks, temporary directory, process start.
+"""Utilities: logging, finalizers, fork hooks, the temporary directory, the end of a process.
 
-Everything else in the package leans on this module, so it imports little and
-imports it late: a child of the ``spawn`` method pays for every line here.
-
-Starting a program (`spawnv_passfds`)
--------------------------------------
-Helper processes and spawned children are started with `os.posix_spawn`:
-
-* it is public, where the C helper behind `subprocess` changes its signature
-  between patch releases;
-* the C library runs it with vfork semantics, so the cost does not grow with the
-  size of the parent, and no Python code runs between fork and exec, so threads
-  in the parent do no harm (and Python 3.12+ has nothing to warn about);
-* the signal mask of the child is given in the same call, so a helper that must
-  never see Ctrl-C is safe from its first instruction.
+Nearly every module of the package imports this one, and every child of the
+``spawn`` method runs all of it.  So it imports few modules, and most of them late.
 """
 
 from __future__ import annotations
 
 import atexit
-import io
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from itertools import count
 from weakref import WeakValueDictionary, ref
 
 from . import process as process
-from ._impl.compat import late_annotations
+from ._impl.compat import public_module
+from ._impl.start.descriptors import _close_stdin as _close_stdin
+from ._impl.start.descriptors import _flush_std_streams as _flush_std_streams
+from ._impl.start.descriptors import descriptor_limit
 from .process import _cleanup, active_children, current_process
 
 TYPE_CHECKING = False
@@ -60,7 +49,7 @@ __all__ = [
 
 NOTSET, SUBDEBUG, DEBUG, INFO, SUBWARNING, WARNING = 0, 5, 10, 20, 25, 30
 
-# The name that existing logging configurations know.
+# Existing logging configurations use this name.
 LOGGER_NAME = "multiprocessing"
 DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
 
@@ -99,12 +88,12 @@ def warn(msg: object, *args: object) -> None:
 
 
 def _name_in_logs() -> None:
-    """Have log records carry this process's name, where the program logs at all.
+    """Put this process's name into log records, if the program has imported `logging`.
 
-    `logging` asks for it in the module called ``multiprocessing``, which may be another package or not there.
+    `logging` reads the name from the module ``multiprocessing``, which may be the standard package, or absent.
     """
     logging = sys.modules.get("logging")
-    # Another thread may be importing it right now.
+    # Another thread may be importing `logging` at the moment.
     if (
         logging is None
         or not hasattr(logging, "setLogRecordFactory")
@@ -134,8 +123,8 @@ def get_logger() -> Logger:
         log = getLogger(LOGGER_NAME)
         log.propagate = False
         _name_in_logs()
-        # Anew, so that our exit work runs (and may log) before logging's own
-        # shutdown, which was registered when it was imported.
+        # Registered again, so that `_exit_function` runs (and may log) before the
+        # shutdown that `logging` registered when it was imported.
         _register_exit(again=True)
         _logger = log
     return log
@@ -180,15 +169,10 @@ abstract_sockets_supported: bool = _platform_supports_abstract_sockets()
 
 # ---------------------------------------------------------------- temporary directory
 
-# Bytes of a socket's path with its final NUL: the size of sun_path.
-_SUN_PATH_MAX = 108 if sys.platform == "linux" else 104
-# What connections put below the directory is as long as this at most.
-_LONGEST_SOCKET_DIR = _SUN_PATH_MAX - len("/pymp-12345678/sock-123456789abc") - 1
-
 
 def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:
     rmtree(tempdir, ignore_errors=True)
-    # None at the very end of the interpreter's life
+    # None at the end of the interpreter's shutdown
     if (me := current_process()) is not None:
         me._config["tempdir"] = None
 
@@ -197,66 +181,14 @@ def get_temp_dir() -> str:
     """Return the path of a private directory that this process and its children share; it is removed at exit."""
     config = current_process()._config
     if config.get("tempdir") is None:
-        base = _temp_base()
-        if os.name == "posix" and len(os.fsencode(base)) > _LONGEST_SOCKET_DIR:
-            # Sockets bound below it would not fit: look for a shorter place.
-            base = next((d for d in _TEMP_BASES if _may_write(d)), base)
-        made = _new_folder(base)
+        from ._impl.start import temp_dir  # late: most children make no sockets
+
+        made = temp_dir.make()
         info("created temp directory %s", made)
-        # Priority -100: after all that might still keep a socket in it.
-        Finalize(None, _remove_temp_dir, args=(_remove_folder, made), exitpriority=-100)
+        # Priority -100: after all finalizers that may still use a socket in it.
+        Finalize(None, _remove_temp_dir, args=(temp_dir.remove, made), exitpriority=-100)
         config["tempdir"] = made
     return str(config["tempdir"])
-
-
-_TEMP_BASES = "/tmp", "/var/tmp", "/usr/tmp"
-
-
-def _may_write(folder: str) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK) and os.path.isdir(folder)
-
-
-# Loading `tempfile` and `shutil`, and what these load, takes a manager's server three times as long as all else that it does first.
-
-
-def _temp_base() -> str:
-    """What `tempfile.gettempdir` returns, as a rule without loading that module."""
-    if os.name == "posix" and "tempfile" not in sys.modules:
-        named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-        for folder in (*filter(None, named), *_TEMP_BASES):
-            if _may_write(folder):
-                return os.path.abspath(folder)
-    import tempfile
-
-    return tempfile.gettempdir()
-
-
-def _new_folder(base: str) -> str:
-    """A folder that only this user may enter."""
-    if os.name == "posix" and "tempfile" not in sys.modules:
-        with suppress(OSError):
-            made = os.path.join(base, f"pymp-{os.urandom(4).hex()}")
-            os.mkdir(made, 0o700)
-            return made
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="pymp-", dir=base)
-
-
-def _remove_folder(folder: str, **how: Any) -> None:
-    """As `shutil.rmtree`; that module is loaded only where there are folders in the folder.
-
-    At the end of a program that a Ctrl-C has ended, loading it would change the exit code: it runs a text as code, by which the
-    interpreter forgets why it ends.
-    """
-    try:
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-    except OSError:
-        from shutil import rmtree
-
-        rmtree(folder, **how)
 
 
 # ---------------------------------------------------------------- after a fork
@@ -287,24 +219,24 @@ def _run_after_forkers(ours_only: bool = False) -> None:
             info("after forker raised exception %s", exc)
 
 
-# What every forked child does first, whoever forked it.
+# The functions that every forked child calls first, also a child of the program's own `os.fork`.
 _first_in_child: list[Callable[[], object]] = []
 #: whether the registered functions are called in a child that this package did not start
 _forked_by_program = False
 
 
 def _in_forked_child() -> None:
-    """In a child that a program has forked by itself: give up what must not be shared with the parent.
+    """Release what a child must not share with its parent; runs in every forked child.
 
-    Of the registered functions only ours are called: others' expect to be called in processes that this package starts.  There
-    `_begin_afresh` calls all of them later.
+    Of the functions that were registered by `register_after_fork`, it calls only this package's: the program's functions expect a
+    process that this package started.  There `_begin_afresh` calls all of them later.
     """
     for act in _first_in_child:
         act()
     tracker = sys.modules.get(f"{__package__}.resource_tracker")
     if tracker is not None and getattr(tracker._fork_intent, "share_tracker", False):
         return
-    process._children.clear()  # they are not this process's, to be waited for or terminated at its end
+    process._children.clear()  # children of the parent: this process neither joins nor terminates them
     current_process()._config["tempdir"] = None  # the parent removes it at its own end
     global _forked_by_program
     _forked_by_program = True
@@ -326,19 +258,19 @@ _finalizer_counter = count()
 
 
 def _begin_afresh() -> None:
-    """In a forked child: what is to be done at exit is the parent's business; then what was registered for now."""
+    """In a forked child, drop the parent's finalizers and call the functions of `register_after_fork`."""
     _finalizer_registry.clear()
-    # Threads of an executor that the fork did not copy would be waited for at the end (Python itself forgets them since 3.14).
+    # Before 3.14 the interpreter would wait at its end for executor threads that the fork did not copy.
     if (executors := sys.modules.get("concurrent.futures.thread")) is not None:
         getattr(executors, "_threads_queues", {}).clear()
     _run_after_forkers()
 
 
 class Finalize:
-    """A call that happens once: when the object is called, when `obj` is collected, or at exit.
+    """A call that happens once: when the finalizer is called, when `obj` is collected, or at exit.
 
     Args:
-        obj: the object whose end triggers the call; None means that only the exit does.
+        obj: the object whose collection triggers the call; None means that only the exit does.
         callback: the function to call.
         args: its positional arguments.
         kwargs: its keyword arguments.
@@ -367,8 +299,7 @@ class Finalize:
         self._key: Any = (exitpriority, next(_finalizer_counter))
         _finalizer_registry[self._key] = self
 
-    # The defaults keep what is needed reachable while the interpreter is torn
-    # down and module globals have turned into None.
+    # The defaults keep these objects reachable during the interpreter's shutdown, when module globals are None.
     def __call__(
         self,
         wr: Any = None,
@@ -376,7 +307,7 @@ class Finalize:
         sub_debug: Callable[..., None] = sub_debug,
         getpid: Callable[[], int] = os.getpid,
     ) -> Any:
-        """Make the call unless it was made, cancelled, or belongs to another process."""
+        """Make the call, unless it was made or cancelled, or another process made the finalizer."""
         if _finalizer_registry.pop(self._key, None) is None:
             sub_debug("finalizer no longer registered")
             return None
@@ -422,9 +353,9 @@ class Finalize:
 def _run_finalizers(minpriority: int | None = None) -> None:
     """Run the finalizers that have an exit priority (of at least ``minpriority``).
 
-    The highest priority goes first; among equals the youngest.  Other threads
-    may add and remove finalizers meanwhile: each is looked up again when its
-    turn comes.
+    The highest priority runs first; among equal priorities, the youngest.  Other
+    threads may add and remove finalizers meanwhile, so each is looked up again
+    before it runs.
     """
     registry = _finalizer_registry
     if registry is None:  # the module is being torn down
@@ -467,7 +398,7 @@ def _terminate_daemons(active_children: Callable[[], list[Any]], info: Callable[
 
 
 def _end_helpers_of_threads() -> None:
-    """Do the first half of `_exit_function` where threads that are to be waited for are left."""
+    """Do the first half of `_exit_function` if there are other threads that the interpreter will join."""
     threads = threading.enumerate()
     if any(not thread.daemon for thread in threads if thread is not threading.current_thread()):
         _run_finalizers(minpriority=0)
@@ -483,11 +414,11 @@ def _exit_function(
     current_process: Callable[[], Any] = current_process,
     _terminate_daemons: Callable[..., None] = _terminate_daemons,
 ) -> None:
-    """End this process in order; does its work once.
+    """Run the package's work at exit; the second call does nothing.
 
-    First the finalizers of priority zero and up (queue feeders, managers), then
-    daemonic children are terminated, then all children joined, then the rest of
-    the finalizers, which may take away what the children were using.
+    It runs the finalizers of priority zero and up (queue feeders, managers),
+    terminates daemonic children, joins all children, and runs the remaining
+    finalizers, which may remove what the children were using.
     """
     global _exiting
     if _exiting:
@@ -496,7 +427,7 @@ def _exit_function(
     info("process shutting down")
     debug('running all "atexit" finalizers with priority >= 0')
     _run_finalizers(minpriority=0)
-    # Without a current process the interpreter is half gone: nothing to join.
+    # Without a current process the interpreter has cleared this module already.
     if current_process() is not None:
         _terminate_daemons(active_children, info)
         for child in active_children():
@@ -507,7 +438,7 @@ def _exit_function(
 
 
 def _register_exit(again: bool = False) -> None:
-    """Have our exit work done at exit, before what was registered until now."""
+    """Register `_exit_function` with `atexit`; it runs before the functions that were registered earlier."""
     if again:
         atexit.unregister(_exit_function)
     atexit.register(_exit_function)
@@ -556,15 +487,7 @@ def _empty_namespace(obj: Any) -> None:
 # ---------------------------------------------------------------- descriptors and streams
 
 
-def _descriptor_limit() -> int:
-    try:
-        limit = os.sysconf("SC_OPEN_MAX")
-    except (AttributeError, OSError, ValueError):
-        limit = -1
-    return limit if limit > 0 else 256
-
-
-MAXFD = _descriptor_limit()
+MAXFD = descriptor_limit()
 
 
 def close_all_fds_except(fds: Iterable[int]) -> None:
@@ -580,76 +503,6 @@ def close_fds(*fds: int) -> None:
     """Close the given file descriptors."""
     for number in fds:
         os.close(number)
-
-
-class _Nothing(io.RawIOBase):
-    """The null device, which is opened only when somebody wants its descriptor."""
-
-    name = os.devnull
-    mode = "rb"
-    _fd: int | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        return 0
-
-    def fileno(self) -> int:
-        if self._fd is None:
-            self._fd = os.open(os.devnull, os.O_RDONLY)
-        return self._fd
-
-
-# Made beforehand: making it takes a forked child as long as all else that it does before its work.
-_empty_stdin = io.TextIOWrapper(io.BufferedReader(_Nothing(), 1), encoding="utf-8")
-
-
-def _close_stdin() -> None:
-    """Give a child an empty stdin: two processes must not read the same terminal."""
-    shared = sys.stdin
-    if shared is None or shared is _empty_stdin:
-        return
-    try:
-        # A thread that waited for input when this child was forked has the buffer's lock, and has it for ever here. What lies
-        # below the buffer has none, and once that is closed all of it counts as closed.
-        (shared.buffer.raw if type(shared) is io.TextIOWrapper else shared).close()
-    except Exception:  # of whatever kind the program has put there
-        pass
-    sys.stdin = _empty_stdin
-
-
-def _flush_std_streams() -> None:
-    """Flush stdout and stderr, which a program may have replaced by anything, or taken away."""
-    # Runs in every child that is forked: `suppress` would be three more functions whose pages a fork has to copy.
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # a terminal that is gone is no failure of whoever wrote to it
-            pass
-
-
-class _Unfailing:
-    """A stream that is like another, but whose flush raises nothing."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except Exception:
-            pass
-
-
-def _flush_without_fail() -> None:
-    """See to it that the interpreter, which flushes the streams as it ends, does not fail over one (exit code 120)."""
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name, None)) is not None:
-            setattr(sys, name, _Unfailing(stream))
 
 
 # ---------------------------------------------------------------- starting a program
@@ -671,22 +524,22 @@ def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iter
     return start_program(path, args, passfds)
 
 
-#: it, whatever a program puts in its place
+#: this package's own function, also if a program replaces `spawnv_passfds`
 _spawnv_passfds = spawnv_passfds
 
 
 def _args_from_interpreter_flags() -> list[str]:
-    """The options of this interpreter's command line that a child is to have, too."""
-    from ._impl.start.launch import interpreter_options  # late, for children that start none
+    """Return the options of this interpreter's command line that children receive, too."""
+    from ._impl.start.launch import interpreter_options  # late: most children start no processes
 
     return interpreter_options()
 
 
 def _cleanup_tests() -> None:
-    """Bring this process back to rest between CPython's own tests.
+    """Clean up between CPython's own tests.
 
-    Reaps children, stops the fork server and the resource tracker, runs what
-    finalizers remain.
+    Reap children, stop the fork server and the resource tracker, and run the
+    remaining finalizers.
     """
     from test.support import gc_collect, reap_children  # type: ignore[import-not-found]
 
@@ -701,14 +554,4 @@ def _cleanup_tests() -> None:
     reap_children()
 
 
-late_annotations.take_off(globals())
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

@@ -1,7 +1,7 @@
-"""Runs one peer's tests on one of the two packages, and says of each test what became of it.
+"""Runs the tests of a peer with one of the two packages, and reports the outcome of each test.
 
 A test that runs for longer than the peer's limit is made to show its stacks (SIGABRT), ended, and counted as ``hung``; one
-that takes the interpreter with it counts as ``crashed``. The run then goes on behind that test. Whatever the run has started
+that ends the interpreter counts as ``crashed``. The run then continues after that test. Every process that the run has started
 is ended after it, found by a mark in its environment.
 """
 
@@ -21,9 +21,9 @@ from registry import Peer
 from run_tests import MARK, end_all
 
 HERE = Path(__file__).resolve().parent
-# How often a run may crash or hang and go on.
+# How often a run may crash or hang and continue.
 STOPS = 60
-# Seconds until an interpreter that was told to abort is killed.
+# Seconds until an interpreter that received SIGABRT is killed.
 ABORT = 10
 # Seconds in which pytest must have begun its first test, and have ended after the last one.
 AROUND = 240
@@ -77,7 +77,7 @@ class Trial:
                 self._note(notes, running or "the rest", "hung", f"all of it took more than {self.peer.whole} s")
                 break
             if running is None:
-                # Before its first test or after the last one: there is nothing to go on with.
+                # Before its first test or after the last one: there is no test to continue with.
                 self._note(notes, f"around the tests ({stop})", "failed", tail(log))
                 break
             self._note(notes, running, stop, tail(log))

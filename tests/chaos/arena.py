@@ -152,7 +152,7 @@ class Part:
         raise NotImplementedError
 
     def once(self, what: Callable[[], Any]) -> Any:
-        """What it gives, or None after an error that a shortage or a death explains."""
+        """Return the result, or None after an error that a shortage or a death explains."""
         try:
             return what()
         except Exception as e:
@@ -263,8 +263,7 @@ class Pools(Part):
         threads = [thread.name for thread in threading.enumerate()]
         hub = getattr(getattr(self.pool, "_workers", None), "hub", None)
         known = "" if hub is None else hub.describe()
-        starts = getattr(self.pool, "_workers", None) and vars(self.pool._workers._starts)
-        known += f" starts {starts} now {time.monotonic()}"
+        known += f" now {time.monotonic()}"
         return f"{len(self.pool._pool)} workers: {'; '.join(found)}; threads: {threads}; {known}"
 
     def _book(self) -> Ledger:
@@ -273,7 +272,7 @@ class Pools(Part):
         return self.book
 
     def end(self) -> None:
-        # The same pool, now that nobody disturbs it.
+        # The same pool, without disturbance.
         wanted = [i * i for i in range(30)]
         deadline = time.monotonic() + 30
         while True:
@@ -416,7 +415,7 @@ class Locks(Part):
 
 
 class Pipes(Part):
-    """A peer that is killed: whoever waits for it hears of that."""
+    """A peer that is killed: the process that waits for it gets an error."""
 
     def round(self) -> None:
         here, there = self.ctx.Pipe()
@@ -446,7 +445,7 @@ class Pipes(Part):
 
 
 class Managers(Part):
-    """A server that is killed: its clients hear of that, and another can be started."""
+    """A server that is killed: its clients get an error, and another server can be started."""
 
     def round(self) -> None:
         with self.ctx.Manager() as manager:

@@ -13,7 +13,7 @@ tighten and loosen again, for it and for them. In some episodes the program itse
 - where the program was killed, all of its processes have ended.
 
 An episode that fails is printed with the command that repeats it. (The system's own timing cannot be repeated; more than one
-attempt may be needed, which `--episodes` gives with the same seed.)
+attempt may be needed, which `--episodes` replays with the same seed.)
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Episode:
         if not processes:
             return
         pid = processes[int(draw * len(processes))]
-        # The standard package's helper, which is told of every name, is not expected to be replaced.
+        # The standard package's helper, which tracks every name, is not expected to be replaced.
         with contextlib.suppress(OSError):
             if b"resource_tracker" in Path("/proc", str(pid), "cmdline").read_bytes():
                 return

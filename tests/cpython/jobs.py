@@ -1,4 +1,4 @@
-"""One process of tests and all that it starts: begun, watched, and ended whatever it does."""
+"""One process of tests and its descendants: started, watched and ended in every case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from twin import Twin
 
-# Inherited by every process of a job, whatever becomes of its parents.
+# Inherited by every process of a job, also after the end of its parents.
 MARK = "MANIPLE_SUITE_JOB"
 # The signal at which each process of the twin writes the tracebacks of all its threads.
 ASK = signal.SIGRTMIN + 9
@@ -34,7 +34,7 @@ class Stopped(Exception):
 
 @dataclass
 class Ending:
-    """What became of a job. `how` is "done", "timeout" or what the process died of."""
+    """The end of a job. `how` is "done", "timeout" or the cause of the process's death."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     how: str = "done"

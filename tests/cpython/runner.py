@@ -17,7 +17,7 @@ GOOD = ("passed", "skipped")
 
 @dataclass
 class Result:
-    """What became of a test. `outcome`: passed, skipped, failed, error, timeout, crashed, left behind, not run or lost."""
+    """The outcome of a test. `outcome`: passed, skipped, failed, error, timeout, crashed, left behind, not run or lost."""
 
     test: str
     outcome: str
@@ -67,7 +67,7 @@ class Runner:
     def run(
         self, tests: dict[str, str], told: Callable[[Group, list[Result]], None], alone: bool = False
     ) -> list[Result]:
-        """Run tests (id -> module); `told` hears of each class. With `alone` each test has a process of its own."""
+        """Run tests (id -> module); `told` is called with each class. With `alone` each test has its own process."""
         groups = sorted(grouped(tests, alone), key=lambda group: -len(group.tests))
         results = []
         with ThreadPoolExecutor(self.at_once) as threads:

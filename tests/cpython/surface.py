@@ -165,7 +165,7 @@ def attribute_kind(thing: Any, name: str) -> str:
     try:
         return "callable" if callable(getattr(thing, name)) else "attribute"
     except Exception:
-        return "attribute"  # one that cannot be read in this state, such as a pid before the start
+        return "attribute"  # cannot be read in this state, such as a pid before the start
 
 
 def standard_modules() -> list[str]:

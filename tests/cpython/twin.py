@@ -117,7 +117,7 @@ class Twin:
     def _link_tests(self, extra: dict[str, Path]) -> None:
         self.tests.mkdir()
         folders = test_folders()
-        # Whatever has no link here, such as another subject's tests of which some import a part, is found where it is.
+        # Files that are not linked here, such as another subject's tests of which some import a part, are found at their place.
         content = next(text for folder in folders if (text := folder / "__init__.py").is_file()).read_text()
         (self.tests / "__init__.py").write_text(f"{content}\n__path__ += {[str(folder) for folder in folders]!r}\n")
         for folder in folders:

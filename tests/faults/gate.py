@@ -1,8 +1,8 @@
 """A gate between a program and the kernel, at which chosen system calls fail.
 
 The gate is a seccomp filter with a listener. The program puts the filter up (`put_up`), and all of its children have it, too:
-forked, spawned, by whatever language and library. Each call of one of the kinds waits until the keeper (`Gate`, in another
-process) says whether it goes on or fails. So what is tested is the package as it is shipped, down to the interpreter
+forked or spawned, by any language and library. Each call of one of the kinds waits until the keeper (`Gate`, in another
+process) decides whether it continues or fails. So the test covers the package as it is shipped, down to the interpreter
 below it and the C library, and a released build has nothing in it for the sake of tests.
 
 What a filter cannot see, memory, is not asked for: `clone3` is refused, so that the C library falls back on `clone`,
@@ -132,7 +132,7 @@ class Gate:
             fcntl.ioctl(self.listener, RECEIVE, request)
         except OSError as e:
             if e.errno in (errno.ENOENT, errno.EINTR):
-                return  # whoever called is gone
+                return  # the caller has ended
             raise
         identity, task, _flags, call, _arch, _ip, *arguments = NOTIF.unpack(request)
         error = self._error(task, call, arguments) if self.counting else 0

@@ -1,7 +1,7 @@
 """The kinds of calls that can be made to fail, and with which errors.
 
 A kind is one thing that a program asks of the system, whichever of several system calls it takes for that.
-Each errno is one that the kernel, a limit or a container really gives for it.
+Each errno is one that the kernel, a limit or a container really returns for it.
 """
 
 from __future__ import annotations

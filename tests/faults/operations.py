@@ -1,6 +1,6 @@
 """What is done while calls fail: each part of the package's public surface as an operation that can be repeated.
 
-`set_up` makes the objects, `act` uses them and gives what must be `expected`, `tear_down` ends them. `act` may be called again
+`set_up` makes the objects, `act` uses them and returns what must be `expected`, `tear_down` ends them. `act` may be called again
 after it has failed, on the same objects. What it starts itself it ends itself, also when it fails half-way.
 """
 
@@ -96,7 +96,7 @@ def operation(cls: type[Operation]) -> type[Operation]:
 
 
 def run_to_end(process: Any) -> None:
-    """Start it and wait for its end, whatever fails."""
+    """Start it and wait for its end, also after a failure."""
     try:
         process.start()
         process.join()
@@ -391,7 +391,7 @@ class PipeEcho(Tagged):
 
     def tear_down(self) -> None:
         self.here.close()
-        # Forked, it has this end of the pipe as well, and would wait for ever.
+        # A forked process has this end of the pipe as well, and would wait forever.
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -446,7 +446,7 @@ class LockAcquire(Operation):
 
     def tear_down(self) -> None:
         self.here.close()
-        # Forked, it has this end of the pipe as well, and would wait for ever.
+        # A forked process has this end of the pipe as well, and would wait forever.
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -572,7 +572,7 @@ class ListenerClient(Operation):
                 raise
             finally:
                 thread.join(0 if failures else None)
-                # A listener whose client has failed hears of others, and so does not wait for ever.
+                # A listener whose client has failed gets other clients, and so does not wait forever.
                 while thread.is_alive():
                     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as knock:
                         knock.connect(listener.address)
@@ -584,7 +584,7 @@ class ListenerClient(Operation):
 
 
 def serve_one(listener: Any, failures: list[BaseException]) -> None:
-    """Serve one client, as a server does that goes on when one could not be accepted."""
+    """Serve one client, as a server does that continues after a failed accept."""
     for _ in range(100):
         try:
             with listener.accept() as served:

@@ -1,4 +1,4 @@
-"""The program in which calls fail: does one operation as often as it is told, and says what came of it.
+"""The program in which calls fail: does one operation as often as its arguments say, and prints the outcome.
 
     python program.py CONTROL PACKAGE OPERATION METHOD
 

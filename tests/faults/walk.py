@@ -4,13 +4,13 @@
                                 [--who parent] [-n 3] [--spell 0.5] [-j 2] [--front python|rust]
 
 For each operation and start method a program (`program.py`, or the test program of the Rust crate) does the operation once without a
-fault, while its calls are counted by kind and by who makes them. Then, for each kind that it meets, for each errno, and
+fault, while its calls are counted by kind and by process. Then, for each kind that it meets, for each errno, and
 n = 1, 2, 3 … until it is not met any more, the n-th call fails. Every such run must
 
 - end within the watchdog, with a right result or an error that names what ran out; with a right result where a call was only
   interrupted (EINTR), and never with a lost worker where nothing failed in a worker;
 - leave no process, zombie, descriptor, thread or shared mapping more than there was;
-- leave the objects in order: the same operation on the same objects then gives the right result.
+- leave the objects in order: the same operation on the same objects then returns the right result.
 
 The exit code is 1 where one does not. Each failure comes with the command that repeats it.
 """
@@ -51,7 +51,7 @@ REST = 8.0
 DENSE = 24
 # With errors other than a kind's first: the first calls only, since they differ in what is said and not in where.
 OTHERS = 3
-# So many failures of one kind in one operation, and the walk goes on with the next kind.
+# After this number of failures of one kind in one operation, the walk continues with the next kind.
 ENOUGH = 3
 # How errors name it where they say more than the system does.
 IN_WORDS = {
@@ -62,7 +62,7 @@ IN_WORDS = {
 }
 # Nothing has run out that could be there again: a system answers so to one call, or always, and not for a while.
 REFUSALS = ("ENOSYS", "EPERM", "EOPNOTSUPP")
-# What the dynamic loader says when it cannot go on; it does not repeat what was interrupted.
+# The dynamic loader's message when it cannot continue; it does not repeat interrupted calls.
 LOADER = "error while loading shared libraries"
 # The short form: what is quick and meets most kinds.
 SHORT = ("process_start", "pool_start", "map", "map_large", "recycling", "queue_new", "pipe_echo", "manager_call")
@@ -105,7 +105,7 @@ class Hung(Exception):
 
 
 class Ended(Exception):
-    """The program has ended without having been told so."""
+    """The program has ended without a request to do so."""
 
 
 class Program:
@@ -227,7 +227,7 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         if hasattr(self, "gate"):
-            # Whoever waits at it gets ENOSYS.
+            # A caller that waits at it gets ENOSYS.
             with contextlib.suppress(OSError):
                 os.close(self.gate.listener)
             self.gate.listener = -1
@@ -269,7 +269,7 @@ class Walk:
         return (not options.kind or kind in options.kind) and (not options.who or options.who in (who, "all"))
 
     def _calls(self) -> Counter[tuple[str, str]]:
-        """How often each kind of call is made, by whom."""
+        """How often each process makes each kind of call."""
         program = self._ready()
         program.gate.arm(None)
         answer = program.tell("act")

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Whatever a program starts has this variable in its environment, whoever becomes its parent.
+# Every process that a program starts has this variable in its environment, also after the end of its parents.
 MARK = "MP_TEST_MARK"
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the one that watches it is: nobody else would end it."""
+    """Make the kernel kill this process when its watcher ends: no other process would end it."""
     KILL_ME_THEN = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(KILL_ME_THEN, int(signal.SIGKILL))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import signal
@@ -109,13 +110,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Let go of the pools before the fixtures look what is left of them; pytest itself does so later."""
+    """Drop the pools before the fixtures check for leaks; pytest itself drops them later."""
     getattr(item, "funcargs", {}).clear()
+
+
+@functools.cache
+def start_what_stays(package: str) -> None:
+    """Start a process, after which this one has what it keeps for all of its children: their lifeline."""
+    process = importlib.import_module(package).get_context("fork").Process()
+    process.start()
+    process.join()
+    process.close()
 
 
 @contextlib.contextmanager
 def nothing_left(config: pytest.Config) -> Iterator[None]:
-    """Whatever starts in the block must be gone after it; not looked at where a test in it failed."""
+    """Check that everything that starts in the block is gone after it, unless a test in it failed."""
+    start_what_stays(config.getoption("--mp-package"))
     troubled = config.stash.get(TROUBLED, 0)
     before = Footprint.take()
     yield
@@ -126,7 +137,7 @@ def nothing_left(config: pytest.Config) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=POOL_KINDS)
 def shared_kind(request: pytest.FixtureRequest, warmed_up: Callable[[str], None]) -> Iterator[str]:
-    """The kind of `shared_pool`; apart from it, since only here pytest has let go of the pool."""
+    """The class of `shared_pool`; a separate fixture, because only here pytest has dropped the pool."""
     warmed_up(request.param)
     with nothing_left(request.config):
         yield request.param

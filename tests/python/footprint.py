@@ -107,7 +107,7 @@ def _shared_mappings() -> list[str]:
 def shared_names_of(pids: Iterable[int]) -> set[str]:
     """Names under /dev/shm which any of these processes has mapped or open at this moment.
 
-    What lies there belongs to nobody visibly, and others may use the machine too, so a
+    No owner can be determined for what lies there, and other users may use the machine too, so a
     test must know its own names before it can say that they were left behind.
     """
     names = set()

@@ -150,7 +150,7 @@ class _Watch:
 def _follow(
     process: subprocess.Popen[bytes], names: Sequence[str], workdir: Path, watchdog: float, watch: _Watch
 ) -> dict[str, Outcome]:
-    """Wait for the process, and read the outcomes as they come; the last stands for how the process ended."""
+    """Wait for the process, and read the outcomes as they come; the last describes how the process ended."""
     started = time.monotonic()
     outcomes: dict[str, Outcome] = {}
     while True:

@@ -25,7 +25,7 @@ def make_pool(mp: ModuleType, kind: str, processes: int | None, **options: Any) 
 
 
 def end_pool(pool: Any, patience: float = 20.0) -> None:
-    """Terminate and join; should that hang, end its processes and fail, so that the run goes on."""
+    """Terminate and join; if that hangs, end its processes and fail, so that the run continues."""
 
     def end() -> None:
         pool.terminate()

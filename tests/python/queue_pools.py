@@ -101,7 +101,7 @@ def classes(module: ModuleType, calls: list[str]) -> dict[str, type]:
         def _repopulate_pool(self) -> None:
             calls.append("_repopulate_pool")
             for _ in range(self._processes - len(self._pool)):
-                # Without what `_initargs` brings along, as one that hands over arguments of its own.
+                # Without the board that `_initargs` contains, as a class that passes its own arguments.
                 args = module.__name__, self._inqueue, self._outqueue
                 process = self._ctx.Process(target=worker_of_ones_own, args=args)
                 process.daemon = True

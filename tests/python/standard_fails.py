@@ -70,7 +70,7 @@ def main() -> int:
     work = [(row, method) for row in rows for method in methods]
 
     def run(item: tuple[Scenario, str]) -> Outcome:
-        # Each in a process of its own: most rows leave a standard pool in no state to go on.
+        # Each in a separate process: most rows leave a standard pool in an unusable state.
         return run_scenarios([item[0].name], options.package, item[1], options.watchdog)[item[0].name]
 
     surprises = faults = 0

@@ -1,4 +1,4 @@
-"""Results that nobody takes: loops over `imap` that are left early, iterators that are never begun, results that are dropped."""
+"""Results that are not taken: loops over `imap` that end early, iterators that are never begun, results that are dropped."""
 
 from __future__ import annotations
 

@@ -338,3 +338,99 @@ def test_an_array_that_is_larger_than_it_says_is_refused() -> None:
     ):
         with pytest.raises(RuntimeError):
             decode(damaged, False)
+
+
+RESIZED = """
+import contextlib, sys, threading, time
+import maniple as mp
+import numpy as np
+
+class Marked(np.ndarray):
+    pass
+
+def length(array):
+    return len(array)
+
+def drain(receive):
+    with contextlib.suppress(EOFError):
+        while True:
+            receive()
+
+def main(way, count, kind):
+    array = np.zeros(count)
+    if kind == "of a subclass":
+        array = array.view(Marked).copy()
+    ctx = mp.get_context("fork")
+    queue, (near, far), (last, first) = ctx.SimpleQueue(), ctx.Pipe(), ctx.Pipe()
+    with ctx.Pool(1) as pool:
+        pool.apply(length, ([],))
+        room = memoryview(array)
+        if way in ("pipe", "bytes"):
+            threading.Thread(target=drain, args=(near.recv if way == "pipe" else near.recv_bytes,), daemon=True).start()
+
+        def put_and_get():
+            queue.put(array)
+            assert len(queue.get())
+
+        if way == "into":
+
+            def feed():
+                with contextlib.suppress(OSError):
+                    while True:
+                        first.send_bytes(bytes(4 * count))
+
+            threading.Thread(target=feed, daemon=True).start()
+
+        def into():
+            with contextlib.suppress(mp.BufferTooShort):
+                last.recv_bytes_into(array)
+
+        send = {
+            "pool": lambda: pool.apply(length, (array,)),
+            "queue": put_and_get,
+            "pipe": lambda: far.send(array),
+            "bytes": lambda: far.send_bytes(array),
+            "into": into,
+        }[way]
+        over = False
+
+        def resize():
+            turn = 0
+            while not over:
+                turn += 1
+                # Not while something refers to it: then NumPy says so.
+                with contextlib.suppress(ValueError):
+                    array.resize(count * 20 if turn % 2 else count // 2, refcheck=False)
+                    array[:] = turn
+                time.sleep(0)
+
+        thread = threading.Thread(target=resize)
+        thread.start()
+        end, sent = time.monotonic() + 1.5, 0
+        while time.monotonic() < end:
+            with contextlib.suppress(BufferError):
+                send()
+            sent += 1
+        over = True
+        thread.join()
+        assert sent
+    print("sent")
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("count", [20_000, 400_000])
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        *((way, kind) for way in ("pool", "queue", "pipe") for kind in ("plain", "of a subclass")),
+        ("bytes", "plain"),
+        ("into", "plain"),
+    ],
+)
+def test_an_array_that_another_thread_resizes_while_it_is_sent_crashes_nothing(way: str, count: int, kind: str) -> None:
+    command = [sys.executable, "-c", RESIZED, way, str(count), kind]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout.strip()) == (0, "sent"), run.stderr[-2000:]

@@ -149,8 +149,8 @@ def test_a_process_says_why_it_lacks_a_value(method: str) -> None:
         process.join()
     """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
-    assert "NameError: name 'large' is not defined: 'large' of __main__ did not come along" in done.stderr
-    assert "too large to be sent beforehand" in done.stderr
+    assert "NameError: name 'large' is not defined: 'large' of __main__ was not sent along" in done.stderr
+    assert "too large to be sent at the start" in done.stderr
 
 
 @typed_in

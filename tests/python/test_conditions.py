@@ -29,7 +29,7 @@ def outcome(package: str, method: str, *conditions: str) -> str:
 @pytest.mark.better_than_standard("children that somebody else reaps are never seen to end")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("condition", ["sigchld_ignored", "reaped_elsewhere"])
-def test_children_that_somebody_else_reaps(mp_package: str, method: str, condition: str) -> None:
+def test_children_that_the_program_reaps(mp_package: str, method: str, condition: str) -> None:
     assert outcome(mp_package, method, condition) == "ok"
 
 

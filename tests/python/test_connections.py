@@ -140,7 +140,7 @@ def test_large_arrays_arrive_writable_and_apart_from_the_senders(pipe: tuple[Any
     assert b.recv().flags.writeable  # as with the standard package before 3.14
 
 
-def test_a_block_is_not_used_again_while_somebody_looks_at_it(pipe: tuple[Any, Any]) -> None:
+def test_a_block_is_not_reused_while_it_has_views(pipe: tuple[Any, Any]) -> None:
     a, b = pipe
     kept = []
     for number in range(30):
@@ -258,7 +258,7 @@ def test_arrays_go_round_in_every_start_method(ctx: Any) -> None:
     here.close()
 
 
-def test_a_forked_child_sends_from_blocks_of_its_own(mp: ModuleType, pipe: tuple[Any, Any]) -> None:
+def test_a_forked_child_sends_from_its_own_blocks(mp: ModuleType, pipe: tuple[Any, Any]) -> None:
     ctx = mp.get_context("fork")
     a, b = pipe
     a.send(LARGE)

@@ -46,7 +46,7 @@ def troubled() -> tuple[int, str]:
     return run("--tests", str(TROUBLED), "--limit", "3", "--settle", "1", "--retries", "1")
 
 
-def test_whatever_goes_wrong_fails_the_run_and_is_named(troubled):
+def test_every_failure_fails_the_run_and_is_named(troubled):
     code, output = troubled
     assert summary(output) == {
         "Plain.test_fails": "failed",
@@ -104,7 +104,7 @@ def ignore_ctrl_c() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 
-def test_a_run_of_what_passes_succeeds_whatever_it_inherits():
+def test_a_run_of_passing_tests_succeeds_in_every_environment():
     code, output = run("--tests", str(TROUBLED), "-k", "Meaning", preexec_fn=ignore_ctrl_c)
     assert (code, output.splitlines()[-1]) == (0, "2 passed, 0 failed, 0 skipped"), output
 
@@ -178,7 +178,7 @@ def get_context(method): return types.SimpleNamespace(Process=Process)
     ],
     ids=["empty", "broken", "leaning on the standard extension", "another in its place"],
 )
-def test_a_package_that_is_not_in_the_place_of_the_standard_one_gives_no_proof(tmp_path, text, fault):
+def test_a_package_that_does_not_replace_the_standard_one_fails_the_proof(tmp_path, text, fault):
     code, output = run("--package", "pretender", "--tests", str(TROUBLED), env=package_that_says(tmp_path, text))
     assert code == 1
     assert "failed: proof::" in output
@@ -186,7 +186,7 @@ def test_a_package_that_is_not_in_the_place_of_the_standard_one_gives_no_proof(t
     assert output.splitlines()[-1].startswith("0 passed, ")
 
 
-def test_a_run_that_is_told_to_end_leaves_nothing(tmp_path):
+def test_an_interrupted_run_leaves_nothing(tmp_path):
     environ = {**os.environ, "TMPDIR": str(tmp_path)} if len(str(tmp_path)) <= twin.LONGEST_FOLDER else dict(os.environ)
     command = [sys.executable, str(RUNNER), "--tests", str(TROUBLED), "-k", "Hanging", "--methods", "fork", "-v"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)

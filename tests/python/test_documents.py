@@ -24,7 +24,7 @@ def check() -> ModuleType:
     "text, finding",
     [
         ("See `channel/log.rs` and `Hub::postpone`.", None),
-        ("`postpone` in `pool/hub/peers.rs` takes the link back.", None),
+        ("`exited` in `pool/hub/deaths.rs` takes the link back.", None),
         ("[Tests](tests/python/README.md), `crates/maniple-sys/`, `target/`.", None),
         ("```\n`gone.rs`, done by nobody\n```", None),
         ("See `channel/gone.rs`.", "no such file: channel/gone.rs"),
@@ -32,7 +32,6 @@ def check() -> ModuleType:
         ("`Hub::vanishedxyz` does it.", "do not contain vanishedxyz"),
         ("`take_over_the_world`,\nwhich is `postpone` in `channel/log.rs`.", "log.rs does not contain postpone"),
         ("[Nowhere](docs/gone.md)", "leads nowhere: docs/gone.md"),
-        ("The lock is taken by whoever\nwaits.", "whoever"),
     ],
 )
 def test_a_document_that_names_what_is_gone_is_found(check: ModuleType, text: str, finding: str | None) -> None:

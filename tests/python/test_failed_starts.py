@@ -109,7 +109,7 @@ def test_the_error_says_why_the_package_cannot_be_imported(mp_package: str, tmp_
 
 
 @FRESH
-def test_a_child_that_writes_much_while_it_is_told_much_is_heard(mp_package: str, method: str, tmp_path: Path) -> None:
+def test_output_of_a_child_is_read_while_its_data_is_written(mp_package: str, method: str, tmp_path: Path) -> None:
     source = LOST.format(
         top="if __name__ == '__mp_main__':\n    sys.stderr.write('x' * 300_000)",
         setup="",
@@ -251,13 +251,11 @@ def test_an_interpreter_that_cannot_begin_for_want_of_memory_is_started_again_la
 
 @FRESH
 @pytest.mark.better_than_standard("starts workers without end")
-def test_calls_of_a_pool_whose_workers_go_on_to_lack_something_end_and_say_what(
-    mp_package: str, method: str, tmp_path: Path
-) -> None:
+def test_calls_of_a_pool_with_a_lasting_shortage_fail_and_name_it(mp_package: str, method: str, tmp_path: Path) -> None:
     source = (
         LOST.format(
             top="if __name__ == '__mp_main__':\n    raise MemoryError('not today')",
-            setup="from PACKAGE._impl.start import starts; starts._PATIENCE = 0.5",
+            setup="",
             arguments="",
             words="",
         )

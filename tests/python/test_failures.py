@@ -1,6 +1,6 @@
-"""Whatever dies or cannot be decoded: every call returns, and nothing is left behind.
+"""After every death and every decoding failure, every call returns, and nothing is left behind.
 
-One test a row of the failure matrix and start method. What a row does stands in
+One test for each row of the failure matrix and start method. The rows are in
 `scenarios/`; `harness.py` runs the rows of one file and method together, in a session
 of their own under a watchdog.
 """

@@ -74,7 +74,7 @@ def every(seconds: float) -> Iterator[None]:
 
 
 def insist(get: Callable[[], Any]) -> Any:
-    """What `get` gives in the end, while a handler raises every 50 ms."""
+    """Return the final result of `get`, while a handler raises every 50 ms."""
     interrupted = 0
     done: list[Any] = []
     until = time.monotonic() + 30
@@ -113,7 +113,7 @@ def test_a_result_arrives(mp: ModuleType) -> None:
         assert result.get() == 7
 
 
-def test_whether_a_call_succeeded_is_told(mp: ModuleType) -> None:
+def test_successful_reports_the_outcome(mp: ModuleType) -> None:
     with pool_of(mp) as pool:
         result = pool.apply_async(slow, (7,))
         result.wait()
@@ -194,7 +194,7 @@ def test_what_was_put_arrives_once_and_in_its_order(mp: ModuleType, kind: str) -
 @KINDS
 @pytest.mark.parametrize("made", [lambda: [complex(n) for n in range(500_000)], lambda: list(range(3_000_000))])
 def test_a_value_that_the_interpreter_alone_unpickles_arrives(mp: ModuleType, kind: str, made: Any) -> None:
-    """No handler runs before it is there, and none may keep it from whoever asked."""
+    """No handler runs before the value is there, and no handler may keep it from the caller."""
     put, get, _, used = ways(mp, kind)
     value = made()
     sender = threading.Thread(target=put, args=(value,))
@@ -294,6 +294,30 @@ def test_a_message_whose_reception_is_broken_off_in_its_middle_is_received(
     sender.join()
     writer.send(None) if how == "recv" else writer.send_bytes(b"next")
     assert (reader.recv() is None) if how == "recv" else (reader.recv_bytes() == b"next")
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("duplex", [False, True])
+@pytest.mark.parametrize("length", [b"\0\0\0\5", b"\xff" * 4 + b"\0" * 7 + b"\5"])
+@pytest.mark.parametrize("cut", [1, 3])
+def test_a_message_whose_reception_is_broken_off_in_its_length_is_received(
+    mp: ModuleType, duplex: bool, length: bytes, cut: int
+) -> None:
+    reader, writer = mp.Pipe(duplex)
+    pieces = length[:-cut], length[-cut:], b"hello"
+
+    def send() -> None:
+        for piece in pieces:
+            os.write(writer.fileno(), piece)
+            time.sleep(0.12)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert insist(reader.recv_bytes) == b"hello"
+    sender.join()
+    writer.send_bytes(b"next")
+    assert reader.recv_bytes() == b"next"
     reader.close()
     writer.close()
 

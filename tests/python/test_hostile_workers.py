@@ -178,7 +178,7 @@ def _fork_and_return(number: int) -> int:
 
 @processes_only
 def test_task_whose_forked_child_returns(new_pool: NewPool, capfd: pytest.CaptureFixture[str]) -> None:
-    """Only the worker answers and goes on; its child says what is wrong, and ends."""
+    """Only the worker answers and continues; its child reports the error, and ends."""
     pool = new_pool(2)
     told = ""
     for times in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Who classes, functions and modules say that they are under ``python -m maniple``, and what pickles name."""
+"""The names of classes, functions and modules under ``python -m maniple``, and the names in pickles."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_plain_interpreter_unpickles_queues_and_pipes() -> None:
     assert run(*OURS, PROGRAMS / "foreign_child.py") == "queue 42\npipe 44\n"
 
 
-def test_a_pool_class_of_a_program_is_told_from_those_of_the_package() -> None:
+def test_a_pool_class_of_a_program_is_distinguished_from_those_of_the_package() -> None:
     assert run(PROGRAMS / "own_queues.py") == run(*OURS, PROGRAMS / "own_queues.py") == "[1, 2, 3]\n"
 
 

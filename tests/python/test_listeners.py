@@ -58,7 +58,7 @@ def raw(address: Any) -> socket.socket:
 
 @pytest.mark.better_than_standard("it waits for the silent one")
 @pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\x20abc"])
-def test_silent_clients_keep_nobody_waiting(connection: ModuleType, family: str, said: bytes) -> None:
+def test_silent_clients_delay_no_other(connection: ModuleType, family: str, said: bytes) -> None:
     with connection.Listener(family=family, authkey=KEY, backlog=128) as listener:
         silent = [raw(listener.address) for _ in range(100)]
         for sock in silent:
@@ -165,7 +165,7 @@ def test_a_time_limit_on_the_socket_holds_for_accept(connection: ModuleType, fam
 
 
 class OwnSocket(socket.socket):
-    """One that a program, or a library such as gevent, has put in the standard one's place."""
+    """A socket class with which a program, or a library such as gevent, has replaced the standard one."""
 
     accepts = 0
 
@@ -278,7 +278,7 @@ def test_silent_clients_of_a_manager_cost_no_threads(server: Any) -> None:
 
 
 @pytest.mark.better_than_standard("the next one waits")
-def test_a_silent_client_of_the_fork_server_keeps_nobody_waiting(mp: ModuleType) -> None:
+def test_a_silent_client_of_the_fork_server_delays_no_other(mp: ModuleType) -> None:
     forkserver = importlib.import_module(f"{mp.__name__}.forkserver")
     context = mp.get_context("forkserver")
     forkserver.ensure_running()
@@ -294,7 +294,7 @@ def test_a_silent_client_of_the_fork_server_keeps_nobody_waiting(mp: ModuleType)
 
 @pytest.mark.better_than_standard("the next one waits")
 @pytest.mark.timeout(30)
-def test_a_silent_client_of_the_resource_sharer_keeps_nobody_waiting(mp: ModuleType, connection: ModuleType) -> None:
+def test_a_silent_client_of_the_resource_sharer_delays_no_other(mp: ModuleType, connection: ModuleType) -> None:
     reduction = importlib.import_module(f"{mp.__name__}.reduction")
     sharer = importlib.import_module(f"{mp.__name__}.resource_sharer")
     reader, writer = os.pipe()

@@ -59,7 +59,7 @@ def test_typed_in_definitions(kind: str, method: str, mp_package: str) -> None:
     out, _ = run(PROGRAMS / "typed_in.py", kind, method, mp_package)
     lines = [re.sub(r"^(In \[\d+\]: )+", "", line) for line in out.splitlines()]
     said = "".join(f"{line}\n" for line in lines if line)
-    # A lock of threads cannot go to a process that does not inherit it: the task that uses it is told so.
+    # A lock of threads cannot go to a process that does not inherit it: the task that uses it gets an error that says so.
     assert said == TYPED_IN.format("locked" if method == "fork" else "True")
 
 
@@ -199,7 +199,7 @@ if __name__ == "__main__":
 
 @pytest.mark.better_than_standard("does not load a package's __main__ in children")
 @pytest.mark.parametrize("method", METHODS)
-def test_the_main_module_of_a_package_knows_where_it_is(method: str, mp_package: str, tmp_path: Path) -> None:
+def test_the_main_module_of_a_package_has_its_path(method: str, mp_package: str, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()

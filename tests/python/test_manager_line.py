@@ -205,7 +205,7 @@ def test_a_peer_that_hangs_up_breaks_the_line(both: Both, rest: bytes) -> None:
         both.line.send((1,))
 
 
-def test_speaking_to_nobody_is_a_broken_pipe(both: Both) -> None:
+def test_sending_without_a_receiver_is_a_broken_pipe(both: Both) -> None:
     both.peer.close()
     with pytest.raises(BrokenPipeError):
         both.line.send((1,))
@@ -233,7 +233,7 @@ def test_a_signal_handler_that_returns_breaks_nothing(both: Both) -> None:
     assert seen == [False] and both.line.ready
 
 
-def test_closing_gives_the_descriptor_back(both: Both) -> None:
+def test_closing_releases_the_descriptor(both: Both) -> None:
     number = both.line.fileno()
     os.fstat(number)
     both.line.close()

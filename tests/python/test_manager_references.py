@@ -269,7 +269,7 @@ def test_a_forked_child_and_its_parent_get_their_own_answers(manager: Any) -> No
 
 
 @pytest.mark.better_than_standard("its proxies hold nothing")
-def test_a_forked_child_holds_what_its_parent_lets_go_of(forked: Any) -> None:
+def test_a_forked_child_keeps_objects_that_its_parent_drops(forked: Any) -> None:
     shared = forked.list([1])
     go_r, go_w = os.pipe()
     child = os.fork()
@@ -290,7 +290,7 @@ def test_a_forked_child_holds_what_its_parent_lets_go_of(forked: Any) -> None:
     os.close(go_w)
 
 
-def test_a_fork_goes_on_though_the_server_is_dead_or_stopped(mp: ModuleType) -> None:
+def test_a_fork_succeeds_although_the_server_is_dead_or_stopped(mp: ModuleType) -> None:
     made = mp.get_context("fork").Manager()
     shared = made.list([1])
     server = made._process.pid

@@ -35,7 +35,7 @@ def manager(request: pytest.FixtureRequest, mp: ModuleType) -> Iterator[Any]:
         made = context.Manager()
         yield made
         made.shutdown()
-        made.join()  # lets go of the process
+        made.join()  # drops the process
         del made
 
 
@@ -45,7 +45,7 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
         made = mp.get_context("fork").Manager()
         yield made
         made.shutdown()
-        made.join()  # lets go of the process
+        made.join()  # drops the process
         del made
 
 
@@ -163,7 +163,7 @@ def test_killed_while_clients_wait(mp: ModuleType, manager: Any) -> None:
     entered = manager.Value("i", 0)
     waiting = [in_thread(lock.acquire), in_thread(event.wait), in_thread(lambda: event.wait(3600))]
     shared["up"] = entered.get()
-    time.sleep(0.3)  # they wait by now, or will find nobody: both must end
+    time.sleep(0.3)  # they wait by now, or will find no server: both must end
     os.kill(manager._process.pid, signal.SIGKILL)
     for thread, outcome in waiting:
         thread.join()
@@ -239,7 +239,7 @@ def test_a_client_killed_while_it_waits(mp: ModuleType, forked: Any) -> None:
     child.join()
     assert child.exitcode == -signal.SIGKILL
     child.close()
-    event.set()  # the answer finds nobody
+    event.set()  # the answer reaches no client
     eventually(lambda: descriptors(forked) == before)
     assert shared["a"] == 1
 
@@ -295,7 +295,7 @@ def test_a_fork_beside_a_call_to_a_server_that_is_gone(mp: ModuleType) -> None:
     manager = ctx.Manager()
     items = manager.list()
     manager.shutdown()
-    # As another thread has it that is told of the end just now.
+    # The state in which another thread has just received the end.
     with items._site._lock:
         process = ctx.Process(target=os.getpid)
         process.start()
@@ -392,7 +392,7 @@ def test_stock_python_at_one_end(tmp_path: Any, server: str, client: str, mp_pac
 
 
 def test_a_stock_server_that_dies_is_noticed(tmp_path: Any, mp: ModuleType) -> None:
-    """Its end of the wire is a plain socket, whoever is at it."""
+    """The client's end of the wire is a plain socket, for every kind of client."""
     managers = importlib.import_module(f"{mp.__name__}.managers")
     address = str(tmp_path / "socket")
     program = tmp_path / "stock.py"

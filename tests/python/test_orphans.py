@@ -1,4 +1,4 @@
-"""What becomes of processes whose maker ends without a word: by a signal, a crash, `os._exit`."""
+"""The end of processes whose maker ends abruptly: by a signal, a crash, `os._exit`."""
 
 from __future__ import annotations
 

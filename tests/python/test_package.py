@@ -1,4 +1,4 @@
-"""The package's own names: what is there, what stands for what, what help shows."""
+"""The package's own names: which exist, which classes they represent, and what help shows."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
             "_impl",
             "_impl.compat",
             "_impl.compat.factories",
-            "_impl.compat.late_annotations",
+            "_impl.compat.public_module",
             "_impl.start",
-            "_impl.start.imports_under_way",
+            "_impl.start.imports_in_progress",
             "context",
             "process",
             "reduction",
@@ -75,7 +75,7 @@ def test_queues_can_be_named_with_what_they_hold(mp: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name, module", NAMES)
-def test_a_name_stands_for_the_class_of_what_it_makes(mp: ModuleType, name: str, module: str) -> None:
+def test_a_name_works_as_the_class_of_its_objects(mp: ModuleType, name: str, module: str) -> None:
     __import__(f"{mp.__name__}.{module}")
     factory, kind = getattr(mp, name), getattr(getattr(mp, module), name)
     assert typing.get_args(factory | None) == (kind, types.NoneType)

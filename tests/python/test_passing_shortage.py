@@ -1,4 +1,4 @@
-"""A call to the system that fails once, for want of memory or of a descriptor: what it was for comes about all the same, or says what ran out.
+"""A call to the system that fails once, for lack of memory or of a descriptor: the operation succeeds nevertheless, or says what ran out.
 
 Each row is a run of `make faults` that was found to fail.  The rest of the file is what that does not see.
 """
@@ -109,7 +109,7 @@ def test_a_tracker_that_cannot_be_written_to_for_a_moment_is_not_given_up(monkey
     assert tracker._exitcode == 0
 
 
-def test_a_tracker_that_lacks_memory_for_a_moment_goes_on_to_read() -> None:
+def test_a_tracker_without_memory_for_a_moment_continues_to_read() -> None:
     from maniple import resource_tracker
 
     answers: list[Any] = [b"one\ntw", short(errno.ENOMEM), b"o\n", short(errno.ENOMEM), b"last", b""]
@@ -149,7 +149,7 @@ def test_output_that_cannot_be_read_for_a_moment_is_passed_on_later(monkeypatch:
     os.close(here)
 
 
-def test_a_request_whose_pipe_somebody_else_holds_notices_that_the_server_is_gone(
+def test_a_request_whose_pipe_another_process_holds_detects_the_servers_end(
     mp: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from maniple import forkserver

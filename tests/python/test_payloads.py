@@ -65,7 +65,7 @@ def test_strings_around_powers_of_two(shared_pool: Any) -> None:
 
 
 def pattern(size: int) -> bytes:
-    """`size` bytes whose place can be told from them, so that a shifted copy does not look right."""
+    """`size` bytes that encode their position, so that a shifted copy does not look right."""
     return numpy.arange((size + 7) // 8, dtype="<u8").tobytes()[:size]
 
 
@@ -187,7 +187,7 @@ def test_large_results_of_small_arguments(shared_pool: Any) -> None:
 
 
 def test_items_larger_than_any_buffer_do_not_deadlock(shared_pool: Any) -> None:
-    """Both directions full at the same time: each side must go on reading while it writes."""
+    """Both directions are full at the same time: each side must continue reading while it writes."""
     values = [bytes([number]) * (4 * MIB) for number in range(16)]
     assert shared_pool.map(identity, values, chunksize=1) == values
 

@@ -212,7 +212,7 @@ def test_map_raises_the_items_error(shared_pool: Any, chunksize: int) -> None:
     assert shared_pool.map(square, [2]) == [4]
 
 
-def test_imap_goes_on_after_an_items_error(shared_pool: Any) -> None:
+def test_imap_continues_after_an_items_error(shared_pool: Any) -> None:
     results = shared_pool.imap(fail_at, [(n, 1) for n in range(4)])
     assert next(results) == 0
     with pytest.raises(ValueError, match="item 1"):
@@ -463,7 +463,7 @@ def test_busy_worker_does_not_hold_up_the_others(shared_pool: Any, tmp_path: Pat
     assert held.get(30) is True
 
 
-def test_a_rush_of_calls_that_nobody_waits_for_is_done(shared_pool: Any, tmp_path: Path) -> None:
+def test_a_burst_of_calls_without_waiters_is_done(shared_pool: Any, tmp_path: Path) -> None:
     """No thread waits for these, or even looks: they are handed out all the same."""
     for start in range(0, 900, 300):
         for number in range(start, start + 300):

@@ -83,7 +83,7 @@ def get(outcome: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_class_with_a_way_of_its_own_is_asked(made: Any, calls: list[str], name: str) -> None:
+def test_overridden_methods_of_a_class_are_called(made: Any, calls: list[str], name: str) -> None:
     pool = made(name)
     assert get(pool.map_async(square, range(100))) == [square(n) for n in range(100)]
     assert list(pool.imap(square, range(20), chunksize=3)) == [square(n) for n in range(20)]
@@ -145,7 +145,7 @@ def started_by_worker(inqueue: Any, outqueue: Any, *rest: Any) -> None:
         outqueue.put((job, place, (True, func(*args, **kwds))))
 
 
-def test_a_context_with_queues_of_its_own_is_asked(mp: ModuleType, pool_module: ModuleType, method: str) -> None:
+def test_overridden_queues_of_a_context_are_used(mp: ModuleType, pool_module: ModuleType, method: str) -> None:
     class Context:
         made = 0
 
@@ -188,7 +188,7 @@ def test_a_pool_whose_workers_cannot_all_be_started_leaves_none(mp: ModuleType, 
     assert [process.ended for process in started] == [True, True]
 
 
-def test_a_pool_of_threads_with_queues_of_its_own(pool_module: ModuleType, calls: list[str]) -> None:
+def test_a_pool_of_threads_with_overridden_queues(pool_module: ModuleType, calls: list[str]) -> None:
     class Threads(pool_module.ThreadPool):
         def _setup_queues(self) -> None:
             calls.append("_setup_queues")

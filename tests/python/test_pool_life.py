@@ -93,7 +93,7 @@ def test_default_number_is_within_the_control_groups_share(
     monkeypatch.setattr(pool_module.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(pool_module.os, "process_cpu_count", lambda: 8, raising=False)
     for share, workers in ((3, 3), (8, 8), (16, 8)):
-        monkeypatch.setattr(pool_module, "usable_cores", lambda share=share: share)
+        monkeypatch.setattr(f"{pool_module.__package__}._impl.pool.inputs.usable_cores", lambda share=share: share)
         assert pool_module.default_processes() == workers
     monkeypatch.setattr(pool_module.os, "process_cpu_count", lambda: 5)
     assert pool_module.default_processes() == 5, "what Python was told counts for more"
@@ -222,7 +222,7 @@ def test_terminate_drops_what_waits(new_pool: NewPool, kind: str) -> None:
     assert not any(outcome.ready() and outcome.successful() for outcome in waiting)
 
 
-def test_with_block_gives_the_pool_and_terminates_it(new_pool: NewPool) -> None:
+def test_with_block_returns_the_pool_and_terminates_it(new_pool: NewPool) -> None:
     pool = new_pool(2)
     with pool as same:
         assert same is pool

@@ -270,7 +270,7 @@ def _with_a_timer() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.better_than_standard("the timer's signal ends a process whose handlers are gone already")
-def test_a_timer_that_goes_on_does_not_end_a_process(mp: ModuleType, method: str) -> None:
+def test_a_running_timer_does_not_end_a_process(mp: ModuleType, method: str) -> None:
     processes = [mp.get_context(method).Process(target=_with_a_timer) for _ in range(3)]
     for process in processes:
         process.start()

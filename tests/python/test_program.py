@@ -1,4 +1,4 @@
-"""``python -m maniple``: an unchanged program runs as with plain Python, except for who multiprocessing is."""
+"""``python -m maniple``: an unchanged program runs as with plain Python, except that multiprocessing is maniple."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*arguments: str | Path, folder: Path, stdin: str = "", options: tuple[st
     return done.returncode, done.stdout, done.stderr
 
 
-# -- who multiprocessing is
+# -- the identity of multiprocessing
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -16,7 +16,7 @@ import pytest
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Do it in a forked child; its exit status: 0 where it gives true, 2 otherwise, 1 after an exception."""
+    """Do it in a forked child; its exit status: 0 if it returns true, 2 otherwise, 1 after an exception."""
     child = os.fork()
     if child == 0:
         status = 1

@@ -45,12 +45,12 @@ def put_each(queue: Any, items: Any) -> None:
         queue.put(item)
 
 
-def put_for_ever(queue: Any, item: Any) -> None:
+def put_forever(queue: Any, item: Any) -> None:
     while True:
         queue.put(item)
 
 
-def get_for_ever(queue: Any) -> None:
+def get_forever(queue: Any) -> None:
     while True:
         queue.get()
 
@@ -324,7 +324,7 @@ def test_tasks_are_done_and_joined_by_way_of_the_parts(mp: ModuleType, mp_packag
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_simple_queue_with_locks_and_a_pickler_of_its_own(
+def test_a_simple_queue_with_its_own_locks_and_pickler(
     mp: ModuleType, mp_package: str, start: Callable[..., Any], method: str
 ) -> None:
     if not hasattr(SimpleWithState, "base") or not SimpleWithState.base.startswith(mp_package):
@@ -458,7 +458,7 @@ def test_a_writer_killed_while_it_pickles_takes_no_place(mp: ModuleType, start: 
 
 @pytest.mark.better_than_standard("a place is lost with each writer that is killed at the wrong moment")
 @pytest.mark.parametrize("watching", [False, True], ids=["plain", "watching"])
-def test_a_bounded_queue_keeps_its_places_whoever_is_killed(
+def test_a_bounded_queue_keeps_its_places_after_kills(
     mp: ModuleType, queues: ModuleType, start: Callable[..., Any], watching: bool
 ) -> None:
     ctx = mp.get_context("fork")
@@ -470,7 +470,7 @@ def test_a_bounded_queue_keeps_its_places_whoever_is_killed(
     places = 4
     queue = Watching(places, ctx=ctx) if watching else ctx.JoinableQueue(places)
     for _ in range(25):
-        pair = start(ctx, put_for_ever, queue, b"x" * 200), start(ctx, get_for_ever, queue)
+        pair = start(ctx, put_forever, queue, b"x" * 200), start(ctx, get_forever, queue)
         time.sleep(random.random() * 0.01)
         for process in random.sample(pair, 2):
             os.kill(process.pid, signal.SIGKILL)

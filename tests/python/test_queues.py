@@ -56,12 +56,12 @@ def put_range(queue: Any, writer: int, count: int) -> None:
         queue.put((writer, number))
 
 
-def put_for_ever(queue: Any, item: Any) -> None:
+def put_forever(queue: Any, item: Any) -> None:
     while True:
         queue.put(item)
 
 
-def get_for_ever(queue: Any) -> None:
+def get_forever(queue: Any) -> None:
     while True:
         queue.get()
 
@@ -111,12 +111,12 @@ def put_many(queue: Any, item: Any, count: int) -> None:
 
 @pytest.mark.better_than_standard("a writer or reader that is killed leaves the pipe damaged or its lock taken")
 @pytest.mark.parametrize("item", [(1, "two"), LARGE], ids=["small", "large"])
-def test_killed_writers_and_readers_harm_nobody_else(mp: ModuleType, queue_kind: str, item: Any) -> None:
+def test_killed_writers_and_readers_harm_no_other_process(mp: ModuleType, queue_kind: str, item: Any) -> None:
     ctx = mp.get_context("fork")
     before = Footprint.take()
     queue = getattr(ctx, queue_kind)()
     for _ in range(15):
-        pair = [ctx.Process(target=put_for_ever, args=(queue, item)), ctx.Process(target=get_for_ever, args=(queue,))]
+        pair = [ctx.Process(target=put_forever, args=(queue, item)), ctx.Process(target=get_forever, args=(queue,))]
         for process in pair:
             process.start()
         time.sleep(random.random() * 0.02)

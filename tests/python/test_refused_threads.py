@@ -1,5 +1,5 @@
-"""Threads that the system refuses, and a want of memory in a pool's own thread: the call that met it fails, or it is waited out; nobody waits
-for ever."""
+"""Threads that the system refuses, and a lack of memory in a pool's own thread: the affected call fails, or waits and retries; no caller waits
+forever."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(mp_packag
         ("hub", "adopt"),
         ("hub", "exited"),
         ("results", "ended"),
-        ("_starts", "is_due"),
-        ("_starts", "make"),
+        ("hub", "begin_start"),
+        ("hub", "next_end"),
     ],
 )
 def test_a_pools_thread_survives_a_want_of_memory(mp_package: str, part: str, name: str) -> None:
@@ -152,7 +152,7 @@ def test_a_function_goes_by_value_though_another_thread_could_not_import_what_th
     new_pool: NewPool, mp: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = new_pool(1)
-    # As before the first use, whatever ran in this process before.
+    # The state before the first use, also if other tests ran in this process before.
     monkeypatch.setattr(importlib.import_module(f"{mp.__name__}._impl.pool.worker_main"), "_by_value_module", None)
     failures = [ImportError("cannot import name")]
     load = builtins.__import__
@@ -182,12 +182,12 @@ def test_calls_while_another_thread_imports_the_queues(
 
 @pytest.mark.better_than_standard("has no links")
 def test_a_start_that_fails_for_no_shortage_is_not_waited_for(mp_package: str) -> None:
-    assert outcome(mp_package, "fork", "a_link_that_cannot_be_made") == "ok"
+    assert outcome(mp_package, "fork", "a_process_that_cannot_be_made") == "ok"
 
 
 @pytest.mark.better_than_standard("has no such pipes")
 def test_a_pipe_that_could_not_be_given_away_stays_its_owners(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or it would be closed twice, the second time as somebody else's descriptor of that number: a process's sentinel, say."""
+    """Otherwise it would be closed twice, the second time as another descriptor of that number, such as a process's sentinel."""
     output = importlib.import_module(f"{mp.__name__}._impl.start.late_output")
     refused_pipe, write = os.pipe()
     os.close(write)

@@ -116,7 +116,7 @@ def test_functions_put_into_the_class_itself_are_used(
         one.close()
 
 
-def test_a_subclass_with_reducers_of_its_own(
+def test_a_subclass_with_its_own_reducers(
     mp: ModuleType, module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Own(module("reduction").ForkingPickler):  # type: ignore[name-defined,misc]

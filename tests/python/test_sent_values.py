@@ -39,7 +39,7 @@ table = Table({size})
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_large_value_is_pickled_once_whatever_needs_it(method: str) -> None:
+def test_a_large_value_is_pickled_once_for_all_its_users(method: str) -> None:
     program = COUNTED.format(size=50_000) + textwrap.dedent("""
         from functools import partial
         with Pool(2) as pool:
@@ -118,7 +118,7 @@ def test_arrays_arrive_as_they_are(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_what_cannot_be_sent_is_told_by_who_needs_it(method: str) -> None:
+def test_a_task_reports_the_value_that_it_needs_and_that_cannot_be_sent(method: str) -> None:
     program = """
         import threading
         rows = [threading.Lock(), *range(50_000)]
@@ -128,7 +128,7 @@ def test_what_cannot_be_sent_is_told_by_who_needs_it(method: str) -> None:
             try:
                 pool.apply(lambda: rows)
             except NameError as error:
-                print("'rows' of __main__ did not come along" in str(error), "cannot pickle '_thread.lock'" in str(error))
+                print("'rows' of __main__ was not sent along" in str(error), "cannot pickle '_thread.lock'" in str(error))
     """
     assert run(method, program) == "100000\nTrue True\n"
 
@@ -173,7 +173,7 @@ def test_a_program_that_ends_at_once_complains_of_nothing(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_closed_descriptor_is_told_and_no_other_file_is_read(method: str, tmp_path: Path) -> None:
+def test_a_closed_descriptor_is_reported_and_no_other_file_is_read(method: str, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(bytes(200_000))
     program = f"""
@@ -191,8 +191,8 @@ def test_a_closed_descriptor_is_told_and_no_other_file_is_read(method: str, tmp_
                 print(error)
         print(os.fstat(file).st_size)
     """
-    told = "a value of __main__ that goes with this task is not there any more: its pool has ended, or the program has closed "
-    assert run(method, program) == f"30000\n{told}descriptors that are not its own\n200000\n"
+    told = "a value of __main__ that this task uses no longer exists: its pool has ended, or the program has closed "
+    assert run(method, program) == f"30000\n{told}descriptors of maniple\n200000\n"
 
 
 REACHED = """

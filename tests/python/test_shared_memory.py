@@ -1,4 +1,4 @@
-"""Shared memory under a name: views that outlive it, who removes it, and what a list in it gives back."""
+"""Shared memory under a name: views that outlive it, its removal, and the items that a list in it returns."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def random_item(chance: random.Random) -> Any:
 
 
 @pytest.mark.better_than_standard("NULs at the end are lost")
-def test_a_list_gives_back_what_was_put_in(lists: Any) -> None:
+def test_a_list_returns_the_items_that_were_put_in(lists: Any) -> None:
     chance = random.Random(49)
     for _ in range(100):
         values = [random_item(chance) for _ in range(chance.randint(0, 12))]

@@ -122,7 +122,7 @@ def test_a_pool_is_not_given_up_while_a_worker_lives(mp_package: str, method: st
 
 @pytest.mark.better_than_standard("the server ends")
 @pytest.mark.parametrize("what", ["RLIMIT_NOFILE", "RLIMIT_NPROC"])
-def test_a_fork_server_that_lacks_something_says_so_and_lives_on(mp_package: str, what: str) -> None:
+def test_a_fork_server_reports_a_shortage_and_continues(mp_package: str, what: str) -> None:
     assert outcome(mp_package, "forkserver", "server_lacks", what) == "ok"
 
 

@@ -346,7 +346,7 @@ def test_a_signal_leaves_calls_of_other_threads_alone(mp: ModuleType) -> None:
 
 @contextmanager
 def flag_of_the_program(path: str) -> Iterator[None]:
-    """A handler for SIGTERM that ends nothing, as frameworks have it; it notes who runs it."""
+    """A handler for SIGTERM that ends nothing, as frameworks have it; it records which process runs it."""
 
     def note(*_: object) -> None:
         with open(path, "a") as file:
@@ -454,7 +454,7 @@ def test_a_handler_may_terminate_a_pool_while_its_thread_pickles_a_call(mp: Modu
             pool.map(identity, [SlowToPickle(n) for n in range(100)])
 
 
-def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_is_told_so(mp: ModuleType) -> None:
+def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_gets_an_error(mp: ModuleType) -> None:
     with pool_of(mp, "fork") as pool:
         pool.map(abs, range(4))
 
@@ -500,7 +500,7 @@ def test_a_handler_may_end_the_pool_whose_call_is_being_pickled(mp: ModuleType, 
         try:
             pool.join()
         except RuntimeError as error:
-            # The items of a map are pickled while the pool works on them; the handler is told instead of waiting for itself.
+            # The items of a map are pickled while the pool works on them; the handler gets an error instead of waiting for itself.
             assert call == "map_async" and "would wait for ever" in str(error)
         ended.append(True)
 

@@ -138,7 +138,7 @@ def test_fork_server_does_not_use_what_its_main_module_spoilt(what: str) -> None
 
 
 def test_fork_server_keeps_what_its_other_modules_are(tmp_path: Path) -> None:
-    """Of the modules that it is told to import only one that replaces system functions is left out; threads are its own affair."""
+    """Of the preloaded modules only one that replaces system functions is left out; threads that they start are allowed."""
     (tmp_path / "patches.py").write_text("import os, select; select.poll = None; by = os.getpid()\n")
     (tmp_path / "threads.py").write_text(
         "import os, threading, time; by = os.getpid(); threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"

@@ -1,4 +1,4 @@
-"""Locks and their kin between processes that live, raise, and are killed."""
+"""Locks, semaphores, conditions, events and barriers between processes that work, raise, and are killed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,7 +88,7 @@ def acquire_once(lock: Any, done: Any = None) -> None:
         done.release()
 
 
-def acquire_for_ever(lock: Any) -> None:
+def acquire_forever(lock: Any) -> None:
     lock.acquire()
 
 
@@ -111,7 +112,7 @@ def test_a_lock_passes_on_from_a_killed_holder(bench: Bench, kind: str) -> None:
 
 
 @pytest.mark.better_than_standard("they wait for ever")
-def test_those_who_wait_already_get_a_killed_holders_lock(bench: Bench) -> None:
+def test_waiters_acquire_a_killed_holders_lock(bench: Bench) -> None:
     lock, held, done = bench.ctx.RLock(), bench.ctx.Event(), bench.ctx.Semaphore(0)
     holder = bench.start(hold, lock, held)
     assert held.wait(LONG)
@@ -127,7 +128,7 @@ def test_those_who_wait_already_get_a_killed_holders_lock(bench: Bench) -> None:
 @pytest.mark.better_than_standard("it waits for ever")
 def test_a_lock_passes_on_from_a_holder_that_ended(bench: Bench) -> None:
     lock = bench.ctx.Lock()
-    ends_well(bench.start(acquire_for_ever, lock))
+    ends_well(bench.start(acquire_forever, lock))
     assert lock.acquire(timeout=LONG)
 
 
@@ -137,7 +138,7 @@ def release(lock: Any) -> None:
 
 def test_a_dead_holders_lock_can_still_be_released_by_another_process(bench: Bench) -> None:
     lock = bench.ctx.Lock()
-    ends_well(bench.start(acquire_for_ever, lock))
+    ends_well(bench.start(acquire_forever, lock))
     assert not lock.acquire(block=False)
     ends_well(bench.start(release, lock))
     assert lock.acquire(block=False)
@@ -146,7 +147,7 @@ def test_a_dead_holders_lock_can_still_be_released_by_another_process(bench: Ben
 
 def test_what_a_dead_process_took_of_a_semaphore_stays_taken(bench: Bench) -> None:
     for semaphore in bench.ctx.Semaphore(1), bench.ctx.BoundedSemaphore(1):
-        ends_well(bench.start(acquire_for_ever, semaphore))
+        ends_well(bench.start(acquire_forever, semaphore))
         assert not semaphore.acquire(timeout=0.3)
         semaphore.release()
         assert semaphore.acquire(timeout=LONG)
@@ -158,7 +159,7 @@ def increment(value: Any, times: int) -> None:
             value.value += 1
 
 
-def increment_for_ever(value: Any, begun: Any) -> None:
+def increment_forever(value: Any, begun: Any) -> None:
     begun.set()
     while True:
         increment(value, 1000)
@@ -169,7 +170,7 @@ def test_a_value_outlives_processes_that_are_killed_while_they_change_it(bench: 
     value = bench.ctx.Value("i", 0)
     for _ in range(5):
         begun = bench.ctx.Event()
-        changers = [bench.start(increment_for_ever, value, begun) for _ in range(2)]
+        changers = [bench.start(increment_forever, value, begun) for _ in range(2)]
         assert begun.wait(LONG)
         bench.end()
         assert changers
@@ -225,7 +226,7 @@ def test_notify_reaches_the_living_where_others_were_killed_waiting(bench: Bench
 def test_killed_waiters_cost_no_wake_up(bench: Bench) -> None:
     lock, semaphore = bench.ctx.Lock(), bench.ctx.Semaphore(0)
     lock.acquire()
-    doomed = [bench.start(acquire_for_ever, thing) for thing in (lock, semaphore)]
+    doomed = [bench.start(acquire_forever, thing) for thing in (lock, semaphore)]
     for process in doomed:
         until_asleep(process.pid)
         process.kill()
@@ -248,7 +249,7 @@ def come_and_stay(barrier: Any) -> None:
 
 
 @pytest.mark.better_than_standard("the barrier waits for the dead to leave")
-def test_a_barrier_whose_waiter_was_killed_opens_and_goes_on(bench: Bench) -> None:
+def test_a_barrier_whose_waiter_was_killed_opens_and_continues(bench: Bench) -> None:
     barrier = bench.ctx.Barrier(3)
     doomed = bench.start(come_and_stay, barrier)
     until(lambda: barrier.n_waiting == 1)
@@ -273,7 +274,7 @@ def die() -> None:
 @pytest.mark.better_than_standard("they wait for ever")
 def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> None:
     barrier = bench.ctx.Barrier(2, action=die)
-    # Whoever comes last runs the action, so this process comes first.
+    # The last party runs the action, so this process comes first.
     last = bench.start(come_second, barrier)
     with pytest.raises(threading.BrokenBarrierError):
         barrier.wait()
@@ -282,6 +283,87 @@ def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> Non
     assert barrier.broken
     barrier.reset()
     assert not barrier.broken
+
+
+@pytest.mark.better_than_standard("they wait for ever")
+def test_a_party_killed_in_the_action_breaks_the_barrier_for_who_comes_meanwhile(bench: Bench) -> None:
+    begun = bench.ctx.Event()
+    barrier = bench.ctx.Barrier(2, action=partial(stay, begun))
+    first = bench.start(meet_a_broken_barrier, barrier)
+    until(lambda: barrier.n_waiting == 1)
+    actor = bench.start(come_and_stay, barrier)
+    assert begun.wait(LONG)
+    assert barrier.n_waiting == 2
+    early = bench.start(meet_a_broken_barrier, barrier)
+    until_asleep(early.pid)
+    actor.kill()
+    ends_well(first)
+    ends_well(early)
+    barrier.reset()
+    assert (barrier.n_waiting, barrier.broken) == (0, False)
+
+
+def stay(begun: Any) -> None:
+    begun.set()
+    signal.pause()
+
+
+def meet_a_broken_barrier(barrier: Any) -> None:
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait(LONG)
+
+
+def test_an_action_may_use_its_barrier(mp: ModuleType) -> None:
+    seen: list[Any] = []
+
+    def act() -> None:
+        seen.append((barrier.n_waiting, barrier.broken))
+        if len(seen) == 2:
+            barrier.abort()
+
+    barrier = mp.Barrier(1, act)
+    assert barrier.wait() == 0
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait()
+    assert barrier.broken
+    barrier.reset()
+    assert barrier.wait() == 0
+    assert seen == [(1, False)] * 3
+
+
+def test_an_action_that_raises_raises_there_and_breaks_the_barrier(mp: ModuleType) -> None:
+    def act() -> None:
+        raise LookupError("nothing there")
+
+    barrier = mp.Barrier(2, act)
+    told: list[type[BaseException]] = []
+
+    def come() -> None:
+        try:
+            barrier.wait(LONG)
+        except Exception as error:
+            told.append(type(error))
+
+    other = threading.Thread(target=come)
+    other.start()
+    until(lambda: barrier.n_waiting == 1)
+    with pytest.raises(LookupError, match="nothing there"):
+        barrier.wait(LONG)
+    other.join()
+    assert told == [threading.BrokenBarrierError]
+    assert barrier.broken
+
+
+def test_private_names_of_a_barrier_tell_its_state(mp: ModuleType) -> None:
+    barrier = mp.Barrier(2)
+    with barrier._cond:
+        assert (barrier._state, barrier._count, barrier._parties) == (0, 0, 2)
+    other = threading.Thread(target=lambda: pytest.raises(threading.BrokenBarrierError, barrier.wait))
+    other.start()
+    until(lambda: barrier._count == 1)
+    barrier.abort()
+    other.join()
+    assert (barrier._state, barrier._count) == (-2, 0)
 
 
 def come_second(barrier: Any) -> None:
@@ -304,7 +386,7 @@ def test_an_exception_in_a_barrier_breaks_it(mp: ModuleType) -> None:
 # -- meaning
 
 
-def test_a_lock_taken_here_is_somebody_elses_there(bench: Bench) -> None:
+def test_a_lock_acquired_here_belongs_to_another_process_there(bench: Bench) -> None:
     lock, rlock, seen = bench.ctx.Lock(), bench.ctx.RLock(), bench.ctx.SimpleQueue()
     with lock, rlock:
         assert repr(lock) == "<Lock(owner=MainProcess)>"

@@ -1,4 +1,4 @@
-"""Calls that nobody waits for, or no longer, go on and are told of: no waiter that gives up takes the news with it."""
+"""Calls that are not waited for, or no longer, continue and report their end: a waiter that gives up loses no notification."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_many_waiters_that_give_up(mp: ModuleType, new_pool: NewPool) -> None:
 @pytest.mark.better_than_standard("a task that a stopped worker has taken is not taken back")
 @pytest.mark.parametrize("how", ["get", "callback"])
 def test_task_for_a_worker_that_is_stopped(new_pool: NewPool, how: str) -> None:
-    """What it has not begun is done by another, also the first that it was given; it takes part again when it goes on."""
+    """Another worker does the tasks that it has not begun, also its first one; it takes part again when it continues."""
     pool = new_pool(2)
     workers = set()
     while len(workers) < 2:

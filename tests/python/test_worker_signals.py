@@ -1,4 +1,4 @@
-"""Idle workers hear signals, whenever they come: their handlers run, and they end in order."""
+"""Idle workers receive signals at any time: their handlers run, and they end in order."""
 
 from __future__ import annotations
 

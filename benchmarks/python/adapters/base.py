@@ -24,7 +24,7 @@ class NotOffered(Exception):
 
 
 class Adapter:
-    """One library. `Pool` below is whatever object the library calls its pool."""
+    """The base class of adapters for libraries. `Pool` below is the pool object of the library."""
 
     distribution: str | None = None
     start_methods: tuple[str, ...] = ("fork", "spawn", "forkserver")

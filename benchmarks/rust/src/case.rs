@@ -128,7 +128,7 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
-/// What one round of one case gives: time per repeat.
+/// The result of one round of one case: time per repeat.
 pub type Measured = Result<Duration, Failure>;
 
 /// A library. What it does not override it does not offer.

@@ -75,7 +75,7 @@ pub fn ask(library: &str, case: Case, cap: Duration) -> std::io::Result<Outcome>
         Ok(text) => parse(&text),
     };
     if matches!(outcome, Outcome::Failed("hang", _)) {
-        // Whoever is in the group may have ended meanwhile, which is what is wanted.
+        // A process of the group may have ended meanwhile, which is the aim.
         let _ = kill_group(group, Signal::KILL);
     }
     let status = child.wait()?;

@@ -55,6 +55,9 @@ pub enum Error {
     /// What came over a connection is not the length of a message.
     #[error("bad message length")]
     BadLength,
+    /// What came over a connection is longer than its receiver allows.
+    #[error("the message is longer than its receiver allows")]
+    TooLong,
     /// An error that a part of the engine has for itself, such as [`ContactError`](crate::channel::listener::ContactError): that type finds
     /// itself in here.
     #[error(transparent)]

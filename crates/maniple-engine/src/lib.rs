@@ -10,7 +10,6 @@
 //! | [`shm`] | segments, rings, bells, blocks |
 //! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
-//! | [`dialogue`] | question and answer over a stream socket |
 //! | [`idle`] | what gives back what is kept for later |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`wait`] | how long to wait, and awake or asleep |
@@ -20,15 +19,12 @@
 
 #[cfg(not(loom))]
 pub mod channel;
-#[cfg(not(loom))]
-pub mod dialogue;
 pub mod error;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod hostile;
 #[cfg(not(loom))]
 pub mod idle;
-mod patience;
 #[cfg(not(loom))]
 pub mod pool;
 /// What of the pool is checked by a model checker.

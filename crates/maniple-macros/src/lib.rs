@@ -21,10 +21,10 @@ use syn::{Error, FnArg, Ident, ItemFn, LitStr, Path, ReturnType, Token, Type, pa
 /// }
 /// ```
 ///
-/// The first is known by its path, `photos::thumbnail` if it stands in the crate `photos`; the second as `count`. How they are called is
-/// told in the documentation of the module `maniple::task`, where examples run. What a task is given and gives must be values that
-/// travel; it is neither generic nor async nor a method. A crate that has `maniple` under another name, or through another crate, says
-/// so: `#[maniple::task(crate = other::maniple)]`.
+/// The name of the first is its path, `photos::thumbnail` if it is in the crate `photos`; the name of the second is `count`. The module
+/// `maniple::task` documents how they are called, with examples that run. The arguments and the result of a task must be values that
+/// can be sent; a task is neither generic nor async nor a method. A crate that has `maniple` under another name, or through another
+/// crate, names it: `#[maniple::task(crate = other::maniple)]`.
 #[proc_macro_attribute]
 pub fn task(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let mut whole = TokenStream::from(item.clone());
@@ -37,7 +37,7 @@ pub fn task(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> 
     whole.into()
 }
 
-/// What stands in the attribute.
+/// The content of the attribute.
 struct Options {
     name: Option<LitStr>,
     /// Where `maniple` is, for a crate that has it under another name.

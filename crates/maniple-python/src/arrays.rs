@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyMemoryView, PyString, PyType};
 use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -54,7 +54,7 @@ pub struct Numpy {
     empty: Py<PyAny>,
     scalar: Py<PyAny>,
     dtypes: Vec<Dtype>,
-    /// The pickle of a call that makes an array from what follows: of one with its bytes in the pickle, and of one whose bytes are apart.
+    /// The pickle of a call that makes an array from what follows: for an array whose bytes are in the pickle, and for an array with its bytes apart.
     pub within: Vec<u8>,
     pub apart: Vec<u8>,
     /// The pickle of the function that makes a single number.
@@ -154,7 +154,7 @@ impl Numpy {
         let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
         let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?, name));
         let dtypes = dtypes.collect::<PyResult<Vec<_>>>()?;
-        // SAFETY: a live type. One that was made by a class statement may be anything.
+        // SAFETY: a live type. A type that was made by a class statement may be anything.
         let is_made = |class: &Bound<'_, PyType>| unsafe {
             ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE != 0
         };
@@ -272,7 +272,8 @@ fn global(module: &str, name: &str) -> Vec<u8> {
     [text(module), text(name), vec![0x93]].concat()
 }
 
-/// What the buffer protocol says of an object, as long as this lives: until then it keeps its bytes where they are.
+/// What the buffer protocol says of an object, as long as this lives. Until then it keeps its bytes where they are; an array does as long as
+/// the interpreter lock is held, and without it while there is a [`pin`](Content::pin).
 pub struct View(Box<ffi::Py_buffer>);
 
 // SAFETY: bytes of an object to which the view holds a reference; it is given back with the interpreter lock held.
@@ -348,7 +349,35 @@ pub enum Content {
     Copy(Vec<u8>),
 }
 
+/// What keeps other threads from moving the bytes of a buffer's owner while they are read without the interpreter lock; `None`: it does not
+/// move them.
+///
+/// NumPy's `resize` frees an array's memory whatever views of it there are, if it is told not to look (`refcheck=False`). What it always
+/// looks for are weak references: with one the other thread gets NumPy's `ValueError`.
+pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+    let py = owner.py();
+    is_found(py);
+    let array = known(py)?.array.bind(py);
+    let mut owner = owner.clone();
+    while owner.is_instance_of::<PyMemoryView>() {
+        owner = owner.getattr(pyo3::intern!(py, "obj")).ok()?;
+    }
+    if !owner.is_instance(array).ok()? {
+        return None;
+    }
+    // SAFETY: a live object; what is given is a new reference, or null with an exception set.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyWeakref_NewRef(owner.as_ptr(), null_mut())) };
+    made.ok().map(Bound::unbind)
+}
+
 impl Content {
+    /// What is to live while the bytes are read without the interpreter lock. It has not been let go of since they were looked at.
+    pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let Content::View(view) = self else { return None };
+        // SAFETY: the view holds a reference to its owner.
+        pin(&unsafe { Bound::from_borrowed_ptr_or_opt(py, view.0.obj) }?)
+    }
+
     pub fn bytes(&self) -> &[u8] {
         match self {
             Content::View(view) => view.bytes(),
@@ -435,13 +464,13 @@ impl Array {
         }
         let mut shape = [0; MOST_DIMENSIONS];
         for (place, len) in shape[..dimensions].iter_mut().enumerate() {
-            // SAFETY: the protocol gives so many lengths.
+            // SAFETY: the protocol provides `dimensions` lengths.
             *len = usize::try_from(unsafe { *of.shape.add(place) }).ok()?;
         }
         let follows = |places: &mut dyn Iterator<Item = usize>| {
             let mut step = of.itemsize;
             for place in places {
-                // SAFETY: the protocol gives as many strides, if any.
+                // SAFETY: the protocol provides as many strides, if any.
                 let stride = if of.strides.is_null() { step } else { unsafe { *of.strides.add(place) } };
                 if shape[place] > 1 && stride != step {
                     return false;
@@ -458,7 +487,7 @@ impl Array {
         let content = if is_c || is_fortran {
             Content::View(view)
         } else {
-            // SAFETY: the protocol gives so many strides, which lead to numbers of the array.
+            // SAFETY: the protocol provides that many strides, which lead to numbers of the array.
             unsafe {
                 let strides = std::slice::from_raw_parts(of.strides, dimensions);
                 Content::Copy(gathered(of.buf.cast::<u8>(), &shape[..dimensions], strides, dtype.item)?)

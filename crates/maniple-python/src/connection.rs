@@ -3,15 +3,17 @@
 
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
-use crate::shelf::Shelf;
+use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::shelf::{Shelf, ear};
 use crate::unended;
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{self, Interrupted};
-use maniple_engine::channel::parcel::{self, Came, Outbox, Packed};
+use maniple_engine::channel::frame::{Message, Until};
+use maniple_engine::channel::parcel::{self, Parcel};
+use maniple_engine::channel::readiness;
+use maniple_engine::channel::stream_end::{Received, Sent, StreamEnd};
 use maniple_sys::own::File;
-use maniple_sys::ready::{self, Interest};
-use maniple_sys::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle, stream, wire};
+use maniple_sys::ready::Interest;
+use maniple_sys::{AsHandle, AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
@@ -23,7 +25,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Up to here a message is received into a buffer of its own before it becomes an object.
-const SMALL: u64 = 4096;
+const SMALL: usize = 4096;
 /// From so many bytes on an array is worth a block of shared memory, with its descriptor.
 const LARGE: usize = 64 * 1024;
 
@@ -36,26 +38,12 @@ pub struct PyChannel {
     file: Mutex<Option<File>>,
     readable: AtomicBool,
     writable: AtomicBool,
-    parcels: AtomicBool,
-    // Whether this end is known to be marked, and the other one.
-    marked: AtomicBool,
-    peer_marked: AtomicBool,
-    looked: AtomicBool,
-    outbox: Mutex<Option<Outbox>>,
-    lookout: frame::Lookout,
+    end: StreamEnd,
     shelf: Shelf,
-    // A message of which a part has arrived, when a signal's handler broke its reception off, and how long it is.
-    begun: Mutex<Option<(Message, u64)>>,
-}
-
-/// A message as it came.
-struct Message {
-    content: Vec<u8>,
-    handles: Vec<Came>,
 }
 
 impl PyChannel {
-    fn end(&self) -> PyResult<BorrowedHandle<'static>> {
+    fn open(&self) -> PyResult<BorrowedHandle<'static>> {
         match self.handle.load(Ordering::Relaxed) {
             ..0 => Err(PyOSError::new_err("handle is closed")),
             // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
@@ -64,7 +52,7 @@ impl PyChannel {
     }
 
     fn reading(&self) -> PyResult<BorrowedHandle<'static>> {
-        let end = self.end()?;
+        let end = self.open()?;
         if self.readable.load(Ordering::Relaxed) {
             Ok(end)
         } else {
@@ -73,81 +61,31 @@ impl PyChannel {
     }
 
     fn writing(&self) -> PyResult<BorrowedHandle<'static>> {
-        let end = self.end()?;
+        let end = self.open()?;
         if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
     }
 
-    /// Whether messages may come with handles.
-    fn may_bring(&self, end: BorrowedHandle<'_>) -> bool {
-        if !self.parcels.load(Ordering::Relaxed) && !self.looked.swap(true, Ordering::Relaxed) {
-            // Made around a descriptor; perhaps one of a pipe's.
-            self.marked.store(stream::is_marked(end), Ordering::Relaxed);
-        }
-        self.parcels.load(Ordering::Relaxed) || self.marked.load(Ordering::Relaxed)
-    }
-
-    /// Whether the reader at the other end takes parcels.
-    fn may_take(&self, end: BorrowedHandle<'_>) -> bool {
-        if self.peer_marked.load(Ordering::Relaxed) {
-            return true;
-        }
-        let marked = self.parcels.load(Ordering::Relaxed) && stream::is_peer_marked(end);
-        if marked {
-            self.peer_marked.store(true, Ordering::Relaxed);
-        }
-        marked
-    }
-
-    fn receive(&self, py: Python<'_>, end: BorrowedHandle<'static>, limit: Option<u64>) -> PyResult<Message> {
-        let bring = self.may_bring(end);
-        let begun = self.begun();
-        let received = waiting(py, |interrupted| {
-            let (mut message, length) = match begun {
-                Some(begun) => begun,
-                None => {
-                    let mut message = Message { content: Vec::new(), handles: Vec::new() };
-                    let lookout = bring.then_some(&self.lookout);
-                    let handles = bring.then_some(&mut message.handles);
-                    let length = frame::receive_length(end, lookout, handles, interrupted)?;
-                    (message, length)
-                }
-            };
-            if limit.is_some_and(|limit| length > limit) {
-                return Ok(None);
-            }
-            let left = length - message.content.len() as u64;
-            match frame::receive(end, &mut message.content, left, interrupted) {
-                Ok(()) => Ok(Some(message)),
-                Err(error) => Err(self.break_off(error, message, length)),
-            }
+    /// Receives a message; `whole`: up to so many bytes as a whole, and of a longer one the length.
+    fn receive(
+        &self,
+        py: Python<'_>,
+        handle: BorrowedHandle<'static>,
+        limit: Option<u64>,
+        whole: usize,
+    ) -> PyResult<Received> {
+        let received = waiting(py, |interrupted| match self.end.receive(handle, limit, whole, interrupted) {
+            Err(Error::TooLong) => Ok(None),
+            received => received.map(Some),
         });
-        match received {
-            Ok(Some(message)) => Ok(message),
-            Ok(None) => Err(self.spoilt()),
-            Err(error) => Err(error),
+        received?.ok_or_else(|| self.spoilt())
+    }
+
+    /// Receives a whole message.
+    fn receive_whole(&self, py: Python<'_>, handle: BorrowedHandle<'static>) -> PyResult<Message> {
+        match self.receive(py, handle, None, usize::MAX)? {
+            Received::Whole(message) => Ok(message),
+            Received::Length(partial) => waiting(py, |interrupted| self.end.finish(handle, partial, interrupted)),
         }
-    }
-
-    /// What has arrived of the next message already.
-    fn begun(&self) -> Option<(Message, u64)> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Receives all of a message without handles.
-    fn fill(&self, end: BorrowedHandle<'_>, room: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
-        let mut done = 0;
-        frame::fill_on(end, room, &mut done, interrupted).map_err(|error| {
-            let message = Message { content: room[..done].to_vec(), handles: Vec::new() };
-            self.break_off(error, message, room.len() as u64)
-        })
-    }
-
-    /// Keeps what has arrived of a message whose reception is broken off by a signal's handler.
-    fn break_off(&self, error: Error, message: Message, length: u64) -> Error {
-        if matches!(error, Error::Interrupted) {
-            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((message, length));
-        }
-        error
     }
 
     /// The rest of the message is still in the stream: nothing sensible can be read from it any more.
@@ -162,9 +100,6 @@ impl PyChannel {
 
     fn shut(&self) {
         let number = self.handle.swap(-1, Ordering::Relaxed);
-        if let Ok(mut outbox) = self.outbox.try_lock() {
-            *outbox = None;
-        }
         // A program that has closed it may have another file under the number.
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
         if number >= 0 && file.is_some() && File::at(number) == file {
@@ -173,44 +108,25 @@ impl PyChannel {
         }
     }
 
-    /// Packs large buffers into blocks. None: they have to go within the message.
-    fn pack(&self, py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Packed> {
-        let longest = buffers.iter().map(|b| b.len()).max().unwrap_or(0);
-        if buffers.len() > parcel::MOST_BUFFERS || !py.detach(|| parcel::is_worth_a_block(longest)) {
-            return None;
-        }
-        // Held by another thread (also one that a fork has left behind): no parcel, then.
-        let mut outbox = self.outbox.try_lock().ok()?;
-        if outbox.is_none() {
-            *outbox = Outbox::new().ok();
-        }
-        let outbox = outbox.as_mut()?;
-        let buffers = buffers.iter().map(|b| &**b).collect::<Vec<_>>();
-        py.detach(|| outbox.pack(stream, &buffers).ok())
+    /// Packs a pickle and its large buffers into a parcel. None: they have to go within the message.
+    fn pack(py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Parcel> {
+        let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
+        let buffers = buffers.iter().map(|buffer| &**buffer).collect::<Vec<_>>();
+        py.detach(|| Parcel::of_buffers(stream, &buffers))
     }
 
     /// Sends a parcel. False: the system does not take it now, and nothing was sent.
-    fn send_parcel(&self, py: Python<'_>, end: BorrowedHandle<'static>, packed: Packed) -> PyResult<bool> {
-        let sent =
-            waiting(py, |interrupted| match frame::send(end, packed.content(), &packed.handles(), interrupted) {
-                Err(Error::Os { source, .. }) if wire::is_crowded(&source) => Ok(false),
-                other => other.map(|()| true),
-            })?;
-        if let (true, Ok(mut outbox)) = (sent, self.outbox.try_lock())
-            && let Some(outbox) = outbox.as_mut()
-        {
-            outbox.sent(packed);
-        }
-        Ok(sent)
+    fn send_parcel(&self, py: Python<'_>, handle: BorrowedHandle<'static>, parcel: Parcel) -> PyResult<bool> {
+        waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
     }
 
-    fn send_plain(&self, py: Python<'_>, end: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
-        waiting(py, |interrupted| frame::send(end, content, &[], interrupted))
+    fn send_plain(&self, py: Python<'_>, handle: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
+        waiting(py, |interrupted| self.end.send(handle, content, interrupted))
     }
 
     /// The bytes of a message, a parcel's buffers put back in.
-    fn joined<'py>(&self, py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
-        let (buffers, at) = parcel::open(&message.content, message.handles).map_err(exception)?;
+    fn joined<'py>(py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
+        let (buffers, at) = parcel::open(&message.content, message.came).map_err(exception)?;
         rejoin(py, &message.content[at..], buffers.into_iter().map(PyMemory::from).collect())
     }
 }
@@ -225,14 +141,8 @@ impl PyChannel {
             file: Mutex::new(None),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
-            parcels: AtomicBool::new(false),
-            marked: AtomicBool::new(false),
-            peer_marked: AtomicBool::new(false),
-            looked: AtomicBool::new(false),
-            outbox: Mutex::new(None),
-            lookout: frame::Lookout::default(),
+            end: StreamEnd::default(),
             shelf: Shelf::default(),
-            begun: Mutex::default(),
         }
     }
 
@@ -245,8 +155,7 @@ impl PyChannel {
     fn set_handle(&self, number: Option<RawHandle>) {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = number.and_then(File::at);
         self.handle.store(number.unwrap_or(-1), Ordering::Relaxed);
-        self.looked.store(false, Ordering::Relaxed);
-        self.peer_marked.store(false, Ordering::Relaxed);
+        self.end.replaced();
     }
 
     #[getter(_readable)]
@@ -271,12 +180,12 @@ impl PyChannel {
 
     #[getter(_parcels)]
     fn takes_parcels(&self) -> bool {
-        self.parcels.load(Ordering::Relaxed)
+        self.end.is_local()
     }
 
     #[setter(_parcels)]
     fn set_parcels(&self, may: bool) {
-        self.parcels.store(may, Ordering::Relaxed);
+        self.end.set_local(may);
     }
 
     /// Whether this end of the connection is closed.
@@ -304,7 +213,7 @@ impl PyChannel {
     ///     OSError: the connection is closed.
     #[pyo3(text_signature = "(self)")]
     fn fileno(&self) -> PyResult<RawHandle> {
-        self.end()?;
+        self.open()?;
         Ok(self.handle.load(Ordering::Relaxed))
     }
 
@@ -332,17 +241,21 @@ impl PyChannel {
     ///     The exception that pickling the object raises.
     #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        let end = self.writing()?;
-        match dump(obj, &OF_CONNECTIONS, || if self.may_take(end) { LARGE } else { usize::MAX })? {
-            Pickled::Whole(bytes) => self.send_plain(py, end, &bytes),
+        let handle = self.writing()?;
+        let apart = || if self.end.may_send_parcels(handle) { LARGE } else { usize::MAX };
+        match dump(obj, &OF_CONNECTIONS, apart)? {
+            Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
             Pickled::Apart(stream, buffers) => {
-                if let Some(packed) = self.pack(py, &stream, &buffers)
-                    && self.send_parcel(py, end, packed)?
+                let parcel = Self::pack(py, &stream, &buffers);
+                // What was copied need not stay where it is any longer.
+                drop((stream, buffers));
+                if let Some(parcel) = parcel
+                    && self.send_parcel(py, handle, parcel)?
                 {
                     return Ok(());
                 }
                 match dump(obj, &OF_CONNECTIONS, || usize::MAX)? {
-                    Pickled::Whole(bytes) => self.send_plain(py, end, &bytes),
+                    Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
                     Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
                 }
             }
@@ -359,19 +272,16 @@ impl PyChannel {
     ///     The exception that unpickling the object raises.
     #[pyo3(text_signature = "(self)")]
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let end = self.reading()?;
-        if self.parcels.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
-            // Where it is marked already, or cannot be, nothing is lost.
-            let _ = stream::mark(end);
-        }
+        let handle = self.reading()?;
+        self.end.takes_parcels(handle);
         if let Some(kept) = self.shelf.next(py) {
             return kept;
         }
-        let message = self.receive(py, end, None)?;
-        if message.handles.is_empty() {
+        let message = self.receive_whole(py, handle)?;
+        if message.came.is_empty() {
             return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
         }
-        let opened = parcel::open(&message.content, message.handles);
+        let opened = parcel::open(&message.content, message.came);
         let (buffers, at) = opened.map_err(|error| lost(py, exception(error)))?;
         let buffers = buffers.into_iter().map(PyMemory::from).collect();
         self.shelf.load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
@@ -389,9 +299,9 @@ impl PyChannel {
     ///     OSError: this end is closed, or can only receive; or the other end is closed.
     #[pyo3(signature = (buf, offset=0, size=None), text_signature = "(self, buf, offset=0, size=None)")]
     fn send_bytes(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize, size: Option<isize>) -> PyResult<()> {
-        let end = self.writing()?;
+        let handle = self.writing()?;
         if let (Ok(bytes), 0, None) = (buf.cast::<PyBytes>(), offset, size) {
-            return self.send_plain(py, end, bytes.as_bytes());
+            return self.send_plain(py, handle, bytes.as_bytes());
         }
         let buffer = flat(buf)?;
         let bytes = bytes_of(&buffer);
@@ -404,7 +314,7 @@ impl PyChannel {
                 rest.get(..size).ok_or_else(|| PyValueError::new_err("buffer length < offset + size"))?
             }
         };
-        self.send_plain(py, end, part)
+        self.send_plain(py, handle, part)
     }
 
     /// Wait for a message, and return its bytes.
@@ -417,7 +327,7 @@ impl PyChannel {
     ///     OSError: the message is longer than `maxlength`, and the connection can receive no more; or this end is closed.
     #[pyo3(signature = (maxlength=None), text_signature = "(self, maxlength=None)")]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
-        let end = self.reading()?;
+        let handle = self.reading()?;
         let limit =
             maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
         if let Some(kept) = self.shelf.next_pickle(py) {
@@ -428,38 +338,14 @@ impl PyChannel {
                 Ok(kept)
             };
         }
-        let bring = self.may_bring(end);
-        let begun = self.begun();
-        let received = waiting(py, |interrupted| {
-            let (mut message, length) = match begun {
-                Some(begun) => begun,
-                None => {
-                    let mut message = Message { content: Vec::new(), handles: Vec::new() };
-                    let handles = bring.then_some(&mut message.handles);
-                    let length = frame::receive_length(end, bring.then_some(&self.lookout), handles, interrupted)?;
-                    (message, length)
-                }
-            };
-            let parts = !message.handles.is_empty() || !message.content.is_empty();
-            if limit.is_none_or(|limit| length <= limit) && (length <= SMALL || parts) {
-                let left = length - message.content.len() as u64;
-                if let Err(error) = frame::receive(end, &mut message.content, left, interrupted) {
-                    return Err(self.break_off(error, message, length));
-                }
+        let partial = match self.receive(py, handle, limit, SMALL)? {
+            Received::Whole(message) if message.came.is_empty() => {
+                return made::bytes(py, &message.content).map(Bound::into_any).map_err(|error| lost(py, error));
             }
-            Ok((message, length))
-        });
-        let (message, length) = received?;
-        if limit.is_some_and(|limit| length > limit) {
-            return Err(self.spoilt());
-        }
-        if !message.handles.is_empty() {
-            return self.joined(py, message).map_err(|error| lost(py, error));
-        }
-        if length == message.content.len() as u64 {
-            return made::bytes(py, &message.content).map(Bound::into_any).map_err(|error| lost(py, error));
-        }
-        let size = ffi::Py_ssize_t::try_from(length).map_err(|_| self.spoilt())?;
+            Received::Whole(message) => return Self::joined(py, message).map_err(|error| lost(py, error)),
+            Received::Length(partial) => partial,
+        };
+        let size = partial.len() as ffi::Py_ssize_t;
         // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
         let bytes = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
@@ -469,7 +355,7 @@ impl PyChannel {
             Ok(bytes) => bytes,
             Err(error) => {
                 // So that the next message can be received.
-                waiting(py, |interrupted| frame::skip(end, length, interrupted))?;
+                waiting(py, |interrupted| partial.pass_over(handle, interrupted))?;
                 return Err(lost(py, error));
             }
         };
@@ -478,7 +364,7 @@ impl PyChannel {
             let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
             std::slice::from_raw_parts_mut(start, size as usize)
         };
-        waiting(py, |interrupted| self.fill(end, room, interrupted))?;
+        waiting(py, |interrupted| self.end.fill(handle, partial, room, interrupted))?;
         Ok(bytes.into_any())
     }
 
@@ -493,7 +379,7 @@ impl PyChannel {
     ///     EOFError: the other end is closed, and nothing is left to receive.
     #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
-        let end = self.reading()?;
+        let handle = self.reading()?;
         let buffer = flat(buf)?;
         if buffer.readonly() {
             return Err(pyo3::exceptions::PyTypeError::new_err("the buffer is read-only"));
@@ -503,39 +389,22 @@ impl PyChannel {
         if let Some(kept) = self.shelf.next_pickle(py) {
             return put_into(&buffer, from, room, kept?);
         }
-        let bring = self.may_bring(end);
-        let lookout = bring.then_some(&self.lookout);
-        let (mut message, length) = match self.begun() {
-            Some(begun) => begun,
-            None => {
-                let mut handles = Vec::new();
-                let length = waiting(py, |interrupted| {
-                    frame::receive_length(end, lookout, bring.then_some(&mut handles), interrupted)
-                })?;
-                (Message { content: Vec::new(), handles }, length)
-            }
-        };
-        if length <= room as u64 && message.handles.is_empty() && message.content.is_empty() {
-            let length = length as usize;
-            if length > 0 {
+        let message = match self.receive(py, handle, None, 0)? {
+            Received::Length(partial) if partial.len() <= room => {
+                let length = partial.len();
                 // SAFETY: `from + length` is within the buffer, which the view keeps in place and which is writable; what other threads
                 // do with it meanwhile is their program's business, as it is with any buffer that is read into.
                 let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
-                waiting(py, |interrupted| self.fill(end, into, interrupted))?;
+                waiting(py, |interrupted| self.end.fill(handle, partial, into, interrupted))?;
+                return Ok(length);
             }
-            return Ok(length);
-        }
-        let message = waiting(py, |interrupted| {
-            let left = length - message.content.len() as u64;
-            match frame::receive(end, &mut message.content, left, interrupted) {
-                Ok(()) => Ok(message),
-                Err(error) => Err(self.break_off(error, message, length)),
-            }
-        })?;
-        let whole = if message.handles.is_empty() {
+            Received::Length(partial) => waiting(py, |interrupted| self.end.finish(handle, partial, interrupted))?,
+            Received::Whole(message) => message,
+        };
+        let whole = if message.came.is_empty() {
             made::bytes(py, &message.content)?.into_any()
         } else {
-            self.joined(py, message)?
+            Self::joined(py, message)?
         };
         put_into(&buffer, from, room, whole)
     }
@@ -552,27 +421,29 @@ impl PyChannel {
     ///     timeout: how long to wait for it in seconds; None means no limit.
     #[pyo3(signature = (timeout=Some(0.0)), text_signature = "(self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let end = self.reading()?;
+        let handle = self.reading()?;
         if self.is_kept() {
             return Ok(true);
         }
-        let look = |limit| ready::wait(&mut [Interest::new(end)], limit);
-        if timeout.is_some_and(|t| t <= 0.0) {
-            return Ok(look(Some(Duration::ZERO))? > 0);
+        if timeout.is_some_and(|seconds| seconds <= 0.0) {
+            // Not worth it to let go of the interpreter.
+            return readiness::message(handle, Until::Now, &mut || false).map_err(exception);
         }
-        let until = deadline(timeout);
+        let until = deadline(timeout).map_or(Until::Ever, Until::Then);
+        let ear = ear();
         waiting(py, |interrupted| {
+            let Some(ear) = &ear else { return readiness::message(handle, until, interrupted) };
             loop {
-                let left = until.map(|d| d.saturating_duration_since(Instant::now()));
-                // poll() may not take more than some weeks.
-                let limit = left.map(|l| l.min(Duration::from_secs(1 << 20)));
-                let found = look(limit).map_err(|source| Error::Os { doing: "wait for a message", source })?;
-                if found > 0 || left == Some(Duration::ZERO) {
-                    return Ok(found > 0);
+                // A message that a signal handler keeps in the first thread is there, too.
+                if self.is_kept() {
+                    return Ok(true);
                 }
-                if interrupted() {
-                    return Err(Error::Interrupted);
+                let mut interests = [Interest::new(handle), Interest::new(ear.as_handle())];
+                let found = readiness::any(&mut interests, until, "wait for a message", interrupted)?;
+                if !found || interests[0].ready() {
+                    return Ok(found);
                 }
+                ear.clear();
             }
         })
     }
@@ -603,16 +474,16 @@ pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
 }
 
 /// A view of the bytes of any contiguous buffer.
-pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
+pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
     if let Ok(buffer) = PyBuffer::<u8>::get(object)
         && buffer.is_c_contiguous()
         && buffer.dimensions() == 1
     {
-        return Ok(buffer);
+        return Ok(Flat::of(object.py(), buffer));
     }
     let view = object.py().import("builtins")?.getattr("memoryview")?;
     let view = unended::call(&view, (object,), None)?;
-    PyBuffer::get(&view.call_method1("cast", ("B",))?)
+    Flat::get(&view.call_method1("cast", ("B",))?)
 }
 
 impl Drop for PyChannel {

@@ -30,6 +30,7 @@ use crate::made;
 use crate::message::{has_pool_pickler, is_pool_pickler_ours};
 use crate::unended;
 use crate::walk::{Container, Form, Walk};
+use maniple_engine::pool::policy::LARGE;
 use maniple_engine::pool::{MOST_BLOBS, Packer, Packet};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
@@ -76,10 +77,10 @@ pub mod items {
     pub const SAME: u8 = b'=';
 }
 
-/// Buffers of at least so many bytes travel beside the stream.
-pub const LARGE: usize = 16 * 1024;
 /// Bytes that a value takes at most beside its content.
 const HEAD: usize = 16;
+/// Longer ones are copied without the interpreter lock, in bytes.
+const LONG: usize = 1 << 20;
 /// How a value is dealt with that pickle refuses, or that its reader would not find by name.
 #[derive(Clone, Copy)]
 pub enum Pickler<'p> {
@@ -194,12 +195,18 @@ impl<'a> Encoder<'a> {
                 self.room(1)?;
                 self.out.insert(bytes, tag::NUMPY);
             }
-            // Those first that nothing keeps but the interpreter lock, which is let go of while a long array is copied.
+            // First the buffers that only the interpreter lock protects, which is released while a long array is copied.
             let large = std::mem::take(&mut self.large);
             let mut blobs: Vec<Option<Blob>> = Vec::with_capacity(large.len());
             for large in &large {
                 blobs.push(matches!(large, Large::Bytes(_)).then(|| self.blob(large)).transpose().map_err(python)?);
             }
+            let lets_go = large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
+            let pins = large.iter().filter(|_| lets_go).filter_map(|large| match large {
+                Large::Array(content) => content.pin(self.py),
+                Large::Bytes(_) => None,
+            });
+            let _pins: Vec<_> = pins.collect();
             for (large, blob) in large.iter().zip(blobs) {
                 let blob = blob.map_or_else(|| self.blob(large), Ok).map_err(python)?;
                 self.blobs.push(blob);
@@ -219,7 +226,7 @@ impl<'a> Encoder<'a> {
         match large {
             // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
             Large::Bytes(bytes) => self.packer.blob(&[unsafe { &**bytes }]),
-            Large::Array(content) if content.bytes().len() > 1 << 20 => {
+            Large::Array(content) if content.bytes().len() > LONG => {
                 let packer = &self.packer;
                 self.py.detach(|| packer.blob(&[content.bytes()]))
             }
@@ -232,7 +239,7 @@ impl<'a> Encoder<'a> {
         self.packer.pack_owned(self.out, self.blobs).map_err(python)
     }
 
-    /// Sees to it that `len` bytes more have room. The length is the program's, so that there may be no memory for it.
+    /// Reserves room for `len` more bytes. The length is the program's, so that there may be no memory for it.
     fn room(&mut self, len: usize) -> PyResult<()> {
         // Nearly always there is; the rest is out of the way.
         if self.out.capacity() - self.out.len() < len {
@@ -492,16 +499,17 @@ impl Buffers {
 #[pymethods]
 impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Ok(view) = buffer.call_method0("raw") else { return Ok(true) };
-        let view = PyBuffer::<u8>::get(&view)?;
+        let Ok(view_of) = buffer.call_method0("raw") else { return Ok(true) };
+        let view = PyBuffer::<u8>::get(&view_of)?;
         if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
             return Ok(true);
         }
+        let _pin = arrays::pin(&view_of);
         // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what
         // arrives is a mixture, as with any buffer that is changed while it is being pickled.
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
         let blob =
-            if bytes.len() > 1 << 20 { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
+            if bytes.len() > LONG { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
         self.lock().push(blob.map_err(python)?);
         Ok(false)
     }

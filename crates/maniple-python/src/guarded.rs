@@ -3,7 +3,7 @@
 
 use crate::sync::PySemLock;
 use crate::unended;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::PyVisit;
@@ -35,7 +35,7 @@ impl Parts {
         let obj = self.obj.bind(py);
         if let Some(native) = &self.native {
             let lock = native.get();
-            lock.take(py, Limit::Never)?;
+            lock.take(py, Until::Ever)?;
             let done = work(obj);
             lock.give().and(done)
         } else {

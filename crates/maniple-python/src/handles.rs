@@ -8,9 +8,9 @@ use maniple_sys::{self as sys, BorrowedHandle, OwnedHandle, RawHandle, stream};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// Takes the descriptors over: from here on they are closed by whoever holds the handles.
+/// Takes the descriptors over: from here on the owner of the handles closes them.
 pub fn adopt(numbers: Vec<RawHandle>) -> Vec<OwnedHandle> {
-    // SAFETY: all that call it are called with what their Python code gives away and forgets: `_workers.worker` calls `serve`,
+    // SAFETY: all callers pass descriptors that their Python code gives up: `_workers.worker` calls `serve`,
     // `_manager_wire.line_over` calls `Line` (with the descriptor of the connection that the line takes the place of), `_native_sync` and
     // `_queue_ends` call `SyncArena.adopt` and `Log.adopt` with what they `detach()`.
     numbers.into_iter().map(|number| unsafe { OwnedHandle::from_raw(number) }).collect()
@@ -25,7 +25,7 @@ pub fn borrow(number: &RawHandle) -> PyResult<BorrowedHandle<'_>> {
     Ok(unsafe { BorrowedHandle::borrow_raw(*number) })
 }
 
-/// `exit_told(pidfd)`: the exit code of a process that somebody else has reaped, as `Process.exitcode` has it; None where the kernel does
+/// `exit_told(pidfd)`: the exit code of a process that another part of the program has reaped, as `Process.exitcode` has it; None if the kernel does
 /// not tell.
 #[pyfunction]
 pub fn exit_told(pidfd: RawHandle) -> PyResult<Option<i32>> {

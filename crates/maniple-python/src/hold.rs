@@ -1,7 +1,7 @@
 //! `Hold`: a lock that a block of Python code holds, and that no exception of a signal handler leaves locked.
 //!
-//! A handler runs between two of the interpreter's steps. One that raises just after `lock.acquire()` returned and before the
-//! `try` that follows leaves the lock locked for ever. On Python 3.14 the same happens to `with lock:`, between the end of `__enter__`
+//! A handler runs between two of the interpreter's steps. If it raises just after `lock.acquire()` returned and before the
+//! `try` that follows, the lock stays locked forever. On Python 3.14 the same happens to `with lock:`, between the end of `__enter__`
 //! and the beginning of the block. A hold that is dropped releases its lock, and in both cases the interpreter drops the hold.
 
 use crate::unended;
@@ -79,7 +79,7 @@ impl Drop for PyHold {
     fn drop(&mut self) {
         if *self.held.get_mut() {
             Python::attach(|py| {
-                // What the interpreter was raising goes on afterwards.
+                // The exception that the interpreter was raising is raised again afterwards.
                 let raised = PyErr::take(py);
                 if let Err(error) = self.release(py) {
                     error.write_unraisable(py, None);

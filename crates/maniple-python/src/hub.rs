@@ -9,8 +9,9 @@ use crate::signals::detached;
 use crate::source::{self, Filled, Items};
 use crate::ticket::{PyStream, PyTicket, Shape};
 use crate::unended;
+use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
+    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
@@ -20,28 +21,23 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// Functions that are remembered across calls.
-const REMEMBERED: usize = 64;
-/// Payload bytes of a lazy job that may be under way or waiting to be taken.
-const WINDOW_BYTES: usize = 64 << 20;
 
 /// The parent's side of a pool: hands out tasks, takes in results.
 #[pyclass(name = "Hub", module = "maniple._maniple", frozen)]
 pub struct PyHub {
     hub: Hub,
     // Plain functions by their address; the object is held, so the address stays its own.
-    known: Mutex<FxHashMap<usize, Known>>,
+    known: Mutex<Remembered>,
     // What the workers have of the program's main module: a `WorkerMain`.
     main: Py<PyAny>,
     // How many calls are being pickled, or have been and are not submitted yet.
     making: AtomicUsize,
-    // What the keeper could not be told, for want of memory.
+    // The chore that could not be reported to the keeper, for lack of memory.
     unsaid: Mutex<Option<Chore>>,
 }
 
@@ -51,6 +47,25 @@ struct Making<'h>(&'h AtomicUsize);
 impl Drop for Making<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The plain functions that workers keep between calls, and the order in which they were defined.
+#[derive(Default)]
+struct Remembered {
+    functions: FxHashMap<usize, Known>,
+    order: VecDeque<usize>,
+}
+
+impl Remembered {
+    /// Remembers one. Returns what is forgotten for it.
+    fn insert(&mut self, address: usize, known: Known) -> [Option<Known>; 2] {
+        let before = self.functions.insert(address, known);
+        if before.is_none() {
+            self.order.push_back(address);
+        }
+        let oldest = if self.order.len() > FUNCTIONS { self.order.pop_front() } else { None };
+        [before, oldest.and_then(|oldest| self.functions.remove(&oldest))]
     }
 }
 
@@ -97,11 +112,8 @@ impl PyHub {
             let fresh = (!fresh.is_none()).then(|| fresh.unbind());
             let entry =
                 Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py), fresh };
-            let mut known = self.known();
-            let forgotten = if known.len() >= REMEMBERED { std::mem::take(&mut *known) } else { FxHashMap::default() };
-            known.insert(address, entry);
-            drop(known);
-            // Dropping what was forgotten may run anybody's code.
+            let forgotten = self.known().insert(address, entry);
+            // Dropping the removed entries may run code of the program.
             drop(forgotten);
         }
         Ok((defined, name))
@@ -110,7 +122,7 @@ impl PyHub {
     /// A function that was sent before, unless something that it needs has been defined anew since.
     fn recall(&self, py: Python<'_>, address: usize) -> PyResult<Option<(Func, Py<PyAny>)>> {
         let known = self.known();
-        let Some(entry) = known.get(&address) else { return Ok(None) };
+        let Some(entry) = known.functions.get(&address) else { return Ok(None) };
         let found = (entry.func.clone(), entry.name.clone_ref(py));
         let Some(fresh) = &entry.fresh else { return Ok(Some(found)) };
         let fresh = fresh.clone_ref(py);
@@ -123,7 +135,7 @@ impl PyHub {
         Making(&self.making)
     }
 
-    fn known(&self) -> MutexGuard<'_, FxHashMap<usize, Known>> {
+    fn known(&self) -> MutexGuard<'_, Remembered> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,6 +157,33 @@ impl PyHub {
 
 #[pymethods]
 impl PyHub {
+    /// Items of an `imap` that may be under way or wait to be taken, if the caller does not say.
+    #[classattr]
+    const WINDOW: usize = WINDOW.0;
+
+    /// Seconds that a worker which was asked to end may take before it is killed.
+    #[classattr]
+    const GRACE: f64 = policy::GRACE.as_secs() as f64;
+
+    /// The same for one that does not hear what asks it.
+    #[classattr]
+    const NOTICE: f64 = policy::NOTICE.as_millis() as f64 / 1000.0;
+
+    /// Seconds before a start is tried again for which something is short: at first, and at most.
+    #[classattr]
+    const START_PAUSES: (f64, f64) =
+        (policy::START_PAUSES.0.as_millis() as f64 / 1000.0, policy::START_PAUSES.1.as_millis() as f64 / 1000.0);
+
+    /// Seconds before something else is tried again.
+    #[classattr]
+    const AGAIN: f64 = policy::AGAIN.as_millis() as f64 / 1000.0;
+
+    /// How many starts may fail in a row, in a pool of so many workers, before it is given up where no worker lives.
+    #[staticmethod]
+    fn failures_at_most(processes: usize) -> usize {
+        policy::failures_at_most(processes)
+    }
+
     #[new]
     #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true))]
     fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
@@ -155,12 +194,18 @@ impl PyHub {
 
     // ---- workers ----
 
-    /// A new worker's key, and the descriptors that its process must be given. The caller owns them. `counted`: an error counts as a start
-    /// that has failed; otherwise the caller tries again.
-    fn create_link(&self, counted: bool) -> PyResult<(u64, Vec<RawHandle>)> {
-        let link = if counted { self.hub.create_link() } else { self.hub.try_create_link() };
-        let (worker, handles) = link.map_err(python)?;
-        Ok((worker.data().as_ffi(), handles.into_iter().map(OwnedHandle::into_raw).collect()))
+    /// Begins a start, if one is due: the worker's key, and the descriptors that its process must be given, which the caller owns. The caller
+    /// says `adopt`, or, also where this is an error, `start_failed`.
+    fn begin_start(&self) -> PyResult<Option<(u64, Vec<RawHandle>)>> {
+        let begun = self.hub.begin_start().map_err(python)?;
+        Ok(begun.map(|(worker, handles)| {
+            (worker.data().as_ffi(), handles.into_iter().map(OwnedHandle::into_raw).collect())
+        }))
+    }
+
+    /// The start has failed, and `why`. `is_short`: the system lacks something for it that may be there again.
+    fn start_failed(&self, py: Python<'_>, worker: Option<u64>, why: String, is_short: bool) {
+        py.detach(|| self.hub.start_failed(worker.map(key), why, is_short));
     }
 
     /// The worker's process runs; its `sentinel` is readable from its end on, and stays open until `exited` was called.
@@ -169,38 +214,12 @@ impl PyHub {
         Ok(())
     }
 
-    /// The worker's process could not be started, which `why` explains.
-    fn disown(&self, worker: u64, why: String) {
-        self.hub.disown(key(worker), why);
-    }
-
-    /// The same where the caller tries again later: the hub goes on to wait for a worker.
-    fn postpone(&self, worker: u64) {
-        self.hub.postpone(key(worker));
-    }
-
-    /// No worker is ready and none can be started, which `why` explains: what is open ends so. The pool goes on.
-    fn give_up_jobs(&self, py: Python<'_>, why: String) {
-        py.detach(|| self.hub.give_up_jobs(why));
-    }
-
-    /// Whether the pool takes calls, or has some that have not ended: a worker that is due is needed.
-    fn needs_workers(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.hub.is_running() || !self.hub.open_jobs().is_empty())
-    }
-
-    /// How many workers have become ready since the pool began.
-    fn greeted(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.hub.greeted())
-    }
-
-    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Gives the pipe that was its standard error where something
-    /// still writes there, which the caller owns, and whether it lacked something before it was ready: then the caller starts another.
+    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Returns the pipe that was its standard error where something
+    /// still writes there; the caller owns it.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> (Option<RawHandle>, bool) {
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<RawHandle> {
         let exit = exitcode.map(Exit::from_number);
-        let ended = py.detach(|| self.hub.exited(key(worker), exit));
-        (ended.late.map(OwnedHandle::into_raw), ended.lacking)
+        py.detach(|| self.hub.exited(key(worker), exit)).map(OwnedHandle::into_raw)
     }
 
     /// Passes on what the worker, which is being started, has written to its standard error.
@@ -213,13 +232,8 @@ impl PyHub {
         py.detach(|| self.hub.last_words(key(worker)))
     }
 
-    /// How many workers should be started now. The caller must start them.
-    fn missing(&self) -> usize {
-        self.hub.take_starts()
-    }
-
-    /// Waits for something that only the caller can do: `("start", n)`, `("reap", worker)`, `("completed", job)`, `("done", 0)`,
-    /// `("idle", 0)`.
+    /// Waits for something that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed", job)`,
+    /// `("done", 0)`, `("idle", 0)`.
     ///
     /// After a `MemoryError` it is to be asked again, and says what it had to say.
     fn keep<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyTuple>> {
@@ -227,7 +241,8 @@ impl PyHub {
         let before = unsaid().take();
         let chore = before.unwrap_or_else(|| py.detach(|| self.hub.keep(Duration::from_secs_f64(timeout))));
         let (what, number) = match &chore {
-            Chore::Start(n) => ("start", *n as u64),
+            Chore::Start => ("start", 0),
+            Chore::End => ("end", 0),
             Chore::Reap(worker) => ("reap", worker.data().as_ffi()),
             Chore::Completed(job) => ("completed", job.data().as_ffi()),
             Chore::Done => ("done", 0),
@@ -259,17 +274,22 @@ impl PyHub {
         py.detach(|| self.hub.close());
     }
 
-    /// Drops all that has not ended. Gives the workers that do not end by themselves now, since they are busy or still starting (true).
-    fn terminate(&self, py: Python<'_>) -> Vec<(u64, bool)> {
-        let unsettled = py.detach(|| self.hub.terminate());
+    /// Drops all jobs that have not ended. `ignored`: workers ignore SIGTERM. `late`: a starting worker would run its parent's handler.
+    fn terminate(&self, py: Python<'_>, ignored: bool, late: bool) {
+        py.detach(|| self.hub.terminate(EndTerms::asking(ignored, late)));
         let known = std::mem::take(&mut *self.known());
         drop(known);
-        unsettled.into_iter().map(|(worker, starting)| (worker.data().as_ffi(), starting)).collect()
     }
 
-    /// How many workers there should be from now on. Gives how many should be started now; the caller must start them.
-    fn resize(&self, py: Python<'_>, processes: usize) -> usize {
-        py.detach(|| self.hub.resize(processes))
+    /// Returns how the caller has to end a worker of a terminated pool now: `(worker, "terminate")` or `(worker, "kill")`; None if it has nothing to do.
+    fn next_end(&self, py: Python<'_>) -> Option<(u64, &'static str)> {
+        let (worker, end) = py.detach(|| self.hub.next_end())?;
+        Some((worker.data().as_ffi(), if end == End::Ask { "terminate" } else { "kill" }))
+    }
+
+    /// Sets the number of workers from now on; the caller starts those that are due.
+    fn resize(&self, py: Python<'_>, processes: usize) {
+        py.detach(|| self.hub.resize(processes));
     }
 
     /// After how many tasks a worker is replaced from now on.
@@ -366,7 +386,7 @@ impl PyHub {
         };
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
         let chunk = Chunk::Fixed(chunksize);
-        let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW_BYTES)), notify: false };
+        let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW.1)), notify: false };
         let ticket = self.submit(spec, source)?;
         if external {
             ticket.leave_undone(true);
@@ -374,7 +394,7 @@ impl PyHub {
         Ok(PyStream::new(ticket, window, chunksize, name).keeping(kept))
     }
 
-    /// Whether no call is under way, but for one that the asking thread is making.
+    /// Whether no call is under way, except one that the calling thread is making.
     fn is_idle(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py)?.is_empty())
     }

@@ -7,7 +7,8 @@
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
-//! | `shelf`, `aside` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `shelf`, `handler_free` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `once` | which pickles can be unpickled once only |
 //! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |
@@ -15,8 +16,9 @@
 //! | `function` | which functions mean the same in every call, and what they are called |
 //! | `hub` | `Hub`: the parent's side |
 //! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
+//! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
-//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore` and `EventFlag`, to wait for one another |
+//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | what `Value` and `Array` stand on: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
@@ -31,13 +33,13 @@
 #![deny(unsafe_code)]
 
 mod arrays;
-mod aside;
 mod connection;
 mod decode;
 mod encode;
 mod error;
 mod function;
 mod guarded;
+mod handler_free;
 mod handles;
 mod hold;
 mod hub;
@@ -47,10 +49,12 @@ mod maker;
 mod memory;
 mod message;
 mod named;
+mod once;
 mod pickle;
 mod queue;
 mod reception;
 mod region;
+mod results;
 mod shelf;
 mod signals;
 mod source;
@@ -92,13 +96,15 @@ mod _maniple {
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]
-    use crate::shelf::something_is_kept;
+    use crate::results::PyResults;
+    #[pymodule_export]
+    use crate::shelf::{hear_of_kept, something_is_kept};
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
-    use crate::sync_wait::{PyCondition, PyEvent};
+    use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
     #[pymodule_export]
     use crate::ticket::{PyStream, PyTicket};
     #[pymodule_export]

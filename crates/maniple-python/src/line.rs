@@ -3,18 +3,18 @@
 //! Small values of the commonest types are pickled and unpickled here ([`pickle`]), everything else by the functions that the line was made with.
 //! Neither is done while the line is taken: what they call may use the line itself.
 
-use crate::error::python;
 use crate::handles::adopt;
 use crate::made;
+use crate::message::exception;
 use crate::pickle;
 use crate::signals::look_for_signals;
 use crate::unended;
 use maniple_engine::Error;
-use maniple_engine::dialogue::Dialogue;
+use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, RawHandle, atfork};
-use pyo3::exceptions::{PyEOFError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -22,8 +22,8 @@ use std::time::Duration;
 
 /// One end of the connection. It is closed by the first exchange that fails: what comes then would be taken for another answer.
 ///
-/// It belongs to the process that made it. Forked children do not have its descriptor, so that the other end sees the end of this
-/// process whoever descends from it; there it is closed.
+/// It belongs to the process that made it. Forked children do not have its descriptor, so that the other end detects the end of this
+/// process although it has descendants; in these it is closed.
 #[pyclass(name = "Line", module = "maniple._maniple", frozen)]
 pub struct PyLine {
     end: Mutex<End>,
@@ -34,30 +34,30 @@ pub struct PyLine {
 
 struct End {
     /// `None`: closed.
-    dialogue: Option<Dialogue>,
+    stream: Option<FramedStream>,
     /// Answers that are still to come, to calls of `call_steadily` that were broken off.
     owed: usize,
     born: Epoch,
 }
 
 impl End {
-    fn open(&mut self) -> PyResult<(&mut Dialogue, &mut usize)> {
-        match &mut self.dialogue {
-            Some(dialogue) if self.born.since() != Since::Born => Ok((dialogue, &mut self.owed)),
+    fn open(&mut self) -> PyResult<(&mut FramedStream, &mut usize)> {
+        match &mut self.stream {
+            Some(stream) if self.born.since() != Since::Born => Ok((stream, &mut self.owed)),
             _ => Err(PyOSError::new_err("handle is closed")),
         }
     }
 
     fn close(&mut self) {
-        let Some(dialogue) = self.dialogue.take() else { return };
+        let Some(stream) = self.stream.take() else { return };
         if self.born.since() == Since::Born {
             // Closed already; its number may be another's by now.
-            return std::mem::forget(dialogue);
+            return std::mem::forget(stream);
         }
         // As one step: a fork in between would find it open and not registered.
         atfork::making(|| {
-            atfork::unregister(dialogue.as_handle().as_raw());
-            drop(dialogue);
+            atfork::unregister(stream.as_handle().as_raw());
+            drop(stream);
         });
     }
 }
@@ -68,30 +68,26 @@ impl Drop for End {
     }
 }
 
-/// What `go_on` raised, where a wait was interrupted.
+/// What a signal's handler raised, where a wait was interrupted.
 type Raised = Option<PyErr>;
 
 fn signals(raised: &mut Raised) -> bool {
     *raised = look_for_signals();
-    raised.is_none()
+    raised.is_some()
 }
 
-fn say(dialogue: &mut Dialogue, message: &[u8]) -> PyResult<()> {
+fn send(stream: &mut FramedStream, message: &[u8]) -> PyResult<()> {
     let mut raised = None;
-    dialogue.say(message, &mut || signals(&mut raised)).map_err(|error| cause(error, raised))
+    stream.send(message, &mut || signals(&mut raised)).map_err(|error| cause(error, raised))
 }
 
-fn hear(dialogue: &mut Dialogue) -> PyResult<&[u8]> {
+fn receive(stream: &mut FramedStream) -> PyResult<&[u8]> {
     let mut raised = None;
-    match dialogue.hear(&mut || signals(&mut raised)) {
-        Ok(Some(message)) => Ok(message),
-        Ok(None) => Err(PyEOFError::new_err(())),
-        Err(error) => Err(cause(error, raised)),
-    }
+    stream.receive(&mut || signals(&mut raised)).map_err(|error| cause(error, raised))
 }
 
 fn cause(error: Error, raised: Raised) -> PyErr {
-    raised.unwrap_or_else(|| python(error))
+    raised.unwrap_or_else(|| exception(error))
 }
 
 impl PyLine {
@@ -106,10 +102,14 @@ impl PyLine {
     }
 
     /// Does something with the open line, without the interpreter lock. A failure closes it.
-    fn exchange<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Dialogue) -> PyResult<T> + Send) -> PyResult<T> {
+    fn exchange<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut FramedStream) -> PyResult<T> + Send,
+    ) -> PyResult<T> {
         let mut end = self.taken()?;
-        let (dialogue, _) = end.open()?;
-        let done = py.detach(|| work(dialogue));
+        let (stream, _) = end.open()?;
+        let done = py.detach(|| work(stream));
         if done.is_err() {
             end.close();
         }
@@ -146,14 +146,14 @@ impl PyLine {
 
 #[pymethods]
 impl PyLine {
-    /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` gives `bytes`.
+    /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` returns `bytes`.
     #[new]
     fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>) -> PyResult<Self> {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
         count_forks()?;
         let born = Epoch::now();
         atfork::making(|| atfork::register(handle.as_handle()))?;
-        let end = End { dialogue: Some(Dialogue::new(handle)), owed: 0, born };
+        let end = End { stream: Some(FramedStream::new(handle)), owed: 0, born };
         Ok(PyLine { end: Mutex::new(end), born, dumps, loads })
     }
 
@@ -170,9 +170,9 @@ impl PyLine {
         let answer = self.pickled(
             &request,
             |py, message| {
-                self.exchange(py, |dialogue| {
-                    say(dialogue, message)?;
-                    hear(dialogue).map(<[u8]>::to_vec)
+                self.exchange(py, |stream| {
+                    send(stream, message)?;
+                    receive(stream).map(<[u8]>::to_vec)
                 })
             },
             py,
@@ -194,29 +194,24 @@ impl PyLine {
             &request,
             |py, message| {
                 let mut end = self.taken()?;
-                let (dialogue, owed) = end.open()?;
+                let (stream, owed) = end.open()?;
                 let mut raised = None;
                 let done = py.detach(|| {
-                    let mut go_on = || signals(&mut raised);
+                    let mut interrupted = || signals(&mut raised);
                     // Not to be broken off: there is always room for what is as short as this.
-                    dialogue.say(message, &mut || true)?;
+                    stream.send(message, &mut || false)?;
                     *owed += 1;
                     loop {
-                        let heard = dialogue.hear(&mut go_on)?.map(<[u8]>::to_vec);
+                        let answer = stream.receive(&mut interrupted)?;
                         *owed -= 1;
-                        match heard {
-                            Some(_) if *owed > 0 => {}
-                            other => return Ok(other),
+                        if *owed == 0 {
+                            return Ok(answer.to_vec());
                         }
                     }
                 });
                 match done {
-                    Ok(Some(answer)) => Ok(answer),
+                    Ok(answer) => Ok(answer),
                     Err(Error::Interrupted) if raised.is_some() => Err(cause(Error::Interrupted, raised)),
-                    Ok(None) => {
-                        end.close();
-                        Err(PyEOFError::new_err(()))
-                    }
                     Err(error) => {
                         end.close();
                         Err(cause(error, raised))
@@ -233,8 +228,8 @@ impl PyLine {
     fn over(&self) -> bool {
         let Ok(mut end) = self.end.try_lock() else { return self.is_foreign() };
         match end.open() {
-            Ok((dialogue, owed)) => {
-                let mut interests = [Interest::new(dialogue.as_handle())];
+            Ok((stream, owed)) => {
+                let mut interests = [Interest::new(stream.as_handle())];
                 *owed == 0 && ready::wait(&mut interests, Some(Duration::ZERO)).is_ok_and(|found| found > 0)
             }
             Err(_) => true,
@@ -244,12 +239,12 @@ impl PyLine {
     /// Sends a tuple.
     fn send<'py>(&self, message: &Bound<'py, PyTuple>) -> PyResult<()> {
         let items: Vec<_> = message.iter_borrowed().collect();
-        self.pickled(&items, |py, message| self.exchange(py, |dialogue| say(dialogue, message)), message.py())
+        self.pickled(&items, |py, message| self.exchange(py, |stream| send(stream, message)), message.py())
     }
 
     /// Receives an object. EOFError when the other end is closed.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let message = self.exchange(py, |dialogue| hear(dialogue).map(<[u8]>::to_vec))?;
+        let message = self.exchange(py, |stream| receive(stream).map(<[u8]>::to_vec))?;
         self.unpickled(py, &message)
     }
 
@@ -262,15 +257,15 @@ impl PyLine {
     /// Whether it is closed, by `close`, by a failure or by a fork.
     #[getter]
     fn closed(&self) -> bool {
-        self.is_foreign() || self.end.try_lock().is_ok_and(|end| end.dialogue.is_none())
+        self.is_foreign() || self.end.try_lock().is_ok_and(|end| end.stream.is_none())
     }
 
     /// The descriptor.
     fn fileno(&self) -> PyResult<RawHandle> {
-        self.taken()?.open().map(|(dialogue, _)| dialogue.as_handle().as_raw())
+        self.taken()?.open().map(|(stream, _)| stream.as_handle().as_raw())
     }
 
-    /// Closes it. One that waits is closed by whoever waits.
+    /// Closes it. If a thread waits on it, that thread closes it.
     fn close(&self) {
         if let Ok(mut end) = self.end.try_lock() {
             end.close();

@@ -143,7 +143,7 @@ pub fn list<'py, T>(
     Ok(unsafe { made.cast_into_unchecked() })
 }
 
-/// What an iterator gives, as a list.
+/// Returns the items of an iterator as a list.
 ///
 /// # Errors
 /// No memory, or what the iterator raises.
@@ -207,7 +207,7 @@ impl Uncollected {
 impl Drop for Uncollected {
     fn drop(&mut self) {
         if self.0 {
-            // SAFETY: as above: who has it does not let go of the lock.
+            // SAFETY: as above: the owner does not release the lock.
             unsafe { ffi::PyGC_Enable() };
         }
     }

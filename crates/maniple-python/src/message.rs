@@ -27,8 +27,47 @@ pub enum Pickled {
 /// Bytes that stay where they are.
 pub enum Bytes {
     Own(Vec<u8>),
-    Python(PyBuffer<u8>),
+    Python(Flat),
     Array(Content),
+}
+
+/// A buffer whose bytes stay where they are, also while the interpreter lock is let go of.
+pub struct Flat {
+    buffer: PyBuffer<u8>,
+    _pin: Option<Py<PyAny>>,
+}
+
+impl Flat {
+    /// A view of an object's bytes.
+    pub fn get(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
+        PyBuffer::get(object).map(|buffer| Flat::of(object.py(), buffer))
+    }
+
+    /// That of a pickle, which nobody else has.
+    fn of_pickle(pickle: &Bound<'_, PyAny>) -> PyResult<Flat> {
+        Ok(Flat { buffer: PyBuffer::get(pickle)?, _pin: None })
+    }
+
+    pub fn of(py: Python<'_>, buffer: PyBuffer<u8>) -> Flat {
+        // Not the object that was asked: it may be a view of the one that has the bytes.
+        let pin = buffer.obj(py).and_then(arrays::pin);
+        Flat { buffer, _pin: pin }
+    }
+}
+
+impl Deref for Flat {
+    type Target = PyBuffer<u8>;
+
+    fn deref(&self) -> &PyBuffer<u8> {
+        &self.buffer
+    }
+}
+
+impl Bytes {
+    /// What is to live while they are read without the interpreter lock.
+    pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if let Bytes::Array(content) = self { content.pin(py) } else { None }
+    }
 }
 
 impl Deref for Bytes {
@@ -233,17 +272,17 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
         let dump = reduction(py, &APART, "_dump_apart")?;
         let made = unended::call(dump, (value,), None)?;
         let made = made.cast_into::<PyTuple>()?;
-        let stream = Bytes::Python(PyBuffer::get(&made.get_item(0)?)?);
+        let stream = Bytes::Python(Flat::of_pickle(&made.get_item(0)?)?);
         let buffers = made.get_item(1)?.cast_into::<PyList>()?;
         if !buffers.is_empty() {
-            let views = buffers.iter().map(|b| PyBuffer::get(&b).map(Bytes::Python)).collect::<PyResult<_>>()?;
+            let views = buffers.iter().map(|b| Flat::get(&b).map(Bytes::Python)).collect::<PyResult<_>>()?;
             return Ok(Pickled::Apart(stream, views));
         }
         return Ok(Pickled::Whole(stream));
     }
     let dump = reduction(py, &WHOLE, "_quick_dumps")?;
     let whole = unended::call(dump, (value,), None)?;
-    Ok(Pickled::Whole(Bytes::Python(PyBuffer::get(&whole)?)))
+    Ok(Pickled::Whole(Bytes::Python(Flat::of_pickle(&whole)?)))
 }
 
 /// A contiguous buffer's bytes.
@@ -260,6 +299,27 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 /// The error of something that was received and cannot be handed out: where memory is short, it says what has become of that.
 pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
     short_of_memory(py, error, "there was no memory to make an object of what was received, which is lost")
+}
+
+/// The error of a message that cannot be unpickled after a signal's handler has broken off a first attempt, which may be why.
+pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
+    const WHAT: &str = "a signal's handler broke off the first attempt to unpickle this message, and the second failed: the message is \
+        lost. What can be unpickled once only is best unpickled where no handler runs: in another thread than the first";
+    if !error.is_instance_of::<PyEOFError>(py) {
+        // Also where it would have failed the first time.
+        let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+        return error;
+    }
+    // Not what says that the other end is closed.
+    let made = py.import("_pickle").and_then(|pickle| pickle.getattr("UnpicklingError")?.call1((WHAT,)));
+    made.map_or_else(
+        |error| error,
+        |made| {
+            let made = PyErr::from_value(made);
+            made.set_cause(py, Some(error));
+            made
+        },
+    )
 }
 
 /// A `MemoryError` that says what it is about; other errors are left as they are.
@@ -378,6 +438,8 @@ pub fn waiting<T: Send>(
 pub fn exception(error: Error) -> PyErr {
     match error {
         Error::EndOfStream => PyEOFError::new_err(()),
+        // The standard package's words.
+        Error::TooLong => PyOSError::new_err(Error::BadLength.to_string()),
         Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),
         other => crate::error::python(other),
     }

@@ -1,7 +1,7 @@
 //! The pickles that messages are made of.
 //!
-//! Plain values ([`walk`](crate::walk)) are pickled and unpickled here, to the letter of pickle's format, since either end may be
-//! another program; whatever else there is goes to `pickle`, before anything has happened.
+//! Plain values ([`walk`](crate::walk)) are pickled and unpickled here, in exactly pickle's format, since either end may be
+//! another program; all other values go to `pickle`, before anything has happened.
 //!
 //! Written is protocol 4, with a memo. Read is the same and what CPython's pickler makes of such values (protocols 4 and 5, frames, memo).
 

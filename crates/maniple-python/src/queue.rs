@@ -4,7 +4,7 @@ use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{Bytes, OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::pickle;
 use crate::shelf::Shelf;
 use crate::signals::interrupts;
@@ -21,7 +21,7 @@ use pyo3::types::PyBool;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Messages of more bytes are copied without the interpreter lock.
 const LONG: usize = 64 * 1024;
@@ -65,6 +65,8 @@ impl Deref for Sight {
 /// Marks of pieces: the first of an object, and the last.
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
+/// While something else is kept, the next piece of an object is looked for so often.
+const PAUSE: Duration = Duration::from_millis(1);
 /// A piece is at most this part of the memory, and so long.
 const SHARE: u64 = 4;
 const PIECE: u64 = 1 << 20;
@@ -135,8 +137,32 @@ impl PyLog {
         self.log().map(Sight::Log)
     }
 
-    /// Puts a message in. False: there is no place for it, at once or (where it waits) until `until`.
-    fn put_parts(py: Python<'_>, log: &Log, parts: &[&[u8]], counted: bool, wait: Wait) -> PyResult<bool> {
+    /// The message that is kept, if there is one.
+    fn next_kept<'py>(&self, py: Python<'py>, log: &Log) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let kept = self.shelf.next(py);
+        if kept.is_some() || log.held_back() > 0 {
+            self.tell_of_kept(log);
+        }
+        kept
+    }
+
+    /// Has those who wait in this process see what is kept, or that it is not kept any more.
+    fn tell_of_kept(&self, log: &Log) {
+        let kept = self.shelf.len() as u64;
+        if kept != log.held_back() {
+            log.hold_back(kept);
+        }
+    }
+
+    /// Puts a message in, of which some parts are these buffers. False: there is no place for it, at once or (where it waits) until `until`.
+    fn put_parts(
+        py: Python<'_>,
+        log: &Log,
+        parts: &[&[u8]],
+        buffers: &[Bytes],
+        counted: bool,
+        wait: Wait,
+    ) -> PyResult<bool> {
         if log.is_limited() {
             return waiting(py, |interrupted| put_pieces(log, parts, interrupted)).map(|()| true);
         }
@@ -150,6 +176,7 @@ impl PyLog {
             }
         }
         let until = if let Wait::Until(then) = wait { Some(then) } else { None };
+        let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
         waiting(py, |interrupted| {
             loop {
                 let late = || until.is_some_and(|until| Instant::now() >= until);
@@ -180,13 +207,13 @@ impl PyLog {
             Pickled::Apart(..) if log.is_limited() => {
                 Err(PyOSError::new_err("an object is pickled differently each time"))
             }
-            Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+            Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], &[], counted, wait),
             Pickled::Apart(stream, buffers) if buffers.len() < MOST_PARTS => {
                 let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(|bytes| &**bytes).collect();
-                Self::put_parts(py, log, &parts, counted, wait)
+                Self::put_parts(py, log, &parts, &buffers, counted, wait)
             }
             Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || usize::MAX)? {
-                Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], counted, wait),
+                Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], &[], counted, wait),
                 Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
             },
         }
@@ -197,7 +224,7 @@ impl PyLog {
         if log.is_limited() {
             return Self::take_pieces(py, log, wait, until);
         }
-        Self::take_one(py, log, wait, until)
+        Self::take_one(py, log, wait, until, false)
     }
 
     fn take_pieces(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
@@ -206,7 +233,7 @@ impl PyLog {
         loop {
             // Once there is a piece, the rest is on its way.
             let until = if begun { None } else { until };
-            let Some(piece) = Self::take_one(py, log, wait || begun, until)? else { return Ok(None) };
+            let Some(piece) = Self::take_one(py, log, wait || begun, until, begun)? else { return Ok(None) };
             let (Some(mark), [bytes]) = (piece.first.first(), &piece.rest[..]) else {
                 return Err(exception(Error::Damaged("an object in a queue is not in pieces")));
             };
@@ -224,7 +251,13 @@ impl PyLog {
         }
     }
 
-    fn take_one(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
+    fn take_one(
+        py: Python<'_>,
+        log: &Log,
+        wait: bool,
+        until: Option<Instant>,
+        goes_on: bool,
+    ) -> PyResult<Option<Message>> {
         let mut first = Vec::with_capacity(256);
         if let Some(taken) = log.take(&mut first, None).map_err(exception)? {
             return Ok(Some(Message { first, rest: taken.rest }));
@@ -241,8 +274,12 @@ impl PyLog {
                     Err(Error::Interrupted) if late() => return Ok(None),
                     other => drop(other?),
                 }
-                if !wait || !log.wait(until, interrupted)? {
+                let is_kept = log.held_back() > 0;
+                if !wait || is_kept && !goes_on || !log.wait(until, interrupted)? {
                     return Ok(None);
+                }
+                if is_kept {
+                    std::thread::sleep(PAUSE);
                 }
             }
         })
@@ -367,7 +404,7 @@ impl PyLog {
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = crate::connection::flat(pickle)?;
-        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], counted, Wait::Ever).map(|_| ())
+        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
     }
 
     /// Whether there are as many objects in it as there may be.
@@ -380,15 +417,26 @@ impl PyLog {
     fn get<'py>(&self, py: Python<'py>, block: Truth, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let log = self.log()?;
-        if let Some(kept) = self.shelf.next(py) {
-            return kept;
-        }
         let Truth(block) = block;
-        let until = if block { deadline(timeout) } else { None };
-        match Self::take(py, &log, block, until)? {
+        let mut until = None;
+        let message = loop {
+            if let Some(kept) = self.next_kept(py, &log) {
+                return kept;
+            }
+            until = until.or_else(|| if block { deadline(timeout) } else { None });
+            match Self::take(py, &log, block, until)? {
+                None if log.held_back() > 0 => {}
+                message => break message,
+            }
+        };
+        match message {
             Some(message) => {
                 let rest = message.rest.into_iter().map(PyMemory::from).collect();
-                self.shelf.load(py, &OF_QUEUES, message.first, rest)
+                let loaded = self.shelf.load(py, &OF_QUEUES, message.first, rest);
+                if loaded.is_err() {
+                    self.tell_of_kept(&log);
+                }
+                loaded
             }
             None => {
                 let kind =
@@ -401,10 +449,17 @@ impl PyLog {
     /// Takes a pickle out, waiting for one.
     fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let log = self.log()?;
-        if let Some(kept) = self.shelf.next_pickle(py) {
-            return kept;
-        }
-        match Self::take(py, &log, true, None)? {
+        let message = loop {
+            if let Some(kept) = self.shelf.next_pickle(py) {
+                self.tell_of_kept(&log);
+                return kept;
+            }
+            match Self::take(py, &log, true, None)? {
+                None if log.held_back() > 0 => {}
+                message => break message,
+            }
+        };
+        match message {
             Some(message) if message.rest.is_empty() => {
                 made::bytes(py, &message.first).map(Bound::into_any).map_err(|error| lost(py, error))
             }

@@ -2,6 +2,7 @@
 //! process as a client (`get_in`), and the single messages.
 #![allow(unsafe_code)]
 
+use crate::connection::deadline;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
@@ -13,7 +14,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 fn borrowed(number: RawHandle) -> PyResult<BorrowedHandle<'static>> {
     if number < 0 {
@@ -61,11 +61,6 @@ fn caused(cause: Cause) -> PyErr {
     }
 }
 
-fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    let limit = Duration::try_from_secs_f64(timeout?.max(0.0)).unwrap_or(Duration::MAX);
-    Instant::now().checked_add(limit)
-}
-
 /// A listening socket's clients until they have shown that they know the key.
 #[pyclass(name = "Reception", module = "maniple._maniple", frozen)]
 pub struct PyReception(Reception);
@@ -77,11 +72,11 @@ impl PyReception {
         Reception::new().map(PyReception).map_err(os_error)
     }
 
-    /// Waits for the next client of the listening socket `fd`, one that knows `key` if it is given. Gives the descriptor of the
+    /// Waits for the next client of the listening socket `fd`, with the `key` if it is not None. Returns the descriptor of the
     /// connection; None when `timeout` seconds have passed. OSError after `close`.
     ///
-    /// Clients that stay silent are closed. For one that has another key, or says nonsense: AuthenticationError; for one that
-    /// goes: EOFError.
+    /// Clients that stay silent are closed. For a client with another key, or with an invalid message: AuthenticationError; for a client that
+    /// disconnects: EOFError.
     #[pyo3(signature = (fd, key=None, timeout=None))]
     fn admit(
         &self,
@@ -102,7 +97,7 @@ impl PyReception {
             });
             return match admitted {
                 Ok(client) => Ok(client.map(OwnedHandle::into_raw)),
-                // Strangers, who have shown nothing: no affair of the program's.
+                // Unauthenticated clients that sent nothing: the program is not notified.
                 Err(Refused::Client(_, Cause::Late(_) | Cause::Crowded)) => continue,
                 Err(Refused::Client(_, cause)) => Err(caused(cause)),
                 Err(Refused::Closed) => Err(PyOSError::new_err("listener is closed")),
@@ -130,7 +125,7 @@ impl PyGreeting {
         Ok(PyGreeting(Mutex::new(Greeting::new(borrowed(fd)?, key).map_err(caused)?)))
     }
 
-    /// Hears what has come. True: the client knows the key. AuthenticationError, EOFError, OSError: it is to be closed.
+    /// Processes the received data. True: the client has the key. AuthenticationError, EOFError, OSError: it is to be closed.
     fn hear(&self) -> PyResult<bool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).hear().map_err(caused)
     }

@@ -1,16 +1,21 @@
 //! Messages that were taken out of a queue or a connection, and that a signal's handler has kept from their caller. They are what
 //! is taken next.
 
-use crate::aside::Attempts;
+use crate::handler_free::Attempts;
 use crate::memory::PyMemory;
-use crate::message::{Parts, Picklers, lost};
+use crate::message::{Parts, Picklers, lost, lost_again};
+use crate::once::takes_once;
 use crate::signals::interrupts;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready::Kick;
+use maniple_sys::{self as sys, AsHandle, RawHandle};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// How many shelves this process has put something on: as a rule none.
 static USED: AtomicUsize = AtomicUsize::new(0);
@@ -19,6 +24,46 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 #[pyfunction]
 pub fn something_is_kept() -> bool {
     USED.load(Ordering::Relaxed) > 0
+}
+
+/// What those wake who wait for several things in other threads than the first, where what is kept is put on a shelf.
+static EARS: Mutex<Vec<Weak<Kick>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static EAR: RefCell<Option<Arc<Kick>>> = const { RefCell::new(None) };
+}
+
+/// What becomes ready for this thread when something is kept by a signal's handler; it is quiet now. `None`: this is the
+/// thread in which handlers run, or there is no descriptor left.
+pub fn ear() -> Option<Arc<Kick>> {
+    if sys::is_first_thread() {
+        return None;
+    }
+    EAR.with(|ear| {
+        let mut ear = ear.borrow_mut();
+        if ear.is_none() {
+            let made = Arc::new(Kick::new().ok()?);
+            EARS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&made));
+            *ear = Some(made);
+        }
+        let ear = ear.clone()?;
+        ear.clear();
+        Some(ear)
+    })
+}
+
+/// The same for who waits for these objects; `None`, too, where nothing is kept of any.
+#[pyfunction]
+pub fn hear_of_kept(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
+    let name = intern!(objects.py(), "_is_kept");
+    // Asked of the class: what it would answer may change.
+    let may = |object: Bound<'_, PyAny>| object.get_type().hasattr(name).unwrap_or(false);
+    if !sys::is_first_thread() && objects.iter().any(may) { ear().map(|ear| ear.as_handle().as_raw()) } else { None }
+}
+
+fn call_ears() {
+    let mut ears = EARS.lock().unwrap_or_else(PoisonError::into_inner);
+    ears.retain(|ear| ear.upgrade().inspect(|ear| ear.kick()).is_some());
 }
 
 /// A message that is being unpickled.
@@ -30,7 +75,32 @@ pub struct PyUnread {
     attempts: Attempts,
 }
 
+/// What unpickling a message came to; an error: a handler has broken it off.
+type Attempt<'py> = Result<PyResult<Bound<'py, PyAny>>, PyErr>;
+
+fn attempted<'py>(py: Python<'_>, read: PyResult<Bound<'py, PyAny>>) -> Attempt<'py> {
+    match read {
+        Err(error) if interrupts(py, &error) => Err(error),
+        read => Ok(read),
+    }
+}
+
 impl PyUnread {
+    /// Unpickles it, in this thread or in another.
+    fn read<'py>(&self, py: Python<'py>, message: &Py<PyUnread>) -> Attempt<'py> {
+        if self.attempts.are_in_vain() {
+            let made = || Ok(message.clone_ref(py).into_bound(py).into_any());
+            return match self.attempts.outcome_elsewhere(py, made) {
+                // Where there was no other thread.
+                Err(error) => attempted(py, Err(error)),
+                outcome => outcome,
+            };
+        }
+        let again = self.attempts.is_repeated();
+        let read = attempted(py, self.parts.load(py, self.picklers))?;
+        Ok(if again { read.map_err(|error| lost_again(py, error)) } else { read })
+    }
+
     fn value(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +157,7 @@ impl Shelf {
         if !self.used.swap(true, Ordering::Relaxed) {
             USED.fetch_add(1, Ordering::Relaxed);
         }
+        call_ears();
     }
 
     /// The value of a message that has just been taken. It is kept where a handler's exception comes out instead.
@@ -102,10 +173,17 @@ impl Shelf {
         let buffers = buffers.map_err(|error| lost(py, error))?;
         if let Some(value) = picklers.load_quickly(py, &stream, &buffers).map_err(|error| lost(py, error))? {
             // However little time that took: a signal may have come while the message was waited for.
-            return self.settle(py, Ok(value), || Py::new(py, unread(Parts::new(py, stream, buffers)?)));
+            return self.settle(py, Ok(Ok(value)), || Py::new(py, unread(Parts::new(py, stream, buffers)?)));
         }
+        let once = takes_once(&stream);
         let parts = Parts::new(py, stream, buffers).map_err(|error| lost(py, error))?;
-        let read = parts.load(py, picklers);
+        if once {
+            let message = Py::new(py, unread(parts)).map_err(|error| lost(py, error))?;
+            message.get().attempts.begin_elsewhere();
+            let read = message.get().read(py, &message);
+            return self.settle(py, read, || Ok(message));
+        }
+        let read = attempted(py, parts.load(py, picklers));
         self.settle(py, read, || Py::new(py, unread(parts)))
     }
 
@@ -115,11 +193,8 @@ impl Shelf {
         let unread = message.get();
         let made = unread.value().take();
         let read = match made {
-            Some(value) => Ok(value.into_bound(py)),
-            None if unread.attempts.are_in_vain() => {
-                unread.attempts.elsewhere(py, || Ok(message.clone_ref(py).into_bound(py).into_any()))
-            }
-            None => unread.parts.load(py, unread.picklers),
+            Some(value) => Ok(Ok(value.into_bound(py))),
+            None => unread.read(py, &message),
         };
         Some(self.settle(py, read, || Ok(message)))
     }
@@ -128,16 +203,16 @@ impl Shelf {
     fn settle<'py>(
         &self,
         py: Python<'py>,
-        read: PyResult<Bound<'py, PyAny>>,
+        read: Attempt<'py>,
         message: impl FnOnce() -> PyResult<Py<PyUnread>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (error, value) = match read {
-            Ok(value) => match py.check_signals() {
+            Ok(Ok(value)) => match py.check_signals() {
                 Ok(()) => return Ok(value),
                 Err(error) => (error, Some(value.unbind())),
             },
-            Err(error) if interrupts(py, &error) => (error, None),
-            Err(error) => return Err(lost(py, error)),
+            Ok(Err(error)) => return Err(lost(py, error)),
+            Err(error) => (error, None),
         };
         let message = message()?;
         let unread = message.get();

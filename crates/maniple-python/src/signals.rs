@@ -33,14 +33,14 @@ pub fn held() -> Option<PyErr> {
     HELD.with(|held| held.borrow_mut().take())
 }
 
-/// Lets go of the interpreter for `work`; what a handler raised meanwhile, while tasks were made, comes first.
+/// Releases the interpreter for `work`; an exception that a handler raised meanwhile, while tasks were made, comes first.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     let done = py.detach(work);
     held().map_or(Ok(done), Err)
 }
 
-/// Whether an exception that came out of somebody's code (a pickle's, as a rule) is no failure of that code: what a signal's handler
-/// raised, or what asks the program to end.
+/// Whether an exception that came out of foreign code (usually a pickle's) is no failure of that code: a signal handler raised it,
+/// or it requests the end of the program.
 pub fn interrupts(py: Python<'_>, error: &PyErr) -> bool {
     if !error.is_instance_of::<PyException>(py) {
         return true;
@@ -64,8 +64,8 @@ pub fn leaves(py: Python<'_>, error: &PyErr) -> bool {
 
 /// Whether a signal's handler is among the calls that an exception came through.
 ///
-/// A handler is known by what the interpreter calls it with: the signal's number and the very frame that it interrupts, which is the one
-/// that it was called from. One that has let go of its arguments is known by its code, as long as it is installed.
+/// A handler is recognized by the interpreter's arguments: the signal's number and the frame that it interrupts, from which it was
+/// called. A handler that has dropped its arguments is recognized by its code, as long as it is installed.
 fn passed_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     let mut installed = None;
     let mut entry = error.traceback(py).map(Bound::into_any);

@@ -10,14 +10,6 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-/// Payload bytes after which a batch of tasks is large enough.
-const BATCH: usize = 8 << 20;
-/// How long tasks are made at a time: whoever makes them has answers to take in, and may have to stop.
-const TURN: Duration = Duration::from_millis(5);
-/// After how many small tasks the clock is looked at.
-const LOOK: usize = 8;
 
 /// One task of `items`, each of which `others` refer to besides, which are no part of any.
 pub fn encode_items(
@@ -34,7 +26,7 @@ pub fn encode_items(
     encoder.packet()
 }
 
-/// Items that are all there: a list, tuple or range, whose iteration runs nobody's code.
+/// Items that all exist: a list, tuple or range, whose iteration runs no code of the program.
 pub struct Items(Option<Left>);
 
 struct Left {
@@ -116,7 +108,7 @@ pub enum Filled<'py> {
     Broken(Vec<Bound<'py, PyAny>>, PyErr),
 }
 
-/// Makes up to `tasks` tasks of `items` items, which `next` gives. `others`: what refers to each item then, and is no part of any.
+/// Makes up to `tasks` tasks of `items` items from `next`. `others`: the references to each item that are no part of a task.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
     mode: u8,
@@ -127,10 +119,8 @@ pub fn fill_from<'py>(
     out: &mut Filling<'_>,
 ) -> Filled<'py> {
     let packer = out.packer;
-    let began = Instant::now();
-    let mut bytes = 0;
     let mut batch = Vec::with_capacity(items.min(64));
-    for made in 1..=tasks {
+    for _ in 0..tasks {
         batch.clear();
         while batch.len() < items {
             // As many as the program wants: there may be no memory for them.
@@ -151,16 +141,13 @@ pub fn fill_from<'py>(
             return Filled::Ended;
         }
         match encode_items(packer, mode, &batch, others, main) {
-            Ok(packet) => {
-                bytes += packet.size();
-                out.task(batch.len(), packet);
-            }
+            Ok(packet) => out.task(batch.len(), packet),
             Err(error) => return Filled::Broken(batch, error),
         }
         if batch.len() < items {
             return Filled::Ended;
         }
-        if bytes > BATCH || (made % LOOK == 0 || items > LOOK) && began.elapsed() > TURN {
+        if out.has_enough(items) {
             break;
         }
     }

@@ -7,13 +7,13 @@ use crate::error::python;
 use crate::handles::adopt;
 use crate::signals::look_for_signals;
 use crate::truth::Truth;
-use maniple_engine::sync::arena::{Arena, Place, Ticket};
+use maniple_engine::sync::arena::{Arena, CellRef, Place};
 use maniple_engine::sync::condition::Guard;
 use maniple_engine::sync::holder::this_thread;
 use maniple_engine::sync::lock::{Lock, RLock};
-use maniple_engine::sync::patience::{Interrupt, Limit};
 use maniple_engine::sync::semaphore::Semaphore;
 use maniple_engine::sync::{Outcome, Released};
+use maniple_engine::wait::{Interrupt, Until};
 use maniple_sys::RawHandle;
 use pyo3::exceptions::{
     PyAssertionError, PyFileExistsError, PyFileNotFoundError, PyOSError, PyOverflowError, PyRuntimeError, PyValueError,
@@ -69,16 +69,16 @@ pub fn send(place: &Place) -> (PyArena, u32) {
 }
 
 /// The other half of [`send`].
-pub fn arrived(handle: &(Bound<'_, PyArena>, u32)) -> Ticket {
-    Ticket { arena: handle.0.get().0.clone(), number: handle.1 }
+pub fn arrived(handle: &(Bound<'_, PyArena>, u32)) -> CellRef {
+    CellRef { arena: handle.0.get().0.clone(), number: handle.1 }
 }
 
 /// A time-out as Python gives it: seconds, or `None` for ever.
-pub fn limit(timeout: Option<f64>) -> Limit {
+pub fn limit(timeout: Option<f64>) -> Until {
     match timeout {
-        None => Limit::Never,
-        Some(t) if t > 0.0 => Duration::try_from_secs_f64(t).map_or(Limit::Never, Limit::For),
-        Some(_) => Limit::Now,
+        None => Until::Ever,
+        Some(t) if t > 0.0 => Duration::try_from_secs_f64(t).map_or(Until::Ever, Until::after),
+        Some(_) => Until::Now,
     }
 }
 
@@ -205,7 +205,7 @@ impl PySemLock {
 
     /// Acquires; what cannot be had at once is waited for.
     #[inline]
-    pub fn take(&self, py: Python<'_>, limit: Limit) -> PyResult<bool> {
+    pub fn take(&self, py: Python<'_>, limit: Until) -> PyResult<bool> {
         let inner = self.inner()?;
         if self.try_at_once(inner) { Ok(true) } else { self.take_slowly(py, inner, limit) }
     }
@@ -223,13 +223,13 @@ impl PySemLock {
     }
 
     #[cold]
-    fn take_slowly(&self, py: Python<'_>, inner: &Inner, limit: Limit) -> PyResult<bool> {
+    fn take_slowly(&self, py: Python<'_>, inner: &Inner, limit: Until) -> PyResult<bool> {
         let attempt = |interrupt: Interrupt<'_>| match inner {
             Inner::Lock(lock) => lock.acquire(limit, interrupt),
             Inner::RLock(lock) => lock.acquire(limit, interrupt),
             Inner::Semaphore(semaphore) => semaphore.acquire(limit, interrupt),
         };
-        let (outcome, raised) = if limit == Limit::Now { (attempt(&mut || true), None) } else { waiting(py, attempt) };
+        let (outcome, raised) = if limit == Until::Now { (attempt(&mut || true), None) } else { waiting(py, attempt) };
         self.note(inner, outcome);
         match raised {
             Some(error) if !outcome.is_ours() => Err(error),
@@ -297,7 +297,7 @@ impl Guard for Held<'_> {
         let outcome = match self.inner {
             Inner::Lock(lock) => lock.take_again(depth, interrupt),
             Inner::RLock(lock) => lock.take_again(depth, interrupt),
-            Inner::Semaphore(semaphore) => semaphore.acquire(Limit::Never, interrupt),
+            Inner::Semaphore(semaphore) => semaphore.acquire(Until::Ever, interrupt),
         };
         self.whole.note(self.inner, outcome);
         outcome
@@ -393,7 +393,7 @@ impl PySemLock {
     // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`; this is for an `acquire` with arguments.
     #[pyo3(signature = (block=Truth(true), timeout=None))]
     fn _acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
-        self.take(py, if block.0 { limit(timeout) } else { Limit::Now })
+        self.take(py, if block.0 { limit(timeout) } else { Until::Now })
     }
 
     /// Return True if the lock is held, or the count of the semaphore is zero.

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::sync::PySemLock;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use pyo3::ffi::{self, Py_ssize_t, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -38,7 +38,7 @@ unsafe fn owned(singleton: *mut PyObject) -> *mut PyObject {
     unsafe { ffi::Py_NewRef(singleton) }
 }
 
-/// Calls the generated method, with whatever arguments.
+/// Calls the generated method, with any arguments.
 ///
 /// # Safety
 /// As [`lock`]; `args` are `count` arguments and after them the values for the names in `names`, which may be null.
@@ -59,7 +59,7 @@ unsafe fn generated(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *m
     })
 }
 
-/// What `work` gives, or null with its exception.
+/// Returns the result of `work`, or null with its exception.
 fn answer(work: impl FnOnce(Python<'_>) -> PyResult<*mut PyObject>) -> *mut PyObject {
     Python::attach(|py| {
         work(py).unwrap_or_else(|error| {
@@ -78,7 +78,7 @@ unsafe fn wait(slf: *mut PyObject) -> *mut PyObject {
     // SAFETY: the caller's promise.
     unsafe {
         let lock = lock(slf);
-        answer(|py| lock.take(py, Limit::Never).map(|_| owned(ffi::Py_True())))
+        answer(|py| lock.take(py, Until::Ever).map(|_| owned(ffi::Py_True())))
     }
 }
 
@@ -162,7 +162,7 @@ static METHODS: Methods = Methods([
     fast(c"__exit__", exit, c"__exit__(self, *args)\n--\n\nRelease the lock, or increment the semaphore."),
 ]);
 
-/// Gives the class `SemLock` these methods.
+/// Adds these methods to the class `SemLock`.
 pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     for method in &METHODS.0 {
         // SAFETY: the definition lives as long as the program and is only read; the result is a new reference or null with an exception.

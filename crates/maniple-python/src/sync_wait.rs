@@ -1,16 +1,18 @@
-//! `ConditionCore` and `EventFlag`: what Python's `Condition` and `Event` stand on.
+//! `ConditionCore`, `EventFlag` and `BarrierCore`: what Python's `Condition`, `Event` and `Barrier` are made of.
 
 use crate::error::python;
 use crate::sync::{PyArena, PySemLock, arrived, limit, send, waiting};
+use crate::unended;
 use maniple_engine::sync::Outcome;
+use maniple_engine::sync::barrier::{Barrier, Cause, MOST, Met};
 use maniple_engine::sync::condition::Condition;
 use maniple_engine::sync::event::Event;
-use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::exceptions::{PyAssertionError, PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
 
 type Handle<'py> = (Bound<'py, PyArena>, u32);
 
-/// Who waits for a condition; the lock is Python's to bring along.
+/// The waiters of a condition; Python passes the lock.
 #[pyclass(name = "ConditionCore", module = "maniple._maniple", frozen)]
 pub struct PyCondition(Condition);
 
@@ -27,7 +29,7 @@ impl PyCondition {
         send(self.0.place())
     }
 
-    /// Lets go of `lock`, waits to be notified, takes `lock` again. False: the time was up.
+    /// Releases `lock`, waits to be notified, acquires `lock` again. False: the time was up.
     #[pyo3(signature = (lock, timeout=None))]
     fn wait(&self, py: Python<'_>, lock: &Bound<'_, PySemLock>, timeout: Option<f64>) -> PyResult<bool> {
         let lock = lock.get();
@@ -35,7 +37,7 @@ impl PyCondition {
             return Err(PyAssertionError::new_err("must acquire() condition before using wait()"));
         }
         let guard = lock.guard()?;
-        // The hook says no but once; taking the lock again goes on until it is had, or the next signal's handler raises as well.
+        // The hook interrupts only once; acquiring the lock again is retried until it succeeds, or the next signal handler raises as well.
         let mut again = None;
         let (waited, raised) = waiting(py, |interrupt| {
             let mut broken = false;
@@ -122,5 +124,74 @@ impl PyEvent {
         }
         let (outcome, raised) = waiting(py, |interrupt| self.0.wait(limit(timeout), interrupt));
         raised.map_or(Ok(outcome == Outcome::Taken), Err)
+    }
+}
+
+/// What the parties of a barrier share.
+#[pyclass(name = "BarrierCore", module = "maniple._maniple", frozen)]
+pub struct PyBarrier(Barrier);
+
+#[pymethods]
+impl PyBarrier {
+    /// A fresh one for so many parties, or the one that a handle leads to.
+    #[new]
+    #[pyo3(signature = (parties, handle=None))]
+    fn new(parties: u64, handle: Option<Handle<'_>>) -> PyResult<PyBarrier> {
+        let barrier = match handle {
+            Some(handle) => Barrier::open(arrived(&handle)),
+            None => Barrier::new(u32::try_from(parties).ok().filter(|&parties| parties <= MOST).ok_or_else(|| {
+                PyOverflowError::new_err(format!("a barrier of {parties} parties; it can have {MOST} at most"))
+            })?),
+        };
+        // As in the standard package: what has arrived has arrived, also where it is killed later.
+        barrier.map(Barrier::count_dead).map(PyBarrier).map_err(python)
+    }
+
+    fn _send(&self) -> (PyArena, u32) {
+        send(self.0.place())
+    }
+
+    /// Waits until all parties have come; the last one calls `action` first. Returns how many of the round came before, -1 where the
+    /// barrier is broken, -2 where that is because a party died in the action.
+    #[pyo3(signature = (timeout, action))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Py<PyAny>>) -> PyResult<i64> {
+        let limit = limit(timeout);
+        let mut failed = None;
+        let mut act = || {
+            Python::attach(|py| {
+                let called = action.as_ref().map(|action| unended::call(action.bind(py), (), None).map(drop));
+                failed = called.and_then(Result::err);
+                failed.is_none()
+            })
+        };
+        let acts = action.is_some();
+        let (met, raised) =
+            waiting(py, |interrupt| self.0.wait_and_act(limit, interrupt, if acts { Some(&mut act) } else { None }));
+        match (failed.or(raised), met) {
+            (Some(error), _) => Err(error),
+            (None, Met::All(index)) => Ok(index.into()),
+            (None, Met::Broken(Cause::Died)) => Ok(-2),
+            (None, Met::Broken(Cause::GivenUp) | Met::TimedOut | Met::Interrupted) => Ok(-1),
+        }
+    }
+
+    /// Breaks it.
+    fn abort(&self, py: Python<'_>) {
+        py.detach(|| self.0.abort());
+    }
+
+    /// Makes it empty and whole.
+    fn reset(&self, py: Python<'_>) {
+        py.detach(|| self.0.reset());
+    }
+
+    /// How many wait.
+    fn waiting(&self) -> u32 {
+        self.0.waiting()
+    }
+
+    /// Whether it is broken.
+    fn is_broken(&self) -> bool {
+        self.0.broken().is_some()
     }
 }

@@ -1,12 +1,14 @@
 //! Outcomes, decoded in the thread that wants them.
 
-use crate::aside::Attempts;
 use crate::decode::Decoder;
 use crate::error::{helper, python};
+use crate::handler_free::Attempts;
 use crate::message::short_of_memory;
+use crate::once::{failure_takes_once, payload_takes_once};
 use crate::signals::{detached, held, interrupts, look_for_signals};
 use crate::unended;
 use maniple_engine::Error;
+use maniple_engine::pool::policy::{report_after, take_at_once};
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
 use maniple_engine::process::Exit;
 use maniple_engine::shm::inbox::Region;
@@ -77,6 +79,15 @@ impl From<Settled> for Piece {
 }
 
 impl Piece {
+    /// Whether it can be decoded once only.
+    fn takes_once(&self) -> bool {
+        match &self.kind {
+            Kind::Done(content) => payload_takes_once(content.bytes()),
+            Kind::Failed(content) => failure_takes_once(content.bytes()),
+            _ => false,
+        }
+    }
+
     /// Takes its large buffers out, for values to share: it may be read more than once.
     fn share(&mut self) -> Regions {
         match &mut self.kind {
@@ -241,7 +252,11 @@ impl PyTicket {
     fn arrived(&self) -> Option<Arc<Arrived>> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         if arrived.is_none() && self.outcome.get().is_none() {
-            *arrived = Some(Arc::new(self.ticket.take(usize::MAX).0.into()));
+            let made: Arrived = self.ticket.take(usize::MAX).0.into();
+            if made.pieces.iter().any(Piece::takes_once) {
+                self.attempts.begin_elsewhere();
+            }
+            *arrived = Some(Arc::new(made));
         }
         arrived.clone()
     }
@@ -302,6 +317,7 @@ impl PyTicket {
             if let Some(outcome) = this.outcome.get() {
                 return Ok(outcome);
             }
+            drop(this.arrived());
             if this.attempts.are_in_vain() {
                 this.attempts.elsewhere(slf.py(), || slf.getattr("_decode"))?;
             } else {
@@ -400,11 +416,17 @@ fn timed_out(py: Python<'_>) -> PyErr {
 /// A result, or the exception that stands for so many.
 type Given = Result<Py<PyAny>, (PyErr, usize)>;
 
+fn items_of(given: &Given) -> usize {
+    given.as_ref().map_or_else(|(_, items)| *items, |_| 1)
+}
+
 struct Taken {
     // Each with its large buffers, once somebody has begun to decode it.
     settled: VecDeque<(Piece, Regions)>,
     values: VecDeque<Given>,
     unreported: usize,
+    // Items that were reported already although they are in `values` still.
+    ahead: usize,
     given: usize,
     over: bool,
 }
@@ -413,8 +435,8 @@ struct Taken {
 #[pyclass(name = "Stream", module = "maniple._maniple", frozen)]
 pub struct PyStream {
     ticket: Ticket,
-    // Items are reported as consumed in batches of so many.
-    batch: usize,
+    // How many items may be under way.
+    window: usize,
     chunksize: usize,
     name: Py<PyAny>,
     taken: Mutex<Taken>,
@@ -425,10 +447,11 @@ pub struct PyStream {
 
 impl PyStream {
     pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
-        let taken = Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, given: 0, over: false };
+        let taken =
+            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
         PyStream {
             ticket,
-            batch: (window / 8).clamp(1, 64),
+            window,
             chunksize,
             name,
             taken: Mutex::new(taken),
@@ -450,19 +473,22 @@ impl PyStream {
     fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let (this, py) = (slf.get(), slf.py());
         loop {
-            // What a handler raises for a signal that came while this was waited for takes nothing with it.
+            this.report(py);
+            // The last thing before a value leaves this: what a handler raises for a signal that came meanwhile takes nothing with it.
             py.check_signals()?;
-            let value = this.lock().values.pop_front();
-            match value {
-                Some(Ok(value)) => {
-                    this.report(py, 1);
-                    return Ok(Some(value));
-                }
-                Some(Err((error, items))) => {
-                    this.report(py, items);
-                    return Err(error);
-                }
-                None => {}
+            let mut taken = this.lock();
+            let items = taken.values.front().map(items_of);
+            if items.is_some_and(|items| items <= taken.ahead)
+                && let (Some(items), Some(value)) = (items, taken.values.pop_front())
+            {
+                taken.ahead -= items;
+                taken.given += items;
+                return value.map(Some).map_err(|(error, _)| error);
+            }
+            drop(taken);
+            if items.is_some() {
+                // Another thread has taken what was reported.
+                continue;
             }
             let decoded = if this.attempts.are_in_vain() {
                 this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
@@ -494,19 +520,23 @@ impl PyStream {
         Ok(read.and_then(|()| whole(values)))
     }
 
-    fn report(&self, py: Python<'_>, items: usize) {
-        self.ticket.begin();
+    /// Reports the items of the value that is given next as consumed. That takes its time, in which signals come.
+    fn report(&self, py: Python<'_>) {
         let mut taken = self.lock();
+        let Some(items) = taken.values.front().map(items_of).filter(|items| *items > taken.ahead) else { return };
+        let items = items - taken.ahead;
+        taken.ahead += items;
         taken.unreported += items;
-        taken.given += items;
-        if taken.unreported < self.batch && !(taken.settled.is_empty() && taken.values.is_empty()) {
-            return;
-        }
-        let consumed = std::mem::take(&mut taken.unreported);
+        let is_last = taken.settled.is_empty() && taken.values.len() == 1;
+        let consumed = if taken.unreported < report_after(self.window) && !is_last {
+            0
+        } else {
+            std::mem::take(&mut taken.unreported)
+        };
         let over = taken.over;
         drop(taken);
+        self.ticket.begin();
         if consumed > 0 && !over {
-            // What a handler raises meanwhile waits for this thread's next look: the value that is given now would be lost.
             py.detach(|| self.ticket.consumed(consumed));
         }
     }
@@ -519,7 +549,7 @@ impl PyStream {
     fn attempt(&self, py: Python<'_>) -> PyResult<bool> {
         let mut taken = self.lock();
         if taken.settled.is_empty() {
-            let (settled, over) = self.ticket.take(4 * self.batch);
+            let (settled, over) = self.ticket.take(take_at_once(self.window));
             taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
             taken.over = over;
         }
@@ -531,6 +561,14 @@ impl PyStream {
             }
             return Ok(false);
         };
+        if !self.attempts.are_in_vain() && piece.takes_once() {
+            self.attempts.begin_elsewhere();
+            if self.attempts.are_in_vain() {
+                // It is the next one still, for another thread.
+                taken.settled.push_front((piece, regions));
+                return Ok(true);
+            }
+        }
         drop(taken);
         regions.append(&mut piece.share());
         match self.decode(py, &piece, &regions) {
@@ -586,7 +624,7 @@ impl PyStream {
 
     /// The next result; `TimeoutError` when there is none within `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
-    fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    pub fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let until = deadline(timeout);
         loop {

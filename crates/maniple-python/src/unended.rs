@@ -1,8 +1,8 @@
 //! Python code, called in a thread that the interpreter may end in its middle.
 //!
-//! When a program is over, its interpreter no longer gives its lock to other threads. Before Python 3.14 it ends a thread that asks for it,
-//! by unwinding its stack; and where that goes through a frame of Rust, which does not know how to go on with it, the whole program is
-//! aborted. So a thread stays for ever in the frame from which it has called Python code, as it does with later versions, and is gone with
+//! When a program is over, its interpreter no longer passes its lock to other threads. Before Python 3.14 it ends a thread that asks for it,
+//! by unwinding its stack; if that goes through a frame of Rust, which cannot be unwound in this way, the whole program is
+//! aborted. So a thread stays forever in the frame from which it has called Python code, as it does with later versions, and ends with
 //! its process.
 //!
 //! PyO3's own calls do not say that they may be unwound, so that nothing could be done in their callers. What runs long or often outside
@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 use std::hint::black_box;
 
-/// Keeps what unwinds the stack for another reason than a panic from going on.
+/// Stops an unwinding of the stack that is not a panic.
 struct Stay;
 
 impl Drop for Stay {
@@ -29,7 +29,7 @@ type Call =
     unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
 type Step = unsafe extern "C-unwind" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
 
-/// One of the interpreter's functions, as one that may be unwound. The compiler must not see which it is: elsewhere it is told otherwise.
+/// One of the interpreter's functions, declared so that it may unwind. The compiler must not see which it is: elsewhere it is declared otherwise.
 fn call_of(
     function: unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject,
 ) -> Call {
@@ -75,7 +75,7 @@ where
 
 /// What `iter(items)` returns.
 pub fn iterate<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
-    // SAFETY: as in `call`; what it gives was seen to be an iterator.
+    // SAFETY: as in `call`; the result was checked to be an iterator.
     unsafe {
         let iterator =
             Bound::from_owned_ptr_or_err(items.py(), unended(|| step_of(ffi::PyObject_GetIter)(items.as_ptr())))?;

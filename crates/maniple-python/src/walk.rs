@@ -1,8 +1,8 @@
 //! Walks over plain values: those built of None, bool, int, float, str, bytes, tuple, list, dict and [arrays](crate::arrays) of numbers
 //! alone.
 //!
-//! Pickle treats these types the same whatever reducers are registered (arrays, for which there may be one, are asked about), and to look
-//! at them runs no Python code. So they are written here without asking it. What is in a value twice is written once: as with pickle, two references to one list arrive as two references to
+//! Pickle treats these types the same with every set of registered reducers (except arrays, for which it is checked), and reading
+//! them runs no Python code. So they are written here without pickle. An object that is in a value twice is written once: as with pickle, two references to one list arrive as two references to
 //! one list, and two references to one string as two to one string. Where short strings are often equal, equal ones arrive as one, too.
 //!
 //! How things are written is a [`Form`]'s affair: a payload's ([`encode`](crate::encode)), or a pickle's ([`pickle`](crate::pickle)).
@@ -100,7 +100,7 @@ impl Written {
     fn is(&self, other: &Written) -> bool {
         self.walk == other.walk
             && self.is_text == other.is_text
-            // SAFETY: both were met in the walk that goes on, so their objects are there.
+            // SAFETY: both were met in the current walk, so their objects exist.
             && unsafe { *self.bytes == *other.bytes }
     }
 
@@ -269,7 +269,7 @@ impl Walk {
     }
 
     /// # Safety
-    /// A live object, the interpreter lock is held, and is not let go of before the walk ends. So for all that follow.
+    /// A live object, the interpreter lock is held, and is not released before the walk ends. So for all that follow.
     unsafe fn at(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
         // SAFETY: each function is called for an object of its type.
         unsafe {
@@ -472,7 +472,7 @@ impl Walk {
                 return false;
             }
             if kept {
-                // One that is within itself has been kept meanwhile: pickle knows how to write it.
+                // A value that contains itself has been kept meanwhile: pickle can write it.
                 if self.kept(tuple).is_some() || !self.keep(tuple) {
                     return false;
                 }
@@ -505,7 +505,7 @@ impl Walk {
 
     /// Items: as a block of numbers, if they are, or one by one.
     unsafe fn each(&mut self, len: usize, get: impl Fn(usize) -> Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: `get` gives live objects for all places below `len`.
+        // SAFETY: `get` returns live objects for all places below `len`.
         unsafe {
             if len >= BLOCK {
                 let first = get(0);

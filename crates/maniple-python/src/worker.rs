@@ -27,8 +27,8 @@ enum Function {
 }
 
 /// Runs tasks until the hub says that there are no more. `handles` are the descriptors that `Hub.create_link` gave, which from here
-/// on belong to this call; `prepare` is called first, and what it raises is reported as the reason why this worker is unfit.
-/// Gives how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`, `"lacking"` (something ran out before it was ready, which
+/// on belong to this call; `prepare` is called first, and its exception is reported as the reason why this worker is unfit.
+/// Returns how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`, `"lacking"` (something ran out before it was ready, which
 /// standard error says).
 #[pyfunction]
 pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
@@ -80,7 +80,7 @@ pub fn pool_is_terminated() -> bool {
     POOL.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(PoolEnd::is_terminated)
 }
 
-/// Between tasks a Ctrl-C is the parent's business: it is swallowed. Whatever else a handler raises ends the worker.
+/// Between tasks the parent handles a Ctrl-C: it is ignored here. Any other exception of a handler ends the worker.
 fn look_for_signals(py: Python<'_>) -> PyResult<()> {
     match py.check_signals() {
         Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),
@@ -153,7 +153,7 @@ fn attempt(
             Results::One(func.call(args, Some(&kwds))?)
         }
         mode @ (tag::MAP | tag::STARMAP) => {
-            // All items are decoded before the first call: one that cannot be fails the chunk before it has done anything.
+            // All items are decoded before the first call: if one cannot be decoded, the chunk fails before it has done anything.
             let mut items = Vec::new();
             decoder.sequence(py, |item| {
                 items.push(item);

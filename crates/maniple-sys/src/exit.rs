@@ -17,7 +17,7 @@ pub enum Exit {
     Code(i32),
     /// The system or another process ended it.
     Killed(Cause),
-    /// It has ended, and somebody else took its status: the program waits for all its children elsewhere, has the system
+    /// It has ended, and another part of the program took its status: the program waits for all its children elsewhere, has the system
     /// forget them, or the server that forked it was killed.
     Unknown,
 }

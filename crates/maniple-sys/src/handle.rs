@@ -1,7 +1,7 @@
 //! Handles: what the system has opened for this process (a file, a socket, memory, a process), by a number.
 //!
 //! [`OwnedHandle`] closes what it has when it is dropped; [`BorrowedHandle`] is another's. Neither shows its number but to those who have to
-//! name it to somebody else: Python's `fileno()`, a child that is to inherit it.
+//! name it to another party: Python's `fileno()`, a child that is to inherit it.
 
 #[cfg(not(unix))]
 mod stub;
@@ -47,7 +47,7 @@ pub trait FromHandle {
     note = "on Unix this is everything that is `Into<OwnedFd>`, such as files, sockets and pipes"
 )]
 pub trait IntoHandle {
-    /// Gives the handle away.
+    /// Returns the handle, and gives up its ownership.
     fn into_handle(self) -> OwnedHandle;
 }
 

@@ -11,7 +11,7 @@
 //! # Handles
 //! | item | promise |
 //! | --- | --- |
-//! | `OwnedHandle` | closes what it has when it is dropped. `try_clone` makes another on the same (error: no handle left); `as_raw`, `into_raw` and the unsafe `from_raw` are for those who name it to somebody else |
+//! | `OwnedHandle` | closes what it has when it is dropped. `try_clone` makes another on the same (error: no handle left); `as_raw`, `into_raw` and the unsafe `from_raw` are for code that names it to another party |
 //! | `BorrowedHandle` | another's; `try_clone_to_owned`, `as_raw`, the unsafe `borrow_raw` |
 //! | `RawHandle`, `AtomicRawHandle` | a handle's number; the same for threads that share it |
 //! | `AsHandle`, `FromHandle`, `IntoHandle`, `as_handle!` | conversions; on Unix everything with a descriptor has them |
@@ -70,7 +70,7 @@
 //! ## `plain`: this process's own
 //! | item | promise |
 //! | --- | --- |
-//! | `Plain` | zeroed memory, in huge pages where there are such: `new`, `start`, `len`, `is_empty`; `forget` gives whole pages back, or does nothing |
+//! | `Plain` | zeroed memory, in huge pages if there are any: `new`, `start`, `len`, `is_empty`; `forget` returns whole pages to the system, or does nothing |
 //!
 //! # Waiting and locking in shared memory
 //! | item | promise |
@@ -80,7 +80,7 @@
 //! | `mutex::Mutex` | a lock in shared memory: unsafe `init` in fresh memory, `try_lock`, `lock_within` a time, unsafe `unlock` by the holder |
 //! | `mutex::Found` | `Taken` by another, `Ours`, or `Orphaned`: its holder died with it, which had the memory mapped to its end, and it is ours |
 //! | `holder::identity`, `holder::Identity` | this process in words that others can check; zeros where that cannot be had |
-//! | `holder::is_gone` | whether such a process has certainly ended; false where that cannot be told |
+//! | `holder::is_gone` | whether such a process has certainly ended; false if that is unknown |
 //!
 //! # Streams
 //! ## `stream`: bytes and handles
@@ -94,7 +94,7 @@
 //! | `send_packet`, `peek_packet` | a packet as a whole or not at all (false: no room); the start of the next, which stays |
 //! | `receive`, `Received`, `send`, `send_now` (of `socket`) | what is there; some, once there is room for the first byte |
 //! | `take_cut` | whether handles that came were lost, for there was no number left |
-//! | `set_blocking`, `shut`, `hang_up` | calls wait; no more in one direction; no more at all, for all who have it |
+//! | `set_blocking`, `shut`, `hang_up` | calls wait; close one direction; close both directions, for all holders of the socket |
 //! | `mark`, `is_marked`, `is_peer_marked` | a mark on an end, which both ends see; a system may have none (error) |
 //!
 //! ## `standoff`: both ends full
@@ -116,19 +116,19 @@
 //! | --- | --- |
 //! | `Place` | a path or a network address; `LONGEST_PATH` bytes at most |
 //! | `own_name` | a name that goes with its listener, if there are such |
-//! | `listen`, `accept`, `is_taken` | a listener; a client that waits (`None`: none), without waiting; whether a listener has taken this client, if that is told |
+//! | `listen`, `accept`, `is_taken` | a listener; a client that waits (`None`: none), without waiting; whether a listener has taken this client, if that is known |
 //! | `Dial` | `new`, `connect` (`TimedOut`, and may be called again; `Interrupted`), `into_handle` |
 //! | `address`, `peer` | of this end; the other one, for messages |
 //! | `send_at_once`, `keep_alive` | for network connections; nothing for others |
 //! | `file` | what lies at a path (`None`: the place is none in the file system), to see whether it was replaced |
 //! | `random` | unpredictable bytes |
-//! | `folder::Folder` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. What killed processes left goes with the next |
+//! | `socket_dir::SocketDir` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. What killed processes left goes with the next |
 //!
 //! ## `wire`: the line between hub and worker
 //! | item | promise |
 //! | --- | --- |
 //! | `Wire` | `pair`, `for_worker` (inside `making`), `from_handle`; `send` (`WouldBlock`: full) and `receive` never wait; `wait`, `is_hung_up` |
-//! | `Note` | a number with its handles, the same with some of them lost, the end, or nothing. What was sent is heard after the end is gone |
+//! | `Note` | a number with its handles, the same with some of them lost, the end, or nothing. Notes that were sent arrive after the end is gone |
 //! | `take` | receives even where this process has no number left for handles that are only passing |
 //! | `MOST` | handles that one note carries |
 //! | `out_of_handles`, `is_out_of_handles`, `is_crowded` | errors: no handle left here; too many on their way |
@@ -146,14 +146,14 @@
 //! | `Start`, `Stdio`, `start` | a program with its arguments, environment, folder, streams and handles (under the same numbers), and no others. Default signals. Its number, and a handle that is readable from its end on |
 //! | `Forked`, `fork` | (unsafe) a copy of this process |
 //! | `has_handles`, `open` | whether there are handles on any process; one |
-//! | `kill`, `terminate`, `end_by_number` | end it at once; ask it to end. One that has ended is left in peace |
-//! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how our child ended (`None`: it runs); how somebody else's did, if that is told. An exit is a code or a cause; both as Python numbers them |
+//! | `kill`, `terminate`, `end_by_number` | end it at once; request its end. A process that has ended is not affected |
+//! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how our child ended (`None`: it runs); how a child of another process did, if that is known. An exit is a code or a cause; both as Python numbers them |
 //! | `claim` | (unsafe) a handle by the number that this process was given at its start |
 //! | `at_fork` | has three functions called at each fork |
 //! | `close_number`, `put_in_place`, `set_variable` | (unsafe) close a number; make a handle a standard stream; change the environment |
-//! | `nothing` | gives nothing, takes everything |
+//! | `nothing` | a handle that reads as empty and discards writes |
 //! | `lifeline`, `hung_up`, `until_hung_up` | a pipe; whether its other end is gone; waits for that |
-//! | `die_when_hung_up` | this process is killed when the other end goes, whatever it does, while what is given is open; or an error |
+//! | `die_when_hung_up` | this process is killed when the other end closes, also while it is busy, as long as the returned handle is open; or an error |
 //! | `maker::end_after`, `maker::runs` | this process is asked to end, then killed, after its maker; whether a process runs |
 //! | `terminate_itself`, `die`, `leave` | asks this process to end; kills it; ends it without destructors |
 //! | `worker_signals`, `program_signals`, `ignore_broken_pipes`, `take_name`, `privileged` | what signals do to a worker, and to a program; its name; whether its environment may not be trusted |

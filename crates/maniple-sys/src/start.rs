@@ -10,13 +10,13 @@ pub enum Stdio {
     /// Where this process's own goes.
     #[default]
     Inherit,
-    /// Nowhere; reading from it gives its end at once.
+    /// The null device: reading from it returns the end of the file.
     Null,
     /// To this handle.
     Handle(OwnedHandle),
 }
 
-/// A process to be started: what [`start`](crate::process::start) is told.
+/// A process to be started: the argument of [`start`](crate::process::start).
 #[derive(Debug)]
 pub struct Start {
     /// The program's file. `None`: the very file that runs now.

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Somebody woke the word, or it did not hold the expected value any more.
+    /// Another thread woke the word, or it did not hold the expected value any more.
     Rung,
     /// The time was up.
     TimedOut,
@@ -23,17 +23,17 @@ pub struct Identity {
     pub pid: u32,
     /// Its birth; 0 where that cannot be found out.
     pub born: u32,
-    /// Where its number and birth are valid; 0 where that cannot be found out, and then nobody's death can be told from here.
+    /// Where its number and birth are valid; 0 if that is unknown, and then no death can be detected from here.
     pub space: u64,
 }
 
-/// Who sees what is written to a mapping.
+/// Which processes see what is written to a mapping.
 ///
 /// A copy-on-write mapping shows the memory as it is, page by page, until this process writes to a page or the memory
-/// changes underneath: whoever hands memory out must leave it alone until the mapping is gone.
+/// changes underneath: a process that sends memory must not change it until the mapping is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// Everyone who maps the same memory.
+    /// All processes that map the same memory.
     All,
     /// Only this mapping: a page is copied when it is first written to.
     CopyOnWrite,

@@ -45,7 +45,7 @@ pub fn fork() -> Option<Child> {
     }
 }
 
-/// Runs `f` in a forked child and gives the exit code that it returned.
+/// Runs `f` in a forked child and returns its exit code.
 pub fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
     match fork() {
         None => leave(f()),
@@ -127,7 +127,7 @@ fn refuse(calls: &[libc::c_long]) -> bool {
     }
 }
 
-/// From here on the kernel gives this process no handles on processes. False: it takes no such orders.
+/// From here on the kernel refuses this process handles on processes. False: it does not support such a filter.
 pub fn refuse_process_handles() -> bool {
     refuse(&[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_waitid])
 }
@@ -174,7 +174,7 @@ pub fn taken(handle: impl AsHandle) -> u64 {
     rustix::fs::fstat(handle.as_handle()).unwrap().st_blocks as u64 * 512
 }
 
-/// Shared memory of which anybody can change the size: what a process may send that means harm.
+/// Shared memory whose size any process can change, as a malicious process may send.
 pub fn unsealed_memory(len: u64) -> OwnedHandle {
     let made = rustix::fs::memfd_create("unsealed", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&made, len).unwrap();
@@ -198,7 +198,7 @@ pub fn tell(pipe: BorrowedHandle<'_>) {
     let _ = rustix::io::write(pipe, b"!");
 }
 
-/// How many were told, at least one; 0: nobody is left who could.
+/// The number of reports, at least one; 0: all reporters have ended.
 pub fn told(pipe: BorrowedHandle<'_>) -> usize {
     rustix::io::read(pipe, &mut [0; 16]).unwrap()
 }
@@ -234,14 +234,14 @@ impl Deref for MappedFile {
     type Target = [std::sync::atomic::AtomicU8];
 
     fn deref(&self) -> &Self::Target {
-        // SAFETY: the mapping is as long, and all who have it use atomic bytes.
+        // SAFETY: the mapping is as long, and all its users access it by atomic bytes.
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.len) }
     }
 }
 
 impl Drop for MappedFile {
     fn drop(&mut self) {
-        // SAFETY: nobody borrows from it any more.
+        // SAFETY: nothing borrows from it any more.
         let _ = unsafe { rustix::mm::munmap(self.start.cast(), self.len) };
     }
 }

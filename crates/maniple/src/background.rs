@@ -5,7 +5,7 @@
 //! Where no thread can be had, short waits run in the executor's own thread, so the future ends nevertheless. A forked child has none of
 //! these threads: a future that waits is its parent's.
 
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 /// Waits within a limit, and as long as the hook returns true; returns what it has got.
-type Step<T> = Box<dyn FnMut(Limit, &mut dyn FnMut() -> bool) -> Option<T> + Send>;
+type Step<T> = Box<dyn FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send>;
 /// Takes back what nobody wants.
 type Undo<T> = Box<dyn FnOnce(T) + Send>;
 
@@ -124,7 +124,7 @@ pub(crate) struct Background<T> {
 impl<T: Send + 'static> Background<T> {
     /// Calls `step` until it returns something. What nobody wants any more by then goes to `undo`.
     pub(crate) fn new(
-        step: impl FnMut(Limit, &mut dyn FnMut() -> bool) -> Option<T> + Send + 'static,
+        step: impl FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send + 'static,
         undo: impl FnOnce(T) + Send + 'static,
     ) -> Background<T> {
         let state = Mutex::new(State::Waits(None));
@@ -135,7 +135,7 @@ impl<T: Send + 'static> Background<T> {
         let job = move || {
             let Some(mut step) = lock(&its).take() else { return };
             while theirs.is_wanted() {
-                if let Some(value) = step(Limit::Never, &mut || theirs.is_wanted()) {
+                if let Some(value) = step(Until::Ever, &mut || theirs.is_wanted()) {
                     return theirs.finish(value);
                 }
             }
@@ -155,7 +155,7 @@ impl<T> Future for Background<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         if let Some(step) = &mut self.step {
-            let Some(value) = step(Limit::For(SHORT), &mut || true) else {
+            let Some(value) = step(Until::after(SHORT), &mut || true) else {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             };

@@ -3,10 +3,10 @@
 //! serde walks a `Vec<u8>` element by element. A [`Bulk`] is copied as a whole: into a shared-memory block when it is large,
 //! and the other side looks at the block itself. Small ones travel inside the encoded bytes, still as one piece.
 //!
-//! How it gets beside the bytes: `baggage`. A `Bulk` that is serialized outside of maniple, by `serde_json` say, goes as an ordinary
+//! How it gets beside the bytes: `sideband`. A `Bulk` that is serialized outside of maniple, by `serde_json` say, goes as an ordinary
 //! sequence.
 
-use crate::baggage::{self, Lent};
+use crate::sideband::{self, Lent};
 use bytemuck::Pod;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -336,7 +336,7 @@ pub fn deserialize<'de, L: List, D: Deserializer<'de>>(deserializer: D) -> Resul
 fn serialize_slice<T: Pod, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };
     let bytes: &[u8] = bytemuck::cast_slice(items);
-    let Some(stored) = baggage::send_large(bytes)? else { return serializer.serialize_bytes(bytes) };
+    let Some(stored) = sideband::send_large(bytes)? else { return serializer.serialize_bytes(bytes) };
     let mut pair = serializer.serialize_tuple(2)?;
     pair.serialize_element(&stored)?;
     pair.serialize_element(&AsBytes(if stored == 0 { bytes } else { &[] }))?;
@@ -353,7 +353,7 @@ impl<'de, T: Pod> Deserialize<'de> for Bulk<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };
         let visitor = Numbers(PhantomData);
-        if baggage::is_decoding() {
+        if sideband::is_decoding() {
             deserializer.deserialize_tuple(2, visitor)
         } else {
             deserializer.deserialize_bytes(visitor)
@@ -393,7 +393,7 @@ impl<'de, T: Pod> Visitor<'de> for Numbers<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bulk<T>, A::Error> {
-        if !baggage::is_decoding() {
+        if !sideband::is_decoding() {
             // Formats without a form for bytes (JSON) write them as a list of numbers.
             let mut bytes = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(1 << 20));
             while let Some(byte) = seq.next_element::<u8>()? {
@@ -406,7 +406,7 @@ impl<'de, T: Pod> Visitor<'de> for Numbers<T> {
         if number == 0 {
             return Ok(Bulk::from(inline.0));
         }
-        Bulk::from_lent(baggage::take_large(number)?).map_err(A::Error::custom)
+        Bulk::from_lent(sideband::take_large(number)?).map_err(A::Error::custom)
     }
 }
 
@@ -444,10 +444,10 @@ mod tests {
             #[serde(with = "crate::bulk")]
             boxed: Box<[u16]>,
         }
-        let (mut bytes, mut sink) = (Vec::new(), baggage::Sink::default());
+        let (mut bytes, mut sink) = (Vec::new(), sideband::Sink::default());
         let sent = Lists { numbers: vec![0.5; 3], boxed: [1, 2].into() };
-        baggage::encode::<Postcard, _>(&sent, &mut bytes, &mut sink).unwrap();
-        let came: Lists = baggage::decode::<Postcard, _>(&mut &bytes[..], &mut Default::default()).unwrap();
+        sideband::encode::<Postcard, _>(&sent, &mut bytes, &mut sink).unwrap();
+        let came: Lists = sideband::decode::<Postcard, _>(&mut &bytes[..], &mut Default::default()).unwrap();
         assert_eq!((came.numbers, came.boxed), (sent.numbers, sent.boxed));
     }
 

@@ -6,9 +6,9 @@
 #![allow(unsafe_code)]
 
 use crate::callee::Callee;
+use crate::chunk::{Input, Output};
 use crate::error::{CallError, Error, Result};
 use crate::failure::Failure;
-use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::panic::caught;
 use crate::payload::Payload;

@@ -1,6 +1,6 @@
 //! Files, sockets and other descriptors as values.
 
-use crate::baggage;
+use crate::sideband;
 pub use maniple_sys::{AsHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::{Deref, DerefMut};
@@ -123,7 +123,7 @@ impl<'de, T: FromHandle> Deserialize<'de> for Handle<T> {
 /// # Errors
 /// Outside of maniple's own ways of sending.
 pub fn serialize<T: AsHandle, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    baggage::send_handle(WHAT, value.as_handle())?.serialize(serializer)
+    sideband::send_handle(WHAT, value.as_handle())?.serialize(serializer)
 }
 
 /// For `#[serde(with = "maniple::handle")]`.
@@ -148,5 +148,5 @@ pub fn serialize<T: AsHandle, S: Serializer>(value: &T, serializer: S) -> Result
 /// # Errors
 /// Outside of maniple's own ways of sending.
 pub fn deserialize<'de, T: FromHandle, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    baggage::take_handle(WHAT, u32::deserialize(deserializer)?).map(T::from_handle)
+    sideband::take_handle(WHAT, u32::deserialize(deserializer)?).map(T::from_handle)
 }

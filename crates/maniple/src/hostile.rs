@@ -2,10 +2,10 @@
 //! ordinary build.
 #![allow(clippy::unwrap_used)]
 
-use crate::baggage::{self, Sink, Source};
 use crate::bulk::Bytes;
+use crate::chunk::Input;
 use crate::codec::{Codec, Part, Postcard, fingerprint_of};
-use crate::frame::Input;
+use crate::sideband::{self, Sink, Source};
 use maniple_engine::shm::buffers::Buffer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,17 +59,17 @@ fn value<T: Serialize + DeserializeOwned>(body: &[u8], named: bool) {
     let bytes = [body, &tail.to_le_bytes()].concat();
     let mut rest = &bytes[..];
     let mut source = Source::parts([vec![1; 70_000], vec![2; 3]].map(Buffer::from_vec).into(), Vec::new());
-    let Ok(value) = baggage::decode::<Postcard, T>(&mut rest, &mut source) else { return };
+    let Ok(value) = sideband::decode::<Postcard, T>(&mut rest, &mut source) else { return };
     assert!(rest.is_empty());
     let (once, mut parts) = written(&value).unwrap();
-    let again = baggage::decode::<Postcard, T>(&mut &once[..], &mut parts).unwrap();
+    let again = sideband::decode::<Postcard, T>(&mut &once[..], &mut parts).unwrap();
     // The order of a HashMap is its own affair.
     assert_eq!(written(&again).unwrap().0.len(), once.len());
 }
 
 fn written<T: Serialize>(value: &T) -> crate::Result<(Vec<u8>, Source)> {
     let (mut bytes, mut sink) = (Vec::new(), Sink::parts());
-    baggage::encode::<Postcard, T>(value, &mut bytes, &mut sink)?;
+    sideband::encode::<Postcard, T>(value, &mut bytes, &mut sink)?;
     Ok((bytes, Source::parts(sink.take_parts().into_iter().map(Buffer::from_vec).collect(), Vec::new())))
 }
 

@@ -89,16 +89,14 @@
 
 #[cfg(feature = "async")]
 mod background;
-mod baggage;
 pub mod bulk;
 mod call;
 mod callee;
+mod chunk;
 mod codec;
 mod error;
 mod events;
-mod exchange;
 mod failure;
-mod frame;
 pub mod handle;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -112,9 +110,11 @@ mod pool;
 mod process;
 mod registered;
 mod sharing;
+mod sideband;
 mod startup;
 mod sync;
 pub mod task;
+mod transport;
 #[cfg(unix)]
 mod unix;
 mod worker;
@@ -129,13 +129,6 @@ pub use error::{
     BrokenBarrier, CallError, ChannelError, Error, ManagerLost, Panicked, Poison, ProcessError, Result, SyncError,
     SystemError, TimeoutError, WorkerLost,
 };
-pub use exchange::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
-pub use exchange::{
-    Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
-    channel, pipe, wait, wait_timeout,
-};
-#[cfg(feature = "async")]
-pub use exchange::{IncomingStream, QueueStream, ReceiverStream, wait_async};
 pub use handle::Handle;
 pub use init::init;
 pub use managers::{Manager, ManagerBuilder, Proxy};
@@ -182,3 +175,10 @@ pub use sync::{
 };
 #[doc(hidden)]
 pub use task::macro_support as support;
+pub use transport::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
+pub use transport::{
+    Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
+    channel, pipe, wait, wait_timeout,
+};
+#[cfg(feature = "async")]
+pub use transport::{IncomingStream, QueueStream, ReceiverStream, wait_async};

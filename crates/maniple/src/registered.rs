@@ -5,9 +5,9 @@
 
 #![cfg_attr(not(feature = "macros"), allow(dead_code))]
 
+use crate::chunk::{Input, Output};
 use crate::codec::short;
 use crate::error::{CallError, Error, Result};
-use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use std::any::type_name;
 

@@ -1,10 +1,10 @@
 //! A worker's life: get ready, run tasks, end.
 
 use crate::call;
+use crate::chunk::{Input, Output, open};
 use crate::error::{CallError, Error, Result};
 use crate::events;
 use crate::failure::Failure;
-use crate::frame::{Input, Output, open};
 use crate::panic;
 use crate::registered::Run;
 use maniple_engine::pool::{LACKING, Message, Packer, Packet, WorkerLink, worker_handles};

@@ -28,10 +28,10 @@ pub unsafe extern "C" fn maniple_fuzz_run(mut argc: c_int, mut argv: *mut *mut c
     unsafe { LLVMFuzzerRunDriver(&mut argc, &mut argv, feed) }
 }
 
-/// Has the fuzzer look at so many counters at this address, which live for ever: lines of Python code.
+/// Registers `count` counters at this address, which count lines of Python code, with the fuzzer.
 ///
 /// # Safety
-/// They do.
+/// The counters must exist as long as the process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maniple_fuzz_count(counters: *mut u8, count: usize) {
     let places: Vec<[usize; 2]> = (0..count).map(|place| [place + 1, 1]).collect();

@@ -1,4 +1,4 @@
-"""What is behind the public modules, by subject.  Nothing here is for use by name."""
+"""The implementation behind the public modules, in packages by subject.  Programs must not import it."""
 
 #: the name of the package
 PACKAGE = __name__.rpartition(".")[0]

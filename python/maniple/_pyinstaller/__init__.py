@@ -1,7 +1,4 @@
-"""What PyInstaller has to know to build a program that uses this package: it asks for the folder of the hooks.
-
-The entry point ``pyinstaller40`` of the wheel leads here.
-"""
+"""The entry point ``pyinstaller40``: PyInstaller calls `get_hook_dirs` when it builds a program that uses this package."""
 
 import os
 

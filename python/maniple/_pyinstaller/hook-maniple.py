@@ -1,7 +1,7 @@
-"""For PyInstaller: the modules of the package, most of which are imported when they are needed, and by the native one."""
+"""The modules of the package for PyInstaller, which does not find imports in functions or in the native module."""
 
 from PyInstaller.utils.hooks import collect_submodules
 
 hiddenimports = collect_submodules("maniple", lambda name: not name.startswith("maniple._pyinstaller"))
-# CPython's test suite, which a function for its use imports.
+# CPython's test suite, which only `util._cleanup_tests` imports.
 excludedimports = ["test"]

@@ -1,4 +1,4 @@
-"""The package's interface on top of threads: nothing is pickled, everything is shared."""
+"""The interface of the package for threads: nothing is pickled, and all objects are shared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, Thread, current_thread
 from weakref import WeakKeyDictionary
 
+from .._impl.compat import public_module
 from ..process import _NO_KWARGS
 from . import connection
 
@@ -37,7 +38,7 @@ __all__ = [
 
 Pipe, Queue, JoinableQueue = connection.Pipe, queue.Queue, queue.Queue
 current_process: Callable[[], Thread] = current_thread
-# What a manager makes is here the plain thing itself.
+# The "manager" of threads makes the objects themselves, not proxies.
 dict = dict
 list = list
 
@@ -77,7 +78,7 @@ class DummyProcess(Thread):
 
 
 Process = DummyProcess
-# The main thread, too, is asked for its children.
+# `active_children` also reads this attribute of the main thread.
 vars(current_thread())["_children"] = WeakKeyDictionary()
 
 
@@ -137,17 +138,10 @@ def shutdown() -> None:
 def Pool(
     processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
 ) -> Any:
-    """Return a `maniple.pool.ThreadPool`; the parameters are its."""
+    """Return a `maniple.pool.ThreadPool`; the parameters are the same."""
     from .. import pool
 
     return pool.ThreadPool(processes, initializer, initargs)
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name.startswith("__"):  # the import system asks for some
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .._impl.compat.imported_names import find
-
-        return find(__name__, name)
+public_module.finish(globals())

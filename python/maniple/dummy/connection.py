@@ -1,4 +1,4 @@
-"""Connections between threads: two queues, one for each direction."""
+"""Connections between threads: a queue for each direction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Listener", "Pipe"]
 
-# The only "family" of address that there is.
+# The only "family" of addresses.
 families: list[None] = [None]
 
 Queue = queue.Queue
@@ -44,7 +44,7 @@ class Connection:
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Return two connected `Connection` objects. Both send and receive, whatever `duplex` is."""
+    """Return two connected `Connection` objects. Both send and receive; `duplex` has no effect."""
     there: _Line = Queue()
     back: _Line = Queue()
     return Connection(back, there), Connection(there, back)

@@ -1,7 +1,7 @@
-"""A pytest plugin: notes test by test what became of it, in a file that outlives a crash.
+"""A pytest plugin that writes the outcome of each test to a file, which survives a crash.
 
 `MANIPLE_PEERS_NOTES` names the file. Each line of it is a JSON object: ``{"began": id}`` or ``{"ended": id, "outcome": …,
-"text": …}``. A test that has ended is not run again, so that a run which crashed can go on behind the test that crashed.
+"text": …}``. A test that has ended is not run again, so that a run which crashed can continue after the test that crashed.
 `MANIPLE_PEERS_ONLY` names a file with a JSON list: of the tests found, only these are run.
 """
 

@@ -1,4 +1,4 @@
-"""torch.multiprocessing.spawn tells of a worker that raised, and of one that was killed."""
+"""torch.multiprocessing.spawn reports a worker that raised, and a worker that was killed."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Stands where the standard library has a C extension: the tests may use it, PACKAGE may not.
+"""Replaces a C extension of the standard library: the tests may use it, PACKAGE may not.
 
 CPython's tests name `_multiprocessing` themselves. A package that leaned on it would be tested against itself.
 """

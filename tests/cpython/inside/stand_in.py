@@ -1,4 +1,4 @@
-"""Stands where the standard library has the package `multiprocessing`: the name means PACKAGE here, in every process.
+"""Replaces the package `multiprocessing` of the standard library: the name means PACKAGE here, in every process.
 
 `twin.py` writes this text as `multiprocessing/__init__.py` of the interpreter's twin. It holds for every program that the
 twin runs, with `-I`, `-E` and `-S` too, and needs nothing from PACKAGE.
@@ -22,7 +22,7 @@ class StandIn:
         if top != "multiprocessing" or not rest:
             return None
         ours = find_spec(PACKAGE + dot + rest)
-        # Without a module of ours there is none: the search must not go on to the files.
+        # If the package has no such module, there is none: the search must not continue in the files.
         if ours is None:
             raise ModuleNotFoundError(f"No module named {name!r}: {PACKAGE} has none", name=name)
         return ModuleSpec(name, self, origin=ours.origin)

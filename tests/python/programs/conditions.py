@@ -105,7 +105,7 @@ def die(_: object) -> None:
 class Checks:
     def __init__(self, mp: Any, method: str, unknown: bool) -> None:
         self.mp, self.ctx = mp, mp.get_context(method)
-        # What is told of a child whose exit nobody could learn.
+        # The exit code of a child whose real exit code was lost.
         self.other = [255] if unknown else []
 
     def a_process_ends(self) -> None:
@@ -194,7 +194,7 @@ def main() -> None:
     for each in conditions:
         impose(each)
     for name, check in vars(Checks).items():
-        # Who has ended in another time namespace cannot be told where the kernel has no better name for a process than its time.
+        # If the kernel identifies a process only by its start time, no process can tell which process of another time namespace has ended.
         if not name.startswith("_") and ("dead" not in name or condition != "time_namespace"):
             done = threading.Event()
 

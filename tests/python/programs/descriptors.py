@@ -1,4 +1,4 @@
-"""What becomes of descriptors that the package did not open, or that it opened and the program has closed.
+"""The treatment of descriptors that the package did not open, or that it opened and the program has closed.
 
 Arguments: package, start method, what. Writes its outcome to the descriptor that the variable OUTCOME names: the others may be closed.
 """

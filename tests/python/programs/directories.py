@@ -7,7 +7,7 @@ import maniple as multiprocessing
 
 
 def place():
-    """What can be told of the current directory, and whether files of another one are found in it."""
+    """Return the known facts about the current directory, and whether files of another directory are found in it."""
     try:
         name = os.getcwd()
     except OSError as error:

@@ -17,7 +17,7 @@ class Descriptor:
 
 
 class Starter:
-    """Stands for the library's Popen while the pickle is made."""
+    """Replaces the library's Popen while the pickle is made."""
 
     DupFd = Descriptor
 

@@ -1,4 +1,4 @@
-"""joblib as its documentation has it, with the backend that stands on multiprocessing."""
+"""joblib as in its documentation, with the backend that uses multiprocessing."""
 
 import os
 import sys

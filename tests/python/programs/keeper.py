@@ -31,7 +31,7 @@ def large(kind: str) -> Any:
 
 
 def result_without_memory(kind: str) -> str:
-    """There is memory for what arrives, and none for the value that it stands for."""
+    """There is memory for the arriving bytes, and none for the value that they encode."""
     with ctx.Pool(1) as pool:
         result = pool.apply_async(large, (kind,))
         result.wait()
@@ -53,7 +53,7 @@ def result_without_memory(kind: str) -> str:
 
 
 class Lacking:
-    """In the place of an object: every second call of `name` fails for want of memory, as its own or an allocation of its caller's may."""
+    """Replaces an object: every second call of `name` fails for lack of memory, as its own allocation or one of its caller may."""
 
     def __init__(self, whole: Any, name: str) -> None:
         self._whole, self._name, self._calls = whole, name, 0
@@ -79,7 +79,7 @@ class Lacking:
 
 
 def keeper_without_memory(part: str, name: str) -> str:
-    """All that the pool's thread does goes on after a moment: callbacks, replacements, the end."""
+    """All work of the pool's thread continues after a moment: callbacks, replacements, the end."""
     pool = ctx.Pool(2, maxtasksperchild=3)
     workers = pool._workers
     if part == "hub":
@@ -107,23 +107,25 @@ def keeper_without_memory(part: str, name: str) -> str:
     return "ok"
 
 
-def a_link_that_cannot_be_made() -> str:
-    """An error that is no shortage: the start is not put off, which nobody would make up for."""
-
-    class Failing(Lacking):
-        def create_link(self, counted: bool) -> Any:
-            # The hub does not count it, and is told nothing.
-            if not counted:
-                raise OSError(5, "Input/output error")
-            return self._whole.create_link(counted)
-
+def a_process_that_cannot_be_made() -> str:
+    """An error that is no shortage: the start is not postponed, and the hub asks for another one."""
     pool = ctx.Pool(1, maxtasksperchild=2)
-    pool._workers.hub = Failing(pool._workers.hub, "")
+    make, made = pool._workers.make_process, []
+
+    def sometimes(*args: Any, **kwds: Any) -> Any:
+        made.append(args)
+        if len(made) % 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return make(*args, **kwds)
+
+    pool._workers.make_process = sometimes
     results = [pool.apply_async(square, (number,)) for number in range(8)]
     for number, result in enumerate(results):
         result.wait(20)
         if not result.ready():
             return f"call {number} has no answer"
+    if len(pool._pool) > 1:
+        return "a worker too many"
     pool.terminate()
     pool.join()
     return "ok"

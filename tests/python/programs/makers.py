@@ -1,4 +1,4 @@
-"""Starts processes, says which, and ends as it is told: `makers.py PACKAGE METHOD HOW`, where HOW names a function below."""
+"""Starts processes, prints which, and ends in the given way: `makers.py PACKAGE METHOD HOW`, where HOW names a function below."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-# Whatever the tests were started by.
+# The tests may be started by any process.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -78,7 +78,7 @@ def run(ctx: Any, how: str) -> None:
         print(start(ctx, nap), flush=True)
         ctypes.string_at(0)
     elif how == "thread":
-        # The thread that starts the process ends, and the process goes on.
+        # The thread that starts the process ends, and the process continues.
         pids: list[int] = []
         thread = threading.Thread(target=lambda: pids.append(start(ctx, nap)))
         thread.start()

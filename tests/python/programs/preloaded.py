@@ -1,6 +1,6 @@
 """A main module that, where it is imported, does something to the process that imports it; the first argument says what.
 
-Prints in a child of the fork server: who imported the module, and how many threads the server has.
+Prints in a child of the fork server: which process imported the module, and how many threads the server has.
 """
 
 import os

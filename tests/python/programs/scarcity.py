@@ -129,7 +129,7 @@ def sizes_limited_before(ctx: Any) -> None:
             assert q.get() == bytes([number]) * size
         putter.join()
         assert putter.exitcode == 0
-    # Nobody takes anything meanwhile.
+    # No process takes an item meanwhile.
     q = ctx.Queue()
     for number in range(9000):
         q.put((number, "a" * 300))
@@ -151,7 +151,7 @@ def sizes_limited_before(ctx: Any) -> None:
 
 
 def sizes_limited_later(ctx: Any) -> None:
-    """The limit comes when the queues are there; nothing is lost, and the pool that is there goes on."""
+    """The limit comes when the queues exist; nothing is lost, and the existing pool continues."""
     queues = [ctx.Queue(), ctx.SimpleQueue(), ctx.JoinableQueue(), ctx.Queue(100)]
     with ctx.Pool(2) as pool:
         assert pool.map(length_of, [bytes(LARGE)] * 2) == [LARGE] * 2
@@ -288,7 +288,7 @@ def memory_is_short_as_it_is_unpickled(ctx: Any) -> None:
 
 
 class Rare:
-    """Finds no memory when it is unpickled in this process, as long as it is told so."""
+    """Finds no memory when it is unpickled in this process, as long as a flag says so."""
 
     short = False
 

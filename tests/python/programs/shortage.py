@@ -64,7 +64,7 @@ def all_but_first_fail(folder: str) -> None:
 
 
 def lack_while(place: str) -> None:
-    """A worker's initializer that ends it as one that lacks something, as long as the file is there."""
+    """A worker's initializer that ends the worker by a shortage, as long as the file exists."""
     if os.path.exists(place):
         with open(place, "a") as tries:
             tries.write("x")
@@ -80,7 +80,7 @@ def descriptors() -> int:
 
 
 def lowest_free() -> int:
-    """The number that the next descriptor gets: as a limit it leaves room for none, whatever numbers above it are free."""
+    """Return the number of the next descriptor: as a limit it allows no other, also if higher numbers are free."""
     gc.collect()
     number = os.dup(0)
     os.close(number)
@@ -620,7 +620,7 @@ def main() -> None:
 
 
 def as_other_user() -> None:
-    """Run this program again as a user to whom limits on processes apply: the system excepts root, and who may change limits."""
+    """Run this program again as a user to whom limits on processes apply: the system exempts root and users that may change limits."""
     import ctypes
 
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -35,7 +35,7 @@ class Shared(BaseManager):
 
 
 def exchange(connection):
-    """Everything that one side says and hears back."""
+    """Everything that one side sends and receives."""
     for item in OBJECTS:
         connection.send(item)
         assert connection.recv() == item

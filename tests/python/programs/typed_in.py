@@ -1,4 +1,4 @@
-"""Runs the cells below as somebody types them: in a notebook, at a prompt, through `-c` or through the standard input.
+"""Runs the cells below as if they were typed: in a notebook, at a prompt, through `-c` or through the standard input.
 
     python typed_in.py notebook|ipython|prompt|c|stdin METHOD PACKAGE
 

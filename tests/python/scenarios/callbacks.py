@@ -16,7 +16,7 @@ def fail(_: object) -> None:
 @scenario("callback that raises, of {call}", call=["apply_async", "map_async"])
 def raising(bench: Bench, call: str) -> None:
     with bench.pool() as pool:
-        # Where the error is shown is the pool's affair (a hook, a log); the result stands.
+        # The pool decides where the error is shown (a hook, a log); the result is valid.
         argument = (-1,) if call == "apply_async" else [-1]
         outcome = getattr(pool, call)(abs, argument, callback=fail)
         bench.at("the call whose callback raises")

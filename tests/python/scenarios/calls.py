@@ -46,7 +46,7 @@ def whole(bench: Bench, call: str) -> None:
 
 @scenario("worker dies in {call}", call=["imap", "imap_unordered"])
 def iterated(bench: Bench, call: str) -> None:
-    """The iterator raises in the lost item's place and then goes on."""
+    """The iterator raises in the lost item's place and then continues."""
     with bench.pool() as pool:
         log = bench.log()
         results, losses = drain(getattr(pool, call)(tasks.step, job_list(log)))

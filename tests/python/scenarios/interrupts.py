@@ -1,4 +1,4 @@
-"""Ctrl-C while the workers are busy: gone at once, one traceback, nobody left."""
+"""Ctrl-C while the workers are busy: the program ends at once, with one traceback, and no process is left."""
 
 from __future__ import annotations
 

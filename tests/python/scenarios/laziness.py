@@ -35,7 +35,7 @@ def abandon_after_three(bench: Bench, call: str, bound: int, **options: int) -> 
     assert taken == [0, 1, 2] or call == "imap_unordered" and len(set(taken)) == 3, taken
     time.sleep(0.5)  # time enough for a greedy feeder to show itself
     assert source.taken <= bound, f"{source.taken} items were eaten to deliver 3 (at most {bound} expected)"
-    # The iteration that nobody goes on with must not be in the way of what follows.
+    # The abandoned iteration must not block what follows.
     bench.assert_sound(pool)
     del iterator
     assert source.taken <= bound, f"{source.taken} items were eaten once the iterator was dropped"

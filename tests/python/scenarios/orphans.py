@@ -10,7 +10,7 @@ from .programs import victim
 from .registry import scenario
 
 WORK = ["idle", "announce_and_sleep", "announce_and_hold_the_interpreter"]
-# A pool's workers are told to go; one that is deep in C code may need a push.
+# A pool's workers receive a signal to end; a worker deep in C code may need another.
 PATIENCE = 6.0
 
 

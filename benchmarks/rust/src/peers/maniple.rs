@@ -30,7 +30,7 @@ fn send_back(line: Connection<Bytes>) {
 
 type Line = Connection<u64>;
 
-/// Puts every so manieth number, beginning with the first it is told.
+/// Puts every `step`-th number, beginning with the first one that it receives.
 fn produce((queue, line, step, items): (Queue<u64>, Line, u64, u64)) -> Result<(), maniple::Error> {
     line.send(&0)?;
     let first = line.recv()?;

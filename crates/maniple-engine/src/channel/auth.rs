@@ -72,6 +72,9 @@ pub enum Refusal {
     /// The length of a message is out of bounds.
     #[error("the peer sent a message of {0} bytes, too long for an authentication; has it been given a key, too?")]
     TooLong(u64),
+    /// No message has the length that the peer sent.
+    #[error("the peer sent a length that no message has; has it been given a key, too?")]
+    BadLength,
     /// The handshake was over.
     #[error("the peer's message came after the end of the authentication")]
     OutOfTurn,
@@ -207,6 +210,11 @@ impl Handshake {
     /// Takes the length of a message that is too long to be received.
     pub fn hear_length(&mut self, len: u64) -> Turn {
         self.fail(Refusal::TooLong(len))
+    }
+
+    /// Takes a length that no message has.
+    pub fn hear_bad_length(&mut self) -> Turn {
+        self.fail(Refusal::BadLength)
     }
 
     fn deliver(&mut self) -> Vec<u8> {

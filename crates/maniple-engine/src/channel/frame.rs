@@ -1,16 +1,15 @@
-//! Messages over a stream descriptor, in the standard package's wire format: the length as a signed 32-bit number, most
-//! significant byte first, and the bytes. A message longer than 2 GiB - 1 has -1 there, and its length follows as an
-//! unsigned 64-bit number.
+//! Frames (`length_prefix`) over a descriptor that several processes may share.
 //!
-//! Never is more read than the message at hand: what lies behind it may be for another process that shares the descriptor.
+//! No call reads beyond the frame at hand: what lies behind it may be for another process that has the descriptor.
 //!
-//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`Lookout`]).
+//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`AdaptiveSpin`]).
 
+use super::length_prefix::{self, Begin, LONG, Length, SHORT};
 use super::parcel::{self, Came};
 use super::room::{Receivers, Waiting};
 use crate::error::{Doing, Error, Result};
-use crate::wait::lookout::Begun;
-pub use crate::wait::{Lookout, Until};
+use crate::wait::adaptive_spin::Begun;
+pub use crate::wait::{AdaptiveSpin, Until};
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};
@@ -39,20 +38,6 @@ fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Resul
                 }
             }
             other => return other.doing(what),
-        }
-    }
-}
-
-fn prefix(len: usize) -> ([u8; 12], usize) {
-    let mut bytes = [0xff; 12];
-    match i32::try_from(len) {
-        Ok(short) => {
-            bytes[..4].copy_from_slice(&short.to_be_bytes());
-            (bytes, 4)
-        }
-        Err(_) => {
-            bytes[4..].copy_from_slice(&(len as u64).to_be_bytes());
-            (bytes, 12)
         }
     }
 }
@@ -123,8 +108,8 @@ fn send_by(
     body: &[u8],
     mut handles: &[BorrowedHandle<'_>],
 ) -> Result<bool> {
-    let (head, n) = prefix(body.len());
-    let mut head = &head[..n];
+    let length = Length::of(body);
+    let mut head = length.bytes();
     let mut body = body;
     let mut small = [0; 512];
     let long;
@@ -171,10 +156,13 @@ fn first(
     let mut handles = Vec::new();
     let got = match read(bytes, Some(&mut handles)) {
         Err(error) if wire::is_out_of_handles(&error) => {
-            let mut begins = [0; 12 + parcel::HEAD];
+            let mut begins = [0; LONG + parcel::HEAD];
             let seen = stream::peek_packet(fd, &mut begins)?.unwrap_or(0);
-            let prefix = if begins.starts_with(&[0xff; 4]) { 12 } else { 4 };
-            let (got, buffers) = parcel::receive_aside(fd, bytes, begins.get(prefix..seen).unwrap_or(&[]))?;
+            let content = match length_prefix::begin(&begins[..seen]) {
+                Ok(Begin::Known { body, .. }) => &begins[body..seen],
+                _ => &[],
+            };
+            let (got, buffers) = parcel::receive_aside(fd, bytes, content)?;
             came.extend(buffers);
             return Ok(Some(got));
         }
@@ -184,79 +172,229 @@ fn first(
     Ok(got)
 }
 
-/// The same by a lookout.
+/// The same by a adaptive.
 fn look_out(
-    lookout: &Lookout,
+    adaptive: &AdaptiveSpin,
     fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
     came: Option<&mut Vec<Came>>,
 ) -> (Begun, io::Result<Option<usize>>) {
     let mut begun = Begun::default();
     let found = first(fd, bytes, came, |bytes, handles| {
-        let (wait, found) = lookout.first(fd, bytes, handles);
+        let (wait, found) = adaptive.first(fd, bytes, handles);
         begun = wait;
         found
     });
     (begun, found.or_else(|e| if e.kind() == ErrorKind::Interrupted { Ok(None) } else { Err(e) }))
 }
 
-/// Receives the length of the next message. `lookout` is given where the end is a socket's. With `handles` given (the end must be a
-/// local socket's), what comes beside it is put there.
-pub fn receive_length(
-    fd: BorrowedHandle<'_>,
-    lookout: Option<&Lookout>,
-    mut handles: Option<&mut Vec<Came>>,
-    interrupted: Interrupted<'_, '_>,
-) -> Result<u64> {
-    let mut head = [0; 4];
-    let mut done = 0;
-    let mut wait = None;
-    if let Some(lookout) = lookout {
-        let (begun, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
-        match found.doing("receive a message")? {
-            Some(0) => return Err(Error::EndOfStream),
-            Some(got) => done = got,
-            None => {}
-        }
-        wait = Some((lookout, begun));
+const WHAT: &str = "receive a message";
+
+/// How the beginning of a frame is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Given where the end is a socket's. Then a wait with a limit takes the message even where another process may be faster.
+    pub adaptive: Option<&'a AdaptiveSpin>,
+    /// Whether handles may come with it: the end is a local socket's.
+    pub brings: bool,
+    /// Until when.
+    pub until: Until,
+}
+
+/// A frame as far as it has come. Where a signal's handler breaks its reception off, the next call goes on with it.
+#[derive(Debug, Default)]
+pub struct Partial {
+    head: [u8; LONG],
+    have: usize,
+    /// Bytes of the body, once the length has come.
+    len: Option<usize>,
+    content: Vec<u8>,
+    came: Vec<Came>,
+    /// Handles of it are lost.
+    is_cut: bool,
+}
+
+/// A whole message.
+#[derive(Debug)]
+pub struct Message {
+    /// The frame's body.
+    pub content: Vec<u8>,
+    /// What came beside it.
+    pub came: Vec<Came>,
+}
+
+impl Partial {
+    /// Bytes of the body; 0 before [`Partial::begin`] is done.
+    pub fn len(&self) -> usize {
+        self.len.unwrap_or(0)
     }
-    while done < 4 {
-        let rest = &mut head[done..];
-        let read = || {
-            let got = first(fd, rest, handles.as_deref_mut(), |bytes, handles| match handles {
-                Some(handles) => stream::read_with(fd, bytes, handles).map(Some),
-                None => stream::read_into(fd, bytes).map(Some),
-            });
-            got.map(|got| got.unwrap_or(0))
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether all that has come is the length, so that the body can be received anywhere.
+    pub fn is_bare(&self) -> bool {
+        self.content.is_empty() && self.came.is_empty()
+    }
+
+    /// Whether any byte has come.
+    pub fn has_begun(&self) -> bool {
+        self.have > 0
+    }
+
+    /// Waits for the length, and for what comes with its first byte. False: the time was up before anything came.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]: it can be called again. Others: the frame is lost; with those of a missing descriptor or missing memory it
+    /// has been passed over.
+    pub fn begin(&mut self, fd: BorrowedHandle<'_>, way: Way<'_>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
+        let mut wait = None;
+        if self.have == 0 {
+            let waited = self.wait(fd, way, interrupted);
+            self.is_cut = stream::take_cut();
+            let Some((got, begun)) = waited? else { return Ok(false) };
+            if got == 0 {
+                return Err(length_prefix::ended(false));
+            }
+            self.have = got;
+            wait = begun;
+        }
+        let len = loop {
+            match length_prefix::begin(&self.head[..self.have])? {
+                Begin::Known { len, .. } => break len,
+                Begin::Missing(missing) => {
+                    let end = self.have + missing;
+                    fill_on(fd, &mut self.head[..end], &mut self.have, interrupted)?;
+                }
+            }
         };
-        let got = retry(interrupted, read, "receive a message")?;
-        if got == 0 {
-            return Err(if done == 0 { Error::EndOfStream } else { Error::CutOff });
+        self.len = Some(len);
+        if let (Some(begun), Some(adaptive)) = (wait, way.adaptive) {
+            adaptive.ended(begun);
         }
-        done += got;
+        if self.is_cut {
+            // Those of its handles that have come are of no use without the others.
+            skip(fd, len as u64, interrupted)?;
+            return Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost");
+        }
+        Ok(true)
     }
-    if let Some((lookout, begun)) = wait {
-        lookout.ended(begun);
+
+    /// Waits for the first bytes, and reads them; `None`: the time is up.
+    fn wait(
+        &mut self,
+        fd: BorrowedHandle<'_>,
+        way: Way<'_>,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Option<(usize, Option<Begun>)>> {
+        let Partial { head, came, .. } = self;
+        let head = &mut head[..SHORT];
+        let mut came = way.brings.then_some(came);
+        let now = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
+        let (mut got, mut begun) = (None, None);
+        match (way.adaptive, way.until) {
+            (None, _) => {}
+            (Some(_), Until::Now) => {
+                got = retry(interrupted, || first(fd, head, came.as_deref_mut(), now), WHAT)?;
+                return Ok(got.map(|got| (got, None)));
+            }
+            (Some(adaptive), _) => {
+                let (wait, found) = look_out(adaptive, fd, head, came.as_deref_mut());
+                (got, begun) = (found.doing(WHAT)?, Some(wait));
+            }
+        }
+        loop {
+            if let Some(got) = got {
+                return Ok(Some((got, begun)));
+            }
+            let Some(left) = way.until.left() else {
+                // One call of the system; it waits there.
+                let read = || {
+                    first(fd, head, came.as_deref_mut(), |bytes, handles| match handles {
+                        Some(handles) => stream::read_with(fd, bytes, handles).map(Some),
+                        None => stream::read_into(fd, bytes).map(Some),
+                    })
+                };
+                got = retry(interrupted, read, WHAT)?;
+                continue;
+            };
+            if ready::wait(&mut [Interest::new(fd)], Some(left)).doing("wait for a message")? == 0 {
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                continue;
+            }
+            got = match way.adaptive {
+                Some(_) => retry(interrupted, || first(fd, head, came.as_deref_mut(), now), WHAT)?,
+                None => Some(retry(interrupted, || stream::read_into(fd, head), WHAT)?),
+            };
+        }
     }
-    whole(fd, length(fd, head, interrupted)?, interrupted)
+
+    /// Waits for the rest of the body. Where there is no memory for it, it is passed over, so that the next frame can be received.
+    ///
+    /// # Errors
+    /// As [`Partial::begin`].
+    pub fn finish(&mut self, fd: BorrowedHandle<'_>, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let mut left = self.len() - self.content.len();
+        let mut reserved = self.content.try_reserve_exact(left.min(PIECE));
+        while left > 0 {
+            let piece = left.min(PIECE);
+            reserved = reserved.and_then(|()| self.content.try_reserve(piece));
+            if reserved.is_err() {
+                self.content = Vec::new();
+                skip(fd, left as u64, interrupted)?;
+                return Err(Error::out_of_memory("receive a message, which is lost"));
+            }
+            match retry(interrupted, || stream::read(fd, &mut self.content, piece), WHAT)? {
+                0 => return Err(length_prefix::ended(true)),
+                got => left -= got,
+            }
+            check(left > 0, interrupted)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the body of a frame that [`is_bare`](Partial::is_bare), in `room`, which is as long.
+    ///
+    /// # Errors
+    /// As [`Partial::begin`]; what has come by then is kept here.
+    pub fn fill(&mut self, fd: BorrowedHandle<'_>, room: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
+        let mut done = 0;
+        let filled = fill_on(fd, room, &mut done, interrupted);
+        if matches!(filled, Err(Error::Interrupted)) {
+            self.content = room[..done].to_vec();
+        }
+        filled
+    }
+
+    /// Passes the body over.
+    ///
+    /// # Errors
+    /// The stream is of no more use.
+    pub fn pass_over(self, fd: BorrowedHandle<'_>, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        skip(fd, (self.len() - self.content.len()) as u64, interrupted)
+    }
 }
 
-/// The length of a message whose handles have all come. One whose handles did not is passed over: the next can be received.
-fn whole(fd: BorrowedHandle<'_>, length: u64, interrupted: Interrupted<'_, '_>) -> Result<u64> {
-    if stream::take_cut() {
-        skip(fd, length, interrupted)?;
-        return Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost");
+impl From<Partial> for Message {
+    fn from(partial: Partial) -> Message {
+        Message { content: partial.content, came: partial.came }
     }
-    Ok(length)
 }
 
-/// Passes over the next `len` bytes of a message.
-pub fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
+/// Reads and drops the next `len` bytes of a frame.
+fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
     let mut scratch = [0; 16 * 1024];
     while len > 0 {
         let piece = len.min(scratch.len() as u64) as usize;
-        match retry(interrupted, || stream::read_into(fd, &mut scratch[..piece]), "receive a message")? {
-            0 => return Err(Error::CutOff),
+        match retry(interrupted, || stream::read_into(fd, &mut scratch[..piece]), WHAT)? {
+            0 => return Err(length_prefix::ended(true)),
             got => len -= got as u64,
         }
         check(len > 0, interrupted)?;
@@ -264,114 +402,11 @@ pub fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '
     Ok(())
 }
 
-fn length(fd: BorrowedHandle<'_>, head: [u8; 4], interrupted: Interrupted<'_, '_>) -> Result<u64> {
-    match i32::from_be_bytes(head) {
-        -1 => {
-            let mut long = [0; 8];
-            fill(fd, &mut long, interrupted)?;
-            Ok(u64::from_be_bytes(long))
-        }
-        short => u64::try_from(short).map_err(|_| Error::BadLength),
-    }
-}
-
-/// [`receive_length`] with a limit to the wait for the message's begin; `None`: the time is up. With `socket` it is taken even
-/// where somebody else may be faster, and without sleeping in the read itself: that is also woken when the other end reads.
-pub fn receive_length_until(
-    fd: BorrowedHandle<'_>,
-    socket: bool,
-    until: Until,
-    lookout: &Lookout,
-    mut handles: Option<&mut Vec<Came>>,
-    interrupted: Interrupted<'_, '_>,
-) -> Result<Option<u64>> {
-    const WHAT: &str = "receive a message";
-    let mut head = [0; 4];
-    let mut got = None;
-    let mut begun = None;
-    let read = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
-    if socket && matches!(until, Until::Now) {
-        got = retry(interrupted, || first(fd, &mut head, handles.as_deref_mut(), read), WHAT)?;
-        if got.is_none() {
-            return Ok(None);
-        }
-    } else if socket {
-        let (wait, found) = look_out(lookout, fd, &mut head, handles.as_deref_mut());
-        got = found.doing(WHAT)?;
-        begun = Some(wait);
-    }
-    let mut done = loop {
-        if let Some(got) = got {
-            break got;
-        }
-        let left = until.left();
-        if ready::wait(&mut [Interest::new(fd)], left).doing("wait for a message")? == 0 {
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
-            }
-            if interrupted() {
-                return Err(Error::Interrupted);
-            }
-            continue;
-        }
-        got = match socket {
-            true => retry(interrupted, || first(fd, &mut head, handles.as_deref_mut(), read), WHAT)?,
-            false => Some(retry(interrupted, || stream::read_into(fd, &mut head), WHAT)?),
-        };
-    };
-    if done == 0 {
-        return Err(Error::EndOfStream);
-    }
-    while done < head.len() {
-        match retry(interrupted, || stream::read_into(fd, &mut head[done..]), WHAT)? {
-            0 => return Err(Error::CutOff),
-            more => done += more,
-        }
-    }
-    if let Some(begun) = begun {
-        lookout.ended(begun);
-    }
-    let length = length(fd, head, interrupted)?;
-    whole(fd, length, interrupted).map(Some)
-}
-
-/// Receives the next `len` bytes of a message. Where there is no memory for them, they are passed over, so that the next message can be
-/// received.
-pub fn receive(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
-    let mut left = usize::try_from(len).map_err(|_| Error::BadLength)?;
-    let mut reserved = bytes.try_reserve_exact(left.min(PIECE));
-    while left > 0 {
-        let piece = left.min(PIECE);
-        reserved = reserved.and_then(|()| bytes.try_reserve(piece));
-        if reserved.is_err() {
-            *bytes = Vec::new();
-            skip(fd, left as u64, interrupted)?;
-            return Err(Error::out_of_memory("receive a message, which is lost"));
-        }
-        match retry(interrupted, || stream::read(fd, bytes, piece), "receive a message")? {
-            0 => return Err(Error::CutOff),
-            got => left -= got,
-        }
-        check(left > 0, interrupted)?;
-    }
-    Ok(())
-}
-
-/// Receives bytes of a message until `bytes` is full.
-pub fn fill(fd: BorrowedHandle<'_>, bytes: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
-    fill_on(fd, bytes, &mut 0, interrupted)
-}
-
-/// The same from byte `done` on, which says afterwards how far it came.
-pub fn fill_on(
-    fd: BorrowedHandle<'_>,
-    bytes: &mut [u8],
-    done: &mut usize,
-    interrupted: Interrupted<'_, '_>,
-) -> Result<()> {
+/// Reads from byte `done` on until `bytes` is full. `done` says afterwards how far it came.
+fn fill_on(fd: BorrowedHandle<'_>, bytes: &mut [u8], done: &mut usize, interrupted: Interrupted<'_, '_>) -> Result<()> {
     while *done < bytes.len() {
-        match retry(interrupted, || stream::read_into(fd, &mut bytes[*done..]), "receive a message")? {
-            0 => return Err(Error::CutOff),
+        match retry(interrupted, || stream::read_into(fd, &mut bytes[*done..]), WHAT)? {
+            0 => return Err(length_prefix::ended(true)),
             got => *done += got,
         }
         check(*done < bytes.len(), interrupted)?;

@@ -12,7 +12,7 @@
 //! | `recent` | the writer | how far from `base` it has written since the log was last looked at (`log/sides.rs`) |
 //! | `ready` | the writer | how far from `base` pages were made to be written to |
 //! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
-//! | `readers` | anyone | sleeping readers ([`crowd`](crate::shm::crowd)) |
+//! | `readers` | anyone | sleeping readers ([`wait_count`](crate::shm::wait_count)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | somebody waits by descriptor: see [`log`](super::log) |
 //! | `counted` | the writer, before it publishes | messages put so far that are to be reported done (wraps) |
@@ -26,7 +26,7 @@
 //! after a dead one can tell whether the message was published (`Side::mend`). A writer that finds `counting` set takes the place of one
 //! that died with it; the tail tells it whether the message was published, and so whether its count holds (`Header::mend_counted`).
 
-use crate::shm::crowd::Crowd;
+use crate::shm::wait_count::WaitCount;
 use maniple_sys::memory;
 use maniple_sys::mutex::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -65,7 +65,7 @@ pub struct Header {
 /// What wakes those who wait.
 #[repr(C, align(128))]
 pub struct Calls {
-    pub readers: Crowd,
+    pub readers: WaitCount,
     pub room: AtomicU32,
     pub pacing: AtomicU32,
     pub watched: AtomicU32,

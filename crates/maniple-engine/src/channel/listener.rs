@@ -10,7 +10,7 @@
 //! | a client has not done its part within the listener's patience, counted while somebody accepts | it is closed and reported |
 //! | more than [`MOST_GUESTS`] are under way | the oldest is closed and reported |
 //! | the listener's process ends | its clients' next read or write fails; those that come are refused by the system |
-//! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::folder`) |
+//! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::socket_dir`) |
 //! | somebody has put another file at the path | it stays when the listener goes |
 
 pub use super::address::{Address, BadAddress};
@@ -20,8 +20,8 @@ use super::frame::Interrupted;
 pub use super::reception::{MOST_GUESTS, PATIENCE};
 use super::reception::{Reception, Refused, Unwelcome, get_in, tune};
 use crate::error::{Error, Result};
-use maniple_sys::folder::Folder;
 use maniple_sys::socket::{self, Dial, File};
+use maniple_sys::socket_dir::SocketDir;
 use maniple_sys::{AsHandle, BorrowedHandle};
 use maniple_sys::{OwnedHandle, process_id};
 use std::io::{self, ErrorKind};
@@ -60,7 +60,7 @@ pub struct Listener {
 struct OwnPlace {
     path: PathBuf,
     file: File,
-    folder: Option<Folder>,
+    folder: Option<SocketDir>,
     process: u32,
 }
 
@@ -79,17 +79,17 @@ impl Listener {
     /// [`ContactError`]: no folder for temporary things can be written to.
     pub fn temporary(backlog: u32) -> Result<Listener> {
         let mut random = [0; 8];
-        let folder = socket::random(&mut random).and_then(|()| Folder::new(random)).map_err(|e| {
+        let folder = socket::random(&mut random).and_then(|()| SocketDir::new(random)).map_err(|e| {
             let address = Address::Local(std::env::temp_dir());
             contact(Step::Listen, &address, Cause::Os(e))
         })?;
         Listener::new(&Address::Local(folder.socket()), backlog, Some(folder))
     }
 
-    fn new(address: &Address, backlog: u32, folder: Option<Folder>) -> Result<Listener> {
+    fn new(address: &Address, backlog: u32, folder: Option<SocketDir>) -> Result<Listener> {
         let make = || {
             let socket = address.each(|place| socket::listen(place, backlog));
-            let socket = socket.inspect_err(|_| folder.iter().for_each(Folder::remove))?;
+            let socket = socket.inspect_err(|_| folder.iter().for_each(SocketDir::remove))?;
             let (address, place) = match address {
                 Address::Tcp(_) => (Address::Tcp(socket::address(socket.as_handle())?.to_string()), None),
                 Address::Local(path) => (address.clone(), OwnPlace::new(path, folder)?),
@@ -141,7 +141,7 @@ impl AsHandle for Listener {
 }
 
 impl OwnPlace {
-    fn new(path: &Path, folder: Option<Folder>) -> io::Result<Option<OwnPlace>> {
+    fn new(path: &Path, folder: Option<SocketDir>) -> io::Result<Option<OwnPlace>> {
         let Some(file) = socket::file(path)? else { return Ok(None) };
         // The working directory may be another one when it is removed.
         let path = std::path::absolute(path)?;
@@ -154,7 +154,7 @@ impl Drop for OwnPlace {
         // A forked child's copy is not the one that listens.
         if self.process == process_id() && matches!(socket::file(&self.path), Ok(Some(file)) if file == self.file) {
             let _ = std::fs::remove_file(&self.path);
-            self.folder.iter().for_each(Folder::remove);
+            self.folder.iter().for_each(SocketDir::remove);
         }
     }
 }

@@ -26,7 +26,7 @@
 //! do not, it goes on at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
 //! log has been empty; and not at all in a process that takes messages itself.
 //!
-//! **Waiting.** A reader that finds nothing joins the [`crowd`](crate::shm::crowd), looks again and sleeps; a writer publishes, then calls
+//! **Waiting.** A reader that finds nothing joins the [`wait_count`](crate::shm::wait_count), looks again and sleeps; a writer publishes, then calls
 //! one of them. If that one dies before it takes the message the others have been told nothing; so sleep comes in slices,
 //! after which a sleeper looks by itself.
 //!
@@ -38,27 +38,26 @@
 //!
 //! **Beside the messages.** A front may have something of its own that goes with a message by another way, in the same order. A
 //! writer's is called under the writers' lock, before it publishes; a reader's under the readers' lock, after it has taken. A writer
-//! killed in between leaves a stray there, and a reader what it should have taken: both are told from what belongs to the next
+//! killed in between leaves an orphan there, and a reader what it should have taken: both are told from what belongs to the next
 //! message by the position, which only grows, and what the front adds to it.
 #![allow(unsafe_code)]
 
 mod limit;
 mod order;
+mod put;
 mod sides;
+mod take;
 mod view;
 mod wait;
 
+pub use put::{Put, Terms};
+pub use take::{After, Taken};
 pub use view::View;
 
-use order::{Span, in_order};
-
 use super::layout::{HEAD, Header, MAGIC, Side};
-use super::window::{Ring, Window, write_by_handle};
+use super::window::{Ring, Window};
 use crate::error::{Doing, Error, Result};
-use crate::shm::buffers::Buffer;
-use crate::wait::spin::Spin;
 use maniple_sys::epoch;
-use maniple_sys::futex::{self, Woken};
 use maniple_sys::mutex::{Found, Mutex as Lock};
 use maniple_sys::own::Own;
 use maniple_sys::ready::Kick;
@@ -66,33 +65,23 @@ use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, memory};
 use sides::Sides;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes of data at most, and from how many on no machine fills it.
 const WHOLE: u64 = 1 << 42;
 const BOUNDLESS: u64 = 1 << 38;
-/// Pages for small messages are made so many bytes at a time.
-const AHEAD: u64 = 64 * 1024;
-/// Messages of a page and more keep pace with the readers: what they would take of fresh memory costs more than their copy.
-const PACED: usize = 4096;
 /// Larger messages are written by the handle where the memory is fresh.
 const LARGE: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
 const LAP: u64 = 8 << 20;
-/// How long a reader may take over one message while a writer waits for it.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// How long a writer waits in all. Where readers need longer for what is there, fresh memory is the smaller part of what a message costs.
-const IN_ALL: Duration = Duration::from_millis(50);
 /// A writer starts over once so much of the memory lies behind it.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
 const KEEP: u64 = 80 << 20;
 /// A log that has used so much is looked at when it is idle.
 const WORTH_IT: u64 = 2 * START_OVER;
-/// Pages behind the head are given back in pieces of at least so many bytes.
-const GIVE_BACK: u64 = 4 << 20;
 /// Parts of one message at most.
 pub const MOST_PARTS: usize = 1024;
 const SLICE: Duration = Duration::from_millis(500);
@@ -120,51 +109,6 @@ struct Shared {
     size: u64,
     head: Arc<memory::Mapping>,
     cores: usize,
-}
-
-/// How a message is put.
-#[derive(Default)]
-pub struct Terms<'a, 'b> {
-    /// It is to be reported done ([`View::done`]).
-    pub counted: bool,
-    /// It does not wait for readers, were it large.
-    pub hurried: bool,
-    /// Called with the message's position before it is published. False: it is not to be.
-    #[allow(clippy::type_complexity)]
-    pub before: Option<&'a mut (dyn FnMut(u64) -> Result<bool> + 'b)>,
-}
-
-impl std::fmt::Debug for Terms<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Terms").field("counted", &self.counted).field("hurried", &self.hurried).finish_non_exhaustive()
-    }
-}
-
-/// What has become of a message that was to be put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It is in.
-    Done,
-    /// It would have to wait for another writer, or for readers, and is not to.
-    Busy,
-    /// There are as many as there may be ([`View::limit`]).
-    Full,
-    /// Its memory, which is limited ([`View::is_limited`]), has no room for so many bytes more now.
-    Cramped,
-    /// The log was closed ([`Log::close`]).
-    Closed,
-    /// [`Terms::before`] did not want it.
-    Refused,
-}
-
-/// Called under the readers' lock with the position of a message that was taken and its first part.
-pub type After<'a, 'b> = &'a mut (dyn FnMut(u64, &[u8]) + 'b);
-
-/// A message that was taken.
-#[derive(Debug)]
-pub struct Taken {
-    /// The parts after the first.
-    pub rest: Vec<Buffer>,
 }
 
 /// One side's lock, held.
@@ -282,7 +226,7 @@ impl Log {
 
     /// What can be seen of it without its descriptors.
     pub fn view(&self) -> View {
-        View::of(&self.shared)
+        self.view.another()
     }
 
     fn ring(&self) -> Ring<'_> {
@@ -300,322 +244,6 @@ impl Log {
     }
 
     // ---- putting ----
-
-    /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: it would have to wait.
-    /// `counted`: it is to be reported done ([`View::done`]).
-    pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
-        Ok(self.put_on(parts, Terms { counted, ..Terms::default() }, interrupted)? == Put::Done)
-    }
-
-    /// The same on any terms.
-    pub fn put_on(
-        &self,
-        parts: &[&[u8]],
-        terms: Terms<'_, '_>,
-        mut interrupted: Option<Interrupted<'_, '_>>,
-    ) -> Result<Put> {
-        let header = self.header();
-        let total = parts.iter().map(|p| p.len()).sum::<usize>();
-        if total >= PACED && !terms.hurried && self.is_ahead(total as u64) {
-            let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(Put::Busy) };
-            self.keep_pace(total as u64, interrupted)?;
-        }
-        let Some(held) = hold_writers(header, interrupted)? else { return Ok(Put::Busy) };
-        if self.is_closed() {
-            return Ok(Put::Closed);
-        }
-        let ring = self.ring();
-        let tail = header.writers.at.load(Ordering::Relaxed);
-        // Partner: the reader's `advance`: what it read it has read before we write over it.
-        let head = header.readers.at.load(Ordering::Acquire);
-        in_order(Span { base: header.base.load(Ordering::Relaxed), head, tail }, ring.size)?;
-        let empty = head == tail;
-        if self.is_full() {
-            return Ok(Put::Full);
-        }
-        let length = length_of(parts)?;
-        if length > ring.size {
-            return Err(Error::Os { doing: "put a message into a queue that is limited", source: memory::too_long() });
-        }
-        if length > ring.size - (tail - head) {
-            return Ok(Put::Cramped);
-        }
-        let mut base = header.base.load(Ordering::Relaxed);
-        if empty && tail - base > START_OVER {
-            self.shared.start_over(ring, tail, KEEP);
-            base = tail;
-        }
-        self.write(ring, tail - base, length, parts)?;
-        let end = tail + length;
-        if let Some(before) = terms.before
-            && !before(tail)?
-        {
-            return Ok(Put::Refused);
-        }
-        if terms.counted {
-            header.count(tail);
-        }
-        if empty && header.calls.watched.load(Ordering::Relaxed) != 0 {
-            self.shared.event.kick();
-        }
-        header.writers.advance(end);
-        if terms.counted {
-            header.calls.counting.store(0, Ordering::Release);
-        }
-        drop(held);
-        header.calls.readers.call(|bell| futex::wake(bell, 1));
-        if end - base > WORTH_IT {
-            Sides::watch(&self.sides);
-        }
-        Ok(Put::Done)
-    }
-
-    /// Whether a message would go beyond a lap's length while readers can be waited for.
-    fn is_ahead(&self, total: u64) -> bool {
-        let header = self.header();
-        let head = header.readers.at.load(Ordering::Acquire);
-        let tail = header.writers.at.load(Ordering::Acquire);
-        let base = header.base.load(Ordering::Relaxed);
-        let lap = tail.saturating_sub(base);
-        let is_slow = self.stalled.load(Ordering::Relaxed) == head || self.slow.load(Ordering::Relaxed) == base;
-        head != tail && lap + total > LAP && !is_slow && !self.reads.load(Ordering::Relaxed)
-    }
-
-    /// Lets readers catch up before a large message is put.
-    fn keep_pace(&self, total: u64, interrupted: Interrupted<'_, '_>) -> Result<()> {
-        let header = self.header();
-        let mut spin = Spin::default();
-        let begun = Instant::now();
-        let (mut seen_head, mut since) = (None, begun);
-        let there = header.writers.at.load(Ordering::Acquire).saturating_sub(header.readers.at.load(Ordering::Acquire));
-        loop {
-            if begun.elapsed() > IN_ALL + Duration::from_nanos(there) {
-                self.slow.store(header.base.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-            let head = header.readers.at.load(Ordering::Acquire);
-            if seen_head != Some(head) {
-                (seen_head, since) = (Some(head), Instant::now());
-            }
-            let tail = header.writers.at.load(Ordering::Acquire);
-            if !self.is_ahead(total) {
-                return Ok(());
-            }
-            if spin.until(self.shared.cores > 1, || self.is_empty()) {
-                return Ok(());
-            }
-            let seen = header.calls.room.load(Ordering::Relaxed);
-            header.calls.pacing.store(1, Ordering::Relaxed);
-            // Partner: the fence in `take`.
-            fence(Ordering::SeqCst);
-            if !self.is_empty() {
-                // And as long as a slow machine takes to copy what is there.
-                let patience = PATIENCE + Duration::from_nanos(tail - head.min(tail));
-                let woken = futex::wait(&header.calls.room, seen, Some(patience));
-                // Not by how the sleep ended: signals may come more often than it is long.
-                if since.elapsed() >= patience && header.readers.at.load(Ordering::Relaxed) == head {
-                    self.stalled.store(head, Ordering::Relaxed);
-                }
-                if woken != Woken::Rung && interrupted() {
-                    return Err(Error::Interrupted);
-                }
-            }
-        }
-    }
-
-    /// Copies a message of `length` bytes in all to position `at` of the data.
-    fn write(&self, ring: Ring<'_>, at: u64, length: u64, parts: &[&[u8]]) -> Result<()> {
-        let header = self.header();
-        let end = at + length;
-        let mut window = local(&self.sides.writing);
-        let mut to = at;
-        let warm = header.used.load(Ordering::Relaxed);
-        self.prepare(&mut window, ring, at, at + 8 + 8 * parts.len() as u64, warm)?;
-        window.write(ring, &mut to, &(parts.len() as u64).to_ne_bytes())?;
-        for part in parts {
-            window.write(ring, &mut to, &(part.len() as u64).to_ne_bytes())?;
-        }
-        for part in parts {
-            let after = to + part.len() as u64;
-            if part.len() > LARGE && after > warm && within_limit(ring, to, after) {
-                // It has its pages made on the way.
-                write_by_handle(ring, &mut to, part)?;
-                header.ready.fetch_max(after, Ordering::Relaxed);
-                continue;
-            }
-            if part.len() > LARGE && after <= warm {
-                window.map_in(ring, after.max(LAP).min(warm))?;
-            }
-            self.prepare(&mut window, ring, to, after, warm)?;
-            window.write(ring, &mut to, part)?;
-        }
-        header.used.fetch_max(end, Ordering::Relaxed);
-        header.recent.fetch_max(end, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Has pages made up to `end`, where there are none yet. The caller holds the writers' lock.
-    fn prepare(&self, window: &mut Window, ring: Ring<'_>, at: u64, end: u64, warm: u64) -> Result<()> {
-        let header = self.header();
-        let ready = header.ready.load(Ordering::Relaxed);
-        if end <= ready.max(warm) {
-            return Ok(());
-        }
-        let mut from = ready.max(warm).max(at);
-        let until = end.max(from + AHEAD);
-        while from < until {
-            match window.prepare(ring, from, until - from) {
-                Ok(len) => from += len,
-                // What was only for later may be what is too much.
-                Err(_) if from >= end => break,
-                Err(error) => return Err(error),
-            }
-        }
-        header.ready.store(from, Ordering::Relaxed);
-        Ok(())
-    }
-
-    // ---- taking ----
-
-    /// Takes the next message: its first part into `first`, which is emptied before, the others apart. None: there is none,
-    /// or, if `interrupted` is not given, it would take time: another reader is at it, or it is large.
-    pub fn take(&self, first: &mut Vec<u8>, interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
-        self.take_and(first, interrupted, &mut |_, _| {})
-    }
-
-    /// The same with something to be done under the lock.
-    pub fn take_and(
-        &self,
-        first: &mut Vec<u8>,
-        mut interrupted: Option<Interrupted<'_, '_>>,
-        after: After<'_, '_>,
-    ) -> Result<Option<Taken>> {
-        let header = self.header();
-        loop {
-            if self.is_empty() {
-                if header.calls.watched.load(Ordering::Relaxed) == 0 {
-                    return Ok(None);
-                }
-                // Also waits for a writer that has made the event readable and is about to publish.
-                if self.hush(interrupted.as_deref_mut())? {
-                    return Ok(None);
-                }
-            }
-            let Some(held) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(None) };
-            let head = header.readers.at.load(Ordering::Relaxed);
-            // Partner: the writer's `advance`.
-            let tail = header.writers.at.load(Ordering::Acquire);
-            if head == tail {
-                continue;
-            }
-            // As of the tail just seen: it cannot move while the log is not empty.
-            let base = header.base.load(Ordering::Relaxed);
-            let ring = self.ring();
-            in_order(Span { base, head, tail }, ring.size)?;
-            let Some((rest, end)) = self.read(ring, head, head - base, tail, first, interrupted.is_none())? else {
-                return Ok(None);
-            };
-            self.give_back(ring, head - base, base, tail - head);
-            header.readers.advance(end);
-            self.reads.store(true, Ordering::Relaxed);
-            after(head, first);
-            drop(held);
-            if end == tail || header.calls.bound.load(Ordering::Relaxed) != 0 || ring.size < BOUNDLESS {
-                // Partner: the fences in `keep_pace` and `wait_for_room`.
-                fence(Ordering::SeqCst);
-                if header.calls.pacing.load(Ordering::Relaxed) != 0 {
-                    header.calls.pacing.store(0, Ordering::Relaxed);
-                    header.calls.room.fetch_add(1, Ordering::Relaxed);
-                    futex::wake(&header.calls.room, u32::MAX >> 1);
-                }
-            }
-            if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {
-                // Where it cannot be had now, whoever looks next does it.
-                self.hush(None)?;
-            }
-            if end == tail && end - base > WORTH_IT {
-                Sides::watch(&self.sides);
-            }
-            return Ok(Some(Taken { rest }));
-        }
-    }
-
-    /// Copies the message at position `head` out. None: it is large, and only small ones were wanted.
-    fn read(
-        &self,
-        ring: Ring<'_>,
-        head: u64,
-        at: u64,
-        tail: u64,
-        first: &mut Vec<u8>,
-        only_small: bool,
-    ) -> Result<Option<(Vec<Buffer>, u64)>> {
-        let damaged = || Error::Damaged("a message in a queue is longer than the queue");
-        let room = tail - head;
-        let mut window = local(&self.sides.reading);
-        let mut from = at;
-        let parts = window.read_number(ring, &mut from)?;
-        if parts == 0 || parts > MOST_PARTS as u64 || 8 + 8 * parts > room {
-            return Err(damaged());
-        }
-        let mut content = at + 8 + 8 * parts;
-        let mut rest = Vec::new();
-        first.clear();
-        for index in 0..parts {
-            let len = window.read_number(ring, &mut from)?;
-            if len > room - (content - at) {
-                return Err(damaged());
-            }
-            if only_small && len > LARGE as u64 {
-                return Ok(None);
-            }
-            if index == 0 {
-                window.read(ring, &mut content, len as usize, first)?;
-            } else {
-                let mut part = Buffer::default();
-                window.read(ring, &mut content, len as usize, &mut part)?;
-                rest.push(part);
-            }
-        }
-        Ok(Some((rest, head + (content - at).next_multiple_of(8))))
-    }
-
-    /// Frees memory behind the head, `at` bytes into the data. The caller holds the readers' lock.
-    fn give_back(&self, ring: Ring<'_>, at: u64, base: u64, unread: u64) {
-        let header = self.header();
-        let mut freed = header.freed.load(Ordering::Relaxed);
-        if header.freed_base.load(Ordering::Relaxed) != base {
-            header.freed_base.store(base, Ordering::Relaxed);
-            header.freed.store(0, Ordering::Relaxed);
-            freed = 0;
-        }
-        // The first lap's pages stay: when the writer starts over, fresh ones would cost it several times as much.
-        freed = freed.max(LAP);
-        let upto = at - at % memory::PAGES as u64;
-        // A writer may come round the ring to these pages, if it is small or nearly full.
-        if upto.saturating_sub(freed) >= GIVE_BACK
-            && (upto - freed).saturating_add(unread) < ring.size / 2
-            && !self.is_limited()
-        {
-            // It is only tidiness: if it fails, the memory stays until the log starts over.
-            let _ = ring.release(freed, upto - freed);
-            header.freed.store(upto, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Bytes that a message takes, with the numbers before it.
-fn length_of(parts: &[&[u8]]) -> Result<u64> {
-    if parts.is_empty() || parts.len() > MOST_PARTS {
-        return Err(Error::Damaged("a message has at least one part, and not too many"));
-    }
-    let total = 8 + 8 * parts.len() + parts.iter().map(|p| p.len()).sum::<usize>();
-    Ok(total.next_multiple_of(8) as u64)
-}
-
-/// Whether this process may write there by the handle.
-fn within_limit(ring: Ring<'_>, from: u64, to: u64) -> bool {
-    let last = if from / ring.size == to / ring.size { to % ring.size } else { ring.size };
-    HEAD as u64 + last <= memory::longest()
 }
 
 impl Deref for Log {

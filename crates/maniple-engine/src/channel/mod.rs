@@ -2,8 +2,13 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `frame` | messages over a stream descriptor, in the standard package's wire format |
-//! | `packet` | messages over a socket that keeps them apart, for ends that are both ours |
+//! | `length_prefix` | the codec of frames, for all streams of bytes |
+//! | `frame` | frames over a descriptor that several processes may share |
+//! | `framed_stream` | requests and answers over a stream socket of this process's own |
+//! | `packet_socket` | messages over a socket that keeps them apart, for ends that are both ours |
+//! | `stream_end` | one end of a connection over frames; `packet_end`: one end of a pipe of packets |
+//! | `attendance` | who receives from an end, for a sender that waits |
+//! | `readiness` | waiting until an end can be read or written |
 //! | `room` | waiting for room in a socket, but not for an end that waits for this one |
 //! | `parcel` | large buffers that travel beside a frame, in shared-memory blocks |
 //! | `known` | blocks of middling size that have come more than once |
@@ -19,15 +24,21 @@
 //! What may not be known here: what a message means, and which language wrote it.
 
 pub mod address;
+pub mod attendance;
 pub mod auth;
 mod contact;
 pub mod frame;
+pub mod framed_stream;
 mod known;
 pub(crate) mod layout;
+mod length_prefix;
 pub mod listener;
 pub mod log;
-pub mod packet;
+pub mod packet_end;
+pub mod packet_socket;
 pub mod parcel;
+pub mod readiness;
 pub mod reception;
 pub mod room;
+pub mod stream_end;
 mod window;

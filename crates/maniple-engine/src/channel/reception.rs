@@ -13,9 +13,10 @@
 //! none of them, and the child begins with an empty reception over the same listening socket. The state is touched only
 //! inside [`atfork::making`]: a forked child finds it unlocked.
 
-use super::auth::{Handshake, MOST, RANDOM, Role, State};
+use super::auth::{Handshake, MOST, RANDOM, Role, State, Turn};
 use super::contact::Cause;
 use super::frame::Interrupted;
+use super::length_prefix::{self, Begin, Length};
 use maniple_sys::atfork::{self, HubOnly};
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::ready::{self, Interest, Kick};
@@ -23,6 +24,7 @@ use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use maniple_sys::{socket, stream};
 use std::io::{self, ErrorKind};
 use std::mem;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,7 +94,7 @@ impl<S: AsHandle> Guest<S> {
 
     /// So little is ever under way that it has room, unless the other end does something strange.
     fn say(&self, message: &[u8]) -> Result<(), Cause> {
-        let bytes = [&(message.len() as i32).to_be_bytes(), message].concat();
+        let bytes = [Length::of(message).bytes(), message].concat();
         match socket::send_now(self.socket.as_handle(), &bytes) {
             Ok(sent) if sent == bytes.len() => Ok(()),
             Ok(_) => Err(Cause::Os(ErrorKind::WouldBlock.into())),
@@ -102,18 +104,14 @@ impl<S: AsHandle> Guest<S> {
 
     /// Hears what is there, without waiting, and not a byte more than the authentication's.
     pub(super) fn hear(&mut self) -> Result<Standing, Cause> {
-        const HEAD: usize = 4;
         loop {
-            let len = self.inbox.first_chunk::<HEAD>().map(|head| u32::from_be_bytes(*head));
-            let turn = match len {
-                // A negative number, which announces a longer one, is among these.
-                Some(len) if len as usize > MOST => self.handshake.hear_length(len.into()),
-                Some(len) if self.inbox.len() == HEAD + len as usize => self.handshake.hear(&self.inbox[HEAD..]),
-                _ => {
-                    let mut bytes = [0; HEAD + MOST];
-                    let missing = HEAD + len.map_or(0, |len| len as usize) - self.inbox.len();
+            let turn = match self.next() {
+                ControlFlow::Break(turn) => turn,
+                ControlFlow::Continue(missing) => {
+                    let mut bytes = [0; MOST];
                     match stream::read_now(self.socket.as_handle(), &mut bytes[..missing], None) {
                         Ok(None) => return Ok(Standing::Waits),
+                        // Between two frames as well: the other end has not finished.
                         Ok(Some(0)) => return Err(Cause::Gone),
                         Ok(Some(got)) => self.inbox.extend_from_slice(&bytes[..got]),
                         Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -129,6 +127,19 @@ impl<S: AsHandle> Guest<S> {
                 State::Done => return said.map(|()| Standing::IsIn),
                 State::Open => said?,
             }
+        }
+    }
+
+    /// What follows from the bytes that have come; or how many bytes, at most [`MOST`], the message lacks.
+    fn next(&mut self) -> ControlFlow<Turn, usize> {
+        match length_prefix::begin(&self.inbox) {
+            Ok(Begin::Missing(missing)) => ControlFlow::Continue(missing),
+            Ok(Begin::Known { len, .. }) if len > MOST => ControlFlow::Break(self.handshake.hear_length(len as u64)),
+            Ok(Begin::Known { body, len }) => match body + len - self.inbox.len() {
+                0 => ControlFlow::Break(self.handshake.hear(&self.inbox[body..])),
+                missing => ControlFlow::Continue(missing),
+            },
+            Err(_) => ControlFlow::Break(self.handshake.hear_bad_length()),
         }
     }
 

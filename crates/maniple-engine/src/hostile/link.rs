@@ -2,7 +2,10 @@
 #![allow(unsafe_code)]
 
 use super::{Script, near};
-use crate::pool::link::{Board, DOWN, Reader, Sender, UP, kind};
+use crate::pool::link::kind;
+use crate::pool::link::reader::Reader;
+use crate::pool::link::segment::{DOWN, LinkSegment, UP};
+use crate::pool::link::sender::Sender;
 use crate::pool::packet::{Packer, Packet};
 use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, tag};
 use crate::shm::ring::{Head, Place, Producer, SKIP};
@@ -13,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const STEPS: usize = 48;
 
 struct Scene {
-    board: Board,
+    segment: LinkSegment,
     reader: Reader,
     sender: Sender,
     wire: Wire,
@@ -29,13 +32,13 @@ struct Scene {
 /// Either end of a link, whose other end is out of its mind.
 pub fn link(data: &[u8]) {
     let mut script = Script(data);
-    let (board, _handle) = Board::create().unwrap();
+    let (segment, _handle) = LinkSegment::create().unwrap();
     let hub = script.byte().is_multiple_of(2);
     let ((reader, sender), (theirs, ours)) =
-        if hub { (board.hub_side(), (UP, DOWN)) } else { (board.worker_side(), (DOWN, UP)) };
+        if hub { (segment.hub_side(), (UP, DOWN)) } else { (segment.worker_side(), (DOWN, UP)) };
     let (wire, far) = Wire::pair().unwrap();
-    let peer = Producer::new(board.memory(), theirs);
-    let mut scene = Scene { board, reader, sender, wire, peer, far, theirs, ours, sent: Vec::new() };
+    let peer = Producer::new(segment.memory(), theirs);
+    let mut scene = Scene { segment, reader, sender, wire, peer, far, theirs, ours, sent: Vec::new() };
     let packer = Packer::new(1 << 20);
     for _ in 0..STEPS {
         if script.is_over() || !scene.step(&mut script, &packer) {
@@ -63,9 +66,9 @@ impl Scene {
     }
 
     fn memory(&self, at: usize, len: usize) -> *mut u8 {
-        assert!(at + len <= self.board.memory().len());
+        assert!(at + len <= self.segment.memory().len());
         // SAFETY: inside the mapping.
-        unsafe { self.board.memory().start().as_ptr().add(at) }
+        unsafe { self.segment.memory().start().as_ptr().add(at) }
     }
 
     /// One of the words by which the two sides keep in step, at an odd value.
@@ -75,10 +78,10 @@ impl Scene {
             self.theirs.cursors + 128,
             self.ours.cursors,
             self.ours.cursors + 128,
-            crate::pool::link::UP_BAY_AT,
-            crate::pool::link::DOWN_BAY_AT,
-            crate::pool::link::UP_SLOTS_AT + 8 * (script.byte() as usize % 32),
-            crate::pool::link::DOWN_SLOTS_AT + 8 * (script.byte() as usize % 32),
+            crate::pool::link::segment::UP_BAY_AT,
+            crate::pool::link::segment::DOWN_BAY_AT,
+            crate::pool::link::segment::UP_SLOTS_AT + 8 * (script.byte() as usize % 32),
+            crate::pool::link::segment::DOWN_SLOTS_AT + 8 * (script.byte() as usize % 32),
         ];
         let at = words[script.byte() as usize % words.len()];
         // SAFETY: aligned and inside the mapping; the other side uses atomics there, too.
@@ -177,9 +180,6 @@ impl Scene {
             let position = self.sent[script.byte() as usize % self.sent.len()];
             let (claimed, revoked) = (self.sender.claimed(position), self.sender.revoke(position));
             assert!(!(claimed && revoked), "a frame that was claimed is taken back");
-            if revoked {
-                self.sender.release(position);
-            }
         }
         self.sender.sweep();
         let _ = self.sender.is_half_full();

@@ -19,7 +19,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub const TARGETS: [Target; 8] = [
     ("frames", streams::frames),
-    ("dialogue", streams::dialogue),
+    ("framed_stream", streams::framed_stream),
     ("packets", streams::packets),
     ("parcel", streams::parcel),
     ("handshake", streams::handshake),

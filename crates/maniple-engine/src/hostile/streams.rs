@@ -2,9 +2,9 @@
 
 use super::Script;
 use crate::channel::auth::{Handshake, RANDOM, Role, State, respond};
-use crate::channel::frame::{self, Lookout, Until};
-use crate::channel::{packet, parcel, reception};
-use crate::dialogue::Dialogue;
+use crate::channel::frame::{AdaptiveSpin, Message, Partial, Until, Way};
+use crate::channel::framed_stream::FramedStream;
+use crate::channel::{packet_socket, parcel, reception};
 use crate::error::Error;
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle, memory, stream};
 use std::time::{Duration, Instant};
@@ -47,26 +47,22 @@ pub fn frames(data: &[u8]) {
     let (way, data) = data.split_first().unwrap_or((&0, &[]));
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
     let socket = socket_with(data);
-    let (fd, lookout) = (socket.as_handle(), Lookout::default());
-    let mut handles = Vec::new();
+    let (fd, adaptive) = (socket.as_handle(), AdaptiveSpin::default());
+    let (adaptive, brings, until) = match way % 4 {
+        0 => (None, false, Until::Ever),
+        1 => (Some(&adaptive), true, Until::Ever),
+        2 => (Some(&adaptive), true, Until::Now),
+        _ => (None, false, Until::after(Duration::from_secs(1))),
+    };
     let mut got = Vec::new();
     let why = loop {
-        let len = match way % 4 {
-            0 => frame::receive_length(fd, None, None, &mut || false),
-            1 => frame::receive_length(fd, Some(&lookout), Some(&mut handles), &mut || false),
-            2 => {
-                let len =
-                    frame::receive_length_until(fd, true, Until::Now, &lookout, Some(&mut handles), &mut || false);
-                len.map(|len| len.unwrap())
-            }
-            _ => {
-                let until = Until::after(Duration::from_secs(1));
-                frame::receive_length_until(fd, false, until, &lookout, None, &mut || false).map(|len| len.unwrap())
-            }
-        };
-        let mut message = Vec::new();
-        match len.and_then(|len| frame::receive(fd, &mut message, len, &mut || false)) {
-            Ok(()) => got.push(message),
+        let mut partial = Partial::default();
+        let begun = partial.begin(fd, Way { adaptive, brings, until }, &mut || false);
+        match begun.and_then(|begun| {
+            assert!(begun);
+            partial.finish(fd, &mut || false)
+        }) {
+            Ok(()) => got.push(Message::from(partial).content),
             Err(why) => break why,
         }
     };
@@ -77,25 +73,26 @@ pub fn frames(data: &[u8]) {
 }
 
 /// The same as a manager's line reads them.
-pub fn dialogue(data: &[u8]) {
+pub fn framed_stream(data: &[u8]) {
     let (messages, clean) = expected(&data[..data.len().min(64 * 1024)]);
-    let mut dialogue = Dialogue::new(socket_with(data));
+    let mut stream = FramedStream::new(socket_with(data));
     let mut got = Vec::new();
-    let end = loop {
-        match dialogue.hear(&mut || true) {
-            Ok(Some(message)) => got.push(message.to_vec()),
-            Ok(None) => break true,
-            Err(_) => break false,
+    let why = loop {
+        match stream.receive(&mut || false) {
+            Ok(message) => got.push(message.to_vec()),
+            Err(why) => break why,
         }
     };
-    assert_eq!((got, end), (messages, clean));
+    assert_eq!(got, messages);
+    assert_eq!(matches!(why, Error::EndOfStream), clean, "{why}");
+    assert!(matches!(why, Error::EndOfStream | Error::CutOff | Error::BadLength), "{why}");
 }
 
 /// Packets of a pipe, with descriptors beside them, and what is in them.
 pub fn packets(data: &[u8]) {
     let mut script = Script(data);
     let (here, there) = stream::packet_pair().unwrap();
-    let lookout = Lookout::default();
+    let adaptive = AdaptiveSpin::default();
     for _ in 0..8 {
         let count = script.byte() as usize % 4;
         let handles: Vec<OwnedHandle> = (0..count).map(|_| block(&mut script)).collect();
@@ -106,14 +103,15 @@ pub fn packets(data: &[u8]) {
             break;
         }
         drop(handles);
-        let (mut room, mut came) = (vec![0; packet::MOST], Vec::new());
-        let got = packet::receive(here.as_handle(), &mut room, &mut came, Until::Now, &lookout).unwrap().unwrap();
+        let (mut room, mut came) = (vec![0; packet_socket::MOST], Vec::new());
+        let got =
+            packet_socket::receive(here.as_handle(), &mut room, &mut came, Until::Now, &adaptive).unwrap().unwrap();
         assert_eq!((&room[..got], came.len()), (bytes, count));
         open(bytes, came);
     }
     drop(there);
     let mut came = Vec::new();
-    let end = packet::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &lookout);
+    let end = packet_socket::receive(here.as_handle(), &mut [0; 16], &mut came, Until::Ever, &adaptive);
     assert!(matches!(end, Err(Error::EndOfStream)), "{end:?}");
 }
 

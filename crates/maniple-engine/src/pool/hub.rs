@@ -9,28 +9,35 @@
 //! * the keeper, when there is something to do and nobody waits.
 #![allow(unsafe_code)]
 
+mod act;
 mod deaths;
 mod drive;
 mod forks;
+mod jobs;
 mod keeper;
-mod peers;
+mod listen;
+mod slots;
+mod starting;
 mod tail;
+mod terminate;
 mod ticket;
 
-pub use self::deaths::{Ended, LACKING};
+pub use self::deaths::LACKING;
 use self::drive::{Seat, is_in_source, is_within, let_go};
 use self::keeper::Attention;
 pub use self::keeper::Chore;
-use self::peers::Peer;
+use self::slots::WorkerSlot;
 pub use self::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
-use crate::pool::job::{Cell, Feed, Gone, Job, Loss, Settled};
-use crate::pool::link::Desk;
+use crate::pool::burst::Burst;
+use crate::pool::ending::Ending;
+use crate::pool::job::{Cell, Gone, Job, Loss};
+use crate::pool::link::hub_page::HubPage;
 use crate::pool::packet::{Packer, Packet};
-use crate::pool::rush::Rush;
-use crate::pool::scheduler::{Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
+use crate::pool::scheduler::{Command, Config, JobId, Scheduler, WorkerId};
 use crate::pool::seats::{Place, Seats};
-use crate::pool::spec::{Filling, Func, JobSpec, SourceKind, Unused};
+use crate::pool::spec::Unused;
+use crate::pool::starts::Starts;
 use crate::process::lifeline::Lifelines;
 use crate::wait::spin::Spin;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
@@ -41,9 +48,7 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Free blocks that a hub keeps for its tasks, in bytes.
 const KEPT: usize = 256 << 20;
@@ -78,7 +83,7 @@ pub(crate) struct Inner {
     born: Epoch,
     pub(super) cores: usize,
     pub(super) tapped: bool,
-    pub(super) desk: Desk,
+    pub(super) page: HubPage,
     pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
     pub(super) packer: Packer,
@@ -89,7 +94,7 @@ pub(crate) struct Inner {
 
 pub(super) struct State {
     pub sched: Scheduler<Packet>,
-    peers: SecondaryMap<WorkerId, Peer>,
+    slots: SecondaryMap<WorkerId, WorkerSlot>,
     // Not by slot: a job stays here until it is collected, long after the scheduler has used its slot again.
     pub jobs: FxHashMap<JobId, Job>,
     pub(super) functions: FxHashMap<u32, Packet>,
@@ -99,7 +104,9 @@ pub(super) struct State {
     pub seats: Seats<Arc<Cell>>,
     pub(super) fills: VecDeque<(JobId, usize, usize)>,
     /// Workers to be started by the front.
-    pub starts: usize,
+    pub starts: Starts,
+    /// How the workers of a terminated pool are ended.
+    pub(super) ending: Option<Ending>,
     /// Jobs whose end the front wants to be told of.
     pub notices: VecDeque<JobId>,
     pub(super) commands: Vec<Command>,
@@ -121,7 +128,7 @@ pub(super) struct State {
     pub called: bool,
     /// Futures wait: the keeper must look at everything.
     pub attended: bool,
-    pub(super) rush: Rush,
+    pub(super) burst: Burst,
     keeper: Attention,
     /// The front wants the keeper back ([`Hub::kick`]).
     pub(super) front_called: bool,
@@ -182,14 +189,15 @@ impl Hub {
         });
         let state = State {
             sched,
-            peers: SecondaryMap::new(),
+            slots: SecondaryMap::new(),
             jobs: FxHashMap::default(),
             functions: FxHashMap::default(),
             next_function: 0,
             holding: 0,
             seats: Seats::default(),
             fills: VecDeque::new(),
-            starts: 0,
+            starts: Starts::default(),
+            ending: None,
             notices: VecDeque::new(),
             commands: Vec::new(),
             roster: Vec::new(),
@@ -202,7 +210,7 @@ impl Hub {
             attended: false,
             called: false,
             watched: 0,
-            rush: Rush::default(),
+            burst: Burst::default(),
             keeper: Attention::default(),
             front_called: false,
             interrupted: false,
@@ -213,7 +221,7 @@ impl Hub {
             born: Epoch::now(),
             cores: sys::cores(),
             tapped: config.tap_stderr,
-            desk: Desk::create()?,
+            page: HubPage::create()?,
             lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the keeper's bell")?,
             packer: Packer::new(KEPT),
@@ -243,174 +251,6 @@ impl Hub {
         &self.inner.packer
     }
 
-    // ---- jobs ----
-
-    /// Makes a function known: `packet` reaches each worker once, before its first task of it.
-    pub fn define(&self, packet: Packet) -> Func {
-        let mut st = self.lock();
-        st.next_function += 1;
-        let number = st.next_function;
-        st.holding += usize::from(packet.holds_handles());
-        st.functions.insert(number, packet);
-        Func::new(number, &self.inner.unused)
-    }
-
-    /// Takes a job on.
-    ///
-    /// # Errors
-    /// [`Error::NotRunning`], [`Error::Foreign`].
-    pub fn submit(&self, spec: JobSpec, source: SourceKind) -> Result<Ticket> {
-        self.check()?;
-        let shape = JobShape {
-            func: spec.func.number(),
-            supply: if matches!(source, SourceKind::Ready(_)) { Supply::Complete } else { Supply::OnDemand },
-            chunk: spec.chunk,
-            items: spec.items,
-            window: spec.window.map(|(items, _)| items),
-        };
-        let mut st = self.lock();
-        // A broken pool takes the job and fails it with what broke the pool.
-        let broken = st.sched.is_broken();
-        let id = if broken { Some(st.sched.submit_broken(shape)) } else { st.sched.submit(shape) };
-        let Some(id) = id else { return Err(Error::NotRunning) };
-        let (feed, ready) = match source {
-            SourceKind::Ready(tasks) => (Feed::None, Some(tasks)),
-            SourceKind::Inline(source) => (Feed::Inline(Some(source)), None),
-            SourceKind::External => (Feed::External { wanted: None, cell: Arc::default() }, None),
-        };
-        let mut job = Job::new(spec.collect, feed, spec.func, spec.notify, spec.items == Some(1));
-        job.window_bytes = spec.window.map(|(_, bytes)| bytes);
-        let cell = job.cell.clone();
-        st.watched += usize::from(job.notify);
-        st.keeper.calls += 1;
-        st.jobs.insert(id, job);
-        if let Some(tasks) = ready.filter(|_| !broken) {
-            for (items, packet) in tasks {
-                st.sched.add(id, items, packet);
-            }
-            st.sched.filled(id, true);
-        }
-        self.inner.follow_up(&mut st);
-        drop(st);
-        Ok(Ticket::new(self.clone(), id, cell))
-    }
-
-    /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and gives how many, of how
-    /// many items each. `None`: the job is over.
-    pub fn wanted(&self, job: JobId, timeout: Duration) -> Option<(usize, usize)> {
-        if self.is_foreign() {
-            return None;
-        }
-        let deadline = Instant::now() + timeout;
-        loop {
-            let mut st = self.lock();
-            let Some(Feed::External { wanted, cell }) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return None };
-            if let Some(wanted) = wanted.take() {
-                return Some(wanted);
-            }
-            let (cell, ticks) = (cell.clone(), cell.ticks());
-            drop(st);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Some((0, 0));
-            }
-            cell.sleep(ticks, Some(left));
-        }
-    }
-
-    /// One task of what is wanted: it is on its way before the thread looks for the next, which may take long to come.
-    pub fn feed_one(&self, job: JobId, filling: Filling<'_>) {
-        if self.is_foreign() {
-            return;
-        }
-        let mut st = self.lock();
-        self.inner.take_in(&mut st, job, filling.tasks);
-        self.inner.follow_up(&mut st);
-    }
-
-    /// What such a thread made of it. `ended`: there is no more.
-    pub fn feed(&self, job: JobId, filling: Filling<'_>, ended: bool) {
-        if self.is_foreign() {
-            return;
-        }
-        let mut st = self.lock();
-        self.inner.take_in(&mut st, job, filling.tasks);
-        st.sched.filled(job, ended);
-        self.inner.follow_up(&mut st);
-    }
-
-    pub(crate) fn take_outcomes(&self, job: JobId, most: usize) -> (Vec<Settled>, bool) {
-        let mut st = self.lock();
-        let Some(j) = st.jobs.get_mut(&job) else { return (Vec::new(), true) };
-        let taken = j.take(most);
-        let over = j.ended && j.is_empty();
-        if over && !j.notify {
-            // The ticket knows; there is nothing to come back for.
-            st.discard(job);
-        }
-        (taken, over)
-    }
-
-    pub(crate) fn consumed(&self, job: JobId, items: usize) {
-        if self.is_foreign() {
-            return;
-        }
-        let mut st = self.lock();
-        st.sched.consumed(job, items);
-        if !st.seats.take() {
-            // The driver acts on it when it next looks; it may be asleep.
-            self.inner.advance(&mut st);
-            self.inner.stir(&mut st);
-            return;
-        }
-        st = self.inner.drive_once(st);
-        self.inner.leave_seat(st);
-    }
-
-    pub(crate) fn cancel(&self, job: JobId) {
-        if self.is_foreign() {
-            return;
-        }
-        let mut st = self.lock();
-        st.sched.cancel(job);
-        self.inner.advance(&mut st);
-        self.inner.stir(&mut st);
-    }
-
-    /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
-    /// Otherwise all of the work is done, as far as its input goes, and without a window, which no caller would move.
-    pub(crate) fn orphan(&self, job: JobId, begun: bool) {
-        if self.is_foreign() {
-            return;
-        }
-        let mut st = self.lock();
-        let Some(j) = st.jobs.get_mut(&job) else { return };
-        j.orphaned = true;
-        if j.ended {
-            if !j.notify {
-                st.discard(job);
-            }
-            return;
-        }
-        if j.window_bytes.is_none() {
-            return;
-        }
-        let mut gone = vec![j.drop_settled()];
-        if begun {
-            // Not only with the last task that still runs, of whose end no caller is told.
-            gone.push(j.drop_feed());
-        }
-        st.gone.append(&mut gone);
-        if begun {
-            st.sched.cancel(job);
-        } else {
-            st.sched.unbound(job);
-        }
-        self.inner.advance(&mut st);
-        let driven = st.seats.is_taken();
-        self.inner.settle_down(&mut st, driven);
-    }
-
     // ---- how things stand ----
 
     /// The jobs that have not ended, each with its number of items that have an outcome. Takes in what workers have said.
@@ -428,17 +268,18 @@ impl Hub {
 
     // ---- changes ----
 
-    /// How many workers there should be from now on. Gives how many should be started now; the caller starts them. Workers that
-    /// are too many stay until they end.
-    pub fn resize(&self, processes: usize) -> usize {
+    /// How many workers there should be from now on: starts may be due then ([`Hub::begin_start`]). Workers that are too many stay
+    /// until they end.
+    pub fn resize(&self, processes: usize) {
         if self.is_foreign() {
-            return 0;
+            return;
         }
         let mut st = self.lock();
         st.sched.resize(processes);
         self.inner.advance(&mut st);
         self.inner.stir(&mut st);
-        std::mem::take(&mut st.starts)
+        drop(st);
+        self.inner.kick.kick();
     }
 
     /// After how many tasks a worker is replaced from now on; `None`: never.
@@ -461,35 +302,6 @@ impl Hub {
         self.inner.kick.kick();
     }
 
-    /// Drops all that has not ended, and tells the workers to stop. A worker that waits for tasks stops by itself. Gives the others,
-    /// which the front has to end, and whether each is still starting; asked again, those of the first time that are left.
-    pub fn terminate(&self) -> Vec<(WorkerId, bool)> {
-        if self.is_foreign() {
-            return Vec::new();
-        }
-        let mut st = self.lock();
-        if !st.terminated {
-            st.terminated = true;
-            st.starts = 0;
-            st.unsettled = self.inner.take_back_all(&mut st);
-            for peer in st.peers.values_mut() {
-                peer.stop_due = true;
-                peer.link.dirty = true;
-                // Partner: `PoolEnd::is_terminated`; the signal that follows orders the two.
-                peer.link.board.terminated().store(1, Ordering::Release);
-            }
-        }
-        st.sched.terminate();
-        self.inner.advance(&mut st);
-        self.inner.stir(&mut st);
-        let State { unsettled, peers, .. } = &mut *st;
-        unsettled.retain(|(worker, _)| peers.contains_key(*worker));
-        let left = unsettled.clone();
-        drop(st);
-        self.inner.kick.kick();
-        left
-    }
-
     /// Whether this thread is in the middle of making tasks for a call, as a signal's handler may be: what it waits for must not be that
     /// call's end.
     pub fn is_in_source(&self) -> bool {
@@ -501,26 +313,17 @@ impl Hub {
         self.lock().sched.is_running()
     }
 
-    /// How many workers should be started now; the caller starts them.
-    pub fn take_starts(&self) -> usize {
-        if self.is_foreign() {
-            return 0;
-        }
-        let mut st = self.lock();
-        self.inner.advance(&mut st);
-        std::mem::take(&mut st.starts)
-    }
-
     /// How things stand, for people.
     pub fn describe(&self) -> String {
         let st = self.lock();
         let seat = if st.seats.is_taken() { "somebody drives" } else { "nobody drives" };
-        let damaged = st.peers.values().filter(|p| p.damaged).count();
+        let damaged = st.slots.values().filter(|p| p.damaged).count();
         let jobs: String = st.jobs.iter().map(|(id, j)| format!("\nheld {id:?}: {}", j.describe())).collect();
         format!(
-            "{seat}, bell {}, {} fills due, {damaged} damaged\n{}{jobs}",
-            self.inner.desk.bell().level(),
+            "{seat}, bell {}, {} fills due, {damaged} damaged, {:?}\n{}{jobs}",
+            self.inner.page.level(),
             st.fills.len(),
+            st.starts,
             st.sched.describe()
         )
     }
@@ -552,7 +355,7 @@ impl Hub {
             return Err((place, if cell.is_ready() { ticks.wrapping_sub(1) } else { ticks }));
         }
         // Whatever the keeper wanted to be woken for is this thread's business now.
-        self.inner.desk.bell().disarm();
+        self.inner.page.disarm();
         Ok(Seat { inner: &self.inner, state: Some(st), nested })
     }
 

@@ -3,7 +3,7 @@
 use super::packet::Incoming;
 use super::spec::{Collect, Func, Source};
 use crate::process::Exit;
-use maniple_sys::futex::{self, Woken};
+use crate::wait::word::{self, Woken};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -119,7 +119,7 @@ impl Cell {
         self.word.fetch_add(1, Ordering::SeqCst);
         // Partner: `sleep`. A sleeper that is not counted yet finds the word changed.
         if self.sleepers.load(Ordering::SeqCst) > 0 {
-            futex::wake(&self.word, u32::MAX >> 1);
+            word::wake(&self.word, u32::MAX >> 1);
         }
         if self.awaited.load(Ordering::SeqCst) { self.waker().take() } else { None }
     }
@@ -130,7 +130,7 @@ impl Cell {
 
     pub fn sleep(&self, seen: u32, timeout: Option<Duration>) -> Woken {
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        let woken = futex::wait(&self.word, seen, timeout);
+        let woken = word::sleep(&self.word, seen, timeout);
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
         woken
     }

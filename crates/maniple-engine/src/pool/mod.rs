@@ -11,32 +11,44 @@
 //! | --- | --- |
 //! | `scheduler` | events in, commands out; no clock, no thread, no I/O |
 //! | `packet` | payloads on their way out and in |
-//! | `link` | the shared-memory layout, and the hub's end of a link |
+//! | `link` | the hub's way to a worker: a trait, and its form in shared memory |
 //! | `worker` | the worker's end of a link |
 //! | `job` | what the hub keeps for each call: outcomes until they are collected |
 //! | `spec` | what a front says of a job, and where its tasks come from |
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
 //! | `hub/ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
-//! | `hub/peers` | its workers: links made, adopted, thrown away |
+//! | `hub/slots` | its workers: links made, adopted, thrown away |
+//! | `hub/jobs` | calls taken on, fed, cancelled |
+//! | `policy` | how much, how often, how long: the numbers of every pool |
+//! | `starts` | which starts are due, and when they are tried again; pure |
+//! | `ending` | how the workers of a terminated pool are ended; pure |
 //! | `seats` | who drives the hub, and who waits to |
 //! | `hub/forks` | hubs across forks of their process |
-//! | `hub/drive` | taking in what workers say, and acting on it |
+//! | `hub/drive` | driving: who looks after the hub, and when it sleeps |
+//! | `hub/listen` | taking in what workers say |
+//! | `hub/act` | doing what the scheduler decides |
+//! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |
+//! | `burst` | calls in quick succession, by threads that do not wait for them |
 //! | `hub/deaths` | what is left of a worker: its exit; `hub/tail`: its last words |
 //! | `hub/keeper` | the chores that no caller is there to do: deaths, restarts, callbacks, unattended work |
 //!
 //! What a payload means is not known here, nor how a worker is started: a front starts it and hands over its pid.
 
+mod burst;
+pub mod ending;
 mod hub;
 mod job;
 pub(crate) mod link;
 pub(crate) mod packet;
-mod rush;
+pub mod policy;
 pub mod scheduler;
 pub mod seats;
 mod spec;
+pub mod starts;
 mod worker;
 
-pub use hub::{Chore, Ended, Hub, HubConfig, LACKING, Ticket};
+pub use ending::{End, EndTerms};
+pub use hub::{Chore, Hub, HubConfig, LACKING, Ticket};
 pub use job::{Loss, LossCause, Outcome, Settled};
 pub use link::worker_handles;
 pub use packet::{Bytes, Incoming, MOST_BLOBS, Packer, Packet};

@@ -30,6 +30,7 @@ mod decisions;
 mod questions;
 mod terms;
 
+use super::policy::failures_at_most;
 use rustc_hash::FxHashMap;
 use slotmap::SlotMap;
 use std::cmp::Reverse;
@@ -228,7 +229,7 @@ impl<P> Scheduler<P> {
 
     /// How many starts more have failed in a row than are made up for at once.
     fn failures_in_excess(&self) -> usize {
-        self.failed_starts.saturating_sub(self.config.processes.max(2))
+        self.failed_starts.saturating_sub(failures_at_most(self.config.processes))
     }
 
     // ---- events: tasks ----

@@ -1,9 +1,11 @@
 //! What a front says of a job: its function, its shape, and where its tasks come from.
 
 use super::packet::{Packer, Packet};
+use super::policy::{FILL_BYTES, FILL_LOOK, FILL_TIME};
 use super::scheduler::Chunk;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 /// A function that workers know, or will when they need it. The last clone that goes makes them forget it.
 #[derive(Clone, Debug)]
@@ -88,16 +90,19 @@ pub struct Filling<'a> {
     pub packer: &'a Packer,
     pub(super) tasks: Vec<NewTask>,
     pub(super) interrupted: bool,
+    bytes: usize,
+    began: Instant,
 }
 
 impl<'a> Filling<'a> {
     /// An empty one.
     pub fn new(packer: &'a Packer) -> Self {
-        Filling { packer, tasks: Vec::new(), interrupted: false }
+        Filling { packer, tasks: Vec::new(), interrupted: false, bytes: 0, began: Instant::now() }
     }
 
     /// A task of so many items.
     pub fn task(&mut self, items: usize, packet: Packet) {
+        self.bytes += packet.size();
         self.tasks.push((items, Ok(packet)));
     }
 
@@ -110,6 +115,13 @@ impl<'a> Filling<'a> {
     /// does after a signal, and asks for the rest of the tasks later.
     pub fn interrupt(&mut self) {
         self.interrupted = true;
+    }
+
+    /// Whether there are enough for now: whoever makes tasks has answers to take in, and may have to stop. To be asked after each task of
+    /// `items` items.
+    pub fn has_enough(&self, items: usize) -> bool {
+        let looks = items > FILL_LOOK || self.tasks.len().is_multiple_of(FILL_LOOK);
+        self.bytes > FILL_BYTES || looks && !self.tasks.is_empty() && self.began.elapsed() > FILL_TIME
     }
 
     /// How many tasks there are.

@@ -1,23 +1,28 @@
 //! The worker's end of a link.
 
-use super::link::{Board, Desk, Handles, Reader, Sender, kind, level};
+use super::link::hub_page::{HubPage, Says};
+use super::link::kind;
+use super::link::reader::Reader;
+use super::link::segment::LinkSegment;
+use super::link::sender::Sender;
+use super::link::shm::Handles;
 use super::packet::{IDLE, Incoming, Packer, Packet};
 use crate::error::{Doing, Error, Result};
-use crate::patience::patiently;
 use crate::process::lifeline;
 use crate::shm::buffers;
 use crate::shm::inbox::tag;
 use crate::shm::ring::Head;
+use crate::wait::retry;
 use crate::wait::spin::Spin;
+use crate::wait::word::Woken;
 use maniple_sys::epoch::{Epoch, Since};
-use maniple_sys::futex::Woken;
 use maniple_sys::wire::Wire;
 use maniple_sys::{self as sys, OwnedHandle, clock};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Free blocks that a worker keeps for its results, in bytes.
-const KEPT: usize = 128 << 20;
+const KEPT: usize = 256 << 20;
 /// The first sleep of a worker that has nothing to do, and the longest one: it doubles. A signal that comes in the moment before a
 /// sleep begins, or together with what ends it, does not end the sleep as an interrupted one. So the front is asked to look for
 /// signals after each sleep; they are most likely soon after a task, where the sleeps are short.
@@ -26,8 +31,8 @@ const DOZE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 /// The line to the hub. One thread uses it.
 #[derive(Debug)]
 pub struct WorkerLink {
-    board: Board,
-    desk: Desk,
+    segment: LinkSegment,
+    page: HubPage,
     reader: Reader,
     sender: Sender,
     wire: Wire,
@@ -45,7 +50,7 @@ pub struct WorkerLink {
 
 /// Tells, whatever the worker is doing, whether its pool was terminated.
 #[derive(Clone, Debug)]
-pub struct PoolEnd(Board);
+pub struct PoolEnd(LinkSegment);
 
 impl PoolEnd {
     /// Whether the pool was terminated, so that nobody waits for a task's outcome.
@@ -94,12 +99,13 @@ impl WorkerLink {
             sys::tap::redirect(stderr).doing("redirect standard error to the hub")?;
         }
         maniple_sys::epoch::count_forks().doing("count forks")?;
-        let board = patiently(|| Board::open(&handles.link))?;
-        let desk = patiently(|| Desk::open(handles.desk.try_clone().doing("copy the handle of a pool's desk")?))?;
-        let (reader, sender) = board.worker_side();
+        let segment = retry::while_short(|| LinkSegment::open(&handles.link))?;
+        let page =
+            retry::while_short(|| HubPage::open(handles.page.try_clone().doing("copy the handle of a pool's page")?))?;
+        let (reader, sender) = segment.worker_side();
         Ok(WorkerLink {
-            board,
-            desk,
+            segment,
+            page,
             reader,
             sender,
             wire: Wire::from_handle(handles.wire),
@@ -126,7 +132,7 @@ impl WorkerLink {
 
     /// What tells of the pool's end.
     pub fn pool_end(&self) -> PoolEnd {
-        PoolEnd(self.board.clone())
+        PoolEnd(self.segment.clone())
     }
 
     /// Says that this worker is ready for tasks.
@@ -165,13 +171,13 @@ impl WorkerLink {
                 // What was left in the ring had been revoked.
                 self.ring_hub(u64::MAX, true, false);
             }
-            self.board.bell().arm(1);
+            self.segment.bell().arm(1);
             if self.reader.has_news() {
-                self.board.bell().disarm();
+                self.segment.bell().disarm();
                 continue;
             }
-            let woken = self.board.bell().sleep(1, Some(self.doze));
-            self.board.bell().disarm();
+            let woken = self.segment.bell().sleep(1, Some(self.doze));
+            self.segment.bell().disarm();
             if woken == Woken::TimedOut {
                 self.doze = (self.doze * 2).min(DOZE.1);
                 if self.doze == DOZE.1 {
@@ -247,19 +253,27 @@ impl WorkerLink {
     }
 
     fn ring_hub(&self, number: u64, urgent: bool, stuck: bool) {
-        let rung = self.desk.bell().ring(|wanted| match wanted {
-            level::CALLER | level::KEEPER => true,
-            level::CALLER_HALF | level::KEEPER_HALF => {
-                urgent || number >= self.board.halfway().load(Ordering::Relaxed) || self.sender.is_half_full()
-            }
-            level::KEEPER_FULL => stuck || self.sender.is_half_full(),
-            _ => false,
-        });
-        match rung {
-            Some(level::CALLER | level::CALLER_HALF) => self.desk.bell().wake(),
+        let says = Saying { segment: &self.segment, sender: &self.sender, number };
+        if self.page.ring(urgent, stuck, &says) {
             // A full wire is readable, and that is all it takes.
-            Some(_) => drop(self.wire.send(tag::BELL, &[])),
-            None => {}
+            let _ = self.wire.send(tag::BELL, &[]);
         }
+    }
+}
+
+/// What this worker knows of its work after task `number`.
+struct Saying<'a> {
+    segment: &'a LinkSegment,
+    sender: &'a Sender,
+    number: u64,
+}
+
+impl Says for Saying<'_> {
+    fn is_half_through(&self) -> bool {
+        self.number >= self.segment.halfway().load(Ordering::Relaxed)
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.sender.is_half_full()
     }
 }

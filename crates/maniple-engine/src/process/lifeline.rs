@@ -14,7 +14,7 @@
 //! pipe hung up and ends the worker there.
 
 use crate::error::{Doing, Result};
-use crate::patience::patiently;
+use crate::wait::retry;
 use maniple_sys as sys;
 use maniple_sys::atfork::{self, HubOnly};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
@@ -77,7 +77,7 @@ pub fn pair() -> Result<(LifelineHub, OwnedHandle)> {
 pub fn arm(handle: OwnedHandle) -> Result<()> {
     match sys::process::die_when_hung_up(handle.as_handle()) {
         Ok(own) => {
-            if patiently(|| sys::process::hung_up(own.as_handle()).doing("look at the lifeline"))? {
+            if retry::while_short(|| sys::process::hung_up(own.as_handle()).doing("look at the lifeline"))? {
                 sys::process::die();
             }
             // Until this process ends: closing it would disarm it.

@@ -59,13 +59,13 @@ impl Bell {
 
     /// Sleeps while the level is `level`.
     #[cfg(not(loom))]
-    pub fn sleep(&self, level: u32, timeout: Option<std::time::Duration>) -> maniple_sys::futex::Woken {
-        maniple_sys::futex::wait(&self.0, level, timeout)
+    pub fn sleep(&self, level: u32, timeout: Option<std::time::Duration>) -> crate::wait::word::Woken {
+        crate::wait::word::sleep(&self.0, level, timeout)
     }
 
     /// Wakes whoever sleeps in [`Bell::sleep`].
     #[cfg(not(loom))]
     pub fn wake(&self) {
-        maniple_sys::futex::wake(&self.0, 1);
+        crate::wait::word::wake(&self.0, 1);
     }
 }

@@ -91,10 +91,12 @@ struct View {
 }
 
 impl View {
-    fn of(memory: &OwnedHandle, len: usize) -> Option<View> {
+    /// Of `len` bytes, of which there are pages for the first `warm`.
+    fn of(memory: &OwnedHandle, len: usize, warm: usize) -> Option<View> {
         count_forks().ok()?;
         let epoch = Epoch::now();
         let mapping = memory::is_fixed(memory).then(|| Mapping::new(memory, len, Share::All).ok()).flatten()?;
+        mapping.map_in(warm);
         // Children would hold the memory for as long as they live.
         mapping.keep_from_children().then(|| View { mapping: ManuallyDrop::new(mapping), epoch })
     }
@@ -137,7 +139,7 @@ impl Block {
     /// Copies `parts`, one after the other, to the front.
     fn fill(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         if let ([memory], None, true) = (&self.pieces[..], &self.view, self.warm > 0) {
-            self.view = View::of(memory, self.capacity);
+            self.view = View::of(memory, self.capacity, self.warm);
         }
         let mut at = 0;
         for part in parts {

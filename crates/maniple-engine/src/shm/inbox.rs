@@ -71,7 +71,7 @@ pub struct Slots {
 
 const FREE: u32 = 0;
 const USED: u32 = 1;
-const SPENT: u32 = 2;
+const RETIRED: u32 = 2;
 
 /// How a slot stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub enum Slot {
     /// It is done with it.
     Free,
     /// It is done with it, but a process that was forked meanwhile may still look at it: it must not be used again.
-    Spent,
+    Retired,
 }
 
 impl Slots {
@@ -110,7 +110,7 @@ impl Slots {
         // Partner: `put_back`; the reader's last access to the block happened before.
         match self.word(slot).load(Ordering::Acquire) {
             FREE => Slot::Free,
-            SPENT => Slot::Spent,
+            RETIRED => Slot::Retired,
             _ => Slot::Used,
         }
     }
@@ -134,7 +134,7 @@ impl Drop for PutBack {
     fn drop(&mut self) {
         let word = match self.epoch.since() {
             Since::Nothing => FREE,
-            Since::Forked => SPENT,
+            Since::Forked => RETIRED,
             Since::Born => return,
         };
         if let Some(segment) = self.slots.upgrade() {

@@ -1,7 +1,7 @@
 //! Shared memory between a hub and one worker: segments, the ring, the bell, blocks.
 //!
 //! What may not be known here: what the bytes mean, which tasks exist, who is waiting for what. The protocols are argued in
-//! prose at the head of each file; `cursor`, `claim`, `bell` and `crowd` are checked by a model checker (`tests/loom`), which sees
+//! prose at the head of each file; `cursor`, `claim`, `bell` and `wait_count` are checked by a model checker (`tests/loom`), which sees
 //! atomics only, so that what needs an operating system is left out of its build.
 
 pub mod atomic;
@@ -13,7 +13,6 @@ pub mod blocks;
 #[cfg(not(loom))]
 pub mod buffers;
 pub mod claim;
-pub mod crowd;
 pub mod cursor;
 #[cfg(not(loom))]
 pub mod inbox;
@@ -23,3 +22,4 @@ pub mod ring;
 pub mod seen;
 #[cfg(not(loom))]
 pub mod segment;
+pub mod wait_count;

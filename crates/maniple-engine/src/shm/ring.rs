@@ -194,6 +194,11 @@ impl Producer {
         self.side.has_met_nonsense()
     }
 
+    /// Whether more than half of the ring holds what the consumer has not given back.
+    pub fn is_half_full(&self) -> bool {
+        self.backlog() > self.memory.capacity as u64 / 2
+    }
+
     /// Bytes published that the consumer has not given back.
     pub fn backlog(&self) -> u64 {
         self.side.tail().saturating_sub(self.memory.cursors().head())

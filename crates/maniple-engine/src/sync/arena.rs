@@ -354,9 +354,9 @@ impl Place {
     }
 
     /// What to send to another process.
-    pub fn send(&self) -> Ticket {
+    pub fn send(&self) -> CellRef {
         self.sent.store(true, Ordering::Relaxed);
-        Ticket { arena: self.arena.clone(), number: self.number }
+        CellRef { arena: self.arena.clone(), number: self.number }
     }
 
     /// Where it is: the number of its cell.
@@ -406,7 +406,7 @@ impl Drop for Place {
 
 /// A cell on its way to another process: the arena, whose handle has to go along, and the cell's number.
 #[derive(Clone, Debug)]
-pub struct Ticket {
+pub struct CellRef {
     /// The arena.
     pub arena: Arc<Arena>,
     /// The cell's number in it.

@@ -2,7 +2,8 @@
 //!
 //! # What lies where
 //! A barrier for *n* parties is a span of cells. The first has the word of a [`Lock`], the *state*, and the first of
-//! *n* − 1 *slots*; the others have the rest. (The last to arrive does not wait, and needs no slot.)
+//! *n* *slots*; the others have the rest. The last party to arrive does not wait. It uses the last slot, and only while it
+//! runs an *action* before the others go on.
 //!
 //! ```text
 //! state   63 ─── 37   36 ─ 35   34 ─ 33   32       31 ─── 0
@@ -21,6 +22,7 @@
 //! | arrive | a free slot → me | a party, with the lock |
 //! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | whoever has the lock: the last to arrive, one who gives up, finds a waiter dead, aborts or resets |
 //! | finish | 2 to 4 | whoever takes the lock and finds an ending in the state |
+//! | act | the last slot → me; then, without the lock, the action; then end, as all came or as somebody gave up | the last to arrive, with the lock, if it has an action |
 //! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
 //! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
 //!
@@ -36,18 +38,25 @@
 //! | with the lock, before an ending is in the state | at most its slot | the lock is taken over, and its slot found |
 //! | with the lock, after that | a round half ended | the lock is taken over, and the round's ending finished as it was begun |
 //! | woken, before it has left | an ended slot | cleared when it is wanted |
+//! | in the action | the last slot | a waiter finds it at the end of a slice, and the barrier breaks |
 //! | before it has woken the others | sleepers asleep | their slices end |
 //!
 //! So a round is completed only by parties that lived when the last one came. That a party died which had not arrived
-//! cannot be known here: any process may be the next to arrive.
+//! cannot be known here: any process may be the next to arrive. A front may have it otherwise ([`Barrier::count_dead`]):
+//! then a party that was killed while it waited has arrived, as in Python's standard package, and only the death of the
+//! party that runs the action breaks the barrier.
+//!
+//! While the action runs, the barrier's lock is free, so `abort` and `reset` do not wait for it, also where the action
+//! itself calls them. A waiter whose time is up waits for the end of the action: all parties have come.
 
 use super::Outcome;
-use super::arena::{Cell, MORE, MOST_CELLS, Place, Ticket};
+use super::arena::{Cell, CellRef, MORE, MOST_CELLS, Place};
 use super::lock::Lock;
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
 use super::word::NewsWord;
 use super::word::lock::Holder;
 use crate::error::{Error, Result};
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -56,7 +65,7 @@ const KIND: u32 = 6;
 const HEAD: u32 = 2;
 const PER_CELL: u32 = MORE as u32;
 /// The most parties a barrier can have.
-pub const MOST: u32 = MOST_CELLS * PER_CELL - HEAD + 1;
+pub const MOST: u32 = MOST_CELLS * PER_CELL - HEAD;
 
 const ENDING: u32 = 33;
 const BROKEN: u32 = 35;
@@ -106,6 +115,7 @@ pub enum Met {
 
 enum Arrival {
     Last,
+    Acts,
     Waits { slot: u32, index: u32 },
     Full { seen: u32 },
     Broken(Cause),
@@ -116,10 +126,14 @@ enum Arrival {
 pub struct Barrier {
     lock: Lock,
     parties: u32,
+    dead_count: bool,
 }
 
+/// What the last party to arrive runs before the others go on. `false` breaks the barrier.
+pub type Action<'a> = &'a mut dyn FnMut() -> bool;
+
 fn cells(parties: u32) -> u32 {
-    (HEAD + parties - 1).div_ceil(PER_CELL)
+    (HEAD + parties).div_ceil(PER_CELL)
 }
 
 fn cause(ending: Ending) -> Cause {
@@ -154,17 +168,23 @@ impl Barrier {
         }
         let place = Place::create_span(KIND, cells(parties))?;
         place.limit.store(parties, Ordering::Relaxed);
-        Ok(Barrier { lock: Lock::at(place), parties })
+        Ok(Barrier { lock: Lock::at(place), parties, dead_count: false })
     }
 
     /// One that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Barrier> {
+    pub fn open(ticket: CellRef) -> Result<Barrier> {
         let place = Place::open(ticket.arena, ticket.number, KIND)?;
         let parties = place.limit.load(Ordering::Relaxed).clamp(1, MOST);
-        Ok(Barrier { lock: Lock::at(place.with_span(cells(parties))?), parties })
+        Ok(Barrier { lock: Lock::at(place.with_span(cells(parties))?), parties, dead_count: false })
+    }
+
+    /// The same barrier, for which a party that is killed while it waits has arrived. All processes have to choose the same.
+    #[must_use]
+    pub fn count_dead(self) -> Barrier {
+        Barrier { dead_count: true, ..self }
     }
 
     /// Where it lies.
@@ -177,7 +197,7 @@ impl Barrier {
         self.parties
     }
 
-    /// How many wait now.
+    /// How many wait now; with the one that runs an action, while it does.
     pub fn waiting(&self) -> u32 {
         self.slots().filter(|slot| waits(slot.load(Ordering::Relaxed))).count() as u32
     }
@@ -189,26 +209,33 @@ impl Barrier {
 
     /// Breaks it: all who wait are told so, and all who come, until it is reset.
     pub fn abort(&self) {
-        self.locked(Limit::Never, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
+        self.locked(Until::Ever, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
     }
 
     /// Makes it as new. For those who wait it breaks.
     pub fn reset(&self) {
-        self.locked(Limit::Never, || self.end(Ending::GivenUp, None));
+        self.locked(Until::Ever, || self.end(Ending::GivenUp, None));
     }
 
     /// Waits until all have come.
-    pub fn wait(&self, limit: Limit, interrupt: Interrupt<'_>) -> Met {
-        let mut patience = Patience::new(limit, interrupt);
+    pub fn wait(&self, limit: Until, interrupt: Interrupt<'_>) -> Met {
+        self.wait_and_act(limit, interrupt, None)
+    }
+
+    /// The same. If the caller is the last to come, it runs `action` first, without any lock; `false` from it breaks the barrier.
+    pub fn wait_and_act(&self, limit: Until, interrupt: Interrupt<'_>, action: Option<Action<'_>>) -> Met {
+        let mut wait = WordWait::new(limit, interrupt);
         let (slot, index) = loop {
-            let Some(arrival) = self.locked(patience.left(GRACE), || self.arrive()) else { return Met::TimedOut };
+            let arrived = self.locked(wait.left(GRACE), || self.arrive(action.is_some()));
+            let Some(arrival) = arrived else { return Met::TimedOut };
             let seen = match arrival {
                 Arrival::Last => return Met::All(self.parties - 1),
+                Arrival::Acts => return action.map_or(Met::All(self.parties - 1), |action| self.act(action)),
                 Arrival::Broken(cause) => return Met::Broken(cause),
                 Arrival::Waits { slot, index } => break (slot, index),
                 Arrival::Full { seen } => seen,
             };
-            match patience.nap(self.state(), seen) {
+            match wait.nap(self.state(), seen) {
                 Nap::Look | Nap::Slice => {}
                 Nap::TimedOut => return Met::TimedOut,
                 Nap::Interrupted => return Met::Interrupted,
@@ -225,10 +252,14 @@ impl Barrier {
                 self.leave(slot);
                 return if ending == Ending::AllCame { Met::All(index) } else { Met::Broken(cause(ending)) };
             }
-            let why = match patience.nap(self.state(), seen) {
+            let why = match wait.nap(self.state(), seen) {
                 Nap::Look => continue,
                 Nap::Slice => {
-                    self.locked(Limit::For(GRACE), || self.look_for_the_dead());
+                    self.locked(Until::after(GRACE), || self.look_for_the_dead());
+                    continue;
+                }
+                Nap::TimedOut if self.is_acting() => {
+                    wait.wait_on();
                     continue;
                 }
                 Nap::TimedOut => Met::TimedOut,
@@ -240,11 +271,45 @@ impl Barrier {
         }
     }
 
-    /// Breaks the barrier because a waiter leaves it, unless its round has ended meanwhile: then `false`.
+    /// Runs the action of a round that all have come to, and ends the round, unless that has happened meanwhile.
+    fn act(&self, action: Action<'_>) -> Met {
+        /// Ends the round also where the action panics.
+        struct Acting<'b> {
+            barrier: &'b Barrier,
+            went_well: bool,
+        }
+
+        impl Drop for Acting<'_> {
+            fn drop(&mut self) {
+                let barrier = self.barrier;
+                barrier.locked(Until::Ever, || match (barrier.is_acting(), self.went_well) {
+                    (true, true) => barrier.end(Ending::AllCame, None),
+                    (true, false) => barrier.end(Ending::GivenUp, Some(Ending::GivenUp)),
+                    (false, _) => {}
+                });
+            }
+        }
+
+        let slot = self.slot(self.parties - 1);
+        let mut acting = Acting { barrier: self, went_well: false };
+        acting.went_well = action();
+        drop(acting);
+        let ending = ended(slot.load(Ordering::Relaxed)).unwrap_or(Ending::GivenUp);
+        self.leave(slot);
+        if ending == Ending::AllCame { Met::All(self.parties - 1) } else { Met::Broken(cause(ending)) }
+    }
+
+    /// Whether a party runs an action.
+    fn is_acting(&self) -> bool {
+        waits(self.slot(self.parties - 1).load(Ordering::Relaxed))
+    }
+
+    /// Leaves the barrier, which breaks, unless the round has ended meanwhile: then `false`.
     fn give_up(&self, slot: &AtomicU64) -> bool {
-        let gave_up = self.locked(Limit::For(GRACE), || {
+        let gave_up = self.locked(Until::after(GRACE), || {
             let waited = waits(slot.load(Ordering::Relaxed));
-            if waited {
+            // The others do not need this one any more where they wait for the action's end only.
+            if waited && !self.is_acting() {
                 self.end(Ending::GivenUp, Some(Ending::GivenUp));
             }
             waited
@@ -276,11 +341,11 @@ impl Barrier {
     }
 
     fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
-        (0..self.parties - 1).map(|number| self.slot(number))
+        (0..self.parties).map(|number| self.slot(number))
     }
 
     /// Does `work` with the lock, after what a dead holder of it left half done. `None`: it cannot be had in time.
-    fn locked<R>(&self, limit: Limit, work: impl FnOnce() -> R) -> Option<R> {
+    fn locked<R>(&self, limit: Until, work: impl FnOnce() -> R) -> Option<R> {
         let outcome = self.lock.acquire(limit, &mut || true);
         if !outcome.is_ours() {
             return None;
@@ -294,19 +359,31 @@ impl Barrier {
         Some(result)
     }
 
-    fn arrive(&self) -> Arrival {
+    fn arrive(&self, acts: bool) -> Arrival {
         if let Some(cause) = self.broken() {
             return Arrival::Broken(cause);
         }
+        if self.is_acting() {
+            // Whoever ends the round tells all that sleep; they cannot do so before this one gives the lock back.
+            return if self.look_for_the_dead() {
+                Arrival::Broken(Cause::Died)
+            } else {
+                Arrival::Full { seen: self.news().ask() }
+            };
+        }
         let index = self.waiting();
-        if index + 1 == self.parties {
+        let is_last = index + 1 == self.parties;
+        if is_last {
             if self.look_for_the_dead() {
                 return Arrival::Broken(Cause::Died);
             }
-            self.end(Ending::AllCame, None);
-            return Arrival::Last;
+            if !acts {
+                self.end(Ending::AllCame, None);
+                return Arrival::Last;
+            }
         }
-        let free = || (0..self.parties - 1).find(|&number| self.slot(number).load(Ordering::Relaxed) == 0);
+        let places = if is_last { self.parties - 1..self.parties } else { 0..self.parties - 1 };
+        let free = || places.clone().find(|&number| self.slot(number).load(Ordering::Relaxed) == 0);
         let mut seen = 0;
         let found = free().or_else(|| {
             self.clear_the_dead();
@@ -315,7 +392,7 @@ impl Barrier {
         });
         let Some(slot) = found else { return Arrival::Full { seen } };
         self.slot(slot).store(self.place().me().bits(), Ordering::Relaxed);
-        Arrival::Waits { slot, index }
+        if is_last { Arrival::Acts } else { Arrival::Waits { slot, index } }
     }
 
     fn leave(&self, slot: &AtomicU64) {
@@ -325,17 +402,20 @@ impl Barrier {
         }
     }
 
-    /// Breaks the barrier if one who waits has died: whether one has. With the lock.
+    /// Breaks the barrier if one has died that the others need: whether one has. With the lock.
     fn look_for_the_dead(&self) -> bool {
         let mut living = self.place().me();
-        let dead = self.slots().map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| waits(slot)).any(|slot| {
-            // Threads of one process mostly come together.
-            if waiter(slot) == living {
-                return false;
-            }
-            living = waiter(slot);
-            self.place().is_gone(living)
-        });
+        let needed = if self.dead_count { self.parties as usize - 1 } else { 0 };
+        let dead = self.slots().skip(needed).map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| waits(slot)).any(
+            |slot| {
+                // Threads of one process mostly come together.
+                if waiter(slot) == living {
+                    return false;
+                }
+                living = waiter(slot);
+                self.place().is_gone(living)
+            },
+        );
         if dead {
             self.end(Ending::Died, Some(Ending::Died));
         }
@@ -377,6 +457,6 @@ impl Barrier {
     }
 
     fn wake(&self) {
-        patience::wake(self.state(), u32::MAX >> 1);
+        wait::wake_low(self.state(), u32::MAX >> 1);
     }
 }

@@ -3,12 +3,13 @@
 //! The condition's lock is a [`Lock`] or an [`RLock`], which the waiter holds. Waiting is: enter, let go of the lock altogether, sleep until
 //! called, take the lock again as deep as it was. The notifier waits for nobody, so a waiter that was killed cannot hold it up.
 
-use super::arena::{Place, Ticket};
+use super::arena::{CellRef, Place};
 use super::lock::{Lock, RLock};
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
 use super::word::CallWord;
 use super::{Outcome, Released};
 use crate::error::{Error, Result};
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 
 const KIND: u32 = 5;
 
@@ -26,7 +27,7 @@ impl Guard for Lock {
     }
 
     fn take_again(&self, _depth: u32, interrupt: Interrupt<'_>) -> Outcome {
-        self.acquire(Limit::Never, interrupt)
+        self.acquire(Until::Ever, interrupt)
     }
 }
 
@@ -37,7 +38,7 @@ impl Guard for RLock {
     }
 
     fn take_again(&self, depth: u32, interrupt: Interrupt<'_>) -> Outcome {
-        self.acquire_deep(depth, Limit::Never, interrupt)
+        self.acquire_deep(depth, Until::Ever, interrupt)
     }
 }
 
@@ -67,7 +68,7 @@ impl Condition {
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Condition> {
+    pub fn open(ticket: CellRef) -> Result<Condition> {
         Place::open(ticket.arena, ticket.number, KIND).map(Condition)
     }
 
@@ -84,17 +85,17 @@ impl Condition {
     ///
     /// # Errors
     /// More than 65535 wait already, or this thread does not hold `guard`.
-    pub fn wait(&self, guard: &impl Guard, limit: Limit, interrupt: Interrupt<'_>) -> Result<Waited> {
+    pub fn wait(&self, guard: &impl Guard, limit: Until, interrupt: Interrupt<'_>) -> Result<Waited> {
         let word = self.word();
         let entered_at = word.enter().ok_or(Error::Lock("65535 wait for this condition already"))?;
         let Some(depth) = guard.let_go() else {
             word.leave(entered_at);
             return Err(Error::Lock("the condition's lock is not held"));
         };
-        let mut patience = Patience::new(limit, &mut *interrupt);
+        let mut waiting = WordWait::new(limit, &mut *interrupt);
         let outcome = loop {
             let Err(number) = word.answer(entered_at) else { break Outcome::Taken };
-            let why = match patience.nap(word.raw(), number) {
+            let why = match waiting.nap(word.raw(), number) {
                 Nap::Look | Nap::Slice => continue,
                 Nap::TimedOut => Outcome::TimedOut,
                 Nap::Interrupted => Outcome::Interrupted,
@@ -109,7 +110,7 @@ impl Condition {
     pub fn notify(&self, most: u32) -> u32 {
         let called = self.word().notify(most);
         if called > 0 {
-            patience::wake(self.word().raw(), called);
+            wait::wake_low(self.word().raw(), called);
         }
         called
     }

@@ -1,10 +1,11 @@
 //! A flag that processes can wait for.
 
 use super::Outcome;
-use super::arena::{Place, Ticket};
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::arena::{CellRef, Place};
 use super::word::{FlagWord, Given};
 use crate::error::Result;
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 
 const KIND: u32 = 4;
 
@@ -25,7 +26,7 @@ impl Event {
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Event> {
+    pub fn open(ticket: CellRef) -> Result<Event> {
         Place::open(ticket.arena, ticket.number, KIND).map(Event)
     }
 
@@ -46,7 +47,7 @@ impl Event {
     /// Sets it, and wakes all who wait.
     pub fn set(&self) {
         if self.word().set() == Given::Wake {
-            patience::wake(self.word().raw(), u32::MAX >> 1);
+            wait::wake_low(self.word().raw(), u32::MAX >> 1);
         }
     }
 
@@ -56,15 +57,15 @@ impl Event {
     }
 
     /// Waits until it is set, or was meanwhile: then `Taken`.
-    pub fn wait(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+    pub fn wait(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let word = self.word();
         let Some(seen) = word.look() else { return Outcome::Taken };
-        if limit == Limit::Now {
+        if limit == Until::Now {
             return Outcome::TimedOut;
         }
-        let mut patience = Patience::new(limit, interrupt);
+        let mut waiting = WordWait::new(limit, interrupt);
         while word.enter(seen) {
-            match patience.nap(word.raw(), seen) {
+            match waiting.nap(word.raw(), seen) {
                 Nap::Look | Nap::Slice => {}
                 Nap::TimedOut => return if word.look() == Some(seen) { Outcome::TimedOut } else { Outcome::Taken },
                 Nap::Interrupted => return Outcome::Interrupted,

@@ -15,12 +15,13 @@
 //! lock for reasons of its own. The word is only written by whoever holds the lock; one who dies between taking a lock
 //! over and saying so is a dead holder himself, and the next says so.
 
-use super::arena::{Place, Ticket};
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::arena::{CellRef, Place};
 use super::word::lock::Held;
 use super::word::{Given, LockWord};
 use super::{Outcome, Released, holder};
 use crate::error::Result;
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 use maniple_sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -83,7 +84,7 @@ impl Lock {
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Lock> {
+    pub fn open(ticket: CellRef) -> Result<Lock> {
         Place::open(ticket.arena, ticket.number, PLAIN).map(Lock::at)
     }
 
@@ -119,23 +120,23 @@ impl Lock {
     }
 
     /// Takes it, waiting for it if need be.
-    pub fn acquire(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+    pub fn acquire(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let (word, me) = (self.word(), self.place.me());
         let mut seen = match word.take(me) {
             Ok(()) => return Outcome::Taken,
             Err(held) => held,
         };
-        if limit == Limit::Now {
+        if limit == Until::Now {
             return self.look(seen).unwrap_or(Outcome::TimedOut);
         }
         if spin(|| word.held().is_none() && word.take(me).is_ok()) {
             return Outcome::Taken;
         }
-        let mut patience = Patience::new(limit, interrupt);
+        let mut waiting = WordWait::new(limit, interrupt);
         loop {
             let given_up = match word.announce(seen) {
                 None => None,
-                Some(expected) => match patience.nap(word.raw(), expected) {
+                Some(expected) => match waiting.nap(word.raw(), expected) {
                     Nap::Look => None,
                     Nap::Slice if self.place.is_gone(seen.holder()) && self.take_over(seen) => {
                         return Outcome::TakenOver;
@@ -167,7 +168,7 @@ impl Lock {
     fn leave(&self) {
         self.word().leave();
         if self.word().held().is_none() {
-            patience::wake(self.word().raw(), 1);
+            wait::wake_low(self.word().raw(), 1);
         }
     }
 
@@ -224,7 +225,7 @@ impl Lock {
         match self.word().free() {
             Given::Refused => return Released::TooOften,
             Given::Quiet => {}
-            Given::Wake => patience::wake(self.word().raw(), 1),
+            Given::Wake => wait::wake_low(self.word().raw(), 1),
         }
         Released::Done
     }
@@ -270,7 +271,7 @@ impl RLock {
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<RLock> {
+    pub fn open(ticket: CellRef) -> Result<RLock> {
         Place::open(ticket.arena, ticket.number, OWNED).map(Lock::at).map(RLock::at)
     }
 
@@ -316,7 +317,7 @@ impl RLock {
     }
 
     /// Takes it, waiting for it if need be.
-    pub fn acquire(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+    pub fn acquire(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         if self.again() {
             return Outcome::Taken;
         }
@@ -324,7 +325,7 @@ impl RLock {
     }
 
     /// Takes it, which this thread does not hold, `depth` times at once.
-    pub fn acquire_deep(&self, depth: u32, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+    pub fn acquire_deep(&self, depth: u32, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let outcome = self.lock.acquire(limit, interrupt);
         if outcome.is_ours() {
             self.begin(depth);

@@ -1,6 +1,6 @@
 //! Locks, semaphores, conditions, events and barriers that processes share: futex words in nameless shared memory.
 //!
-//! What may not be known here: what is guarded, who starts the processes, how a [`arena::Ticket`] travels. Nothing has a name in the
+//! What may not be known here: what is guarded, who starts the processes, how a [`arena::CellRef`] travels. Nothing has a name in the
 //! system, so nothing is left when all are dead, and no descriptor is spent per lock.
 //!
 //! | file | what it is for |
@@ -8,19 +8,19 @@
 //! | `word/` | the protocols, each one 64-bit word; pure, under the model checker |
 //! | [`arena`] | where the words lie: cells in shared memory, and when a cell may be used again |
 //! | [`holder`] | who holds a lock, and whether that process still lives |
-//! | [`patience`] | sleeping on a word, with a deadline and an interrupt hook |
+//! | [`wait::word`](crate::wait::word) | sleeping on a word, with a deadline and an interrupt hook |
 //! | [`lock`] | `Lock`, `RLock` |
 //! | [`semaphore`], [`condition`], [`event`] | the others that are one word |
 //! | [`barrier`] | a lock, and a place for each of those who wait |
-//! | [`permits`] | a semaphore that knows who has its units |
-//! | [`room`] | a value beside its lock |
+//! | [`owned_semaphore`] | a semaphore that knows who has its units |
+//! | [`guarded_region`] | a value beside its lock |
 //! | [`rwlock`] | a value with a lock for many readers or one writer |
 //!
 //! # What a death leaves
 //! A process may be killed between any two instructions. Two things keep the others going:
 //!
 //! * **Every change of state is one compare-exchange of one word.** There is no half-changed state.
-//! * **Every sleeper looks again by itself**, after 10 ms, then in growing intervals up to half a second ([`patience`]). A wake-up
+//! * **Every sleeper looks again by itself**, after 10 ms, then in growing intervals up to half a second ([`wait::word`](crate::wait::word)). A wake-up
 //!   that a dead process owed, or that died with the sleeper it went to, is thereby delayed and not lost.
 //!
 //! | killed | leaves | and then |
@@ -29,7 +29,7 @@
 //! | between freeing a word and waking a sleeper | a free word, sleepers asleep | the first to look again takes it |
 //! | asleep, or woken and not yet awake | a mark that somebody sleeps | the next to free the word makes one system call in vain |
 //! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper takes for its own |
-//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`permits`] |
+//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`owned_semaphore`] |
 //! | reading under a lock for readers and writers | its share | a writer that waits gives it back ([`rwlock`]) |
 //! | waiting at a barrier | its slot | the barrier breaks, and all who wait are told why ([`barrier`]) |
 //!
@@ -44,15 +44,13 @@ pub mod condition;
 #[cfg(not(loom))]
 pub mod event;
 #[cfg(not(loom))]
+pub mod guarded_region;
+#[cfg(not(loom))]
 pub mod holder;
 #[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
-pub mod patience;
-#[cfg(not(loom))]
-pub mod permits;
-#[cfg(not(loom))]
-pub mod room;
+pub mod owned_semaphore;
 #[cfg(not(loom))]
 pub mod rwlock;
 #[cfg(not(loom))]

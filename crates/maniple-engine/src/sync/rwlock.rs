@@ -1,7 +1,7 @@
 //! A value with a lock for many readers or one writer, which survives both.
 //!
 //! # What lies where
-//! A lock is a [`Room`]: its lock is the *gate*, its bytes begin with a header, and the value lies behind that.
+//! A lock is a [`GuardedRegion`]: its lock is the *gate*, its bytes begin with a header, and the value lies behind that.
 //!
 //! ```text
 //! header   news · writer · poison · share 0 … share 60
@@ -40,13 +40,14 @@
 //! The gate's own poison is cleared by each process that takes the gate over: the lock's is a word of its own.
 #![allow(unsafe_code)]
 
-use super::arena::{CELL, Ticket};
+use super::arena::{CELL, CellRef};
+use super::guarded_region::{Access, GuardedRegion};
 use super::lock::{Lock, Poison};
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
-use super::room::{Access, Room};
 use super::word::{NewsWord, UnitWord};
 use super::{Outcome, Released};
 use crate::error::{Error, Result};
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 use maniple_sys::{OwnedHandle, clock};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -86,34 +87,16 @@ pub enum Admitted {
 /// Shared bytes, and a lock for readers and writers.
 #[derive(Debug)]
 pub struct RwLock {
-    room: Room,
+    region: GuardedRegion,
     // Where this process looks for a free share first.
     hint: AtomicU32,
     // When a writer that does not sleep looks at the readers next.
     next_look: AtomicU64,
 }
 
-/// The time that a wait of several steps has.
-struct Time(Option<u64>);
-
-impl Time {
-    fn new(limit: Limit) -> Time {
-        Time(match limit {
-            Limit::Now => Some(0),
-            Limit::For(time) => Some(clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
-            Limit::Never => None,
-        })
-    }
-
-    fn left(&self) -> Limit {
-        let left = |deadline: u64| Duration::from_nanos(deadline.saturating_sub(clock::now()));
-        self.0.map_or(Limit::Never, |deadline| Limit::For(left(deadline)))
-    }
-}
-
 impl RwLock {
-    fn over(room: Room) -> RwLock {
-        RwLock { room, hint: AtomicU32::new(0), next_look: AtomicU64::new(0) }
+    fn over(region: GuardedRegion) -> RwLock {
+        RwLock { region, hint: AtomicU32::new(0), next_look: AtomicU64::new(0) }
     }
 
     /// A free lock, with so many zeroed bytes.
@@ -122,36 +105,36 @@ impl RwLock {
     /// No shared memory, no descriptor left.
     pub fn create(len: usize) -> Result<RwLock> {
         let too_long = Error::Lock("a shared value of so many bytes fits into no memory");
-        Room::create(len.checked_add(HEADER).ok_or(too_long)?, Access::Shared).map(RwLock::over)
+        GuardedRegion::create(len.checked_add(HEADER).ok_or(too_long)?, Access::Shared).map(RwLock::over)
     }
 
     /// One that another process made. `apart`: the handle that went along, if it has memory of its own.
     ///
     /// # Errors
     /// The ticket is for something else, or the memory of another size.
-    pub fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> Result<RwLock> {
-        let room = Room::open(ticket, apart, Access::Shared)?;
-        if room.len() < HEADER {
+    pub fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> Result<RwLock> {
+        let region = GuardedRegion::open(ticket, apart, Access::Shared)?;
+        if region.len() < HEADER {
             return Err(Error::Lock("the shared value that was sent has no room for its readers"));
         }
-        Ok(RwLock::over(room))
+        Ok(RwLock::over(region))
     }
 
     /// Where all of it lies.
-    pub fn room(&self) -> &Room {
-        &self.room
+    pub fn region(&self) -> &GuardedRegion {
+        &self.region
     }
 
-    /// The value's first byte, at a multiple of [`ALIGNMENT`](super::room::ALIGNMENT). The bytes stay as long as this lock.
+    /// The value's first byte, at a multiple of [`ALIGNMENT`](super::guarded_region::ALIGNMENT). The bytes stay as long as this lock.
     #[inline]
     pub fn start(&self) -> NonNull<u8> {
         // SAFETY: the room has the header, and more behind it or its end.
-        unsafe { self.room.start().add(HEADER) }
+        unsafe { self.region.start().add(HEADER) }
     }
 
     /// Bytes of the value.
     pub fn len(&self) -> usize {
-        self.room.len() - HEADER
+        self.region.len() - HEADER
     }
 
     /// Whether there are none.
@@ -161,14 +144,14 @@ impl RwLock {
 
     #[inline]
     fn gate(&self) -> &Lock {
-        self.room.lock()
+        self.region.lock()
     }
 
     #[inline]
     fn words(&self) -> &[AtomicU64; WORDS] {
         // SAFETY: the room begins with the header, aligned to 64 bytes, stays as long as `self`, and every process accesses the
         // header by these words only (`create` and `open` see to it that the room is of this kind).
-        unsafe { self.room.start().cast().as_ref() }
+        unsafe { self.region.start().cast().as_ref() }
     }
 
     fn share(&self, number: u32) -> &UnitWord {
@@ -205,7 +188,7 @@ impl RwLock {
     }
 
     /// Acquires the gate, and puts right what a dead holder of it has left.
-    fn enter(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+    fn enter(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let outcome = self.gate().acquire(limit, interrupt);
         if outcome == Outcome::TakenOver {
             self.settle();
@@ -230,13 +213,13 @@ impl RwLock {
         let over = clock::now() + GRACE.as_nanos() as u64;
         loop {
             // Looks at the holder, too, at times.
-            if self.enter(Limit::Now, &mut || true).is_ours() {
+            if self.enter(Until::Now, &mut || true).is_ours() {
                 return true;
             }
             if self.writer().load(Ordering::Relaxed) != 0 || clock::now() >= over {
                 return false;
             }
-            if self.enter(Limit::For(MOMENT), &mut || true).is_ours() {
+            if self.enter(Until::after(MOMENT), &mut || true).is_ours() {
                 return true;
             }
         }
@@ -244,7 +227,7 @@ impl RwLock {
 
     /// Takes a share. With the gate.
     fn take_share(&self) -> Option<u32> {
-        let (me, hint) = (self.room.place().me(), self.hint.load(Ordering::Relaxed));
+        let (me, hint) = (self.region.place().me(), self.hint.load(Ordering::Relaxed));
         let found =
             (0..MOST_READERS).map(|step| (hint + step) % MOST_READERS).find(|&number| self.share(number).take(me));
         if let Some(number) = found {
@@ -260,7 +243,7 @@ impl RwLock {
 
     /// Frees the shares of those who died. With the gate.
     fn clear_the_dead(&self) {
-        let place = self.room.place();
+        let place = self.region.place();
         let mut living = place.me();
         for share in self.shares() {
             let Some(holder) = share.holder().filter(|&holder| holder != living) else { continue };
@@ -273,13 +256,12 @@ impl RwLock {
     }
 
     /// Takes a share, waiting while there is a writer if need be.
-    pub fn read(&self, limit: Limit, interrupt: Interrupt<'_>) -> Admitted {
-        let time = Time::new(limit);
+    pub fn read(&self, limit: Until, interrupt: Interrupt<'_>) -> Admitted {
         loop {
             let entered = match limit {
-                Limit::Now if self.enter_now() => Outcome::Taken,
-                Limit::Now => Outcome::TimedOut,
-                _ => self.enter(time.left(), &mut *interrupt),
+                Until::Now if self.enter_now() => Outcome::Taken,
+                Until::Now => Outcome::TimedOut,
+                _ => self.enter(limit, &mut *interrupt),
             };
             match entered {
                 Outcome::Taken | Outcome::TakenOver => {}
@@ -296,10 +278,10 @@ impl RwLock {
             if let Some(share) = share {
                 return Admitted::Share(share);
             }
-            if limit == Limit::Now {
+            if limit == Until::Now {
                 return Admitted::TimedOut;
             }
-            match Patience::new(time.left(), &mut *interrupt).nap(self.news().raw(), seen) {
+            match WordWait::new(limit, &mut *interrupt).nap(self.news().raw(), seen) {
                 Nap::Look | Nap::Slice => {}
                 Nap::TimedOut => return Admitted::TimedOut,
                 Nap::Interrupted => return Admitted::Interrupted,
@@ -309,29 +291,28 @@ impl RwLock {
 
     /// Gives back the share of this number, which this process holds.
     pub fn give_back(&self, share: u32) -> Released {
-        if !self.share(share).give(self.room.place().me()) {
+        if !self.share(share).give(self.region.place().me()) {
             return Released::NotOwner;
         }
         if self.news().tell() {
-            patience::wake(self.news().raw(), u32::MAX >> 1);
+            wait::wake_low(self.news().raw(), u32::MAX >> 1);
         }
         Released::Done
     }
 
     /// Takes the lock for writing, waiting for readers and other writers if need be.
-    pub fn write(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
-        let time = Time::new(limit);
+    pub fn write(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let entered = match limit {
-            Limit::Now => self.enter(Limit::Now, &mut *interrupt),
-            _ => self.enter(time.left(), &mut *interrupt),
+            Until::Now => self.enter(Until::Now, &mut *interrupt),
+            _ => self.enter(limit, &mut *interrupt),
         };
         if !entered.is_ours() {
             return entered;
         }
         self.writer().store(WAITS, Ordering::Relaxed);
         let outcome = match limit {
-            Limit::Now => self.is_clear_now(),
-            _ => self.until_clear(Patience::new(time.left(), interrupt)),
+            Until::Now => self.is_clear_now(),
+            _ => self.until_clear(WordWait::new(limit, interrupt)),
         };
         if outcome.is_ours() {
             self.writer().store(WRITES, Ordering::Relaxed);
@@ -342,7 +323,7 @@ impl RwLock {
     }
 
     /// Waits until nobody reads. With the gate.
-    fn until_clear(&self, mut patience: Patience<'_>) -> Outcome {
+    fn until_clear(&self, mut waiting: WordWait<'_>) -> Outcome {
         loop {
             if self.is_clear() {
                 return Outcome::Taken;
@@ -351,7 +332,7 @@ impl RwLock {
             if self.is_clear() {
                 return Outcome::Taken;
             }
-            match patience.nap(self.news().raw(), seen) {
+            match waiting.nap(self.news().raw(), seen) {
                 Nap::Look => {}
                 Nap::Slice => self.clear_the_dead(),
                 Nap::TimedOut => return self.is_clear_now(),
@@ -402,7 +383,7 @@ impl RwLock {
 
     /// Poisons it in the name of this process, which writes.
     pub fn set_poison(&self) {
-        let poison = Poison { pid: self.room.place().me().pid(), died: false };
+        let poison = Poison { pid: self.region.place().me().pid(), died: false };
         self.poison_word().store(poison.bits(), Ordering::Relaxed);
     }
 

@@ -2,11 +2,12 @@
 //!
 //! It has no holder: units may be acquired by one process and released by another, and those of a dead process stay taken.
 
-use super::arena::{Place, Ticket};
-use super::patience::{self, Interrupt, Limit, Nap, Patience};
+use super::arena::{CellRef, Place};
 use super::word::{CountWord, Given};
 use super::{Outcome, Released};
 use crate::error::Result;
+use crate::wait::word::{self as wait, Nap, WordWait};
+use crate::wait::{Interrupt, Until};
 use std::sync::atomic::Ordering;
 
 const KIND: u32 = 1;
@@ -32,7 +33,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// The ticket is for something else.
-    pub fn open(ticket: Ticket) -> Result<Semaphore> {
+    pub fn open(ticket: CellRef) -> Result<Semaphore> {
         Place::open(ticket.arena, ticket.number, KIND).map(Semaphore)
     }
 
@@ -63,15 +64,15 @@ impl Semaphore {
     }
 
     /// Takes a unit, waiting for one if need be.
-    pub fn acquire(&self, limit: Limit, interrupt: Interrupt<'_>) -> Outcome {
+    pub fn acquire(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let word = self.word();
         if word.take() {
             return Outcome::Taken;
         }
-        if limit == Limit::Now {
+        if limit == Until::Now {
             return Outcome::TimedOut;
         }
-        let mut patience = Patience::new(limit, interrupt);
+        let mut waiting = WordWait::new(limit, interrupt);
         while !word.enter() {
             if word.take() {
                 return Outcome::Taken;
@@ -81,7 +82,7 @@ impl Semaphore {
             if word.take_and_leave() {
                 return Outcome::Taken;
             }
-            let given_up = match patience.nap(word.raw(), 0) {
+            let given_up = match waiting.nap(word.raw(), 0) {
                 Nap::Look | Nap::Slice => continue,
                 Nap::TimedOut => Outcome::TimedOut,
                 Nap::Interrupted => Outcome::Interrupted,
@@ -108,7 +109,7 @@ impl Semaphore {
         match self.word().give(self.limit()) {
             Given::Refused => return Released::TooOften,
             Given::Quiet => {}
-            Given::Wake => patience::wake(self.word().raw(), 1),
+            Given::Wake => wait::wake_low(self.word().raw(), 1),
         }
         Released::Done
     }

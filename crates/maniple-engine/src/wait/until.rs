@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Until when to wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// Only what is there counts.
     Now,

@@ -2,11 +2,11 @@
 //! process's.
 
 use crate::support::{self, Forked, alone};
-use maniple_engine::sync::arena::{Arena, Ticket};
+use maniple_engine::sync::arena::{Arena, CellRef};
 use maniple_engine::sync::lock::{Lock, RLock};
-use maniple_engine::sync::patience::Limit;
 use maniple_engine::sync::semaphore::Semaphore;
 use maniple_engine::sync::{Outcome, Released};
+use maniple_engine::wait::Until;
 use maniple_sys::{self as sys, IntoHandle, testing};
 
 /// How many arenas this process has mapped, and how many descriptors it has of them.
@@ -130,7 +130,7 @@ fn what_is_no_arena_or_no_such_lock_is_refused() {
         let ticket = lock.place().send();
         assert!(RLock::open(ticket.clone()).is_err(), "another kind");
         for number in [0, ticket.number + 1, 1 << 20] {
-            assert!(Lock::open(Ticket { number, ..ticket.clone() }).is_err(), "cell {number}");
+            assert!(Lock::open(CellRef { number, ..ticket.clone() }).is_err(), "cell {number}");
         }
         let same = Lock::open(ticket).unwrap();
         assert!(lock.try_acquire() && !same.try_acquire());
@@ -150,11 +150,11 @@ fn nobody_is_judged_dead_once_an_arena_is_used_from_another_pid_namespace() {
         let release = Semaphore::new(0, 1).unwrap();
         let holder = Forked::run(|| {
             assert!(lock.try_acquire());
-            release.acquire(Limit::Never, &mut || true);
+            release.acquire(Until::Ever, &mut || true);
             lock.release();
         });
         support::until(|| lock.is_held());
-        let short = Limit::For(std::time::Duration::from_millis(300));
+        let short = Until::after(std::time::Duration::from_millis(300));
         assert_eq!(lock.acquire(short, &mut || true), Outcome::TimedOut);
         release.release();
         holder.ends_well();

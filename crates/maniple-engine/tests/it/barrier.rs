@@ -3,14 +3,14 @@
 use crate::support::{self, Forked, LONG, SHORT, go_on};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::barrier::{Barrier, Cause, MOST, Met};
-use maniple_engine::sync::patience::Limit;
-use maniple_engine::sync::permits::{Granted, Permits};
-use maniple_engine::sync::room::{Access, Room};
+use maniple_engine::sync::guarded_region::{Access, GuardedRegion};
+use maniple_engine::sync::owned_semaphore::{Granted, OwnedSemaphore};
 use maniple_engine::sync::semaphore::Semaphore;
+use maniple_engine::wait::Until;
 use std::time::Duration;
 
 fn meet(barrier: &Barrier) -> Met {
-    barrier.wait(LONG, &mut go_on)
+    barrier.wait(Until::after(LONG), &mut go_on)
 }
 
 #[test]
@@ -68,17 +68,17 @@ fn a_waiter_that_gives_up_breaks_it_until_it_is_reset() {
     let barrier = Barrier::new(3).unwrap();
     let other = Forked::run(|| assert_eq!(meet(&barrier), Met::Broken(Cause::GivenUp)));
     support::until(|| barrier.waiting() == 1);
-    assert_eq!(barrier.wait(SHORT, &mut go_on), Met::TimedOut);
+    assert_eq!(barrier.wait(Until::after(SHORT), &mut go_on), Met::TimedOut);
     other.ends_well();
     assert_eq!((barrier.broken(), barrier.waiting()), (Some(Cause::GivenUp), 0));
     assert_eq!(meet(&barrier), Met::Broken(Cause::GivenUp));
     barrier.reset();
     assert_eq!(barrier.broken(), None);
-    assert_eq!(barrier.wait(Limit::Never, &mut || false), Met::Interrupted);
+    assert_eq!(barrier.wait(Until::Ever, &mut || false), Met::Interrupted);
     barrier.reset();
     let others: Vec<_> = (0..2).map(|_| Forked::run(|| assert!(matches!(meet(&barrier), Met::All(0 | 1))))).collect();
     support::until(|| barrier.waiting() == 2);
-    assert_eq!(barrier.wait(Limit::Now, &mut go_on), Met::All(2), "the last one need not wait");
+    assert_eq!(barrier.wait(Until::Now, &mut go_on), Met::All(2), "the last one need not wait");
     others.into_iter().for_each(Forked::ends_well);
 }
 
@@ -100,7 +100,7 @@ fn a_party_killed_while_it_waits_breaks_it_for_those_who_wait_for_ever() {
     let barrier = Barrier::new(3).unwrap();
     let killed = Forked::run(|| assert_eq!(meet(&barrier), Met::TimedOut));
     support::until(|| barrier.waiting() == 1);
-    let other = Forked::run(|| assert_eq!(barrier.wait(Limit::Never, &mut go_on), Met::Broken(Cause::Died)));
+    let other = Forked::run(|| assert_eq!(barrier.wait(Until::Ever, &mut go_on), Met::Broken(Cause::Died)));
     support::until(|| barrier.waiting() == 2);
     killed.kill_and_leave_unreaped();
     other.ends_well();
@@ -125,8 +125,9 @@ fn a_round_is_not_completed_with_a_dead_party() {
 fn parties_killed_at_any_moment_leave_a_barrier_that_works() {
     let barrier = Barrier::new(3).unwrap();
     for round in 0..40u32 {
-        let parties: Vec<_> =
-            (0..3).map(|_| Forked::run(|| while let Met::All(_) = barrier.wait(LONG, &mut go_on) {})).collect();
+        let parties: Vec<_> = (0..3)
+            .map(|_| Forked::run(|| while let Met::All(_) = barrier.wait(Until::after(LONG), &mut go_on) {}))
+            .collect();
         std::thread::sleep(Duration::from_micros(400) * (round % 9));
         let mut parties = parties.into_iter();
         parties.next().unwrap().kill_and_leave_unreaped();
@@ -145,6 +146,119 @@ fn parties_killed_at_any_moment_leave_a_barrier_that_works() {
 }
 
 #[test]
+fn the_last_party_acts_before_the_others_go_on() {
+    let (barrier, acted) = (Barrier::new(3).unwrap(), Semaphore::new(0, u32::MAX).unwrap());
+    for round in 1..=20 {
+        let pass = || {
+            let mut act = || {
+                assert_eq!(barrier.waiting(), 3);
+                std::thread::sleep(Duration::from_millis(2));
+                acted.release() == Released::Done
+            };
+            assert!(matches!(barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut act)), Met::All(_)));
+            assert_eq!(acted.value(), round);
+        };
+        let others: Vec<_> = (0..2).map(|_| Forked::run(pass)).collect();
+        pass();
+        others.into_iter().for_each(Forked::ends_well);
+    }
+    assert_eq!((barrier.waiting(), barrier.broken()), (0, None));
+}
+
+#[test]
+fn an_action_that_fails_breaks_the_barrier() {
+    let barrier = Barrier::new(2).unwrap();
+    let other = Forked::run(|| assert_eq!(meet(&barrier), Met::Broken(Cause::GivenUp)));
+    support::until(|| barrier.waiting() == 1);
+    let met = barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut || false));
+    assert_eq!(met, Met::Broken(Cause::GivenUp));
+    other.ends_well();
+    assert_eq!((barrier.broken(), barrier.waiting()), (Some(Cause::GivenUp), 0));
+}
+
+#[test]
+fn an_action_may_abort_or_reset_its_barrier_and_the_next_round_works() {
+    let barrier = Barrier::new(2).unwrap();
+    for stop in [Barrier::abort, Barrier::reset] {
+        let other = Forked::run(|| assert_eq!(meet(&barrier), Met::Broken(Cause::GivenUp)));
+        support::until(|| barrier.waiting() == 1);
+        let mut act = || {
+            stop(&barrier);
+            true
+        };
+        assert_eq!(barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut act)), Met::Broken(Cause::GivenUp));
+        other.ends_well();
+        barrier.reset();
+        let other = Forked::run(|| assert_eq!(meet(&barrier), Met::All(0)));
+        support::until(|| barrier.waiting() == 1);
+        assert_eq!(barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut || true)), Met::All(1));
+        other.ends_well();
+    }
+}
+
+#[test]
+fn a_party_killed_in_its_action_breaks_the_barrier() {
+    for dead_count in [false, true] {
+        let barrier = Barrier::new(2).unwrap();
+        let barrier = if dead_count { barrier.count_dead() } else { barrier };
+        let waiter = Forked::run(|| {
+            assert_eq!(barrier.wait(Until::Ever, &mut go_on), Met::Broken(Cause::Died));
+        });
+        support::until(|| barrier.waiting() == 1);
+        let actor = Forked::run(|| {
+            let mut act = || {
+                support::sleep_for_ever();
+                true
+            };
+            barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut act));
+        });
+        support::until(|| barrier.waiting() == 2);
+        // The round is not theirs, and they are not told that it is.
+        let early = Forked::run(|| assert!(matches!(meet(&barrier), Met::Broken(Cause::Died))));
+        early.until_asleep();
+        actor.kill_and_leave_unreaped();
+        waiter.ends_well();
+        early.ends_well();
+        barrier.reset();
+        let other = Forked::run(|| assert_eq!(meet(&barrier), Met::All(0)));
+        support::until(|| barrier.waiting() == 1);
+        assert_eq!(barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut || true)), Met::All(1));
+        other.ends_well();
+    }
+}
+
+#[test]
+fn a_waiter_whose_time_is_up_waits_for_an_action_that_runs() {
+    let barrier = Barrier::new(2).unwrap();
+    let brief = Until::after(Duration::from_millis(60));
+    let waiter = Forked::run(|| assert_eq!(barrier.wait(brief, &mut go_on), Met::All(0)));
+    support::until(|| barrier.waiting() == 1);
+    let mut act = || {
+        std::thread::sleep(Duration::from_millis(1500));
+        true
+    };
+    assert_eq!(barrier.wait_and_act(Until::after(LONG), &mut go_on, Some(&mut act)), Met::All(1));
+    waiter.ends_well();
+}
+
+#[test]
+fn where_the_dead_count_a_party_killed_while_it_waited_has_come() {
+    let barrier = Barrier::new(3).unwrap().count_dead();
+    let killed = Forked::run(|| assert_eq!(meet(&barrier), Met::TimedOut));
+    support::until(|| barrier.waiting() == 1);
+    killed.kill_and_leave_unreaped();
+    let other = Forked::run(|| assert_eq!(meet(&barrier), Met::All(1)));
+    support::until(|| barrier.waiting() == 2);
+    assert_eq!(meet(&barrier), Met::All(2));
+    other.ends_well();
+    // The next round takes three that live, and finds the dead one's place free.
+    let others: Vec<_> = (0..2).map(|_| Forked::run(|| assert!(matches!(meet(&barrier), Met::All(0 | 1))))).collect();
+    support::until(|| barrier.waiting() == 2);
+    assert_eq!(meet(&barrier), Met::All(2));
+    others.into_iter().for_each(Forked::ends_well);
+}
+
+#[test]
 fn a_barrier_travels_and_has_a_sensible_size() {
     assert!(Barrier::new(0).is_err() && Barrier::new(MOST + 1).is_err());
     let barrier = Barrier::new(MOST).unwrap();
@@ -157,15 +271,15 @@ fn a_barrier_travels_and_has_a_sensible_size() {
 
 #[test]
 fn units_of_dead_holders_are_taken_over_one_by_one() {
-    let permits = Permits::new(7).unwrap();
-    let take = || permits.acquire(LONG, &mut go_on);
+    let permits = OwnedSemaphore::new(7).unwrap();
+    let take = || permits.acquire(Until::after(LONG), &mut go_on);
     let holder = Forked::run(|| {
         (0..5).for_each(|_| assert!(matches!(take(), Granted::Unit(_))));
         support::sleep_for_ever();
     });
     support::until(|| permits.free() == 2);
     assert!(matches!((take(), take()), (Granted::Unit(_), Granted::Unit(_))));
-    assert_eq!(permits.acquire(SHORT, &mut go_on), Granted::TimedOut);
+    assert_eq!(permits.acquire(Until::after(SHORT), &mut go_on), Granted::TimedOut);
     let sleeper = Forked::run(|| assert!(matches!(take(), Granted::TakenOver { .. })));
     sleeper.until_asleep();
     holder.kill_and_leave_unreaped();
@@ -178,12 +292,12 @@ fn units_of_dead_holders_are_taken_over_one_by_one() {
 
 #[test]
 fn units_keep_their_number_and_wake_who_waits() {
-    let permits = Permits::new(2).unwrap();
+    let permits = OwnedSemaphore::new(2).unwrap();
     let children: Vec<_> = (0..4)
         .map(|_| {
             Forked::run(|| {
                 for _ in 0..2000 {
-                    let Granted::Unit(unit) = permits.acquire(LONG, &mut go_on) else { panic!("none") };
+                    let Granted::Unit(unit) = permits.acquire(Until::after(LONG), &mut go_on) else { panic!("none") };
                     assert_eq!(permits.give_back(unit), Released::Done);
                     assert_eq!(permits.give_back(unit), Released::NotOwner);
                 }
@@ -196,10 +310,12 @@ fn units_keep_their_number_and_wake_who_waits() {
 
 #[test]
 fn holders_killed_at_any_moment_leave_all_units() {
-    let permits = Permits::new(2).unwrap();
+    let permits = OwnedSemaphore::new(2).unwrap();
     for round in 0..40u32 {
         let contend = || {
-            while let Granted::Unit(unit) | Granted::TakenOver { unit, .. } = permits.acquire(LONG, &mut go_on) {
+            while let Granted::Unit(unit) | Granted::TakenOver { unit, .. } =
+                permits.acquire(Until::after(LONG), &mut go_on)
+            {
                 permits.give_back(unit);
             }
         };
@@ -207,7 +323,7 @@ fn holders_killed_at_any_moment_leave_all_units() {
         std::thread::sleep(Duration::from_micros(300) * (round % 7));
         contenders.into_iter().for_each(Forked::kill_and_leave_unreaped);
         for _ in 0..2 {
-            let granted = permits.acquire(LONG, &mut go_on);
+            let granted = permits.acquire(Until::after(LONG), &mut go_on);
             assert!(matches!(granted, Granted::Unit(_) | Granted::TakenOver { .. }), "round {round}: {granted:?}");
         }
         assert_eq!((permits.give_back_any(), permits.give_back_any()), (Released::Done, Released::Done));
@@ -218,7 +334,7 @@ fn holders_killed_at_any_moment_leave_all_units() {
 #[test]
 fn rooms_are_zeroed_aligned_and_apart() {
     for len in [0, 1, 63, 64, 65, 1024, 1025, 100_000] {
-        let rooms: Vec<_> = (0..3).map(|_| Room::create(len, Access::Guarded).unwrap()).collect();
+        let rooms: Vec<_> = (0..3).map(|_| GuardedRegion::create(len, Access::Guarded).unwrap()).collect();
         for (number, room) in (1..).zip(&rooms) {
             assert_eq!((room.len(), room.start().as_ptr() as usize % 64), (len, 0));
             // SAFETY: nobody else touches it.
@@ -229,23 +345,23 @@ fn rooms_are_zeroed_aligned_and_apart() {
         for (number, room) in (1u8..).zip(&rooms) {
             let apart = room.apart().map(|fd| fd.try_clone_to_owned().unwrap());
             assert_eq!(apart.is_some(), len > 1024);
-            let same = Room::open(room.place().send(), apart, Access::Guarded).unwrap();
+            let same = GuardedRegion::open(room.place().send(), apart, Access::Guarded).unwrap();
             // SAFETY: as above.
             let bytes = unsafe { std::slice::from_raw_parts(same.start().as_ptr(), same.len()) };
             assert!(bytes.len() == len && bytes.iter().all(|&byte| byte == number));
             assert!(same.lock().try_acquire() && !room.lock().try_acquire());
         }
-        assert!(Room::open(rooms[0].place().send(), None, Access::Raw(8)).is_err());
-        assert!(len <= 1024 || Room::open(rooms[0].place().send(), None, Access::Guarded).is_err());
+        assert!(GuardedRegion::open(rooms[0].place().send(), None, Access::Raw(8)).is_err());
+        assert!(len <= 1024 || GuardedRegion::open(rooms[0].place().send(), None, Access::Guarded).is_err());
     }
 }
 
 #[test]
 fn rooms_that_were_given_back_are_used_again() {
     Forked::run(|| {
-        let _kept = Room::create(8, Access::Raw(8)).unwrap();
+        let _kept = GuardedRegion::create(8, Access::Raw(8)).unwrap();
         for _ in 0..5000 {
-            let (one, two) = (Room::create(100, Access::Guarded).unwrap(), Barrier::new(20).unwrap());
+            let (one, two) = (GuardedRegion::create(100, Access::Guarded).unwrap(), Barrier::new(20).unwrap());
             // In the first of the cells, over and over.
             assert!(one.place().number().max(two.place().number()) < 50);
             drop((one, two));

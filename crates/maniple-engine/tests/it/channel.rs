@@ -2,13 +2,14 @@
 
 use crate::support::LIMIT;
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{self, Until};
+use maniple_engine::channel::frame::{self, AdaptiveSpin, Partial, Until, Way};
+use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::log::Log;
-use maniple_engine::channel::packet;
-use maniple_engine::channel::parcel::{self, Outbox};
+use maniple_engine::channel::packet_socket;
+use maniple_engine::channel::parcel::{self, Load, Parcel};
 use maniple_engine::channel::room::Receivers;
 use maniple_sys::testing::{self, UnixStream};
-use maniple_sys::{AsHandle, OwnedHandle};
+use maniple_sys::{AsHandle, IntoHandle, OwnedHandle};
 use maniple_sys::{memory, stream};
 use std::io::Write;
 use std::sync::Arc;
@@ -20,11 +21,18 @@ fn never() -> impl FnMut() -> bool {
     || false
 }
 
+/// A way to wait without a limit.
+const EVER: Way<'_> = Way { adaptive: None, brings: false, until: Until::Ever };
+
+fn message(end: impl AsHandle, way: Way<'_>) -> Result<frame::Message, Error> {
+    let mut partial = Partial::default();
+    assert!(partial.begin(end.as_handle(), way, &mut never())?);
+    partial.finish(end.as_handle(), &mut never())?;
+    Ok(partial.into())
+}
+
 fn receive(end: &UnixStream) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
-    let len = frame::receive_length(end.as_handle(), None, None, &mut never())?;
-    frame::receive(end.as_handle(), &mut body, len, &mut never())?;
-    Ok(body)
+    message(end, EVER).map(|message| message.content)
 }
 
 #[test]
@@ -44,21 +52,45 @@ fn messages_of_all_sizes_arrive_whole_and_in_order() {
     assert!(matches!(receive(&b), Err(Error::EndOfStream)));
 }
 
-#[test]
-fn a_stream_that_ends_in_a_message_is_told_from_one_that_ends_between_two() {
-    for cut in [&[0u8][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 2], &[0xff, 0xff, 0xff, 0xff, 0]] {
+/// What each reader of frames says of a stream that ends after these bytes.
+fn verdicts(bytes: &[u8]) -> Vec<Error> {
+    let opened = || {
         let (mut a, b) = UnixStream::pair().unwrap();
-        a.write_all(cut).unwrap();
-        drop(a);
-        assert!(matches!(receive(&b), Err(Error::CutOff)), "{cut:?}");
+        a.write_all(bytes).unwrap();
+        b
+    };
+    let adaptive = AdaptiveSpin::default();
+    let until = |until, socket: bool| {
+        message(opened(), Way { adaptive: socket.then_some(&adaptive), brings: false, until }).map(drop)
+    };
+    let a_minute = Until::after(Duration::from_secs(60));
+    let all = [
+        receive(&opened()).map(drop),
+        until(Until::Ever, true),
+        until(Until::Now, true),
+        until(a_minute, true),
+        until(a_minute, false),
+        FramedStream::new(opened().into_handle()).receive(&mut never()).map(drop),
+    ];
+    all.into_iter().map(|result| result.unwrap_err()).collect()
+}
+
+#[test]
+fn the_same_end_of_a_stream_is_the_same_error_to_each_reader() {
+    assert!(verdicts(b"").iter().all(|why| matches!(why, Error::EndOfStream)));
+    for cut in [&[0u8][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 2], &[0xff, 0xff, 0xff, 0xff, 0]] {
+        let why = verdicts(cut);
+        assert!(why.iter().all(|why| matches!(why, Error::CutOff)), "{cut:?}: {why:?}");
     }
 }
 
 #[test]
-fn a_length_that_is_none_is_refused() {
-    let (mut a, b) = UnixStream::pair().unwrap();
-    a.write_all(&(-2i32).to_be_bytes()).unwrap();
-    assert!(matches!(receive(&b), Err(Error::BadLength)));
+fn a_length_that_no_message_has_is_the_same_error_to_each_reader() {
+    let long = [&[0xff; 4][..], &(1u64 << 63).to_be_bytes()].concat();
+    for length in [&(-2i32).to_be_bytes()[..], &i32::MIN.to_be_bytes(), &[0xff; 12], &long] {
+        let why = verdicts(length);
+        assert!(why.iter().all(|why| matches!(why, Error::BadLength)), "{length:?}: {why:?}");
+    }
 }
 
 #[test]
@@ -70,24 +102,28 @@ fn a_claimed_length_costs_no_memory_before_bytes_come() {
     assert!(matches!(receive(&b), Err(Error::CutOff)));
 }
 
+fn load(buffers: &[&[u8]]) -> Load {
+    let mut load = Load::default();
+    buffers.iter().for_each(|buffer| load.add(buffer).unwrap());
+    load
+}
+
 /// Sends buffers through a socket and opens them.
-fn pass(outbox: &mut Outbox, buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
+fn pass(buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
     let (a, b) = stream::pair().unwrap();
-    let packed = outbox.pack(b"stream", buffers).unwrap();
-    frame::send(a.as_handle(), packed.content(), &packed.handles(), &mut never()).unwrap();
-    outbox.sent(packed);
-    let (mut handles, mut content) = (Vec::new(), Vec::new());
-    let len = frame::receive_length(b.as_handle(), None, Some(&mut handles), &mut never()).unwrap();
-    frame::receive(b.as_handle(), &mut content, len, &mut never()).unwrap();
-    let (arrived, at) = parcel::open(&content, handles).unwrap();
-    assert_eq!(&content[at..], b"stream");
+    let parcel = Parcel::new(&[], b"stream", load(buffers), Vec::new());
+    frame::send(a.as_handle(), parcel.content(), &parcel.handles(), &mut never()).unwrap();
+    parcel.sent();
+    let message = message(&b, Way { brings: true, ..EVER }).unwrap();
+    let (arrived, at) = parcel::open(&message.content, message.came).unwrap();
+    assert_eq!(&message.content[at..], b"stream");
     arrived
 }
 
 #[test]
 fn a_parcels_block_that_could_be_made_shorter_is_copied() {
     let content = vec![5; 300_000];
-    let packed = Outbox::new().unwrap().pack(b"stream", &[&content]).unwrap();
+    let packed = Parcel::new(&[], b"stream", load(&[&content]), Vec::new());
     let sealed = packed.handles()[0].try_clone_to_owned().unwrap();
     assert!(memory::is_fixed(&sealed));
     // As the sender's, but for the seals.
@@ -101,11 +137,10 @@ fn a_parcels_block_that_could_be_made_shorter_is_copied() {
 
 #[test]
 fn a_parcels_buffers_arrive_and_keep_their_content_while_they_are_held() {
-    let mut outbox = Outbox::new().unwrap();
     let mut held = Vec::new();
     for round in 0..40u8 {
         let buffers = [vec![round; 70_000], vec![!round; 5000]];
-        let arrived = pass(&mut outbox, &[&buffers[0], &buffers[1]]);
+        let arrived = pass(&[&buffers[0], &buffers[1]]);
         assert_eq!(arrived[0].as_slice(), buffers[0]);
         assert_eq!(arrived[1].as_slice(), buffers[1]);
         if round % 3 == 0 {
@@ -312,24 +347,15 @@ fn counted_messages_are_waited_for() {
 #[test]
 fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
     let (a, b) = stream::packet_pair().unwrap();
-    let mut outbox = Outbox::new().unwrap();
     for round in 0..3u8 {
-        let mut load = parcel::Load::default();
-        outbox.load(&mut load, &[round; 100_000]).unwrap();
-        let dropped = {
-            outbox.load(&mut load, &[9; 50_000]).unwrap();
-            load.split_off(1)
-        };
-        outbox.unsent(dropped);
+        let mut load = load(&[&[round; 100_000]]);
+        load.add(&[9; 50_000]).unwrap();
+        load.split_off(1).unsent();
         let (reader, writer) = std::io::pipe().unwrap();
-        let mut content = Vec::new();
-        load.write_head(1, &mut content);
-        content.push(round);
-        let mut handles = load.handles();
-        handles.push(writer.as_handle());
-        assert!(stream::send_packet(a.as_handle(), &content, &handles).unwrap());
-        drop(writer);
-        outbox.sent(load);
+        let parcel = Parcel::new(&[], &[round], load, vec![writer.into_handle()]);
+        assert!(stream::send_packet(a.as_handle(), parcel.content(), &parcel.handles()).unwrap());
+        let content = parcel.content().to_vec();
+        parcel.sent();
         let (mut bytes, mut came) = ([0; 1000], Vec::new());
         assert_eq!(stream::peek_packet(b.as_handle(), &mut bytes).unwrap(), Some(content.len()));
         let len = stream::read_now(b.as_handle(), &mut bytes, Some(&mut came)).unwrap().unwrap();
@@ -347,22 +373,23 @@ fn other_handles_go_with_a_parcel_behind_those_of_its_blocks() {
 #[test]
 fn a_packet_comes_whole_or_not_at_all_and_the_end_after_the_last() {
     let (a, b) = stream::packet_pair().unwrap();
-    let lookout = packet::Lookout::default();
-    let mut bytes = vec![0; packet::MOST];
-    let mut receive = |until| packet::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &lookout);
+    let adaptive = packet_socket::AdaptiveSpin::default();
+    let mut bytes = vec![0; packet_socket::MOST];
+    let mut receive = |until| packet_socket::receive(b.as_handle(), &mut bytes, &mut Vec::new(), until, &adaptive);
     assert_eq!(receive(Until::Now).unwrap(), None);
     assert_eq!(receive(Until::after(Duration::from_millis(1))).unwrap(), None);
     let mut sent = 0;
-    while packet::send(a.as_handle(), &vec![1; packet::MOST], &[], Until::Now, Receivers::Myself).unwrap() {
+    while packet_socket::send(a.as_handle(), &vec![1; packet_socket::MOST], &[], Until::Now, Receivers::Myself).unwrap()
+    {
         sent += 1;
     }
     assert!(sent >= 3, "{sent}");
     for _ in 0..sent {
-        assert_eq!(receive(Until::Ever).unwrap(), Some(packet::MOST));
+        assert_eq!(receive(Until::Ever).unwrap(), Some(packet_socket::MOST));
     }
     // An end that closes with something unread resets the line; what it sent comes first all the same.
-    packet::send(b.as_handle(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
-    packet::send(a.as_handle(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet_socket::send(b.as_handle(), b"unread", &[], Until::Ever, Receivers::Myself).unwrap();
+    packet_socket::send(a.as_handle(), b"last", &[], Until::Ever, Receivers::Myself).unwrap();
     drop(a);
     assert_eq!(receive(Until::Ever).unwrap(), Some(4));
     for until in [Until::Now, Until::Ever, Until::after(LIMIT)] {

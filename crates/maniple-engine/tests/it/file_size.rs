@@ -2,7 +2,7 @@
 
 use crate::support::{self, alone};
 use maniple_engine::channel::log::{Log, Put, Terms};
-use maniple_engine::channel::parcel::{self, Outbox};
+use maniple_engine::channel::parcel::{self, Load, Parcel};
 use maniple_engine::shm::blocks::Arena;
 use maniple_sys::AsHandle;
 use maniple_sys::memory::{self, Mapping, Share};
@@ -112,9 +112,10 @@ fn what_shared_memory_carries_where_files_may_not_be_large() {
         assert!(arena.store(&[&longer]).unwrap().handles().len() > 5);
 
         // What cannot be split is an error, and the next is none.
-        let mut outbox = Outbox::new().unwrap();
-        assert!(outbox.pack(b"stream", &[&content]).is_err());
-        let packed = outbox.pack(b"stream", &[&content[..300_000]]).unwrap();
+        let mut load = Load::default();
+        assert!(load.add(&content).is_err() && load.is_empty());
+        assert!(Parcel::of_buffers(b"stream", &[&content]).is_none());
+        let packed = Parcel::of_buffers(b"stream", &[&content[..300_000]]).unwrap();
         let handles = packed.handles().iter().map(|handle| handle.try_clone_to_owned().unwrap()).collect();
         let (buffers, at) = parcel::open(packed.content(), handles).unwrap();
         assert!(buffers[0].as_slice() == &content[..300_000] && &packed.content()[at..] == b"stream");

@@ -2,7 +2,7 @@
 //! left behind.
 
 use maniple_engine::channel::auth::{self, Refusal};
-use maniple_engine::channel::frame;
+use maniple_engine::channel::frame::{self, Partial, Until, Way};
 use maniple_engine::channel::listener::{Address, Cause, ContactError, Listener, Step, connect};
 use maniple_engine::channel::reception::{Reception, Refused};
 use maniple_engine::{Error, Result};
@@ -41,10 +41,11 @@ fn send(end: &OwnedHandle, body: &[u8]) {
 }
 
 fn receive(end: &OwnedHandle) -> Vec<u8> {
-    let mut body = Vec::new();
-    let len = frame::receive_length(end.as_handle(), None, None, &mut never()).unwrap();
-    frame::receive(end.as_handle(), &mut body, len, &mut never()).unwrap();
-    body
+    let mut partial = Partial::default();
+    let way = Way { adaptive: None, brings: false, until: Until::Ever };
+    assert!(partial.begin(end.as_handle(), way, &mut never()).unwrap());
+    partial.finish(end.as_handle(), &mut never()).unwrap();
+    frame::Message::from(partial).content
 }
 
 fn path_of(listener: &Listener) -> PathBuf {
@@ -250,15 +251,22 @@ fn a_client_that_goes_at_any_step_is_reported_and_leaves_nothing() {
 fn what_a_stranger_sends_is_not_read_beyond_the_first_message() {
     let listener = Listener::temporary(8).unwrap();
     for sent in [
-        &b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x09123456789"[..],
+        &b"\xff\xff\xff\xff\0\0\0\0\0\0\x01\x01 and more"[..],
         b"\0\0\x01\x01 and more",
         b"\x80\0\0\0",
         b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x09123456789 and more",
     ] {
         let mut client = raw(&listener);
         client.write_all(sent).unwrap();
         let error = contact(accept(&listener, Some(KEY)).unwrap_err());
-        assert!(matches!(error.cause, Cause::Refusal(Refusal::TooLong(_))), "{error}");
+        match sent[0] {
+            0x80 => assert!(matches!(error.cause, Cause::Refusal(Refusal::BadLength)), "{error}"),
+            _ if sent.ends_with(b"9 and more") => {
+                assert!(matches!(error.cause, Cause::Refusal(Refusal::UnknownForm(_))), "{error}");
+            }
+            _ => assert!(matches!(error.cause, Cause::Refusal(Refusal::TooLong(_))), "{error}"),
+        }
         read_message(&mut client);
         assert_eq!(read_message(&mut client), b"#FAILURE#");
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));

@@ -117,6 +117,8 @@ fn every_task_and_job_ends_exactly_once_whatever_happens() {
             "start refused",
             "start postponed",
             "lacked something as it started",
+            "start awaited",
+            "given up after long",
             "start failed",
             "pool broken",
             "died idle",

@@ -1,7 +1,6 @@
 //! What the tests share: the time limit, processes of their own, forked children.
 
 use maniple_engine::process::{self, Child, Exit, Forked as Side};
-use maniple_engine::sync::patience::Limit;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
@@ -11,9 +10,9 @@ use std::time::{Duration, Instant};
 /// How long a test may take, and anything that it waits for.
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// For a wait that has an end.
-pub const LONG: Limit = Limit::For(LIMIT);
+pub const LONG: Duration = LIMIT;
 /// For a wait that has none.
-pub const SHORT: Limit = Limit::For(Duration::from_millis(30));
+pub const SHORT: Duration = Duration::from_millis(30);
 
 /// What is asked of a wait's interrupt hook: it is not interrupted.
 pub fn go_on() -> bool {

@@ -26,8 +26,8 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use maniple_engine::shm::bell::{AWAKE, Bell};
 use maniple_engine::shm::claim::Claim;
-use maniple_engine::shm::crowd::Crowd;
 use maniple_engine::shm::cursor::{Cursors, ReadSide, WriteSide};
+use maniple_engine::shm::wait_count::WaitCount;
 
 /// Tries every order of steps in which a thread is interrupted, where it need not be, at most so often; faults in protocols of two
 /// parties show with two (Musuvathi and Qadeer, "Iterative Context Bounding", 2007). `LOOM_MAX_PREEMPTIONS` overrides it.
@@ -329,7 +329,7 @@ fn a_level_that_does_not_want_the_news_is_left_asleep() {
 #[derive(Default)]
 struct Counter {
     messages: AtomicU32,
-    crowd: Crowd,
+    crowd: WaitCount,
     sleeping: Mutex<usize>,
     woken: Condvar,
 }

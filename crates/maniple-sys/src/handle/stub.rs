@@ -38,7 +38,7 @@ impl OwnedHandle {
     /// Takes the handle of this number over.
     ///
     /// # Safety
-    /// It is open, and nobody else closes it.
+    /// It is open, and no other owner closes it.
     pub unsafe fn from_raw(number: RawHandle) -> OwnedHandle {
         OwnedHandle(number)
     }

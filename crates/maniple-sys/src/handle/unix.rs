@@ -44,7 +44,7 @@ impl OwnedHandle {
     /// Takes the handle of this number over.
     ///
     /// # Safety
-    /// It is open, and nobody else closes it.
+    /// It is open, and no other owner closes it.
     #[inline]
     pub unsafe fn from_raw(number: RawHandle) -> OwnedHandle {
         // SAFETY: as the caller promises.

@@ -35,7 +35,7 @@ pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Se
     })
 }
 
-/// Gives this thread descriptors of its own: standard streams and `keep`.
+/// Separates this thread's descriptors from the process's, and keeps the standard streams and `keep`.
 fn have_own(keep: &[BorrowedHandle<'_>]) -> io::Result<()> {
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw() as u32).collect();
     kept.sort_unstable();

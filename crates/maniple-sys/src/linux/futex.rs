@@ -20,7 +20,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     }
 }
 
-/// Wakes up to `count` sleepers of `word`, in any process. Gives how many there were.
+/// Wakes up to `count` sleepers of `word`, in any process, and returns their number.
 #[inline]
 pub fn wake(word: &AtomicU32, count: u32) -> usize {
     futex::wake(word, Flags::empty(), count).unwrap_or(0)

@@ -71,7 +71,7 @@ fn unique_file(pidfd: BorrowedHandle<'_>) -> Option<u64> {
 fn namespace(pidfd: BorrowedHandle<'_>) -> u64 {
     /// `PIDFD_GET_PID_NAMESPACE` of `linux/pidfd.h`.
     const GET_PID_NAMESPACE: libc::c_ulong = 0xFF << 8 | 5;
-    // SAFETY: the request takes no argument; what it gives is a new descriptor, which nobody else owns.
+    // SAFETY: the request takes no argument; it returns a new descriptor, which has no other owner.
     let found = unsafe { libc::ioctl(pidfd.as_raw(), GET_PID_NAMESPACE as _, 0) };
     if found < 0 {
         return 0;
@@ -102,7 +102,7 @@ fn begun(pid: u32) -> Option<u32> {
 /// identity names the same space.
 pub fn is_gone(pid: u32, born_at: u32) -> bool {
     let handle = match open(pid) {
-        // Nobody has the number, or it is by now the number of a thread.
+        // No process has the number, or it is the number of a thread by now.
         Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return true,
         // No descriptor left: nothing can be said now.
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return false,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_nobody_has_reaped_yet_is_gone() {
+    fn a_process_that_is_not_reaped_yet_is_gone() {
         match fork() {
             None => leave(0),
             Some(child) => {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_told_apart_without_handles_on_them() {
+    fn processes_are_distinguished_without_handles_on_them() {
         let me = identity();
         let begun = begun(me.pid).unwrap();
         assert!(!is_gone_by_name(me.pid, begun) && !is_gone_by_name(me.pid, me.born));

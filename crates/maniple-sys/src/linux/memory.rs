@@ -1,6 +1,6 @@
 //! Nameless shared memory: a memfd, so a container without `/dev/shm` works and a killed process leaves nothing.
 //!
-//! **Its size is sealed.** Who maps memory that another process makes shorter is ended by a signal (SIGBUS). So what is made here has its
+//! **Its size is sealed.** If another process makes memory shorter, a signal (SIGBUS) ends a process that maps it. So memory made here has its
 //! size from the first and keeps it; memory from another process is mapped only where [`is_fixed`] says that its size stays.
 //!
 //! **It counts as a file** where file sizes are limited (RLIMIT_FSIZE): its size when it is made, and how far a `write` goes, but not
@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 
 pub use crate::terms::Share;
 
-/// Makes `len` bytes of zeroed shared memory, whose size nobody can change. Pages are taken when they are first touched.
+/// Makes `len` bytes of zeroed shared memory, whose size no process can change. Pages are allocated when they are first touched.
 pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     check_limit(len as u64)?;
     let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -25,7 +25,7 @@ pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     crate::own::above_stdio(fd)
 }
 
-/// Whether the memory keeps its size, whoever has a handle on it.
+/// Whether no process can change the size of the memory.
 pub fn is_fixed(handle: impl AsHandle) -> bool {
     rustix::fs::fcntl_get_seals(handle.as_handle()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
@@ -141,7 +141,7 @@ pub struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping is plain memory that belongs to the process, not to a thread; who may read or write which byte is
+// SAFETY: a mapping is plain memory that belongs to the process, not to a thread; which thread may read or write which byte is
 // argued where it is used (ring, blocks).
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
@@ -203,7 +203,7 @@ impl Mapping {
                 break;
             }
             let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: it replaces a part of the mapping made above, which nobody else knows.
+            // SAFETY: it replaces a part of the mapping made above, to which no other code has a pointer.
             unsafe {
                 let place = whole.start.as_ptr().add(at).cast();
                 rustix::mm::mmap(place, piece, access, kind | MapFlags::FIXED, handle, 0)?;
@@ -213,7 +213,7 @@ impl Mapping {
         if at == len { Ok(whole) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Frees the pages of `len` bytes from `offset` on (whole pages), for all who map them; they read as zeros afterwards.
+    /// Frees the pages of `len` bytes from `offset` on (whole pages) in all processes that map them; they read as zeros afterwards.
     pub fn release(&self, offset: usize, len: usize) {
         if offset.checked_add(len).is_some_and(|end| end <= self.len) {
             // SAFETY: inside the mapping; that its bytes turn into zeros is what the caller asks for.

@@ -16,7 +16,7 @@ pub mod stream;
 pub mod tap;
 pub mod wire;
 
-pub use crate::unix::{folder, named, own};
+pub use crate::unix::{named, own, socket_dir};
 pub use aside::aside;
 
 /// Monotonic time.

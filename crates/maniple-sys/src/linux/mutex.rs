@@ -23,7 +23,7 @@ impl Mutex {
     /// Makes a lock in fresh memory.
     ///
     /// # Safety
-    /// `at` is aligned, valid, and used by nobody yet.
+    /// `at` is aligned, valid, and not in use yet.
     pub unsafe fn init(at: *mut Mutex) -> io::Result<()> {
         let check = |code: i32| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
         let mut attr = MaybeUninit::uninit();
@@ -38,9 +38,9 @@ impl Mutex {
         }
     }
 
-    /// Takes the lock if nobody holds it.
+    /// Acquires the lock if it is free.
     pub fn try_lock(&self) -> io::Result<Found> {
-        // SAFETY: the mutex was made by `init` (whoever maps it checks that it did).
+        // SAFETY: `init` made the mutex (a process that maps it checks that).
         self.found(unsafe { libc::pthread_mutex_trylock(self.0.get()) })
     }
 
@@ -82,7 +82,7 @@ impl Mutex {
         }
     }
 
-    /// Gives the lock back.
+    /// Releases the lock.
     ///
     /// # Safety
     /// This thread holds it.
@@ -115,7 +115,7 @@ mod tests {
         let memory = create("test", 4096).unwrap();
         let mapping = Mapping::new(&memory, 4096, Share::All).unwrap();
         let lock = mapping.start().cast::<Mutex>().as_ptr();
-        // SAFETY: fresh, aligned memory that nobody else knows.
+        // SAFETY: fresh, aligned memory that no other code has a pointer to.
         let lock = unsafe {
             Mutex::init(lock).unwrap();
             &*lock

@@ -1,7 +1,7 @@
 //! Memory of this process's own, straight from the system, in huge pages where it has them.
 //!
 //! A fresh page costs a fault and the clearing of its 4 KiB, which takes longer than the copy that fills it; a page of 2 MiB costs
-//! little more than one of 4 KiB. Where the system gives no huge pages (they are switched off, or memory is in small pieces), this is
+//! little more than a page of 4 KiB. If the system has no huge pages (they are disabled, or memory is fragmented), this is
 //! ordinary memory.
 #![allow(unsafe_code)]
 
@@ -21,7 +21,7 @@ pub struct Plain {
     len: usize,
 }
 
-// SAFETY: it is plain memory that belongs to whoever holds it; what may be done with it through a shared reference is argued where
+// SAFETY: it is plain memory that belongs to its holder; what may be done with it through a shared reference is argued where
 // that is done (buffers).
 unsafe impl Send for Plain {}
 // SAFETY: as above.
@@ -47,7 +47,7 @@ impl Plain {
             return Ok(Plain { start: begin, len });
         }
         let before = begin.as_ptr().align_offset(HUGE).min(whole - len);
-        // SAFETY: the three parts make up the mapping, and nobody else knows it.
+        // SAFETY: the three parts make up the mapping, and no other code has a pointer to it.
         unsafe {
             let start = begin.add(before);
             give_back(begin, before);
@@ -75,27 +75,27 @@ impl Plain {
         self.len == 0
     }
 
-    /// Gives the system the pages that lie wholly among the `len` bytes from `offset` on. The caller does not use these bytes, which are zeros
+    /// Returns to the system the pages that lie wholly among the `len` bytes from `offset` on. The caller does not use these bytes, which are zeros
     /// afterwards.
     pub fn forget(&self, offset: usize, len: usize) {
         let pages = whole_pages(offset, len, rustix::param::page_size());
         if !pages.is_empty() && pages.end <= self.len {
             let start = self.start.as_ptr().wrapping_add(pages.start);
-            // SAFETY: inside the memory, and nobody uses these bytes.
+            // SAFETY: inside the memory, and these bytes are not in use.
             let _ = unsafe { rustix::mm::madvise(start.cast(), pages.len(), Advice::LinuxDontNeed) };
         }
     }
 }
 
-/// The bytes of the pages that lie wholly among `len` bytes from `offset` on. The kernel itself rounds up at the end: to the page that
-/// somebody else may use.
+/// The bytes of the pages that lie wholly among `len` bytes from `offset` on. The kernel itself would round the end up, to a page that
+/// may contain other data.
 fn whole_pages(offset: usize, len: usize, page: usize) -> std::ops::Range<usize> {
     let end = offset.saturating_add(len) / page * page;
     offset.checked_next_multiple_of(page).unwrap_or(end)..end
 }
 
 /// # Safety
-/// It is a part of a mapping that nobody uses any more.
+/// It is a part of a mapping that is not used any more.
 unsafe fn give_back(start: NonNull<u8>, len: usize) {
     if len > 0 {
         // SAFETY: as the caller says.
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_pages_are_forgotten_whatever_their_size() {
+    fn only_whole_pages_of_any_size_are_forgotten() {
         assert_eq!(whole_pages(4096, 8192, 4096), 4096..12288);
         assert_eq!(whole_pages(0, 100_000, 65536), 0..65536);
         assert_eq!(whole_pages(4096, 2 * 65536, 65536), 65536..131_072);

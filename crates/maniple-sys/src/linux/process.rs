@@ -1,4 +1,4 @@
-//! Children, seen through pidfds: a descriptor that means one process for ever, where a number is used again.
+//! Children, identified by pidfds: a descriptor always means the same process, while the system uses numbers again.
 #![allow(unsafe_code)]
 
 use crate::atfork;
@@ -30,7 +30,7 @@ fn this_program() -> PathBuf {
     if exact.exists() { exact.into() } else { OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()).into() }
 }
 
-/// Whether the kernel gives handles on processes. Linux does so since 5.3; sandboxes may refuse it.
+/// Whether the kernel provides handles on processes. Linux does so since 5.3; sandboxes may refuse it.
 pub fn has_handles() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
@@ -58,7 +58,7 @@ fn watched(pid: u32) -> io::Result<(u32, OwnedHandle)> {
     match open(pid) {
         Ok(handle) => Ok((pid, handle)),
         Err(error) => {
-            // Nobody could ever wait for it.
+            // Without a handle, the child could never be waited for.
             // SAFETY: no pointers but that to the status, which lives. The child is not reaped, so the number is its own.
             unsafe {
                 libc::kill(pid as i32, libc::SIGKILL);
@@ -79,7 +79,7 @@ pub fn open(pid: u32) -> io::Result<OwnedHandle> {
     }
 }
 
-/// Ends a process at once; one that has ended is left in peace. Where the handle is no handle on a process, or the system refuses to
+/// Ends a process at once; a process that has ended is not affected. If the handle is no handle on a process, or the system refuses to
 /// signal by such, it goes by the number (0: not known), which has to be that of a child that is not reaped.
 pub fn kill(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     signal(handle, pid, libc::SIGKILL)
@@ -160,7 +160,7 @@ fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exi
     }
 }
 
-/// How a process ended that somebody else has reaped, where the kernel still knows (6.15 and later).
+/// How a process ended that another part of the program has reaped, if the kernel still has the status (6.15 and later).
 pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
     /// `struct pidfd_info` of `linux/pidfd.h`, in its first version.
     #[repr(C)]
@@ -181,7 +181,7 @@ pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
     if failed || info.mask & EXIT == 0 {
         return None;
     }
-    // As `waitpid` gives it.
+    // In the form of `waitpid`.
     let status = info.exit_code;
     Some(if libc::WIFSIGNALED(status) { killed(libc::WTERMSIG(status)) } else { Exit::Code(libc::WEXITSTATUS(status)) })
 }
@@ -190,11 +190,11 @@ pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
 ///
 /// # Safety
 /// No other thread runs, or the child does nothing but what is async-signal-safe: what another thread has locked, the memory allocator's
-/// locks among it, stays locked in the child for ever.
+/// locks among it, stays locked in the child forever.
 pub unsafe fn fork() -> io::Result<Forked> {
     // The child holds the other end for as long as it lives, and its own children do not.
     let mut ends = if has_handles() { None } else { Some(lifeline()?) };
-    // SAFETY: the child goes on with a copy of everything; that no lock is held by another thread is the caller's care.
+    // SAFETY: the child continues with a copy of everything; the caller ensures that no other thread holds a lock.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -210,7 +210,7 @@ pub unsafe fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Whether this program runs with more rights than whoever started it.
+/// Whether this program runs with more rights than the process that started it.
 pub fn privileged() -> bool {
     // SAFETY: looks a number up in the list that the kernel gave this program.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
@@ -232,7 +232,7 @@ pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
 }
 
 /// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up. That holds for as
-/// long as the handle that this gives is open.
+/// long as the returned handle is open.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let own = opened_anew(pipe)?;
     signal_when_hung_up(own.as_handle(), libc::SIGKILL)?;

@@ -28,7 +28,7 @@ impl<'a> Interest<'a> {
     }
 }
 
-/// Waits until at least one is ready. Gives how many are; 0 when the time is up or a signal handler ran, or after a second in which the
+/// Waits until at least one is ready. Returns the number of ready handles; 0 when the time is up or a signal handler ran, or after a second in which the
 /// kernel had no memory for the wait. (That is an error only where the caller does not come back: where it does not wait.)
 pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let limit = timeout.map(timespec);
@@ -51,7 +51,7 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
 }
 
 /// The same where the kernel had no memory for it. Nothing is known of the handles while it has none, so it is asked again; a signal handler
-/// that runs meanwhile is told of within a second.
+/// that runs meanwhile is reported within a second.
 fn once_there_is_memory(
     timeout: Option<Duration>,
     mut poll: impl FnMut(Option<&Timespec>) -> rustix::io::Result<usize>,
@@ -60,7 +60,7 @@ fn once_there_is_memory(
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let left = || deadline.map(|d| d.saturating_duration_since(Instant::now()));
     for pause in pauses() {
-        // Who does not wait needs an answer as well, and gets it a little later.
+        // A caller that does not wait needs an answer as well, and gets it a little later.
         std::thread::sleep(if waits { left().map_or(pause, |left| left.min(pause)) } else { pause });
         match poll(left().map(timespec).as_ref()) {
             Ok(n) => return Ok(n),
@@ -129,7 +129,7 @@ impl Kick {
         Ok(Kick(Own::new(above_stdio(made)?)))
     }
 
-    /// One that came from another process: then it is that process's threads too that it wakes.
+    /// A kick of another process: it wakes that process's threads, too.
     pub fn from_handle(handle: OwnedHandle) -> Kick {
         Kick(Own::new(handle))
     }
@@ -159,7 +159,7 @@ mod tests {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     #[test]
-    fn a_wait_for_which_there_is_no_memory_goes_on_when_there_is() {
+    fn a_wait_without_memory_continues_when_there_is_memory() {
         use rustix::io::Errno;
         for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
             let mut answers = [Err(Errno::NOMEM), Err(Errno::NOMEM), Ok(2)].into_iter();
@@ -167,7 +167,7 @@ mod tests {
             let mut answers = [Err(Errno::NOMEM), Err(Errno::BADF)].into_iter();
             assert!(once_there_is_memory(timeout, |_| answers.next().unwrap()).is_err());
         }
-        // Who comes back is asked to; who does not wait is told.
+        // A caller that waits gets no event and retries; a caller that does not wait gets the error.
         for timeout in [Some(Duration::from_millis(5)), None] {
             assert_eq!(once_there_is_memory(timeout, |_| Err(Errno::NOMEM)).unwrap(), 0);
         }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn more_handles_than_the_limit_allows_by_now_are_waited_for() {
-        // In a child, whose limit is nobody else's.
+        // In a child, so that the limit affects no other process.
         let code = in_forked_child(|| {
             let kicks: Vec<Kick> = (0..8).filter_map(|_| Kick::new().ok()).collect();
             let before = getrlimit(Resource::Nofile);

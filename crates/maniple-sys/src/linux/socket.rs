@@ -146,7 +146,7 @@ impl Dial {
     /// Waits for it to be there, at most `timeout`. `Interrupted`: a signal handler ran; call it again. `TimedOut`:
     /// or the time was up.
     pub fn connect(&self, timeout: Option<Duration>) -> io::Result<()> {
-        // Zero would mean "for ever". Such a limit holds for a TCP handshake and for a place in a local backlog
+        // Zero would mean "no limit". Such a limit holds for a TCP handshake and for a place in a local backlog
         // alike.
         let limit = timeout.map(|t| t.max(Duration::from_millis(1)));
         sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, limit)?;
@@ -178,7 +178,7 @@ fn is_tcp(socket: BorrowedHandle<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_domain(socket)? != AddressFamily::UNIX)
 }
 
-/// Sends the start of `bytes`, if there is room; gives how many.
+/// Sends the start of `bytes`, if there is room, and returns the number of sent bytes.
 pub fn send_now(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
     match rustix::io::retry_on_intr(|| {
@@ -189,7 +189,7 @@ pub fn send_now(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// The file at the path of a local socket: the same for as long as nobody has put another there. Holds while the
+/// The file at the path of a local socket: the same until another file is put there. Holds while the
 /// socket is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File(u64, u64);

@@ -14,7 +14,7 @@ pub use crate::terms::{Other, Unread};
 
 /// Bytes that were sent and not received, counted in some way (linux/sockios.h: `SIOCOUTQ`).
 const SIOCOUTQ: Opcode = 0x5411;
-/// The size of the receive buffer that says "waits"; the kernel doubles what it is told.
+/// The size of the receive buffer that means "waits"; the kernel doubles the given size.
 const WAITS: usize = 31_337;
 
 /// What lies unreceived at both ends. `None`: nothing at one of them.

@@ -42,7 +42,7 @@ pub fn set_blocking(fd: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(fd, false)?)
 }
 
-/// Closes a socket for one direction, for all who hold it: nothing more is sent to it (`incoming`) or from it.
+/// Closes a socket for one direction, in all processes that hold it: nothing more is sent to it (`incoming`) or from it.
 pub fn shut(fd: BorrowedHandle<'_>, incoming: bool) -> io::Result<()> {
     use rustix::net::Shutdown::{Read, Write};
     Ok(rustix::net::shutdown(fd, if incoming { Read } else { Write })?)
@@ -58,7 +58,7 @@ pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
-/// All that comes until the other end is closed, whatever signal handlers run meanwhile.
+/// Reads until the other end is closed; signal handlers do not interrupt it.
 pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -70,7 +70,7 @@ pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Appends at most `len` bytes to `bytes`. Gives how many; 0 at the end of the stream.
+/// Appends at most `len` bytes to `bytes` and returns their number; 0 at the end of the stream.
 pub fn read(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
     bytes.reserve(len);
     let start = bytes.len();
@@ -93,7 +93,7 @@ pub fn write(fd: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize>
     })
 }
 
-/// Writes all of `bytes`, whatever signal handlers run meanwhile.
+/// Writes all of `bytes`; signal handlers do not interrupt it.
 pub fn write_all(fd: BorrowedHandle<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write(fd, &[IoSlice::new(bytes)]) {
@@ -226,7 +226,7 @@ pub fn packet_pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends a packet, if there is room for it; gives whether there was. Goes on after signal handlers.
+/// Sends a packet, if there is room for it, and returns whether there was. Signal handlers do not interrupt it.
 pub fn send_packet(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<bool> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
@@ -243,7 +243,7 @@ pub fn send_packet(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHand
     }
 }
 
-/// The start of the next packet, or of what comes next over a stream, which stays where it is; gives how many bytes. `None`: there is none.
+/// Copies the start of the next packet, or of the next data of a stream, without removing it; returns the number of bytes. `None`: there is none.
 pub fn peek_packet(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)) {
@@ -266,7 +266,7 @@ pub fn receive(socket: BorrowedHandle<'_>, into: &mut Vec<u8>) -> io::Result<Rec
     }
 }
 
-/// Sends some of `bytes`, waiting until there is room for the first; gives how many. 0: a signal handler ran before that. `more`: what
+/// Sends some of `bytes`, waiting until there is room for the first, and returns their number. 0: a signal handler ran before that. `more`: what
 /// follows belongs to them.
 pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
@@ -277,7 +277,7 @@ pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], more: bool) -> io::Result<
     }
 }
 
-/// Ends a connection for everybody who has (a copy of) this end. One that has ended already is left as it is.
+/// Ends a connection for all holders of (a copy of) this end. A connection that has ended is not affected.
 pub fn hang_up(socket: BorrowedHandle<'_>) {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }

@@ -1,5 +1,5 @@
 //! A worker's standard error, seen by the hub on its way to the hub's own: what a dying worker said last belongs in the
-//! error that tells of its death, and native code writes it to descriptor 2 without asking anybody.
+//! error that reports its death, and native code writes directly to descriptor 2.
 
 use crate::own::both_above_stdio;
 use crate::unix::again::patiently;
@@ -17,7 +17,7 @@ pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
 /// The two ends of a pipe for records: neither blocks, and what is written in one go of at most [`RECORD`] bytes stays in one piece.
 pub fn records() -> io::Result<(OwnedHandle, OwnedHandle)> {
     let (reader, writer) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)?;
-    // More than it is given by default; refused to a user who has many pipes, who then does with less.
+    // More than the default size. The system refuses it to a user with many pipes; then the default size stays.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
     Ok((reader, writer))
 }
@@ -25,7 +25,7 @@ pub fn records() -> io::Result<(OwnedHandle, OwnedHandle)> {
 /// Bytes that [`records`] keep in one piece.
 pub const RECORD: usize = 4096;
 
-/// Writes one record. False: there is no room, or nobody to read it.
+/// Writes one record. False: there is no room, or no reader.
 pub fn record(handle: BorrowedHandle<'_>, bytes: &[u8]) -> bool {
     loop {
         match patiently(|| rustix::io::write(handle, bytes)) {
@@ -51,7 +51,7 @@ pub fn drain(handle: BorrowedHandle<'_>, buffer: &mut [u8]) -> io::Result<Option
     }
 }
 
-/// Writes to this process's own standard error; a closed one is nobody's fault.
+/// Writes to this process's own standard error; it ignores errors, such as a closed stream.
 pub fn forward(mut bytes: &[u8]) {
     let stderr = rustix::stdio::stderr();
     while !bytes.is_empty() {
@@ -63,7 +63,7 @@ pub fn forward(mut bytes: &[u8]) {
     }
 }
 
-/// [`drain`]s and [`forward`]s until all who can write have closed their end.
+/// [`drain`]s and [`forward`]s until all writers have closed their end.
 pub fn forward_until_closed(handle: BorrowedHandle<'_>) {
     let mut buffer = vec![0; 16 * 1024];
     loop {

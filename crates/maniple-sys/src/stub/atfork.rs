@@ -33,7 +33,7 @@ impl HubOnly {
         Ok(HubOnly(handle))
     }
 
-    /// Gives it back.
+    /// Returns the handle.
     pub fn into_handle(self) -> io::Result<OwnedHandle> {
         Ok(self.0)
     }

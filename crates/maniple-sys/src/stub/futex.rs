@@ -17,7 +17,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     Woken::Rung
 }
 
-/// Nobody has to be woken.
+/// Does nothing: no thread sleeps.
 pub fn wake(_word: &AtomicU32, _count: u32) -> usize {
     0
 }

@@ -7,7 +7,6 @@
 pub mod atfork;
 #[cfg(not(unix))]
 pub mod epoch;
-pub mod folder;
 pub mod futex;
 pub mod holder;
 pub mod memory;
@@ -20,6 +19,7 @@ pub mod process;
 pub mod quiet;
 pub mod ready;
 pub mod socket;
+pub mod socket_dir;
 pub mod standoff;
 pub mod stream;
 pub mod tap;
@@ -113,7 +113,7 @@ mod tests {
         };
         unsupported!(
             aside(&[], || ()),
-            folder::Folder::new([0; 8]),
+            socket_dir::SocketDir::new([0; 8]),
             memory::create("stub", 1),
             memory::duplicate(here),
             memory::close_on_exec(here),

@@ -16,7 +16,7 @@ impl Mutex {
     /// Not supported.
     ///
     /// # Safety
-    /// `at` is aligned, valid, and used by nobody yet.
+    /// `at` is aligned, valid, and not in use yet.
     pub unsafe fn init(_at: *mut Mutex) -> io::Result<()> {
         Err(unsupported())
     }
@@ -31,7 +31,7 @@ impl Mutex {
         Err(unsupported())
     }
 
-    /// Nobody holds it.
+    /// The lock is free.
     ///
     /// # Safety
     /// This thread holds it.

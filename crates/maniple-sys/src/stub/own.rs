@@ -67,7 +67,7 @@ impl Deref for Own {
 
 crate::as_handle!(impl[] for Own, |this| this.0.as_handle());
 
-/// A handle that somebody else owns.
+/// A handle with another owner.
 #[derive(Debug)]
 pub struct Lent(BorrowedHandle<'static>);
 

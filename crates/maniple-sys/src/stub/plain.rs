@@ -14,7 +14,7 @@ pub struct Plain {
     layout: Layout,
 }
 
-// SAFETY: it is plain memory that belongs to whoever holds it; what may be done with it through a shared reference is argued where
+// SAFETY: it is plain memory that belongs to its holder; what may be done with it through a shared reference is argued where
 // that is done (buffers).
 unsafe impl Send for Plain {}
 // SAFETY: as above.

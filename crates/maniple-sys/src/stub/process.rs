@@ -39,7 +39,7 @@ pub mod maker {
         Err(unsupported())
     }
 
-    /// As far as can be told.
+    /// As far as is known.
     pub fn runs(_process: i32) -> bool {
         true
     }
@@ -136,12 +136,12 @@ pub unsafe fn close_number(_number: RawHandle) {}
 /// Nothing was given.
 ///
 /// # Safety
-/// The process that started this one opened the number for it, and nobody else here takes it.
+/// The process that started this one opened the number for it, and no other code here takes it.
 pub unsafe fn claim(_number: RawHandle) -> Option<OwnedHandle> {
     None
 }
 
-/// As far as can be told.
+/// As far as is known.
 pub fn privileged() -> bool {
     false
 }
@@ -163,7 +163,7 @@ pub fn nothing() -> io::Result<OwnedHandle> {
 /// Not supported.
 ///
 /// # Safety
-/// Nobody who has the number counts on what it leads to now.
+/// No holder of the number relies on the file that it refers to now.
 pub unsafe fn put_in_place(_handle: OwnedHandle, _number: RawHandle) -> io::Result<()> {
     Err(unsupported())
 }

@@ -48,15 +48,15 @@ impl Kick {
         Err(unsupported())
     }
 
-    /// One that came from another process.
+    /// A kick of another process.
     pub fn from_handle(handle: OwnedHandle) -> Kick {
         Kick(Own::new(handle))
     }
 
-    /// Nobody waits.
+    /// Does nothing: no thread waits.
     pub fn kick(&self) {}
 
-    /// Nobody waits.
+    /// Does nothing: no thread waits.
     pub fn clear(&self) {}
 }
 

@@ -17,7 +17,7 @@ pub fn records() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Nobody reads it.
+/// There is no reader.
 pub fn record(_handle: BorrowedHandle<'_>, _bytes: &[u8]) -> bool {
     false
 }

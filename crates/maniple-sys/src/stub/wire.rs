@@ -45,7 +45,7 @@ impl Wire {
         Err(unsupported())
     }
 
-    /// Takes by `take`, which is told that it is not supported.
+    /// Calls `take`, which gets the error that it is not supported.
     pub fn take<R: Send>(&self, _is_passing: impl Fn(u64) -> bool, take: impl Fn(&Wire) -> R + Sync) -> R {
         take(self)
     }

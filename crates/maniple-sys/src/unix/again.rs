@@ -1,6 +1,6 @@
 //! Calls for which the kernel has no memory just now. They have done nothing, and are made again after pauses that grow.
 //!
-//! To pass such an error on at once would cost more than the call: a message that is half sent, an exit status that nobody fetches any more,
+//! To return such an error at once would cost more than the call: a partly sent message, an exit status that is never fetched,
 //! a thread that others count on.
 
 use rustix::io::{Errno, Result};

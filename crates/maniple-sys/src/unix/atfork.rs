@@ -7,12 +7,12 @@
 //! # The table
 //! Chunks of slots, linked, never freed; a slot holds a descriptor, `FREE`, or `TAKEN` while it is filled in. Taking and freeing one are a
 //! compare-and-swap each, so the handler, which runs while any thread may have been frozen anywhere, finds each slot
-//! whole. It does nothing but loads, swaps, `fstat` and `close`, all of which are async-signal-safe. Beside the number stands which file
-//! it led to: a program that has closed all its descriptors has files of its own under these numbers, which are left open.
+//! whole. It does nothing but loads, swaps, `fstat` and `close`, all of which are async-signal-safe. The slot also identifies the file of
+//! the number: a program that has closed all its descriptors has other files under these numbers, which stay open.
 //!
 //! # The gate
 //! A fork between the making of a descriptor and its registration would let it slip through. So descriptors are made
-//! inside [`making`], and the handler that runs before a fork waits until nobody is inside. `GATE` counts those inside, or
+//! inside [`making`], and the handler that runs before a fork waits until no thread is inside. `GATE` counts those inside, or
 //! holds `FORKING`.
 
 use super::own::{File, Own};
@@ -82,7 +82,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
 }
 
-/// Has forks wait for whoever is inside [`making`], without registering a descriptor: for tables that a forked child must find
+/// Makes forks wait for the threads inside [`making`], without registering a descriptor: for tables that a forked child must find
 /// whole.
 ///
 /// # Errors
@@ -116,7 +116,7 @@ pub fn register(fd: BorrowedHandle<'_>) -> io::Result<()> {
 }
 
 /// Ends the registration of `fd`. `false`: it was not registered, as in a forked child, where it is closed and its number
-/// may by now be somebody else's; then it must not be closed.
+/// may have another owner by now; then it must not be closed.
 pub fn unregister(fd: RawHandle) -> bool {
     visit(|slot| slot.fd.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()).is_none()
 }
@@ -131,7 +131,7 @@ extern "C" fn after_fork() {
     GATE.store(0, Ordering::Release);
 }
 
-/// What stands in a slot beside this number.
+/// The file in the slot of this number.
 fn file_at(fd: RawHandle) -> u64 {
     super::own::File::at(fd).map_or(0, File::mixed)
 }
@@ -192,7 +192,7 @@ impl HubOnly {
     }
 }
 
-/// Another owner's descriptor that forked children are not to have. Whoever owns it closes it after this was dropped.
+/// Another owner's descriptor that forked children must not keep. Its owner closes it after this was dropped.
 #[derive(Debug)]
 pub struct NotForChildren {
     number: RawHandle,

@@ -1,7 +1,7 @@
 //! How often this process has forked, and whether it is itself the child of a fork.
 //!
 //! Memory that is shared with another process and handed back for reuse when its last user is gone has one more user after a
-//! fork: the child, which nobody hears from. Whoever hands memory back compares epochs first.
+//! fork: the child, which reports nothing. Code that hands memory back compares epochs first.
 
 use std::io;
 use std::sync::OnceLock;

@@ -3,9 +3,9 @@
 pub(crate) mod again;
 pub mod atfork;
 pub mod epoch;
-pub mod folder;
 pub mod named;
 pub mod own;
 pub mod process;
+pub mod socket_dir;
 
 pub use crate::handle::fd::*;

@@ -1,6 +1,6 @@
 //! Shared memory under a name, for processes that have nothing in common but that name: POSIX's `shm_open`.
 //!
-//! Nothing of the engine's own has a name; this is for programs that ask for one, and whoever opens a name sees to its end.
+//! The engine's own memory has no name. This is for programs that ask for a name; the code that opens a name also removes it.
 
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::fs::Mode;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::shm::OFlags;
 use std::io;
 
-/// Opens the memory called `name`, with `open(2)`'s flags; where those make it, `mode` says who may open it later.
+/// Opens the memory called `name`, with `open(2)`'s flags; if those make it, `mode` says which users may open it later.
 ///
 /// The descriptor is not handed on to programs that this process starts.
 pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
@@ -17,7 +17,7 @@ pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
     Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?.into())
 }
 
-/// Makes `len` bytes under a name that nobody has; for this user alone.
+/// Makes `len` bytes under a name that is not taken; for this user alone.
 pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     let handle = open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&handle, len as u64)).inspect_err(|_| {

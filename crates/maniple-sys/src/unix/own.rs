@@ -1,6 +1,6 @@
 //! Descriptors that are ours, and stay so.
 //!
-//! A descriptor is a number, and a program may take numbers away from whoever holds them: one that becomes a daemon closes all that are
+//! A descriptor is a number, and a program may close numbers that it did not open: a program that becomes a daemon closes all that are
 //! open, and the files that it opens next get the same numbers. So what is held for long knows which file it is, by device and inode,
 //! and leaves alone what is no longer that. (All event descriptors are one file to the kernel, so one is not told from another.)
 
@@ -104,7 +104,7 @@ impl Drop for Own {
     }
 }
 
-/// A descriptor that somebody else owns, and keeps open for longer than this is used.
+/// A descriptor that another owner keeps open for longer than this is used.
 #[derive(Debug)]
 pub struct Lent(ManuallyDrop<OwnedHandle>);
 

@@ -61,7 +61,7 @@ impl Plan {
         Ok(Plan(unsafe { actions.assume_init() }))
     }
 
-    /// Gives the child `from` as its `to`. Where both are one, the child keeps it: the C library then takes
+    /// Passes `from` to the child as its `to`. Where both are the same number, the child keeps it: the C library then takes
     /// close-on-exec off (glibc since 2.29, musl since 1.1.24; POSIX 2024 asks for it).
     fn give(&mut self, from: RawHandle, to: RawHandle) -> io::Result<()> {
         // SAFETY: the list is initialised; the numbers are only looked at in the child.
@@ -146,7 +146,7 @@ pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "
 /// Closes a handle by its number. Async-signal-safe.
 ///
 /// # Safety
-/// The number is the caller's: nobody else closes it or uses it later.
+/// The number is the caller's: no other code closes it or uses it later.
 pub unsafe fn close_number(fd: RawHandle) {
     // SAFETY: as the caller promises.
     unsafe { libc::close(fd) };
@@ -156,7 +156,7 @@ pub unsafe fn close_number(fd: RawHandle) {
 /// such.
 ///
 /// # Safety
-/// The process that started this one opened the number for it, and nobody else here takes it.
+/// The process that started this one opened the number for it, and no other code here takes it.
 pub unsafe fn claim(number: RawHandle) -> Option<OwnedHandle> {
     // SAFETY: asks for flags of a number; changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
@@ -166,7 +166,7 @@ pub unsafe fn claim(number: RawHandle) -> Option<OwnedHandle> {
     }
     // SAFETY: as above; sets the flag of a descriptor that is there.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    // SAFETY: it is open, and nobody else's, as the caller promises.
+    // SAFETY: it is open, and has no other owner, as the caller promises.
     Some(unsafe { OwnedHandle::from_raw(number) })
 }
 
@@ -192,13 +192,13 @@ pub fn program_signals() {
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
 }
 
-/// As in every Rust program: writing what nobody reads is an error, not the end.
+/// As in every Rust program: writing without a reader is an error, not the end of the process.
 pub fn ignore_broken_pipes() {
     // SAFETY: sets no action; nothing is called.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// A handle that gives nothing and takes everything.
+/// A handle that reads as empty and discards writes.
 pub fn nothing() -> io::Result<OwnedHandle> {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(IntoHandle::into_handle)
 }
@@ -206,9 +206,9 @@ pub fn nothing() -> io::Result<OwnedHandle> {
 /// Makes `handle` this process's handle `number`, which programs that it starts inherit: a standard stream, 0 to 2.
 ///
 /// # Safety
-/// Nobody who has the number counts on what it leads to now. Of a standard stream nobody does.
+/// No holder of the number relies on the file that it refers to now. No code relies on a standard stream's file.
 pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result<()> {
-    // SAFETY: `handle` is open; what becomes of `number` is as the caller promises.
+    // SAFETY: `handle` is open; the caller's promise covers the replacement of `number`.
     let done = unsafe { libc::dup2(handle.as_raw(), number) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -255,7 +255,7 @@ pub fn die() -> ! {
     }
 }
 
-/// Starts what `start` says, `this_program` where it names no program; gives the child's number.
+/// Starts what `start` says, `this_program` if it names no program, and returns the child's number.
 pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Result<u32> {
     let program = c_string(start.program.clone().unwrap_or_else(this_program).into_os_string())?;
     let arguments = start.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;

@@ -18,7 +18,7 @@ use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-/// No test waits for longer; one that does has failed.
+/// No test waits for longer; a test that does has failed.
 const LONG: Duration = Duration::from_secs(30);
 
 const PART: &str = "MANIPLE_CONFORMANCE_PART";

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// A byte of a mapping.
 fn byte(mapping: &Mapping, at: usize) -> &AtomicU8 {
     assert!(at < mapping.len());
-    // SAFETY: inside the mapping, which lives as long; all who use it do so by atomic bytes.
+    // SAFETY: inside the mapping, which exists as long; all its users access it by atomic bytes.
     unsafe { &*mapping.start().as_ptr().add(at).cast() }
 }
 
@@ -93,7 +93,7 @@ fn pages_that_are_released_are_zeros() {
 }
 
 #[test]
-fn errors_of_memory_are_told_apart() {
+fn errors_of_memory_are_distinguished() {
     assert!(memory::is_too_long(&memory::too_long()) && !memory::is_too_long(&memory::out_of_memory()));
     assert!(maniple_sys::is_shortage(&memory::out_of_memory()) && maniple_sys::is_shortage(&memory::too_long()));
     assert!(memory::is_scarce(&memory::out_of_memory()) && !memory::is_scarce(&memory::too_long()));

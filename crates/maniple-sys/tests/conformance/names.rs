@@ -1,8 +1,8 @@
 //! Names: of memory, of sockets, of folders.
 
 use crate::LONG;
-use maniple_sys::folder::Folder;
 use maniple_sys::socket::{self, Dial, Place};
+use maniple_sys::socket_dir::SocketDir;
 use maniple_sys::{AsHandle, memory, named, stream};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -69,7 +69,7 @@ fn a_client_and_a_listener_meet_on_the_network() {
 
 #[test]
 fn a_client_and_a_listener_meet_at_a_path() {
-    let folder = Folder::new(random()).unwrap();
+    let folder = SocketDir::new(random()).unwrap();
     let path = folder.socket();
     meet(Place::Local(&path));
     let first = socket::file(&path).unwrap();
@@ -88,8 +88,8 @@ fn a_name_of_ones_own_goes_with_its_listener() {
 }
 
 #[test]
-fn who_is_not_taken_within_the_time_may_go_on() {
-    let folder = Folder::new(random()).unwrap();
+fn a_client_that_is_not_taken_within_the_time_may_retry() {
+    let folder = SocketDir::new(random()).unwrap();
     let path = folder.socket();
     let listening = socket::listen(Place::Local(&path), 0).unwrap();
     let mut waiting = Vec::new();

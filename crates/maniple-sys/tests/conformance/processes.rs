@@ -9,7 +9,7 @@ use std::time::Duration;
 fn a_process_ends_with_its_code_and_its_handle_tells_of_it() {
     let mut child = Child::plays("ends with 7", Vec::new());
     assert_eq!(child.ends(), Exit::Code(7));
-    // One that has ended is left in peace.
+    // A process that has ended is not affected.
     process::kill(child.handle.as_handle(), child.pid).unwrap();
     process::terminate(child.handle.as_handle(), child.pid).unwrap();
 }
@@ -74,7 +74,7 @@ fn a_process_has_the_environment_folder_and_streams_that_it_was_given() {
 
 /// The part of the process that has been given an end of a pipe.
 pub fn has_handles(handles: Vec<OwnedHandle>) -> i32 {
-    // SAFETY: it is claimed already, which is noticed; nobody has it but `handles`.
+    // SAFETY: it is claimed already, which is detected; only `handles` has it.
     let again = unsafe { process::claim(handles[0].as_raw()) };
     stream::write_all(handles[0].as_handle(), b"claimed").unwrap();
     // Until the test has seen what it has to.
@@ -97,7 +97,7 @@ fn a_process_has_the_handles_that_it_was_given_and_no_others() {
 }
 
 #[test]
-fn the_empty_handle_gives_nothing_and_takes_everything() {
+fn the_empty_handle_reads_as_empty_and_discards_writes() {
     let _calm = calm();
     let nothing = process::nothing().unwrap();
     stream::write_all(nothing.as_handle(), b"gone").unwrap();
@@ -139,7 +139,7 @@ fn a_process_that_hangs_on_a_lifeline_is_killed_when_it_is_cut() {
     }
 }
 
-/// The part of the process that is asked to end when its maker, which has ended, lets go of the lifeline.
+/// The part of the process that must end when its maker, which has ended, drops the lifeline.
 pub fn end_after_its_maker(handles: Vec<OwnedHandle>) -> i32 {
     let maker = std::env::var("MANIPLE_CONFORMANCE_MAKER").unwrap().parse().unwrap();
     let armed = maker::end_after(handles[0].as_handle(), maker, Duration::from_secs(10));
@@ -185,7 +185,7 @@ fn the_code_of_this_program_is_found() {
 }
 
 #[test]
-fn this_process_has_no_more_rights_than_who_started_it() {
+fn this_process_has_no_more_rights_than_its_starter() {
     assert!(!process::privileged());
     process::take_name();
     process::ignore_broken_pipes();

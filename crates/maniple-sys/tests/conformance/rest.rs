@@ -29,14 +29,14 @@ fn work_aside_leaves_what_it_has_mapped_and_no_handle() {
     });
     let Ok(mapping) = worked else { return };
     let mut bytes = [0; 5];
-    // SAFETY: the mapping is longer, and nobody writes to it.
+    // SAFETY: the mapping is longer, and no thread writes to it.
     unsafe { std::ptr::copy_nonoverlapping(mapping.start().as_ptr(), bytes.as_mut_ptr(), 5) };
     assert_eq!(&bytes, b"aside");
     assert_eq!(stream::read_into(other.as_handle(), &mut bytes).unwrap(), 1);
 }
 
 #[test]
-fn time_goes_on() {
+fn time_advances() {
     let before = clock::now();
     std::thread::sleep(Duration::from_millis(2));
     assert!(clock::now() >= before + 2_000_000);

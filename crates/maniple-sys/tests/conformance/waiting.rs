@@ -29,7 +29,7 @@ fn a_word_that_has_changed_is_not_waited_for() {
 }
 
 #[test]
-fn a_word_that_nobody_rings_is_waited_for_until_the_time_is_up() {
+fn a_word_that_is_not_rung_is_waited_for_until_the_time_is_up() {
     let word = AtomicU32::new(0);
     let until = Instant::now() + SHORT;
     // It may return early, for no reason.
@@ -47,7 +47,7 @@ pub fn ring(handles: Vec<OwnedHandle>) -> i32 {
 }
 
 #[test]
-fn another_process_wakes_who_sleeps_on_a_word() {
+fn another_process_wakes_sleepers_of_a_word() {
     let memory = memory::create("conformance", PAGES).unwrap();
     let mapping = mapped(&memory);
     let mut child = Child::plays("rings a word", vec![memory]);
@@ -68,7 +68,7 @@ fn lock(mapping: &Mapping) -> &Mutex {
 fn a_lock_has_one_holder() {
     let memory = memory::create("conformance", PAGES).unwrap();
     let mapping = mapped(&memory);
-    // SAFETY: fresh, aligned memory that nobody else uses.
+    // SAFETY: fresh, aligned memory that no other code uses.
     unsafe { Mutex::init(mapping.start().cast().as_ptr()).unwrap() };
     assert_eq!(lock(&mapping).try_lock().unwrap(), Found::Ours);
     std::thread::scope(|scope| {
@@ -102,7 +102,7 @@ pub fn die_with_a_lock(handles: Vec<OwnedHandle>) -> i32 {
 fn a_lock_whose_holder_died_is_handed_on_and_says_so() {
     let memory = memory::create("conformance", PAGES).unwrap();
     let mapping = mapped(&memory);
-    // SAFETY: fresh, aligned memory that nobody else uses.
+    // SAFETY: fresh, aligned memory that no other code uses.
     unsafe { Mutex::init(mapping.start().cast().as_ptr()).unwrap() };
     for _ in 0..2 {
         let memory = memory::duplicate(&memory).unwrap();
@@ -117,7 +117,7 @@ fn a_lock_whose_holder_died_is_handed_on_and_says_so() {
 }
 
 #[test]
-fn a_process_is_told_from_those_that_have_ended() {
+fn a_running_process_is_distinguished_from_ended_ones() {
     let me = holder::identity();
     assert_eq!((me, me.pid), (holder::identity(), maniple_sys::process_id()));
     assert!(!holder::is_gone(me.pid, me.born));

@@ -9,14 +9,14 @@
 //! thrown away.
 
 use super::ManagerError;
-use super::wire::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
+use super::protocol::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{registry::locked, rpc};
+use crate::chunk::{Input, Output};
 use crate::error::{ChannelError, Error, ManagerLost, ProcessError, Result, was};
-use crate::exchange::{Address, Authkey};
-use crate::frame::{Input, Output};
 use crate::process::Process;
+use crate::transport::{Address, Authkey};
+use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::listener::{ContactError, connect};
-use maniple_engine::dialogue::Dialogue;
 use maniple_engine::process::Exit;
 use maniple_sys::AsHandle;
 use maniple_sys::atfork;
@@ -39,7 +39,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// A connection of this process's.
 #[derive(Debug)]
 struct Connection {
-    dialogue: Option<Dialogue>,
+    stream: Option<FramedStream>,
     process: u32,
 }
 
@@ -51,10 +51,10 @@ impl Connection {
             let epoch = Epoch::now();
             let socket = connect(&address.0, Some(key.as_bytes()), Some(Instant::now() + PATIENCE), &mut || false)?;
             atfork::making(|| atfork::register(socket.as_handle())).map_err(|e| failed("connect to a manager", e))?;
-            let connection = Connection { dialogue: Some(Dialogue::new(socket)), process: std::process::id() };
-            match (epoch.since(), &connection.dialogue) {
+            let connection = Connection { stream: Some(FramedStream::new(socket)), process: std::process::id() };
+            match (epoch.since(), &connection.stream) {
                 (Since::Nothing, _) | (_, None) => return Ok(connection),
-                (_, Some(dialogue)) => hang_up(dialogue.as_handle()),
+                (_, Some(stream)) => hang_up(stream.as_handle()),
             }
         }
     }
@@ -64,7 +64,7 @@ impl Connection {
         let mut hello = Output::plain();
         hello.item(&Hello { protocol: PROTOCOL, purpose })?;
         let answer = connection.ask(hello.bytes());
-        let Ok(Some(bytes)) = answer else {
+        let Ok(bytes) = answer else {
             return Err(lost(address, None, "it closed the connection before it said hello"));
         };
         match Input::plain(bytes).item::<Welcome>()?? {
@@ -78,37 +78,40 @@ impl Connection {
     }
 
     fn say(&mut self, bytes: &[u8]) -> maniple_engine::Result<()> {
-        self.dialogue.as_mut().map_or(Ok(()), |dialogue| dialogue.say(bytes, &mut || true))
+        self.stream.as_mut().map_or(Ok(()), |stream| stream.send(bytes, &mut || false))
     }
 
     /// Whether something can be said without waiting for the other end to listen.
     fn has_room(&self) -> bool {
-        self.dialogue.as_ref().is_none_or(|dialogue| {
-            let mut room = [ready::Interest::room(dialogue.as_handle())];
+        self.stream.as_ref().is_none_or(|stream| {
+            let mut room = [ready::Interest::room(stream.as_handle())];
             ready::wait(&mut room, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
         })
     }
 
-    /// What the other end says. `None`: it is closed.
-    fn hear(&mut self) -> maniple_engine::Result<Option<&[u8]>> {
-        self.dialogue.as_mut().map_or(Ok(None), |dialogue| dialogue.hear(&mut || true))
+    /// What the other end says.
+    fn hear(&mut self) -> maniple_engine::Result<&[u8]> {
+        match &mut self.stream {
+            Some(stream) => stream.receive(&mut || false),
+            None => Err(maniple_engine::Error::EndOfStream),
+        }
     }
 
-    /// Question and answer, which may take at most `limit`. `None`: it is closed, or late.
-    fn ask_within(&mut self, bytes: &[u8], limit: Option<Duration>) -> maniple_engine::Result<Option<&[u8]>> {
+    /// Question and answer, which may take at most `limit`.
+    fn ask_within(&mut self, bytes: &[u8], limit: Option<Duration>) -> maniple_engine::Result<&[u8]> {
         self.say(bytes)?;
-        if let (Some(limit), Some(dialogue)) = (limit, &self.dialogue) {
+        if let (Some(limit), Some(stream)) = (limit, &self.stream) {
             let doing = |source| maniple_engine::Error::Os { doing: "wait for a manager's answer", source };
-            let mut answer = [ready::Interest::new(dialogue.as_handle())];
+            let mut answer = [ready::Interest::new(stream.as_handle())];
             if ready::wait(&mut answer, Some(limit)).map_err(doing)? == 0 {
-                return Ok(None);
+                return Err(doing(std::io::ErrorKind::TimedOut.into()));
             }
         }
         self.hear()
     }
 
     /// Question and answer.
-    fn ask(&mut self, bytes: &[u8]) -> maniple_engine::Result<Option<&[u8]>> {
+    fn ask(&mut self, bytes: &[u8]) -> maniple_engine::Result<&[u8]> {
         self.say(bytes)?;
         self.hear()
     }
@@ -116,15 +119,15 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some(dialogue) = self.dialogue.take() else { return };
+        let Some(stream) = self.stream.take() else { return };
         if !self.is_ours() {
             // A forked child's copy: closed already, and its number may be another's by now.
-            return std::mem::forget(dialogue);
+            return std::mem::forget(stream);
         }
         // As one step: a fork in between would find it open and not registered.
         atfork::making(|| {
-            atfork::unregister(dialogue.as_handle().as_raw());
-            drop(dialogue);
+            atfork::unregister(stream.as_handle().as_raw());
+            drop(stream);
         });
     }
 }
@@ -257,8 +260,7 @@ impl RemoteServer {
         let mut output = Output::plain();
         output.item(&note)?;
         self.control(|control| match control.connection.ask(output.bytes()) {
-            Ok(Some(bytes)) => Ok(Input::plain(bytes).item::<Result<u64, Trouble>>()???),
-            Ok(None) => Err(self.lost("it closed the connection")),
+            Ok(bytes) => Ok(Input::plain(bytes).item::<Result<u64, Trouble>>()???),
             Err(error) => Err(self.lost(error)),
         })
     }
@@ -335,8 +337,7 @@ impl RemoteServer {
             None => self.open_line()?,
         };
         let answer = match line.ask_within(request, limit) {
-            Ok(Some(bytes)) => rpc::read(bytes),
-            Ok(None) => return Err(self.lost("it closed the connection")),
+            Ok(bytes) => rpc::read(bytes),
             Err(error) => return Err(self.lost(error)),
         };
         self.keep_line(line);
@@ -397,17 +398,17 @@ mod tests {
         let listener = Listener::temporary(2).unwrap();
         let address = Address(listener.address().clone());
         let serve = move |socket| {
-            let mut dialogue = Dialogue::new(socket);
-            let Some(_) = dialogue.hear(&mut || true)? else { return Ok(false) };
+            let mut stream = FramedStream::new(socket);
+            stream.receive(&mut || false)?;
             let mut output = Output::plain();
             output.item(&welcome)?;
-            dialogue.say(output.bytes(), &mut || true)?;
-            Ok::<_, Error>(true)
+            stream.send(output.bytes(), &mut || false)?;
+            Ok::<_, Error>(())
         };
         // A client hangs up and comes again where its process was forked meanwhile, which other tests here do.
         std::thread::spawn(move || {
             let accept = || listener.accept(Some(b"key"), None, &mut || false).unwrap().unwrap();
-            while !matches!(serve(accept()), Ok(true)) {}
+            while serve(accept()).is_err() {}
         });
         address
     }

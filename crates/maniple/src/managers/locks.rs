@@ -4,11 +4,11 @@
 //! guards may have been changed by half.
 
 use super::containers::typed_proxy;
+use super::protocol::Trouble;
 use super::proxy::Proxy;
 use super::registry::{Abandon, Content, current_line};
 use super::rpc::Answer;
 use super::wait_queue::{Inside, WaitQueue, until};
-use super::wire::Trouble;
 use super::{FAREWELL, Manager, ManagerError};
 use crate::error::{InTime, Result};
 use std::fmt;

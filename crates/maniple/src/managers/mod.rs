@@ -6,7 +6,7 @@
 //! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
 //! | `containers/`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
 //! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
-//! | `wire` | what client and server say to each other |
+//! | `protocol` | what client and server say to each other |
 //! | `rpc` | functions that are called in the server, and what they answer |
 //! | `client` | the server as a client process sees it |
 //! | `server`, `registry` | the server: connections; objects, and who refers to them |
@@ -31,6 +31,7 @@ mod event;
 mod locks;
 mod names;
 mod namespace;
+mod protocol;
 mod proxy;
 mod queue;
 mod registry;
@@ -38,16 +39,15 @@ mod rpc;
 mod semaphore;
 mod server;
 mod wait_queue;
-mod wire;
 
+use crate::chunk::Output;
 pub use crate::error::ManagerError;
 use crate::error::{Error, InTime, ProcessError, Result, was};
-use crate::exchange::{Address, Authkey};
-use crate::frame::Output;
 use crate::handle::Handle;
 use crate::payload::Payload;
 use crate::process::Process;
 use crate::startup::StartMethod;
+use crate::transport::{Address, Authkey};
 pub use barrier::Barrier;
 use client::RemoteServer;
 pub use condition::{Condition, ConditionGuard};
@@ -57,6 +57,7 @@ pub use locks::{Lock, LockGuard, RLock};
 use maniple_engine::process::Exit;
 use maniple_sys::{AsHandle, socket, stream};
 pub use namespace::Namespace;
+use protocol::Ask;
 pub use proxy::Proxy;
 use proxy::{NOT_IN_TRANSIT, Reference};
 pub use queue::Queue;
@@ -68,7 +69,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::Ask;
 
 /// How long a server may take to drop what it holds before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! What a namespace holds in the server, which makes one for itself when it starts.
 
 use super::ManagerError;
+use super::protocol::Trouble;
 use super::registry::Content;
-use super::wire::Trouble;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Mutex;

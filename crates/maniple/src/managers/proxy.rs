@@ -12,15 +12,15 @@
 
 use super::ManagerError;
 use super::client::RemoteServer;
+use super::protocol::{Ask, Note};
 use super::registry::{Content, Object, current_line};
 use super::rpc::{Answer, Changing, Door, Looking, read, send_call};
 use super::server;
-use super::wire::{Ask, Note};
-use crate::baggage;
+use crate::chunk::Output;
 use crate::error::Result;
-use crate::exchange::{Address, Authkey};
-use crate::frame::Output;
 use crate::payload::Payload;
+use crate::sideband;
+use crate::transport::{Address, Authkey};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::any::type_name;
@@ -159,7 +159,7 @@ impl Reference {
                 (&server.address, server.token, passage, &server.key)
             }
         };
-        let key = baggage::stays_on_this_machine().then(|| key.as_bytes().to_owned());
+        let key = sideband::stays_on_this_machine().then(|| key.as_bytes().to_owned());
         Ok(Travelling { address: address.clone(), token, object: self.id, passage, key })
     }
 

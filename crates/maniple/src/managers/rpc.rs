@@ -4,10 +4,10 @@
 //! before it.
 #![allow(unsafe_code)]
 
+use super::protocol::Trouble;
 use super::registry::{Content, Object};
-use super::wire::Trouble;
+use crate::chunk::{Input, Output};
 use crate::error::Result as CallResult;
-use crate::frame::{Input, Output};
 use crate::identity::{self, Identity};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

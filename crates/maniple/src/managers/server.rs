@@ -11,18 +11,18 @@
 //! | the parent | this process is a daemon: it is ended at once |
 //! | this process | every connection ends, and so does every call that waits |
 
+use super::protocol::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
 use super::rpc::{Answer, receive_call, receive_make};
-use super::wire::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::{ManagerError, names};
+use crate::chunk::{Input, Output};
 use crate::error::{Error, ProcessError, Result};
-use crate::exchange::{Address, Authkey};
 use crate::failure::Failure;
-use crate::frame::{Input, Output};
 use crate::handle::Handle;
 use crate::panic::{caught, install_hook};
+use crate::transport::{Address, Authkey};
+use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_engine::channel::listener::{self, ContactError, Listener, connect};
-use maniple_engine::dialogue::Dialogue;
 use maniple_sys::AsHandle;
 use maniple_sys::process::{image::image, worker_signals};
 use maniple_sys::{OwnedHandle, socket, stream};
@@ -187,12 +187,11 @@ impl Server {
         sessions.values().for_each(|session| session.end(&self.registry));
     }
 
-    /// A connection, from its first message to its end.
+    /// A connection, from its first message to its end, which is the error that it is to its reader.
     fn serve(&self, socket: OwnedHandle) -> maniple_engine::Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let mut dialogue = Dialogue::new(socket);
-        let Some(first) = dialogue.hear(&mut || true)? else { return Ok(()) };
-        let Ok(Ok(hello)) = Input::plain(first).item::<Hello>() else { return Ok(()) };
+        let mut stream = FramedStream::new(socket);
+        let Ok(Ok(hello)) = Input::plain(stream.receive(&mut || false)?).item::<Hello>() else { return Ok(()) };
         let session = match hello.purpose {
             // Only has to be another one each time.
             Purpose::Control => Some(Arc::new(Session::new(NEXT.fetch_add(1, Ordering::Relaxed)))),
@@ -203,30 +202,31 @@ impl Server {
         let mut output = Output::plain();
         let _ = output.item(&welcome);
         if hello.protocol != PROTOCOL {
-            return dialogue.say(output.bytes(), &mut || true);
+            return stream.send(output.bytes(), &mut || false);
         }
         match hello.purpose {
             Purpose::Control => {
                 locked(&self.sessions).insert(session.number, session.clone());
-                let served = dialogue
-                    .say(output.bytes(), &mut || true)
-                    .and_then(|()| caught(|| self.keep_books(&mut dialogue, &session)).unwrap_or(Ok(())));
+                let served = stream
+                    .send(output.bytes(), &mut || false)
+                    .and_then(|()| caught(|| self.keep_books(&mut stream, &session)).unwrap_or(Ok(())));
                 locked(&self.sessions).remove(&session.number);
                 let _ = caught(|| session.end(&self.registry));
                 served
             }
             Purpose::Line(_) => {
-                dialogue.say(output.bytes(), &mut || true)?;
+                stream.send(output.bytes(), &mut || false)?;
                 serve_here(Served::begin(session));
-                let served = self.serve_line(&mut dialogue);
+                let served = self.serve_line(&mut stream);
                 serve_no_more();
                 served
             }
         }
     }
 
-    fn keep_books(&self, dialogue: &mut Dialogue, session: &Session) -> maniple_engine::Result<()> {
-        while let Some(bytes) = dialogue.hear(&mut || true)? {
+    fn keep_books(&self, stream: &mut FramedStream, session: &Session) -> maniple_engine::Result<()> {
+        loop {
+            let bytes = stream.receive(&mut || false)?;
             let Ok(Ok(note)) = Input::plain(bytes).item::<Note>() else { return Ok(()) };
             let done = match note {
                 Note::Release(id) => {
@@ -250,19 +250,17 @@ impl Server {
             };
             let mut output = Output::plain();
             let _ = output.item(&done);
-            dialogue.say(output.bytes(), &mut || true)?;
+            stream.send(output.bytes(), &mut || false)?;
         }
-        Ok(())
     }
 
-    fn serve_line(&self, dialogue: &mut Dialogue) -> maniple_engine::Result<()> {
-        while let Some(request) = dialogue.hear(&mut || true)? {
-            let mut answer = self.answer(request);
-            let sent = dialogue.say(answer.bytes(), &mut || true);
+    fn serve_line(&self, stream: &mut FramedStream) -> maniple_engine::Result<()> {
+        loop {
+            let mut answer = self.answer(stream.receive(&mut || false)?);
+            let sent = stream.send(answer.bytes(), &mut || false);
             answer.sent(sent.is_ok());
             sent?;
         }
-        Ok(())
     }
 
     /// What there is to say to a request of a line's, or of this very process.

@@ -7,8 +7,8 @@
 //! Whoever is woken is taken from its queue by the waker. One that was taken but cannot use it, because its caller is
 //! gone, wakes the next; so no wake-up is lost.
 
+use super::protocol::Trouble;
 use super::registry::current_line;
-use super::wire::Trouble;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};

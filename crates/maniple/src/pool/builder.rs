@@ -2,8 +2,8 @@
 
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Plain};
+use crate::chunk::Output;
 use crate::error::{Error, Result};
-use crate::frame::Output;
 use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;
@@ -184,9 +184,7 @@ impl PoolBuilder {
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
-        for _ in 0..processes {
-            shared.start_worker()?;
-        }
+        shared.start_all()?;
         keeper::start(&shared)?;
         Ok(pool)
     }

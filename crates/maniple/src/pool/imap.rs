@@ -5,6 +5,7 @@ use super::results::{CallersPanic, Reader};
 use super::source::Feeder;
 use crate::error::Result;
 use maniple_engine::pool as engine;
+use maniple_engine::pool::policy::{report_after, take_at_once};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -12,11 +13,6 @@ use std::sync::Arc;
 #[cfg(feature = "async")]
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-/// Tasks taken from the hub in one go.
-const TAKE: usize = 64;
-/// Items after which room for more is reported while some are still in hand.
-const REPORT: usize = 32;
 
 /// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered). Dropping it
 /// cancels what has not begun.
@@ -38,6 +34,8 @@ const REPORT: usize = 32;
 pub struct Imap<R> {
     pool: Arc<Shared>,
     job: engine::Ticket,
+    // How many items may be under way.
+    window: usize,
     reader: Reader,
     // With the item's place in the input.
     ready: VecDeque<(usize, Result<R>)>,
@@ -51,9 +49,15 @@ pub struct Imap<R> {
 }
 
 impl<R: DeserializeOwned + 'static> Imap<R> {
-    pub(super) fn new(pool: Arc<Shared>, job: engine::Ticket, reader: Reader, feeder: Arc<Feeder>) -> Imap<R> {
+    pub(super) fn new(
+        pool: Arc<Shared>,
+        job: engine::Ticket,
+        window: usize,
+        reader: Reader,
+        feeder: Arc<Feeder>,
+    ) -> Imap<R> {
         let ready = VecDeque::new();
-        Imap { pool, job, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
+        Imap { pool, job, window, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
     }
 
     /// Waits until something can be taken. Looks now and then whether items are kept waiting for an input that is late.
@@ -128,7 +132,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
 
     /// Takes what the hub has.
     fn take(&mut self) {
-        let (settled, over) = self.job.take(TAKE);
+        let (settled, over) = self.job.take(take_at_once(self.window));
         self.over = over;
         let ready = &mut self.ready;
         for one in settled {
@@ -149,7 +153,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
             return self.panic.take().and_then(|panic| std::panic::resume_unwind(panic.0));
         };
         self.consumed += 1;
-        if self.consumed >= REPORT {
+        if self.consumed >= report_after(self.window) {
             self.report();
         }
         Some(next)

@@ -28,14 +28,12 @@ pub use stream::{ImapStream, IndexedStream};
 use crate::error::Result;
 use crate::startup::StartMethod;
 use keeper::{Crew, Keeper};
+use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{Func, Hub};
 use maniple_sys::OwnedHandle;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How long the drop of a pool waits for the ends of its workers, which were killed.
-const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the pool, its jobs and its keeper share.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ pub(crate) struct Shared {
     crew: Mutex<Crew>,
     keeper: Mutex<Option<Keeper>>,
     // Functions called lately, by what defines them: workers know them already.
-    functions: Mutex<Vec<(Vec<u8>, Func)>>,
+    functions: Mutex<VecDeque<(Vec<u8>, Func)>>,
 }
 
 /// What each worker calls first, encoded; no bytes: nothing.

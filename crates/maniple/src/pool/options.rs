@@ -3,11 +3,9 @@
 use super::Pool;
 use crate::error::{Error, Result};
 use maniple_engine::pool::Chunk;
+use maniple_engine::pool::policy::WINDOW;
 use std::marker::PhantomData;
 use std::ops::Deref;
-
-/// Items of an `imap` that are under way at most, where the caller did not say; and their bytes.
-const WINDOW: (usize, usize) = (1000, 64 << 20);
 
 /// Options of a pool's calls, for [`Pool::with`].
 ///

@@ -2,9 +2,9 @@
 
 use super::Shared;
 use crate::callee::About;
+use crate::chunk::{Input, open};
 use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
 use crate::failure::Failure;
-use crate::frame::{Input, open};
 use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled};
 use maniple_engine::process::Exit;
 use serde::de::DeserializeOwned;

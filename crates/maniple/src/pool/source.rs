@@ -1,8 +1,9 @@
 //! Where a call's tasks come from: its items, encoded chunk by chunk when there is room for more.
 
 use super::results::CallersPanic;
+use crate::chunk::Output;
 use crate::error::Error;
-use crate::frame::Output;
+use maniple_engine::pool::policy::CHUNK;
 use maniple_engine::pool::{Filling, Hub, JobId, Packer, Packet, Source};
 use serde::Serialize;
 use std::any::Any;
@@ -10,11 +11,6 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// A chunk that holds so many bytes is long enough, whatever was asked for.
-const VOLUME: usize = 1 << 20;
-/// So many large buffers and descriptors too; one item may have several.
-const DESCRIPTORS: usize = 64;
 
 /// A chunk in the making.
 struct Chunk(Output);
@@ -42,7 +38,7 @@ impl Chunk {
     fn add<A: Serialize + 'static>(&mut self, item: &A, most: usize) -> Added {
         match self.0.part(item) {
             Err(error) => Added::Refused(error),
-            Ok(()) if self.0.count() >= most || self.0.volume() >= VOLUME || self.0.descriptors() >= DESCRIPTORS => {
+            Ok(()) if self.0.count() >= most || self.0.volume() >= CHUNK.0 || self.0.descriptors() >= CHUNK.1 => {
                 Added::Full
             }
             Ok(()) => Added::Open,
@@ -97,6 +93,8 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
             }
             if let Added::Refused(error) = added {
                 out.unsent(1, Box::new(error));
+            } else if self.chunk.is_empty() && out.has_enough(items) {
+                break;
             }
         }
         // Known now rather than at the next call: the last task is not waited for in vain.

@@ -7,14 +7,12 @@ use super::results::Reader;
 use super::source::{Feeder, Items, single};
 use crate::call::{self, Call, Plain};
 use crate::callee::{About, Callee};
+use crate::chunk::Output;
 use crate::error::{Error, ProcessError, Result};
-use crate::frame::Output;
 use crate::payload::Payload;
+use maniple_engine::pool::policy::FUNCTIONS;
 use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
 use std::sync::PoisonError;
-
-/// Functions that are kept known to the workers.
-const FUNCTIONS: usize = 32;
 
 impl Pool {
     pub(super) fn one<A: Payload, R: Payload>(&self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
@@ -38,15 +36,15 @@ impl Pool {
         let mut output = Output::new(self.shared.hub.packer());
         write(&mut output)?;
         let mut functions = self.shared.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = functions.iter().rposition(|(bytes, _)| bytes == output.bytes()) {
-            return Ok(functions[at].1.clone());
+        if let Some((_, func)) = functions.iter().rev().find(|(bytes, _)| bytes == output.bytes()) {
+            return Ok(func.clone());
         }
         let bytes = output.bytes().to_vec();
         let func = self.shared.hub.define(output.pack()?);
         if functions.len() >= FUNCTIONS {
-            functions.remove(0);
+            functions.pop_front();
         }
-        functions.push((bytes, func.clone()));
+        functions.push_back((bytes, func.clone()));
         Ok(func)
     }
 
@@ -94,6 +92,6 @@ impl Pool {
             .inspect_err(|_| job.cancel())
             .map_err(|e| Error::Process(ProcessError::Start(format!("no thread to take items from the input: {e}"))))?;
         let about = About { method, function: Plain(function).callee() };
-        Ok(Imap::new(self.shared.clone(), job, Reader::new(about, None), feeder))
+        Ok(Imap::new(self.shared.clone(), job, window.0, Reader::new(about, None), feeder))
     }
 }

@@ -5,9 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::{IntoExitCode, current};
+use crate::chunk::{Input, Output};
 use crate::error::{CallError, Error, Result};
 use crate::events;
-use crate::frame::{Input, Output};
 use crate::identity::{Function, Identity};
 use crate::payload::Payload;
 use crate::registered;

@@ -247,7 +247,7 @@ impl Process {
     /// # Errors
     /// [`ProcessError::State`] if it was not started.
     pub async fn join_async(&self) -> Result<Exit> {
-        crate::exchange::until_readable(self.sentinel()?).await?;
+        crate::transport::until_readable(self.sentinel()?).await?;
         self.join()
     }
 

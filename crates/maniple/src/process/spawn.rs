@@ -4,12 +4,12 @@
 use super::Process;
 use crate::callee::Callee;
 use crate::error::{CallError, ChannelError, Error, Result, TimeoutError, WorkerLost};
-use crate::exchange::{Receiver, Sender, channel, until_readable, wait, wait_timeout};
 use crate::failure::Failure;
 use crate::identity::{Function, Identity};
 use crate::panic;
 use crate::payload::Payload;
 use crate::startup;
+use crate::transport::{Receiver, Sender, channel, until_readable, wait, wait_timeout};
 use maniple_sys::AsHandle;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::any::type_name;

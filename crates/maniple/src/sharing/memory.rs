@@ -1,8 +1,8 @@
 //! Bytes that processes share, nameless or under a name.
 #![allow(unsafe_code)]
 
-use crate::baggage;
 use crate::error::{Error, Result};
+use crate::sideband;
 use maniple_engine::shm::segment::Segment;
 use maniple_sys::AsHandle;
 use maniple_sys::{OwnedHandle, memory, named};
@@ -387,7 +387,7 @@ impl fmt::Debug for SharedMemory {
 
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let handle = baggage::send_shared_handle::<S::Error>(WHAT, self.as_handle())?;
+        let handle = sideband::send_shared_handle::<S::Error>(WHAT, self.as_handle())?;
         (handle, self.name()).serialize(serializer)
     }
 }
@@ -395,7 +395,7 @@ impl Serialize for SharedMemory {
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (handle, name) = <(u32, Option<String>)>::deserialize(deserializer)?;
-        let handle: OwnedHandle = baggage::copy_handle::<D::Error>(WHAT, handle)?;
+        let handle: OwnedHandle = sideband::copy_handle::<D::Error>(WHAT, handle)?;
         let segment = Segment::open(handle).map_err(<D::Error as de::Error>::custom)?;
         Ok(SharedMemory::around(segment, name, 0))
     }

@@ -9,8 +9,8 @@ use super::value::{no_element, room_for, room_of};
 use crate::error::Result;
 use crate::sync::shm_serde::{ShmSerde, shm_serde};
 use bytemuck::Pod;
-use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::room::{Access, Room};
+use maniple_engine::sync::arena::{CellRef, Place};
+use maniple_engine::sync::guarded_region::{Access, GuardedRegion};
 use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
@@ -210,7 +210,7 @@ impl<T: Pod> ShmSerde for RawValue<T> {
         self.0.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         let raw = RawArray::open(ticket, apart)?;
         if raw.len() != 1 {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
@@ -244,7 +244,7 @@ shm_serde!(RawValue<T: Pod>);
 /// # }
 /// ```
 pub struct RawArray<T: Pod> {
-    room: Arc<Room>,
+    room: Arc<GuardedRegion>,
     // Values are copied in and out.
     _values: PhantomData<std::sync::Mutex<T>>,
 }
@@ -404,7 +404,7 @@ impl<T: Pod> ShmSerde for RawArray<T> {
         self.room.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
     }
 }

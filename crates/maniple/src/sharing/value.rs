@@ -6,8 +6,8 @@ use crate::sync::held::{self, Held};
 use crate::sync::shm_serde::{ShmSerde, shm_serde};
 use crate::sync::{LockResult, Mutex, MutexGuard, TryLockResult};
 use bytemuck::Pod;
-use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
+use maniple_engine::sync::arena::{CellRef, Place};
+use maniple_engine::sync::guarded_region::{ALIGNMENT, Access, GuardedRegion};
 use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
@@ -193,7 +193,7 @@ impl<T: Pod> ShmSerde for Value<T> {
         self.0.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         Mutex::open(ticket, apart).map(Value)
     }
 }
@@ -222,18 +222,18 @@ shm_serde!(Value<T: Pod>);
 ///
 /// Without a lock: [`RawArray`](crate::RawArray).
 pub struct Array<T: Pod> {
-    room: Arc<Room>,
+    room: Arc<GuardedRegion>,
     _values: PhantomData<std::sync::Mutex<T>>,
 }
 
 /// A room for so many values.
-pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<Room> {
+pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<GuardedRegion> {
     const {
         assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most");
         assert!(size_of::<T>() > 0, "an array needs elements that have a size");
     };
     let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| isize::try_from(bytes).is_ok());
-    Ok(Room::create(
+    Ok(GuardedRegion::create(
         bytes.ok_or_else(|| Error::SharedMemory(format!("{len} elements are more than fit into memory")))?,
         access,
     )?)
@@ -241,11 +241,11 @@ pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<Room> {
 
 /// A room that holds a whole number of values, opened.
 pub(super) fn room_of<T: Pod>(
-    ticket: Ticket,
+    ticket: CellRef,
     apart: Option<OwnedHandle>,
     access: Access,
-) -> maniple_engine::Result<Room> {
-    let room = Room::open(ticket, apart, access)?;
+) -> maniple_engine::Result<GuardedRegion> {
+    let room = GuardedRegion::open(ticket, apart, access)?;
     if !room.len().is_multiple_of(size_of::<T>()) {
         return Err(maniple_engine::Error::Lock("the shared array that was sent is no whole number of elements"));
     }
@@ -476,7 +476,7 @@ impl<T: Pod> ShmSerde for Array<T> {
         self.room.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         Ok(Array { room: Arc::new(room_of::<T>(ticket, apart, Access::Guarded)?), _values: PhantomData })
     }
 }

@@ -2,9 +2,9 @@
 
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{BrokenBarrier, Error, Result, SyncError, TimeoutError};
-use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::barrier::{Barrier as Inner, Cause, Met};
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Barrier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 parties, [`Error::System`] for more than 5114, or if there is no memory or descriptor left.
+    /// [`Error::InvalidArgument`] for 0 parties, [`Error::System`] for more than 5113, or if there is no memory or descriptor left.
     pub fn new(parties: usize) -> Result<Barrier> {
         if parties == 0 {
             return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
@@ -123,7 +123,7 @@ impl Barrier {
     /// # Errors
     /// [`SyncError::BrokenBarrier`].
     pub fn wait(&self) -> Result<BarrierWaitResult> {
-        self.meet(Limit::Never, Duration::MAX)
+        self.meet(Until::Ever, Duration::MAX)
     }
 
     /// The same for at most so long; when the time is up, the barrier is broken.
@@ -142,10 +142,10 @@ impl Barrier {
     /// # Errors
     /// [`Error::Timeout`], [`SyncError::BrokenBarrier`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
-        self.meet(Limit::For(timeout), timeout)
+        self.meet(Until::after(timeout), timeout)
     }
 
-    fn meet(&self, limit: Limit, timeout: Duration) -> Result<BarrierWaitResult> {
+    fn meet(&self, limit: Until, timeout: Duration) -> Result<BarrierWaitResult> {
         match self.0.wait(limit, &mut || true) {
             Met::All(index) => {
                 Ok(BarrierWaitResult { index: index as usize, leader: index as usize + 1 == self.parties() })
@@ -239,7 +239,7 @@ impl ShmSerde for Barrier {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Barrier> {
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Barrier> {
         Ok(Barrier(Arc::new(Inner::open(ticket)?)))
     }
 }

@@ -8,9 +8,9 @@ use super::rlock::RLockGuard;
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Poison, Result};
 use maniple_engine::sync::Outcome;
-use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::condition::{Condition as Inner, Guard as Unlock};
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::sync::Arc;
@@ -101,11 +101,11 @@ pub trait Guard: sealed::Waits {}
 impl<G: sealed::Waits> Guard for G {}
 
 mod sealed {
-    use super::{Inner, Limit, Outcome, Poison};
+    use super::{Inner, Outcome, Poison, Until};
 
     pub trait Waits {
         #[doc(hidden)]
-        fn wait(&self, condition: &Inner, limit: Limit) -> Outcome;
+        fn wait(&self, condition: &Inner, limit: Until) -> Outcome;
 
         #[doc(hidden)]
         fn poison(&self) -> Option<Poison>;
@@ -115,7 +115,7 @@ mod sealed {
 /// How long one waits who cannot, as 65535 do already.
 const CROWDED: Duration = Duration::from_millis(1);
 
-fn wait(lock: &impl Unlock, condition: &Inner, limit: Limit) -> Outcome {
+fn wait(lock: &impl Unlock, condition: &Inner, limit: Until) -> Outcome {
     match condition.wait(lock, limit, &mut || true) {
         Ok(waited) => waited.outcome,
         // Woken without a reason, which is allowed; but not without others having had a chance to take the lock.
@@ -130,7 +130,7 @@ fn wait(lock: &impl Unlock, condition: &Inner, limit: Limit) -> Outcome {
 }
 
 impl sealed::Waits for LockGuard<'_> {
-    fn wait(&self, condition: &Inner, limit: Limit) -> Outcome {
+    fn wait(&self, condition: &Inner, limit: Until) -> Outcome {
         wait(self.0.lock(), condition, limit)
     }
 
@@ -140,7 +140,7 @@ impl sealed::Waits for LockGuard<'_> {
 }
 
 impl<T: ?Sized> sealed::Waits for MutexGuard<'_, T> {
-    fn wait(&self, condition: &Inner, limit: Limit) -> Outcome {
+    fn wait(&self, condition: &Inner, limit: Until) -> Outcome {
         wait(self.held.lock(), condition, limit)
     }
 
@@ -150,7 +150,7 @@ impl<T: ?Sized> sealed::Waits for MutexGuard<'_, T> {
 }
 
 impl sealed::Waits for RLockGuard<'_> {
-    fn wait(&self, condition: &Inner, limit: Limit) -> Outcome {
+    fn wait(&self, condition: &Inner, limit: Until) -> Outcome {
         wait(self.lock, condition, limit)
     }
 
@@ -198,7 +198,7 @@ impl Condition {
     /// # Errors
     /// The lock was taken again and is poisoned: a holder died or panicked.
     pub fn wait<G: Guard>(&self, guard: G) -> LockResult<G> {
-        guard.wait(&self.0, Limit::Never);
+        guard.wait(&self.0, Until::Ever);
         let poison = guard.poison();
         judge(guard, poison)
     }
@@ -242,7 +242,7 @@ impl Condition {
     /// # Errors
     /// The lock was taken again and is poisoned: a holder died or panicked.
     pub fn wait_timeout<G: Guard>(&self, guard: G, timeout: Duration) -> LockResult<(G, WaitTimeoutResult)> {
-        let timed_out = guard.wait(&self.0, Limit::For(timeout)) == Outcome::TimedOut;
+        let timed_out = guard.wait(&self.0, Until::after(timeout)) == Outcome::TimedOut;
         let poison = guard.poison();
         judge((guard, WaitTimeoutResult(timed_out)), poison)
     }
@@ -340,7 +340,7 @@ impl ShmSerde for Condition {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Condition> {
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Condition> {
         Ok(Condition(Arc::new(Inner::open(ticket)?)))
     }
 }

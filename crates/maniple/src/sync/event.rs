@@ -2,9 +2,9 @@
 
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{InTime, Result};
-use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::event::Event as Inner;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Event {
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn wait(&self) {
-        while !self.0.wait(Limit::Never, &mut || true).is_ours() {}
+        while !self.0.wait(Until::Ever, &mut || true).is_ours() {}
     }
 
     /// The same for at most `timeout`.
@@ -109,7 +109,7 @@ impl Event {
     /// # Errors
     /// [`Error::Timeout`](crate::Error::Timeout).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.0.wait(Limit::For(timeout), &mut || true).is_ours().in_time("the event to be set", timeout)
+        self.0.wait(Until::after(timeout), &mut || true).is_ours().in_time("the event to be set", timeout)
     }
 }
 
@@ -126,7 +126,7 @@ impl ShmSerde for Event {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Event> {
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Event> {
         Ok(Event(Arc::new(Inner::open(ticket)?)))
     }
 }

@@ -10,18 +10,18 @@ use super::semaphore::{BoundedSemaphore, Semaphore, SemaphorePermit};
 use crate::background::Background;
 use crate::error::Poison;
 use bytemuck::Pod;
+use maniple_engine::sync::guarded_region::GuardedRegion;
 use maniple_engine::sync::lock::Lock as Inner;
-use maniple_engine::sync::patience::Limit;
-use maniple_engine::sync::permits::Granted;
-use maniple_engine::sync::room::Room;
+use maniple_engine::sync::owned_semaphore::Granted;
 use maniple_engine::sync::rwlock::Admitted;
+use maniple_engine::wait::Until;
 use std::sync::Arc;
 
-/// The lock of a room, with the room.
+/// The lock of a region, with the region.
 #[derive(Clone)]
-struct InRoom(Arc<Room>);
+struct InRegion(Arc<GuardedRegion>);
 
-impl AsRef<Inner> for InRoom {
+impl AsRef<Inner> for InRegion {
     fn as_ref(&self) -> &Inner {
         self.0.lock()
     }
@@ -98,7 +98,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// It was taken and is poisoned: a holder died or panicked.
     pub async fn lock_async(&self) -> LockResult<MutexGuard<'_, T>> {
-        held::lock_async(self.room.lock(), InRoom(self.room.clone()), self.guard()).await
+        held::lock_async(self.room.lock(), InRegion(self.room.clone()), self.guard()).await
     }
 }
 
@@ -134,11 +134,11 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     /// It was taken and is poisoned: a writer died or panicked.
     pub async fn read_async(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        if let Some(taken) = self.reading(Limit::Now) {
+        if let Some(taken) = self.reading(Until::Now) {
             return taken;
         }
         let (waits, forgoes) = (self.inner.clone(), self.inner.clone());
-        let step = move |limit: Limit, go_on: &mut dyn FnMut() -> bool| match waits.read(limit, go_on) {
+        let step = move |limit: Until, go_on: &mut dyn FnMut() -> bool| match waits.read(limit, go_on) {
             Admitted::Share(share) => Some(share),
             Admitted::TimedOut | Admitted::Interrupted => None,
         };
@@ -181,12 +181,12 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     /// It was taken and is poisoned: a writer died or panicked.
     pub async fn write_async(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
-        if let Some(taken) = self.writing(Limit::Now) {
+        if let Some(taken) = self.writing(Until::Now) {
             return taken;
         }
         let (waits, forgoes) = (self.inner.clone(), self.inner.clone());
         let step =
-            move |limit: Limit, go_on: &mut dyn FnMut() -> bool| waits.write(limit, go_on).is_ours().then_some(());
+            move |limit: Until, go_on: &mut dyn FnMut() -> bool| waits.write(limit, go_on).is_ours().then_some(());
         let undo = move |()| {
             forgoes.release();
         };
@@ -230,7 +230,7 @@ impl Semaphore {
         }
         let (waits, forgoes) = (self.0.clone(), self.0.clone());
         let step =
-            move |limit: Limit, go_on: &mut dyn FnMut() -> bool| waits.acquire(limit, go_on).is_ours().then_some(());
+            move |limit: Until, go_on: &mut dyn FnMut() -> bool| waits.acquire(limit, go_on).is_ours().then_some(());
         let undo = move |()| {
             forgoes.release();
         };
@@ -272,11 +272,11 @@ impl BoundedSemaphore {
     /// # Errors
     /// A unit was taken that a process had which died.
     pub async fn acquire_async(&self) -> LockResult<SemaphorePermit<'_>> {
-        if let Some(taken) = self.take(Limit::Now) {
+        if let Some(taken) = self.take(Until::Now) {
             return taken;
         }
         let (waits, forgoes) = (self.0.clone(), self.0.clone());
-        let step = move |limit: Limit, go_on: &mut dyn FnMut() -> bool| match waits.acquire(limit, go_on) {
+        let step = move |limit: Until, go_on: &mut dyn FnMut() -> bool| match waits.acquire(limit, go_on) {
             Granted::Unit(unit) => Some((unit, None)),
             Granted::TakenOver { unit, from } => Some((unit, Some(Poison::Died(from)))),
             Granted::TimedOut | Granted::Interrupted => None,
@@ -320,11 +320,11 @@ impl Event {
     /// ```
     pub async fn wait_async(&self) {
         let waits = self.0.clone();
-        if waits.wait(Limit::Now, &mut || true).is_ours() {
+        if waits.wait(Until::Now, &mut || true).is_ours() {
             return;
         }
         let step =
-            move |limit: Limit, go_on: &mut dyn FnMut() -> bool| waits.wait(limit, go_on).is_ours().then_some(());
+            move |limit: Until, go_on: &mut dyn FnMut() -> bool| waits.wait(limit, go_on).is_ours().then_some(());
         Background::new(step, |()| ()).await;
     }
 }

@@ -6,7 +6,7 @@ use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use crate::background::Background;
 use crate::error::{Poison, TimeoutError};
 use maniple_engine::sync::lock::Lock;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use std::thread::panicking;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(crate) fn poison(lock: &Lock) -> Option<Poison> {
     lock.poison().map(Poison::from_engine)
 }
 
-fn take<'a, G>(lock: &'a Lock, limit: Limit, guard: impl FnOnce(Held<'a>) -> G) -> Option<LockResult<G>> {
+fn take<'a, G>(lock: &'a Lock, limit: Until, guard: impl FnOnce(Held<'a>) -> G) -> Option<LockResult<G>> {
     let outcome = lock.acquire(limit, &mut || true);
     outcome.is_ours().then(|| judge(guard(Held::new(lock)), poison(lock)))
 }
@@ -57,7 +57,7 @@ fn take<'a, G>(lock: &'a Lock, limit: Limit, guard: impl FnOnce(Held<'a>) -> G) 
 pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> LockResult<G> {
     loop {
         // Without a limit or an interrupt there is no other end.
-        if let Some(taken) = take(lock, Limit::Never, &guard) {
+        if let Some(taken) = take(lock, Until::Ever, &guard) {
             return taken;
         }
     }
@@ -65,7 +65,7 @@ pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> Lock
 
 /// Takes the lock if it is free, or its holder has died.
 pub(crate) fn try_lock<'a, G>(lock: &'a Lock, guard: impl FnOnce(Held<'a>) -> G) -> TryLockResult<G> {
-    Ok(take(lock, Limit::Now, guard).ok_or(TryLockError::WouldBlock)??)
+    Ok(take(lock, Until::Now, guard).ok_or(TryLockError::WouldBlock)??)
 }
 
 /// Waits for the lock as a future. `same`: the lock once more, for a thread that outlives the caller.
@@ -74,11 +74,11 @@ pub(crate) async fn lock_async<'a, G, L>(lock: &'a Lock, same: L, guard: impl Fn
 where
     L: AsRef<Lock> + Clone + Send + 'static,
 {
-    if let Some(taken) = take(lock, Limit::Now, &guard) {
+    if let Some(taken) = take(lock, Until::Now, &guard) {
         return taken;
     }
     let (waits, forgoes) = (same.clone(), same);
-    let step = move |limit: Limit, go_on: &mut dyn FnMut() -> bool| {
+    let step = move |limit: Until, go_on: &mut dyn FnMut() -> bool| {
         waits.as_ref().acquire(limit, go_on).is_ours().then_some(())
     };
     let undo = move |()| {
@@ -94,5 +94,5 @@ pub(crate) fn lock_timeout<'a, G>(
     time: Duration,
     guard: impl FnOnce(Held<'a>) -> G,
 ) -> TryLockResult<G> {
-    Ok(take(lock, Limit::For(time), guard).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, time)))??)
+    Ok(take(lock, Until::after(time), guard).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, time)))??)
 }

@@ -5,7 +5,7 @@ use super::poison::{LockResult, TryLockResult};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Error, Result, SyncError};
 use maniple_engine::sync::Released;
-use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::lock::Lock as Inner;
 use maniple_sys::OwnedHandle;
 use std::fmt;
@@ -208,7 +208,7 @@ impl ShmSerde for Lock {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Lock> {
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Lock> {
         Ok(Lock(Arc::new(Inner::open(ticket)?)))
     }
 }

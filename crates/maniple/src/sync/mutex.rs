@@ -6,8 +6,8 @@ use super::poison::{LockResult, TryLockResult};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::Result;
 use bytemuck::Pod;
-use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::room::{ALIGNMENT, Access, Room};
+use maniple_engine::sync::arena::{CellRef, Place};
+use maniple_engine::sync::guarded_region::{ALIGNMENT, Access, GuardedRegion};
 use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
@@ -42,7 +42,7 @@ use std::time::Duration;
 /// # }
 /// ```
 pub struct Mutex<T: Pod> {
-    pub(crate) room: Arc<Room>,
+    pub(crate) room: Arc<GuardedRegion>,
     // To be sent and shared as a mutex of the standard library's is.
     _value: PhantomData<std::sync::Mutex<T>>,
 }
@@ -112,7 +112,7 @@ impl<T: Pod> Mutex<T> {
     /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Mutex<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
-        let room = Room::create(size_of::<T>(), Access::Guarded)?;
+        let room = GuardedRegion::create(size_of::<T>(), Access::Guarded)?;
         // SAFETY: the room has the size and the alignment, and nobody else knows it.
         unsafe { room.start().cast::<T>().write(value) };
         Ok(Mutex { room: Arc::new(room), _value: PhantomData })
@@ -245,8 +245,8 @@ impl<T: Pod> ShmSerde for Mutex<T> {
         self.room.apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
-        let room = Room::open(ticket, apart, Access::Guarded)?;
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+        let room = GuardedRegion::open(ticket, apart, Access::Guarded)?;
         if room.len() != size_of::<T>() {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
         }

@@ -4,9 +4,9 @@ use super::held::{self, LOCK};
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Result, TimeoutError};
-use maniple_engine::sync::arena::{Place, Ticket};
+use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::lock::RLock as Inner;
-use maniple_engine::sync::patience::Limit;
+use maniple_engine::wait::Until;
 use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::marker::PhantomData;
@@ -88,7 +88,7 @@ impl RLock {
         Ok(RLock(Arc::new(Inner::new()?)))
     }
 
-    fn take(&self, limit: Limit) -> Option<LockResult<RLockGuard<'_>>> {
+    fn take(&self, limit: Until) -> Option<LockResult<RLockGuard<'_>>> {
         let outcome = self.0.acquire(limit, &mut || true);
         let guard = || RLockGuard { lock: &self.0, panicking: panicking(), _here: PhantomData };
         outcome.is_ours().then(|| judge(guard(), held::poison(self.0.lock())))
@@ -109,7 +109,7 @@ impl RLock {
     pub fn lock(&self) -> LockResult<RLockGuard<'_>> {
         loop {
             // Without a limit or an interrupt there is no other end.
-            if let Some(taken) = self.take(Limit::Never) {
+            if let Some(taken) = self.take(Until::Ever) {
                 return taken;
             }
         }
@@ -129,7 +129,7 @@ impl RLock {
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<RLockGuard<'_>> {
-        Ok(self.take(Limit::Now).ok_or(TryLockError::WouldBlock)??)
+        Ok(self.take(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
     /// As [`lock`](RLock::lock), for at most so long.
@@ -148,7 +148,7 @@ impl RLock {
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
-        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, timeout)))??)
+        Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, timeout)))??)
     }
 
     /// How many times this thread holds it.
@@ -253,7 +253,7 @@ impl ShmSerde for RLock {
         place
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<RLock> {
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<RLock> {
         known((ticket.arena.id(), ticket.number), || Ok(Arc::new(Inner::open(ticket)?))).map(RLock)
     }
 }

@@ -5,10 +5,10 @@ use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Poison, Result, TimeoutError};
 use bytemuck::Pod;
-use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::patience::Limit;
-use maniple_engine::sync::room::ALIGNMENT;
+use maniple_engine::sync::arena::{CellRef, Place};
+use maniple_engine::sync::guarded_region::ALIGNMENT;
 use maniple_engine::sync::rwlock::{Admitted, RwLock as Inner};
+use maniple_engine::wait::Until;
 use maniple_sys::{BorrowedHandle, OwnedHandle};
 use std::fmt;
 use std::marker::PhantomData;
@@ -127,14 +127,14 @@ impl<T: Pod> RwLock<T> {
         judge(guard, poison(&self.inner))
     }
 
-    pub(super) fn reading(&self, limit: Limit) -> Option<LockResult<RwLockReadGuard<'_, T>>> {
+    pub(super) fn reading(&self, limit: Until) -> Option<LockResult<RwLockReadGuard<'_, T>>> {
         match self.inner.read(limit, &mut || true) {
             Admitted::Share(share) => Some(self.read_guard(share)),
             Admitted::TimedOut | Admitted::Interrupted => None,
         }
     }
 
-    pub(super) fn writing(&self, limit: Limit) -> Option<LockResult<RwLockWriteGuard<'_, T>>> {
+    pub(super) fn writing(&self, limit: Until) -> Option<LockResult<RwLockWriteGuard<'_, T>>> {
         self.inner.write(limit, &mut || true).is_ours().then(|| self.write_guard())
     }
 
@@ -151,7 +151,7 @@ impl<T: Pod> RwLock<T> {
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         loop {
             // Without a limit or an interrupt there is no other end.
-            if let Some(taken) = self.reading(Limit::Never) {
+            if let Some(taken) = self.reading(Until::Ever) {
                 return taken;
             }
         }
@@ -172,7 +172,7 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
-        Ok(self.reading(Limit::Now).ok_or(TryLockError::WouldBlock)??)
+        Ok(self.reading(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
     /// As [`read`](RwLock::read), for at most `timeout`.
@@ -191,7 +191,7 @@ impl<T: Pod> RwLock<T> {
     /// [`TryLockError::Timeout`], or it was taken and is poisoned.
     pub fn read_timeout(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
         let late = || TryLockError::Timeout(TimeoutError::new(READ, timeout));
-        Ok(self.reading(Limit::For(timeout)).ok_or_else(late)??)
+        Ok(self.reading(Until::after(timeout)).ok_or_else(late)??)
     }
 
     /// Waits until nobody else has it, and takes it to change the value.
@@ -208,7 +208,7 @@ impl<T: Pod> RwLock<T> {
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         loop {
             // As above.
-            if let Some(taken) = self.writing(Limit::Never) {
+            if let Some(taken) = self.writing(Until::Ever) {
                 return taken;
             }
         }
@@ -229,7 +229,7 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
-        Ok(self.writing(Limit::Now).ok_or(TryLockError::WouldBlock)??)
+        Ok(self.writing(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
     /// As [`write`](RwLock::write), for at most `timeout`. Readers that came meanwhile go on when it is over.
@@ -248,7 +248,7 @@ impl<T: Pod> RwLock<T> {
     /// [`TryLockError::Timeout`], or it was taken and is poisoned.
     pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let late = || TryLockError::Timeout(TimeoutError::new(WRITE, timeout));
-        Ok(self.writing(Limit::For(timeout)).ok_or_else(late)??)
+        Ok(self.writing(Until::after(timeout)).ok_or_else(late)??)
     }
 
     /// Whether a writer died or panicked, and nobody has [cleared](RwLock::clear_poison) that.
@@ -371,14 +371,14 @@ impl<T: Pod> ShmSerde for RwLock<T> {
     const WHAT: &'static str = "an RwLock";
 
     fn place(&self) -> &Place {
-        self.inner.room().place()
+        self.inner.region().place()
     }
 
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
-        self.inner.room().apart()
+        self.inner.region().apart()
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
         let inner = Inner::open(ticket, apart)?;
         if inner.len() != size_of::<T>() {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));

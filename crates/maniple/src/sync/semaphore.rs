@@ -4,10 +4,10 @@ use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Error, InTime, Poison, Result, SyncError, TimeoutError};
 use maniple_engine::sync::Released;
-use maniple_engine::sync::arena::{Place, Ticket};
-use maniple_engine::sync::patience::Limit;
-use maniple_engine::sync::permits::{Granted, Permits};
+use maniple_engine::sync::arena::{CellRef, Place};
+use maniple_engine::sync::owned_semaphore::{Granted, OwnedSemaphore};
 use maniple_engine::sync::semaphore::Semaphore as Counter;
+use maniple_engine::wait::Until;
 use maniple_sys::OwnedHandle;
 use std::fmt;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Semaphore {
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn acquire(&self) {
-        while !self.0.acquire(Limit::Never, &mut || true).is_ours() {}
+        while !self.0.acquire(Until::Ever, &mut || true).is_ours() {}
     }
 
     /// Takes a unit if there is one; gives whether there was.
@@ -93,7 +93,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Timeout`].
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<()> {
-        self.0.acquire(Limit::For(timeout), &mut || true).is_ours().in_time(UNIT, timeout)
+        self.0.acquire(Until::after(timeout), &mut || true).is_ours().in_time(UNIT, timeout)
     }
 
     /// Gives a unit.
@@ -139,7 +139,7 @@ impl ShmSerde for Semaphore {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Semaphore> {
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<Semaphore> {
         Ok(Semaphore(Arc::new(Counter::open(ticket)?)))
     }
 }
@@ -171,7 +171,7 @@ shm_serde!(Semaphore);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct BoundedSemaphore(pub(super) Arc<Permits>);
+pub struct BoundedSemaphore(pub(super) Arc<OwnedSemaphore>);
 
 /// A unit of a [`BoundedSemaphore`]; given back when this is dropped.
 ///
@@ -185,7 +185,7 @@ pub struct BoundedSemaphore(pub(super) Arc<Permits>);
 /// ```
 #[must_use = "the unit is given back when the permit is dropped"]
 pub struct SemaphorePermit<'a> {
-    permits: &'a Permits,
+    permits: &'a OwnedSemaphore,
     unit: u32,
 }
 
@@ -207,10 +207,10 @@ impl BoundedSemaphore {
                 "a bounded semaphore of 0 units, which nobody could acquire; give it 1 or more",
             ));
         }
-        Ok(BoundedSemaphore(Arc::new(Permits::new(units)?)))
+        Ok(BoundedSemaphore(Arc::new(OwnedSemaphore::new(units)?)))
     }
 
-    pub(super) fn take(&self, limit: Limit) -> Option<LockResult<SemaphorePermit<'_>>> {
+    pub(super) fn take(&self, limit: Until) -> Option<LockResult<SemaphorePermit<'_>>> {
         let permit = |unit| SemaphorePermit { permits: &self.0, unit };
         match self.0.acquire(limit, &mut || true) {
             Granted::Unit(unit) => Some(Ok(permit(unit))),
@@ -233,7 +233,7 @@ impl BoundedSemaphore {
     pub fn acquire(&self) -> LockResult<SemaphorePermit<'_>> {
         loop {
             // Without a limit or an interrupt there is no other end.
-            if let Some(taken) = self.take(Limit::Never) {
+            if let Some(taken) = self.take(Until::Ever) {
                 return taken;
             }
         }
@@ -254,7 +254,7 @@ impl BoundedSemaphore {
     /// # Errors
     /// [`TryLockError::WouldBlock`], or it was taken from a process that died.
     pub fn try_acquire(&self) -> TryLockResult<SemaphorePermit<'_>> {
-        Ok(self.take(Limit::Now).ok_or(TryLockError::WouldBlock)??)
+        Ok(self.take(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
     /// As [`acquire`](BoundedSemaphore::acquire), for at most so long.
@@ -272,7 +272,7 @@ impl BoundedSemaphore {
     /// # Errors
     /// [`TryLockError::Timeout`], or it was taken from a process that died.
     pub fn acquire_timeout(&self, timeout: Duration) -> TryLockResult<SemaphorePermit<'_>> {
-        Ok(self.take(Limit::For(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(UNIT, timeout)))??)
+        Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(UNIT, timeout)))??)
     }
 
     /// Gives back a unit of this process whose permit was forgotten ([`std::mem::forget`]).
@@ -321,7 +321,7 @@ impl BoundedSemaphore {
 
 #[cfg(feature = "async")]
 impl<'a> SemaphorePermit<'a> {
-    pub(super) fn new(permits: &'a Permits, unit: u32) -> Self {
+    pub(super) fn new(permits: &'a OwnedSemaphore, unit: u32) -> Self {
         SemaphorePermit { permits, unit }
     }
 }
@@ -352,8 +352,8 @@ impl ShmSerde for BoundedSemaphore {
         self.0.place()
     }
 
-    fn open(ticket: Ticket, _apart: Option<OwnedHandle>) -> maniple_engine::Result<BoundedSemaphore> {
-        Ok(BoundedSemaphore(Arc::new(Permits::open(ticket)?)))
+    fn open(ticket: CellRef, _apart: Option<OwnedHandle>) -> maniple_engine::Result<BoundedSemaphore> {
+        Ok(BoundedSemaphore(Arc::new(OwnedSemaphore::open(ticket)?)))
     }
 }
 

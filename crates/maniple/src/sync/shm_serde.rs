@@ -1,8 +1,8 @@
 //! How what lies in an arena goes to another process: the arena's descriptor, once for all that lies in it, and a
 //! number.
 
-use crate::baggage;
-use maniple_engine::sync::arena::{Arena, Place, Ticket};
+use crate::sideband;
+use maniple_engine::sync::arena::{Arena, CellRef, Place};
 use maniple_sys::{BorrowedHandle, OwnedHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -18,7 +18,7 @@ pub(crate) trait ShmSerde: Sized {
         None
     }
 
-    fn open(ticket: Ticket, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self>;
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self>;
 }
 
 /// The arena's descriptor, the place in it, the descriptor besides.
@@ -30,17 +30,17 @@ pub(crate) fn serialize<T: ShmSerde, S: Serializer>(value: &T, serializer: S) ->
 
 fn shm_ref<T: ShmSerde, E: ser::Error>(value: &T) -> Result<ShmRef, E> {
     let ticket = value.place().send();
-    let arena = baggage::send_shared_handle::<E>(T::WHAT, ticket.arena.handle())?;
-    let apart = value.apart().map(|fd| baggage::send_shared_handle::<E>(T::WHAT, fd)).transpose()?;
+    let arena = sideband::send_shared_handle::<E>(T::WHAT, ticket.arena.handle())?;
+    let apart = value.apart().map(|fd| sideband::send_shared_handle::<E>(T::WHAT, fd)).transpose()?;
     Ok((arena, ticket.number, apart))
 }
 
 pub(crate) fn deserialize<'de, T: ShmSerde, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let (arena, number, apart) = ShmRef::deserialize(deserializer)?;
     let refused = |error: maniple_engine::Error| <D::Error as de::Error>::custom(error);
-    let arena = Arena::open(baggage::copy_handle::<D::Error>(T::WHAT, arena)?).map_err(refused)?;
-    let apart = apart.map(|number| baggage::copy_handle::<D::Error>(T::WHAT, number)).transpose()?;
-    T::open(Ticket { arena, number }, apart).map_err(refused)
+    let arena = Arena::open(sideband::copy_handle::<D::Error>(T::WHAT, arena)?).map_err(refused)?;
+    let apart = apart.map(|number| sideband::copy_handle::<D::Error>(T::WHAT, number)).transpose()?;
+    T::open(CellRef { arena, number }, apart).map_err(refused)
 }
 
 /// Lets a type that [`ShmSerde`] be sent.

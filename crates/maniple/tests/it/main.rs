@@ -15,7 +15,6 @@ mod deaths;
 mod drops;
 mod endings;
 mod examples;
-mod exchange;
 mod file_size;
 #[cfg(feature = "async")]
 mod futures;
@@ -39,4 +38,5 @@ mod sync;
 mod timeouts;
 #[cfg(feature = "tracing")]
 mod tracing;
+mod transport;
 mod values;

@@ -743,8 +743,8 @@ fn a_server_that_does_nothing_any_more_is_killed_and_one_may_end_it_from_afar() 
 
 #[test]
 fn nonsense_from_a_client_with_the_key_ends_only_its_connection() {
+    use maniple_engine::channel::framed_stream::FramedStream;
     use maniple_engine::channel::listener::connect;
-    use maniple_engine::dialogue::Dialogue;
     let _dog = watchdog();
     let manager = Manager::new().unwrap();
     let server = manager.pid().unwrap();
@@ -754,10 +754,10 @@ fn nonsense_from_a_client_with_the_key_ends_only_its_connection() {
     let address = manager.address().to_string().parse().unwrap();
     for message in [&b""[..], b"\0", b"\x02\0\0\0\x01\x01", b"\x03\0\0\0\x01\x01\x63", &[0xff; 1000]] {
         let socket = connect(&address, Some(manager.authkey().as_bytes()), None, &mut || false).unwrap();
-        let mut dialogue = Dialogue::new(socket);
-        dialogue.say(message, &mut || true).unwrap();
-        while let Ok(Some(_)) = dialogue.hear(&mut || true) {
-            let _ = dialogue.say(message, &mut || true);
+        let mut stream = FramedStream::new(socket);
+        stream.send(message, &mut || false).unwrap();
+        while stream.receive(&mut || false).is_ok() {
+            let _ = stream.send(message, &mut || false);
         }
     }
     eventually("the connections have ended", || (descriptors_of(server), threads_of(server)) == before);

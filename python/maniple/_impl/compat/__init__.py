@@ -1,1 +1,1 @@
-"""What other packages and older interpreters expect, and annotations that cost nothing."""
+"""Compatibility with the standard package, with other libraries and with versions of Python."""

@@ -1,7 +1,7 @@
-"""Gets along with libraries (gevent, eventlet) that put greenlets in the place of threads.
+"""Support for libraries (gevent, eventlet) that replace threads by greenlets.
 
-Greenlets take turns in one thread, and each has to give way by itself.  What waits in native code, as most of this package
-does, gives way to none; so a thread of ours that waits for others has to be a thread of the system's, or to wait in small pieces.
+Greenlets share one thread, and each has to yield to the others.  Most waits of this package are in native code, which does not
+yield.  So threads of this package that wait for others are threads of the operating system, or wait in short intervals.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["SelectPoller", "start_thread", "threads_are_real"]
 
 
 def threads_are_real() -> bool:
-    """Tell whether what is started as a thread is one."""
+    """Return whether `threading` starts threads of the operating system."""
     return isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 def _original() -> Any:
-    """The module `_thread` once more, as the interpreter makes it: nothing in it is replaced."""
+    """Return a new instance of the module `_thread`, in which no function is replaced."""
     import _imp
     from importlib.machinery import BuiltinImporter, ModuleSpec
 
@@ -36,7 +36,7 @@ def _original() -> Any:
 
 
 def start_thread(target: Callable[..., object], *args: object) -> None:
-    """Call ``target`` in a daemonic thread of the system's, in any case."""
+    """Call ``target`` in a daemonic thread of the operating system, also if `threading` starts greenlets."""
     if threads_are_real():
         threading.Thread(target=target, args=args, daemon=True).start()
     else:
@@ -44,13 +44,13 @@ def start_thread(target: Callable[..., object], *args: object) -> None:
 
 
 class SelectPoller:
-    """What a program needs of `select.poll` where eventlet has taken it away: it gives way in `select.select`."""
+    """A substitute for `select.poll`, which eventlet removes. It waits in `select.select`, which yields to other greenlets."""
 
     def __init__(self) -> None:
         self._descriptors: list[int] = []
 
     def register(self, descriptor: int, events: int) -> None:
-        """Wait for the descriptor to become readable, whatever ``events`` are."""
+        """Wait for the descriptor to become readable; ``events`` has no effect."""
         self._descriptors.append(descriptor)
 
     def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:

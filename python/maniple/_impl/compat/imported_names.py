@@ -1,8 +1,8 @@
-"""What the standard package's modules import, which programs take from there as well; ours have no need of most of it.
+"""The names that the standard package's modules import, and that programs use there; this package does not need most of them.
 
-A program that says ``multiprocessing.reduction.pickle`` or ``shared_memory._posixshmem`` gets the module that the name stands
-for.  It is imported when it is asked for: a child starts without it.  To put another module in its place is without effect on
-ours; to replace a function of the module itself has the effect that it has there.
+``multiprocessing.reduction.pickle`` or ``shared_memory._posixshmem`` returns the module of that name.  The first access imports
+it, so that children start without it.  Replacing such a module in the namespace has no effect on this package; replacing a
+function of the module itself has its usual effect.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .. import PACKAGE
 
 __all__ = ["find"]
 
-# By module of ours: names of modules of the standard library, or of what is in them.
+# Module of this package -> names of modules of the standard library, or of objects in them.
 _NAMES = {
     "connection": "_multiprocessing errno io itertools selectors socket struct tempfile",
     "context": "functools threading",
     "dummy": "threading weakref",
     "forkserver": "atexit errno selectors socket struct threading warnings",
     "heap": "collections.defaultdict",
-    "managers": "os.getpid sys time traceback.format_exc types",
+    "managers": "array os.getpid sys time traceback.format_exc types",
     "pool": "collections itertools queue time traceback types",
     "popen_fork": "atexit signal",
     "popen_forkserver": "io",
@@ -33,15 +33,16 @@ _NAMES = {
     "shared_memory": "_posixshmem errno functools.partial secrets struct types",
     "sharedctypes": "ctypes weakref",
     "spawn": "runpy",
-    "synchronize": "_multiprocessing _multiprocessing.sem_unlink tempfile threading",
+    "synchronize": "_multiprocessing _multiprocessing.sem_unlink tempfile threading time",
     "util": "itertools weakref",
 }
 
 
 def find(holder: str, name: str) -> object:
-    """Return what the standard module has under ``name`` where our module ``holder`` has not.
+    """Return the object that the standard module imports as ``name``; the module ``holder`` of this package does not have it.
 
-    Raises `AttributeError` where the standard one has not imported it either.
+    Raises:
+        AttributeError: the standard module does not import it either.
     """
     module = holder.removeprefix(f"{PACKAGE}.")
     for wanted in _NAMES.get(module, "").split():

@@ -1,1 +1,1 @@
-"""Managers: server, client, and what goes between them."""
+"""Managers: the server, its clients, and the protocol between them."""

@@ -1,15 +1,15 @@
-"""A manager's server as its clients in one process see it: what they hold there, by a *control connection*.
+"""The client side of a manager's server: the references that this process holds there, by a *control connection*.
 
-The control connection is made with the first proxy.  The server counts what this process holds by it, and lets go of all when
-it ends.  So an object that only a killed process used is freed, and proxies come and go at the price of a message instead of
-a connection.  A server of stock CPython does not know of any of this: it refuses `open_session`, and is told about each proxy
-in the standard way.
+The first proxy opens the control connection, which begins a *session*.  The server counts the references of the session, and drops
+them when the connection ends.  So objects that only a killed process used are freed, and a new proxy costs a message instead of a
+connection.  A server of the standard package does not support sessions: it rejects `open_session`, and the client reports each
+proxy in the standard way.
 
-A pickle of a proxy holds a reference, a *passage*, whose number stands behind the object's id, in the token.  So it has the
-standard form, and stock CPython can load it: the token goes back to our server, which knows what it means.
+A pickled proxy holds a reference, a *passage*.  Its number follows the object's id in the token.  So the pickle has the standard
+form, and the standard package can load it: it sends the token back to the server, which knows the passage.
 
-Forks: before this process forks, by whatever call, a session for the child is opened at the server, with the same references.  The
-child goes on with it, and the parent closes its copy of the descriptor.  A child that has no use for it ends it by ending.
+Before this process forks, by any call, it opens a session for the child at the server, with the same references.  The child
+continues with that session, and the parent closes its copy of the descriptor.  The session ends with the child.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BEFORE_FORK = 2.0
 
 
 def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order: str, *args: Any) -> Any:
-    """One call to the server itself, over a connection of its own."""
+    """Make one call to the server itself, over a new connection, and return the result."""
     conn = connect(address, authkey=authkey)
     try:
         return dispatch(conn, None, order, args)
@@ -48,22 +48,22 @@ class Site:
     def __init__(self, address: Any, connect: Callable[..., Any]) -> None:
         self.address, self._connect = address, connect
         self._authkey = b""
-        #: whether it is stock CPython's, or to be treated so; None before it was asked
+        #: whether the server supports no sessions, as that of the standard package; None before the first `open_session`
         self._standard: bool | None = None if is_ours(connect) else True
         self._line: Any = None
         self._number = 0
-        #: serial numbers of living proxies; empty again wherever it is not known better
+        #: serial numbers of the living proxies
         self.proxies: set[int] = set()
         self.managers: WeakSet[Any] = WeakSet()
-        # Objects that have lost a proxy here, of which the server is not told yet. Only single steps of the interpreter change the
-        # list, so that neither another thread nor a signal handler's exception finds it half-way.
+        # The ids of dropped proxies that are not reported yet. Only atomic steps of the interpreter change the list, so that neither
+        # another thread nor an exception of a signal handler finds it half changed.
         self._dropped: list[str] = []
         self._close: Callable[[], Any] = _nothing
         self._lock = threading.Lock()
         self._owner: int | None = None
-        # What a thread has that is about to fork, by the thread's number.
+        # thread -> the lock and the child's session of a thread that is about to fork
         self._spare: dict[int, _Spare] = {}
-        #: in a forked child: whether it has a session with what its proxies hold
+        #: in a forked child: whether its session has the references of its proxies
         self.inherited = False
         _living.add(self)
 
@@ -71,14 +71,14 @@ class Site:
 
     @property
     def over(self) -> bool:
-        """Whether the server, or our session, has ended."""
+        """Whether the server, or the session, has ended."""
         return self._line is not None and bool(self._line.over)
 
     def opened(self, authkey: bytes) -> bool:
-        """Have a session; False where the server does not know such."""
+        """Open the session unless it is open; return False if the server does not support sessions."""
         if self._line is None and not self._standard:
             if self._owner == threading.get_ident():
-                return False  # a signal handler, while this very thread opens it
+                return False  # a signal handler in the thread that is opening the session
             with Hold(self._lock):
                 self._owner = threading.get_ident()
                 try:
@@ -88,7 +88,7 @@ class Site:
         return not self._standard
 
     def _assure(self, authkey: bytes) -> None:
-        """`opened`, by who has the lock."""
+        """Open the session unless it is open. The caller holds the lock."""
         if self._line is not None or self._standard:
             return
         conn = self._connect(self.address, authkey=authkey)
@@ -97,7 +97,7 @@ class Site:
         except RemoteError as error:
             conn.close()
             if "open_session" not in str(error.args[0]).rstrip().rpartition("\n")[2]:
-                raise  # it knows what that is, and lacks something
+                raise  # the server supports sessions, but opening this one failed
             self._standard = True
             return
         except BaseException:
@@ -109,13 +109,13 @@ class Site:
         _watch_forks()
 
     def _leave_in_order(self) -> None:
-        """Have the server told that this process ends by itself.  Proxies are dropped earlier at the end of a process."""
+        """Register a finalizer that reports the regular end of this process. The finalizers of proxies run earlier."""
         if self._line is not None:
             self._close = util.Finalize(self, _close_session, (self._line,), exitpriority=5)
 
     def in_session(self, authkey: bytes, order: str, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
-        """A call to the server itself, as one of our session."""
-        if self.over and self._owner != threading.get_ident():  # the connection, at least
+        """Return the order and the arguments of a call to the server, wrapped with the session if there is one."""
+        if self.over and self._owner != threading.get_ident():
             with Hold(self._lock):
                 if self.over:
                     self._close()
@@ -123,7 +123,7 @@ class Site:
         return ("in_session", (self._number, order, *args)) if self.opened(authkey) else (order, args)
 
     def tell(self, authkey: bytes, order: str, *args: Any) -> Any:
-        """One call to the server itself, over a connection of its own."""
+        """Make one call to the server itself, over a new connection, and return the result."""
         conn, result = self.call(self._connect, authkey, order, args)
         conn.close()
         return result
@@ -136,10 +136,9 @@ class Site:
         args: tuple[Any, ...],
         kwds: dict[str, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """One call to the server itself, as one of our session, over a new connection; that, and the result.
+        """Make one call to the server itself in the session, over a new connection; return the connection and the result.
 
-        The server may have lost the session, for want of memory, say, and we learn of it only now: then it has done nothing yet, and
-        is asked once more, in a new one.
+        If the server has lost the session (for lack of memory, for example), it has not made the call: it is repeated in a new session.
         """
         for last_try in (False, True):
             asked, told = self.in_session(authkey, order, args)
@@ -154,18 +153,18 @@ class Site:
         raise AssertionError("not reached")
 
     def _give_up(self, number: int) -> None:
-        """Have another session than this, which is over."""
+        """Drop the session of that number, which is over; the next call opens another."""
         if self._owner == threading.get_ident():
-            return  # a signal handler, while this very thread uses it
+            return  # a signal handler in the thread that is using the session
         with Hold(self._lock):
             if self._number == number and self._line is not None:
                 self._close()
                 self._line = None
 
     def _ask(self, authkey: bytes, order: str, *args: Any) -> Any:
-        """One call of our session, which is there or can be opened."""
+        """Make one call over the control connection, which is opened if necessary."""
         me = threading.get_ident()
-        if self._owner == me:  # a signal handler, or what a collected object does, in the middle of another call
+        if self._owner == me:  # a signal handler or a finalizer in the middle of another call
             return self.tell(authkey, order, *args)
         with Hold(self._lock):
             self._owner = me
@@ -178,7 +177,7 @@ class Site:
     # ---- references ----
 
     def hold(self, ident: str, authkey: bytes) -> None:
-        """Count one more proxy here; for one that was unpickled, take over what its pickle held."""
+        """Count one more proxy of this process; for an unpickled proxy, take over the reference of its pickle."""
         if not self.opened(authkey):
             tell_server(self._connect, self.address, authkey, "incref", ident)
             return
@@ -186,10 +185,10 @@ class Site:
             self._ask(authkey, "incref", ident)
         except Exception as error:
             if not self._lost_line():
-                if not isinstance(error, RemoteError):  # a signal handler's: the server has counted it all the same
+                if not isinstance(error, RemoteError):  # raised by a signal handler: the server has counted the proxy
                     self._dropped.append(ident)
                 raise
-            self._ask(authkey, "incref", ident)  # the connection was lost, and the server may still be there
+            self._ask(authkey, "incref", ident)  # the connection is lost, but the server may still run
         except BaseException:
             self._dropped.append(ident)
             raise
@@ -197,7 +196,7 @@ class Site:
             self._flush()
 
     def _lost_line(self) -> bool:
-        """Whether the connection is broken; then the next call makes another.  (What signal handlers raise does not break it.)"""
+        """Whether the connection is broken; if so, drop it, and the next call opens another. (Signal handlers do not break it.)"""
         with Hold(self._lock):
             line = self._line
             if line is None or not line.closed:
@@ -210,12 +209,12 @@ class Site:
         """Count one proxy less."""
         if self._standard:
             tell_server(self._connect, self.address, authkey, "decref", ident)
-        elif self._line is not None:  # otherwise the session is over, and held nothing any more
+        elif self._line is not None:  # otherwise the session is over, and its references are dropped
             self._dropped.append(ident)
             self._flush()
 
     def _flush(self) -> None:
-        """Tell the server what was dropped. A thread that holds the lock tells it instead."""
+        """Report the dropped proxies to the server, unless another thread holds the lock: that thread reports them."""
         taken = True
         while self._dropped and taken:
             with Hold(self._lock, 0) as taken:
@@ -223,41 +222,41 @@ class Site:
                     return
 
     def _tell_dropped(self) -> bool:
-        """`_flush`, with the lock held. Returns whether the server was told."""
+        """Report the dropped proxies; the caller holds the lock. Return whether the server has answered."""
         self._owner, line = threading.get_ident(), self._line
         try:
             number = len(self._dropped)
             try:
-                if line is not None:  # otherwise the session that held them is over
+                if line is not None:  # otherwise the session is over, and its references are dropped
                     _answer(*line.call_steadily("decref_all", (self._dropped[:number],)))
             finally:
-                # The server does what it was asked, also when a signal handler raises while we wait for its answer.
+                # The server drops them also if a signal handler raises while this thread waits for the answer.
                 del self._dropped[:number]
         except Exception as error:
             if not line.closed and not isinstance(error, RemoteError):
-                raise  # a signal handler's
-            util.debug("decref failed: %s", error)  # the server is gone, and so is all that was held
+                raise  # raised by a signal handler
+            util.debug("decref failed: %s", error)  # the server has ended
             return False
         finally:
             self._owner = None
         return True
 
     def send(self, ident: str) -> str:
-        """A proxy is being pickled: what to write as its id."""
+        """Return the id to write into the pickle of a proxy; it names a passage if there is a session."""
         if self._line is not None:
             try:
                 sent: str = self._ask(self._authkey, "send_proxy", ident)
                 return sent
             except Exception as error:
                 if not isinstance(error, RemoteError) and not self._lost_line():
-                    raise  # a signal handler's
+                    raise  # raised by a signal handler
                 util.debug("%r is pickled without a reference: %s", ident, error)
             finally:
                 self._flush()
         return ident
 
     def rest(self) -> None:
-        """The last proxy here is gone: end the session, unless it still counts for something."""
+        """End the session after the last proxy of this process is gone, unless pickled proxies are under way."""
         if self._line is None or self.proxies or len(self.managers):
             return
         with Hold(self._lock, 0) as taken:
@@ -283,10 +282,10 @@ class Site:
     # ---- forks ----
 
     def before_fork(self) -> None:
-        """Open a session for a child; nothing is changed at the server until `after_fork`."""
+        """Open a session for a child, and hold the lock until `after_fork`, so that the references do not change."""
         if self._line is None or not self.proxies or self._owner == threading.get_ident() or self.over:
             return
-        # Kept before the lock is acquired, so that `after_fork` finds the lock whatever interrupts this.
+        # Stored before the lock is acquired, so that `after_fork` finds the lock also after an interruption.
         mine = self._spare[threading.get_ident()] = _Spare(self._lock)
         if not mine.hold.__enter__():
             return
@@ -303,7 +302,7 @@ class Site:
                 conn.close()
 
     def after_fork(self) -> None:
-        """In the parent: close what the child has."""
+        """In the parent, close the copy of the child's connection, and release the lock."""
         mine = self._spare.pop(threading.get_ident(), None)
         if mine is not None:
             if mine.conn is not None:
@@ -312,7 +311,7 @@ class Site:
             self._flush()
 
     def begin_in_child(self) -> None:
-        """In the child: go on with the session that was opened for it."""
+        """In the child, continue with the session that was opened for it."""
         mine = self._spare.pop(threading.get_ident(), None)
         for other in self._spare.values():
             if other.conn is not None:
@@ -331,7 +330,7 @@ class Site:
 
 
 class _Spare:
-    """For a thread that forks: the lock that it holds meanwhile, and the child's session."""
+    """The state of a thread during a fork: the lock that it holds, and the child's session."""
 
     def __init__(self, lock: threading.Lock) -> None:
         self.hold = Hold(lock, _BEFORE_FORK)
@@ -350,7 +349,7 @@ def _answer(kind: str, result: Any) -> Any:
 
 
 def _is_over(error: BaseException, number: int) -> bool:
-    """Whether the server said that it does not know the session of that number."""
+    """Whether the server's error says that it has no session of that number."""
     return isinstance(error, RemoteError) and f"KeyError: {number}\n" in str(error.args[0])
 
 
@@ -358,18 +357,18 @@ def _close_session(line: Any) -> None:
     try:
         line.call_steadily("leave", ())
     except Exception as error:
-        util.debug("the server is gone before us: %s", error)
+        util.debug("the server has ended before this process: %s", error)
     line.close()
 
 
-#: all that any proxy has, also those whose server is gone
+#: all sites that proxies refer to, also those whose server has ended
 _living: WeakSet[Site] = WeakSet()
 _sites: dict[Any, Site] = {}
 _mutex = threading.Lock()
 
 
 def site_at(address: Any, connect: Callable[..., Any]) -> Site:
-    """The server that is at `address` now."""
+    """Return the site of the server that runs at `address` now."""
     site = _sites.get(address)
     if site is None or site.over:
         with Hold(_mutex):
@@ -380,7 +379,7 @@ def site_at(address: Any, connect: Callable[..., Any]) -> Site:
 
 
 def forget_site(address: Any) -> None:
-    """The server at `address` is gone."""
+    """Close and forget the site at `address`, whose server has ended."""
     site = _sites.pop(address, None)
     if site is not None:
         site.close()
@@ -410,6 +409,6 @@ def _after_fork() -> None:
 def _in_child() -> None:
     global _mutex
     _mutex = threading.Lock()
-    # One whose server is gone, too: another thread of the parent may have had its lock, and its proxies are told of the fork.
+    # Also sites whose server has ended: another thread of the parent may hold their locks, and their proxies handle the fork.
     for site in list(_living):
         site.begin_in_child()

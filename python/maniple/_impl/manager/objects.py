@@ -1,18 +1,18 @@
-"""The objects in a manager's server, and what keeps each of them alive.
+"""The objects in a manager's server, and the references that keep them alive.
 
-=====================================  ==================================================================================
-holder                                 until
-=====================================  ==================================================================================
-a count, for the proxies of clients    as many ``decref`` as ``incref`` have come
-a `Session`, for those of one process  the same, or the process's control connection ends, however the process ended
-a passage, for a proxy in a pickle     the pickle is loaded; if it never is, some time after the end of its maker
-a proxy in this very process           it is collected; a managed list that contains a proxy of itself is an ordinary cycle
-a call that is under way               it ends
-=====================================  ==================================================================================
+==========================================  =============================================================================
+reference                                   until
+==========================================  =============================================================================
+a count, for the proxies of clients         as many ``decref`` as ``incref`` have come
+a `Session`, for the proxies of a process   the same, or the end of the process's control connection
+a passage, for a proxy in a pickle          the pickle is loaded; otherwise some time after the end of its maker
+a proxy in the server's process             it is collected; a managed list with a proxy of itself is an ordinary cycle
+a call                                      it ends
+==========================================  =============================================================================
 
-All of them hold a `Shared`; `Objects.living` finds it, and holds nothing.  Stock CPython at the other end has counts only.
+All of them refer to a `Shared`; `Objects.living` finds it by a weak reference.  Clients of the standard package use counts only.
 
-The tables change only under the mutex.  No reference to an object is dropped under it, since a destructor may come back to us.
+The tables change only under the mutex.  No reference to an object is dropped under it, since a destructor may call this module.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ __all__ = ["Objects", "Session", "Shared", "plain_id"]
 
 #: seconds for which an object waits for a pickled proxy whose maker has ended
 UNCLAIMED = 600.0
-#: stands in a token's id between the object's id and the number of a passage
+#: separates the object's id and the number of a passage in a token's id
 MARK = "~"
 
 
 def plain_id(ident: str) -> str:
-    """An object's id without the passage that a token's id may name."""
+    """Return the object's id of a token's id, which may also name a passage."""
     return ident.partition(MARK)[0]
 
 
 class Shared:
-    """An object of the server's, by its id: the object, its exposed methods, and which methods' results stay here."""
+    """An object of the server with its id, its exposed methods, and the methods whose results stay in the server."""
 
     __slots__ = ("ident", "obj", "exposed", "method_to_typeid", "__weakref__")
 
@@ -58,14 +58,14 @@ class Shared:
 
 
 class Session:
-    """What a client process holds.  It begins and ends with the process's control connection."""
+    """The references of a client process. A session begins and ends with the process's control connection."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.counts: dict[str, int] = {}
         self.passages: set[int] = set()
         self.over = False
-        #: whether the process said goodbye before it hung up
+        #: whether the process reported its end before it closed the connection
         self.in_order = False
 
 
@@ -89,11 +89,11 @@ class Objects:
         self._passages: dict[int, _Passage] = {}
         self._passage_numbers = count(1)
         self._sweep_at = 0.0
-        # An id that was somebody's is never another's: who still has it is told so, and does not reach a wrong object.
+        # Ids are never reused: a client with the id of a freed object gets a KeyError, not another object.
         self._serials = count(int.from_bytes(os.urandom(4), "big"))
 
     def add(self, obj: Any, exposed: Any, method_to_typeid: Any, session: Session | None) -> str:
-        """Serve an object; its id.  The caller holds one reference."""
+        """Add an object, or find it, and return its id. The call counts one reference for the caller."""
         with self.mutex:
             shared = self._by_object.get(id(obj))
             if shared is None:
@@ -104,7 +104,7 @@ class Objects:
         return shared.ident
 
     def find(self, ident: str) -> Shared:
-        """The object of that id; KeyError if it is gone."""
+        """Return the object of that id; raise KeyError if it was freed."""
         shared = self.counted.get(ident) or self.living.get(plain_id(ident))
         if shared is None:
             raise KeyError(ident)
@@ -115,20 +115,20 @@ class Objects:
     def _hold(self, shared: Shared, session: Session | None) -> None:
         ident = shared.ident
         if session is not None:
-            if session.over:  # its process was killed meanwhile
+            if session.over:  # the process was killed meanwhile
                 return
             session.counts[ident] = session.counts.get(ident, 0) + 1
         self.counted[ident] = shared
         self.counts[ident] = self.counts.get(ident, 0) + 1
 
     def hold(self, ident: str, session: Session | None) -> None:
-        """Count one more proxy; with a passage in `ident`, the proxy that came by it."""
+        """Count one more proxy. If `ident` names a passage, the proxy takes over its reference."""
         shared = self.claim(ident)
         with self.mutex:
             self._hold(shared, session)
 
     def _drop(self, ident: str, times: int) -> Shared | None:
-        """Count fewer; what is counted no more."""
+        """Decrease a count; return the object if the count becomes zero."""
         rest = self.counts[ident] - times
         if rest > 0:
             self.counts[ident] = rest
@@ -154,11 +154,11 @@ class Objects:
             last = self._drop(ident, 1)
         if last is not None:
             util.debug("disposing of object with id %r", ident)
-        del last  # here, where the mutex is free
+        del last  # outside the mutex
 
     def begin(self, like: int | None) -> Session:
-        """A new session.  `like`: of a process that is about to be forked by that of this other session, whose proxies it will
-        have, too."""
+        """Return a new session. `like` is the number of the session of a process that is about to fork the client: the new session
+        gets the same references."""
         session = Session(int.from_bytes(os.urandom(7), "big"))
         with self.mutex:
             self._sessions[session.number] = session
@@ -170,11 +170,11 @@ class Objects:
         return session
 
     def session(self, number: int) -> Session:
-        """The session of that number; KeyError if it is over."""
+        """Return the session of that number; raise KeyError if it has ended."""
         return self._sessions[number]
 
     def end(self, session: Session) -> None:
-        """Let go of all that its process held, and in time of what it sent and no process received."""
+        """Drop the references of the session; its passages expire after `UNCLAIMED` seconds."""
         with self.mutex:
             session.over = True
             self._sessions.pop(session.number, None)
@@ -190,10 +190,10 @@ class Objects:
     # Passages.
 
     def send(self, shared: Shared, session: Session | None) -> str:
-        """A proxy is being pickled, by or for the process of `session`; what to write as its id."""
+        """Make a passage for a proxy that the process of `session` pickles, or that is pickled for it; return the id to write."""
         number = next(self._passage_numbers)
         with self.mutex:
-            # Stock CPython loads what it receives at once, or never; and it cannot be seen whether it has ended.
+            # A client of the standard package has no session, so its end cannot be detected. It loads a pickle at once, or never.
             until = time.monotonic() + UNCLAIMED if session is None or session.over else None
             self._passages[number] = _Passage(shared, session, until)
             if session is not None and not session.over:
@@ -201,9 +201,9 @@ class Objects:
         return f"{shared.ident}{MARK}{number:x}"
 
     def claim(self, ident: str) -> Shared:
-        """The object of a proxy that was unpickled; KeyError if it is gone.
+        """Return the object of an unpickled proxy; raise KeyError if it was freed.
 
-        The first to load a pickle has the reference that travelled.  A process that loads it again needs the object to live otherwise.
+        The first load takes over the reference of the passage.  Later loads of the same pickle need another reference to the object.
         """
         plain, _, number = ident.partition(MARK)
         passage = self._end_passage(int(number, 16)) if number else None
@@ -212,7 +212,7 @@ class Objects:
         return self.find(plain)
 
     def unsend(self, ident: str) -> None:
-        """What was pickled will not be sent."""
+        """Drop the passage of a pickle that was not sent."""
         self._end_passage(int(ident.partition(MARK)[2], 16))
 
     def _end_passage(self, number: int) -> _Passage | None:
@@ -223,7 +223,7 @@ class Objects:
         return passage
 
     def sweep(self) -> None:
-        """Forget the passages whose time is over."""
+        """Drop the passages that have expired."""
         now = time.monotonic()
         if now < self._sweep_at or not self._passages:
             return

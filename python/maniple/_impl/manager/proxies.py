@@ -1,8 +1,8 @@
-"""Proxies: objects that pass each call on to an object in a manager's server.
+"""Proxies: objects that forward each call to an object in a manager's server.
 
-All proxies of a process for one server share one connection per thread, and each holds one reference to its
-object, from its making until it is collected.  A proxy may be pickled; it arrives as a proxy for the same object, and the pickle
-holds a reference until it is loaded (`client`).  In the server itself a proxy holds the object.
+The proxies of a process for one server share a connection per thread.  Each proxy holds one reference to its object until it is
+collected.  A pickled proxy holds a reference until it is loaded (`client`), and becomes a proxy for the same object.  In the server
+itself a proxy refers to the object directly.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["BaseProxy", "MakeProxyType", "AutoProxy", "RebuildProxy"]
 
 @of_managers
 class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs least to set up
-    """A set that is empty again in a forked child, and wherever it is unpickled."""
+    """A set that is empty in a forked child and after unpickling."""
 
     def __init__(self) -> None:
         util.register_after_fork(self, ProcessLocalSet.clear)
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all items."""
         super().clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -42,7 +42,7 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
 
 @of_managers
 class BaseProxy:
-    """An object that passes calls on to an object in the server of a manager. The methods of a manager return proxies.
+    """An object that forwards calls to an object in the server of a manager. The methods of a manager return proxies.
 
     A proxy may be pickled and sent to other processes; it refers to the same object there. ``str(proxy)`` is that of the object,
     and ``copy.deepcopy(proxy)`` returns a copy of the object itself.
@@ -57,17 +57,17 @@ class BaseProxy:
         manager_owned: True, in the server, makes a proxy that needs no reference.
     """
 
-    #: server's address -> (its connection, one per thread, as attribute `connection`; serial numbers of living proxies)
+    #: server's address -> (thread-local object with the attribute `connection`, serial numbers of the living proxies)
     _address_to_local: dict[Any, tuple[Any, set[int]]] = {}
     _mutex = util.ForkAwareThreadLock()
     _serials = itertools.count(1)
-    #: for most subclasses: the methods that they pass on
+    #: the methods that the proxy forwards, in most subclasses
     _exposed_: tuple[str, ...]
-    #: for `AutoProxy` only, and true
+    #: True in objects of `AutoProxy`; others do not have it
     _isauto: bool
     _tls: Any
     _idset: set[int]
-    #: in the server: what it is for
+    #: in the server: the object
     _shared: Any
 
     def __init__(
@@ -82,11 +82,11 @@ class BaseProxy:
     ) -> None:
         shared = BaseProxy._address_to_local.get(token.address)
         if shared is None:
-            # In one step, without `_mutex`: a signal handler's exception would leave that locked.
+            # One atomic step without `_mutex`, which an exception of a signal handler would leave locked.
             new = util.ForkAwareLocal(), ProcessLocalSet()
             shared = BaseProxy._address_to_local.setdefault(token.address, new)
         self._tls, self._idset = shared
-        if MARK in token.id:  # it was unpickled: takes over what the pickle holds, below
+        if MARK in token.id:  # unpickled: `_incref` takes over the reference of the pickle
             self._arriving, token.id = token.id, plain_id(token.id)
         self._token, self._id = token, token.id
         self._manager, self._owned_by_manager = manager, manager_owned
@@ -99,7 +99,7 @@ class BaseProxy:
         util.register_after_fork(self, BaseProxy._after_fork)
 
     def _connect(self) -> Any:
-        """A new connection to the server, for the calling thread."""
+        """Return a new connection to the server for the calling thread."""
         util.debug("making connection to manager")
         name, thread = process.current_process().name, threading.current_thread().name
         if thread != "MainThread":
@@ -108,15 +108,15 @@ class BaseProxy:
         return line_over(conn)
 
     def _other_line(self, line: Any) -> Any:
-        """A connection where the calling thread's is of no use: there is none, or it broke, or waits for the answer to a
-        call that we (in a signal handler, say) interrupt."""
+        """Return a new connection if the calling thread has none, or cannot use it: it is broken, or a signal handler has interrupted
+        a call that waits for its answer."""
         new = self._connect()
         if line is None or line.closed:
             self._tls.connection = new
         return new
 
     def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
-        """Call a method of the object in the server, and return its result, or a proxy for that.
+        """Call a method of the object in the server, and return its result, or a proxy for the result.
 
         Args:
             methodname: the name of the method.
@@ -141,10 +141,10 @@ class BaseProxy:
             del result
 
     def _proxy_for(self, exposed: tuple[str, ...], token: Token) -> Any:
-        """A proxy for an object that the server made for us, and holds one reference to on our behalf."""
+        """Return a proxy for an object that the server made for this client, with one reference counted for it."""
         token.address = self._token.address
         manager = self._manager
-        if manager is None:  # we came by pickle: what we know of types is what every manager knows
+        if manager is None:  # an unpickled proxy knows only the types of `SyncManager`
             from ...managers import SyncManager as manager
         proxytype = manager._registry[token.typeid][-1]
         proxy = proxytype(token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed)
@@ -195,14 +195,14 @@ class BaseProxy:
     def _after_fork(self) -> None:
         if self._site.inherited and not self._owned_by_manager or vars(self).get("_holder") == os.getpid():
             self._manager = None
-            self._drop_when_collected()  # what was registered for that before is not done here
+            self._drop_when_collected()  # the finalizer of the parent does not run in this process
             return
-        if util._forked_by_program:  # it may never use the proxy, and end without a word
+        if util._forked_by_program:  # such a child may never use the proxy, and end without its finalizers
             return
         self._manager = None
         try:
             self._incref()
-        except Exception as error:  # the server may be gone already, and the child may not care
+        except Exception as error:  # the server may have ended, and the child may not use the proxy
             util.info("incref failed: %s", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -216,7 +216,7 @@ class BaseProxy:
         return RebuildProxy, (type(self), token, self._serializer, options)
 
     def _sent_id(self) -> str:
-        """What a pickle has for our object's id: with a reference that it holds, if the server knows such."""
+        """Return the object's id for a pickle; it names a passage if the server supports sessions."""
         if self._owned_by_manager:
             shared, server = vars(self).get("_shared"), _server_here()
             return self._id if shared is None or server is None else str(server.send_own(shared))
@@ -232,12 +232,12 @@ class BaseProxy:
     def __str__(self) -> str:
         try:
             return self._callmethod("__repr__")  # type: ignore[no-any-return]  # a string, there as here
-        except Exception:
+        except Exception:  # the server has ended, or the object has no `__repr__` that works
             return repr(self)[:-1] + "; '__str__()' failed>"
 
 
 def _key(manager: Any, authkey: bytes | None) -> bytes:
-    """The given key, or the manager's, or this process's."""
+    """Return the given key, or the manager's key, or this process's key."""
     if authkey is not None:
         return authkey
     return process.current_process().authkey if manager is None else manager._authkey
@@ -250,14 +250,14 @@ def _hang_up(tls: Any) -> None:
 
 
 def _server_here() -> Any:
-    """The server that this process is, if it is one."""
+    """Return the server that runs in this process, or None."""
     return getattr(process.current_process(), "_manager_server", None)
 
 
 @of_managers
 def RebuildProxy(func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
-    """Unpickle a proxy. In the server itself, the result is a proxy that holds the object."""
-    # In a child that is being started, too: who waits with it leaves the object to others meanwhile.
+    """Unpickle a proxy. In the server itself, the result is a proxy that refers to the object directly."""
+    # A child that is being started counts its reference, too: otherwise the object could be freed meanwhile.
     incref = kwds.pop("incref", True)
     server = _server_here()
     if server is None or not server.owns(token):
@@ -274,10 +274,10 @@ _OF_MADE_TYPES = "A proxy; each method calls the method of the same name of an o
 
 
 def _forwarding(name: str) -> Callable[..., Any]:
-    """A method that calls the shared object's method of that name."""
+    """Return a method that calls the shared object's method of that name."""
 
     def method(self: BaseProxy, /, *args: Any, **kwds: Any) -> Any:
-        """Call the method of this name of the object in the server, and return its result, or a proxy for that."""
+        """Call the method of this name of the object in the server, and return its result, or a proxy for the result."""
         return self._callmethod(name, args, kwds)
 
     method.__name__ = name
@@ -290,7 +290,7 @@ def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}
 
     Args:
         name: the name of the class.
-        exposed: the names of the methods that the proxies pass on.
+        exposed: the names of the methods that the proxies forward.
     """
     exposed = tuple(exposed)
     made = _cache.get((name, exposed))
@@ -311,7 +311,7 @@ def AutoProxy(
     incref: bool = True,
     manager_owned: bool = False,
 ) -> BaseProxy:
-    """Return a proxy with the methods that the object exposes, which the server tells unless `exposed` does.
+    """Return a proxy with the methods `exposed`; None asks the server for the methods that the object exposes.
 
     The parameters are those of `BaseProxy`.
     """

@@ -1,6 +1,6 @@
-"""What the types of `SyncManager` look like from outside: a class of proxies for each."""
+"""The proxy classes of the types of `SyncManager`."""
 
-# What a proxy returns comes from the server as `Any`; its type is that of the method there.
+# The server's answers have the type `Any`; the annotations say what the object's method returns.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
 from types import GenericAlias
 
-from ..compat.late_annotations import Generic, TypeVar
+from ..compat.public_module import Generic, TypeVar
 from ..sync.waiting import wait_for
 from .proxies import BaseProxy, MakeProxyType
 from .rpc import of_managers
@@ -40,12 +40,12 @@ __all__ = [
 
 
 def _attribute(name: str) -> property:
-    """A property that reads an attribute of the barrier in the server."""
+    """Return a property that reads an attribute of the barrier in the server."""
     return property(lambda self: self._callmethod("__getattribute__", (name,)), doc=f"As `threading.Barrier.{name}`.")
 
 
 def _in_place(*names: str) -> Callable[[Kind], Kind]:
-    """Class decorator: operators that change the shared object, and whose result is the proxy."""
+    """Return a class decorator that adds operators which change the object in the server and return the proxy."""
 
     def adorn(cls: Kind) -> Kind:
         for name in names:
@@ -301,7 +301,7 @@ if TYPE_CHECKING:
         def __delitem__(self, key: Key, /) -> None: ...
         def __iter__(self) -> Iterator[Key]: ...
         def __len__(self) -> int: ...
-        # Copies, where those of a dictionary are views.
+        # Copies; those of a dictionary are views.
         def keys(self) -> list[Key]: ...  # type: ignore[override]
         def values(self) -> list[Item]: ...  # type: ignore[override]
         def items(self) -> list[tuple[Key, Item]]: ...  # type: ignore[override]

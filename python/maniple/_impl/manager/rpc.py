@@ -1,19 +1,19 @@
-"""What travels between a manager's server and its clients.
+"""The protocol between a manager's server and its clients.
 
 A client's request is ``(id, method, args, kwds)``: the id of a shared object, or None for a call to the server itself.
 The server's answer is a pair:
 
 ====================  ======================================================================================
 ``#RETURN``           the result
-``#PROXY``            ``(exposed methods, Token)``: the result stays in the server, make a proxy for it
+``#PROXY``            ``(exposed methods, Token)``: the result stays in the server, and the client makes a proxy for it
 ``#ERROR``            the exception that the method raised
-``#TRACEBACK``        the text of a traceback: the server could not even make the call
+``#TRACEBACK``        the text of a traceback: the server could not make the call
 ``#UNSERIALIZABLE``   the text of a traceback: the answer could not be pickled
 ====================  ======================================================================================
 
-The standard package speaks the same, so either side may be stock CPython.  There is one catch: a `Token`, a proxy or a
-`Namespace` is pickled by the name of its class, and stock CPython knows ``multiprocessing.managers``, not us.  So on
-these connections our classes go by the standard names, and the standard names are read as our classes.
+The standard package uses the same protocol, so either side may use that package.  A `Token`, a proxy or a `Namespace` is pickled by
+the name of its class, and the standard package only has ``multiprocessing.managers``.  So on these connections this package writes
+its classes by their standard names, and reads the standard names as its own classes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "listener_client"]
 
 _MANAGERS = PACKAGE + ".managers"
-#: modules of ours -> the names in them that every stock CPython has too; None: all without an underscore
+#: module of this package -> its names that every version of the standard package has; None: all names without an underscore
 _SHARED_NAMES: dict[str | None, frozenset[str] | None] = {
     _MANAGERS: None,
     PACKAGE + ".context": frozenset(("ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError")),
@@ -48,13 +48,13 @@ _SHARED_NAMES: dict[str | None, frozenset[str] | None] = {
 
 
 def of_managers(thing: Thing) -> Thing:
-    """Decorator: `thing` is a public name of `managers`, wherever it is written."""
+    """Decorator for a public name of `managers`: set its module to that."""
     thing.__module__ = _MANAGERS
     return thing
 
 
 def _resolve(path: str) -> Any:
-    """`pkgutil.resolve_name`, with the standard package's names read as ours."""
+    """Do what `pkgutil.resolve_name` does, with this package's module for a standard one."""
     from pkgutil import resolve_name
 
     module, _, name = path.partition(":")
@@ -67,21 +67,21 @@ def _our_module(module: str) -> str:
 
 
 class _WirePickler(reduction._standard):
-    """Writes our shared classes as a call of `pkgutil.resolve_name` with the standard name, which any Python can make."""
+    """A pickler that writes the shared classes as a call of `pkgutil.resolve_name` with the standard name."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) or callable(obj):
             names = _SHARED_NAMES.get(getattr(obj, "__module__", None), ())
             name = getattr(obj, "__qualname__", "_")
             if names != () and (name in names if names else name[0] != "_"):
-                from pkgutil import resolve_name  # late: it imports much
+                from pkgutil import resolve_name  # late: it imports many modules
 
                 return resolve_name, (f"multiprocessing.{obj.__module__.rpartition('.')[2]}:{name}",)
         return NotImplemented
 
 
 class _WireUnpickler(Unpickler):
-    """Reads the standard package's names, in either spelling, as our own."""
+    """An unpickler that reads the standard package's names, in either form, as those of this package."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "pkgutil" and name == "resolve_name":
@@ -104,7 +104,7 @@ def _loads(data: bytes) -> Any:
 
 
 class _WireListener(Listener):
-    """A listener whose connections carry the messages of a manager."""
+    """A listener whose connections send and receive the messages of a manager."""
 
     def accept(self) -> ConnectionWrapper:  # type: ignore[override]  # which is used like a `Connection`
         return ConnectionWrapper(super().accept(), _dumps, _loads)
@@ -115,12 +115,12 @@ def _wire_client(*args: Any, **kwds: Any) -> ConnectionWrapper:
 
 
 def is_ours(connect: Any) -> bool:
-    """Whether `connect` makes connections over which a session can be opened."""
+    """Whether `connect` makes connections that support sessions."""
     return connect is _wire_client
 
 
 def over_wire(address: Any, authkey: bytes, timeout: float) -> ConnectionWrapper:
-    """A connection to the server at `address`; TimeoutError when one of the steps takes longer than `timeout` seconds."""
+    """Connect to the server at `address`; raise TimeoutError if a step takes longer than `timeout` seconds."""
     conn = SocketClient(address, timeout)
     try:
         get_in(conn.fileno(), authkey, timeout)
@@ -130,7 +130,7 @@ def over_wire(address: Any, authkey: bytes, timeout: float) -> ConnectionWrapper
     return ConnectionWrapper(conn, _dumps, _loads)
 
 
-#: name of a serializer -> what listens and what connects with it
+#: name of a serializer -> its listener class and its client function
 listener_client: dict[str, tuple[Any, Any]] = {
     "pickle": (_WireListener, _wire_client),
     "xmlrpclib": (XmlListener, XmlClient),
@@ -138,7 +138,7 @@ listener_client: dict[str, tuple[Any, Any]] = {
 
 
 class _SlowLine:
-    """What a `Line` does, over any connection."""
+    """The interface of the native `Line` for any connection."""
 
     def __init__(self, conn: ConnectionWrapper) -> None:
         self._conn, self._is_closed, self._waiting, self.fileno = conn, False, False, conn.fileno
@@ -146,21 +146,21 @@ class _SlowLine:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, or belongs to the process that forked this one."""
+        """Whether the connection is closed, or belongs to the process that forked this one."""
         return self._is_closed or self._process != os.getpid()
 
     @property
     def over(self) -> bool:
-        """Whether it is closed, at this end or, as far as can be seen without waiting, at the other."""
-        return self.closed or bool(self._conn.poll(0))  # neither end speaks unasked
+        """Whether this end is closed, or the other end is known to be closed. The call does not wait."""
+        return self.closed or bool(self._conn.poll(0))  # between calls only the end of the stream is readable
 
     @property
     def ready(self) -> bool:
-        """Whether a call can be made: it is open, and none waits for its answer."""
+        """Whether a call can be made: the connection is open, and no call waits for its answer."""
         return not (self.closed or self._waiting)
 
     def call(self, ident: str, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
-        """Ask for a call, and wait for the answer."""
+        """Send a request, and return the answer."""
         self._waiting = True
         try:
             self.send((ident, method, args, kwds))
@@ -175,14 +175,14 @@ class _SlowLine:
             self._conn.send_bytes(data)
 
     def recv(self) -> Any:
-        """The next message.  EOFError when the other end is closed."""
+        """Return the next message; raise EOFError if the other end is closed."""
         with self._closed_by_failure():
             data = self._conn.recv_bytes()
         return self._conn._loads(data)
 
     @contextlib.contextmanager
     def _closed_by_failure(self) -> Iterator[None]:
-        # Interrupted, or the other side is gone: an answer that still comes would be taken for the next call's.
+        # After an interruption, a late answer would be taken for that of the next call.
         try:
             yield
         except BaseException:
@@ -195,17 +195,17 @@ class _SlowLine:
         self._conn.close()
 
 
-#: listeners that let nobody in who does not know their key
+#: listeners that authenticate their clients
 AUTHENTICATING = (_WireListener, XmlListener)
 
 
 def line_over(conn: Any) -> Any:
-    """What carries on over `conn`, which must not be used any more, when the two sides have become client and server.
+    """Return a `Line`, or a substitute, that takes `conn` over for requests and answers; `conn` must not be used any more.
 
-    From then on every message is a request or its answer, and their round trip is what a proxy's user waits for.
+    A native `Line` makes the round trip of a proxy's call faster.
     """
     if type(conn) is ConnectionWrapper and conn._dumps is _dumps:
-        # It takes the descriptor over: there may be none for a copy.
+        # The line takes the descriptor over, since there may be no free descriptor for a copy.
         descriptor, conn._conn._handle = conn.fileno(), None
         return Line(descriptor, _dumps, _loads)
     return _SlowLine(conn)
@@ -241,7 +241,7 @@ class Token:
 class RemoteError(ManipleError):
     """The server of a manager could not make a call; ``args[0]`` is the server's traceback, as text.
 
-    An exception that the called method itself raises is raised as it is.
+    An exception that the called method itself raises is raised unchanged.
     """
 
     def __str__(self) -> str:
@@ -253,7 +253,7 @@ class RemoteError(ManipleError):
 def convert_to_error(kind: str, result: Any) -> Exception:
     """Return the exception to raise for an answer of the server that is not a result."""
     if kind == "#ERROR":
-        return result  # type: ignore[no-any-return]  # an exception, by its kind
+        return result  # type: ignore[no-any-return]  # an exception, by the protocol
     if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
         return ValueError(f"Unrecognized message type {kind!r}")
     if not isinstance(result, str):
@@ -274,4 +274,4 @@ def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = ()
     try:
         raise convert_to_error(kind, result)
     finally:
-        del result  # the exception's traceback holds this frame: no cycle
+        del result  # the traceback refers to this frame: avoid a cycle

@@ -1,10 +1,11 @@
-"""The server of a manager: a process that owns objects and calls their methods for others.
+"""The server of a manager: a process that owns objects and calls their methods for clients.
 
-Every client thread has a connection of its own, and a thread here that serves it; so a method that waits, `Lock.acquire`
-say, makes only its caller wait, and who holds a lock is known by the thread.
+Each client thread has its own connection, which a thread of the server serves.  So a method that waits, such as `Lock.acquire`,
+delays only its caller, and the thread identifies the holder of a lock.
 
-What keeps an object alive is said in `objects`.  A client of ours has a *session*, the life of its control connection, and
-its lines and single calls name it; stock CPython's clients have none, and say `incref` and `decref`.
+`objects` describes the references that keep an object alive.  A client of this package has a *session*, which lasts as long as its
+control connection; its other connections and calls name the session.  Clients of the standard package have no session, and call
+`incref` and `decref`.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 
 try:
     from ... import shared_memory as shared_memory
-except ImportError:  # no shared memory here: `managers` then offers no SharedMemoryManager
-    shared_memory = None  # type: ignore[assignment]  # not to be made optional for all who can use it
+except ImportError:  # the system has no shared memory: `managers` then has no SharedMemoryManager
+    shared_memory = None  # type: ignore[assignment]  # an optional type would need checks at every use
 
 __all__ = ["Server", "SharedMemoryServer", "all_methods", "public_methods"]
 
 
 def _traceback() -> str:
-    """The traceback of the exception that is being handled, as text."""
-    from traceback import format_exc  # late: it imports much
+    """Return the traceback of the exception that is being handled, as text."""
+    from traceback import format_exc  # late: it imports many modules
 
     return format_exc()
 
@@ -65,7 +66,7 @@ class Server:
         serializer: ``'pickle'`` or ``'xmlrpclib'``.
     """
 
-    #: what a client may ask of the server itself
+    #: the calls of clients to the server itself
     public = [
         "shutdown",
         "create",
@@ -76,11 +77,11 @@ class Server:
         "dummy",
         "incref",
         "decref",
-        # what our own clients ask for
+        # calls of this package's clients
         "open_session",
         "in_session",
     ]
-    #: what a session may ask for over its control connection
+    #: the calls over a control connection
     _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave"))
 
     def __init__(self, registry: dict[str, tuple[Any, ...]], address: Any, authkey: bytes, serializer: str) -> None:
@@ -98,7 +99,7 @@ class Server:
         self.stop_event = threading.Event()
         self._process = getpid()
         self._held = Held()
-        # What the calling thread works for, and the tokens' ids in what it pickles.
+        # The session that the calling thread serves, and the token ids that it has pickled.
         self._here = threading.local()
 
     def serve_forever(self) -> None:
@@ -118,20 +119,20 @@ class Server:
             sys.exit(0)
 
     def accepter(self) -> None:
-        """Give each client a thread, once it has shown that it knows the key."""
+        """Accept clients, and start a thread for each one that has authenticated."""
         mine, handle = type(self), self.handle_request
         if (
             type(self.listener) in AUTHENTICATING
             and mine.handle_request is Server.handle_request
             and mine._handle_request is Server._handle_request
         ):
-            # The listener looks after all clients until then: a silent one costs neither others' time nor a thread.
+            # The listener authenticates all clients side by side: a silent client delays no other, and needs no thread.
             self.listener._authkey, handle = self.authkey, self._serve
         while not self.stop_event.is_set():
             try:
                 conn = self.listener.accept()
             except (AuthenticationError, EOFError) as error:
-                util.info("a client was not let in: %s", error)
+                util.info("a client failed to authenticate: %s", error)
                 continue
             except (OSError, MemoryError) as error:
                 util.info("manager could not accept a connection: %s", error)
@@ -140,17 +141,17 @@ class Server:
             self._objects.sweep()
             try:
                 start_thread(handle, conn)
-            except (RuntimeError, MemoryError) as error:  # no thread to be had
+            except (RuntimeError, MemoryError) as error:  # the thread cannot be started
                 util.info("manager could not serve a connection: %s", error)
                 conn.close()
 
     # Calls to the server itself: one to a connection.
 
     def handle_request(self, conn: Any) -> None:
-        """Authenticate the peer and do the one thing that it asks for."""
+        """Authenticate the client, and answer its one request."""
         try:
             self._handle_request(conn)
-        except SystemExit:  # a client that accept_connection() served has left
+        except SystemExit:  # the end of a connection that accept_connection() served
             pass
         finally:
             conn.close()
@@ -165,10 +166,10 @@ class Server:
             self._answer_once(c)
 
     def _serve(self, conn: Any) -> None:
-        """Do the one thing that a client asks for which has shown that it knows the key."""
+        """Answer the one request of an authenticated client."""
         try:
             self._answer_once(conn)
-        except SystemExit:  # a client that accept_connection() served has left
+        except SystemExit:  # the end of a connection that accept_connection() served
             pass
         finally:
             conn.close()
@@ -189,11 +190,11 @@ class Server:
             try:
                 c.send(("#TRACEBACK", _traceback()))
             except Exception:
-                pass  # the usual case: a client which accept_connection() served, or that failed to authenticate, is gone
+                pass  # usually a client that accept_connection() served, or that failed to authenticate, has disconnected
             util.info("Failure to send message: %r (%r)", answer[0], error)
 
     def dummy(self, c: Any) -> None:
-        """Do nothing: shows that somebody listens."""
+        """Do nothing; the answer shows that the server runs."""
 
     def shutdown(self, c: Any) -> None:
         """Answer, and end the server."""
@@ -247,7 +248,7 @@ class Server:
         self._objects.drop(ident, self._session)
 
     def accept_connection(self, c: Any, name: str) -> None:
-        """Serve a thread of a client, called `name`, from now on."""
+        """Serve the calls of a client thread, called `name`, over this connection."""
         threading.current_thread().name = name
         c.send(("#RETURN", None))
         self.serve_client(c)
@@ -256,11 +257,11 @@ class Server:
 
     @property
     def _session(self) -> Session | None:
-        """The session of the client that this thread works for, if it has one."""
+        """The session of the client that this thread serves, or None."""
         return getattr(self._here, "session", None)
 
     def open_session(self, c: Any, like: int | None) -> None:
-        """Begin a session, and end it when its connection ends.  `like`: that of the process that is about to fork the client."""
+        """Begin a session, and end it with its connection. `like` is the session of a process that is about to fork the client."""
         session = self._here.session = self._objects.begin(like)
         threading.current_thread().name = f"session {session.number:x}"
         try:
@@ -272,7 +273,7 @@ class Server:
         sys.exit(0)
 
     def _keep(self, line: Any, session: Session) -> None:
-        """Do what a session asks for over its control connection."""
+        """Answer the calls over a control connection."""
         while not session.in_order:
             try:
                 _, order, args, _ = line.recv()
@@ -282,45 +283,45 @@ class Server:
                 answer = "#TRACEBACK", _traceback()
             try:
                 line.send(answer)
-            except Exception:  # it is gone, perhaps since the last message
+            except Exception:  # the client has disconnected
                 break
         line.close()
 
     def in_session(self, c: Any, number: int, order: str, /, *args: Any, **kwds: Any) -> Any:
-        """Do what else a client asks for, for its session."""
+        """Make a call of a client in its session."""
         assert order in self.public or order in self._in_sessions, f"{order!r} unrecognized"
         self._here.session = self._objects.session(number)
         return getattr(self, order)(c, *args, **kwds)
 
     def decref_all(self, c: Any, idents: list[str]) -> None:
-        """`decref` for each of `idents`."""
+        """Count one proxy less for each of `idents`."""
         for ident in idents:
             self._objects.drop(ident, self._session)
 
     def send_proxy(self, c: Any, ident: str) -> str:
-        """A client pickles a proxy; what to write as its id."""
+        """Make a passage for a proxy that the client pickles, and return the id to write."""
         return self._objects.send(self._objects.find(ident), self._session)
 
     def under_way(self, c: Any) -> int:
-        """How many proxies that the client has pickled were not loaded yet."""
+        """Return the number of proxies that the client has pickled and that were not loaded yet."""
         session = self._session
         return 0 if session is None else len(session.passages)
 
     def leave(self, c: Any) -> None:
-        """The client's process ends by itself, or has no proxy any more."""
+        """Record that the client ends its session in order: its process exits, or has no more proxies."""
         if (session := self._session) is not None:
             session.in_order = True
 
-    # Proxies in this very process: of one managed object within another, as a rule.
+    # Proxies in the server's process, usually of a managed object inside another.
 
     def owns(self, token: Token) -> bool:
-        """Whether `token` is of an object of ours, and this process is the server (and not a forked child of it)."""
-        # A client may write the same address in another way; our ids are no other server's.
+        """Whether `token` names an object of this server, and this process is the server (not a forked child of it)."""
+        # A client may write the address in another form; ids are unique to a server.
         known = token.address == self.address or plain_id(token.id) in self._objects.living
         return bool(known) and self._process == getpid()
 
     def send_own(self, shared: Shared) -> str:
-        """Such a proxy is being pickled, to be sent to the client that this thread works for; what to write as its id."""
+        """Make a passage for such a proxy, which is pickled for the client of this thread, and return the id to write."""
         sent = self._objects.send(shared, self._session)
         if (pickled := getattr(self._here, "pickled", None)) is not None:
             pickled.append(sent)
@@ -329,7 +330,7 @@ class Server:
     # Calls to objects: any number over one connection.
 
     def serve_client(self, conn: Any) -> None:
-        """Do what a client thread asks for until it hangs up; ends with SystemExit."""
+        """Answer the calls of a client thread until it disconnects; then raise SystemExit."""
         name = threading.current_thread().name
         util.debug("starting server thread to service %r", name)
         conn = line_over(conn)
@@ -339,15 +340,15 @@ class Server:
         answer: Any
         receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
         while not stopping():
-            request = answer = None  # they are not to keep anything while we wait for the next
+            request = answer = None  # they must keep nothing alive while the thread waits
             try:
                 request = receive()
                 answer = call(conn, request)
             except ClientGone:
-                util.debug("the client of %r is gone", name)
+                util.debug("the client of %r has disconnected", name)
                 break
             except Exception as error:
-                if conn.closed:  # by the client, or by what was no message
+                if conn.closed:  # the client has closed it, or has sent an invalid message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
                     break
                 answer = "#TRACEBACK", _traceback()
@@ -370,14 +371,14 @@ class Server:
         sys.exit(0)
 
     def _take_back(self, request: Any, answer: tuple[str, Any]) -> None:
-        """Give to others what was given to a client that is gone."""
+        """Undo a call whose client has disconnected before the answer."""
         kind, result = answer
         if kind == "#RETURN" and request[1] in WAITING:
-            with contextlib.suppress(KeyError):  # it went with its client
+            with contextlib.suppress(KeyError):  # the object was freed with its client
                 self._held.undo(self._objects.find(request[0]), request[1], result, self._session)
 
     def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
-        """The answer to a client's request."""
+        """Make the call of a client's request, and return the answer."""
         ident, methodname, args, kwds = request
         shared = self.id_to_obj.get(ident) or self._objects.find(ident)
         obj, exposed = shared.obj, shared.exposed
@@ -399,7 +400,7 @@ class Server:
             raise
         except Exception as error:
             return "#ERROR", error
-        except (SystemExit, KeyboardInterrupt):  # must neither end this thread nor, sent over, the client
+        except (SystemExit, KeyboardInterrupt):  # must end neither this thread nor, as an answer, the client
             return "#TRACEBACK", _traceback()
         if methodname == "acquire" and result or methodname == "release":
             self._held.note(shared, methodname, self._session)
@@ -423,7 +424,7 @@ class Server:
         return repr(obj)
 
     def fallback_locked(self, conn: Any, ident: str, obj: Any) -> bool:
-        """``obj.locked()`` for the locks of `threading` that have none in this version of Python."""
+        """Return ``obj.locked()``, also for locks of `threading` without that method in this version of Python."""
         if getattr(obj, "_is_owned", bool)():
             return True
         taken = obj.acquire(blocking=False)
@@ -431,7 +432,7 @@ class Server:
             obj.release()
         return not taken
 
-    #: methods that an object need not have nor expose
+    #: methods that work without being exposed, also if the object does not have them
     fallback_mapping: dict[str, Callable[..., Any]] = {
         "__str__": fallback_str,
         "__repr__": fallback_repr,
@@ -442,19 +443,19 @@ class Server:
 
 @of_managers
 class _SharedMemoryTracker:
-    """The names of the segments that a `SharedMemoryServer` has to remove at its end."""
+    """The names of the segments that a `SharedMemoryServer` removes at its end."""
 
     def __init__(self, name: str, segment_names: list[str] | None = None) -> None:
         self.shared_memory_context_name = name
         self.segment_names = [] if segment_names is None else segment_names
 
     def register_segment(self, segment_name: str) -> None:
-        """Add one."""
+        """Add a segment."""
         util.debug("Register segment %r in pid %d", segment_name, getpid())
         self.segment_names.append(segment_name)
 
     def destroy_segment(self, segment_name: str) -> None:
-        """Remove one from the system; it need not be attached anywhere."""
+        """Remove a segment from the system; no process has to be attached to it."""
         util.debug("Destroy segment %r in pid %d", segment_name, getpid())
         self.segment_names.remove(segment_name)
         segment = shared_memory.SharedMemory(segment_name)
@@ -462,11 +463,11 @@ class _SharedMemoryTracker:
         segment.unlink()
 
     def unlink(self) -> None:
-        """Remove all."""
+        """Remove all segments."""
         for segment_name in self.segment_names[:]:
             self.destroy_segment(segment_name)
 
-    # Bound early: at the interpreter's end the modules may be empty.
+    # Bound as defaults: the modules may be empty at the end of the interpreter.
     def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = getpid) -> None:
         debug("Call %s.__del__ in %d", type(self).__name__, getpid())
         self.unlink()
@@ -475,12 +476,12 @@ class _SharedMemoryTracker:
         return self.shared_memory_context_name, self.segment_names
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # its own, or what a subclass pickles
+        self.__init__(*state)  # type: ignore[misc]  # the constructor of a subclass takes the subclass's state
 
 
 @of_managers
 class SharedMemoryServer(Server):
-    """A server that also looks after segments of shared memory."""
+    """A server that also tracks segments of shared memory, and removes them at its end."""
 
     public = Server.public + ["track_segment", "release_segment", "list_segments"]
 
@@ -491,24 +492,24 @@ class SharedMemoryServer(Server):
         util.debug("SharedMemoryServer started by pid %d", getpid())
 
     def create(self, c: Any, typeid: str, /, *args: Any, **kwargs: Any) -> tuple[str, tuple[str, ...]]:
-        """As `Server.create`; a proxy type that asks for it is given the tracker."""
+        """Make an object as `Server.create` does; pass the tracker if the proxy type has `_shared_memory_proxy`."""
         if hasattr(self.registry[typeid][-1], "_shared_memory_proxy"):
             kwargs["shared_memory_context"] = self.shared_memory_context
         return super().create(c, typeid, *args, **kwargs)
 
     def shutdown(self, c: Any) -> None:
-        """Remove all segments and end."""
+        """Remove all segments, and end the server."""
         self.shared_memory_context.unlink()
         return super().shutdown(c)
 
     def track_segment(self, c: Any, segment_name: str) -> None:
-        """Remove this segment at the end."""
+        """Register a segment, which the server removes at its end."""
         self.shared_memory_context.register_segment(segment_name)
 
     def release_segment(self, c: Any, segment_name: str) -> None:
-        """Remove this segment now."""
+        """Remove a segment now."""
         self.shared_memory_context.destroy_segment(segment_name)
 
     def list_segments(self, c: Any) -> list[str]:
-        """The names of the segments."""
+        """Return the names of the segments."""
         return self.shared_memory_context.segment_names

@@ -1,15 +1,15 @@
-"""What a manager's server does for clients that may die: calls that wait, and locks that are held.
+"""Waiting calls and held locks in a manager's server whose clients may die.
 
-A call that waits is made in slices, and between two of them its client is looked at: nobody waits, takes a lock or takes an
-item out of a queue for a client that is gone.  (`Condition.wait`, `Barrier.wait` and `Queue.join` are not made so: who leaves
-them for a moment loses its place.)
+A call that waits is made in slices, and between two slices the server checks whether the client is connected.  So no thread waits,
+acquires a lock or removes an item for a client that has died.  (`Condition.wait`, `Barrier.wait` and `Queue.join` are not sliced,
+because a caller that returns from them loses its place.)
 
-What a client held when it died:
+What happens to the objects that a client held when it died:
 
 ====================================  =======================================================================================
-`RLock`, `Condition`                  free again when the connection of the thread that has it ends: no other could release it
-`Lock`, `BoundedSemaphore`            free again when the process ends without having said so, as a killed one does
-`Semaphore`, and all of stock Python  stays: a count may stand for things that were used up
+`RLock`, `Condition`                  released when the connection of the thread that holds it ends: no other can release it
+`Lock`, `BoundedSemaphore`            released when the process ends without reporting its end, as a killed process does
+`Semaphore`; clients without session  stays acquired: the count may represent resources that were used up
 ====================================  =======================================================================================
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientGone", "Held", "SLICED", "WAITING", "patient"]
 
-#: seconds after which a call that waits looks whether its client is still there
+#: seconds of a slice, after which the server checks whether the client is connected
 SLICE = 1.0
 
 _Lock, _RLock = type(threading.Lock()), type(threading.RLock())
 _LOCK = ("blocking", True), ("timeout", -1)
 _SEMAPHORE = ("blocking", True), ("timeout", None)
-#: (type, method) -> its parameters; the last two are whether to wait, and how long
+#: (type, method) -> its parameters with their defaults, among them whether to wait, and how long
 SLICED: dict[tuple[Any, str], tuple[tuple[str, Any], ...]] = {
     (_Lock, "acquire"): _LOCK,
     (_RLock, "acquire"): _LOCK,
@@ -50,11 +50,11 @@ WAITING = frozenset(method for _, method in SLICED)
 
 
 class ClientGone(Exception):
-    """The client for which a call was made is not there any more."""
+    """The client of a call has disconnected."""
 
 
 def patient(obj: Any, method: str, args: tuple[Any, ...], kwds: dict[str, Any], gone: Callable[[], bool]) -> Any:
-    """``obj.method(*args, **kwds)``, which is one of `SLICED`; `ClientGone` if it has to wait and, meanwhile, `gone` says so."""
+    """Return ``obj.method(*args, **kwds)`` for a method of `SLICED`; raise `ClientGone` if `gone` returns True while it waits."""
     function, parameters = getattr(obj, method), SLICED[type(obj), method]
     given = dict(parameters)
     given.update(zip(given, args))
@@ -82,7 +82,7 @@ def patient(obj: Any, method: str, args: tuple[Any, ...], kwds: dict[str, Any], 
 
 
 class Held:
-    """Which sessions hold which locks."""
+    """The sessions that hold locks."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -90,7 +90,7 @@ class Held:
         self._here = threading.local()
 
     def note(self, shared: Shared, method: str, session: Session | None) -> None:
-        """A client has called `acquire`, and got it, or `release`."""
+        """Record that a client has acquired or released an object."""
         kind = type(shared.obj)
         if kind is _RLock or kind is threading.Condition:
             if method == "acquire":
@@ -107,10 +107,10 @@ class Held:
                 if session is None or not session.over or session.in_order:
                     holders.append(session)
                     return
-            self._release(shared)  # the session's end has been before us
+            self._release(shared)  # the session has ended meanwhile
 
     def undo(self, shared: Shared, method: str, result: Any, session: Session | None) -> None:
-        """The answer to a call cannot be delivered."""
+        """Undo a call whose answer cannot be delivered."""
         if method == "acquire" and result is True and not isinstance(shared.obj, threading.Condition):
             if isinstance(shared.obj, (_Lock, _RLock, threading.Semaphore)):
                 self.note(shared, "release", session)
@@ -122,13 +122,13 @@ class Held:
                 items.not_empty.notify()
 
     def thread_ends(self) -> None:
-        """Free what only this thread could."""
+        """Release the locks that only this thread can release."""
         for shared in vars(self._here).pop("owned", ()):
             while shared.obj._is_owned():
                 shared.obj.release()
 
     def session_ends(self, session: Session) -> None:
-        """Free what its process held when it was killed."""
+        """Release the locks of a process that was killed."""
         if session.in_order:
             return
         with self._mutex:
@@ -145,4 +145,4 @@ class Held:
         try:
             shared.obj.release()
         except (RuntimeError, ValueError):
-            pass  # it was released behind our back
+            pass  # the server's own code has released it

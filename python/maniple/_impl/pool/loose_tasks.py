@@ -1,7 +1,7 @@
-"""Tasks in the standard package's form, `(job, place, func, args, kwds)`, on a pool that works by the engine.
+"""Tasks in the standard package's form, `(job, place, func, args, kwds)`, on a pool of the engine.
 
-Programs make such tasks where they extend the pool (`istarmap` is the best known): they put them into `_taskqueue`, together with
-what is to be told their number, and expect each outcome at `cache[job]._set(place, (succeeded, outcome))`.
+Programs that extend the pool make such tasks (`istarmap` is the best known example): they put them into `_taskqueue` together with
+a function that is called with their number, and expect each outcome at `cache[job]._set(place, (succeeded, outcome))`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LooseTasks"]
 
-# Such tasks that are under way besides some for each worker: the rest stays in the program's generator.
+# The number of these tasks under way, besides some for each worker. The others stay in the program's generator.
 AHEAD = 32
 
 
 class Sent:
-    """A task under way; the pool's keeper says when it has ended."""
+    """A task under way; the pool's keeper calls `_complete` when it has ended."""
 
     __slots__ = ("_job", "_place", "_tasks", "ticket")
 
@@ -43,21 +43,21 @@ class Sent:
 
 
 class LooseTasks:
-    """Of one pool. `handles` has the handles of the jobs that a program made, by number."""
+    """The tasks of one pool that the program makes. `handles` has the handles of the program's jobs, by number."""
 
     def __init__(self, hub: Any, results: ResultsToTell) -> None:
         self.hub, self.results = hub, results
         self.handles: dict[Any, Any] = {}
         self.changed = threading.Condition()
         self.under_way = 0
-        # Generators that have not been read to their end; the hub is closed after them.
+        # The number of generators that have not been read to their end; the hub is closed after them.
         self.open = 0
         self.waiting = 0
         self.closing = False
         self.over = False
 
     def put(self, entry: Any, processes: int) -> None:
-        """Take on what stands for a job: an iterable of tasks, and None or what is called with their number."""
+        """Accept a job: an iterable of tasks, and None or a function that is called with their number."""
         if entry is None:
             raise ValueError("the end of work cannot be put into this pool's task queue; call close()")
         tasks, set_length = entry
@@ -86,7 +86,7 @@ class LooseTasks:
             self._close_after()
 
     def _close_after(self) -> None:
-        """A generator less is to be read."""
+        """Count a generator that has been read to its end; close the hub after the last if the pool is closed."""
         with self.changed:
             self.open -= 1
             close = self.closing and not self.open
@@ -113,7 +113,7 @@ class LooseTasks:
             set_length(places)
 
     def send(self, task: Any) -> None:
-        """One task; it ends with the exception if it cannot be sent."""
+        """Send a task. If it cannot be sent, its outcome is the exception."""
         job, place, func, args, kwds = task
         sent = Sent(self, job, place)
         with self.changed:
@@ -136,7 +136,7 @@ class LooseTasks:
             handle._set(place, outcome)
 
     def close(self) -> None:
-        """No more jobs: close the hub when those that there are have been read."""
+        """Accept no more jobs, and close the hub when the present ones have been read."""
         with self.changed:
             self.closing = True
             close = not self.open
@@ -144,7 +144,7 @@ class LooseTasks:
             self.hub.close()
 
     def end(self, error: BaseException) -> None:
-        """The pool is terminated: jobs that have not ended end with `error`."""
+        """End the jobs that have not ended with `error`, because the pool is terminated."""
         with self.changed:
             self.over = True
             self.changed.notify_all()

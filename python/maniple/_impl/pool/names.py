@@ -1,4 +1,4 @@
-"""Functions of the standard pool: what pools of queues run (`_queue_pool.py`), and libraries take for pools of their own."""
+"""Functions of the standard pool, which pools of queues (`queue_pool.py`) and pools of other libraries use."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ job_counter = count()
 
 
 def mapstar(args: tuple[Callable[..., Any], Iterable[Any]]) -> list[Any]:
-    """``map`` of a function and items that come as one argument."""
+    """Apply ``map`` to a function and items, which are passed as a pair."""
     return list(map(*args))
 
 
 def starmapstar(args: tuple[Callable[..., Any], Iterable[Iterable[Any]]]) -> list[Any]:
-    """The same for items that are the function's arguments each."""
+    """Apply ``starmap`` to a function and tuples of its arguments, which are passed as a pair."""
     func, items = args
     return list(starmap(func, items))
 
 
 class ExceptionWithTraceback:
-    """An exception that takes the text of its traceback along when it is pickled."""
+    """An exception whose pickle contains the text of its traceback."""
 
     def __init__(self, exc: BaseException, tb: TracebackType | None) -> None:
         import traceback
@@ -51,13 +51,13 @@ class ExceptionWithTraceback:
 
 
 def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
-    """``exc``, caused by an exception that shows the text ``tb``."""
+    """Return ``exc`` with a cause that shows the text ``tb``."""
     exc.__cause__ = RemoteTraceback(tb)
     return exc
 
 
 def _helper_reraises_exception(ex: BaseException) -> None:
-    """The task that stands for an item which could not be had: raises what was raised instead."""
+    """Raise `ex`: the task for an item that the iterable failed to produce."""
     raise ex
 
 
@@ -69,16 +69,16 @@ def worker(
     maxtasks: int | None = None,
     wrap_exception: bool = False,
 ) -> None:
-    """A worker's loop over two queues: ``(job, place, func, args, kwds)`` comes in, ``(job, place, (succeeded, outcome))`` goes out.
+    """Run a worker's loop: receive ``(job, place, func, args, kwds)`` from `inqueue`, send ``(job, place, (succeeded, outcome))`` to `outqueue`.
 
-    It ends after `maxtasks` tasks, at None, and when the queue is broken. What it does meanwhile it notes on the board that
-    `initargs` brings along, where there is one (`_queue_pool_board.py`), so that the pool knows what a worker had that died.
+    The loop ends after `maxtasks` tasks, at None, and when a queue is broken. If `initargs` has a board (`queue_pool_board.py`), the
+    worker writes there which task it runs, so that the pool can determine the task of a worker that dies.
     """
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks > 0):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
     notes = board.enter() if (board := getattr(initargs, "board", None)) is not None else None
     for queue, others in ((inqueue, "_writer"), (outqueue, "_reader")):
-        # The ends that are the parent's, or its end would not be seen.
+        # Close the parent's ends, so that the worker detects the parent's end.
         if hasattr(queue, others):
             getattr(queue, others).close()
     if initializer is not None:
@@ -93,12 +93,12 @@ def worker(
         try:
             task = inqueue.get()
         except (EOFError, OSError) as error:
-            # The pool is gone; or an argument could not be rebuilt.
+            # The pool has ended, or an argument could not be unpickled.
             if notes is not None:
                 notes.unreadable(error)
             return
         except KeyboardInterrupt:
-            # The parent got the same Ctrl-C and decides.
+            # The parent received the same Ctrl-C and handles it.
             raise SystemExit(1) from None
         except Exception as error:
             if notes is not None:
@@ -122,4 +122,4 @@ def worker(
             outqueue.put((job, place, (False, MaybeEncodingError(refusal, outcome[1]))))
         if notes is not None:
             notes.sent(job, place)
-        del task, func, args, kwds, outcome  # not kept while waiting for the next
+        del task, func, args, kwds, outcome  # the worker must not keep them alive while it waits

@@ -1,4 +1,4 @@
-"""What the native module asks of Python: pickling, and the exceptions that tell of a task's failure."""
+"""The functions that the native module calls for pickling, and the exceptions that report a task's failure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(stream: bytes, buffers: Any = None) -> Any:
 
 
 def _program_s_pickler(function: str) -> Any:
-    """What a program has put into the place of the pickler that the standard pool's queues use; None: nothing."""
+    """Return the pickler with which a program has replaced that of the standard pool's queues; None if it has not."""
     queues = sys.modules.get(f"{PACKAGE}.queues")
     if queues is not None:
         return reduction._program_s_pickler(queues, function)
@@ -37,7 +37,7 @@ def _program_s_pickler(function: str) -> Any:
 
 
 def dump(value: Any, buffers: Any) -> bytes:
-    """Pickle `value`; `buffers` is called with each large buffer and says (false) whether it has taken it out of band."""
+    """Pickle `value`; `buffers` is called with each large buffer, and returns False if it takes the buffer out of band."""
     if (own := _program_s_pickler("dumps")) is not None:
         return bytes(own.dumps(value))
     stream = io.BytesIO()
@@ -45,25 +45,25 @@ def dump(value: Any, buffers: Any) -> bytes:
     return stream.getvalue()
 
 
-# What pickle raises for what it cannot pickle.
+# The exceptions of pickle for objects that it cannot pickle.
 _REFUSALS = (PicklingError, AttributeError, TypeError)
 
 
 def _of_by_value(name: str) -> Callable[..., bytes]:
-    """A function of the module `by_value`."""
+    """Return a function of the module `by_value`."""
     try:
         module = by_value()
     except ImportError:
-        # Another thread was importing it, and lacked something: whoever waited for that is told only that it is not there.
+        # The import in another thread failed by a shortage, and this thread, which waited for it, gets only an ImportError.
         module = by_value()
     found: Callable[..., bytes] = getattr(module, name)
     return found
 
 
 def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
-    """As `dump`, for a worker that has of `__main__` what `main` says.
+    """Pickle `value` as `dump` does, for a worker whose `__main__` `main` describes.
 
-    What pickle refuses (lambdas, closures) goes by value, and so does what the worker could not find by its name.
+    Objects that pickle rejects (lambdas, closures), and objects that the worker could not find by name, go by value.
     """
     try:
         data = dump(value, buffers)
@@ -87,10 +87,10 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
 
 
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
-    """For a function that was sent to the workers once: what says whether that still is what a call needs; None: for ever."""
+    """Return a function that says whether `func`, as it was sent to the workers, is still up to date; None means that it always is."""
     if getattr(func, "__module__", None) not in MAIN_NAMES or not (main.changes or main.may_lack()):
         return None
-    from ..serialization.uses import Freshness
+    from ..serialization.used_globals import Freshness
 
     return Freshness(func)
 
@@ -99,11 +99,13 @@ def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
 
 
 def dump_result(value: Any, buffers: Any) -> bytes:
-    """As `dump`, for what goes back; a class or function that came by value goes back as the caller's own."""
+    """Pickle a result as `dump` does; a class or function that came by value goes back by its key, as the caller's own."""
     try:
         return dump(value, buffers)
     except _REFUSALS as refusal:
-        if f"{PACKAGE}._impl.serialization.arrivals" not in sys.modules or interrupts(refusal):  # nothing came by value
+        if f"{PACKAGE}._impl.serialization.received" not in sys.modules or interrupts(
+            refusal
+        ):  # no object came by value
             raise
         dump_back = _of_by_value("dump_back")
         buffers.clear()
@@ -121,7 +123,7 @@ class _InBand:
         return True
 
     def clear(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing: there are no buffers."""
 
 
 class MaybeEncodingError(ManipleError):
@@ -138,7 +140,7 @@ class MaybeEncodingError(ManipleError):
         super().__init__(self.exc, self.value)
 
     def __reduce__(self) -> Any:
-        # By its texts: making it anew would quote them twice.  In a form that the standard package's class can be read from.
+        # By its texts, since the constructor would quote them again.  The form also suits the standard package's class.
         return copyreg.__newobj__, (type(self), *self.args), {"exc": self.exc, "value": self.value}  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
@@ -156,13 +158,13 @@ def _text(thing: object) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    """The traceback of an exception; without its source lines where it cannot be had whole."""
+    """Return the traceback of an exception as text; without source lines if it cannot be formatted."""
     try:
         from traceback import format_exception  # late: most workers never fail
 
         return "".join(format_exception(type(error), error, error.__traceback__))
     except Exception as failure:
-        # An exception that parsers make may say things that `traceback` does not understand; and there may be no memory.
+        # A parser's SyntaxError may have attributes that `traceback` does not support; or there is no memory.
         if interrupts(failure):
             raise
         lines = ["Traceback (most recent call last):\n"]
@@ -176,13 +178,13 @@ def _trace(error: BaseException) -> str:
 
 
 def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
-    """A failure as something that can be sent whatever it is: type, message, traceback or None, pickle."""
+    """Return a failure in a form that can always be sent: type, message, traceback or None, pickle."""
     trace: str | None
     if (
         isinstance(error, NameError)
-        and (arrivals := sys.modules.get(f"{PACKAGE}._impl.serialization.arrivals")) is not None
+        and (received := sys.modules.get(f"{PACKAGE}._impl.serialization.received")) is not None
     ):
-        arrivals.explain(error)
+        received.explain(error)
     if unsendable:
         error, trace = MaybeEncodingError(error, value), None
     else:
@@ -196,7 +198,7 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
     try:
         message = str(error)
     except Exception:
-        message = "(its message could not be made)"
+        message = "(its __str__ failed)"
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     return kind, message, trace, pickled
 
@@ -280,27 +282,27 @@ class WorkerLostError(ManipleError, RuntimeError):
 
 
 def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
-    """The exception that a worker reported, with its traceback there as its cause."""
+    """Return the exception that a worker reported; its cause has the worker's traceback."""
     kind, message, trace, pickled = told
     error: BaseException | None = None
     why = ""
     try:
         error = loads(pickled)
         if not isinstance(error, BaseException):
-            why, error = f"its pickle gave {_text(error)}, which is no exception", None
+            why, error = f"its pickle contains {_text(error)}, which is no exception", None
     except Exception as failure:
         if interrupts(failure):
             raise
         why = f"unpickling it failed with {type(failure).__name__}: {failure}"
     if error is None:
-        error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself did not get through: {why}")
+        error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself cannot be unpickled: {why}")
     if trace is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
     return error
 
 
 def unreadable(failure: BaseException) -> BaseException:
-    """What to raise for a result that cannot be unpickled."""
+    """Return the exception for a result that cannot be unpickled."""
     error = ResultDecodeError(f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}")
     error.__cause__ = failure
     return error
@@ -308,7 +310,7 @@ def unreadable(failure: BaseException) -> BaseException:
 
 def _ending(exitcode: int | None) -> str:
     if exitcode is None:
-        return "ended, nobody knows how"
+        return "ended with an unknown exit code"
     if exitcode >= 0:
         return f"exited with code {exitcode}"
     try:
@@ -327,7 +329,7 @@ def lost(
     first: int | None,
     items: int,
 ) -> WorkerLostError:
-    """What to raise for a task of the function `name` whose worker died."""
+    """Return the exception for a task of the function `name` whose worker died."""
     if was_ready:
         task = name
         if first is not None:
@@ -339,7 +341,7 @@ def lost(
     message = f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)} while it started"
     if told is None:
         frozen = getattr(sys, "frozen", False)
-        hint = "does the frozen program call freeze_support() before it looks at its arguments?"
+        hint = "does the frozen program call freeze_support() before it reads its arguments?"
         message += f" ({hint})" if frozen else " (could it import the main module?)"
     else:
         message += f", since its initializer raised {told[0]}: {told[1]}"
@@ -350,7 +352,7 @@ def lost(
 
 
 def cancelled() -> BaseException:
-    """Return the exception for a call that the end of its pool has cut off."""
+    """Return the exception for a call that its pool's termination has ended."""
     return ValueError("Pool not running: it was terminated before this task ended")
 
 

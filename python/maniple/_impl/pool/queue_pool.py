@@ -1,14 +1,14 @@
-"""A pool that works by queues: what a class gets that overrides how items travel or how workers are made.
+"""The pool of queues, for classes that override how items are sent or how workers are made.
 
-The engine has neither queues nor handler threads, so a class that overrides `_setup_queues` or `_handle_results` would override
-nothing there. Such a class (and a program that replaces these functions in the module, `worker` for example) gets the standard
-package's arrangement instead::
+The engine has neither queues nor handler threads, so it would not call the overridden methods, such as `_setup_queues` or
+`_handle_results`. The pool of such a class (and of a program that replaces these functions in the module, `worker` for example) has
+the standard package's structure instead::
 
     caller ─▶ _taskqueue ─▶ _handle_tasks ─▶ _inqueue ─▶ worker ─▶ _outqueue ─▶ _handle_results ─▶ _cache[job]._set
                                    _handle_workers: joins and replaces workers
 
-All of these are called with the standard package's arguments and can be overridden. What keeps this from hanging stands beside it,
-in `_queue_pool_watch.py`; it is reached through `_cache`, which every part is given.
+All of these are called with the standard package's arguments and can be overridden. The watch in `queue_pool_watch.py` keeps the pool
+from hanging; every part can reach it through `_cache`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from errno import EINVAL
 from signal import SIG_IGN, SIGTERM, getsignal
 
 from ... import util
+from ..._maniple import Hub
 from ...connection import wait
 from .. import PACKAGE
 from ..start.shortage import is_shortage
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["QueueParts", "ThreadQueueParts", "end_processes"]
 
 # How long a terminated worker has before it is killed, and a handler thread to notice that all is over, in seconds.
-GRACE = 2.0
+GRACE = Hub.GRACE
 
 
 class QueueParts:
@@ -54,12 +55,12 @@ class QueueParts:
         self._quick_put, self._quick_get = self._inqueue._writer.send, self._outqueue._reader.recv
 
     def _get_sentinels(self: Any) -> list[Any]:
-        """What `_handle_workers` waits for besides its workers."""
+        """Return the objects that `_handle_workers` waits for besides its workers."""
         return [self._change_notifier._reader]
 
     @staticmethod
     def _get_tasks(func: Any, it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-        """The items in chunks, each with the function: what `mapstar` and `starmapstar` take."""
+        """Yield the items in chunks, each paired with the function: the arguments of `mapstar` and `starmapstar`."""
         items = iter(it)
         while chunk := tuple(itertools.islice(items, size)):
             yield func, chunk
@@ -67,7 +68,7 @@ class QueueParts:
     def _guarded_task_generation(
         self, result_job: Any, func: Any, iterable: Iterable[Any]
     ) -> Iterator[tuple[Any, ...]]:
-        """A job's tasks. If the iterable raises, the last is one that raises the same."""
+        """Yield a job's tasks. If the iterable raises, the last task raises the same exception."""
         places = itertools.count()
         try:
             for item in iterable:
@@ -83,7 +84,7 @@ class QueueParts:
 
     @staticmethod
     def _join_exited_workers(pool: list[Any]) -> bool:
-        """Take workers that have ended out of the list. Whether there were any."""
+        """Remove workers that have ended from the list; return whether there were any."""
         ended = [process for process in pool if process.exitcode is not None]
         for process in ended:
             process.join()
@@ -91,7 +92,7 @@ class QueueParts:
         return bool(ended)
 
     def _repopulate_pool(self: Any) -> None:
-        """Start workers until there are as many as there should be."""
+        """Start workers until the pool has its number of workers."""
         if self._hub is not None:
             self._workers.repopulate(self._processes)
             return
@@ -121,7 +122,7 @@ class QueueParts:
         maxtasksperchild: int | None,
         wrap_exception: bool,
     ) -> None:
-        # By the name that programs know, so that one that they put in its place is what runs.
+        # Looked up in the public module, where a program may have replaced it.
         run = sys.modules[f"{PACKAGE}.pool"].worker
         args = inqueue, outqueue, initializer, initargs, maxtasksperchild, wrap_exception
         while len(pool) < processes:
@@ -198,7 +199,7 @@ class QueueParts:
             if watch is not None:
                 watch.look(pool)
             if watch is not None and watch.broken is not None:
-                # No worker gets ready: no more are started.
+                # No worker becomes ready, so no more are started.
                 join_exited(pool)
             elif watch is not None and not watch.may_start():
                 join_exited(pool)
@@ -225,7 +226,7 @@ class QueueParts:
                     if watch is not None:
                         watch.short_pause = 0.0
             if watch is not None:
-                # Once more: a worker that died in between may have been taken out of the list.
+                # Again, because a worker that died in between may have been removed from the list.
                 watch.look(pool)
                 timeout = timeout or ((0.02,) if watch.pending else ())
             try:
@@ -233,8 +234,8 @@ class QueueParts:
             except OSError as error:
                 if not is_shortage(error) and error.errno != EINVAL:
                     raise
-                # There is no descriptor for it, or the limit is below what there are by now.
-                time.sleep(0.05)
+                # There is no free descriptor, or the limit was lowered below the open ones.
+                time.sleep(Hub.AGAIN)
         taskqueue.put(None)
         util.debug("worker handler exiting")
 
@@ -255,7 +256,7 @@ class QueueParts:
                     except Exception as error:
                         _note(cache, job, place, error)
             except Exception as error:
-                # Tasks of a program's own making; the pool's are guarded.
+                # Only tasks that the program makes raise here; `_guarded_task_generation` guards the pool's.
                 tell(error)
                 if job is not None:
                     _note(cache, job, places, error)
@@ -265,7 +266,7 @@ class QueueParts:
             del entry, tasks, set_length
             task = None
         try:
-            # The handler of outcomes ends when there are none to come, workers when they find their end of work.
+            # None ends the handler of outcomes when no more come, and the workers.
             outqueue.put(None)
             for _ in list(pool):
                 put(None)
@@ -290,7 +291,7 @@ class QueueParts:
                 job, place, value = outcome
                 cache[job]._set(place, value)
             except KeyError:
-                pass  # its job was given up
+                pass  # the job has ended already
             except Exception as error:
                 tell(error)
             outcome = value = None
@@ -300,7 +301,7 @@ class QueueParts:
 
     @staticmethod
     def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
-        """Take out of the queue what keeps the task handler from going on; nobody else does any more."""
+        """Empty the queue, so that the task handler can continue; no worker reads from it any more."""
         reader = getattr(inqueue, "_reader", None)
         limit = time.monotonic() + GRACE
         while reader is not None and task_handler.is_alive() and time.monotonic() < limit:
@@ -330,7 +331,7 @@ class QueueParts:
             watch.end(cancelled())
         change_notifier.put(None)
         taskqueue.put(None)
-        # Before it ends it might start workers in place of those that are ended here.
+        # Join it first: it might replace the workers that are ended below.
         _join(worker_handler, None)
         end_processes(pool)
         limit = time.monotonic() + GRACE
@@ -350,7 +351,7 @@ class QueueParts:
 
 
 class ThreadQueueParts(QueueParts):
-    """The same for a pool of threads."""
+    """The inner methods for a pool of threads."""
 
     def _setup_queues(self: Any) -> None:
         self._inqueue, self._outqueue = SimpleQueue(), SimpleQueue()
@@ -371,7 +372,7 @@ class ThreadQueueParts(QueueParts):
 
 
 def _note(cache: Any, job: Any, place: Any, error: BaseException) -> None:
-    """The task ends with `error`."""
+    """End a task with `error`."""
     try:
         cache[job]._set(place, (False, error))
     except KeyError:
@@ -395,9 +396,9 @@ def end_processes(pool: list[Any]) -> None:
     for process in processes:
         if process.exitcode is None:
             process.terminate()
-    # Where this process ignores SIGTERM, so do they.
-    limit = time.monotonic() + (GRACE if getsignal(SIGTERM) != SIG_IGN else 0.2)
-    # What a context of a program's own gives for a process may have no more than the standard pool calls.
+    # If this process ignores SIGTERM, so do the workers.
+    limit = time.monotonic() + (GRACE if getsignal(SIGTERM) != SIG_IGN else Hub.NOTICE)
+    # The process objects of a program's context may have only the methods that the standard pool calls.
     for process in [process for process in processes if hasattr(process, "kill")]:
         if process.exitcode is None:
             process.join(max(0.0, limit - time.monotonic()))

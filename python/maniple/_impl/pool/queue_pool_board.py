@@ -1,11 +1,11 @@
-"""What the workers of a pool of queues are doing, in memory that they share with the pool's process.
+"""The board: shared memory in which the workers of a pool of queues write which tasks they run.
 
-The queues of such a pool are its class's own, so nothing can be added to what they carry. Instead each worker has a place on the
-board and writes there what it does: that it waits for a task, which task it runs, which ones it has sent outcomes of. When a
-worker dies, the pool's process reads what it did last.
+The class of such a pool defines its queues, so the pool cannot add anything to their messages. Instead each worker has a place on
+the board, and writes there that it waits for a task, which task it runs, and for which tasks it has sent outcomes. When a
+worker dies, the pool's process reads its last state.
 
-A place is written by its worker alone, and taken and given back under the board's lock. Its first word counts the changes and is
-odd while one is made, so a reader sees whether it read in the middle of one; what a dead worker wrote stays as it is.
+Only its worker writes to a place; places are assigned and released under the board's lock. The first word of a place counts the
+changes, and is odd during a change, so a reader detects a change in progress. The state of a dead worker does not change.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DONE", "LEFT", "RUNNING", "STARTING", "UNREADABLE", "WAITING", "Board", "InitArgs", "Note"]
 
-# Left at an end of work; done after as many tasks as a worker has.
+# LEFT: the worker received an end of work. DONE: the worker has run its maximum number of tasks.
 STARTING, WAITING, RUNNING, UNREADABLE, LEFT, DONE = range(1, 7)
 
-# In words of eight bytes: changes, pid, phase, job, place, how many outcomes were sent; the tasks of the last of those; a text.
+# In words of eight bytes: changes, pid, phase, job, place, number of sent outcomes; the tasks of the latest outcomes; a text.
 CHANGES, PID, PHASE, JOB, PLACE, SENT = range(6)
 REMEMBERED = 256
 LATEST = 8
@@ -39,7 +39,7 @@ BIGGEST = (1 << 63) - 1
 
 
 class Note:
-    """What a worker has written. `changes` grows with everything that it does; `sent` has the latest (job, place) pairs."""
+    """The state that a worker has written. `changes` grows with each change; `sent` has the latest (job, place) pairs."""
 
     __slots__ = ("changes", "phase", "sent", "task", "text")
 
@@ -53,7 +53,7 @@ class Note:
 
 
 class InitArgs(tuple):  # type: ignore[type-arg]
-    """An initializer's arguments, which reach every worker: they take the board along."""
+    """The initializer's arguments with the board: they reach every worker."""
 
     board: Board | None = None
 
@@ -68,12 +68,12 @@ class InitArgs(tuple):  # type: ignore[type-arg]
 
 
 class Board:
-    """Places for `places` workers."""
+    """A board with places for `places` workers."""
 
     def __init__(self, ctx: Any, places: int) -> None:
         self.places = places
         self.lock = Lock(ctx=ctx)
-        # After the places a word that is not 0 once the pool is terminated.
+        # The places, and a word that is nonzero once the pool is terminated.
         self.memory = Arena(places * WORDS * 8 + 8)
 
     def _words(self) -> memoryview:
@@ -87,7 +87,7 @@ class Board:
         return None
 
     def enter(self) -> Notes | None:
-        """A place for this process; None if all are taken."""
+        """Assign a place to this process; return None if there is no free place."""
         with Hold(self.lock):
             place = self._place_of(0)
             if place is None:
@@ -102,7 +102,7 @@ class Board:
         return Notes(place)
 
     def terminate(self) -> None:
-        """Note that nobody waits for the outcome of a task any more."""
+        """Record that the pool is terminated: no caller waits for an outcome any more."""
         self._words()[self.places * WORDS] = 1
 
     def is_terminated(self) -> bool:
@@ -110,7 +110,7 @@ class Board:
         return self._words()[self.places * WORDS] != 0
 
     def read(self, pid: int) -> Note | None:
-        """What the worker `pid` has noted; None if it has no place, or changes it all the time."""
+        """Return the state of the worker `pid`; None if it has no place, or changes the place all the time."""
         place = self._place_of(pid)
         if place is None:
             return None
@@ -124,7 +124,7 @@ class Board:
         return Note(copy, bytes(place[TEXT:].cast("B")))
 
     def last_words(self, pid: int) -> Note | None:
-        """What the worker `pid`, which is dead, noted last; its place is given back."""
+        """Return the last state of the dead worker `pid`, and release its place."""
         place = self._place_of(pid)
         if place is None:
             return None
@@ -135,11 +135,11 @@ class Board:
 
 
 def _end_with_parent() -> None:
-    """Have this process killed when the one that started it ends, however it does: its queue might never say so."""
+    """Make the kernel kill this process when its parent ends: its queues may not report that end."""
     parent = parent_process()
     sentinel = getattr(parent, "_sentinel", None)
     if sentinel is not None:
-        # A pipe's end, which hangs up with the parent.
+        # The end of a pipe that closes with the parent.
         end_with(sentinel)
 
 
@@ -170,7 +170,7 @@ class Notes:
         try:
             words[JOB], words[PLACE] = job, place
         except (TypeError, ValueError):
-            # A task of a program's own numbering: the pool learns that it is lost, but later.
+            # The program numbers its tasks in its own way. The pool detects a lost task of this kind later.
             words[JOB] = words[PLACE] = -1
         words[PHASE] = RUNNING
         words[CHANGES] += 1
@@ -187,7 +187,7 @@ class Notes:
         words[CHANGES] += 1
 
     def unreadable(self, error: BaseException) -> None:
-        """The worker took something that it cannot unpickle."""
+        """Record that the worker received a message that it cannot unpickle."""
         text = f"{type(error).__name__}: {error}".encode()[: 8 * TEXT_WORDS - 1]
         self._words[TEXT:].cast("B")[: len(text) + 1] = text + b"\0"
         self._change(UNREADABLE)

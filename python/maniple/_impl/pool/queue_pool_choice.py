@@ -1,8 +1,7 @@
-"""Whether a pool works by queues, and which of its class's methods are called then.
+"""The choice between a pool on the engine and a pool of queues, and the choice of the class's methods in the latter.
 
 The standard package calls some of the pool's inner methods on `Pool` itself, so that a program can replace them there, but a
-subclass cannot override them. A subclass that does gets its way here, provided that its method can be called as the standard
-package calls its own.
+subclass cannot override them. Here the override of a subclass is called, if it accepts the arguments of the standard method.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STANDARD", "fitting", "is_standard", "overrides_inner_parts", "warn_of_misfits"]
 
-#: the classes whose methods these are, as they were made, with what they had then
+#: the pool classes -> their attributes at import
 STANDARD: dict[type, dict[str, Any]] = {}
 
 INNER = (
@@ -43,29 +42,29 @@ INNER = (
 
 
 def definition(cls: type, name: str) -> tuple[type, Any]:
-    """The class among the bases of `cls` that defines `name`, and what it defines."""
+    """Return the class in the MRO of `cls` that defines `name`, and its definition."""
     return next((base, vars(base)[name]) for base in cls.__mro__ if name in vars(base))
 
 
 def is_standard(cls: type, name: str) -> bool:
-    """Whether `cls` has what the pool's classes had from the beginning."""
+    """Whether the attribute `name` of `cls` is the one that the pool classes had at import."""
     owner, found = definition(cls, name)
     return owner in STANDARD and STANDARD[owner].get(name) is found
 
 
 def overrides_inner_parts(pool: Any, threads: bool) -> bool:
-    """Whether the class of `pool`, or its context, has its own way for items to travel or for workers to be made."""
+    """Whether the class of `pool`, or its context, overrides how items are sent or how workers are made."""
     cls = type(pool)
     if not all(name not in pool.__dict__ and is_standard(cls, name) for name in INNER):
         return True
-    # The context's queue is what the standard package's pool works by.
+    # The standard package's pool uses the queue of the context.
     queue = getattr(pool._ctx, "SimpleQueue", None)
     own = queue is not None and getattr(queue, "__func__", queue) is not BaseContext.SimpleQueue
     return own and not threads
 
 
 def fitting(cls: type, name: str, arguments: int) -> Any:
-    """What `cls` has by a name that the standard package calls on `Pool` itself; the original where that cannot be called so."""
+    """Return the method of `cls` for a name that the standard package calls on `Pool` itself; the original if it does not accept the arguments."""
     owner, found = definition(cls, name)
     if isinstance(found, staticmethod | classmethod) or owner in STANDARD:
         override = getattr(cls, name)
@@ -86,7 +85,7 @@ def _takes(function: Any, arguments: int) -> bool:
     except TypeError:
         return False
     except ValueError:
-        pass  # native code, which has none
+        pass  # native code without a signature
     return True
 
 
@@ -101,7 +100,7 @@ CALLED_ON_POOL = {
 }
 
 
-# What our own classes say that they are of: the second under `python -m maniple`.
+# The packages that this package's classes name: the second under `python -m maniple`.
 _OUR_NAMES = (PACKAGE, "multiprocessing")
 
 

@@ -1,11 +1,11 @@
-"""Finds the task that a worker had taken and not noted when it died, or could not rebuild; and empties the queue of tasks.
+"""Finds the task that a worker had taken and not noted when it died, or could not unpickle; and empties the queue of tasks.
 
-Such a worker had taken one of the first tasks in the queue, or was killed while it took it, or idle. Where the queue is a pipe, it may
-have read a part of a message, and the next reader would read nonsense. So nothing more is put, the queue is emptied, and the
-workers that run nothing are ended. What no worker has begun is then sent again: first the tasks that may have been taken, each
-alone. If a worker dies once more before it has noted the task, that task is the reason, and ends with what is known of the death.
+Such a worker had taken one of the first tasks in the queue, or was killed while it took it or while it was idle. If the queue is a
+pipe, the worker may have read a part of a message, and the next reader would read garbage. So no more tasks are put, the queue is
+emptied, and the workers that run no task are ended. The tasks that no worker has begun are then sent again: first the tasks that may
+have been taken, one at a time. If a worker dies again before it has noted the task, that task is the cause, and fails.
 
-Workers that run a task go on. No task that a worker has begun is sent again.
+Workers that run a task continue. No task that a worker has begun is sent again.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .queue_pool_watch import Death, UnderWay, Watch
+    from .queue_pool_records import Death, UnderWay
+    from .queue_pool_watch import Watch
 
 __all__ = ["can_be_emptied", "had_noted_nothing", "recover"]
 
-# How often to look for news, and how long to wait for the outcomes that are on their way, in seconds.
+# Seconds between two checks, and seconds to wait for the outcomes that are on their way.
 TICK = 0.003
 PATIENCE = 10.0
-# How often a worker may be killed over a task that it has not noted: the first time it may have been idle.
+# The number of deaths after which a task that was not noted fails: at the first death the worker may have been idle.
 TRIES = 2
 
 
 class Over(Exception):
-    """The pool ends, or the queue cannot be emptied."""
+    """The pool has ended, or the queue cannot be emptied."""
 
 
 def had_noted_nothing(death: Death) -> bool:
-    """Whether a worker with notes ended where it may have had a task that it had not noted."""
+    """Whether a worker with notes may have died with a task that it had not noted."""
     return death.error is None and death.note is not None and death.note.phase in (WAITING, UNREADABLE)
 
 
@@ -50,15 +51,15 @@ def key_of(way: UnderWay) -> tuple[Any, Any]:
 
 
 def can_be_emptied(queue: Any) -> bool:
-    """Whether `queue` can be read without rebuilding what is in it."""
+    """Whether `queue` can be read without unpickling its items."""
     return all(hasattr(getattr(queue, "_reader", None), name) for name in ("poll", "recv_bytes"))
 
 
 def recover(watch: Watch) -> None:
-    """For a thread of its own."""
+    """Empty the queue and send its tasks again; called in a separate thread."""
     takers: list[threading.Thread] = []
     while not watch.putting.acquire(timeout=TICK):
-        # A thread that puts a task may wait for room, holding this.
+        # A thread that puts a task may hold the lock while it waits for room.
         _drain(watch, takers)
     try:
         _end_takers(watch, takers)
@@ -78,7 +79,7 @@ def recover(watch: Watch) -> None:
 
 
 def _take_back(watch: Watch) -> tuple[list[UnderWay], list[UnderWay]]:
-    """Empties the queue. Gives the tasks that no worker has begun: those that one may have taken, and the others."""
+    """Empty the queue; return the tasks that no worker has begun: those that a worker may have taken, and the others."""
     _drain(watch)
     ended = _end_idle(watch)
     _drain(watch)
@@ -124,13 +125,13 @@ def _put(watch: Watch, way: UnderWay) -> None:
     with watch.changed:
         if key not in watch.sent:
             return
-        # In the order in which they are in the queue.
+        # The order of `sent` is the order in the queue.
         watch.sent[key] = watch.sent.pop(key)
     watch.put(way.task)
 
 
 def _noted_nothing(watch: Watch) -> list[Death]:
-    """Such deaths since the last time."""
+    """Return the new deaths of workers that had noted nothing, and remove them from the list."""
     deaths = [death for death in list(watch.deaths) if had_noted_nothing(death)]
     for death in deaths:
         watch.deaths.remove(death)
@@ -138,7 +139,7 @@ def _noted_nothing(watch: Watch) -> list[Death]:
 
 
 def _end_idle(watch: Watch) -> int:
-    """End the workers that run nothing, and wait for that. Gives how many there were."""
+    """Kill the workers that run no task, wait for their end, and return their number."""
     idle = [pid for pid, note in watch.notes().items() if note is not None and note.phase != RUNNING]
     for pid in idle:
         watch.dismissed.add(pid)
@@ -158,11 +159,11 @@ def _pause(watch: Watch) -> None:
 
 
 def _drain(watch: Watch, takers: list[threading.Thread] | None = None) -> None:
-    """Take out what is in the queue. `takers`: what may still take something, where nothing can be put now."""
+    """Read the queue until it is empty. If nothing can be put now, add a reading thread that may still wait to `takers`, and return."""
     reader = watch.inqueue._reader
     is_pipe = isinstance(reader, Connection)
     while select.select([reader.fileno()], [], [], 0)[0] if is_pipe else reader.poll(0):
-        # Of a pipe, bytes: it may begin in the middle of a message. A worker may be faster, so this may wait.
+        # Read bytes from a pipe, which may begin in the middle of a message. The read may wait if a worker is faster.
         take, args = (os.read, (reader.fileno(), 1 << 16)) if is_pipe else (reader.recv_bytes, ())
         taker = threading.Thread(target=take, args=args, name="maniple-pool-errand", daemon=True)
         taker.start()
@@ -176,6 +177,6 @@ def _drain(watch: Watch, takers: list[threading.Thread] | None = None) -> None:
 def _end_takers(watch: Watch, takers: list[threading.Thread]) -> None:
     for taker in takers:
         while taker.is_alive():
-            # Something else to take. If a worker takes it, that ends.
+            # Put another item for the thread. If a worker takes it, the worker ends.
             watch.put(None)
             taker.join(0.1)

@@ -1,4 +1,4 @@
-"""Sets a pool up that works by queues: its queues, workers and handler threads, and the watch that keeps it from hanging."""
+"""Sets up a pool of queues: its queues, workers and handler threads, and the watch that keeps it from hanging."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from ...process import BaseProcess
 from .queue_pool import QueueParts, ThreadQueueParts, end_processes
 from .queue_pool_board import Board, InitArgs
 from .queue_pool_choice import fitting, is_standard, warn_of_misfits
+from .queue_pool_records import JobTable
 from .queue_pool_reset import can_be_emptied
-from .queue_pool_watch import JobTable, Watch
+from .queue_pool_watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-# Tasks that are in the queue or run, besides one for each worker: where the queue has no bound, this is the bound.
+# The number of tasks in the queue, besides one for each worker that runs: the bound for queues without a bound.
 AHEAD = 64
 
 
 def start(
     pool: Any, initializer: Any, initargs: Iterable[Any], maxtasksperchild: int | None, own_outcomes: bool
 ) -> None:
-    """Set `pool` up, as its class says, and start its workers and handlers. `own_outcomes`: its handles are not all ours."""
+    """Set up `pool` with the methods of its class, and start its workers and handlers. `own_outcomes`: the program has replaced handles."""
     cls = type(pool)
     warn_of_misfits(cls)
     threads = isinstance(pool, ThreadQueueParts)
@@ -36,7 +37,7 @@ def start(
     pool._taskqueue = SimpleQueue()
     pool._change_notifier = pool._ctx.SimpleQueue()
     pool._cache = cache = JobTable(pool._change_notifier)
-    # Objects of ours travel only into processes of ours.
+    # Objects of this package can be sent only to processes of this package.
     ours = not threads and _is_our_process(getattr(pool._ctx, "Process", None))
     board = Board(get_context(pool._ctx.get_start_method()), 4 * pool._processes + AHEAD) if ours else None
     handles_outcomes = fitting(cls, "_handle_results", 3)

@@ -1,19 +1,20 @@
-"""What keeps a pool of queues from hanging: which tasks are under way, and what became of those whose outcome cannot come.
+"""The watch of a pool of queues: it tracks the tasks under way, and ends the tasks whose outcome cannot come, so that no call hangs.
 
-The queues belong to the pool's class, and nothing is added to what they carry. The watch knows what was sent (`send`), what came
-back (`JobTable.first`), and from the board what each worker does. Three things can go wrong with a task:
+The pool's class defines the queues, and the watch adds nothing to their messages. It tracks the tasks that were sent (`send`), the
+outcomes that came back (`JobTable.first`), and each worker's state from the board. A task can fail in three ways:
 
-* its worker dies. The board says what that ran;
-* its arguments cannot be rebuilt, or its worker dies while it takes them. Then no note tells which task it was;
-* its outcome cannot be rebuilt here. The board says what the workers have sent; what did not arrive is it.
+* its worker dies. The board says which task it ran;
+* its arguments cannot be unpickled, or its worker dies while it takes them. Then no note names the task;
+* its outcome cannot be unpickled here. The board says which outcomes the workers have sent; the one that did not arrive is it.
 
-To know that something did *not* arrive, the watch sends a *mark* the way of the outcomes: an outcome for a job that does not
-exist, which every handler of outcomes passes to `cache[job]`, and so to the watch. What was sent before the mark has arrived when
-the mark does. Where no note tells, the workers are *renewed*: they are sent as many ends of work (None) as there are of them, which
-lie behind all tasks in the queue. When every worker that waited has moved on or ended, the tasks sent before that have all been
-taken; those that no worker runs and that have no outcome are lost.
+To determine that an outcome did *not* arrive, the watch sends a *mark* through the queue of outcomes: an outcome for a job that does
+not exist, which every handler of outcomes passes to `cache[job]`, and so to the watch. When the mark arrives, everything that was
+sent before it has arrived. If no note names the task, the workers are *renewed*: the watch sends one end of work (None) for each
+worker, behind all tasks in the queue. When every waiting worker has changed its state or ended, all earlier tasks have been taken;
+the tasks that no worker runs and that have no outcome are lost.
 
-Workers with notes are not renewed: the queue is emptied, and what no worker had begun is sent again (`_queue_pool_reset.py`).
+Workers with notes are not renewed: the queue is emptied, and the tasks that no worker had begun are sent again
+(`queue_pool_reset.py`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from ... import util
-from ..._maniple import Hold
+from ..._maniple import Hold, Hub
 from ..start.shortage import is_shortage
 from .payload import ResultDecodeError, WorkerLostError, lost, unreadable
 from .queue_pool_board import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, Board, Note
+from .queue_pool_records import GRACE, Death, JobTable, Mark, Renewal, UnderWay
 from .queue_pool_reset import had_noted_nothing, recover
 from .results import tell
 
@@ -39,115 +40,29 @@ if TYPE_CHECKING:
 
     Task = tuple[Any, Any]
 
-__all__ = ["JobTable", "Watch"]
+__all__ = ["Watch"]
 
-# How long the handler of outcomes may wait for the rest of one before the queue counts as damaged, in seconds.
+# Seconds that the handler of outcomes may wait for the rest of an outcome before the queue counts as damaged.
 PATIENCE = 30.0
-# The longest pause before workers are started again where that fails, in seconds.
-_LONGEST_PAUSE = 1.0
-# The exit code of a worker that lacked something before it was ready.
+# Seconds before a failed start of workers is retried: the first and the longest pause.
+_FIRST_PAUSE, _LONGEST_PAUSE = Hub.START_PAUSES
+# The exit code of a worker that a shortage ended before it was ready.
 _LACKING = getattr(os, "EX_TEMPFAIL", None)
-# How long to look for a note that tells which outcome it was before the workers are renewed.
-GRACE = 1.0
-
-
-class Stray:
-    """Takes outcomes for a job that the table does not have."""
-
-    def __init__(self, take: Callable[[Any], None]) -> None:
-        self._take = take
-
-    def _set(self, place: Any, outcome: Any) -> None:
-        self._take(place)
-
-
-class JobTable(dict):  # type: ignore[type-arg]
-    """The handles of jobs that have not ended, by number. Tells `notifier`, a queue, when it becomes empty."""
-
-    def __init__(self, notifier: Any) -> None:
-        super().__init__()
-        self.notifier = notifier
-        self.watch: Watch | None = None
-
-    def __delitem__(self, job: Any) -> None:
-        super().__delitem__(job)
-        if not self:
-            self.notifier.put(None)
-
-    def __missing__(self, job: Any) -> Any:
-        if self.watch is not None and self.watch.expects(job):
-            return Stray(partial(self.watch.stray, job))
-        raise KeyError(job)
-
-    def first(self, job: Any, place: Any) -> bool:
-        """Whether this is the first outcome of a task; notes that it has one."""
-        return self.watch is None or self.watch.arrived((job, place))
-
-
-class UnderWay:
-    """A task that was sent and has no outcome."""
-
-    __slots__ = ("name", "put", "suspected", "task")
-
-    def __init__(self, task: Any, keep: bool) -> None:
-        # The task itself only where it may have to be sent again: it keeps its arguments alive.
-        self.task = task if keep else None
-        self.name = _name_of(task)
-        # It is in the queue, or was; and how often it was the first in it when a worker died that had noted nothing.
-        self.put = False
-        self.suspected = 0
-
-
-class Death:
-    """A worker that ended without having said that it would, or an outcome that could not be rebuilt."""
-
-    def __init__(self, pid: int, exitcode: int | None, note: Note | None, error: BaseException | None = None) -> None:
-        self.pid, self.exitcode, self.note, self.error = pid, exitcode, note, error
-        self.since = time.monotonic()
-        # What must have arrived before anything can be said, and what the workers had sent before that.
-        self.mark: Mark | None = None
-        self.sent: set[Task] = set()
-        self.renewal: Renewal | None = None
-
-
-class Mark:
-    """An outcome for no job that was sent at `since`: what was sent before has arrived when it has."""
-
-    def __init__(self, number: int) -> None:
-        self.number, self.since = number, time.monotonic()
-
-
-class Renewal:
-    """The workers are told to end, to find out what became of the tasks that are in the queue or were.
-
-    First one end of work is put behind those tasks. When it has been taken, all of them have been. Then every worker that waits is
-    waited for until it does something: one that has taken a task without having noted it notes it, the others find an end of work.
-    """
-
-    def __init__(self) -> None:
-        # The tasks before the first end of work, and the number of this among all ends of work; None: not put yet.
-        self.tasks: list[Task] | None = None
-        self.end = 0
-        # The workers that waited when that was taken, and what they had noted.
-        self.idle: dict[int, int | None] | None = None
-        self.again = time.monotonic() + GRACE
-        # What those sent that have moved on or ended, arrives before this.
-        self.mark: Mark | None = None
 
 
 class Watch:
-    """Of one pool. `look` is called by the thread that keeps the workers; the rest by any thread."""
+    """The watch of one pool. The thread that keeps the workers calls `look`; any thread calls the other methods."""
 
     def __init__(self, processes: int, board: Board | None, limit: int | None) -> None:
         self.board = board
         self.limit = limit
         self.processes = processes
         self.changed = threading.Condition()
-        # Held while something is put into the queue of tasks: the standard package's `_quick_put` is for one thread.
+        # Held while an item is put into the queue of tasks: the standard package's `_quick_put` supports one thread.
         self.putting = threading.Lock()
         self.looking = threading.Lock()
         self.sent: dict[Task, UnderWay] = {}
-        # Tasks that were ended without an outcome, and the thread that does so just now.
+        # Tasks that were ended without an outcome -> the thread that is ending the task, or 0.
         self.given_up: dict[Task, int] = {}
         self.broken: BaseException | None = None
         self.over = False
@@ -155,12 +70,12 @@ class Watch:
         self.buried: set[int] = set()
         self.deaths: collections.deque[Death] = collections.deque()
         self.renewal: Renewal | None = None
-        # Workers that were ended by `empty_queue`.
+        # Workers that `recover` has killed.
         self.dismissed: set[int] = set()
         self.ends_sent = self.ends_taken = 0
         self.failed_starts = 0
         self.short_pause = self.next_start = 0.0
-        self.lacking = 0  # workers in a row that lacked something before they were ready
+        self.lacking = 0  # number of workers in a row that a shortage ended before they were ready
         self.marks_made = self.marks_seen = 0
         self.mark_job = -id(self)
         self.receiving_since: float | None = None
@@ -168,7 +83,7 @@ class Watch:
         self.put: Callable[[Any], Any] = lambda _: None
         self.inqueue: Any = None
         self.outqueue: Any = None
-        # The tasks themselves are kept while they are under way: they may have to be sent again.
+        # Whether the tasks are kept while they are under way, because they may have to be sent again.
         self.keeps = False
         self.recovering = False
         self.finished: set[Task] = set()
@@ -177,7 +92,7 @@ class Watch:
     # ---- tasks ----
 
     def send(self, task: Any) -> None:
-        """Put a task into the queue, and know from then on that it is under way."""
+        """Put a task into the queue, and track it from then on."""
         if task is None:
             with Hold(self.putting):
                 self.put(None)
@@ -208,13 +123,13 @@ class Watch:
             if self.sent.pop(key, None) is not None:
                 self.latest = time.monotonic()
                 if self.board is None:
-                    # Where workers note what they do, their ends tell.
+                    # With a board, `_ended` resets the count.
                     self.failed_starts = 0
                 self.changed.notify()
             return True
 
     def receive(self, get: Callable[[], Any]) -> Any:
-        """The next outcome from the queue. One that cannot be rebuilt ends its task, not the handler of outcomes."""
+        """Return the next outcome from the queue. An outcome that cannot be unpickled fails its task, and does not end the handler."""
         failures = 0
         while True:
             self.receiving_since = time.monotonic()
@@ -246,24 +161,24 @@ class Watch:
 
     @property
     def pending(self) -> bool:
-        """Whether `look` should be called soon, though nothing happens."""
+        """Whether `look` should be called soon even without an event."""
         return bool(self.deaths)
 
     def keep_looking(self, workers: Iterable[Any]) -> None:
-        """`look` from time to time, where whoever keeps the workers does not."""
+        """Call `look` at intervals, if an overridden `_handle_workers` does not call it."""
         while not self.over:
             self.look(workers)
             time.sleep(0.05 if self.deaths else 0.2)
 
     def look(self, workers: Iterable[Any]) -> None:
-        """See which workers have died, and end the tasks that this leaves without an outcome."""
+        """Find the workers that have died, and end the tasks whose outcome cannot come because of that."""
         with Hold(self.looking, 0) as taken:
             if taken:
                 self._look(workers)
 
     def _look(self, workers: Iterable[Any]) -> None:
         listed = {process.pid: process for process in list(workers) if isinstance(getattr(process, "pid", None), int)}
-        # Those that have ended stay in the list until they are joined.
+        # Ended workers stay in the list until they are joined.
         self.buried &= listed.keys()
         self.known |= {pid: process for pid, process in listed.items() if pid not in self.buried}
         for pid, process in list(self.known.items()):
@@ -281,22 +196,22 @@ class Watch:
                 try:
                     self.deaths.remove(death)
                 except ValueError:
-                    pass  # `recover` has seen to it
+                    pass  # `recover` has removed it
 
     def _ended(self, pid: int, exitcode: int) -> None:
         note = self.board.last_words(pid) if self.board else None
         if note is not None:
             self.finished = {key for key in self.finished | note.sent if key in self.sent}
-        # Whether it found an end of work; one without notes may have had enough tasks.
+        # Whether the worker took an end of work; a worker without notes may also have run its maximum number of tasks.
         left = exitcode == 0 if note is None else note.phase == LEFT
         self.ends_taken += left
         started = left if note is None else note.phase != STARTING
         if not started and exitcode == _LACKING:
             self.lacking = 0 if self._one_works() else self.lacking + 1
-            self.next_start = time.monotonic() + min(_LONGEST_PAUSE, 0.02 * 2 ** min(self.lacking, 10))
+            self.next_start = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self.lacking, 10))
         else:
             self.failed_starts = 0 if started else self.failed_starts + 1
-        if self.failed_starts > max(self.processes, 2) and not self._one_works():
+        if self.failed_starts > Hub.failures_at_most(self.processes) and not self._one_works():
             self.give_up(lost(pid, exitcode, "", False, None, "", None, 0))
         elif note is not None and note.phase == DONE:
             pass
@@ -306,31 +221,31 @@ class Watch:
             self.deaths.append(Death(pid, exitcode, note))
 
     def _one_works(self) -> bool:
-        """Whether a worker has become ready: the pool is not given up then, and others are started at intervals."""
+        """Whether a worker has become ready: then the pool does not fail, and other workers are started at intervals."""
         return any(note is not None and note.phase != STARTING for note in self.notes().values())
 
     def may_start(self) -> bool:
-        """Whether workers are to be started now."""
+        """Whether workers should be started now."""
         if time.monotonic() < self.next_start:
             return False
-        if self.failed_starts <= max(self.processes, 2):
+        if self.failed_starts <= Hub.failures_at_most(self.processes):
             return True
         self.next_start = time.monotonic() + _LONGEST_PAUSE
         return True
 
     def failed_start(self, error: BaseException) -> float:
-        """A worker could not even be started. Returns the seconds after which the next is to be tried; where something is short they grow."""
+        """Handle a start that failed; return the seconds until the next attempt, which grow during a shortage."""
         util.sub_warning("could not start a worker: %s", error)
         if is_shortage(error):
-            self.short_pause = min(_LONGEST_PAUSE, 2 * self.short_pause or 0.02)
+            self.short_pause = min(_LONGEST_PAUSE, 2 * self.short_pause or _FIRST_PAUSE)
             return self.short_pause
         self.failed_starts += 1
-        if self.failed_starts > max(self.processes, 2) and not self._one_works():
+        if self.failed_starts > Hub.failures_at_most(self.processes) and not self._one_works():
             self.give_up(lost(0, None, f"{type(error).__name__}: {error}", False, None, "", None, 0))
         return 0.2
 
     def _settled(self, death: Death) -> bool:
-        """Whether all is done that follows from a death."""
+        """Handle a death; return whether all of its consequences are done."""
         with self.changed:
             if not self.sent:
                 return True
@@ -348,7 +263,7 @@ class Watch:
         return self._unsent_found(death) or self._taken_found(death)
 
     def _unsent_found(self, death: Death) -> bool:
-        """Whether notes tell which outcome could not be rebuilt: it was sent before the mark, and did not arrive."""
+        """Find the outcome that could not be unpickled: by the notes it was sent before the mark, and it did not arrive."""
         if death.error is None or death.renewal is not None:
             return False
         with self.changed:
@@ -357,18 +272,18 @@ class Watch:
             self.lose(missing[0], death)
             return True
         if self.board is not None or time.monotonic() - death.since < GRACE:
-            # Its worker may not have noted yet that it sent it.
+            # The worker may not have noted yet that it sent the outcome.
             death.mark = None
         return False
 
     def _taken_found(self, death: Death) -> bool:
-        """Whether the tasks that were taken and are nowhere have been ended; the workers are renewed to find out."""
+        """End the tasks that were taken and are lost, after a renewal of the workers; return whether that is done."""
         if death.mark is None:
             return False
         if death.renewal is None:
             if not self._nowhere(list(self.sent)):
                 return True
-            # A worker without notes may have ended as it should. As long as outcomes come there is no need to find out.
+            # A worker without notes may have ended in order. As long as outcomes arrive, no renewal is needed.
             quiet = death.pid == 0 or death.note is not None or time.monotonic() - self.latest > GRACE
             if self.renewal is None and quiet:
                 self.renewal = renewal = Renewal()
@@ -409,7 +324,7 @@ class Watch:
         if renewal.idle is not None and not renewal.idle:
             return True
         if time.monotonic() > renewal.again:
-            # The end of work was taken by a worker that died, or by a new one in place of one that is waited for.
+            # A worker that died, or a new worker, took an end of work in the place of a worker that the watch waits for.
             renewal.again = time.monotonic() + GRACE
             self.errand(self.send, None)
         return False
@@ -422,7 +337,7 @@ class Watch:
                 renewal.end, renewal.tasks = self.ends_sent, [key for key, way in self.sent.items() if way.put]
 
     def _nowhere(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks among `tasks` that have no outcome, and that no worker runs, or ran when it died."""
+        """Return the tasks among `tasks` without an outcome that no worker runs, or ran when it died."""
         notes = [*self.notes().values(), *(death.note for death in self.deaths)]
         running = {note.task for note in notes if note is not None and note.phase == RUNNING}
         with self.changed:
@@ -432,7 +347,7 @@ class Watch:
         return {pid: self.board.read(pid) if self.board else None for pid in self.known}
 
     def all_sent(self) -> set[Task]:
-        """The tasks under way whose workers have noted that they sent an outcome; and of those that have one, the latest."""
+        """Return the tasks for which workers have noted that they sent an outcome, if under way or among the latest."""
         return self.finished | {task for note in self.notes().values() if note is not None for task in note.sent}
 
     # ---- ends ----
@@ -458,7 +373,7 @@ class Watch:
     def _fail(self, key: Task, error: BaseException) -> None:
         handle = dict.get(self.cache or {}, key[0])
         with self.changed:
-            # Should an outcome come all the same, it is too late.
+            # An outcome that arrives later is ignored.
             self.given_up[key] = threading.get_ident()
         try:
             if handle is not None:
@@ -469,7 +384,7 @@ class Watch:
             self.given_up[key] = 0
 
     def give_up(self, error: WorkerLostError) -> None:
-        """No outcome can come any more: what is under way ends with `error`, and whatever is sent later."""
+        """Fail all tasks under way, and all later ones, with `error`, since no more outcomes can come."""
         with self.changed:
             self.broken = error
             tasks, self.sent = list(self.sent), {}
@@ -478,7 +393,7 @@ class Watch:
             self._fail(key, error)
 
     def end(self, error: BaseException) -> None:
-        """The pool is terminated: jobs that have not ended end with `error`."""
+        """End the jobs that have not ended with `error`, because the pool is terminated."""
         with self.changed:
             self.over = True
             self.sent.clear()
@@ -500,7 +415,7 @@ class Watch:
     def has_come(self, mark: Mark) -> bool:
         if self.marks_seen >= mark.number:
             return True
-        # Whoever hands out outcomes has waited for the rest of one all this time: its worker died while it sent it.
+        # The handler of outcomes has waited for the rest of an outcome all this time: the worker died while it sent it.
         since = self.receiving_since
         if since is not None and since < mark.since and time.monotonic() - mark.since > PATIENCE:
             self.give_up(
@@ -519,7 +434,7 @@ class Watch:
             self.cache.notifier.put(None)
 
     def errand(self, run: Callable[[Any], Any], *args: Any) -> None:
-        """`run(*args)`, which may block, in a thread of its own."""
+        """Call ``run(*args)``, which may block, in a separate thread."""
 
         def go() -> None:
             try:
@@ -528,15 +443,3 @@ class Watch:
                 util.debug("a pool's queue refused: %s", error)
 
         threading.Thread(target=go, name="maniple-pool-errand", daemon=True).start()
-
-
-def _name_of(task: Any) -> str:
-    """The name of the function that a task calls; of the caller's where the task is a chunk of a map."""
-    func, args = task[2], task[3]
-    if getattr(func, "__name__", "") in ("mapstar", "starmapstar"):
-        try:
-            func = args[0][0]
-        except (IndexError, TypeError):
-            pass
-    name = getattr(func, "__qualname__", None) or type(func).__qualname__
-    return str(name)

@@ -1,8 +1,8 @@
-"""The handles that a pool's asynchronous methods give: `AsyncResult`, `MapResult` and the iterators of `imap`.
+"""The handles that a pool's asynchronous methods return: `AsyncResult`, `MapResult` and the iterators of `imap`.
 
-A handle has one of two sources. The engine's calls give it a *ticket* (or a *stream*), which knows the outcome. Without one it
-works as the standard package's: it enters itself into its pool's `_cache`, and the pool, or a program that makes tasks by itself,
-hands it outcomes through `_set`. The names that programs read, such as `_number_left`, are there in both cases.
+A handle has one of two sources. A call of the engine has a *ticket* (or a *stream*), which holds the outcome. A handle without a
+ticket works as the standard package's: it adds itself to its pool's `_cache`, and the pool, or a program that makes tasks itself,
+passes outcomes to `_set`. Both kinds have the attributes that programs read, such as `_number_left`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..._maniple import Hold
+from ..._maniple import Hold, Results
 from ...context import TimeoutError
 from ...util import is_exiting
-from ..compat.late_annotations import Generic, TypeVar
+from ..compat.public_module import Generic, TypeVar
+from ..sync.bells import Bells, SteadyEvent
 from .names import job_counter
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 __all__ = [
     "ApplyResult",
     "AsyncResult",
+    "ChunkedResults",
     "IMapIterator",
     "IMapUnorderedIterator",
     "Inner",
@@ -39,14 +41,14 @@ NONE = (None, None)
 
 
 def tell(error: BaseException) -> None:
-    """Report an exception that has nobody to go to, as a thread's own; the thread goes on."""
+    """Report an exception that no caller receives through `threading.excepthook`; the thread continues."""
     threading.excepthook(
         threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
     )
 
 
 class Inner:
-    """An attribute of the standard package's handles: computed by `view` where the engine ran the call, else an ordinary one."""
+    """An attribute of the standard package's handles: `view` computes it if the engine runs the call; else it is an ordinary one."""
 
     def __init__(self, view: Callable[[Any], Any]) -> None:
         self.view = view
@@ -72,7 +74,7 @@ class Inner:
 
 
 class Ending:
-    """A call's end, to be waited for like a `threading.Event`."""
+    """The end of a call, with the interface of a `threading.Event`."""
 
     def __init__(self, result: ApplyResult[Any]) -> None:
         self._result = result
@@ -105,7 +107,7 @@ def _value_of(result: ApplyResult[Any]) -> Any:
 
 
 class Handle(Generic[Result]):
-    """What handles of all kinds do alike."""
+    """The base class of all handles."""
 
     __slots__ = ()
 
@@ -115,7 +117,7 @@ class Handle(Generic[Result]):
     _job: Any
 
     def _counts(self, place: int) -> bool:
-        """Whether the task's outcome is the first that comes of it."""
+        """Whether this is the first outcome of the task."""
         if self._ticket is not None:
             raise AttributeError(
                 "the outcome of this call comes from the engine; _set is for handles that a program made"
@@ -127,12 +129,12 @@ class Handle(Generic[Result]):
         try:
             del self._cache[self._job]
         except KeyError:
-            pass  # the program took it out
+            pass  # the program has removed it
         self._pool = None
 
 
 class ApplyResult(Handle[Result]):
-    """The result of `Pool.apply_async`, which may not be there yet. `AsyncResult` is another name of this class.
+    """The future result of `Pool.apply_async`. `AsyncResult` is another name of this class.
 
     Example::
 
@@ -151,11 +153,11 @@ class ApplyResult(Handle[Result]):
         error_callback: Callable[[BaseException], object] | None,
         ticket: Any = None,
     ) -> None:
-        # Keeps the pool from being collected, and so ended, before the call has.
+        # Keeps the pool from being collected, which would end it, before the call ends.
         self._pool = pool
         self._ticket = ticket
         if ticket is None:
-            self._event = threading.Event()
+            self._event = SteadyEvent()
             self._job = next(job_counter)
             self._cache = pool._cache
             self._callback, self._error_callback = callback, error_callback
@@ -165,11 +167,11 @@ class ApplyResult(Handle[Result]):
         self._called: threading.Event | None = None
         self._callbacks: tuple[Any, Any] = NONE
         if callback is not None or error_callback is not None:
-            # One of them is to be called when the call has ended; only then does it count as ended.
+            # The call counts as ended only after its callback has returned.
             self._callbacks = (callback, error_callback)
-            self._called = threading.Event()
+            self._called = SteadyEvent()
 
-    # ---- what programs that know the standard package's handles read ----
+    # ---- the inner attributes of the standard package's handles ----
 
     _job = Inner(lambda result: result._ticket.job)
     _cache = Inner(_jobs_of)
@@ -182,16 +184,16 @@ class ApplyResult(Handle[Result]):
     _value = Inner(_value_of)
 
     def _unknown(self, name: str) -> Any:
-        """What an attribute is before the call has ended."""
+        """Return the value of an attribute before the call has ended."""
 
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
-        """Note the outcome of task `i`: whether it succeeded, and its result or exception."""
+        """Store the outcome of task `i`: whether it succeeded, and its result or exception."""
         if self._counts(i):
             self._success, self._value = obj
             self._end()
 
     def _abandon(self, error: BaseException) -> None:
-        """No more outcomes come: end with `error`."""
+        """End the handle with `error`, since no more outcomes come."""
         if not self._event.is_set():
             self._success, self._value = False, error
             self._end()
@@ -202,7 +204,7 @@ class ApplyResult(Handle[Result]):
             if callback:
                 callback(self._value)
         except BaseException as error:
-            # The thread that hands out outcomes does not end for a callback that fails.
+            # A callback that fails must not end the thread that handles outcomes.
             tell(error)
         finally:
             self._retire()
@@ -211,7 +213,7 @@ class ApplyResult(Handle[Result]):
     # ---- the engine ----
 
     def _complete(self) -> None:
-        """Called by the pool's keeper when the call has ended: run the callbacks, then let waiting callers go on."""
+        """Run the callbacks, then wake waiting callers. The pool's keeper calls it when the call has ended."""
         callback, error_callback = self._callbacks
         assert self._called is not None
         try:
@@ -228,7 +230,7 @@ class ApplyResult(Handle[Result]):
             self._pool = None
             self._called.set()
 
-    # ---- what callers use ----
+    # ---- the public methods ----
 
     def ready(self) -> bool:
         """Return True if the call has ended."""
@@ -259,7 +261,7 @@ class ApplyResult(Handle[Result]):
             return bool(self._event.wait(timeout))
         if self._called is None or self._called.is_set():
             return bool(self._ticket.wait(timeout))
-        # Waiting for the ticket first lets this thread, not the keeper, take in the answer.
+        # Waiting for the ticket first makes this thread, not the keeper, receive the answer.
         limit = None if timeout is None else time.monotonic() + timeout
         if not self._ticket.wait(timeout):
             return False
@@ -296,9 +298,9 @@ AsyncResult = ApplyResult
 
 
 def stay_if_program_ends() -> None:
-    """In a daemon thread of a program that is ending, and has ended its pools with it: never return.
+    """In a daemon thread of a program that is exiting, which has ended its pools: never return.
 
-    Such a thread ends with the program, wherever it is.  An error would only be printed, by a program that has nothing wrong.
+    Such a thread ends with the program.  An error would be printed although nothing is wrong.
     """
     if is_exiting() and threading.current_thread().daemon:
         while True:
@@ -334,7 +336,7 @@ class MapResult(ApplyResult[list[Result]]):
             self._retire()
             self._event.set()
 
-    # The engine makes chunks as it goes where no size was asked for; told is the standard package's size.
+    # If no size was given, the engine adapts the size of chunks; this attribute is then the standard package's size.
     _chunksize = Inner(
         lambda result: (result._shape[0] or -(-result._shape[1] // (4 * result._shape[2]))) if result._shape[1] else 0
     )
@@ -344,7 +346,7 @@ class MapResult(ApplyResult[list[Result]]):
         return True if name == "_success" else [None] * self._shape[1]
 
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
-        """Note the outcome of chunk `i`: whether it succeeded, and its results or exception."""
+        """Store the outcome of chunk `i`: whether it succeeded, and its results or exception."""
         if not self._counts(i):
             return
         success, value = obj
@@ -363,7 +365,7 @@ class MapResult(ApplyResult[list[Result]]):
 
 
 class Held:
-    """So many outcomes that wait to be taken; the engine holds them, so they can only be counted here."""
+    """The outcomes that wait to be taken. The engine holds them, so only their number is available."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -373,34 +375,36 @@ class Held:
 
 
 class NoCondition:
-    """Stands where the standard package's iterator has a condition, which nobody would notify here."""
+    """Replaces the condition of the standard package's iterator, which the engine would never notify."""
 
     def __enter__(self) -> NoReturn:
         raise AttributeError("this iterator is fed by the engine and has no condition to wait for; use next(timeout)")
 
     def __exit__(self, *_: object) -> None:
-        """Never entered."""
+        """Do nothing; `__enter__` always raises."""
 
     def __getattr__(self, name: str) -> NoReturn:
         self.__enter__()
 
 
-class IMapIterator(Handle[Result]):
+class IMapIterator(Results[Result], Handle[Result]):
     """The iterator that `Pool.imap` returns: the results, in the order of the items.
 
-    A result that is an exception is raised by the step that reaches it; the iteration can go on afterwards.
+    If the call of an item failed, the step that reaches the item raises the exception; the iteration can continue afterwards.
     """
 
     def __init__(self, pool: Any, stream: Any = None, length: int | None = None) -> None:
-        # Keeps the pool from being collected, and so ended, before this is.
+        # Keeps the pool from being collected, which would end it, before this iterator.
         self._pool = pool
         self._ticket = stream
         if stream is not None:
+            self._take_from(stream)
             self._items_there = length
-            # In place of the method of this name, which is for outcomes that come through `_set`.
-            self._next = stream.next  # type: ignore[method-assign]
             return
-        self._cond = threading.Condition(threading.Lock())
+        # The condition is there for programs that look at it.
+        self._mutex = threading.RLock()
+        self._cond = threading.Condition(self._mutex)
+        self._bells = Bells()
         self._job = next(job_counter)
         self._cache = pool._cache
         self._items, self._unsorted = collections.deque(), {}
@@ -424,61 +428,45 @@ class IMapIterator(Handle[Result]):
     def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Result:
-        """Return the next result.
-
-        Args:
-            timeout: the time limit in seconds; None means no limit.
-
-        Raises:
-            maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
-            StopIteration: there are no more results.
-            What the call of the item raised.
-        """
-        try:
-            result: Result = self._next(timeout)
-        except ValueError:
-            stay_if_program_ends()
-            raise
-        return result
-
-    __next__ = next
-
-    def _next(self, timeout: float | None) -> Any:
-        with Hold(self._cond):
-            self._cond.wait_for(lambda: self._items or self._index == self._length, timeout)
-            if not self._items:
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        """Wait for outcomes that came through `_set`, for `next`, which takes the first of them."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with Hold(self._mutex):
+                if self._items:
+                    items: collections.deque[tuple[bool, Any]] = self._items
+                    return items
                 if self._index == self._length:
                     self._pool = None
                     raise StopIteration
-                raise TimeoutError
-            success, value = self._items.popleft()
-        if success:
-            return value
-        raise value
+                left = None if limit is None else limit - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                bell = self._bells.new()
+            self._bells.wait(bell, left)
 
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
-        """Note the outcome of task `i`: whether it succeeded, and its result or exception."""
+        """Store the outcome of task `i`: whether it succeeded, and its result or exception."""
         if self._counts(i):
-            with Hold(self._cond):
+            with Hold(self._mutex):
                 self._unsorted[i] = obj
                 while self._index in self._unsorted:
                     self._arrive(self._unsorted.pop(self._index))
                 self._end_if_all_there()
 
     def _set_length(self, length: int) -> None:
-        """So many outcomes will have come at the end."""
+        """Set the number of outcomes."""
         if self._ticket is not None:
             raise AttributeError(
                 "the engine knows how many results there are; _set_length is for handles that a program made"
             )
-        with Hold(self._cond):
+        with Hold(self._mutex):
             self._length = length
             self._end_if_all_there()
 
     def _abandon(self, error: BaseException) -> None:
-        """No more outcomes come: end with `error`."""
-        with Hold(self._cond):
+        """End the handle with `error`, since no more outcomes come."""
+        with Hold(self._mutex):
             if self._index != self._length:
                 self._arrive((False, error))
                 self._length = self._index
@@ -488,10 +476,12 @@ class IMapIterator(Handle[Result]):
         self._items.append(outcome)
         self._index += 1
         self._cond.notify()
+        self._bells.ring()
 
     def _end_if_all_there(self) -> None:
         if self._index == self._length:
             self._cond.notify_all()
+            self._bells.ring()
             self._retire()
 
 
@@ -499,8 +489,32 @@ class IMapUnorderedIterator(IMapIterator[Result]):
     """The iterator that `Pool.imap_unordered` returns: the results, in the order in which the calls end."""
 
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
-        """Note the outcome of any task: whether it succeeded, and its result or exception."""
+        """Store the outcome of a task: whether it succeeded, and its result or exception."""
         if self._counts(i):
-            with Hold(self._cond):
+            with Hold(self._mutex):
                 self._arrive(obj)
                 self._end_if_all_there()
+
+
+class ChunkedResults(Results[Result]):
+    """An iterator over the results of an `IMapIterator` whose outcomes are those of chunks: lists of results."""
+
+    def __init__(self, chunks: IMapIterator[list[Result]]) -> None:
+        self._chunks = chunks
+        # The outcome that results were taken of last, and those that are left of it. Both change in one step: a signal's handler may raise
+        # between any two.
+        self._batch: tuple[Any, collections.deque[tuple[bool, Any]]] = None, collections.deque()
+
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        while not self._batch[1]:
+            outcomes = self._chunks._ready(timeout)
+            try:
+                outcome = outcomes[0]
+                if outcome is self._batch[0]:
+                    outcomes.popleft()
+                    continue
+            except IndexError:  # another thread was faster
+                continue
+            success, value = outcome
+            self._batch = outcome, collections.deque([(True, item) for item in value] if success else [outcome])
+        return self._batch[1]

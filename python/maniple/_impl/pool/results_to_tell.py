@@ -1,7 +1,7 @@
-"""The results of calls whose ends are to be told: who is called back, by the job's number.
+"""The results whose callbacks the pool calls when their calls end, by the job's number.
 
-A call may end, and a thread of the pool's learn of it, before the thread that made the call has entered its result here. No lock stands
-between the two: a signal's handler may run in the middle of either, and may wait for the pool's threads.
+A call may end, and a thread of the pool may process its end, before the calling thread has entered the result here. The two threads
+use no lock: a signal handler may interrupt either of them, and may wait for the pool's threads.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ __all__ = ["ResultsToTell"]
 
 
 class ResultsToTell(Base):
-    """`late`, a method whose object lives as long as there is something to tell, is called where a result is entered whose call has ended already, and asks for it by `entered_late`.
+    """The results by job number.
 
-    `over` is set when all calls have ended, and nobody asks any more whose have.
+    `enter` calls the method `late` if the result's call has ended already; `late` then fetches the result with `entered_late`. The owner
+    sets `over` when all calls have ended and the keeper no longer runs.
     """
 
     def __init__(self, late: Callable[[], object]) -> None:
-        # Not a circle: what a pool has open would be closed by the collector of circles only, which a program may have switched off.
+        # A weak reference avoids a cycle: only the cycle collector, which a program may disable, would close the pool's descriptors.
         self._late, self.over = WeakMethod(late), False
         self._early: set[int] = set()
 
     def enter(self, job: int, result: Any) -> None:
-        """The end of `job` is to be told to `result`."""
+        """Register `result` for the end of `job`."""
         self[job] = result
-        # In this order, and in the other one in `ended` and where `over` is set: at least one of the two sees the other.
+        # `ended`, and the code that sets `over`, use the opposite order: at least one of the two threads sees the other's step.
         if job in self._early or self.over:
             if (tell := self._late()) is not None:
                 tell()
 
     def ended(self, job: int) -> Any:
-        """`job` has ended: its result, or None where it has not been entered yet."""
+        """Record that `job` has ended; return its result, or None if it has not been entered yet."""
         self._early.add(job)
         result = self.pop(job, None)
         if result is not None:
@@ -48,7 +49,7 @@ class ResultsToTell(Base):
         return result
 
     def entered_late(self) -> list[Any]:
-        """The results that have been entered since `ended` was asked for them in vain."""
+        """Return the results that were entered after `ended` had not found them."""
         if not self._early and not self.over:
             return []
         found = ((job, self.pop(job, None)) for job in tuple(self if self.over else self._early))

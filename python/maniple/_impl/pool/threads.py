@@ -1,6 +1,6 @@
-"""What a pool of threads is made of: the counterparts of `Hub`, `Ticket`, `Stream` and `Workers` without processes.
+"""The parts of a pool of threads: the counterparts of `Hub`, `Ticket`, `Stream` and `Workers` without processes.
 
-Nothing is pickled; a task's exception arrives as it was raised. Threads cannot be ended from outside, so a task that runs when the
+Nothing is pickled; the caller gets the exception object that the task raised. Threads cannot be killed, so a task that runs when the
 pool is terminated runs to its end.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ... import util
 from ..._maniple import Hold
 from ...context import TimeoutError
+from ..sync.bells import Bells
 from .loose_tasks import LooseTasks
 from .payload import cancelled
 from .results_to_tell import ResultsToTell
@@ -27,7 +28,7 @@ __all__ = ["ThreadWorkers"]
 
 
 class Job:
-    """One call. All of it is guarded by its hub's condition."""
+    """One call. Its hub's condition guards all attributes."""
 
     def __init__(
         self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1
@@ -37,16 +38,19 @@ class Job:
         self.star = star
         self.window = window
         self.chunksize = chunksize
-        self.outcomes: dict[int, tuple[bool, Any]] = {}
+        # task -> whether it succeeded, its results or exception, and of how many items
+        self.outcomes: dict[int, tuple[bool, Any, int]] = {}
         self.arrivals: collections.deque[int] = collections.deque()
         self.made = 0
         self.ended = 0
         self.items: int | None = None
         self.items_done = 0
         self.input_open = True
-        self.under_way = 0
+        # The numbers of items in tasks, and of items whose results were taken. The latter is set, not incremented: an exception of a
+        # signal handler may make the caller that takes results start again.
+        self.fed = self.taken = 0
         self.told = False
-        # Nobody takes the outcomes; and what has not begun does not begin.
+        # `abandoned`: no caller takes the outcomes. `cancelled`: tasks that have not begun do not begin.
         self.abandoned = self.cancelled = False
 
     @property
@@ -63,7 +67,7 @@ class Job:
 
 
 class _Elsewhere:
-    """Stands for a condition in a forked child, where the pool's threads are not: using the pool raises an error."""
+    """Replaces the condition in a forked child, which has no copies of the pool's threads: using the pool raises an error."""
 
     def __enter__(self) -> None:
         raise RuntimeError(
@@ -75,15 +79,45 @@ class _Elsewhere:
         pass
 
     def notify_all(self) -> None:
-        """There is nobody to be notified."""
+        """Do nothing: no thread waits here."""
+
+
+class Changed(threading.Condition):
+    """The condition on which the pool's threads wait with `wait_for`, and callers with `wait_steadily`, because signal handlers may raise in
+    the callers' threads."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        super().__init__(lock)
+        self._mutex = lock
+        self._bells = Bells()
+
+    def notify_all(self) -> None:
+        """Wake all waiting threads."""
+        if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; checked first since each task calls this method
+            super().notify_all()
+        if self._bells:
+            self._bells.ring()
+
+    def wait_steadily(self, found: Callable[[], Any], timeout: float | None) -> Any:
+        """Wait until `found`, which is called with the lock held, returns a true value; return its last value."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._mutex:
+                result = found()
+                left = None if limit is None else limit - time.monotonic()
+                if result or (left is not None and left <= 0):
+                    return result
+                bell = self._bells.new()
+            self._bells.wait(bell, left)
 
 
 class ThreadHub:
-    """Hands tasks to threads."""
+    """Distributes tasks to threads."""
 
     def __init__(self, workers: ThreadWorkers) -> None:
         self.workers = workers
-        self.changed: Any = threading.Condition()
+        self.lock: Any = threading.RLock()
+        self.changed: Any = Changed(self.lock)
         util.register_after_fork(self, ThreadHub._lose_threads)
         self.tasks: collections.deque[tuple[Job, int, list[Any]]] = collections.deque()
         self.jobs: dict[int, Job] = {}
@@ -102,14 +136,14 @@ class ThreadHub:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
-        # No items make one task of none, so that its end takes the same way as any other's.
+        # An empty input makes one empty task, so that its end is processed like that of any other.
         return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
 
     def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:
         job = Job(next(self.numbers), func, star)
         job.items = items
         job.input_open, job.made, job.told = False, len(chunks), told
-        with self.changed:
+        with self.lock:
             self.jobs[job.number] = job
             self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
             self.changed.notify_all()
@@ -119,16 +153,16 @@ class ThreadHub:
         self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
     ) -> ThreadStream:
         job = Job(next(self.numbers), func, star, window, chunksize)
-        with self.changed:
+        with self.lock:
             self.jobs[job.number] = job
         return ThreadStream(self, job, ordered, external)
 
     def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
         job = self.jobs.get(number)
         if job is None:
-            return  # its stream was dropped already
+            return  # the stream was dropped already
         while True:
-            with self.changed:
+            with self.lock:
                 self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
                 if not job.input_open:
                     return
@@ -137,12 +171,12 @@ class ThreadHub:
                 chunk = list(itertools.islice(iterator, job.chunksize))
             except BaseException as error:
                 chunk, failure = [], error
-            with self.changed:
+            with self.lock:
                 if not job.input_open:
                     return
                 if chunk:
                     self.tasks.append((job, job.made, chunk))
-                    job.under_way += len(chunk)
+                    job.fed += len(chunk)
                     job.made += 1
                 elif failure is not None:
                     job.made += 1
@@ -154,38 +188,38 @@ class ThreadHub:
                     return
 
     def _has_room(self, job: Job) -> bool:
-        return self.closed or job.window is None or job.under_way < job.window
+        return self.closed or job.window is None or job.fed - job.taken < job.window
 
     # ---- threads ----
 
     def serve(self) -> None:
-        """What a thread of the pool runs."""
+        """Run the tasks in a thread of the pool."""
         while True:
-            with self.changed:
+            with self.lock:
                 self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
                 if not self.tasks:
                     return
                 job, index, chunk = self.tasks.popleft()
             outcome = (False, None) if job.cancelled else job.run(chunk)
-            with self.changed:
-                self._note(job, index, outcome)
+            with self.lock:
+                self._note(job, index, outcome, len(chunk))
                 job.items_done += len(chunk)
                 self.changed.notify_all()
             del outcome, chunk
             self._end_if_over(job)
             del job
 
-    def _note(self, job: Job, index: int, outcome: tuple[bool, Any]) -> None:
+    def _note(self, job: Job, index: int, outcome: tuple[bool, Any], items: int = 0) -> None:
         job.ended += 1
         if not job.abandoned:
-            job.outcomes[index] = outcome
+            job.outcomes[index] = *outcome, items
             job.arrivals.append(index)
 
     def abandon(self, job: Job, begun: bool) -> None:
-        """Nobody takes the outcomes any more; where somebody had begun to, nobody wants what has not begun."""
+        """Drop the outcomes of a job, which no caller takes any more; if `begun`, also cancel its tasks that have not begun."""
         if isinstance(self.changed, _Elsewhere):
             return
-        with self.changed:
+        with self.lock:
             job.abandoned, job.window = True, None
             job.outcomes.clear()
             if begun:
@@ -194,7 +228,7 @@ class ThreadHub:
             self._forget_if_over(job)
 
     def _end_if_over(self, job: Job) -> None:
-        with self.changed:
+        with self.lock:
             over = self._forget_if_over(job)
         if over and job.told:
             self.workers.completed(job.number)
@@ -206,44 +240,44 @@ class ThreadHub:
         self.changed.notify_all()
         return True
 
-    # ---- how things stand ----
+    # ---- state ----
 
     def open_jobs(self) -> dict[int, int]:
-        with self.changed:
+        with self.lock:
             return {number: job.items_done for number, job in self.jobs.items()}
 
     def waiting(self) -> tuple[int, int]:
-        """How many jobs wait that no thread has begun; a thread is given no task in advance."""
-        with self.changed:
+        """Return the number of jobs that no thread has begun, and 0: threads get no tasks in advance."""
+        with self.lock:
             waiting: dict[int, int] = {}
             for job, _, _ in self.tasks:
                 waiting[job.number] = waiting.get(job.number, 0) + 1
             return sum(number in self.jobs and self.jobs[number].made == n for number, n in waiting.items()), 0
 
     def kick(self) -> None:
-        """Nobody needs to be woken."""
+        """Do nothing: no thread has to be woken."""
 
     # ---- the end ----
 
     def _lose_threads(self) -> None:
-        self.changed = _Elsewhere()
+        self.lock = self.changed = _Elsewhere()
         self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
 
     def close(self) -> None:
         if isinstance(self.changed, _Elsewhere):
             return
-        with self.changed:
+        with self.lock:
             self.closed = True
             self.changed.notify_all()
 
     def terminate(self) -> None:
         if isinstance(self.changed, _Elsewhere):
             return
-        with self.changed:
+        with self.lock:
             self.closed = True
             self.tasks.clear()
             for job in self.jobs.values():
-                # What never ran counts as one failed task, so that nobody waits for it.
+                # The remaining tasks count as one failed task, so that no caller waits for them.
                 job.input_open = False
                 job.made = job.ended + 1
                 self._note(job, job.made - 1, (False, cancelled()))
@@ -252,7 +286,7 @@ class ThreadHub:
 
 
 class ThreadTicket:
-    """A call's outcome."""
+    """The outcome of a call."""
 
     def __init__(self, hub: ThreadHub, job: Job, single: bool) -> None:
         self._hub, self._job, self._single = hub, job, single
@@ -264,12 +298,11 @@ class ThreadTicket:
         return self._job.over
 
     def left(self) -> int:
-        """How many items have no outcome yet."""
+        """Return the number of items without an outcome."""
         return 0 if self._job.over else (self._job.items or 0) - self._job.items_done
 
     def wait(self, timeout: float | None = None) -> bool:
-        with self._hub.changed:
-            return bool(self._hub.changed.wait_for(lambda: self._job.over, timeout))
+        return bool(self._hub.changed.wait_steadily(lambda: self._job.over, timeout))
 
     def successful(self) -> bool:
         return self._collect()[0]
@@ -285,13 +318,15 @@ class ThreadTicket:
     def _collect(self) -> tuple[bool, Any]:
         with Hold(self._lock):
             if self._outcome is None:
-                outcomes, self._job.outcomes = self._job.outcomes, {}
+                outcomes = self._job.outcomes
+                # In this order: a signal's handler may raise after any step.
                 self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
+                self._job.outcomes = {}
             return self._outcome
 
-    def _gathered(self, outcomes: list[tuple[bool, Any]]) -> tuple[bool, Any]:
+    def _gathered(self, outcomes: list[tuple[bool, Any, int]]) -> tuple[bool, Any]:
         values: list[Any] = []
-        for fine, value in outcomes:
+        for fine, value, _ in outcomes:
             if not fine:
                 return False, value
             values.extend(value)
@@ -304,56 +339,85 @@ class ThreadStream:
     def __init__(self, hub: ThreadHub, job: Job, ordered: bool, external: bool) -> None:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
-        self._at = 0
-        self._given = 0
         self._is_fed = not external
-        self._values: collections.deque[Any] = collections.deque()
+        # The task that results were taken of last, those that are left of it, and of how many items all were up to there. It changes in
+        # one step: a signal's handler may raise between any two.
+        self._batch: tuple[int, collections.deque[tuple[bool, Any]], int] = -1, collections.deque(), 0
 
     def __del__(self) -> None:
         if not self._job.over:
             self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
 
     def fed(self) -> None:
-        """Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done."""
+        """Record that a thread feeds the stream. A stream that is dropped before, because its maker was interrupted, is cancelled."""
         self._is_fed = True
 
     def cancel(self) -> None:
-        """What has not begun does not begin."""
+        """Cancel the tasks that have not begun."""
         self._hub.abandon(self._job, True)
 
+    @property
+    def _given(self) -> int:
+        _, left, items = self._batch
+        return items - len(left)
+
     def progress(self) -> tuple[int, int, bool]:
-        """How many items have an outcome, how many of those were taken, and whether no more will have one."""
+        """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
         return self._job.items_done, self._given, self._job.over
 
     def _next_index(self) -> int | None:
-        arrivals = self._job.arrivals
+        last, arrivals, outcomes = self._batch[0], self._job.arrivals, self._job.outcomes
         if not self._ordered:
-            return arrivals.popleft() if arrivals else None
-        if self._at not in self._job.outcomes:
-            return None
-        self._at += 1
-        return self._at - 1
+            if arrivals and arrivals[0] == last:
+                arrivals.popleft()
+            index = arrivals[0] if arrivals else None
+        else:
+            index = last + 1 if last + 1 in outcomes else None
+        outcomes.pop(last, None)
+        return index
 
-    def next(self, timeout: float | None = None) -> Any:
-        hub, job = self._hub, self._job
-        limit = None if timeout is None else time.monotonic() + timeout
-        with hub.changed:
-            while not self._values:
-                index = self._next_index()
-                if index is not None:
-                    fine, value = job.outcomes.pop(index)
-                    if not fine:
-                        raise value
-                    self._values.extend(value)
-                elif job.over and not job.outcomes:
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        """Wait for results, and return them as pairs: whether the call succeeded, and its result or exception. The caller takes the first.
+
+        Raises:
+            TimeoutError: there is no result after `timeout` seconds.
+            StopIteration: there are no more results.
+        """
+        _, left, items = self._batch
+        if left:
+            job = self._job
+            # The first counts as taken.
+            job.taken = items - len(left) + 1
+            # Checked after the assignment: the feeder counts its items before its own check.
+            if job.window is not None and job.fed - job.taken + 1 >= job.window:
+                with self._hub.lock:
+                    self._hub.changed.notify_all()
+            return left
+        outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)
+        if outcomes is None:
+            raise TimeoutError
+        return outcomes
+
+    def _look(self) -> collections.deque[tuple[bool, Any]] | None:
+        """Return the available results; None if there are none yet."""
+        job = self._job
+        job.taken = self._given
+        while not self._batch[1]:
+            index = self._next_index()
+            if index is None:
+                if job.over and not job.outcomes:
                     raise StopIteration
-                elif not hub.changed.wait(None if limit is None else max(0.0, limit - time.monotonic())) and limit:
-                    raise TimeoutError
-            job.under_way -= 1
-            self._given += 1
-            if job.input_open:
-                hub.changed.notify_all()
-            return self._values.popleft()
+                if job.input_open:
+                    self._hub.changed.notify_all()
+                return None
+            fine, value, items = job.outcomes[index]
+            # A failed task has a single outcome for all of its items.
+            outcomes = collections.deque([(True, one) for one in value] if fine else [(False, value)])
+            self._batch = index, outcomes, self._batch[2] + max(items, len(outcomes))
+        job.taken = self._given + 1
+        if job.input_open:
+            self._hub.changed.notify_all()
+        return self._batch[1]
 
 
 class ThreadWorkers:
@@ -393,7 +457,7 @@ class ThreadWorkers:
             raise AttributeError("_maxtasksperchild cannot be set: a pool of threads does not replace its threads")
 
     def completed(self, number: int) -> None:
-        """Hand the outcome of the call `number` to its handle."""
+        """Complete the handle of the call `number`, which has ended."""
         result = self.results.ended(number)
         if result is not None:
             result._complete()
@@ -403,7 +467,7 @@ class ThreadWorkers:
             result._complete()
 
     def repopulate(self, processes: int) -> None:
-        """Start threads until there are so many. They do not die."""
+        """Start threads until there are `processes` threads. Threads never have to be replaced."""
         with Hold(self.lock):
             while len(self.processes) < processes:
                 thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))

@@ -1,7 +1,7 @@
-"""What a pool that works by the engine shows to programs that look into the standard package's pool.
+"""Views of a pool on the engine that look like the inner attributes of the standard package's pool.
 
-Such programs count the jobs in `_cache`, ask `_taskqueue` whether work waits, or look at the handler threads. They get what the
-engine knows. Where there is nothing to be had (no queue carries this pool's items), they are told so.
+Programs count the jobs in `_cache`, check whether work waits in `_taskqueue`, or read the state of the handler threads. The views
+return the engine's state. Operations that have no meaning (no queue carries this pool's items) raise an error that says so.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["SETTERS", "VIEWS"]
 
 def _refuse(what: str) -> NoReturn:
     raise AttributeError(
-        f"{what}: this pool hands tasks to its workers without queues;"
-        " a subclass of Pool that overrides _setup_queues gets a pool that works by queues"
+        f"{what}: this pool sends tasks to its workers without queues;"
+        " a subclass of Pool that overrides _setup_queues gets a pool of queues"
     )
 
 
 class OpenJob:
-    """A job that has not ended, where the pool does not hold its handle. `done`: how many of its items have an outcome."""
+    """A job that has not ended and whose handle the pool does not hold. `done` is the number of its items with an outcome."""
 
     def __init__(self, job: int, done: int) -> None:
         self._job, self.done = job, done
@@ -39,7 +39,7 @@ class OpenJob:
         return f"<job {self._job}, {self.done} items done>"
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{name} of a job is to be had from the handle that the call gave, not through the pool")
+        raise AttributeError(f"read {name} of a job from the handle that the call returned, not through the pool")
 
 
 class Jobs(MutableMapping):  # type: ignore[type-arg]
@@ -52,7 +52,7 @@ class Jobs(MutableMapping):  # type: ignore[type-arg]
         workers = self._workers
         jobs: dict[int, Any] = {job: OpenJob(job, done) for job, done in workers.hub.open_jobs().items()}
         with Hold(workers.lock):
-            # What was told to be called back counts until that has happened. Tasks of a program's own count by their job.
+            # A job with callbacks counts until they have been called. Tasks that the program makes count by their job.
             for job, result in workers.results.items():
                 jobs[job] = result
         own: dict[Any, Any] = workers.loose.handles
@@ -66,7 +66,7 @@ class Jobs(MutableMapping):  # type: ignore[type-arg]
 
     def __delitem__(self, job: int) -> None:
         if job not in self._workers.loose.handles and job in self:
-            raise AttributeError(f"job {job} runs in the engine and cannot be taken out; drop its handle to forget it")
+            raise AttributeError(f"job {job} runs in the engine and cannot be removed; drop its handle to abandon it")
         del self._workers.loose.handles[job]
 
     def __iter__(self) -> Iterator[int]:
@@ -80,19 +80,19 @@ class Jobs(MutableMapping):  # type: ignore[type-arg]
 
 
 class Tasks:
-    """Stands where the standard pool has a queue of jobs that wait to be sent."""
+    """The view in the place of the standard pool's queue of jobs that wait to be sent."""
 
     def __init__(self, workers: Any) -> None:
         self._workers = workers
 
     def put(self, entry: Any, block: bool = True, timeout: float | None = None) -> None:
-        """A job of a program's own: an iterable of tasks, and None or what is called with their number."""
+        """Submit a job that the program makes: an iterable of tasks, and None or a function that is called with their number."""
         self._workers.loose.put(entry, len(self._workers.processes))
 
     put_nowait = put
 
     def qsize(self) -> int:
-        """How many jobs wait of which no worker was given a task."""
+        """Return the number of jobs without a task at a worker."""
         jobs: int = self._workers.hub.waiting()[0]
         return jobs + int(self._workers.loose.waiting)
 
@@ -104,19 +104,19 @@ class Tasks:
 
 
 class Sending:
-    """Stands where the standard pool has the queue that carries tasks."""
+    """The view in the place of the standard pool's queue of tasks."""
 
     def __init__(self, workers: Any) -> None:
         self._workers = workers
 
     def put(self, task: Any) -> None:
-        """A task of a program's own: `(job, place, func, args, kwds)`."""
+        """Submit a task that the program makes: `(job, place, func, args, kwds)`."""
         if task is None:
-            _refuse("a worker cannot be told to end through the queue")
+            _refuse("a worker cannot be ended through the queue")
         self._workers.loose.send(task)
 
     def qsize(self) -> int:
-        """How many tasks wait behind another at the worker that was given them."""
+        """Return the number of tasks that wait at a worker behind another task."""
         tasks: int = self._workers.hub.waiting()[1]
         return tasks
 
@@ -131,7 +131,7 @@ class Sending:
 
 
 class Receiving:
-    """Stands where the standard pool has the queue that carries outcomes: they go to whoever waits for them."""
+    """The view in the place of the standard pool's queue of outcomes. The engine delivers outcomes without it."""
 
     def qsize(self) -> int:
         return 0
@@ -140,17 +140,17 @@ class Receiving:
         return True
 
     def get(self, *_: Any) -> NoReturn:
-        _refuse("outcomes go to whoever waits for them and cannot be taken from a queue")
+        _refuse("the engine delivers outcomes, which cannot be taken from a queue")
 
     def put(self, outcome: Any) -> NoReturn:
-        _refuse("outcomes cannot be put in")
+        _refuse("outcomes cannot be put into a queue")
 
     def __getattr__(self, name: str) -> NoReturn:
         _refuse(f"the queue of outcomes has no {name!r}")
 
 
 class Notifier:
-    """Stands where the standard pool has the queue that wakes its handler of workers."""
+    """The view in the place of the queue that wakes the standard pool's handler of workers."""
 
     def __init__(self, workers: Any) -> None:
         self._workers = workers
@@ -166,7 +166,7 @@ class Notifier:
 
 
 class Handler:
-    """Stands for each of the standard pool's three threads: the keeper does what they do, as far as somebody must."""
+    """The view in the place of each of the standard pool's three handler threads. The keeper does the work that remains."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = weakref.ref(pool)
@@ -204,7 +204,7 @@ def _of_workers(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda pool: kind(pool._workers)
 
 
-#: by name, what gives the content
+#: name -> function that makes the view
 VIEWS: dict[str, Callable[[Any], Any]] = {
     "_pool": _of_workers(lambda workers: workers.processes),
     "_cache": _of_workers(Jobs),
@@ -248,12 +248,10 @@ def _set_maxtasksperchild(pool: Any, tasks: int | None) -> None:
 
 
 def _set_wrap_exception(pool: Any, wrap: bool) -> None:
-    raise AttributeError(
-        "_wrap_exception of a pool cannot be set; a subclass of Pool with another value gets what it asks for"
-    )
+    raise AttributeError("_wrap_exception of a pool cannot be set: set it in a subclass of Pool")
 
 
-#: by name, what sets it once the pool works
+#: name -> function that sets the attribute of a running pool
 SETTERS: dict[str, Callable[[Any, Any], None]] = {
     **{name: _fixed(name) for name in VIEWS},
     "_ctx": _set_ctx,

@@ -1,16 +1,16 @@
-"""What the processes that a program starts have of the program's own `__main__` module.
+"""The content of `__main__` in the processes that a program starts.
 
-A pickle names a function or a class of `__main__`; the process that reads it looks the name up in its own `__main__`.  Whether
-it finds there what was meant depends on how it was started:
+A pickle names a function or a class of `__main__`, and the process that reads it looks the name up in its own `__main__`.  The start
+method decides which names it finds there:
 
 ===================  ======================================================================================================
-fork                 it has what `__main__` held when it was forked; what was defined since, it has not
-spawn, forkserver    it loads the program's file or module again: it has what that defines outside ``if __name__ == "__main__"``
-the same, no file    it has nothing: a notebook, an interactive session, ``-c``, a script from the standard input, a folder, an
-                     archive or a package's ``__main__``
+fork                 the names that `__main__` had at the fork, without later definitions
+spawn, forkserver    the names that the program's file or module defines outside ``if __name__ == "__main__"``
+the same, no file    none: a notebook, an interactive session, ``-c``, a script from the standard input, a folder, an archive or
+                     a package's ``__main__``
 ===================  ======================================================================================================
 
-`worker_main` gives the object that answers the question for one pool or process.  `by_value` sends what a process has not.
+`worker_main` returns the object that describes this for one pool or process.  `by_value` sends the objects that a process lacks.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFINITIONS", "MAIN_NAMES", "OF_MODULES", "WorkerMain", "by_value", "parts_of", "worker_main"]
 
-#: what a definition makes: a function, a class, a function with a cache
+#: the types of definitions: functions, classes, functions with a cache
 DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
-#: what the code of something typed at a prompt has for its file
+#: how the file name of code begins that was typed at a prompt
 _PROMPTS = ("<stdin", "<python-input", "<ipython-input", "<console>", "<input>")
-#: the names that the main module goes by: children that load it know it by the second, too
+#: the names of the main module: children that load it also use the second
 MAIN_NAMES = ("__main__", "__mp_main__")
-#: the names that each module has for itself
+#: the names that every module defines
 OF_MODULES = frozenset(
     f"__{name}__"
     for name in (
@@ -46,15 +46,15 @@ OF_MODULES = frozenset(
 )
 
 
-#: the module `by_value`, once all of it has been loaded
+#: the module `by_value`, once its import has ended
 _by_value_module: Any = None
 
 
 def by_value() -> Any:
-    """The module `by_value`, loaded when it is first used.
+    """Return the module `by_value`; the first call imports it.
 
-    A signal's handler may use it as well, and may run in the middle of that: in the same thread it would find what there is of the module
-    so far.  So the main thread, in which handlers run, has it loaded by another, for which a handler waits.
+    A signal handler may call it in the middle of the import, and in the same thread it would find a partly imported module.  So the main
+    thread, in which handlers run, makes another thread import it, for which a handler can wait.
     """
     global _by_value_module
     if _by_value_module is None:
@@ -67,7 +67,7 @@ def by_value() -> Any:
             try:
                 loader.start()
             except RuntimeError:
-                pass  # no thread is to be had
+                pass  # no thread can be started
             else:
                 loader.join()
         if _by_value_module is None:
@@ -82,12 +82,12 @@ def _load_by_value(aloud: bool = False) -> None:
     except BaseException:
         if aloud:
             raise
-        return  # whoever wants it tries again, and is told
+        return  # the waiting thread imports the module again, and gets the error
     _by_value_module = _by_value
 
 
 def worker_main(method: str | None) -> WorkerMain:
-    """What a process that is started now by this start method has of `__main__`."""
+    """Return the description of `__main__` in a process that is started now by this start method."""
     global _loaded
     if method == "fork":
         return ForkedMain()
@@ -109,36 +109,36 @@ def _is_interactive(main: ModuleType) -> bool:
 
 
 def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
-    """The functions and classes that `main` itself defines, by the names that they have there."""
+    """Yield the functions and classes that `main` itself defines, with their names there."""
     for name, value in list(vars(main).items()):
         if issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES:
             yield name, value
 
 
 class WorkerMain:
-    """What a process has of `__main__`."""
+    """The content of `__main__` in a process."""
 
-    #: the values that a process is to have by its names, whatever becomes of them here
+    #: name -> the value that the process is to have, also if the value here changes
     values_at_start: dict[str, Any] = {}
 
     def __init__(self) -> None:
         main = sys.modules["__main__"]
-        # Weakly: what holds the main module keeps its globals alive until the interpreter has taken all other modules apart.
+        # A weak reference: a strong one would keep the main module's globals alive until all other modules are cleared.
         self._main = ref(main)
         #: whether definitions may be typed into the main module while the program runs
         self.changes = _is_interactive(main)
-        # For one pool: whether no call of it is under way, and what went by value to its workers.
+        # For one pool: a function that says whether no call is under way, and the values that were sent to its workers.
         self._is_idle: Callable[[], bool] | None = None
         self._sent: SentValues | None = None
 
     def for_pool(self, is_idle: Callable[[], bool]) -> Self:
-        """This, for the workers of one pool.  `is_idle` says whether no call of the pool is under way."""
+        """Return a copy for the workers of one pool. `is_idle` returns whether no call of the pool is under way."""
         of_pool = object.__new__(type(self))
         vars(of_pool).update(vars(self), _is_idle=is_idle, _sent=None)
         return of_pool
 
     def sent_values(self) -> SentValues | None:
-        """What went by value to the workers of the pool that this is for; None: it is for no pool."""
+        """Return the values that were sent to the workers of the pool; None if this object is for no pool."""
         if self._sent is None and self._is_idle is not None:
             from ..serialization.sent_values import SentValues
 
@@ -146,21 +146,21 @@ class WorkerMain:
         return self._sent
 
     def end_pool(self) -> None:
-        """Forget what went to the workers: they have ended."""
+        """Forget the values that were sent to the workers, which have ended."""
         self._is_idle, sent, self._sent = None, self._sent, None
         if sent is not None:
             sent.end()
 
     def is_current(self) -> bool:
-        """Whether the main module is still the one that it was."""
+        """Whether the main module is still the same."""
         return sys.modules.get("__main__") is self._main()
 
     def has(self, name: str, value: Any) -> bool:
-        """Whether the process finds under this name in its `__main__` what `value` is here."""
+        """Whether the process has the counterpart of `value` under this name in its `__main__`."""
         raise NotImplementedError
 
     def may_lack(self) -> bool:
-        """Whether there may be a function or class in `__main__` that the process has not.  Quick, and true when in doubt."""
+        """Whether the process may lack a function or class of `__main__`. The check is fast, and returns True in case of doubt."""
         raise NotImplementedError
 
     def has_module(self, name: str) -> bool:
@@ -169,30 +169,30 @@ class WorkerMain:
         return module is not None and _is_found_by_name(module, name)
 
     def settle_in(self) -> None:
-        """In a process that is a copy of the one that made this: note what it has that is newer than its pool."""
+        """In a forked process, register the names that `__main__` has received since its pool was made."""
 
     def given_at_start(self) -> dict[str, Any]:
-        """What of `__main__` the process is given when it is started: for what can travel at no other time."""
+        """Return the values of `__main__` that the process receives at its start, because they can be sent at no other time."""
         return {}
 
     def value_to_send(self, name: str, value: Any) -> Any:
-        """What the process is to have under a name that it lacks, and which stands for `value` here."""
+        """Return the value that the process is to have under a name that it lacks; the present value is `value`."""
         return value
 
     def why_not(self) -> str:
-        """Why a process has not what it lacks, to follow "the process"."""
+        """Return why a process lacks names; the text follows "the process"."""
         raise NotImplementedError
 
 
 class ForkedMain(WorkerMain):
-    """A process that is a copy of this one as it is now."""
+    """A process that is forked from this one now."""
 
     def __init__(self) -> None:
         super().__init__()
         self._names = frozenset(vars(sys.modules["__main__"]))
         self._modules = frozenset(sys.modules)
         self._size = len(vars(sys.modules["__main__"]))
-        # Weakly: a definition that was replaced is not kept, and a new one at the same address is not taken for it.
+        # Weak references: they do not keep replaced definitions alive, and do not match new definitions at the same address.
         self._defined = {name: ref(value) for name, value in _definitions(sys.modules["__main__"])}
 
     def has(self, name: str, value: Any) -> bool:
@@ -206,7 +206,7 @@ class ForkedMain(WorkerMain):
     def settle_in(self) -> None:
         main = vars(sys.modules["__main__"])
         if len(main) != self._size:
-            from ..serialization.arrivals import note_inherited
+            from ..serialization.received import note_inherited
 
             note_inherited([name for name in main if name not in self._names])
 
@@ -225,7 +225,7 @@ class ForkedMain(WorkerMain):
 
 
 class _Source:
-    """The text of the program's file, read when something asks about it."""
+    """The text of the program's file, which is read when it is first needed."""
 
     def __init__(self, file: str | None) -> None:
         self._file = file
@@ -244,11 +244,11 @@ class _Source:
         return self._text
 
     def guard_defines(self) -> bool:
-        """Whether something that looks like a definition stands in an indented line below a guard.
+        """Whether an indented line below a guard looks like a definition.
 
-        Reading lines costs less than a syntax tree, which most programs do without.
+        Reading lines is cheaper than a syntax tree, which most programs then do not need.
         """
-        guard = -1  # the indentation of the guard that the line may stand under
+        guard = -1  # the indentation of the guard above the line
         for line in self._read().splitlines():
             text = line.lstrip()
             if not text or text[0] in "#)]}":
@@ -266,7 +266,7 @@ class _Source:
         return False
 
     def names_bound(self) -> tuple[frozenset[str] | None, frozenset[str]]:
-        """The names that loading the file binds, None where that cannot be known; and those that only the main program binds."""
+        """Return the names that loading the file binds (None if they are unknown), and those that only the main program binds."""
         if self._bound is None:
             from ..start.main_source import names_bound
 
@@ -290,7 +290,7 @@ class LoadedMain(WorkerMain):
         loaded, only_main = self._source.names_bound()
         if name in only_main:
             return False
-        # A definition may have been made in ways that the text does not show.  Other values do no harm where they are not needed.
+        # The program may make a definition in ways that its text does not show.  Sending other values needlessly does no harm.
         return loaded is None or name in loaded or (issubclass(type(value), DEFINITIONS) and not self.changes)
 
     def may_lack(self) -> bool:
@@ -305,15 +305,15 @@ class LoadedMain(WorkerMain):
         return self._lacked_at[1]
 
     def why_not(self) -> str:
-        return "loads the program's main module without what stands under `if __name__ == '__main__'`"
+        return "loads the program's main module without the code under `if __name__ == '__main__'`"
 
 
-#: of the main module that was asked for last; what it has read of the file serves for all processes
+#: the object for the latest main module, shared by all processes because it caches the file's text
 _loaded: LoadedMain | None = None
 
 
 class FrozenMain(WorkerMain):
-    """A process that begins by running the frozen program up to its `freeze_support()`."""
+    """A process that first runs the frozen program up to its `freeze_support()`."""
 
     def has(self, name: str, value: Any) -> bool:
         return True
@@ -330,16 +330,16 @@ class NoMain(WorkerMain):
 
     def __init__(self) -> None:
         super().__init__()
-        # Locks, queues and their like; the same for all processes of a pool.
+        # Locks, queues and similar objects, the same for all processes of a pool.
         self._given: dict[str, Any] = {}
         self._given_known = False
-        # A process that begins now has the values of now, as a forked one would.
+        # A process that is started now gets the present values, as a forked process does.
         self.values_at_start = {
             name: value for name, value in list(vars(sys.modules["__main__"]).items()) if name not in OF_MODULES
         }
 
     def settle_in(self) -> None:
-        """In a process that is a copy of the one that made this: note what it has that is newer than its pool."""
+        """In a forked process, register the names that `__main__` has received since its pool was made."""
 
     def given_at_start(self) -> dict[str, Any]:
         if not self._given_known:
@@ -367,20 +367,20 @@ _AT_START = ("synchronize", "queues", "sharedctypes")
 
 
 def _goes_at_start_only(value: Any) -> bool:
-    """Whether `value` is a lock, a queue, a shared value or the like, and the process that is being started may have it."""
+    """Whether `value` is a lock, a queue, a shared value or a similar object that the process being started may receive."""
     own = {f"{PACKAGE}.{name}" for name in _AT_START} | {f"multiprocessing.{name}" for name in _AT_START}
     kinds = type(value).__mro__
     if issubclass(type(value), type) or not (
         _has_own(value, "_wrapper") or any(kind.__module__ in own for kind in kinds)
     ):
         return False
-    from ..serialization.sketches import can_be_sent
+    from ..serialization.main_definitions import can_be_sent
 
     return can_be_sent(value)
 
 
 def _is_typed_in(value: Any) -> bool:
-    """Whether a function or class comes from a prompt rather than from the program's file."""
+    """Whether a function or class was defined at a prompt, not in the program's file."""
     members = list(vars(value).values()) if isinstance(value, type) else [value]
     for member in members:
         for part in (member, *parts_of(member)):
@@ -389,7 +389,7 @@ def _is_typed_in(value: Any) -> bool:
     return False
 
 
-#: where objects of some types, and of their subclasses, have the functions that they stand for
+#: types, and the attributes by which their objects refer to functions
 _PARTS = (
     (MethodType, ("__func__",)),
     (classmethod, ("__func__",)),
@@ -404,7 +404,7 @@ _PARTS = (
 
 
 def parts_of(thing: Any) -> list[Any]:
-    """The functions that `thing` stands for, if it is a method, a property or the like.  Asks nothing of other objects."""
+    """Return the functions behind a method, a property or a similar object. For other objects, return an empty list."""
     for kind, names in _PARTS:
         if issubclass(type(thing), kind):
             return [getattr(thing, name, None) for name in names]
@@ -412,7 +412,7 @@ def parts_of(thing: Any) -> list[Any]:
 
 
 def _has_own(value: Any, name: str) -> bool:
-    """Whether the object itself has the attribute, without a look at what its class computes."""
+    """Whether the object's `__dict__` has the attribute; attributes that the class computes do not count."""
     try:
         return name in object.__getattribute__(value, "__dict__")
     except (AttributeError, TypeError):
@@ -420,7 +420,7 @@ def _has_own(value: Any, name: str) -> bool:
 
 
 def _is_found_by_name(module: ModuleType, name: str) -> bool:
-    """Whether importing `name` in another process, with this one's search path, leads to the same module."""
+    """Whether an import of `name` in another process with the same search path finds the same module."""
     spec = getattr(module, "__spec__", None)
     if spec is None or spec.loader is None:
         return False
@@ -429,7 +429,7 @@ def _is_found_by_name(module: ModuleType, name: str) -> bool:
     for finder in sys.meta_path:
         try:
             found = finder.find_spec(name, path)
-        except Exception:  # a finder that cannot say: let the other process try
+        except Exception:  # the finder fails: let the other process try
             return True
         if found is not None:
             return bool(found.origin == spec.origin)

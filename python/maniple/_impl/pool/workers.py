@@ -1,6 +1,6 @@
-"""A pool's processes, and the thread that keeps them.
+"""The processes of a pool, and the thread that keeps them.
 
-What the thread may hold is kept apart from the `Pool` itself, so that a pool that nobody refers to is collected.
+The thread refers to the objects of this module and not to the `Pool`, so that a pool without references is collected.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from ... import util
-from ..._maniple import Hold, Hub, pool_is_terminated, serve
+from ..._maniple import Hold, Hub, interrupts, pool_is_terminated, serve
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
-from ..start import imports_under_way
+from ..start import imports_in_progress
 from .loose_tasks import LooseTasks
 from .payload import cancelled
 from .results import tell
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Workers", "worker"]
-
-# How long a terminated worker has for its own clean-up before it is killed, in seconds.
-GRACE = 2.0
-# How long one has that is still starting to learn from its link that it is to end, where a signal would run a handler of the parent's.
-_NOTICE = 0.3
 
 
 class Line:
@@ -51,9 +46,9 @@ class Line:
             os.close(fd)
 
 
-# Seconds after which the keeper tries again what it lacked something for.
-_AGAIN = 0.05
-# Seconds that the keeper leaves to others at a time where threads are greenlets.
+# Seconds after which the keeper retries after a shortage.
+_AGAIN = Hub.AGAIN
+# Seconds that the keeper sleeps at a time if threads are greenlets.
 _PAUSE = 0.01
 
 
@@ -65,15 +60,15 @@ def _says_shortage(words: str) -> bool:
 
 def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
     if given:
-        from ..serialization.arrivals import take
+        from ..serialization.received import take
 
         take(given)
     return Line([copy.detach() for copy in copies], WorkerMain())
 
 
 def worker(line: Line, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    """What a worker process runs."""
-    # A worker dies with its parent, and so do the workers of its own pools: there is no reason to refuse it children.
+    """Run a worker process."""
+    # A worker dies with its parent, and so do the workers of its own pools: so a worker may have children.
     current_process()._config["may_have_children"] = True
     fds, line.fds = line.fds, []
     line.main.settle_in()
@@ -94,10 +89,10 @@ def worker(line: Line, initializer: Callable[..., object] | None, initargs: tupl
         if ended == "lacking":
             raise SystemExit(os.EX_TEMPFAIL)
         if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
-            # As if the parent had sent it. A handler that came with a fork is the parent's and has nothing to do here.
+            # End as if the parent had sent the signal. A handler that was inherited by a fork is the parent's, and does not run.
             raise_signal(SIGTERM)
     except KeyboardInterrupt:
-        # The parent got the same Ctrl-C and decides.
+        # The parent received the same Ctrl-C and handles it.
         raise SystemExit(1) from None
     util.debug("worker exiting")
 
@@ -114,7 +109,7 @@ class Workers:
         maxtasksperchild: int | None,
         main: WorkerMain,
     ) -> None:
-        # Weakly: the hub holds the object that asks.
+        # A weak reference, because the hub refers to `is_idle`.
         own = ref(self)
 
         def is_idle() -> bool:
@@ -122,7 +117,7 @@ class Workers:
             return workers is None or workers.hub.is_idle()
 
         self._main = main.for_pool(is_idle)
-        self._imports = imports_under_way.of_this_thread()
+        self._imports = imports_in_progress.of_this_thread()
         try:
             self.hub = Hub(processes, maxtasksperchild, self._main)
         except OSError as problem:
@@ -134,58 +129,48 @@ class Workers:
         self.initargs = initargs
         self.maxtasksperchild = maxtasksperchild
         self.processes: list[Any] = []
-        # Not at module level, because workers that were started anew load this module.
-        from ..start.starts import Starts
-
-        self._starts = Starts()
-        # Pipes to which programs still write that dead workers have started, and which are read by nobody yet.
+        # Pipes to which programs of dead workers still write, and that have no reader yet.
         self._late: list[int] = []
-        # Jobs whose callbacks are still to be called.
+        # The results of jobs whose callbacks are pending.
         self.results = ResultsToTell(self._tell_late)
         self.lock = threading.RLock()
         util.register_after_fork(self, Workers._free_lock)
         self.loose = LooseTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
-        # What the hub has asked the keeper for, while it is being done.
+        # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
-        self._terminated_at: float | None = None
-        self._killed = False
-        self._grace = GRACE
-        # Workers that are sent SIGTERM when they have not ended in time.
-        self._noticed: list[int] = []
+        self._terminated = False
+        self._wanted = processes
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
 
     def _free_lock(self) -> None:
-        # A forked child may still ask, and is to be told that the pool is not its own.
+        # A forked child may still call methods, which raise an error because the pool belongs to its parent.
         self.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
 
     # ---- starting ----
 
     def start(self) -> None:
-        """Start the first workers, all or none, and then the keeper."""
+        """Start the first workers and then the keeper. After an error no worker is left."""
         started: list[Any] = []
-        wanted = self.hub.missing()
         try:
-            for _ in range(wanted):
-                key, process = self.start_one(True)
+            while (process := self.start_one()) is not None:
                 started.append(process)
-                self.adopt(key, process)
             self.keeper.start()
         except BaseException as problem:
-            self.hub.terminate()
-            # They have done nothing yet, and may have a handler for SIGTERM that only notes it.
-            for process in started:
+            self.hub.terminate(False, False)
+            # The workers have done nothing yet, and may have a handler for SIGTERM that only records the signal.
+            for process in [*started, *self._keys.values()]:
                 process.kill()
             for key, process in self._keys.items():
                 process.join()
-                late, _ = self.hub.exited(key, process.exitcode)
+                late = self.hub.exited(key, process.exitcode)
                 if late is not None:
                     os.close(late)
             self.processes.clear()
             self._keys.clear()
-            # The error refers to this frame, and is not to keep the pool's descriptors.
+            # The error's traceback refers to this frame, and must not keep the pool's descriptors.
             del self.hub, self.loose
-            self._explain(problem, len(started), wanted)
+            self._explain(problem, len(started), self._wanted)
             raise
 
     @staticmethod
@@ -201,48 +186,60 @@ class Workers:
             problem.add_note(f"{what}: {advice(problem)}")
 
     def repopulate(self, processes: int) -> None:
-        """Start workers until there are so many."""
+        """Start workers until there are `processes` workers."""
+        self.hub.resize(processes)
+        self._start_due()
+        self.hub.kick()  # the keeper retries failed starts
+
+    def _start_due(self) -> None:
+        """Start the workers that are due now, until a start fails."""
+        from ..start.shortage import is_shortage
+
         with Hold(self.lock):
-            self._starts.count += self.hub.resize(processes)
-            self._starts.make(self)
-        self.hub.kick()  # the keeper tries again what was in vain
+            while True:
+                try:
+                    if self.start_one() is None:
+                        return
+                except Exception as problem:
+                    if interrupts(problem):
+                        raise
+                    util.sub_warning("could not start a worker: %s", problem)
+                    if is_shortage(problem):
+                        return  # the hub asks again
 
     def set_max_tasks(self, tasks: int | None) -> None:
-        """After how many tasks a worker is replaced from now on."""
+        """Set the number of tasks after which a worker is replaced from now on."""
         self.hub.set_max_tasks(tasks)
         self.maxtasksperchild = tasks
 
     def threads(self) -> list[threading.Thread]:
-        """The threads that serve the pool in this process."""
+        """Return the threads that serve the pool in this process."""
         return [self.keeper]
 
-    def start_one(self, counted: bool) -> tuple[int, Any]:
-        """Start a worker. `counted`: an error counts as a failed start; otherwise the caller tries again where something is short."""
-        from ..start.shortage import is_shortage
-
-        try:
-            key, fds = self.hub.create_link(counted)
-        except Exception as problem:
-            if counted or is_shortage(problem):
-                raise
-            # The caller does not try this again, so the hub is to know if it fails again.
-            key, fds = self.hub.create_link(True)
+    def start_one(self) -> Any:
+        """Start a worker if one is due, and add it to the pool; return its process, or None. An error is reported to the hub, too."""
+        key: int | None = None
+        fds: list[int] = []
         line: Line | None = None
         try:
+            if (begun := self.hub.begin_start()) is None:
+                return None
+            key, fds = begun
             line = Line(fds, self._main)
             process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             if not isinstance(self._main, ForkedMain):
-                # What it writes before it takes up its link, when it cannot import something, belongs in the error, too.
-                hub = self.hub
-                process._tap = fds[-1], lambda: hub.pass_on(key)
+                # The error also contains the output before the worker opens its link, for example of a failed import.
+                hub, number = self.hub, key
+                process._tap = fds[-1], lambda: hub.pass_on(number)
             process.start()
         except BaseException as problem:
-            if not counted and is_shortage(problem):
-                self.hub.postpone(key)
-            else:
-                self.hub.disown(key, f"{type(problem).__name__}: {problem}")
+            from ..start.shortage import advice, is_shortage
+
+            short = is_shortage(problem)
+            why = f"{problem} ({advice(problem)})" if short else f"{type(problem).__name__}: {problem}"
+            self.hub.start_failed(key, why, short)
             raise
         finally:
             if line is None:
@@ -250,62 +247,57 @@ class Workers:
             else:
                 line.close()
         util.debug("added worker")
-        return key, process
+        self.adopt(key, process)
+        return process
 
     def adopt(self, key: int, process: Any) -> None:
-        """Take a started worker into the pool."""
+        """Add a started worker to the pool."""
         while True:
             try:
                 self._keys[key] = process
-                # Its sentinel is looked at until `exited` is said.
+                # The hub watches the sentinel until `exited` is called.
                 self.hub.adopt(key, process.pid, process.sentinel)
                 if process not in self.processes:
                     self.processes.append(process)
                 return
             except MemoryError:
-                time.sleep(_AGAIN)  # it runs: whoever did not take it in would never see its end
-
-    def has_processes(self) -> bool:
-        """Whether there is any worker."""
-        return bool(self._keys)
+                time.sleep(_AGAIN)  # the worker runs: without the retry its end would never be detected
 
     # ---- keeping ----
 
     def _keep(self) -> None:
-        imports_under_way.keep(self._imports)
+        imports_in_progress.keep(self._imports)
         try:
             while True:
                 try:
                     self._do_chores()
                     return
                 except Exception as problem:
-                    # Memory is short. A pool whose keeper has gone would let its callers wait for ever.
+                    # A lack of memory. Without its keeper, the pool would let its callers wait forever.
                     time.sleep(_AGAIN)
                     util.sub_warning("a pool's chore is tried again: %s", problem)
         finally:
-            imports_under_way.keep(frozenset())
+            imports_in_progress.keep(frozenset())
 
     def _do_chores(self) -> None:
         alone = threads_are_real()
         while True:
-            if self._terminated_at is None and self._starts.is_due():
-                with Hold(self.lock):
-                    self._starts.make(self)
-            patience = 0.001 if not alone else 0.1 if self._terminated_at is not None else self._starts.pause()
+            patience = 3600.0 if alone else 0.001
             if self._late:
                 self._read_late()
                 patience = min(patience, _AGAIN)
-            # One that was broken off is done again.
+            # A chore that was interrupted is done again.
             chore, number = self._chore = self._chore or self.hub.keep(patience)
             self._complete_late()
             if chore == "idle" and not alone:
-                time.sleep(_PAUSE)  # the greenlets' way
+                time.sleep(_PAUSE)  # yields to other greenlets
             if chore == "start":
-                with Hold(self.lock):
-                    self._starts.count += number
+                self._start_due()
+            elif chore == "end":
+                self._end_due()
             elif chore == "reap":
                 while not self._reap(number):
-                    time.sleep(_AGAIN)  # memory is short
+                    time.sleep(_AGAIN)  # a lack of memory
             elif chore == "completed":
                 result, self._chore = self.results.ended(number), None
                 self._complete(result)
@@ -313,18 +305,10 @@ class Workers:
                 if self._late:
                     self._read_late()
                 self._main.end_pool()
-                # From here on they are told by the threads that enter them.
+                # From here on the threads that enter results complete them.
                 self.results.over = True
                 self._complete_late()
                 return
-            elif self._terminated_at is not None:
-                waited = time.monotonic() - self._terminated_at
-                if self._noticed and waited > _NOTICE:
-                    noticed, self._noticed = self._noticed, []
-                    self._signal(noticed, "terminate")
-                if waited > self._grace and not self._killed:
-                    self._killed = True
-                    self._signal(None, "kill")
             self._chore = None
 
     def _complete(self, result: Any) -> None:
@@ -332,7 +316,7 @@ class Workers:
             if result is not None:
                 result._complete()
         except BaseException as error:
-            # A callback failed: that is told, and the pool goes on.
+            # A callback failed: report it, and continue.
             tell(error)
 
     def _tell_late(self) -> None:
@@ -346,7 +330,7 @@ class Workers:
             self._complete(result)
 
     def _reap(self, key: int) -> bool:
-        """See a worker out that has ended; false: this process lacks something for it now."""
+        """Reap a worker that has ended; return False if a shortage prevents that now."""
         try:
             process = self._keys.get(key)
             if process is not None:
@@ -355,21 +339,18 @@ class Workers:
                     self.processes.remove(process)
             code, said = None if process is None else process.exitcode, self.hub.last_words(key)
             if code and code != os.EX_TEMPFAIL and said is not None and _says_shortage(said):
-                code = os.EX_TEMPFAIL  # it could not say so itself
-            late, lacking = self.hub.exited(key, code)
+                code = os.EX_TEMPFAIL  # the worker could not set the exit code itself
+            late = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
             util.sub_warning("could not see a worker out yet: %s", problem)
             return False
         if late is not None:
             self._late.append(late)
-        if lacking:
-            with Hold(self.lock):
-                self._starts.lacked(self, said or "")
         return True
 
     def _read_late(self) -> None:
-        """Have the standard error read of programs that tasks of dead workers have started."""
+        """Forward the standard error of programs that dead workers have started."""
         from ..start.late_output import forward
 
         while self._late:
@@ -383,39 +364,36 @@ class Workers:
     # ---- ending ----
 
     def close(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self.loose.close()
 
     def terminate(self) -> None:
         """Drop all work, end all processes, and wait for them."""
         if os.getpid() != self._owner:
-            # A forked child inherits the object, not the pool.
+            # A forked child has a copy of the object, but the pool is its parent's.
             return
         util.debug("terminating pool")
-        unsettled = self.hub.terminate()
-        if self._terminated_at is None:
-            self._terminated_at = time.monotonic()
-        if isinstance(self._main, ForkedMain) and callable(getsignal(SIGTERM)):
-            self._noticed = [key for key, starting in unsettled if starting]
-        if getsignal(SIGTERM) == SIG_IGN:
-            self._grace = _NOTICE  # all workers have that from here
-        self._signal([key for key, _ in unsettled if key not in self._noticed], "terminate")
+        handler = getsignal(SIGTERM)
+        # Forked workers have this process's handlers. If this process ignores the signal, all workers do.
+        self.hub.terminate(handler == SIG_IGN, isinstance(self._main, ForkedMain) and callable(handler))
+        self._terminated = True
+        self._end_due()
         self.hub.kick()
         if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
             self.keeper.join()
         self.loose.end(cancelled())
 
-    def _signal(self, workers: list[int] | None, how: str) -> None:
-        """Terminate or kill some workers, or (None) all."""
-        keys = self._keys.copy()
-        processes = [keys[key] for key in (keys if workers is None else workers) if key in keys]
-        for process in processes:
-            if process.exitcode is None:
+    def _end_due(self) -> None:
+        """Send the signals that are due to the workers of a terminated pool."""
+        while (end := self.hub.next_end()) is not None:
+            key, how = end
+            process = self._keys.get(key)
+            if process is not None and process.exitcode is None:
                 getattr(process, how)()
 
     def join(self) -> None:
         """Wait until all processes have ended."""
-        if self._terminated_at is None and self.hub.is_making_tasks():
+        if not self._terminated and self.hub.is_making_tasks():
             raise RuntimeError(
                 "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
                 "returns; terminate() the pool, or join it after the handler"

@@ -1,1 +1,1 @@
-"""`python -m maniple`: a program whose `multiprocessing` is this package."""
+"""`python -m maniple`: runs a program with this package in the place of `multiprocessing`."""

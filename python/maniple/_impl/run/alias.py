@@ -1,13 +1,13 @@
-"""Lets ``import multiprocessing`` mean this package, in this process and in all that it starts through us.
+"""Makes ``import multiprocessing`` import this package, in this process and in all children that it starts.
 
-`python -m maniple` calls `install`.  What names the standard package from then on, whichever module it is
-(`concurrent.futures.process` and libraries included), gets the module of ours by the same name: one object under two names,
-so that a class has one identity however it was imported.  A forked child inherits that; to a child that begins as a fresh
-interpreter it is said on its command line (`preamble`).
+`python -m maniple` calls `install`.  From then on every import of a module of the standard package, also in
+`concurrent.futures.process` and in libraries, returns this package's module of that name.  It is one object under two names,
+so a class has one identity for both imports.  A forked child inherits this.  The command line of a child that starts as a fresh
+interpreter contains a `preamble`.
 
-What a pickle, a `repr` or a log names is the standard package then: classes and functions say ``multiprocessing.x`` as their
-module, where that module has them.  So a plain Python can read a pickle that was written here, and the other way round.  A
-module itself, and a method, still says whose code it is: ``multiprocessing.__name__`` is ``maniple``.
+Pickles, reprs and logs then name the standard package: the ``__module__`` of classes and functions is ``multiprocessing.x``, if that
+module has them.  So a plain Python can read a pickle that was written here, and the reverse.  Modules and methods keep their
+names: ``multiprocessing.__name__`` is ``maniple``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = ["install", "preamble"]
 
 _OURS = PACKAGE
 _THEIRS = "multiprocessing"
-# The private functions and classes that the standard package has, in one version or another. What else is private here keeps our
-# name: a plain interpreter that a library starts, and that unpickles it, finds it by that name alone.
+# The private functions and classes of the standard package, of all versions. Other private objects keep their own names: a plain
+# interpreter that a library starts, and that unpickles them, finds them only by these.
 _STANDARD = frozenset(
     (
         "_BaseDictProxy _BaseSetProxy _C _ConnectionBase _DupFd _ForkingPickler _ParentProcess _PoolCache _ResourceSharer "
@@ -43,7 +43,7 @@ _STANDARD = frozenset(
         "_verify_challenge _xml_dumps _xml_loads"
     ).split()
 )
-# Those that only newer versions of it have.
+# The names that only newer versions of it have.
 _SINCE = {
     "SetProxy": (3, 14),
     "_BaseDictProxy": (3, 13),
@@ -54,7 +54,7 @@ _SINCE = {
 
 
 def _under(package: str, other: str, name: str) -> str | None:
-    """The name of a module of ``package`` with ``other`` for its top; None for any other module."""
+    """Return the name of a module of ``package`` with the top-level name replaced by ``other``; None for any other module."""
     top, dot, rest = name.partition(".")
     return other + dot + rest if top == package else None
 
@@ -63,18 +63,18 @@ def _is_private(module: str) -> bool:
     return "._" in module
 
 
-# ---------------------------------------------------------------- what things say
+# ---------------------------------------------------------------- module names of objects
 
 
 def _said(where: object, holder: str) -> str | None:
-    """What says that it is of the module ``where`` is to say, found in our module ``holder``; None: leave it alone."""
+    """Return the new ``__module__`` of an object of the module ``where`` in the module ``holder``; None leaves it unchanged."""
     if not isinstance(where, str):
         return None
     theirs = _under(_OURS, _THEIRS, where)
     if theirs is None and _under(_THEIRS, _OURS, where) is None:
         return None  # of another package
     if _is_private(where):
-        # Which file it is written in is our business: the standard package has it here.
+        # The object is written in a private module: the standard package has it in `holder`.
         return None if _is_private(holder) else _under(_OURS, _THEIRS, holder)
     return theirs
 
@@ -98,7 +98,7 @@ def _rename(thing: Any, holder: str, key: str) -> None:
 
 
 def _give_other_name(module: ModuleType) -> None:
-    """Have a loaded module of ours found under the standard package's name, which its classes and functions say from now on."""
+    """Register a loaded module under the standard package's name, and set that name as the module of its classes and functions."""
     for key, thing in list(vars(module).items()):
         if isinstance(thing, (type, FunctionType)):
             _rename(thing, module.__name__, key)
@@ -112,12 +112,12 @@ def _give_other_name(module: ModuleType) -> None:
 
 
 def _accept_any_name(loader: Any, name: str) -> None:
-    """Have the loader of our module ``name`` tell of it whatever it is called by who asks (`runpy`, `inspect`)."""
+    """Make the loader of the module ``name`` answer for every name: `runpy` and `inspect` use the standard package's."""
 
     def renamed(tell: Any) -> Any:
         return lambda fullname=None: tell(name)
 
-    if getattr(loader, "name", None) != name:  # not of this module alone
+    if getattr(loader, "name", None) != name:  # the loader serves other modules as well
         return
     for asked in ("get_code", "get_source", "get_filename", "is_package"):
         tell = getattr(loader, asked, None)
@@ -138,32 +138,32 @@ def _name_when_loaded(spec: ModuleSpec) -> None:
 
 
 class _OtherName:
-    """Loads a module of ours under the standard package's name for it: the same object.
+    """A loader that returns this package's module under the standard package's name.
 
-    A loader by what it can do: importing `importlib.abc`, to say so by a base class, takes 19 ms.
+    It has no base class, since the import of `importlib.abc` takes 19 ms.
     """
 
     def __init__(self, ours: ModuleSpec) -> None:
         self._ours = ours
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        # Ready before it stands in sys.modules: another thread that imports it meanwhile never sees half of it.
+        # Fully imported before it is in sys.modules, so that another thread never sees a part of it.
         module = import_module(self._ours.name)
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system has just said by what name it was asked for.
+        # The import system has set a spec with the requested name.
         spec: Any = module.__spec__
         module.__spec__ = spec.loader_state
 
     def __getattr__(self, name: str) -> Any:
-        """Source, code and the like, for who asks about a module without importing it."""
+        """Return the loader's methods for source and code, for programs that inspect a module without importing it."""
         return getattr(self._ours.loader, name)
 
 
 class _Alias:
-    """Finds the standard package's modules: they are ours; and sees to what is said in ours as they are loaded."""
+    """A finder that returns this package's modules for those of the standard package, and renames their objects at the load."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -193,7 +193,7 @@ _alias = _Alias()
 
 
 def install() -> None:
-    """From now on ``multiprocessing`` means this package, also for modules that have imported the standard package before."""
+    """Make ``multiprocessing`` mean this package from now on, also in modules that have imported the standard package before."""
     if _alias in sys.meta_path:
         return
     ours = {name: other for name in sys.modules if (other := _under(_THEIRS, _OURS, name)) is not None}
@@ -205,18 +205,18 @@ def install() -> None:
             _give_other_name(module)
     _renew_executor()
     if theirs:
-        from .earlier import hand_over
+        from .previous_imports import hand_over
 
         hand_over(theirs, ours)
 
 
 def _renew_executor() -> None:
-    """`concurrent.futures.process` looks the package up when it is imported: let that happen once more."""
+    """Import `concurrent.futures.process` again, which looks the package up at its import."""
     if sys.modules.pop("concurrent.futures.process", None) is not None:
         renewed = import_module("concurrent.futures.process")
         vars(sys.modules["concurrent.futures"])["ProcessPoolExecutor"] = renewed.ProcessPoolExecutor
 
 
 def preamble() -> str:
-    """What a fresh interpreter has to run so that it is as here; empty where nothing was installed."""
+    """Return the code that a fresh interpreter runs to install the alias; empty if it is not installed here."""
     return f"from {__name__} import install\ninstall()\n" if _alias in sys.meta_path else ""

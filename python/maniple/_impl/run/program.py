@@ -1,8 +1,8 @@
 """Runs a program in this interpreter as Python itself would, except that ``multiprocessing`` is this package.
 
-The program gets a fresh ``__main__``, its own ``sys.argv`` and ``sys.path[0]``.  What it raises is shown without the frames
-below it, which are ours, and then goes on to Python, which knows what becomes of the process: its exit status, the end by
-SIGINT after a KeyboardInterrupt, the prompt of ``python -i``.
+The program gets a new ``__main__``, its ``sys.argv`` and its ``sys.path[0]``.  The traceback of an exception omits the frames of this
+package.  The exception then propagates to Python, which sets the exit status, ends by SIGINT after a KeyboardInterrupt, or shows the
+prompt of ``python -i``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ usage: python -m maniple SCRIPT [ARGUMENT ...]
        python -m maniple -m MODULE [ARGUMENT ...]
        python -m maniple -c CODE [ARGUMENT ...]
 
-Runs an unchanged Python program on maniple: where it, or a library of it,
-says multiprocessing, it gets maniple, and so do all processes that it starts.
-SCRIPT may be a file, a folder or zip file with a __main__.py, or - for the
-standard input. Options for Python itself stand before the first -m.
+Runs an unchanged Python program on maniple: when the program or one of its
+libraries imports multiprocessing, it gets maniple, also in child processes.
+SCRIPT is a file, a folder or zip file with a __main__.py, or - for the
+standard input. Options of Python itself come before the first -m.
 """
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the program that the command line names."""
     _, *arguments = sys.argv
     if not arguments:
         _misused("there is no program to run")
@@ -73,7 +73,7 @@ def _misused(complaint: str) -> NoReturn:
 
 
 def _give_up(complaint: str, status: int = 1) -> NoReturn:
-    """End with Python's own words for a program that cannot be run."""
+    """Exit with Python's own message for a program that cannot be run."""
     sys.stderr.write(f"{sys.executable}: {complaint}\n")
     raise SystemExit(status)
 
@@ -82,10 +82,10 @@ def _give_up(complaint: str, status: int = 1) -> NoReturn:
 
 
 def _run_path(path: str, argv: list[str]) -> None:
-    """A script, or a folder or zip file with a ``__main__.py``."""
-    full = os.getcwd() if path == "." else os.path.join(os.getcwd(), path)  # no tidier than Python makes it
+    """Run a script, or a folder or zip file with a ``__main__.py``."""
+    full = os.getcwd() if path == "." else os.path.join(os.getcwd(), path)  # not normalized, as in Python
     importer = pkgutil.get_importer(full)
-    if importer is not None:  # something to import from
+    if importer is not None:  # a folder or an archive
         _replace_search_path(full, always=True)
         spec = importer.find_spec("__main__", None)
         if spec is None or spec.loader is None:
@@ -113,8 +113,8 @@ def _run_path(path: str, argv: list[str]) -> None:
 
 
 def _run_module(name: str, arguments: list[str]) -> None:
-    """A module, or a package's ``__main__``."""
-    sys.argv = ["-m", *arguments]  # what the packages above it see when they are imported
+    """Run a module, or a package's ``__main__``."""
+    sys.argv = ["-m", *arguments]  # for the parent packages, which are imported first
     spec = _spec_of(name)
     if spec is not None and spec.submodule_search_locations is not None:
         if name == "__main__" or name.endswith(".__main__"):
@@ -128,7 +128,7 @@ def _run_module(name: str, arguments: list[str]) -> None:
         _give_up(f"No module named {name}")
     if name in sys.modules and "." in name:
         warnings.warn(
-            f"{name!r} was imported before it is run, by a package above it; it will be there twice", stacklevel=1
+            f"{name!r} was imported by its parent package before it is run; it will exist twice", stacklevel=1
         )
     _run_spec(spec, [spec.origin or name, *arguments])
 
@@ -137,7 +137,7 @@ def _spec_of(name: str) -> ModuleSpec | None:
     try:
         return find_spec(name)
     except ModuleNotFoundError as missing:
-        # The package above it, rather than something that one of them imports?
+        # Raise the error if a parent package's own import fails, not the import of a parent package.
         if missing.name is None or not f"{name}.".startswith(f"{missing.name}."):
             raise
         complaint = f"{type(missing).__name__}: {missing}"
@@ -168,16 +168,16 @@ def _run_spec(spec: ModuleSpec, argv: list[str]) -> None:
 
 
 def _run_text(text: str, arguments: list[str]) -> None:
-    """What stands on the command line."""
+    """Run the code of the command line."""
     if not sys.flags.safe_path:
         sys.path[0] = ""
-    if sys.version_info >= (3, 13):  # which shows its lines in tracebacks
+    if sys.version_info >= (3, 13):  # tracebacks show the lines of the code
         linecache.cache["<string>"] = (len(text), None, text.splitlines(True), "<string>")
     _execute(text, {"__loader__": BuiltinImporter}, ["-c", *arguments], "<string>")
 
 
 def _run_input(argv: list[str]) -> None:
-    """What comes through the standard input."""
+    """Run the code of the standard input."""
     if not sys.flags.safe_path:
         sys.path[0] = ""
     attributes = {"__file__": "<stdin>", "__loader__": BuiltinImporter, "__cached__": None}
@@ -185,7 +185,7 @@ def _run_input(argv: list[str]) -> None:
 
 
 def _replace_search_path(folder: str, *, always: bool = False) -> None:
-    """Put ``folder`` where Python had put the place that it found us from."""
+    """Replace the first entry of `sys.path`, from which Python has found this package, by ``folder``."""
     if not sys.flags.safe_path:
         sys.path[0] = folder
     elif always:
@@ -204,7 +204,7 @@ def _execute(
     if sys.version_info >= (3, 15):
         attributes.pop("__cached__", None)
     content.update(attributes, __builtins__=sys.modules["builtins"])
-    # The one that Python made is for us; children are to find the program.
+    # Python's `__main__` is this package's; children must find the program's.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main_module
     sys.argv = argv
     try:
@@ -217,7 +217,7 @@ def _execute(
 
 
 def _show_and_raise(problem: BaseException, trace: Any, ours: int) -> NoReturn:
-    """Show an exception without its first ``ours`` frames, and let it end the interpreter, which is to say no more."""
+    """Show an exception without its first ``ours`` frames, and raise it, so that the interpreter exits without showing it again."""
     for _ in range(ours):
         trace = trace and trace.tb_next
     problem = problem.with_traceback(trace)
@@ -227,7 +227,7 @@ def _show_and_raise(problem: BaseException, trace: Any, ours: int) -> NoReturn:
         raise
     except BaseException as failure:
         if failure.__context__ is problem:
-            failure.__context__ = None  # so it is only since we are handling it here
+            failure.__context__ = None  # set only because this code handles `problem`
         sys.stderr.write("Error in sys.excepthook:\n")
         traceback.print_exception(failure.with_traceback(failure.__traceback__ and failure.__traceback__.tb_next))
         sys.stderr.write("\nOriginal exception was:\n")

@@ -1,1 +1,1 @@
-"""What goes to another process by value."""
+"""Pickling of functions and classes by value."""

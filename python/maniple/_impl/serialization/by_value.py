@@ -1,22 +1,22 @@
-"""Pickles functions and classes by value, for processes that cannot find them by name.
+"""Pickling of functions and classes by value, for processes that cannot find them by name.
 
-`dump` stands on cloudpickle and differs from it in what becomes of a name that a function uses:
+`dump` is based on cloudpickle. It differs in the treatment of the globals that a function uses:
 
-* A function is given the reader's own module as its globals: the `__main__` of the process that reads it, or the module there by
-  the function's module's name.  What the reader has there is used as it is, so that a global that the reader has set is seen, and a
-  class is the class that the reader knows.
-* What the reader lacks of `__main__` (`WorkerMain.has` says so) goes along, and is bound in the reader's `__main__`.  A newer
-  definition of a function or class replaces an older one, and takes those along that use it.  Any other value is bound where the
-  reader has nothing under that name, or has what came for it before: it keeps what it had when it began, and what it has set
-  itself.  `sent_values` tells new values from old ones, and keeps the pickle of each for all calls of a pool.
-* A function or class that came by value is known by a key.  When it goes back, alone or as the class of an object, it goes as that
-  key, and arrives as what the first sender knows (`dump_back`).
-* What pickle refuses for a reason, such as an open file, is refused here too, where cloudpickle makes a copy of its text.
+* The reader's own module provides the globals of a function: the `__main__` of the process that reads it, or the reader's module with
+  the name of the function's module.  Globals that the reader has are used as they are, so the function sees values that the reader
+  has set, and uses the reader's classes.
+* Globals of `__main__` that the reader lacks (as `WorkerMain.has` says) are included, and bound in the reader's `__main__`.  A newer
+  definition of a function or class replaces an older one, and includes the definitions that use it.  Any other value is bound if the
+  reader has no value under that name, or one that came this way before: the reader keeps the values that it had at its start or has
+  set itself.  `sent_values` distinguishes new values from old ones, and keeps the pickle of each for all calls of a pool.
+* A function or class that came by value has a key.  When it goes back, directly or as the class of an object, the pickle contains the
+  key, and the first sender gets its own object (`dump_back`).
+* Objects that pickle rejects for a reason, such as an open file, are rejected here too, where cloudpickle copies the content.
 
-A global that cannot be sent does not stop the function that names it: the reader is told why it lacks it, and says so in the
-NameError of a task that really uses it.
+A function may name a global that cannot be sent: the reader receives the reason, and adds it to the NameError of a task that uses the
+global.
 
-The functions that the pickles call are in `arrivals`.
+The functions that the pickles call are in `received`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from __future__ import annotations
 import functools
 import io
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from copyreg import dispatch_table
 from functools import _lru_cache_wrapper
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -34,19 +33,19 @@ import cloudpickle
 
 from ... import context, reduction
 from ..._maniple import interrupts
-from .. import PACKAGE
 from ..pool.worker_main import DEFINITIONS, MAIN_NAMES, OF_MODULES, WorkerMain
-from .arrivals import (
+from .class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
+from .received import (
     NEWEST,
-    Known,
+    KeyedValue,
     Referring,
-    bind_along,
-    fill_cell,
+    bind_names_for,
+    bind_names_then,
     fill_class,
     fill_dispatching,
     fill_function,
     hold,
-    known_value,
+    load_keyed,
     make_cached,
     make_class,
     make_dispatching,
@@ -55,23 +54,31 @@ from .arrivals import (
     registry,
     returned,
     space_key,
-    take_along,
 )
-from .class_kinds import REDUCERS, mend, of_members, reduce_c_type, reduce_named
+from .refusals import (
+    Stream,
+    leave_out,
+    no_descriptors,
+    reduce_cell,
+    referred_to,
+    refuse_file,
+    refuse_view,
+    refuse_what_is_handed_over,
+)
 from .sent_values import Sized
-from .uses import Uses, defines, note_uses, reached_from, used_globals
+from .used_globals import UsedGlobals, defines, reached_from, record_uses, used_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ByValuePickler", "dump", "dump_back", "leave_out", "no_descriptors", "refuse_what_is_handed_over"]
+__all__ = ["ByValuePickler", "dump", "dump_back"]
 
 # ---------------------------------------------------------------- going back
 
 
 class _BackPickler(reduction._standard):
-    """Pickles what came by value as what it was."""
+    """A pickler that writes objects which came by value by their keys."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, DEFINITIONS) and (key := registry.known_key(obj)) is not None:
@@ -80,7 +87,7 @@ class _BackPickler(reduction._standard):
 
 
 def dump_back(value: Any, buffers: Any = None) -> bytes:
-    """The pickle of a result whose classes or functions are not to be found by name."""
+    """Return the pickle of a result whose classes or functions cannot be found by name."""
     stream = io.BytesIO()
     _BackPickler(stream, 5, buffer_callback=buffers).dump(value)
     return stream.getvalue()
@@ -90,7 +97,7 @@ def dump_back(value: Any, buffers: Any = None) -> bytes:
 
 
 def _submodules(module: ModuleType, code: CodeType) -> list[str]:
-    """The loaded submodules of `module` that the code may reach through its attributes."""
+    """Return the loaded submodules of `module` that the code may reach through attributes."""
     words = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -105,66 +112,30 @@ def _submodules(module: ModuleType, code: CodeType) -> list[str]:
     ]
 
 
-class _Stream:
-    """Stands for a standard stream that a function refers to: the reader has its own."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __reduce__(self) -> Any:
-        return getattr, (sys, self._name)
-
-
-def _referred_to(value: Any) -> Any:
-    """What goes for something that a function refers to, by a global, a default or its closure."""
-    for name in ("stdin", "stdout", "stderr"):
-        if value is getattr(sys, name) and value is not None:
-            return _Stream(name)
-    return value
-
-
-def _refuse_file(file: Any) -> Any:
-    raise TypeError(
-        f"cannot pickle {type(file).__name__!r} object: an open file cannot be sent to another process; open it there by its name"
-    )
-
-
-def _refuse_view(view: memoryview) -> Any:
-    raise TypeError("cannot pickle 'memoryview' object: send bytes(...) of it")
-
-
-def _reduce_cell(cell: CellType) -> Any:
-    try:
-        content = cell.cell_contents
-    except ValueError:  # not bound yet
-        return CellType, ()
-    return CellType, (), (_referred_to(content),), None, None, fill_cell
-
-
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
-    """Pickles for a process of which `main` says what it has."""
+    """A pickler for a process whose `__main__` `main` describes."""
 
     def __init__(
         self, stream: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None = None, root: Any = None
     ) -> None:
         self._main = main
-        #: a value that is pickled apart
+        #: a value that this pickler pickles separately
         self._root = root
         self._sent = main.sent_values()
-        # On a second try: whether the value by this id can be sent, as None or the reason why not.
+        # At the second attempt: id of a value -> None if it can be sent, or the reason why not.
         self._verdicts = verdicts
         self._reached: dict[int, dict[str, Any]] = {}
-        #: what of `__main__` the pickle takes along or names, and may mean something else later
-        self.uses: Uses = {}
+        #: the globals of `__main__` that the pickle contains or names, and that may change later
+        self.uses: UsedGlobals = {}
         reduction._look_for_reducers()
         own = {kind: how for kind, how in reduction._standard._extra_reducers.items() if kind is not MethodType}
-        # Read when the pickler is made, and only then.
+        # The C pickler reads it only when it is made.
         self.dispatch_table = {
             **cloudpickle.Pickler.dispatch_table,
             **own,
-            io.TextIOWrapper: _refuse_file,
-            memoryview: _refuse_view,
-            CellType: _reduce_cell,
+            io.TextIOWrapper: refuse_file,
+            memoryview: refuse_view,
+            CellType: reduce_cell,
             **REDUCERS,
         }
         super().__init__(stream, 5, buffers)
@@ -181,14 +152,14 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return super().reducer_override(obj)
 
     def _named(self, thing: Any) -> Any:
-        """Something of `typing` that pickle sends by its name."""
+        """Return how to send an object of `typing` that pickle would send by name."""
         name = getattr(thing, "__name__", "")
         if getattr(sys.modules["__main__"], name, None) is thing and self._main.has(name, thing):
             return NotImplemented
         return reduce_named(thing)
 
     def _by_name(self, thing: Any) -> Any:
-        """How to send a function or class by its name; None: not by its name in `__main__`, ask cloudpickle; False: by value."""
+        """Return how to send a function or class by name; None if it is not of `__main__` (cloudpickle decides), False if by value."""
         module = getattr(thing, "__module__", None)
         if module not in MAIN_NAMES:
             return None
@@ -205,11 +176,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return False
         if not lacking:
             return NotImplemented
-        # It is what the reader has, but uses something that has been defined anew since, which goes along.
-        return named, (thing.__qualname__,), [self._entry(name) for name in lacking], None, None, bind_along
+        # The reader has it, but it uses definitions that are newer than the reader's: include these.
+        return named, (thing.__qualname__,), [self._entry(name) for name in lacking], None, None, bind_names_for
 
     def _entry(self, name: str) -> tuple[str, Any, Any]:
-        """A name of `__main__` that goes along, as a function's globals do."""
+        """Return the entry of a name of `__main__` to include, in the form of a function's globals."""
         value = vars(sys.modules["__main__"])[name]
         self.uses[name] = hold(value)
         key, value, _ = self._as_sent(name, value)
@@ -231,12 +202,12 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             return made_of
         if cls.__module__ == "_ctypes" and (ctypes := sys.modules.get("ctypes")) is not None:
             for base in (ctypes.Structure, ctypes.Union):
-                if type(base) is cls:  # which no module has by its name
+                if type(base) is cls:  # a metaclass that no module exports
                     return type, (base,)
         reduced = super().reducer_override(cls)
         if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
             return reduced
-        if (apart := self._class_apart(cls)) is not None:
+        if (apart := self._shared_class(cls)) is not None:
             return apart
         make, arguments, state, _, _, fill = reduced
         arguments = mend(cls, arguments, state)
@@ -252,17 +223,17 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             fill_class,
         )
 
-    def _class_apart(self, cls: type) -> Any:
-        """How to send a class that is pickled once for all calls of a pool; None: it goes along."""
+    def _shared_class(self, cls: type) -> Any:
+        """Return how to send a class that is pickled once for all calls of a pool; None if this pickle contains it."""
         if self._sent is None or cls is self._root or not self._name_to_bind(cls):
             return None
-        _, stand_in, uses = self._sent.look_up(f"class {cls.__name__}", cls, self._dump_apart)
-        if not issubclass(type(stand_in), Known):
+        _, stand_in, uses = self._sent.look_up(f"class {cls.__name__}", cls, self._dump_shared)
+        if not issubclass(type(stand_in), KeyedValue):
             return None
-        return known_value, (stand_in,), [self._entry(name) for name in self._rebound(uses)], None, None, bind_along
+        return load_keyed, (stand_in,), [self._entry(name) for name in self._rebound(uses)], None, None, bind_names_for
 
     def _look_at_members(self, cls: type, content: dict[str, Any]) -> None:
-        """On a second try: say which member of a class cannot be sent."""
+        """At the second attempt, raise TypeError for a member of a class that cannot be sent."""
         for name, member in content.items():
             if not isinstance(member, DEFINITIONS) and (reason := self._reason_against(member)) is not None:
                 raise TypeError(
@@ -271,7 +242,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 )
 
     def _name_to_bind(self, thing: Any) -> str:
-        """The name that `thing` has at the top of `__main__`, if it has one there."""
+        """Return the name of `thing` at the top level of `__main__`, or ""."""
         name: str = thing.__name__
         return name if thing.__module__ in MAIN_NAMES and getattr(sys.modules["__main__"], name, None) is thing else ""
 
@@ -296,8 +267,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         state = {
             "qualname": func.__qualname__,
             "module": func.__module__,
-            "defaults": func.__defaults__ and tuple(map(_referred_to, func.__defaults__)),
-            "kwdefaults": func.__kwdefaults__ and {k: _referred_to(v) for k, v in func.__kwdefaults__.items()},
+            "defaults": func.__defaults__ and tuple(map(referred_to, func.__defaults__)),
+            "kwdefaults": func.__kwdefaults__ and {k: referred_to(v) for k, v in func.__kwdefaults__.items()},
             "annotations": self._annotations_of(func),
             "doc": func.__doc__,
             "dict": func.__dict__,
@@ -311,14 +282,14 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
     def _annotations_of(self, func: FunctionType) -> dict[str, Any]:
         try:
             annotations = func.__annotations__
-        except Exception as problem:  # 3.14 evaluates them only now
+        except Exception as problem:  # Python 3.14 evaluates them at this access
             if interrupts(problem):
                 raise
             return {}
         return annotations if self._verdicts is None or self._reason_against(annotations) is None else {}
 
     def _globals_of(self, func: FunctionType) -> tuple[Any, list[tuple[str, Any, Any]], dict[str, str]]:
-        """Where the reader finds the function's globals, what it lacks of them, and what of that cannot be sent."""
+        """Return where the reader finds the function's globals, the globals that it lacks, and the reasons for those that cannot be sent."""
         space, names = func.__globals__, used_globals(func.__code__)
         home: Any = func.__module__
         module = sys.modules.get(home) if isinstance(home, str) else None
@@ -333,7 +304,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         elif module is not None and space is vars(module) and self._main.has_module(home):
             return home, [], {}
         else:
-            # A namespace that no module of the reader's stands for: one of its own there, for all functions of this one.
+            # The reader has no module for this namespace: it makes one namespace for all functions of this one.
             about = {name: space[name] for name in ("__name__", "__package__", "__file__") if name in space}
             home = space_key(space), about
             wanted = [name for name in names if name in space]
@@ -351,12 +322,12 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                     self.uses[name] = hold(value)
                 key, value, rebound = self._as_sent(name, value)
                 wanted += rebound
-            if isinstance(stream := _referred_to(value), _Stream):
+            if isinstance(stream := referred_to(value), Stream):
                 lacking.append((name, stream, key))
                 continue
             if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
                 missing[name] = (
-                    f"{name!r} of {func.__module__} did not come along, since the process {self._main.why_not()}, and {reason}"
+                    f"{name!r} of {func.__module__} was not sent along, since the process {self._main.why_not()}, and {reason}"
                 )
                 continue
             lacking.append((name, value, key))
@@ -365,38 +336,38 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return home, lacking, missing
 
     def _wanted(self, names: Iterable[str], space: dict[str, Any]) -> list[str]:
-        """Which of a function's globals go along."""
+        """Return the globals of a function that the pickle includes."""
         found = [name for name in names if name in space and name not in OF_MODULES]
         return [name for name in found if not self._main.has(name, space[name])]
 
     def _as_sent(self, name: str, value: Any) -> tuple[Any, Any, list[str]]:
-        """The key by which the reader tells this value of `__main__` from others; what goes in its stead; and other names that this
-        uses, and that have been bound anew since it was pickled."""
+        """Return the key of a value of `__main__`, the object to pickle for it, and the names that it uses and that were rebound since
+        it was pickled."""
         if defines(value):
             return NEWEST, value, []
         if self._sent is None or issubclass(type(value), ModuleType):
             return None, value, []
-        key, value, uses = self._sent.look_up(name, value, self._dump_apart)
+        key, value, uses = self._sent.look_up(name, value, self._dump_shared)
         return key, value, self._rebound(uses)
 
-    def _rebound(self, uses: Uses) -> list[str]:
-        """Take note of what a value uses that was pickled earlier.  The names that have been bound anew since."""
+    def _rebound(self, uses: UsedGlobals) -> list[str]:
+        """Add the uses of a value that was pickled earlier; return the names that were rebound since."""
         self.uses.update((name, held) for name, held in uses.items() if name not in self.uses)
         space = vars(sys.modules["__main__"])
         return [name for name, held in uses.items() if name in space and space[name] is not held()]
 
-    def _dump_apart(self, value: Any, stream: Sized) -> Uses:
-        pickler = _ApartPickler(stream, self._main, stream.take, {}, value)
+    def _dump_shared(self, value: Any, stream: Sized) -> UsedGlobals:
+        pickler = _SharedValuePickler(stream, self._main, stream.take, {}, value)
         with no_descriptors():
             pickler.dump(value)
         return pickler.uses
 
     def _reason_against(self, value: Any) -> str | None:
-        """Why `value` cannot be sent; None where it can.  Only asked after a first try has failed."""
+        """Return why `value` cannot be sent, or None. Called only at the second attempt."""
         verdicts: Any = self._verdicts
         if id(value) in verdicts:
             return verdicts[id(value)]  # type: ignore[no-any-return]
-        verdicts[id(value)] = None  # while it is looked at: what names itself is judged by the rest
+        verdicts[id(value)] = None  # during the check, so that a value that refers to itself does not recurse
         with no_descriptors():
             try:
                 type(self)(io.BytesIO(), self._main, leave_out, verdicts).dump(value)
@@ -405,18 +376,18 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                     raise
                 verdicts[id(value)] = f"it cannot be pickled: {type(refusal).__name__}: {refusal}"
                 if "through inheritance" in str(refusal):
-                    verdicts[id(value)] += "; hand it over by initargs, or as an argument of a Process"
+                    verdicts[id(value)] += "; pass it in initargs, or as an argument of a Process"
         return verdicts[id(value)]  # type: ignore[no-any-return]
 
 
 class _ReferringPickler(ByValuePickler):
-    """Names a value that the pool's workers were sent, wherever it stands: it is one object in the reader, too."""
+    """A pickler that writes references for values which were sent to the pool's workers, so that each is a single object in the reader."""
 
-    #: whether there is such a value in the pickle
+    #: whether the pickle contains such a reference
     refers = False
 
     def __init__(self, *arguments: Any) -> None:
-        #: names that such values use, and that have been bound anew since those were pickled
+        #: the names that such values use, and that were rebound since the values were pickled
         self.rebound: set[str] = set()
         super().__init__(*arguments)
 
@@ -424,56 +395,31 @@ class _ReferringPickler(ByValuePickler):
         if self._sent is None or (name := self._sent.name_of(obj)) is None or obj is self._root:
             return None
         _, stand_in, rebound = self._as_sent(name, obj)
-        if not issubclass(type(stand_in), Known):
+        if not issubclass(type(stand_in), KeyedValue):
             return None
         self.refers = True
         self.rebound.update(rebound)
         return stand_in
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is _Along:
-            return take_along, (obj.value, [self._entry(name) for name in obj.names])
+        if type(obj) is _WithNames:
+            return bind_names_then, (obj.value, [self._entry(name) for name in obj.names])
         return super().reducer_override(obj)
 
 
-class _Along:
-    """A value, and names of `__main__` that go along with it."""
+class _WithNames:
+    """A value, and names of `__main__` to send with it."""
 
     def __init__(self, value: Any, names: set[str]) -> None:
         self.value, self.names = value, names
 
 
-class _ApartPickler(_ReferringPickler):
-    """Pickles a value that any process may read, any number of times."""
+class _SharedValuePickler(_ReferringPickler):
+    """A pickler for values that any process may read, any number of times."""
 
     def reducer_override(self, obj: Any) -> Any:
         refuse_what_is_handed_over(obj)
         return super().reducer_override(obj)
-
-
-def refuse_what_is_handed_over(obj: Any) -> None:
-    """Raise TypeError for what goes to one process at a time: a lock, a connection, whatever has a descriptor."""
-    kind = type(obj)
-    package, _, _ = kind.__module__.partition(".")
-    if package in (PACKAGE, "multiprocessing") or kind in reduction._standard._extra_reducers:
-        if not issubclass(kind, (type, FunctionType, MethodType, Known, _Stream)):
-            raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Let a child that is being started have no descriptors for what is pickled in the block, which is thrown away."""
-    noted: list[int] = getattr(context.get_spawning_popen(), "_fds", [])
-    before = len(noted)
-    try:
-        yield
-    finally:
-        del noted[before:]
-
-
-def leave_out(buffer: Any) -> bool:
-    """A `buffer_callback` that drops each large buffer: only whether it can be pickled is asked."""
-    return False
 
 
 def _attribute(of: Any, path: str) -> Any:
@@ -483,9 +429,9 @@ def _attribute(of: Any, path: str) -> Any:
 
 
 def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
-    """The pickle of `value` for a process that has of `__main__` what `main` says.
+    """Return the pickle of `value` for a process whose `__main__` `main` describes.
 
-    `buffers` is called with each buffer that may go out of band, as pickle's `buffer_callback`; it is cleared before a second try.
+    `buffers` is called with each buffer that may go out of band, as pickle's `buffer_callback`; it is cleared before a second attempt.
     """
     noted: list[int] = getattr(context.get_spawning_popen(), "_fds", [])
     before = len(noted)
@@ -494,7 +440,7 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
     except Exception as refusal:
         if interrupts(refusal):
             raise
-        # Something that a function names cannot be sent: look which, and leave it out.
+        # A global that a function names cannot be sent: the second attempt leaves it out.
         del noted[before:]
         if (clear := getattr(buffers, "clear", None)) is not None:
             clear()
@@ -504,17 +450,17 @@ def dump(value: Any, main: WorkerMain, buffers: Any = None) -> bytes:
 def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] | None) -> bytes:
     sent = main.sent_values()
     kind = _ReferringPickler if sent is not None and sent.look_around() else ByValuePickler
-    stream, beside = io.BytesIO(), _Beside(buffers)
+    stream, beside = io.BytesIO(), _RecordingCallback(buffers)
     pickler = kind(stream, main, None if buffers is None else beside, verdicts)
     pickler.dump(value)
-    if type(value) is not _Along and (rebound := getattr(pickler, "rebound", None)):
-        # Values go by what workers may know already, and use names that have been bound anew since: these go along.
+    if type(value) is not _WithNames and (rebound := getattr(pickler, "rebound", None)):
+        # The pickle refers to values that workers may have already, and these use names that were rebound since: include the names.
         if (clear := getattr(buffers, "clear", None)) is not None:
             clear()
-        return _dump(_Along(value, rebound), main, buffers, verdicts)
-    func = value.value if type(value) is _Along else value
+        return _dump(_WithNames(value, rebound), main, buffers, verdicts)
+    func = value.value if type(value) is _WithNames else value
     if type(func) is FunctionType:
-        note_uses(func, pickler.uses)
+        record_uses(func, pickler.uses)
     if not getattr(pickler, "refers", False):
         return stream.getvalue()
     whole = io.BytesIO()
@@ -522,8 +468,8 @@ def _dump(value: Any, main: WorkerMain, buffers: Any, verdicts: dict[int, Any] |
     return whole.getvalue()
 
 
-class _Beside:
-    """A `buffer_callback` that asks another one, and notes what that has taken."""
+class _RecordingCallback:
+    """A `buffer_callback` that calls another one, and records the buffers that it has taken."""
 
     def __init__(self, ask: Any) -> None:
         self._ask = ask

@@ -1,4 +1,4 @@
-"""Kinds of classes, and of what stands in them, that need more than cloudpickle does to go by value."""
+"""Kinds of classes, and of class members, for which cloudpickle does not suffice to send them by value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import sys
 from operator import mul
 
-from .arrivals import make_new_type, make_partial_method, make_type_alias
+from .received import make_new_type, make_partial_method, make_type_alias
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ __all__ = ["REDUCERS", "mend", "of_members", "reduce_c_type", "reduce_named"]
 
 
 def mend(cls: type, arguments: tuple[Any, ...], state: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments that make the empty class, put right; so is its content, the first of `state`, in place."""
+    """Return corrected arguments for making the empty class; correct its content, the first item of `state`, in place."""
     content = state[0]
     if _is_enumeration(cls):
-        # With the aliases, and the flags that stand for several.
+        # Include the aliases, and the flags that combine several members.
         members = {name: member.value for name, member in cls.__members__.items()}  # type: ignore[attr-defined]
         for name in members:
             content.pop(name, None)
@@ -28,20 +28,20 @@ def mend(cls: type, arguments: tuple[Any, ...], state: tuple[Any, ...]) -> tuple
     constructor, name, bases, members, *rest = arguments
     typing = sys.modules.get("typing")
     if typing is not None and typing.NamedTuple in bases:
-        # That would make the class anew from its annotations.  It is a tuple with some attributes.
+        # `NamedTuple` would make the class again from its annotations.  The class is a tuple with some attributes.
         bases = tuple(tuple if base is typing.NamedTuple else base for base in bases)
         subscript = getattr(content.get("__class_getitem__"), "__func__", None)
         if subscript is not None and subscript is getattr(typing.Generic.__class_getitem__, "__func__", None):
-            del content["__class_getitem__"]  # which it inherits
+            del content["__class_getitem__"]  # the class inherits it
     elif typing is not None and constructor is typing._TypedDictMeta:
         bases = tuple(base for base in bases if type(base) is constructor or base is typing.Generic)
     if "__slots__" in vars(cls):
-        members["__slots__"] = vars(cls)["__slots__"]  # only what a class is made with has an effect
+        members["__slots__"] = vars(cls)["__slots__"]  # has no effect if it is set after the class is made
     fields = vars(cls).get("_fields_")
     if isinstance(fields, list | tuple) and (ctypes := sys.modules.get("ctypes")) is not None:
         if issubclass(cls, (ctypes.Structure, ctypes.Union)):
             for field, *_ in fields:
-                content.pop(field, None)  # made by `_fields_`, which comes last: it depends on the rest
+                content.pop(field, None)  # `_fields_` makes them; it comes last because it depends on the rest
             content["_fields_"] = content.pop("_fields_")
     return constructor, name, bases, members, *rest
 
@@ -52,7 +52,7 @@ def _is_enumeration(cls: Any) -> bool:
 
 
 def of_members(cls: Any) -> dict[str, dict[str, Any]]:
-    """The attributes that an enumeration's own constructor has given its members."""
+    """Return the attributes that the constructor of an enumeration has set on its members."""
     if not _is_enumeration(cls):
         return {}
     return {
@@ -62,7 +62,7 @@ def of_members(cls: Any) -> dict[str, dict[str, Any]]:
 
 
 def reduce_named(thing: Any) -> Any:
-    """How to send something of `typing` that pickle sends by its name, to a process that has not the name."""
+    """Return how to send an object of `typing` that pickle would send by name, for a process that lacks the name."""
     kind = type(thing).__name__
     if kind == "NewType":
         return make_new_type, (thing.__name__, thing.__supertype__, thing.__module__)
@@ -72,7 +72,7 @@ def reduce_named(thing: Any) -> Any:
 
 
 def reduce_c_type(cls: Any) -> Any:
-    """How to send a type that ctypes has made of others; None: it is none."""
+    """Return how to send a type that ctypes has derived from others (arrays, pointers, functions); None for other types."""
     ctypes = sys.modules.get("ctypes")
     if ctypes is None or getattr(ctypes, cls.__name__, None) is cls:
         return None

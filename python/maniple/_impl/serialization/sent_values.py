@@ -1,9 +1,9 @@
-"""The values of `__main__` that go by value to the workers of one pool.
+"""The values of `__main__` that are sent by value to the workers of one pool.
 
-Each has a number, so that a worker tells a newer value from the one that it has, and finds the one object wherever it stands.  A
-value is pickled once, as it is then.  A large one is written into a nameless file of shared memory, and only its place goes along
-with every call that needs it.  The file lives as long as the pool, or until the name has been bound anew and no call is under way that
-may still read it.
+Each value has a number, so that a worker can tell a newer value from its own, and uses a single object for all references to a value.
+A value is pickled once, at its first use.  A large value is written into a nameless file of shared memory, and calls that need it
+contain only the file's path.  The file exists as long as the pool, or until the name is rebound and no call that may read it is under
+way.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Non
 from ..._maniple import interrupts, nameless_memory
 from ..pool.worker_main import OF_MODULES
 from ..start.descriptors import close_own, mark
-from .arrivals import Known, Place, hold, registry
-from .uses import Uses
+from .received import KeyedFile, KeyedValue, hold, registry
+from .used_globals import UsedGlobals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 __all__ = ["SentValues", "Sized"]
 
-#: A value whose pickle has at least so many bytes is written down once.
+#: bytes of a pickle from which on the value is written into a file
 LARGE = 64 * 1024
-#: For so many seconds a thread waits for another that pickles a value.
+#: seconds that a thread waits for another thread that pickles a value
 _PATIENCE = 10.0
-#: A tuple of more items is not looked through.
+#: the number of items from which on a tuple does not count as plain
 _MANY = 1000
 
 
 class Sized(io.BytesIO):
-    """Collects one pickle: the stream, and the buffers that stand beside it."""
+    """Collects one pickle: the stream, and the out-of-band buffers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.buffers: list[Any] = []
 
     def take(self, buffer: Any) -> bool:
-        """The `buffer_callback`: large buffers stand beside the stream."""
+        """Be the `buffer_callback` of the pickler: take large buffers out of band."""
         try:
             view = buffer.raw()
         except BufferError:  # not contiguous
@@ -63,16 +63,16 @@ class Sized(io.BytesIO):
 
 
 class _Sent:
-    """What was sent under one name."""
+    """The value that was sent under one name."""
 
     def __init__(self, value: Any) -> None:
         self.held = hold(value)
         self.key = registry.new_key()
-        #: what goes in its stead; None: it goes itself
-        self.stand_in: Known | None = None
+        #: the object that calls contain instead of the value; None means the value itself
+        self.stand_in: KeyedValue | None = None
         self.file: _File | None = None
-        #: what its pickle uses
-        self.uses: Uses = {}
+        #: the globals that the pickle uses
+        self.uses: UsedGlobals = {}
 
 
 class _File:
@@ -90,10 +90,10 @@ class _File:
         path = f"/proc/{os.getpid()}/fd/{self._fd}"
         if self._file is None or not os.path.exists(path):
             raise FileNotFoundError(path)
-        self.place = Place(key, path, self._file, len(sizes), [view.readonly for view in stream.buffers])
+        self.place = KeyedFile(key, path, self._file, len(sizes), [view.readonly for view in stream.buffers])
 
     def __del__(self, close_own: Any = close_own) -> None:
-        # Its memory goes with it, and with the last process that reads it just now.
+        # The memory is freed when this process and all readers have closed the file.
         fd = getattr(self, "_fd", None)
         if fd is not None:
             with suppress(Exception):  # the interpreter ends, and modules are empty
@@ -101,38 +101,43 @@ class _File:
 
 
 class SentValues:
-    """What has gone to the workers of one pool, by name."""
+    """The values that were sent to the workers of one pool, by name."""
 
     def __init__(self, main: WorkerMain, is_idle: Callable[[], bool]) -> None:
         self._main = main
         self._lock = threading.RLock()
-        #: the values of `__main__` that workers may lack, and that are more than plain: by number, the name and what holds the value
+        #: id -> name and (weak) reference of the values of `__main__` that workers may lack and that are not plain
         self._names: dict[int, tuple[str, Callable[[], Any]]] = {}
         self._size = -1
-        # Whether no call of the pool is under way but this thread's.
+        # Returns whether no other call of the pool is under way.
         self._is_idle = is_idle
         self._sent: dict[str, _Sent] = {}
         self._replaced: list[_File] = []
-        #: those that something goes in the stead of, by the number of their value
+        #: id of a value -> its entry, for values with a stand-in
         self._written: dict[int, _Sent] = {}
-        #: threads, each with the name whose value it is looking at
+        #: (thread, name) of the values that are being pickled
         self._under_way: set[tuple[int, str]] = set()
 
-    def look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
-        """The key of this value; what goes in its stead, the place of its pickle or the value itself; and what the former uses.
+    def look_up(
+        self, name: str, value: Any, pickled: Callable[[Any, Sized], UsedGlobals]
+    ) -> tuple[Any, Any, UsedGlobals]:
+        """Return the key of the value, the object to send for it (its stand-in, or the value itself), and the globals that its pickle uses.
 
-        `pickled` pickles into a `Sized` and returns what that uses, or raises.
+        `pickled` pickles into a `Sized` and returns the globals that the pickle uses, or raises.
         """
-        # One thread at a time, or a value would get two keys; but a program's own pickling may wait for another thread.
+        # One thread at a time, so that a value gets a single key. The wait has a limit, since the program's reducers may wait for
+        # another thread.
         try:
             self._lock.acquire(timeout=_PATIENCE)
             return self._look_up(name, value, pickled)
         finally:
-            # Asked, and not noted: a signal handler's exception may come between an acquisition and the note of it.
+            # Ask the lock: an exception of a signal handler may come between an acquisition and a variable that records it.
             if self._lock._is_owned():  # type: ignore[attr-defined]
                 self._lock.release()
 
-    def _look_up(self, name: str, value: Any, pickled: Callable[[Any, Sized], Uses]) -> tuple[Any, Any, Uses]:
+    def _look_up(
+        self, name: str, value: Any, pickled: Callable[[Any, Sized], UsedGlobals]
+    ) -> tuple[Any, Any, UsedGlobals]:
         sent = self._sent.get(name)
         if sent is None or sent.held() is not value:
             if not _is_plain(value):
@@ -156,7 +161,7 @@ class SentValues:
             self._replaced.clear()
 
     def look_around(self) -> bool:
-        """Look which values of `__main__` may stand in others.  Whether there are any."""
+        """Update the values of `__main__` that may be parts of other values; return whether there are any."""
         space = vars(sys.modules["__main__"])
         if len(space) != self._size:
             self._size = len(space)
@@ -168,7 +173,7 @@ class SentValues:
         return bool(self._names)
 
     def name_of(self, value: Any) -> str | None:
-        """The name that the value has in `__main__`, if workers may lack it."""
+        """Return the name of the value in `__main__` if workers may lack it, else None."""
         found = self._names.get(id(value))
         if found is None:
             return None
@@ -178,13 +183,13 @@ class SentValues:
         return None
 
     def end(self) -> None:
-        """Forget all: the pool has ended."""
+        """Forget all values, since the pool has ended."""
         self._names.clear()
         self._written.clear()
         self._sent.clear()
         self._replaced.clear()
 
-    def _write_down(self, name: str, value: Any, sent: _Sent, pickled: Callable[[Any, Sized], Uses]) -> None:
+    def _write_down(self, name: str, value: Any, sent: _Sent, pickled: Callable[[Any, Sized], UsedGlobals]) -> None:
         with self._looking_at(name) as first:
             if not first:  # the value refers to itself through a function that is pickled with it
                 return
@@ -192,16 +197,16 @@ class SentValues:
             try:
                 uses = pickled(value, stream)
             except Exception as refusal:
-                # It cannot be pickled, or goes to one process only: the pickle of the call will tell.
+                # The value cannot be pickled, or may go to only one process: the pickling of the call raises the error.
                 if interrupts(refusal):
                     raise
                 return
             if stream.size() < LARGE:
-                sent.stand_in = Known(sent.key, stream.getvalue())
+                sent.stand_in = KeyedValue(sent.key, stream.getvalue())
             else:
                 try:
                     sent.file = _File(sent.key, stream)
-                except (OSError, AttributeError):  # there is no room, no descriptor, or no such file on this system
+                except (OSError, AttributeError):  # no space, no descriptor, or no such files on this system
                     return
                 sent.stand_in = sent.file.place
             sent.uses = uses
@@ -220,7 +225,7 @@ class SentValues:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it may as well be copied: it is short, and cannot be changed."""
+    """Whether the value can be copied with each call: it is small and immutable."""
     if type(value) in (str, bytes):
         return len(value) < LARGE
     if type(value) is tuple:
@@ -228,5 +233,5 @@ def _is_plain(value: Any) -> bool:
     return issubclass(type(value), _PLAIN)
 
 
-#: types of values that pickle sends as they are, or by their name
+#: types whose values pickle sends directly or by name
 _PLAIN = (NoneType, bool, int, float, complex, FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)

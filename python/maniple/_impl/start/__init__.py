@@ -1,1 +1,1 @@
-"""How processes are started and end."""
+"""The start and the end of processes."""

@@ -1,13 +1,14 @@
-"""Descriptors that this package holds, and calls on them: none is a standard stream's, and each is closed only while it is what it was.
+"""Descriptors and standard streams.
 
-A program may close descriptors that it did not open: one that becomes a daemon closes all of them, and the files that it opens next
-get the same numbers.  Others close 0, 1 or 2, which would then be the next numbers to be given out, and which children take for their
-standard streams.
+The descriptors of this package are above 2, and are closed only if they still refer to the same file.  A program may close descriptors that it did not open.  A program that becomes a daemon closes all of them, and the files that it
+opens next get the same numbers.  If a program closes 0, 1 or 2, new descriptors would get these numbers, and children would use
+them as their standard streams.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from time import sleep
@@ -20,18 +21,29 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-__all__ = ["MAP_ALONE", "HeldDescriptor", "Mark", "above_stdio", "close_own", "mark", "patiently", "pipe"]
+__all__ = [
+    "MAP_ALONE",
+    "HeldDescriptor",
+    "Mark",
+    "above_stdio",
+    "close_own",
+    "descriptor_limit",
+    "flush_without_fail",
+    "mark",
+    "patiently",
+    "pipe",
+]
 
-#: which file a descriptor leads to; None: it was not open
+#: the device and inode of a descriptor's file; None means that it was not open
 Mark = tuple[int, int] | None
 
 
-#: what `mmap.mmap` is told so that it keeps no descriptor of its own, which it would close by its number
+#: arguments of `mmap.mmap` so that it does not duplicate the descriptor, which it would later close by its number
 MAP_ALONE: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 def above_stdio(fd: int) -> int:
-    """Return a descriptor above 2 for the same: ``fd`` itself, or one in its place."""
+    """Return ``fd`` if it is above 2; otherwise a duplicate above 2, after closing ``fd``."""
     if fd > 2:
         return fd
     from fcntl import F_DUPFD_CLOEXEC, fcntl
@@ -42,7 +54,7 @@ def above_stdio(fd: int) -> int:
 
 
 def pipe() -> tuple[int, int]:
-    """`os.pipe`, with both descriptors above 2."""
+    """Return a pipe as `os.pipe` does, with both descriptors above 2."""
     reader, writer = os.pipe()
     if reader > 2 and writer > 2:
         return reader, writer
@@ -50,7 +62,7 @@ def pipe() -> tuple[int, int]:
 
 
 def mark(fd: int) -> Mark:
-    """Tell which file ``fd`` leads to, for `close_own`."""
+    """Return the identity of the file of ``fd``, for `close_own`."""
     try:
         found = os.fstat(fd)
     except OSError:
@@ -59,13 +71,13 @@ def mark(fd: int) -> Mark:
 
 
 def close_own(fd: int, is_file: Mark) -> None:
-    """Close a descriptor, unless the program has closed it and has another file under its number."""
+    """Close a descriptor, unless the program has closed it and opened another file under its number."""
     if is_file is not None and mark(fd) == is_file:
         os.close(fd)
 
 
 def patiently(call: Callable[P, R], *args: P.args, **kwds: P.kwargs) -> R:
-    """``call(*args, **kwds)``, which is made again for about a second while the kernel has no memory for it: it has done nothing then."""
+    """Return ``call(*args, **kwds)``; retry for about a second while it fails for lack of kernel memory."""
     pause = 0.002
     while True:
         try:
@@ -78,7 +90,7 @@ def patiently(call: Callable[P, R], *args: P.args, **kwds: P.kwargs) -> R:
 
 
 class HeldDescriptor:
-    """An attribute for a descriptor or None, which notes which file that is when it is set."""
+    """An attribute for a descriptor or None. Setting it also stores the identity of the file."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._number, self._file = name, f"{name} leads to"
@@ -91,6 +103,88 @@ class HeldDescriptor:
         vars(holder)[self._file] = None if fd is None else mark(fd)
 
     def is_there(self, holder: Any, mark: Any = mark) -> bool:
-        """Whether the descriptor is still what it was when it was set."""
+        """Whether the descriptor still refers to the file that it had when it was set."""
         fd, file = vars(holder).get(self._number), vars(holder).get(self._file)
         return fd is not None and file is not None and mark(fd) == file
+
+
+def descriptor_limit() -> int:
+    """Return the number of descriptors that this process may have."""
+    try:
+        limit = os.sysconf("SC_OPEN_MAX")
+    except (AttributeError, OSError, ValueError):
+        limit = -1
+    return limit if limit > 0 else 256
+
+
+# ---------------------------------------------------------------- standard streams
+
+
+class _Nothing(io.RawIOBase):
+    """The null device, which is opened only when `fileno` is called."""
+
+    name = os.devnull
+    mode = "rb"
+    _fd: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        if self._fd is None:
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+        return self._fd
+
+
+# Made at import: making it in a forked child would double the time before the child's work.
+_empty_stdin = io.TextIOWrapper(io.BufferedReader(_Nothing(), 1), encoding="utf-8")
+
+
+def _close_stdin() -> None:
+    """Give a child an empty stdin: two processes must not read the same terminal."""
+    shared = sys.stdin
+    if shared is None or shared is _empty_stdin:
+        return
+    try:
+        # If a thread of the parent was reading when this child was forked, the buffer's lock is held here forever. The raw
+        # file below the buffer has no lock, and closing it closes all three.
+        (shared.buffer.raw if type(shared) is io.TextIOWrapper else shared).close()
+    except Exception:  # the program may have replaced sys.stdin by any object
+        pass
+    sys.stdin = _empty_stdin
+
+
+def _flush_std_streams() -> None:
+    """Flush stdout and stderr, which a program may have replaced by any object, or removed."""
+    # Every forked child runs it: `suppress` would run three more functions, whose memory pages the child has to copy.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # for example, the terminal is closed
+            pass
+
+
+class _Unfailing:
+    """A wrapper of a stream whose `flush` raises no exception."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except Exception:
+            pass
+
+
+def flush_without_fail() -> None:
+    """Keep the interpreter's flush at its end from failing, which would change the exit code to 120."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name, None)) is not None:
+            setattr(sys, name, _Unfailing(stream))

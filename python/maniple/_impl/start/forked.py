@@ -1,4 +1,4 @@
-"""What a forked child does from its first line to its last; for the start methods that fork, and for the fork server."""
+"""The life of a forked child, for the start method ``fork`` and the fork server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ... import process
 from ...process import _say
 from ...util import _exit_function, _flush_std_streams
-from ..compat import neighbour
+from ..compat import standard_package
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ __all__ = ["end_after", "live_and_exit"]
 
 
 def end_after(inherited: Callable[..., object], is_terminated: Callable[[], bool]) -> Callable[..., object]:
-    """Have SIGTERM end this worker of a pool that was terminated, after the handler that came with the fork, which may only note the signal.
+    """Install a handler by which SIGTERM ends this pool worker once its pool is terminated.
 
-    Returns the handler that it installs.
+    The handler first calls the handler that the fork copied, which alone might ignore the signal.
+
+    Returns:
+        The installed handler.
     """
     from signal import SIG_DFL, SIGTERM, raise_signal, signal
 
@@ -41,19 +44,20 @@ def live_and_exit(life: Callable[[], int]) -> NoReturn:
     code = 1
     process._exit_work_follows = True
     try:
-        # What the parent wants done at exit is the parent's; what the child
-        # adds from here on is its own, and is done below.
+        # The child drops the parent's exit functions. Those that the child
+        # registers from here on are called below.
         atexit._clear()
-        atexit.register(neighbour.at_exit)
+        atexit.register(standard_package.at_exit)
         atexit.register(_exit_function)
         code = life()
     except BaseException:
         _say(lambda: sys.excepthook(*sys.exc_info()))
     finally:
         try:
-            # Mostly both of ours are all there is: what does nothing is not called in a child, which copies each page it writes to.
-            if atexit._ncallbacks() == 2 and not neighbour.is_there():
-                atexit.unregister(neighbour.at_exit)
+            # Usually there are only these two functions. A function that would do nothing is not called, since the child copies
+            # each memory page that it writes to.
+            if atexit._ncallbacks() == 2 and not standard_package.is_there():
+                atexit.unregister(standard_package.at_exit)
             atexit._run_exitfuncs()
             _flush_std_streams()
         finally:

@@ -1,8 +1,8 @@
 """Standard error of programs that outlive the worker that started them.
 
-A worker's standard error is a pipe that the pool reads, and what the worker starts inherits it.  When the worker has ended, whatever
-still writes there is not to be killed for it, nor to wait for ever: the pipe is read until its last writer has closed it, by a thread
-that all pools share, and after this process's end by a small program.
+A worker's standard error is a pipe that the pool reads.  Programs that the worker starts inherit it, and may outlive the worker.
+A closed pipe would kill them at their next write, and a full pipe would block them.  So a thread that all pools share reads the
+pipe until its last writer has closed it; after the end of this process a helper program does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .descriptors import Mark, close_own, mark, patiently, pipe
 
 __all__ = ["forward"]
 
-# What the program does that goes on when this process has ended.  Its arguments are the pipes.
+# The helper program that continues when this process has ended.  Its arguments are the pipes.
 _GO_ON = """
 import errno, os, select, sys, time
 pipes = set(map(int, sys.argv[1:]))
@@ -46,7 +46,7 @@ while pipes:
 """
 
 
-# Seconds before what failed for want of memory is tried again.
+# Seconds before a retry after a lack of memory.
 _AGAIN = 0.05
 
 
@@ -54,15 +54,15 @@ class _Forwarder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipes: dict[int, Mark] = {}
-        # While there is a thread: what makes it look again.
+        # While the thread runs: a pipe that wakes it.
         self._wake_r = self._wake_w = -1
         self._thread: threading.Thread | None = None
         atexit.register(self._leave_to_program)
 
     def add(self, fd: int) -> None:
         with Hold(self._lock):
-            # Only where it succeeds is the descriptor this object's: the caller would give it again, after it was read to its end and its
-            # number was another's.
+            # If this fails, the caller keeps the descriptor and retries. So it must not stay in `_pipes`, from which it could be
+            # closed and its number reused meanwhile.
             if self._thread is None:
                 self._wake_r, self._wake_w = pipe()
                 self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
@@ -84,7 +84,7 @@ class _Forwarder:
                 self._go_on()
                 return
             except (MemoryError, OSError):
-                time.sleep(_AGAIN)  # the programs wait meanwhile
+                time.sleep(_AGAIN)  # meanwhile the programs wait
 
     def _go_on(self) -> None:
         while True:
@@ -99,7 +99,7 @@ class _Forwarder:
                     poller.register(fd, select.POLLIN)
             try:
                 ready = patiently(poller.poll)
-            except OSError:  # no memory, for a second by now
+            except OSError:  # no memory, also after retries for a second
                 continue
             for fd, _ in ready:
                 if fd == self._wake_r:
@@ -125,7 +125,7 @@ class _Forwarder:
 
 
 def _pass_on(fd: int) -> bool:
-    """Write on what can be read; False at the end."""
+    """Copy the readable data to standard error; return False at the end of the pipe."""
     try:
         data = patiently(os.read, fd, 65536)
     except BlockingIOError:
@@ -138,7 +138,7 @@ def _pass_on(fd: int) -> bool:
         while data:
             data = data[patiently(os.write, 2, data) :]
     except OSError:
-        pass  # it is closed, or nobody reads it
+        pass  # standard error is closed, or has no reader
     return True
 
 
@@ -146,7 +146,7 @@ _forwarder: _Forwarder | None = None
 
 
 def forward(fd: int) -> None:
-    """Pass on, from now on, what is written to the pipe whose read end is ``fd``; the descriptor is given away with this call."""
+    """Copy the data of the pipe with the read end ``fd`` to standard error from now on; the call takes the descriptor over."""
     global _forwarder
     if _forwarder is None:
         _forwarder = _Forwarder()
@@ -154,7 +154,7 @@ def forward(fd: int) -> None:
 
 
 def _forget() -> None:
-    """In a forked child: the pipes are the parent's to read."""
+    """In a forked child, close the pipes, which the parent reads."""
     global _forwarder
     if (forwarder := _forwarder) is not None:
         _forwarder = None

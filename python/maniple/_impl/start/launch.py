@@ -1,6 +1,13 @@
-"""Starting a fresh interpreter: the program itself, and what it is to import first.
+"""The start of a fresh interpreter: `posix_spawn`, its command line, and the code that it runs first.
 
-Apart from `util`, which every child imports: most children start none.
+Helper processes and spawned children are started with `os.posix_spawn`:
+
+* it is public, where the C helper behind `subprocess` changes its signature between patch releases;
+* the C library runs it with vfork semantics, so the cost does not grow with the size of the parent, and no Python code runs between
+  fork and exec, so threads in the parent do no harm (and Python 3.12+ does not warn);
+* the call also sets the signal mask of the child, so a helper that must never receive Ctrl-C is safe from its first instruction.
+
+The module is separate from `util`, which every child imports, because most children start no interpreter.
 """
 
 from __future__ import annotations
@@ -24,12 +31,12 @@ __all__ = ["as_here", "helper_command_line", "importing", "interpreter_options",
 
 
 _EX_TEMPFAIL = getattr(os, "EX_TEMPFAIL", 1)
-# What says that descriptors, memory, processes or room ran out.
+# The error numbers of a lack of descriptors, memory, processes or space.
 _SHORT = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC)
 
 
 def _inheritable_strays(keep: set[int]) -> list[int]:
-    """Descriptors above 2 that an exec would hand on although nobody asked for it."""
+    """Return the inheritable descriptors above 2 that are not in `keep`."""
     for listing in ("/proc/self/fd", "/dev/fd"):
         try:
             numbers = [int(name) for name in os.listdir(listing)]
@@ -41,14 +48,14 @@ def _inheritable_strays(keep: set[int]) -> list[int]:
     strays = []
     for number in numbers:
         if number > 2 and number not in keep:
-            with suppress(OSError):  # the listing's own descriptor, closed by now
+            with suppress(OSError):  # the descriptor of the listing itself is closed by now
                 if os.get_inheritable(number):
                     strays.append(number)
     return strays
 
 
 def _goes_along(number: int) -> bool:
-    """Whether a descriptor is open and would be handed on by an exec."""
+    """Whether a descriptor is open and inheritable."""
     try:
         return os.get_inheritable(number)
     except OSError:
@@ -57,7 +64,7 @@ def _goes_along(number: int) -> bool:
 
 @contextmanager
 def _blocking(signals: set[int]) -> Iterator[None]:
-    """Block signals in this thread, for a program that is started meanwhile and inherits that."""
+    """Block signals in this thread during the block; a program that is started in it inherits the mask."""
     if not signals:
         yield
         return
@@ -78,7 +85,7 @@ def run(
     blocked_signals: Iterable[int] = (),
     stderr: int | None = None,
 ) -> int:
-    """Start a child, the fork server or the tracker: by `util.spawnv_passfds`, which a program may have replaced."""
+    """Start a child, the fork server or the tracker; if the program has replaced `util.spawnv_passfds`, by that."""
     from ... import util
 
     if util.spawnv_passfds is util._spawnv_passfds:
@@ -88,7 +95,7 @@ def run(
 
 
 def _is_watched() -> bool:
-    """Whether a debugger has put functions of its own where the standard package starts programs (pydevd does)."""
+    """Whether a debugger (pydevd) has replaced the functions by which the standard package starts programs."""
     for module, name in (("_posixsubprocess", "fork_exec"), ("subprocess", "_fork_exec")):
         function = getattr(sys.modules.get(module), name, len)
         if not isinstance(function, type(len)):
@@ -118,7 +125,7 @@ def start_program(
             return _start_by_subprocess(path, argv, wanted, stderr)
     strays = _inheritable_strays(set(wanted))
     if max((2, *strays, *wanted)) >= (os.sysconf("SC_OPEN_MAX") & 0x7FFFFFFF):
-        # The C library takes no number above the limit, though descriptors from before it was lowered may have such.
+        # The C library rejects numbers above the limit. Descriptors have such numbers if the limit was lowered later.
         with _blocking(set(blocked_signals)):
             return _start_by_subprocess(path, argv, wanted, stderr)
     # A descriptor that is copied onto itself keeps its close-on-exec flag under
@@ -126,7 +133,7 @@ def start_program(
     scratch = above_stdio(os.open(os.devnull, os.O_RDONLY))
     try:
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in strays]
-        # Where a standard stream is missing, what the child opens first must not be taken for it.
+        # If a standard stream is closed, the child gets the null device, so that no file of its own gets that number.
         actions += [
             (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0)
             for fd in range(3)
@@ -150,7 +157,7 @@ def start_program(
 
 
 def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int], own_stderr: int | None) -> int:
-    """For the few platforms whose C library has no posix_spawn, and under debuggers."""
+    """Start a program by `subprocess`: on systems without posix_spawn, and under debuggers."""
     from subprocess import DEVNULL, Popen
 
     stdin, stdout, stderr = (None if fd in fds or _goes_along(fd) else DEVNULL for fd in range(3))
@@ -159,12 +166,12 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int], o
     started = Popen(
         argv, executable=path, pass_fds=fds, restore_signals=False, stdin=stdin, stdout=stdout, stderr=stderr
     )
-    started.returncode = 0  # ours to wait for: not to be reaped or warned about there
+    started.returncode = 0  # this package reaps the process: `subprocess` must neither reap it nor warn
     return started.pid
 
 
 def as_here(argv: list[str | bytes]) -> list[str | bytes]:
-    """A command line that a program's own function made, with ``multiprocessing`` meaning what it means here."""
+    """Return a command line that the program made, with the preamble that makes ``multiprocessing`` mean the same as here."""
     preamble = alias.preamble()
     # Not `in`: text and bytes do not compare under -bb.
     place = next((place for place, word in enumerate(argv[:-1], 1) if isinstance(word, str) and word == "-c"), None)
@@ -174,20 +181,20 @@ def as_here(argv: list[str | bytes]) -> list[str | bytes]:
 
 
 def interpreter_options() -> list[str]:
-    """The options of this interpreter's command line that a child is to have, too.
+    """Return the options of this interpreter's command line that a child receives, too.
 
-    `subprocess` knows most of them.  What it leaves out, which differs from version to version, follows.
+    `subprocess` returns most of them.  The function adds those that it omits, which differ between versions.
     """
     import subprocess
 
     known: list[str] = list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
-    if getattr(sys, "frozen", False):  # whose program takes no options of Python's
+    if getattr(sys, "frozen", False):  # a frozen program accepts no options of Python
         return known
     there = {word.removeprefix("-X").partition("=")[0] for word in known}
     for name, value in sys._xoptions.items():
-        if name not in there and name != "dev":  # which is handed on as a flag
+        if name not in there and name != "dev":  # `subprocess` passes "dev" on as a flag
             known += ["-X", name if value is True else f"{name}={value}"]
-    # With -u nothing stands between the text and the descriptor.
+    # With -u the text layer writes directly to the descriptor.
     if "-u" not in known and isinstance(getattr(sys.__stdout__, "buffer", None), io.RawIOBase):
         known.append("-u")
     checks = getattr(sys.modules.get("_imp"), "check_hash_based_pycs", "default")
@@ -197,14 +204,13 @@ def interpreter_options() -> list[str]:
 
 
 def importing(module: str, names: str) -> str:
-    """Source that a child runs first to import ``names`` from our ``module``.
+    """Return the source that a child runs first, which imports ``names`` from the ``module`` of this package.
 
-    Modules in the directory that the program happens to be in must not stand in for others: the search path of ``-c`` begins
-    with that, the parent's need not.  Under -S, -I or -E, or after an editable install, the child may not find the
-    package on its own until it is told the parent's sys.path; so the directory
-    that holds it is offered as a last resort.  Where ``multiprocessing`` means us,
-    it is to mean us there, too, and is named: there are programs that know the
-    standard package's processes by their command lines.
+    The search path of ``-c`` begins with the current directory, and the parent's may not: the source removes that entry, so that
+    files there do not replace other modules.  Under -S, -I or -E, or after an editable install, the child may not find the package
+    before it receives the parent's `sys.path`, so the source appends the package's directory if the import fails.  If
+    ``multiprocessing`` means this package here, the source makes it so in the child, and uses that name: some programs
+    recognize the standard package's processes by their command lines.
     """
     preamble = alias.preamble()
     named = "multiprocessing" if preamble else PACKAGE
@@ -217,7 +223,7 @@ def importing(module: str, names: str) -> str:
         f"{preamble}"
         f"from {named}.{module} import {names}\n"
     )
-    # The exit code says that something was short, as it does from there on; `shortage` may be as little to be had as the rest.
+    # The exit code reports a shortage, as it does later. The source cannot use `shortage`, whose import may fail as well.
     return (
         f"import sys\n"
         f"try:\n {program.rstrip().replace(chr(10), chr(10) + ' ')}\n"
@@ -230,9 +236,9 @@ def importing(module: str, names: str) -> str:
 
 
 def helper_command_line(module: str, **numbers: int) -> list[str | bytes]:
-    """The command line of a helper process that calls ``main(**numbers)`` of our ``module``.
+    """Return the command line of a helper process that calls ``main(**numbers)`` of the ``module`` of this package.
 
-    A frozen program has no ``-c``: it is told to be a helper in a way that its `freeze_support` understands.
+    A frozen program has no ``-c``: its command line has a mark that `freeze_support` recognizes.
     """
     from ... import spawn, util
 

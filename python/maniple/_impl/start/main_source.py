@@ -1,6 +1,6 @@
-"""Reads from a program's text which names its top level binds when another process loads it.
+"""Reads from a program's source which names its top level binds when another process loads it.
 
-A process that loads the program's file runs it under another name, so without what stands under ``if __name__ == "__main__"``.
+A process that loads the program's file runs it under another module name, so the code under ``if __name__ == "__main__"`` does not run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["names_bound"]
 
 
 def names_bound(text: str) -> tuple[frozenset[str] | None, frozenset[str]]:
-    """The names that loading binds, None if that cannot be known; and those that only the main program binds."""
+    """Return the names that loading binds (None if they are unknown), and the names that only the main program binds."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
@@ -35,7 +35,7 @@ def names_bound(text: str) -> tuple[frozenset[str] | None, frozenset[str]]:
 
 
 def _parts(body: list[ast.stmt], for_main: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """The statements of a block, taken apart into what holds no others, each with whether only the main program runs it."""
+    """Yield the parts of a block that contain no statements, each with whether only the main program runs it."""
     for statement in body:
         branches = _guarded(statement)
         if branches is not None:
@@ -60,18 +60,18 @@ def _parts(body: list[ast.stmt], for_main: bool) -> Iterator[tuple[ast.AST, bool
         if inner:
             yield from _parts(inner, for_main)
         elif isinstance(statement, (ast.Import, ast.ImportFrom)):
-            continue  # its names have been seen
+            continue  # the loop above has yielded its names
         else:
             yield statement, for_main
 
 
 def _guarded(statement: ast.stmt) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
-    """Of ``if __name__ == "__main__"``: what the main program runs, and what one that loads it runs; None for other statements."""
+    """Return the branches of ``if __name__ == "__main__"``: that of the main program, and the other; None for other statements."""
     if not isinstance(statement, ast.If):
         return None
     test: ast.expr = statement.test
     if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
-        # All of it has to be true, the guard among it.
+        # All conditions have to be true, so the guard decides.
         test = next((part for part in test.values if _compares_name(part)), test)
     if not isinstance(test, ast.Compare) or not _compares_name(test):
         return None
@@ -90,7 +90,7 @@ def _compares_name(test: ast.expr) -> bool:
 
 
 def _names(part: ast.AST) -> Iterator[str]:
-    """The names that a part of a statement binds in the module; '' where it may bind any."""
+    """Yield the names that a part of a statement binds in the module; '' if it may bind any name."""
     pending = [part]
     while pending:
         node = pending.pop()

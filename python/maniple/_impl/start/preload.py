@@ -1,10 +1,9 @@
-"""What a fork server imports before it forks its first child, and what becomes of a server that this has spoilt.
+"""The imports of a fork server before its first fork, and its restart if an import makes forking unsafe.
 
-A child of the server is a copy of it, so the server has to stay a process that can be copied: without other threads, and with
-the operating system's functions in place.  A main module (or a module that it was told to import) may start threads or replace
-`os.fork`, sockets and locks, as `gevent.monkey.patch_all` does; its children would hang, and so would the server.  Such a
-server begins again, in the same process, as a fresh interpreter that leaves this module out.  Each child then imports it by
-itself, as a spawned one does.
+A child is a copy of the server, so the server must have no other threads, and the original functions of the operating system.  A
+main module (or another preloaded module) may start threads, or replace `os.fork`, sockets and locks, as `gevent.monkey.patch_all`
+does.  Then the children and the server would hang.  So such a server restarts in the same process, as a fresh interpreter that does
+not import this module.  Each child then imports the module itself, as a spawned child does.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Beginning", "handle_import_error", "preload_all"]
 
-# What the server and a child that was just forked rely on: module -> names.
+# The functions that the server and a forked child rely on: module -> names.
 _RELIED_ON = {
     "os": ("fork", "read", "write", "waitpid", "pipe"),
     "posix": ("fork", "waitpid"),
@@ -42,10 +41,10 @@ def _relied_on() -> list[Any]:
 
 
 class Beginning:
-    """This process as it was before anything was imported into it, and how it gets back there."""
+    """The state of this process before the imports, and the restart in this state."""
 
     def __init__(self, sigint: Any) -> None:
-        """``sigint`` is the handler that children are to have for SIGINT, which the server itself ignores."""
+        """Record the state. ``sigint`` is the children's handler of SIGINT, which the server itself ignores."""
         self._functions = _relied_on()
         self._handlers = {
             **{number: signal.getsignal(number) for number in signal.valid_signals()},
@@ -53,17 +52,17 @@ class Beginning:
         }
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._environment = dict(os.environ)
-        # As they are now, whatever replaces them.
+        # The original functions, also if a module replaces them.
         self._execve, self._set_handler = os.execve, signal.signal
 
     def is_spoilt(self, *, by_threads: bool) -> bool:
-        """Tell whether this process is not fit to be forked any more."""
+        """Return whether this process can no longer be forked safely."""
         if any(known is not now for known, now in zip(self._functions, _relied_on())):
             return True
         return by_threads and count_threads() > 0
 
     def again(self, descriptor: int, content: bytes, inherited: tuple[int, ...]) -> None:
-        """Be a fresh interpreter, with the same command line; it reads ``content`` from ``descriptor`` and has ``inherited``."""
+        """Restart this process with the same command line. It reads ``content`` from ``descriptor`` and inherits ``inherited``."""
         stored = os.memfd_create("forkserver") if hasattr(os, "memfd_create") else _unnamed_file()
         with open(stored, "wb", closefd=False) as file:
             file.write(content)
@@ -90,7 +89,7 @@ def _unnamed_file() -> int:
 
 
 def handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, warn_stacklevel: int) -> None:
-    """Deal with a module that could not be imported as the client wants it: ``ignore``, ``warn`` or ``fail``."""
+    """Handle the failed import of a module as the client has chosen: ``ignore``, ``warn`` or ``fail``."""
     if on_error == "fail":
         raise exc
     if on_error == "warn":
@@ -98,7 +97,7 @@ def handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, warn
 
 
 def _preload_main(load: Callable[[str], object], where: str, on_error: str) -> None:
-    """Load the main module as a child would; what it does wrong it will do in the child, too."""
+    """Load the main module as a child does. An exception is handled by `on_error`; it will occur in the child as well."""
     me = process.current_process()
     vars(me)["_inheriting"] = True
     try:
@@ -118,7 +117,7 @@ def preload_all(
     main_name: str | None = None,
     after: Callable[[str], object] | None = None,
 ) -> None:
-    """Import ``preload``, with the client's search path and arguments in place; call ``after`` with each one's name."""
+    """Import the modules ``preload`` with the client's search path and arguments; call ``after`` with the name of each."""
     if sys_argv is not None:
         sys.argv[:] = sys_argv
     if sys_path is not None:
@@ -135,5 +134,5 @@ def preload_all(
             _preload_main(spawn.import_main_path, main_path, on_error)
         if after is not None:
             after(module)
-    # Or each child would write once more what they have left in the buffers.
+    # Otherwise each child would write the output that the modules have left in the buffers.
     util._flush_std_streams()

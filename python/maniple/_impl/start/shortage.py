@@ -1,6 +1,6 @@
-"""What ran out: told from other errors, since it may be there again later, and explained.
+"""Shortages: errors because descriptors, memory, processes or space ran out. They may pass, so the caller can retry.
 
-Apart from the modules that children load: most processes never need it.
+The module is separate from those that children import, because most processes never need it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 __all__ = ["advice", "is_shortage", "says_shortage", "stood_in_the_way"]
 
-# What `maniple_engine::sys::is_shortage` has, and what only this side's calls give.
+# The numbers of `is_shortage` in maniple-sys, and those that only calls of Python code raise.
 _NUMBERS = {
     errno.EMFILE,
     errno.ENFILE,
@@ -25,7 +25,7 @@ _NUMBERS = {
 
 
 def is_shortage(problem: BaseException) -> bool:
-    """Whether something ran out: descriptors, memory, processes, threads, room for files."""
+    """Whether descriptors, memory, processes, threads or space for files ran out."""
     if isinstance(problem, OSError):
         return problem.errno in _NUMBERS
     return isinstance(problem, MemoryError) or (
@@ -33,7 +33,7 @@ def is_shortage(problem: BaseException) -> bool:
     )
 
 
-# What the dynamic linker says of a library that it cannot load; `ImportError` has nothing else.
+# The dynamic linker's messages about a library that it cannot load; `ImportError` has only the text.
 _SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + (
     "failed to map segment",
     "memory allocation failed",
@@ -41,9 +41,9 @@ _SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + (
 
 
 def stood_in_the_way(problem: BaseException | None) -> bool:
-    """Whether a shortage has kept something from being imported: it may have become an error of the import by then.
+    """Whether a shortage made an import fail. The import may have raised another error because of it.
 
-    An interrupted call counts as well: the interpreter does not repeat it where it lists a folder of the search path.
+    An interrupted call counts as well: the interpreter does not retry it when it lists a folder of the search path.
     """
     while problem is not None:
         if is_shortage(problem) or isinstance(problem, InterruptedError):
@@ -57,7 +57,7 @@ def stood_in_the_way(problem: BaseException | None) -> bool:
 
 
 def says_shortage(words: str) -> bool:
-    """Whether the last that a process wrote to its standard error says that it lacked something; for one that could not say it otherwise."""
+    """Whether the last lines of a process's standard error report a shortage, for a process that could not report it otherwise."""
     lines = [line for line in words.splitlines() if line and not line[0].isspace()]
     if not any("Fatal Python error" in line for line in lines):
         lines = lines[-1:]
@@ -67,19 +67,19 @@ def says_shortage(words: str) -> bool:
 
 
 def _has_number(line: str) -> bool:
-    """Whether the dynamic linker has written the line, which may know no more than the error's number."""
+    """Whether the line is a message of the dynamic linker with only the number of such an error."""
     what, _, number = line.rpartition(": Error ")
     return "shared" in what and number.isdecimal() and int(number) in _NUMBERS
 
 
 def _limit(name: str) -> str:
-    """This process's limit, for people. Nothing is imported for it: that would take a descriptor."""
+    """Return this process's limit as text, without an import, which would need a descriptor."""
     number = os.sysconf(name)
     return str(number) if number >= 0 else "any number of"
 
 
 def advice(problem: BaseException) -> str:
-    """Say what can be done about a shortage."""
+    """Return a text that says what to do about a shortage."""
     number = problem.errno if isinstance(problem, OSError) else None
     if number == errno.EMFILE:
         return (
@@ -87,12 +87,12 @@ def advice(problem: BaseException) -> str:
             "or ask for less"
         )
     if number == errno.ENFILE:
-        return "the system has no descriptor left (fs.file-max): close files, in whatever process"
+        return "the system has no free descriptor (fs.file-max): close files, in any process"
     if number == errno.EAGAIN or isinstance(problem, RuntimeError):
         return (
             f"this user may have {_limit('SC_CHILD_MAX')} processes and threads (ulimit -u), and a container may have fewer (pids.max): "
             "raise the limit, or ask for less"
         )
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "there has to be room for shared memory, which the limit on the size of files (ulimit -f) applies to as well"
+        return "free space for shared memory; the limit on the size of files (ulimit -f) applies to it as well"
     return "memory is short, or limited (ulimit -v, a container's limit)"

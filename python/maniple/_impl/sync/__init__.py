@@ -1,1 +1,1 @@
-"""Locks and what is built of them."""
+"""Locks, semaphores, conditions and events."""

@@ -1,15 +1,16 @@
-"""What `synchronize` stands on, and how that travels to another process.
+"""The native classes below `synchronize`, and their pickling.
 
 `SemLock` is a lock or a counting semaphore that several processes share, with the interface
 
-* ``SemLock(kind, value, maxvalue, name, unlink)``, and ``holder=True`` for one that is used as a lock: should the process that
-  holds it die, whoever waits gets it; ``SemLock._rebuild(handle, kind, maxvalue, name)``;
+* ``SemLock(kind, value, maxvalue, name, unlink)``, and ``holder=True`` for a count that serves as a lock: if the process that
+  holds it dies, the next waiting process acquires it; ``SemLock._rebuild(handle, kind, maxvalue, name)``;
 * ``acquire(block=True, timeout=None)``, ``release()``, ``__enter__``, ``__exit__``, ``locked()``;
 * ``_count()`` (depth of the calling process), ``_is_mine()``, ``_get_value()``, ``_is_zero()``, ``_after_fork()``;
-* attributes ``handle``, ``kind``, ``maxvalue``, ``name``, and ``abandoned``: whether it was last acquired from the dead.
+* attributes ``handle``, ``kind``, ``maxvalue``, ``name``, and ``abandoned``: whether its previous holder died.
 
-`ConditionCore` and `EventFlag` are what their names say.  All three lie in *arenas*, nameless shared memory of which each holds
-a thousand, so nothing has to be unlinked or tracked.  What travels is the arena's descriptor and a place in it.
+`ConditionCore`, `EventFlag` and `BarrierCore` are the native parts of a condition, an event and a barrier.  Objects of all four classes lie in *arenas*,
+nameless shared memory of a thousand objects each, so they need no unlinking and no tracker.  A pickle has the arena's descriptor
+and the index of the object in it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from weakref import WeakValueDictionary
 
 from ... import reduction
-from ..._maniple import ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
+from ..._maniple import BarrierCore, ConditionCore, EventFlag, SemLock, SyncArena, sem_unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BarrierCore",
     "ConditionCore",
     "EventFlag",
     "SemLock",
@@ -38,17 +40,17 @@ __all__ = [
     "ticket",
 ]
 
-#: kinds: a mutex that its owner may take again, and a plain counter
+#: kinds: a mutex that its holder may acquire again, and a counter
 RECURSIVE_MUTEX, SEMAPHORE = 0, 1
 SEM_VALUE_MAX: int = SemLock.SEM_VALUE_MAX
 
 
-# Of an arena there is one object at a time, so that a pickle that holds many locks takes its descriptor along once.
+# There is one object for each arena, so that a pickle with many locks contains the descriptor once.
 _arenas: WeakValueDictionary[tuple[int, int], SyncArena] = WeakValueDictionary()
 
 
 def ticket(native: _Sendable) -> tuple[SyncArena, int]:
-    """What a native object is sent as; to be pickled within a `Process`'s arguments."""
+    """Return the arena and the index of a native object, which are pickled instead of it."""
     arena, place = native._send()
     return _arenas.setdefault(arena.id, arena), place
 

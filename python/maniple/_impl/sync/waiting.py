@@ -1,4 +1,4 @@
-"""Waiting for what somebody else brings about."""
+"""Waiting for a predicate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["wait_for"]
 
 
 def wait_for(wait: Callable[[float | None], Any], predicate: Callable[[], Any], timeout: float | None) -> Any:
-    """Call a condition's ``wait`` until ``predicate()`` is true; its last value, false when `timeout` seconds have passed."""
+    """Call a condition's ``wait`` until ``predicate()`` is true, and return its last value.
+
+    The value is false if `timeout` seconds have passed.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     while not (outcome := predicate()):
         left = None if deadline is None else deadline - time.monotonic()

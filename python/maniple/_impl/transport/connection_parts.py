@@ -1,7 +1,7 @@
-"""Parts of the standard package's connections: one message as bytes, and single reads and writes.
+"""The inner methods of the standard package's connections: one message as bytes, and single reads and writes.
 
-A connection sends and receives natively, and takes no part in this.  A class with parts of its own, be it a subclass that overrides
-them or one that a program has put them into, gets public methods that go through them, as those of the standard package do.
+A connection sends and receives natively, without these methods.  If a subclass overrides one of them, or a program replaces one in
+a class, the class gets public methods that call them, as those of the standard package do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PARTS = "_send_bytes _recv_bytes _poll _send _recv _close _check_closed _check_
 
 
 class Parts:
-    """What a subclass of a connection may override and call."""
+    """The methods that a subclass of a connection may override and call."""
 
     if TYPE_CHECKING:
         _handle: int | None
@@ -54,7 +54,7 @@ class Parts:
             left = left[write(self.fileno(), left) :]
 
     def _recv(self, size: int, read: Callable[[int, int], bytes] = os.read) -> io.BytesIO:
-        """Read so many bytes; EOFError where there are none, OSError where they end too early."""
+        """Read `size` bytes; raise EOFError if there are none, OSError if the stream ends before the last."""
         whole = io.BytesIO()
         while (missing := size - whole.tell()) > 0:
             part = read(self.fileno(), min(missing, 1 << 20))
@@ -70,7 +70,7 @@ class Parts:
         self._send(buf)
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
-        """Receive one message; None where it is longer than `maxsize` bytes."""
+        """Receive one message; return None if it is longer than `maxsize` bytes."""
         (length,) = unpack("!i", self._recv(4).getvalue())
         if length == -1:
             (length,) = unpack("!Q", self._recv(8).getvalue())
@@ -105,7 +105,7 @@ def _send(self: Any, obj: Any) -> None:
 
 
 def _send_bytes(self: Any, buf: Any, offset: int = 0, size: int | None = None) -> None:
-    """Send `size` bytes of a bytes-like object, from `offset` on, as one message.  Default: all that follow."""
+    """Send `size` bytes of a bytes-like object from `offset` on as one message; None means all bytes up to the end."""
     self._check_closed()
     self._check_writable()
     view = memoryview(buf).cast("B")
@@ -139,7 +139,7 @@ def _recv_bytes(self: Any, maxlength: int | None = None) -> bytes:
 
 
 def _recv_bytes_into(self: Any, buf: Any, offset: int = 0) -> int:
-    """Receive one message into a writable bytes-like object; its length in bytes."""
+    """Receive one message into a writable bytes-like object, and return its length in bytes."""
     from ...context import BufferTooShort
 
     room = memoryview(buf).cast("B")[offset:]
@@ -151,7 +151,7 @@ def _recv_bytes_into(self: Any, buf: Any, offset: int = 0) -> int:
 
 
 def _poll(self: Any, timeout: float | None = 0.0) -> bool:
-    """Whether something can be received, waiting for it at most `timeout` seconds; None waits for ever."""
+    """Return whether a message can be received; wait for it at most `timeout` seconds (None: no limit)."""
     self._check_closed()
     self._check_readable()
     return bool(self._poll(timeout))
@@ -176,7 +176,7 @@ _PUBLIC = {
 
 
 def go_through_parts(cls: type) -> None:
-    """Give a class that has parts of its own the public methods that use them, but for those which it brings itself."""
+    """If a class defines an inner method, add the public methods that call it, except those that the class defines."""
     if vars(cls).keys().isdisjoint(_PARTS):
         return
     for name, method in _PUBLIC.items():

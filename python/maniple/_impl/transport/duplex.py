@@ -1,7 +1,7 @@
-"""How an end of a duplex pipe gets to another process: as one of ours there, whatever ``multiprocessing`` means there.
+"""Pickling of an end of a duplex pipe, so that it always arrives as an object of this package.
 
-Apart from `connection`, whose functions are taken for the standard package's by pickles under ``python -m maniple``: the
-standard one would make a connection that knows nothing of buffers in shared memory.
+The function is not in `connection`: under ``python -m maniple``, pickles name the functions of that module as those of the standard
+package, whose connections do not support buffers in shared memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["rebuild_end"]
 
 
 def rebuild_end(copy: Any, readable: bool, writable: bool) -> Connection:
-    """Make the end again, of the duplicate of its descriptor."""
+    """Return the end for the duplicate of its descriptor."""
     end = Connection(copy.detach(), readable, writable)
     end._parcels = True
     return end

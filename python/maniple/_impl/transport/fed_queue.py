@@ -1,13 +1,13 @@
-"""Queues of classes that take part in how a queue works inside: such a queue works as the standard package's does.
+"""Queues of classes that use the inner parts of the standard queue: they work as the standard package's queue does.
 
-Libraries build queues of their own from the parts of the standard one: they override `_feed` or `_start_thread`, take `_rlock`,
-append to `_buffer`.  `takes_part` tells such a class from one that uses the public methods alone.  Its queues consist of the
-standard parts, and every method goes through them::
+Libraries build queues from the parts of the standard queue: they override `_feed` or `_start_thread`, acquire `_rlock`, append to
+`_buffer`.  `takes_part` recognizes such a class.  Its queues consist of the standard parts, and every method uses them::
 
     put() ─▶ _sem ─▶ _buffer ─▶ _feed(), in a thread ─▶ _wlock, _writer ─▶ shared memory ─▶ _reader, _rlock ─▶ get()
 
-Only what the two ends lead to is ours.  So the feeder waits for readers only where the memory is limited (`Log.would_be_limited`), and a
-message is there whole or not at all, whoever dies.  A lock whose holder died goes to the next who asks.  What a dead process took of `_sem` stays taken.
+Only the transport between the two ends differs from the standard package.  So the feeder waits for readers only if the memory is
+limited (`Log.would_be_limited`), and a process that dies never leaves a part of a message.  If the holder of a lock dies, the next
+process acquires the lock.  What a dead process acquired of `_sem` stays acquired.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from queue import Empty, Full
 from ... import util
 from ..._maniple import Hold
 from ...util import Finalize, debug, register_after_fork
-from ..compat.late_annotations import Generic, TypeVar
+from ..compat.public_module import Generic, TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ Item = TypeVar("Item")
 
 __all__ = ["FedJoinable", "FedQueue", "FedSimpleQueue", "Item", "end_of_feed", "takes_part"]
 
-#: what tells a feeder to end; loky imports it, by its standard name in `queues`
+#: the object in a buffer that ends the feeder; loky imports it by its standard name in `queues`
 end_of_feed = object()
 
-#: parts that the standard queues have and a class may use
+#: the inner parts of the standard queues
 _PARTS = frozenset(
     "_rlock _wlock _sem _opid _notempty _buffer _thread _jointhread _joincancelled _close _send_bytes _recv_bytes _poll _feed"
     " _start_thread _reset _after_fork _finalize_join _finalize_close _unfinished_tasks _cond".split()
@@ -65,7 +65,7 @@ def _mentions_parts(code: CodeType) -> bool:
 
 
 def _code_of(attribute: Any) -> list[CodeType]:
-    """The code behind an attribute of a class: a function, a property, a decorated function."""
+    """Return the code objects of an attribute of a class: of a function, a property, or a decorated function."""
     found = []
     for one in (attribute, getattr(attribute, "fget", None), getattr(attribute, "fset", None)):
         while one is not None:
@@ -77,13 +77,13 @@ def _code_of(attribute: Any) -> list[CodeType]:
 
 
 def takes_part(cls: type) -> bool:
-    """Whether a class overrides or uses parts of the standard queue, or says so: ``_uses_parts = True``.
+    """Whether a class overrides or uses inner parts of the standard queue, or declares it by ``_uses_parts = True``.
 
-    Functions that a program puts into a class of this package count as well.
+    Functions that a program adds to a class of this package count as well.
     """
     for klass in cls.__mro__:
         own = vars(klass)
-        if own.get("_has_parts") or klass is object:  # one that defines them
+        if own.get("_has_parts") or klass is object:  # the class that defines the parts
             continue
         if own.get("_uses_parts") or not _METHODS.isdisjoint(own):
             return True
@@ -93,7 +93,7 @@ def takes_part(cls: type) -> bool:
 
 
 def _fitting(queue: Any, name: str, arguments: int) -> Any:
-    """The queue's method of that name if it can be called with so many arguments, else None."""
+    """Return the queue's method of that name if it accepts that number of arguments, else None."""
     method = getattr(queue, name)
     if getattr(method, "__func__", method) is vars(FedQueue)[name] or method is getattr(FedQueue, name):
         return method
@@ -107,9 +107,9 @@ def _fitting(queue: Any, name: str, arguments: int) -> Any:
 
 
 class FedQueue(Generic[Item]):
-    """A queue that works as the standard one does: what an object of `queues.Queue` is whose `_fed` is true.
+    """The implementation of a `queues.Queue` with the standard parts; its attribute `_fed` is true.
 
-    One that never ran `queues.Queue.__init__`, because its class makes the parts itself, is one of these.
+    A queue whose class makes the parts itself, without `queues.Queue.__init__`, uses it as well.
     """
 
     _has_parts = _fed = True
@@ -126,7 +126,7 @@ class FedQueue(Generic[Item]):
     _reset_plain: Callable[[], None]
 
     def _take_up_parts(self, ctx: Any) -> None:
-        """Make what the processes share, besides the two ends, and begin."""
+        """Make the locks and the semaphore, which the processes share, and start."""
         self._rlock, self._wlock, self._sem = ctx.Lock(), ctx.Lock(), ctx.BoundedSemaphore(self._maxsize)
         self._begin_fed()
 
@@ -150,7 +150,7 @@ class FedQueue(Generic[Item]):
         self._reset(after_fork=True)
 
     def _reset(self, after_fork: bool = False) -> None:
-        """Make what is this process's own."""
+        """Set the attributes that belong to this process alone."""
         if not self._fed:
             return self._reset_plain()
         if after_fork:
@@ -171,7 +171,7 @@ class FedQueue(Generic[Item]):
     # ------------------------------------------------------------ the public methods
 
     def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
-        """Put an item in: hand it to the feeder."""
+        """Put an item into the queue: append it to the buffer of the feeder."""
         if not self._sem.acquire(block, timeout):
             raise Full
         with self._notempty:
@@ -184,7 +184,7 @@ class FedQueue(Generic[Item]):
         self._notempty.notify()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Item:
-        """Take an item out."""
+        """Remove the first item and return it."""
         deadline = None
         if block and timeout is not None:
             deadline = time.monotonic() + timeout
@@ -202,12 +202,12 @@ class FedQueue(Generic[Item]):
         return _pickler().loads(pickle)  # type: ignore[no-any-return]  # by what `put` accepts
 
     def qsize(self) -> int:
-        """Return the number of items that were put and not taken out."""
+        """Return the number of items in the queue."""
         free: int = self._sem._semlock._get_value()
         return self._maxsize - free
 
     def empty(self) -> bool:
-        """Return True if there is nothing to take out."""
+        """Return True if the queue has no item."""
         return not self._poll()
 
     def full(self) -> bool:
@@ -215,7 +215,7 @@ class FedQueue(Generic[Item]):
         return bool(self._sem._semlock._is_zero())
 
     def close(self) -> None:
-        """End the feeder when all is written."""
+        """End the feeder after it has written all items."""
         self._closed, end_feeder, self._close = True, self._close, None
         if end_feeder:
             end_feeder()
@@ -225,23 +225,23 @@ class FedQueue(Generic[Item]):
     # ------------------------------------------------------------ the feeder
 
     def _start_thread(self) -> None:
-        """Start the feeder, and have it ended and waited for at exit."""
+        """Start the feeder, and register finalizers that end and join it at exit."""
         debug("Queue._start_thread()")
         self._buffer.clear()
         ends = self._reader.close, self._writer.close
         what = self._buffer, self._notempty, self._send_bytes, self._wlock, *ends
         how = self._ignore_epipe, self._on_queue_feeder_error, self._sem
-        # The standard package takes its own in any case: a class may have another method by that name.
+        # The class may have an unrelated method of this name: the standard package always uses its own.
         feed = _fitting(self, "_feed", len(what + how)) or FedQueue._feed
         feeder = threading.Thread(target=feed, args=what + how, name="QueueFeederThread", daemon=True)
         self._thread = feeder
         try:
             feeder.start()
-        except BaseException:  # the interpreter is about to end: no new threads
+        except BaseException:  # the interpreter is ending, and starts no more threads
             self._thread = None
             raise
         if not self._joincancelled:
-            # Low priority: by then all else that may still put something at exit is done.
+            # Low priority: other finalizers may still put items.
             self._jointhread = Finalize(feeder, self._finalize_join, (weakref.ref(feeder),), exitpriority=-5)
         self._close = Finalize(self, self._finalize_close, (self._buffer, self._notempty), exitpriority=10)
 
@@ -271,7 +271,7 @@ class FedQueue(Generic[Item]):
         onerror: Callable[[Exception, Any], None],
         queue_sem: Any,
     ) -> None:
-        """What the feeder runs: pickles and sends what is in the buffer, until it finds `end_of_feed` there."""
+        """Run the feeder: pickle and send the objects of the buffer until `end_of_feed` comes."""
         debug("starting thread to feed data to pipe")
         while True:
             with notempty:
@@ -289,17 +289,17 @@ class FedQueue(Generic[Item]):
             except Exception as error:
                 if ignore_epipe and getattr(error, "errno", 0) == errno.EPIPE:
                     return
-                if util.is_exiting():  # parts of the interpreter may be gone: no noise
+                if util.is_exiting():  # parts of the interpreter may be gone, so the error is only logged
                     util.info("error in queue thread: %s", error)
                     return
                 queue_sem.release()
                 onerror(error, obj)
-            # While the feeder waits for the next object, the last one is not to be kept alive.
+            # The feeder must not keep the object alive while it waits for the next.
             obj = pickle = None
 
 
 class FedJoinable(FedQueue[Item]):
-    """The same of `queues.JoinableQueue`."""
+    """The implementation of a `queues.JoinableQueue` with the standard parts."""
 
     _has_parts = True
     _cond: Any
@@ -336,7 +336,7 @@ class FedJoinable(FedQueue[Item]):
 
 
 class FedSimpleQueue(Generic[Item]):
-    """The same of `queues.SimpleQueue`, which has two locks and no feeder."""
+    """The implementation of a `queues.SimpleQueue` with the standard parts: two locks and no feeder."""
 
     _has_parts = _fed = True
     _reader: Any
@@ -357,13 +357,13 @@ class FedSimpleQueue(Generic[Item]):
         self._poll = self._reader.poll
 
     def put(self, obj: Item) -> None:
-        """Put an item in."""
+        """Put an item into the queue."""
         pickle = _pickler().dumps(obj)
         with self._wlock:
             self._writer.send_bytes(pickle)
 
     def get(self) -> Item:
-        """Take an item out."""
+        """Remove the first item and return it."""
         with self._rlock:
             pickle = self._reader.recv_bytes()
         return _pickler().loads(pickle)  # type: ignore[no-any-return]  # by what `put` accepts

@@ -1,4 +1,4 @@
-"""The two ends of a queue, which are used like connections, and how a queue's memory gets to other processes."""
+"""The two ends of a queue, which programs use like connections, and the pickling of a queue's memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _receive_log(memory: Any, event: Any) -> Log:
     return Log.adopt(memory.detach(), event.detach())
 
 
-# Not with `reduction.register`: libraries that bring a pickler of their own know the common table alone.
+# Not with `reduction.register`: libraries with their own pickler use only the table of `copyreg`.
 copyreg.pickle(Log, _pass_log)
 
 
 class End:
-    """One end of a queue, with what programs use of a connection: objects and bytes, poll(), and a descriptor to wait for."""
+    """One end of a queue, with the methods of a connection: for objects and bytes, `poll`, and a descriptor to wait on."""
 
     def __init__(self, log: Log, readable: bool) -> None:
         self._log, self.readable, self.writable, self.closed = log, readable, not readable, False
@@ -44,31 +44,31 @@ class End:
         return self._log
 
     def send(self, obj: Any) -> None:
-        """Put an object in."""
+        """Put an object into the queue."""
         problem = self._open(False).put(obj)
         if problem:
             raise problem
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Put the pickle of an object in."""
+        """Put an object into the queue, given as its pickle."""
         if offset or size is not None:
             buf = memoryview(buf).cast("B")[offset : None if size is None else offset + size]
         self._open(False).put_pickle(buf)
 
     def recv(self) -> Any:
-        """Take an object out, waiting for one."""
+        """Remove the first object and return it; wait while the queue is empty."""
         return self._open(True).get()
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Take the pickle of an object out, waiting for one."""
+        """Remove the first object and return its pickle; wait while the queue is empty."""
         return self._open(True).get_pickle()
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether something can be taken out, waiting for it at most `timeout` seconds; None waits for ever."""
+        """Return whether the queue has an object; wait for it at most `timeout` seconds (None: no limit)."""
         return self._open(True).poll(timeout)
 
     def fileno(self) -> int:
-        """A descriptor that is readable whenever something can be taken out."""
+        """Return a descriptor that is readable while the queue has an object."""
         return self._open().watch()
 
     @property
@@ -76,7 +76,7 @@ class End:
         return self.readable and self._log._is_kept
 
     def close(self) -> None:
-        """Say that this end is not used any more in this process.  The descriptors go with the last end."""
+        """Release this end in this process. Closing the last end closes the descriptors."""
         if not self.closed:
             self.closed = True
             self._log.leave()
@@ -89,10 +89,10 @@ class End:
 
 
 class EndSlot:
-    """An attribute of a queue that is one of its ends: ours, or an object that a program has put in its place."""
+    """An attribute of a queue for one of its ends: an `End`, or an object with which a program has replaced it."""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        # Not under the same name in the queue's `__dict__`: to touch that makes every later look at an attribute slower.
+        # Stored under another name with `setattr`: an access to the queue's `__dict__` would slow down all later attribute accesses.
         self._name, self._kept_as = name, f"{name}_end"
 
     def __get__(self, queue: Any, owner: type) -> Any:
@@ -106,6 +106,6 @@ class EndSlot:
     def __set__(self, queue: Any, end: Any) -> None:
         setattr(queue, self._kept_as, end)
         if not queue._fed and not isinstance(end, End):
-            # The items are to go by way of this object.
+            # From now on the items go through this object.
             method = "fork" if queue._by_fork_only else "spawn"
             queue._take_up_parts(context._default_context.get_context(method))

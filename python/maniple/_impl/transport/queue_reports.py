@@ -1,4 +1,4 @@
-"""Tells the subclasses of `queues.Queue` that want to know of items which cannot be pickled."""
+"""Reports items that cannot be pickled to subclasses of `queues.Queue` that override `_on_queue_feeder_error`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Reporter"]
 
 
 class Reporter:
-    """A thread that calls `_on_queue_feeder_error`, as the standard package's feeder does, and does not know its queue otherwise."""
+    """A thread that calls `_on_queue_feeder_error`, as the standard package's feeder does. It has no reference to its queue."""
 
     def __init__(self) -> None:
         self._untold: deque[tuple[Any, Exception, Any]] = deque()
@@ -28,27 +28,30 @@ class Reporter:
         self.thread.start()
 
     def finalizers(self, queue: Any, join_at_exit: bool) -> tuple[Finalize | None, Finalize]:
-        """What waits for the thread, and what ends it: at exit or, the second, when the queue is gone."""
+        """Return the finalizer that joins the thread at exit, or None, and the one that ends it at exit or with the queue."""
         join = None
         if join_at_exit:
-            # Low priority: by then all else that may still put something at exit is done.
+            # Low priority: other finalizers may still put items.
             join = Finalize(self.thread, _join, (weakref.ref(self.thread),), exitpriority=-5)
         return join, Finalize(queue, self.close, exitpriority=10)
 
     def report(self, tell: Any, error: Exception, obj: Any) -> None:
-        """Have ``tell(error, obj)`` called."""
+        """Schedule the call ``tell(error, obj)``."""
         with self._changed:
             self._untold.append((tell, error, obj))
             self._changed.notify_all()
 
     def catch_up(self) -> None:
-        """Wait until all is told: what is put next is not to be there before.  Not for long: the one told may wait for us."""
+        """Wait until all errors are reported, so that the next item comes after them.
+
+        The call waits a second at most, since the method that is called may itself wait for this thread.
+        """
         if self._untold and threading.current_thread() is not self.thread:
             with self._changed:
                 self._changed.wait_for(lambda: not self._untold, 1.0)
 
     def close(self) -> None:
-        """Let the thread end when all is told."""
+        """End the thread after it has reported all errors."""
         debug("telling queue thread to quit")
         with self._changed:
             self._done = True
@@ -65,7 +68,7 @@ class Reporter:
                 tell(error, obj)
             except Exception as problem:
                 print_exception(problem)
-            # While the thread waits, it keeps neither the queue nor the object alive.
+            # The thread must keep neither the queue nor the object alive while it waits.
             del tell, error, obj
             with self._changed:
                 self._untold.popleft()

@@ -1,7 +1,7 @@
-"""Parts of the standard package's queue, shown of a queue that works without them.
+"""Views of a queue that look like the inner parts of the standard package's queue.
 
-Programs look at them: how many places are left, whether something waits for a feeder.  What is shown is true, and what would be without
-effect raises an error that says so.
+Programs read these parts: the number of free places, the items that wait for a feeder.  The views return true values, and raise an
+error for operations that would have no effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Part", "Places", "Undone", "condition_of", "no_buffer"]
 
 
 class Places:
-    """How many more items a queue takes: what the standard package counts down in a semaphore, for those who look."""
+    """The number of free places of a queue, which the standard package keeps in a semaphore."""
 
     def __init__(self, maxsize: int, log: Log) -> None:
         self.maxvalue, self._log = maxsize, log
@@ -44,15 +44,15 @@ class Places:
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Raise RuntimeError: there is no semaphore."""
         raise RuntimeError(
-            "this queue compares its bound with what is in it: there is no semaphore to take a place of. "
-            "Override Queue.put in a subclass that uses `_sem` to get a queue with one."
+            "this queue has no semaphore: it compares its bound with the number of its items. "
+            "Override Queue.put in a subclass that uses `_sem` to get a queue with a semaphore."
         )
 
     release = acquire
 
 
 class Undone:
-    """How many items are not reported done, which the standard package counts in a semaphore, for those who look."""
+    """The number of items that are not reported done, which the standard package keeps in a semaphore."""
 
     def __init__(self, log: Log) -> None:
         self.get_value = self._get_value = log.undone
@@ -66,11 +66,11 @@ class Undone:
 
 
 class Nothing(deque[object]):
-    """The buffer of a queue that needs none.  It may be looked at and cleared; what was put into it would be lost."""
+    """The empty buffer of a queue without a feeder. Appending raises RuntimeError, since the object would be lost."""
 
     def append(self, obj: object) -> None:
         raise RuntimeError(
-            "this queue has no feeder that would take an object out of its buffer: call put(). "
+            "this queue has no feeder that would send an object from its buffer: call put(). "
             "A subclass of Queue that uses `_buffer` gets a queue with a feeder."
         )
 
@@ -86,10 +86,10 @@ no_buffer = Nothing()
 
 
 class Part:
-    """What is found under the name of a part in a queue that has none: a view of it, or an error.
+    """The attribute for an inner part in a queue without the parts: it returns a view, or raises an error.
 
-    A queue that has the part has it among its own attributes, which go before.  (A `__getattr__` of the class would do as well, but
-    make each look at an attribute several times as slow.)
+    A queue with the part has it as an instance attribute, which takes precedence.  (A `__getattr__` of the class would work as
+    well, but would slow down every attribute access several times.)
     """
 
     def __init__(self, view: Callable[[Any], Any] | None = None) -> None:
@@ -102,12 +102,12 @@ class Part:
         if queue is None:
             raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
         kind, name = type(queue).__name__, self._name
-        if queue._fed:  # its class makes the parts, and has not made this one
+        if queue._fed:  # the queue has the parts, but its class did not make this one
             raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=queue)
         if self._view is None:
             raise AttributeError(
-                f"this {kind} has no {name}: its items lie in shared memory, and no lock is held while they are put or got. "
-                f"A subclass of which a method uses {name}, or which sets _uses_parts = True, gets a queue that has it.",
+                f"this {kind} has no {name}: its items lie in shared memory, and put and get hold no lock. "
+                f"A subclass with a method that uses {name}, or with _uses_parts = True, gets a queue that has it.",
                 name=name,
                 obj=queue,
             )
@@ -115,6 +115,6 @@ class Part:
 
 
 def condition_of(queue: Any) -> threading.Condition:
-    """What guards the buffer; the same whenever it is asked for."""
+    """Return the condition of the buffer; the first call makes it."""
     made = vars(queue)["_notempty"] = threading.Condition(threading.Lock())
     return made

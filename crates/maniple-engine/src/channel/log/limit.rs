@@ -6,9 +6,10 @@
 //!
 //! Closing happens under the writers' lock: whoever sees the log closed sees every message there will ever be.
 
-use super::{Interrupted, Log, SLICE, View, hold, length_of};
+use super::put::length_of;
+use super::{Interrupted, Log, SLICE, View, hold};
 use crate::error::{Error, Result};
-use maniple_sys::futex::{self, Woken};
+use crate::wait::word::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
@@ -21,7 +22,11 @@ impl View {
     /// Whether there are as many messages as there may be.
     pub fn is_full(&self) -> bool {
         let bound = self.header().calls.bound.load(Ordering::Relaxed);
-        bound != 0 && self.len() >= bound && !self.is_empty()
+        if bound == 0 {
+            return false;
+        }
+        let there = if self.is_empty() { 0 } else { self.len() };
+        there + self.held_back() >= bound
     }
 
     /// Whether there is room for a message of these parts, as far as bytes go.
@@ -55,11 +60,18 @@ impl View {
                 return Ok(false);
             }
             // A reader may be killed before it calls.
-            let woken = futex::wait(&calls.room, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
+            let woken = word::sleep(&calls.room, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
             if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
             }
         }
+    }
+
+    /// Has those who wait for room look again.
+    fn call_writers(&self) {
+        let calls = &self.header().calls;
+        calls.room.fetch_add(1, Ordering::Relaxed);
+        word::wake(&calls.room, u32::MAX >> 1);
     }
 
     /// Whether it was closed.
@@ -80,10 +92,28 @@ impl Log {
             self.shared.event.kick();
         }
         drop(held);
-        header.calls.readers.call(|bell| futex::wake(bell, u32::MAX >> 1));
-        header.calls.room.fetch_add(1, Ordering::Relaxed);
-        futex::wake(&header.calls.room, u32::MAX >> 1);
+        header.calls.readers.call(|bell| word::wake(bell, u32::MAX >> 1));
+        self.call_writers();
         Ok(())
+    }
+
+    /// Says how many messages that were taken in this process are not with who is to have them, and are taken next. They count here for the
+    /// bound, and who waits for a message or for the descriptor in this process is woken; others look in vain.
+    pub fn hold_back(&self, messages: u64) {
+        let before = self.set_held_back(messages);
+        let watched = self.is_watched();
+        if messages > before {
+            if watched {
+                self.shared.event.kick();
+            }
+            self.header().calls.readers.call(|bell| word::wake(bell, u32::MAX >> 1));
+        } else if messages < before {
+            self.call_writers();
+            if messages == 0 && watched {
+                // Where it cannot be had now, whoever looks next does it.
+                let _ = self.hush(None);
+            }
+        }
     }
 }
 
@@ -143,5 +173,34 @@ mod tests {
         assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, None, &mut || false).unwrap());
         let mut event = [maniple_sys::ready::Interest::new(log.event())];
         assert_eq!(maniple_sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_held_back_is_there_for_this_process_alone() {
+        let log = Log::create().unwrap();
+        let elsewhere = log.again();
+        log.limit(1);
+        log.watch(&mut || false).unwrap();
+        let is_readable = || {
+            let mut event = [maniple_sys::ready::Interest::new(log.event())];
+            maniple_sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap() == 1
+        };
+        let soon = || Some(Instant::now() + std::time::Duration::from_millis(20));
+        assert!(!log.wait(soon(), &mut || false).unwrap() && !is_readable());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.wait(None, &mut || false));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            log.hold_back(1);
+            assert!(waiting.join().unwrap().unwrap());
+        });
+        assert!(log.is_full() && log.view().is_full() && put(&log) == Put::Full && is_readable());
+        assert!(!elsewhere.is_full() && !elsewhere.wait(soon(), &mut || false).unwrap());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.wait_for_room(None, None, &mut || false));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            log.hold_back(0);
+            assert!(waiting.join().unwrap().unwrap());
+        });
+        assert!(!log.is_full() && !is_readable() && put(&log) == Put::Done);
     }
 }

@@ -4,7 +4,7 @@ use super::super::layout::Header;
 use super::{BOUNDLESS, Shared};
 use crate::wait::spin::Spin;
 use maniple_sys::memory::Mapping;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How much there is in a log, how much may be, and what is reported done.
@@ -13,11 +13,18 @@ pub struct View {
     head: Arc<Mapping>,
     pub(super) cores: usize,
     pub(super) spin: Mutex<Spin>,
+    // Messages that were taken here and are to be taken once more: this process's affair.
+    held: Arc<AtomicU64>,
 }
 
 impl View {
     pub(super) fn of(shared: &Shared) -> View {
-        View { head: shared.head.clone(), cores: shared.cores, spin: Mutex::default() }
+        View { head: shared.head.clone(), cores: shared.cores, spin: Mutex::default(), held: Arc::default() }
+    }
+
+    /// One for the same process.
+    pub(super) fn another(&self) -> View {
+        View { head: self.head.clone(), cores: self.cores, spin: Mutex::default(), held: self.held.clone() }
     }
 
     #[allow(unsafe_code)]
@@ -38,6 +45,15 @@ impl View {
         let header = self.header();
         let taken = header.readers.count.load(Ordering::Acquire);
         header.writers.count.load(Ordering::Acquire).saturating_sub(taken)
+    }
+
+    /// How many messages were taken in this process and given back to it ([`Log::hold_back`](super::Log::hold_back)).
+    pub fn held_back(&self) -> u64 {
+        self.held.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_held_back(&self, messages: u64) -> u64 {
+        self.held.swap(messages, Ordering::AcqRel)
     }
 
     /// Whether the memory is limited: file sizes were, when it was made. A message may be longer than there is room for.

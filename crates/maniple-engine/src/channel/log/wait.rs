@@ -3,14 +3,14 @@
 use super::super::layout::Calls;
 use super::{Interrupted, Log, SLICE, View, hold, hold_writers};
 use crate::error::{Error, Result};
-use maniple_sys::futex::{self, Woken};
+use crate::wait::word::{self, Woken};
 use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 impl View {
     pub(super) fn has_news(&self) -> bool {
-        !self.is_empty() || self.is_closed()
+        !self.is_empty() || self.is_closed() || self.held_back() > 0
     }
 
     /// Waits until there is a message or the log is closed, or until `deadline`. Gives whether it is so.
@@ -31,7 +31,7 @@ impl View {
             }
             let seat = calls.readers.join();
             let woken = if !self.has_news() {
-                futex::wait(calls.readers.bell(), seat.seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
+                word::sleep(calls.readers.bell(), seat.seen, Some(left.map_or(SLICE, |l| l.min(SLICE))))
             } else {
                 Woken::Rung
             };
@@ -63,7 +63,7 @@ impl View {
         let one_more = |n: u32| (n != counted.load(Ordering::Acquire)).then(|| n.wrapping_add(1));
         let Ok(before) = done.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) else { return false };
         if before.wrapping_add(1) == counted.load(Ordering::Acquire) {
-            futex::wake(done, u32::MAX >> 1);
+            word::wake(done, u32::MAX >> 1);
         }
         true
     }
@@ -81,7 +81,7 @@ impl View {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
-            let woken = futex::wait(&header.calls.done, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
+            let woken = word::sleep(&header.calls.done, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
             if woken == Woken::Rung {
                 continue;
             }
@@ -126,7 +126,7 @@ impl Log {
             let Some(readers) = hold(&header.readers, interrupted.as_deref_mut())? else { return Ok(true) };
             if let Some(_writers) = hold(&header.writers, None)? {
                 let empty = self.is_empty();
-                if empty && !self.is_closed() {
+                if empty && !self.is_closed() && self.held_back() == 0 {
                     self.shared.event.clear();
                 }
                 return Ok(empty);

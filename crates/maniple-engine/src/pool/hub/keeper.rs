@@ -5,9 +5,9 @@
 //! handed as a [`Chore`].
 
 use super::{Hub, Inner, State};
-use crate::pool::link::level;
+use crate::pool::burst::POLLING;
+use crate::pool::link::hub_page::level;
 use crate::pool::packet::IDLE;
-use crate::pool::rush::PATROL;
 use crate::pool::scheduler::{JobId, WorkerId};
 use crate::shm::buffers;
 use maniple_sys::clock;
@@ -19,8 +19,10 @@ use std::time::Duration;
 /// Something that the front must do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chore {
-    /// Start so many workers: for each, [`Hub::create_link`], then [`Hub::adopt`].
-    Start(usize),
+    /// Start workers, by [`Hub::begin_start`], until that returns `None`.
+    Start,
+    /// End workers, as [`Hub::next_end`] says, until that returns `None`.
+    End,
     /// This worker's process has ended: reap it, and say [`Hub::exited`].
     Reap(WorkerId),
     /// The handle that was given to [`Hub::listen_to`] for this worker can be read: read all there is, or this comes again at once. Where
@@ -72,7 +74,7 @@ impl Default for Attention {
 
 struct Watched {
     worker: WorkerId,
-    wire: Option<Arc<maniple_sys::wire::Wire>>,
+    wire: Option<Arc<dyn AsHandle + Send + Sync>>,
     watch: Option<Arc<crate::process::ExitWatch>>,
     stderr: Option<Arc<maniple_sys::atfork::HubOnly>>,
     extra: Option<Arc<maniple_sys::OwnedHandle>>,
@@ -103,8 +105,12 @@ impl Hub {
             if timeout.is_zero() {
                 continue;
             }
-            if st.peers.values().any(|p| p.wire_rests) {
+            if st.slots.values().any(|p| p.wire_rests) {
                 timeout = timeout.min(UNWATCHED);
+            }
+            let now = clock::now();
+            for wait in [st.starts.wait(now), st.wait_for_end(now)].into_iter().flatten() {
+                timeout = timeout.min(Duration::from_nanos(wait).max(TICK));
             }
             if inner.keeps_memory(&st) {
                 timeout = timeout.min(IDLE);
@@ -114,26 +120,26 @@ impl Hub {
             }
             (st.keeper.near, st.keeper.ticks) = (timeout <= ROUND, timeout <= TICK);
             let watched: Vec<Watched> = st
-                .peers
+                .slots
                 .iter()
                 .map(|(worker, p)| Watched {
                     worker,
-                    wire: Some(p.link.wire().clone()).filter(|_| p.wire_open && !p.wire_rests && !p.damaged),
+                    wire: p.link.watched().filter(|_| p.wire_open && !p.wire_rests && !p.damaged),
                     watch: p.watch.clone().filter(|_| !p.reaping),
-                    stderr: p.link.stderr.clone(),
+                    stderr: p.stderr.clone(),
                     extra: p.extra.clone(),
                 })
                 .collect();
-            let rested = st.peers.values().any(|p| p.wire_rests);
+            let rested = st.slots.values().any(|p| p.wire_rests);
             drop(st);
             self.sleep_on(&watched, timeout);
             inner.packer.arena().trim(IDLE);
             let mut st = self.lock();
             if rested {
-                st.peers.values_mut().for_each(|p| p.wire_rests = false);
+                st.slots.values_mut().for_each(|p| p.wire_rests = false);
             }
             if st.sched.open_jobs() == 0 {
-                st.peers.values_mut().for_each(|p| p.link.sender().trim());
+                st.slots.values_mut().for_each(|p| p.link.trim());
                 buffers::trim();
             }
         }
@@ -144,28 +150,28 @@ impl Hub {
         const LONG: Duration = Duration::from_secs(3600);
         let inner = self.shared();
         if st.seats.is_taken() {
-            st.rush.end();
+            st.burst.end();
             return LONG;
         }
-        if st.rush.patrol() {
-            inner.desk.bell().disarm();
-            return PATROL;
+        if st.burst.poll() {
+            inner.page.disarm();
+            return POLLING;
         }
         // A worker whose link was full could not be told to stop.
-        let stop_due = st.peers.values().any(|p| p.stop_due && !p.damaged);
+        let stop_due = st.slots.values().any(|p| p.stop_due && !p.damaged);
         let next_look = st.sched.next_look(clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
         let quiet_sleep = if stop_due { TICK } else { next_look.unwrap_or(LONG) };
         let Some(level) = st.unattended_level() else {
-            inner.desk.bell().disarm();
+            inner.page.disarm();
             return quiet_sleep;
         };
         if level == level::KEEPER && quiet < 3 {
             // Answers come thick and fast: look again soon rather than be woken for each.
             return BRISK;
         }
-        inner.desk.bell().arm(level);
+        inner.page.arm(level);
         if inner.has_stale_news(st, level) {
-            inner.desk.bell().disarm();
+            inner.page.disarm();
             return Duration::ZERO;
         }
         quiet_sleep
@@ -175,7 +181,7 @@ impl Hub {
         let inner = self.shared();
         let mut handles: Vec<BorrowedHandle<'_>> = vec![inner.kick.as_handle()];
         for w in watched {
-            handles.extend(w.wire.as_deref().map(AsHandle::as_handle));
+            handles.extend(w.wire.as_deref().map(|wire| wire.as_handle()));
             handles.extend(w.watch.as_deref().map(AsHandle::as_handle));
             handles.extend(w.stderr.as_deref().map(AsHandle::as_handle));
             handles.extend(w.extra.as_deref().map(AsHandle::as_handle));
@@ -197,23 +203,23 @@ impl Hub {
             let ended = w.watch.is_some() && at.next().unwrap_or(false);
             let wrote = w.stderr.is_some() && at.next().unwrap_or(false);
             let extra = w.extra.is_some() && at.next().unwrap_or(false);
-            let Some(peer) = st.peers.get_mut(w.worker) else { continue };
-            peer.extra_due |= extra;
+            let Some(slot) = st.slots.get_mut(w.worker) else { continue };
+            slot.extra_due |= extra;
             if wrote {
-                peer.take_stderr(&mut written);
+                slot.take_stderr(&mut written);
             }
             if wire {
-                match peer.link.drain_wire() {
+                match slot.link.drain() {
                     // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
-                    Ok(open) => peer.wire_open &= open,
+                    Ok(open) => slot.wire_open &= open,
                     // What is short here may be there again when it is next looked at; what the worker has said is in its ring.
-                    Err(why) if why.is_local() => peer.wire_rests = true,
-                    Err(why) => peer.condemn(&why),
+                    Err(why) if why.is_local() => slot.wire_rests = true,
+                    Err(why) => slot.condemn(&why),
                 }
             }
             if ended {
-                peer.reaping = true;
-                peer.reap_due = true;
+                slot.reaping = true;
+                slot.reap_due = true;
             }
         }
         drop(st);
@@ -224,17 +230,17 @@ impl Hub {
 impl Inner {
     /// Whether memory is kept for the next calls, though there may be none.
     fn keeps_memory(&self, st: &State) -> bool {
-        self.packer.arena().idle_bytes() > 0 || buffers::kept() > 0 || st.peers.values().any(|p| p.link.keeps_memory())
+        self.packer.arena().idle_bytes() > 0 || buffers::kept() > 0 || st.slots.values().any(|p| p.link.keeps_memory())
     }
 }
 
 fn next_chore(st: &mut State) -> Option<Chore> {
-    if let Some((worker, peer)) = st.peers.iter_mut().find(|(_, p)| p.extra_due) {
-        peer.extra_due = false;
+    if let Some((worker, slot)) = st.slots.iter_mut().find(|(_, p)| p.extra_due) {
+        slot.extra_due = false;
         return Some(Chore::Heard(worker));
     }
-    if let Some((worker, peer)) = st.peers.iter_mut().find(|(_, p)| p.reap_due) {
-        peer.reap_due = false;
+    if let Some((worker, slot)) = st.slots.iter_mut().find(|(_, p)| p.reap_due) {
+        slot.reap_due = false;
         return Some(Chore::Reap(worker));
     }
     if let Some(job) = st.notices.pop_front() {
@@ -247,8 +253,12 @@ fn next_chore(st: &mut State) -> Option<Chore> {
         }
         return Some(Chore::Completed(job));
     }
-    if st.starts > 0 {
-        return Some(Chore::Start(std::mem::take(&mut st.starts)));
+    let now = clock::now();
+    if st.starts.is_due(now) {
+        return Some(Chore::Start);
     }
-    (st.sched.is_drained() && st.peers.is_empty()).then_some(Chore::Done)
+    if st.wait_for_end(now) == Some(0) {
+        return Some(Chore::End);
+    }
+    (st.sched.is_drained() && st.slots.is_empty()).then_some(Chore::Done)
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::pool::job::{Cell, Settled};
 use crate::pool::scheduler::JobId;
 use crate::pool::seats::Place;
-use maniple_sys::futex::Woken;
+use crate::wait::word::Woken;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};

@@ -7,14 +7,23 @@
 //! MANIPLE_SEED=123 cargo test -p maniple-engine --lib hostile           one seed
 //! MANIPLE_SEEDS=100000 cargo test -p maniple-engine --release --lib hostile
 //! ```
+#![allow(unsafe_code)]
 
+use super::reader::Reader;
+use super::segment::{DOWN_AT, DOWN_BAY_AT, DOWN_DATA_AT, LinkSegment, RING, UP_AT, UP_DATA_AT};
+use super::sender::Sender;
+use super::shm::Handles;
 use super::*;
 use crate::pool::packet::Packer;
 use crate::pool::{Collect, Hub, HubConfig, JobSpec, Outcome, SourceKind, Ticket, WorkerId, scheduler::Chunk};
 use crate::process::{Cause, Exit};
+use crate::shm::cursor::Cursors;
+use crate::shm::inbox::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, tag};
 use crate::shm::ring::SKIP;
+use maniple_sys::wire::Wire;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Seeds of an ordinary test run.
@@ -52,7 +61,7 @@ impl Drop for Watchdog {
 struct Played {
     id: WorkerId,
     process: Child,
-    board: Board,
+    segment: LinkSegment,
     wire: Wire,
     reader: Reader,
     sender: Sender,
@@ -61,14 +70,14 @@ struct Played {
 
 impl Played {
     fn new(hub: &Hub) -> Played {
-        let (id, handles) = hub.create_link().unwrap();
+        let (id, handles) = hub.begin_start().unwrap().unwrap();
         let Handles { link, wire, .. } = Handles::from_vec(handles).unwrap();
-        let board = Board::open(&link).unwrap();
-        let (reader, sender) = board.worker_side();
+        let segment = LinkSegment::open(&link).unwrap();
+        let (reader, sender) = segment.worker_side();
         let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
         hub.adopt(id, process.id()).unwrap();
         let wire = Wire::from_handle(wire);
-        Played { id, process, board, wire, reader, sender, packer: Packer::new(0) }
+        Played { id, process, segment, wire, reader, sender, packer: Packer::new(0) }
     }
 
     fn say(&mut self, head: Head, packet: Packet) {
@@ -92,9 +101,9 @@ impl Played {
 
     /// Writes into the link's memory.
     fn write<T>(&self, at: usize, value: T) {
-        assert!(at + size_of::<T>() <= self.board.0.len());
+        assert!(at + size_of::<T>() <= self.segment.0.len());
         // SAFETY: inside the mapping; who else reads it expects anything.
-        unsafe { self.board.0.start().add(at).cast::<T>().write_unaligned(value) };
+        unsafe { self.segment.0.start().add(at).cast::<T>().write_unaligned(value) };
     }
 
     /// A frame at the beginning of the fresh ring to the hub, with `published` bytes.
@@ -142,7 +151,6 @@ fn submit(hub: &Hub, tasks: u8) -> Ticket {
 /// A pool of two: the first is to go mad, the second is healthy.
 fn pool() -> (Hub, Played, Played) {
     let hub = Hub::new(HubConfig { processes: 2, max_tasks_per_child: None, tap_stderr: false }).unwrap();
-    hub.take_starts();
     let (mad, healthy) = (Played::new(&hub), Played::new(&hub));
     (hub, mad, healthy)
 }
@@ -370,7 +378,7 @@ fn nonsense(mad: &mut Played, random: &mut Random) {
         }
         // Garbage.
         4 => {
-            let at = random.below(mad.board.0.len() as u64 - 4096) as usize;
+            let at = random.below(mad.segment.0.len() as u64 - 4096) as usize;
             (0..512).for_each(|i| mad.write(at + 8 * i, random.next()));
         }
         // Well-formed frames that nobody asked for.

@@ -103,8 +103,12 @@ impl World {
                 self.ledger.closed = true;
                 self.ended_at = Some(self.now);
                 // Starts that the front has not taken are forgotten; one that it is busy with goes on.
-                self.starts = self.starts.min(self.rng.count(0, 1));
+                let busy = self.rng.per_mille(500) && self.starts.begin(self.sched.greeted(), self.now);
+                self.starts.call_off();
                 self.sched.terminate();
+                if busy {
+                    self.start_begun();
+                }
                 for worker in self.peers.keys().copied().collect::<Vec<_>>() {
                     let after = Traits::delay(&mut self.rng, MILLI);
                     self.later(after, Event::Crash(worker));

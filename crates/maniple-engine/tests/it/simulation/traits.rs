@@ -43,7 +43,7 @@ impl Traits {
         let shortages = rng.pick(&[0, 0, 0, 1, 2]);
         let shortage = |rng: &mut Rng| {
             let from = rng.between(0, 30 * MILLI);
-            (from, from + rng.pick(&[MILLI, 10 * MILLI, 200 * MILLI]))
+            (from, from + rng.pick(&[MILLI, 10 * MILLI, 200 * MILLI, 14_000 * MILLI]))
         };
         Traits {
             config: Config {

@@ -8,6 +8,7 @@ use super::traits::{LONGEST_DELAY, MICRO, MILLI, Traits};
 use super::worker::{Claim, News, Peer};
 use callers::Act;
 use maniple_engine::pool::scheduler::{Command, Dropped, JobId, Scheduler, WorkerId};
+use maniple_engine::pool::starts::Starts;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -69,8 +70,7 @@ pub struct World {
     sched: Scheduler<Parcel>,
     ledger: Ledger,
     peers: BTreeMap<WorkerId, Peer>,
-    /// Starts asked for and not begun.
-    starts: usize,
+    starts: Starts,
     failed_in_row: usize,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
@@ -95,7 +95,7 @@ impl World {
             sched,
             ledger: Ledger::default(),
             peers: BTreeMap::new(),
-            starts: 0,
+            starts: Starts::default(),
             failed_in_row: 0,
             events: BinaryHeap::new(),
             sequence: 0,
@@ -191,11 +191,17 @@ impl World {
     }
 
     fn start_worker(&mut self) {
-        if self.starts == 0 {
-            // Taken back by a termination.
-            return;
+        if self.starts.begin(self.sched.greeted(), self.now) {
+            return self.start_begun();
         }
-        self.starts -= 1;
+        // `None`: taken back by a termination.
+        if let Some(wait) = self.starts.wait(self.now) {
+            self.count("start awaited");
+            self.later(wait, Event::Start);
+        }
+    }
+
+    fn start_begun(&mut self) {
         let short = self.traits.short(self.now);
         if short {
             self.count("start in a shortage");
@@ -203,6 +209,7 @@ impl World {
         if short && self.rng.per_mille(500) || self.rng.per_mille(self.traits.start_fails) && self.rng.per_mille(300) {
             note!(self, "a worker cannot even be started");
             self.count("start refused");
+            assert!(self.starts.end(), "a start that was not begun");
             self.sched.start_failed();
             self.failed_start(false);
             return self.advance();
@@ -212,14 +219,11 @@ impl World {
             note!(self, "{worker:?} cannot be started now, and is tried again later");
             self.count("start postponed");
             self.sched.worker_postponed(worker);
-            self.starts += 1;
-            if self.peers.is_empty() && self.rng.per_mille(200) {
-                self.give_up_jobs();
-            }
-            let after = Traits::delay(&mut self.rng, self.traits.boot);
-            self.later(after, Event::Start);
+            let too_long = self.starts.put_off(self.sched.greeted(), self.now);
+            self.start_later(too_long, self.peers.is_empty());
             return self.advance();
         }
+        assert!(self.starts.end(), "a start that was not begun");
         note!(self, "{worker:?} is started");
         self.peers.insert(worker, Peer::new(self.traits.link));
         let boot = Traits::delay(&mut self.rng, self.traits.boot);
@@ -235,6 +239,17 @@ impl World {
             self.later(boot, Event::Booted(worker));
         }
         self.advance();
+    }
+
+    /// Something is short. `hopeless`: no worker is ready, or about to be.
+    fn start_later(&mut self, too_long: bool, hopeless: bool) {
+        // Also at other times than the engine would, which it has to stand.
+        if hopeless && (too_long || self.rng.per_mille(200)) {
+            self.count(if too_long { "given up after long" } else { "given up early" });
+            self.give_up_jobs();
+        }
+        let wait = self.starts.wait(self.now).expect("a start that is put off");
+        self.later(wait, Event::Start);
     }
 
     /// Nobody can be started for long: what is open ends, and the pool goes on.
@@ -345,12 +360,9 @@ impl World {
             note!(self, "{worker:?} lacked something before it was ready");
             self.count("lacked something as it started");
             self.sched.worker_postponed(worker);
-            self.starts += 1;
-            if self.peers.values().all(|p| !p.greeted && !p.retired) && self.rng.per_mille(200) {
-                self.give_up_jobs();
-            }
-            let after = Traits::delay(&mut self.rng, self.traits.boot);
-            self.later(after, Event::Start);
+            let too_long = self.starts.lacked(self.sched.greeted(), self.now);
+            let none_is_ready = self.peers.values().all(|p| !p.greeted && !p.retired);
+            self.start_later(too_long, none_is_ready);
             return self.advance();
         }
         if !peer.greeted {
@@ -536,7 +548,7 @@ impl World {
             Command::Start(count) => {
                 note!(self, "{count} workers are wanted");
                 assert!(!self.ledger.terminated && !self.sched.is_broken() && count > 0, "a start that nobody needs");
-                self.starts += count;
+                self.starts.ask(count);
                 for _ in 0..count {
                     let after = Traits::delay(&mut self.rng, self.traits.boot);
                     self.later(after, Event::Start);

@@ -74,7 +74,7 @@ fn hash(so_far: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
-/// What the program's own table of symbols calls the function at `address`, as it stands there. `None`: the table was left out of the
+/// The name of the function at `address` in the program's own symbol table, unchanged. `None`: the table was left out of the
 /// program, or has several names for it, as where the compiler has made one function of two that do the same.
 pub fn symbol(address: usize) -> Option<String> {
     symbol_in(&std::fs::File::open("/proc/self/exe").ok()?, address.wrapping_sub(image().base) as u64)

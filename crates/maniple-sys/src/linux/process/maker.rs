@@ -3,11 +3,11 @@
 //! A lifeline (see [`crate::process::lifeline`]) hangs up when the last process that holds its other end has ended or closed
 //! it. The kernel then sends this process a real-time signal, which nothing else uses, and the handler decides:
 //!
-//! 1. The pipe has not hung up: somebody has written to it. Nothing happens.
+//! 1. The pipe is open: some process has written to it. Nothing happens.
 //! 2. The maker runs all the same: it has closed all its descriptors, or has replaced its program. A timer brings the signal
 //!    again, after 10 ms first and after a second at last, until the maker is gone.
 //! 3. The maker is gone. A timer of the kernel's will send SIGKILL after the grace; SIGTERM is sent now. A process that has
-//!    no handler for it ends there; one that ignores it, or has inherited a handler that only sets a flag, ends by the timer.
+//!    no handler for it ends there; a process that ignores it, or has inherited a handler that only sets a flag, ends by the timer.
 //!
 //! So neither a thread nor the attention of the process is needed: it may compute, sleep or be stuck in foreign code. A
 //! process that replaces its program, or closes the pipe, is on its own from then on.
@@ -56,7 +56,7 @@ pub fn end_after(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> io::R
     atfork::hold_until_the_end(own)
 }
 
-/// Installs the handler on a signal that this process does nothing with; gives its number.
+/// Installs the handler on a signal that this process does not use, and returns its number.
 fn install() -> io::Result<i32> {
     // The topmost are taken by some tools.
     let candidates = (libc::SIGRTMIN() + 1..=libc::SIGRTMAX() - 7).rev();
@@ -128,11 +128,11 @@ fn consider() {
 
 /// Whether a process has not ended.
 pub fn runs(process: i32) -> bool {
-    // SAFETY: no pointers; gives a descriptor, closed below.
+    // SAFETY: no pointers; returns a descriptor, closed below.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
     let Ok(pidfd @ 0..) = i32::try_from(pidfd) else {
-        // It has ended; or the system has no such handles to give. Then a parent that is still ours runs, and so does, as far as can be
-        // told, whatever has the number.
+        // The process has ended, or the system has no such handles. Then it runs if it is still this process's parent, or, as far as is
+        // known, if a process has that number.
         // SAFETY: no pointers.
         return unsafe {
             libc::getppid() == process || (*libc::__errno_location() != libc::ESRCH && libc::kill(process, 0) == 0)

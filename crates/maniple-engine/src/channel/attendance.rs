@@ -1,0 +1,80 @@
+//! Who receives from an end, as far as this process knows. A sender that has to wait asks, before it takes the wait for one without end.
+
+use super::room::Receivers;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What is known of one end.
+#[derive(Debug, Default)]
+pub struct Attendance {
+    // None, the only thread that has received, or several of them.
+    thread: AtomicUsize,
+    given: AtomicBool,
+}
+
+const NONE: usize = 0;
+const SEVERAL: usize = 1;
+
+/// A number that no other living thread has.
+fn this_thread() -> usize {
+    thread_local! {
+        static PLACE: u64 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+impl Attendance {
+    /// This thread receives.
+    #[inline]
+    pub fn receives(&self) {
+        let (before, me) = (self.thread.load(Ordering::Relaxed), this_thread());
+        if before != me && before != SEVERAL {
+            self.thread.store(if before == NONE { me } else { SEVERAL }, Ordering::Relaxed);
+        }
+    }
+
+    /// A future receives, so while this thread sends another future may have received something and not be done with it.
+    pub fn receives_in_turns(&self) {
+        self.thread.store(SEVERAL, Ordering::Relaxed);
+    }
+
+    /// A copy of the end is on its way to another process.
+    pub fn give_away(&self) {
+        self.given.store(true, Ordering::Relaxed);
+    }
+
+    /// Who receives, for this thread.
+    pub fn receivers(&self) -> Receivers {
+        let thread = self.thread.load(Ordering::Relaxed);
+        if thread != NONE && thread != this_thread() {
+            Receivers::Others
+        } else if self.given.load(Ordering::Relaxed) {
+            Receivers::Unknown
+        } else {
+            Receivers::Myself
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_knows_of_other_threads_and_processes_that_receive() {
+        let end = Attendance::default();
+        assert_eq!(end.receivers(), Receivers::Myself);
+        end.receives();
+        assert_eq!(end.receivers(), Receivers::Myself);
+        end.give_away();
+        assert_eq!(end.receivers(), Receivers::Unknown);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                assert_eq!(end.receivers(), Receivers::Others);
+                end.receives();
+            });
+            other.join().unwrap();
+        });
+        end.receives();
+        assert_eq!(end.receivers(), Receivers::Others);
+    }
+}

@@ -1,0 +1,286 @@
+//! One end of a connection over a stream of frames: Python's `Connection`, and Rust's over a socket of any program's.
+//!
+//! The end knows what may travel beside its frames, receives them piece by piece, and keeps what has come where a signal's handler breaks
+//! that off. It does not hold the descriptor: a program may put another one into a Python connection. What a message means, and which
+//! threads may use the end at the same time, is the front's business.
+//!
+//! | what is beside a frame | who sends it | who takes it |
+//! | --- | --- | --- |
+//! | nothing | every end | every end |
+//! | large buffers in blocks, handles (`parcel`) | an end of a local socket, to a marked one | an end that is one of a local socket, or marked |
+//!
+//! | a reception | leaves |
+//! | --- | --- |
+//! | broken off by the caller's hook | what has come, for the next call |
+//! | of a message longer than the caller's limit | a stream that is of no more use for receiving ([`Error::TooLong`]) |
+//! | for which memory or descriptors are missing | a stream from which the next message can be received |
+
+use super::attendance::Attendance;
+use super::frame::{self, AdaptiveSpin, Interrupted, Message, Partial, Until, Way};
+use super::parcel::Parcel;
+use super::readiness;
+use crate::error::{Error, Result};
+use maniple_sys::BorrowedHandle;
+use maniple_sys::stream::{self, Kind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// What is known of an end.
+#[derive(Debug, Default)]
+pub struct StreamEnd {
+    // Of a socket, and of a local one.
+    socket: AtomicBool,
+    local: AtomicBool,
+    // Whether it is known what the descriptor leads to, this end to be marked, and the other one.
+    looked: AtomicBool,
+    marked: AtomicBool,
+    peer_marked: AtomicBool,
+    adaptive: AdaptiveSpin,
+    partial: Mutex<Option<Partial>>,
+    attendance: Attendance,
+}
+
+/// The beginning of a message, or all of it.
+#[derive(Debug)]
+pub enum Received {
+    /// All of it.
+    Whole(Message),
+    /// Its length. The body is to be received by [`StreamEnd::fill`] or [`StreamEnd::finish`].
+    Length(Partial),
+}
+
+/// What became of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It was sent.
+    Whole,
+    /// The time was up before there was room.
+    NoRoom,
+    /// Too many handles of this user are under way. The message may be sent without blocks.
+    Crowded,
+}
+
+impl StreamEnd {
+    /// An end of something of this kind. (The default: of something that is looked at when it is first received from.)
+    pub fn of(kind: Kind) -> StreamEnd {
+        StreamEnd {
+            socket: (kind != Kind::Other).into(),
+            local: (kind == Kind::Local).into(),
+            looked: true.into(),
+            ..StreamEnd::default()
+        }
+    }
+
+    /// Another descriptor takes the place of the one before.
+    pub fn replaced(&self) {
+        self.looked.store(false, Ordering::Relaxed);
+        self.peer_marked.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether large buffers may travel beside its messages: it is known to be an end of a local socket.
+    pub fn is_local(&self) -> bool {
+        self.local.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub fn set_local(&self, local: bool) {
+        self.local.store(local, Ordering::Relaxed);
+    }
+
+    /// Who receives from it.
+    pub fn attendance(&self) -> &Attendance {
+        &self.attendance
+    }
+
+    // ---- marks ----
+
+    /// Whether messages may come with handles.
+    fn may_bring(&self, end: BorrowedHandle<'_>) -> bool {
+        if self.is_local() {
+            return true;
+        }
+        if !self.looked.swap(true, Ordering::Relaxed) {
+            // Made around a descriptor; perhaps one of a pipe's.
+            self.marked.store(stream::is_marked(end), Ordering::Relaxed);
+        }
+        self.marked.load(Ordering::Relaxed)
+    }
+
+    /// This end's reader takes parcels: marks the end, so that the other one sees it.
+    pub fn takes_parcels(&self, end: BorrowedHandle<'_>) {
+        if self.is_local() && !self.marked.swap(true, Ordering::Relaxed) {
+            // Where it is marked already, or cannot be, nothing is lost.
+            let _ = stream::mark(end);
+        }
+    }
+
+    /// Whether the reader at the other end takes parcels.
+    pub fn may_send_parcels(&self, end: BorrowedHandle<'_>) -> bool {
+        if self.peer_marked.load(Ordering::Relaxed) {
+            return true;
+        }
+        let marked = self.is_local() && stream::is_peer_marked(end);
+        if marked {
+            self.peer_marked.store(true, Ordering::Relaxed);
+        }
+        marked
+    }
+
+    // ---- sending ----
+
+    /// Sends a message. Waits in the system while there is no room.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], and the system's. In the middle of a message, the connection is of no more use.
+    pub fn send(&self, end: BorrowedHandle<'_>, body: &[u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
+        frame::send(end, body, &[], interrupted)
+    }
+
+    /// Sends a message, waiting for its first room until then. False: there was none, and nothing is sent.
+    ///
+    /// # Errors
+    /// The system's; of a socket [`Error::BothSend`], where the other end waits in the same way.
+    pub fn send_until(&self, end: BorrowedHandle<'_>, body: &[u8], until: Until) -> Result<bool> {
+        self.put(end, body, &[], until)
+    }
+
+    fn put(&self, end: BorrowedHandle<'_>, body: &[u8], handles: &[BorrowedHandle<'_>], until: Until) -> Result<bool> {
+        if self.socket.load(Ordering::Relaxed) {
+            return frame::send_until(end, body, handles, until, self.attendance.receivers());
+        }
+        Ok(readiness::room(end, until, &mut || false)?
+            && frame::send(end, body, handles, &mut || false).map(|()| true)?)
+    }
+
+    /// Sends a parcel, as [`send`](StreamEnd::send) does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn send_parcel(
+        &self,
+        end: BorrowedHandle<'_>,
+        parcel: Parcel,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Sent> {
+        settle(parcel, |body, handles| frame::send(end, body, handles, interrupted).map(|()| true))
+    }
+
+    /// Sends a parcel, as [`send_until`](StreamEnd::send_until) does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn send_parcel_until(&self, end: BorrowedHandle<'_>, parcel: Parcel, until: Until) -> Result<Sent> {
+        settle(parcel, |body, handles| self.put(end, body, handles, until))
+    }
+
+    // ---- receiving ----
+
+    /// Waits for the length of the next message until then, and for what comes with it. `None`: the time is up.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`]: it has more than `limit` bytes. [`Error::EndOfStream`], [`Error::CutOff`], [`Error::BadLength`], the system's, and
+    /// [`Error::Interrupted`].
+    pub fn begin(
+        &self,
+        end: BorrowedHandle<'_>,
+        until: Until,
+        limit: Option<u64>,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Option<Partial>> {
+        let brings = self.may_bring(end);
+        let adaptive = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.adaptive);
+        let mut partial = self.partial().take().unwrap_or_default();
+        match partial.begin(end, Way { adaptive, brings, until }, interrupted) {
+            Ok(true) if limit.is_some_and(|limit| partial.len() as u64 > limit) => Err(Error::TooLong),
+            Ok(true) => Ok(Some(partial)),
+            Ok(false) => Ok(None),
+            Err(error) => Err(self.broken_off(error, partial)),
+        }
+    }
+
+    /// Waits for the next message, and receives it as a whole if it has up to `whole` bytes, or anything beside it; of others the length.
+    ///
+    /// # Errors
+    /// As [`StreamEnd::begin`].
+    pub fn receive(
+        &self,
+        end: BorrowedHandle<'_>,
+        limit: Option<u64>,
+        whole: usize,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Received> {
+        match self.begin(end, Until::Ever, limit, interrupted)? {
+            // Without a limit to the time there is one.
+            None => Err(Error::EndOfStream),
+            Some(partial) if partial.is_bare() && partial.len() > whole => Ok(Received::Length(partial)),
+            Some(partial) => self.finish(end, partial, interrupted).map(Received::Whole),
+        }
+    }
+
+    /// Waits for the rest of a message.
+    ///
+    /// # Errors
+    /// As [`StreamEnd::begin`].
+    pub fn finish(
+        &self,
+        end: BorrowedHandle<'_>,
+        mut partial: Partial,
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<Message> {
+        match partial.finish(end, interrupted) {
+            Ok(()) => Ok(partial.into()),
+            Err(error) => Err(self.broken_off(error, partial)),
+        }
+    }
+
+    /// The same in `room`, which has the message's length.
+    ///
+    /// # Errors
+    /// As [`StreamEnd::begin`].
+    pub fn fill(
+        &self,
+        end: BorrowedHandle<'_>,
+        mut partial: Partial,
+        room: &mut [u8],
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<()> {
+        let filled = partial.fill(end, room, interrupted);
+        filled.map_err(|error| self.broken_off(error, partial))
+    }
+
+    /// Keeps what has come of a message whose reception is broken off by a signal's handler.
+    fn broken_off(&self, error: Error, partial: Partial) -> Error {
+        if matches!(error, Error::Interrupted) && partial.has_begun() {
+            *self.partial() = Some(partial);
+        }
+        error
+    }
+
+    fn partial(&self) -> std::sync::MutexGuard<'_, Option<Partial>> {
+        self.partial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a parcel, and lets its blocks go on as is right after that.
+fn settle(parcel: Parcel, send: impl FnOnce(&[u8], &[BorrowedHandle<'_>]) -> Result<bool>) -> Result<Sent> {
+    match send(parcel.content(), &parcel.handles()) {
+        Ok(true) => {
+            parcel.sent();
+            Ok(Sent::Whole)
+        }
+        Ok(false) => {
+            parcel.unsent();
+            Ok(Sent::NoRoom)
+        }
+        // The handles go with the first byte: nothing was sent.
+        Err(error) if parcel.is_crowded(&error) => {
+            parcel.unsent();
+            Ok(Sent::Crowded)
+        }
+        Err(error) => {
+            // The reader may have the blocks.
+            parcel.sent();
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Calls: taken on, fed, cancelled.
+
+use super::Hub;
+use super::ticket::Ticket;
+use crate::error::{Error, Result};
+use crate::pool::job::{Feed, Job, Settled};
+use crate::pool::packet::Packet;
+use crate::pool::scheduler::{JobId, JobShape, Supply};
+use crate::pool::spec::{Filling, Func, JobSpec, SourceKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl Hub {
+    /// Makes a function known: `packet` reaches each worker once, before its first task of it.
+    pub fn define(&self, packet: Packet) -> Func {
+        let mut st = self.lock();
+        st.next_function += 1;
+        let number = st.next_function;
+        st.holding += usize::from(packet.holds_handles());
+        st.functions.insert(number, packet);
+        Func::new(number, &self.inner.unused)
+    }
+
+    /// Takes a job on.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Foreign`].
+    pub fn submit(&self, spec: JobSpec, source: SourceKind) -> Result<Ticket> {
+        self.check()?;
+        let shape = JobShape {
+            func: spec.func.number(),
+            supply: if matches!(source, SourceKind::Ready(_)) { Supply::Complete } else { Supply::OnDemand },
+            chunk: spec.chunk,
+            items: spec.items,
+            window: spec.window.map(|(items, _)| items),
+        };
+        let mut st = self.lock();
+        // A broken pool takes the job and fails it with what broke the pool.
+        let broken = st.sched.is_broken();
+        let id = if broken { Some(st.sched.submit_broken(shape)) } else { st.sched.submit(shape) };
+        let Some(id) = id else { return Err(Error::NotRunning) };
+        let (feed, ready) = match source {
+            SourceKind::Ready(tasks) => (Feed::None, Some(tasks)),
+            SourceKind::Inline(source) => (Feed::Inline(Some(source)), None),
+            SourceKind::External => (Feed::External { wanted: None, cell: Arc::default() }, None),
+        };
+        let mut job = Job::new(spec.collect, feed, spec.func, spec.notify, spec.items == Some(1));
+        job.window_bytes = spec.window.map(|(_, bytes)| bytes);
+        let cell = job.cell.clone();
+        st.watched += usize::from(job.notify);
+        st.keeper.calls += 1;
+        st.jobs.insert(id, job);
+        if let Some(tasks) = ready.filter(|_| !broken) {
+            for (items, packet) in tasks {
+                st.sched.add(id, items, packet);
+            }
+            st.sched.filled(id, true);
+        }
+        self.inner.follow_up(&mut st);
+        drop(st);
+        Ok(Ticket::new(self.clone(), id, cell))
+    }
+
+    /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and gives how many, of how
+    /// many items each. `None`: the job is over.
+    pub fn wanted(&self, job: JobId, timeout: Duration) -> Option<(usize, usize)> {
+        if self.is_foreign() {
+            return None;
+        }
+        let deadline = Instant::now() + timeout;
+        loop {
+            let mut st = self.lock();
+            let Some(Feed::External { wanted, cell }) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return None };
+            if let Some(wanted) = wanted.take() {
+                return Some(wanted);
+            }
+            let (cell, ticks) = (cell.clone(), cell.ticks());
+            drop(st);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some((0, 0));
+            }
+            cell.sleep(ticks, Some(left));
+        }
+    }
+
+    /// One task of what is wanted: it is on its way before the thread looks for the next, which may take long to come.
+    pub fn feed_one(&self, job: JobId, filling: Filling<'_>) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        self.inner.take_in(&mut st, job, filling.tasks);
+        self.inner.follow_up(&mut st);
+    }
+
+    /// What such a thread made of it. `ended`: there is no more.
+    pub fn feed(&self, job: JobId, filling: Filling<'_>, ended: bool) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        self.inner.take_in(&mut st, job, filling.tasks);
+        st.sched.filled(job, ended);
+        self.inner.follow_up(&mut st);
+    }
+
+    pub(crate) fn take_outcomes(&self, job: JobId, most: usize) -> (Vec<Settled>, bool) {
+        let mut st = self.lock();
+        let Some(j) = st.jobs.get_mut(&job) else { return (Vec::new(), true) };
+        let taken = j.take(most);
+        let over = j.ended && j.is_empty();
+        if over && !j.notify {
+            // The ticket knows; there is nothing to come back for.
+            st.discard(job);
+        }
+        (taken, over)
+    }
+
+    pub(crate) fn consumed(&self, job: JobId, items: usize) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        st.sched.consumed(job, items);
+        if !st.seats.take() {
+            // The driver acts on it when it next looks; it may be asleep.
+            self.inner.advance(&mut st);
+            self.inner.stir(&mut st);
+            return;
+        }
+        st = self.inner.drive_once(st);
+        self.inner.leave_seat(st);
+    }
+
+    pub(crate) fn cancel(&self, job: JobId) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        st.sched.cancel(job);
+        self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
+    }
+
+    /// Nobody collects the outcomes. `begun`: somebody had begun to, one by one, and does not go on; what has not begun does not begin.
+    /// Otherwise all of the work is done, as far as its input goes, and without a window, which no caller would move.
+    pub(crate) fn orphan(&self, job: JobId, begun: bool) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        let Some(j) = st.jobs.get_mut(&job) else { return };
+        j.orphaned = true;
+        if j.ended {
+            if !j.notify {
+                st.discard(job);
+            }
+            return;
+        }
+        if j.window_bytes.is_none() {
+            return;
+        }
+        let mut gone = vec![j.drop_settled()];
+        if begun {
+            // Not only with the last task that still runs, of whose end no caller is told.
+            gone.push(j.drop_feed());
+        }
+        st.gone.append(&mut gone);
+        if begun {
+            st.sched.cancel(job);
+        } else {
+            st.sched.unbound(job);
+        }
+        self.inner.advance(&mut st);
+        let driven = st.seats.is_taken();
+        self.inner.settle_down(&mut st, driven);
+    }
+}

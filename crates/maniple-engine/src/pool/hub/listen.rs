@@ -1,0 +1,108 @@
+//! Taking in what workers say. All of it runs with the hub's lock held.
+
+use super::{Inner, State};
+use crate::error::Error;
+use crate::pool::job::{Gone, Outcome, Settled};
+use crate::pool::link::kind;
+use crate::pool::packet::Incoming;
+use crate::pool::scheduler::{JobId, WorkerId};
+use maniple_sys::clock;
+
+impl Inner {
+    /// Takes in what workers have said.
+    pub(super) fn listen(&self, st: &mut State) -> bool {
+        let mut any = false;
+        // The list is kept, and its memory: this is done for every few tasks.
+        let mut workers = std::mem::take(&mut st.roster);
+        workers.clear();
+        workers.extend(st.slots.keys());
+        for &worker in &workers {
+            any |= self.hear_out(st, worker);
+        }
+        st.roster = workers;
+        any
+    }
+
+    /// Takes in what one worker has said.
+    pub(super) fn hear_out(&self, st: &mut State, worker: WorkerId) -> bool {
+        let mut any = false;
+        let mut now = None;
+        loop {
+            let Some(slot) = st.slots.get_mut(worker).filter(|p| !p.damaged) else { return any };
+            let heard = match slot.link.recv() {
+                Ok(None) => return any,
+                Ok(Some(said)) => match said.kind {
+                    kind::HELLO => {
+                        slot.account.greet().map(|()| st.sched.worker_up(worker, *now.get_or_insert_with(clock::now)))
+                    }
+                    kind::UNFIT => slot.account.fail().map(|()| slot.unfit = said.content.ok()),
+                    kind::MISSED => slot.account.miss().map(|()| {
+                        slot.functions.remove(&said.aux);
+                    }),
+                    kind::TAKEN => match slot.untaken.iter().position(|&number| number == said.number) {
+                        Some(at) => {
+                            slot.untaken.swap_remove(at);
+                            if let Some(task) = st.sched.task(worker, said.number) {
+                                task.payload.handles = Box::default();
+                            }
+                            Ok(())
+                        }
+                        None => Err(Error::Damaged("handles are taken that were not sent")),
+                    },
+                    kind::DONE | kind::FAILED => slot.account.answer(said.number).and_then(|()| {
+                        let now = *now.get_or_insert_with(clock::now);
+                        match st.sched.finished(worker, said.number, u64::from(said.aux), now) {
+                            Some((job, index, items)) => {
+                                st.weigh(job, items, said.content.as_ref().map_or(0, Incoming::size));
+                                let outcome = match said.content {
+                                    Ok(content) if said.kind == kind::DONE => Outcome::Done(content),
+                                    Ok(content) => Outcome::Failed(content),
+                                    Err(why) => Outcome::Unreceived(Box::new(why)),
+                                };
+                                st.settle(job, Settled { index, number: said.number, items, outcome });
+                                Ok(())
+                            }
+                            // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
+                            None if st.terminated || st.sched.is_broken() => Ok(()),
+                            None => Err(Error::Damaged("an answer to a task that the worker was not given")),
+                        }
+                    }),
+                    _ => Err(Error::Damaged("a frame of a kind that does not exist")),
+                },
+                Err(e) => Err(e),
+            };
+            any = true;
+            if let Err(why) = heard
+                && let Some(slot) = st.slots.get_mut(worker)
+            {
+                slot.condemn(&why);
+            }
+        }
+    }
+}
+
+impl State {
+    /// A task has ended.
+    pub(super) fn settle(&mut self, job: JobId, settled: Settled) {
+        match self.jobs.get_mut(&job).map(|j| (j.settle(settled), &j.cell)) {
+            Some((Ok(true), cell)) => {
+                self.gone.extend(cell.call().map(Gone::Awaited));
+                self.called = true;
+            }
+            Some((Err(unwanted), _)) => self.gone.push(Gone::One(unwanted)),
+            Some((Ok(false), _)) | None => {}
+        }
+    }
+
+    /// Narrows the window of a job whose payloads are large.
+    pub(super) fn weigh(&mut self, job: JobId, items: usize, bytes: usize) {
+        if let Some(window) = self.jobs.get_mut(&job).and_then(|j| j.weigh(items, bytes)) {
+            self.sched.narrow(job, window);
+        }
+    }
+
+    /// Forgets a job.
+    pub(super) fn discard(&mut self, job: JobId) {
+        self.gone.extend(self.jobs.remove(&job).map(|job| Gone::Job(Box::new(job))));
+    }
+}

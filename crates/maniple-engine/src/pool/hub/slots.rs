@@ -1,0 +1,214 @@
+//! The hub's workers: a link for each, made before its process is started and thrown away after that has ended.
+
+use super::Hub;
+use super::tail::Tail;
+use crate::error::{Error, Result};
+use crate::pool::link::HubLink;
+use crate::pool::packet::Incoming;
+use crate::pool::packet::Packet;
+use crate::pool::scheduler::WorkerId;
+use crate::process::ExitWatch;
+use crate::shm::blocks::Arena;
+use crate::shm::ring::{Full, Head};
+use maniple_sys::atfork::{HubOnly, NotForChildren};
+use maniple_sys::{BorrowedHandle, OwnedHandle};
+use rustc_hash::FxHashSet;
+use std::sync::Arc;
+
+/// A worker, from before it is started until it has ended.
+pub(super) struct WorkerSlot {
+    pub link: HubLink,
+    /// Something was sent since the worker was last rung.
+    pub dirty: bool,
+    /// Functions that the worker knows.
+    pub functions: FxHashSet<u32>,
+    /// The hub's end of the worker's standard error.
+    pub stderr: Option<Arc<HubOnly>>,
+    pub pid: u32,
+    pub watch: Option<Arc<ExitWatch>>,
+    /// Where the watch is by something of the front's.
+    pub _sentinel: Option<NotForChildren>,
+    pub tail: Tail,
+    /// What it said when it could not get ready.
+    pub unfit: Option<Incoming>,
+    /// It wrote what no healthy worker writes: it is not heard or written to any more, and is killed.
+    pub damaged: bool,
+    /// What it was sent, and what it may still say.
+    pub account: Account,
+    /// Its exit was seen, and the front has been asked to reap it.
+    pub reaping: bool,
+    /// The front is still to be asked.
+    pub reap_due: bool,
+    /// Its end of the wire is not closed.
+    pub wire_open: bool,
+    /// Something was lacking when the wire was read: it is left alone for a moment.
+    pub wire_rests: bool,
+    pub stop_due: bool,
+    /// Tasks with handles that it has been sent and has not taken.
+    pub untaken: Vec<u64>,
+    /// Something of the front's that the keeper is to look at as well, and whether the front has been told.
+    pub extra: Option<Arc<OwnedHandle>>,
+    pub extra_due: bool,
+}
+
+/// What a worker was sent. All that it says answers something of this, once, so what a worker that has gone mad can make the hub do is
+/// bounded by what it was asked to do.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    greeted: bool,
+    unfit: bool,
+    /// Functions sent, and those of them that it says it has not got.
+    pub functions: u64,
+    missed: u64,
+    /// The newest task that it was sent, and the newest that it has answered.
+    pub sent: u64,
+    answered: u64,
+}
+
+impl Account {
+    /// The worker is ready.
+    pub fn greet(&mut self) -> Result<()> {
+        check(!std::mem::replace(&mut self.greeted, true) && !self.unfit, "a second greeting")
+    }
+
+    /// It cannot get ready.
+    pub fn fail(&mut self) -> Result<()> {
+        check(!std::mem::replace(&mut self.unfit, true) && !self.greeted, "a worker that was ready says that it is not")
+    }
+
+    /// It has not got a function.
+    pub fn miss(&mut self) -> Result<()> {
+        self.missed += 1;
+        check(self.missed <= self.functions, "a function is missed that was never sent")
+    }
+
+    /// It answers a task.
+    pub fn answer(&mut self, number: u64) -> Result<()> {
+        let known = number > self.answered && number <= self.sent && self.greeted;
+        self.answered = number;
+        check(known, "an answer to a task that the worker was not given")
+    }
+}
+
+fn check(healthy: bool, what: &'static str) -> Result<()> {
+    if healthy { Ok(()) } else { Err(Error::Damaged(what)) }
+}
+
+impl WorkerSlot {
+    pub fn new(link: HubLink, stderr: Option<Arc<HubOnly>>, stop_due: bool) -> WorkerSlot {
+        WorkerSlot {
+            link,
+            dirty: false,
+            functions: FxHashSet::default(),
+            stderr,
+            pid: 0,
+            watch: None,
+            _sentinel: None,
+            tail: Tail::default(),
+            unfit: None,
+            damaged: false,
+            account: Account::default(),
+            reaping: false,
+            reap_due: false,
+            wire_open: true,
+            wire_rests: false,
+            stop_due,
+            untaken: Vec::new(),
+            extra: None,
+            extra_due: false,
+        }
+    }
+
+    /// Sends a frame; see [`Link::send`](crate::pool::link::Link::send).
+    pub fn send(&mut self, head: Head, packet: &Packet, arena: &Arena) -> Result<Result<u64, Full>> {
+        self.dirty = true;
+        self.link.send(head, packet, arena)
+    }
+
+    /// Has nothing more to do with a worker that has gone mad. Its death, which follows, settles what it had.
+    pub fn condemn(&mut self, why: &Error) {
+        if !std::mem::replace(&mut self.damaged, true) {
+            self.tail.add(format!("maniple: this worker was killed, since {why}\n").as_bytes());
+            self.kill();
+        }
+    }
+
+    /// Whether its process runs, as far as is known.
+    pub fn is_living(&self) -> bool {
+        self.pid != 0 && !self.reaping
+    }
+
+    fn kill(&self) {
+        if let Some(watch) = &self.watch {
+            let _ = watch.kill();
+        }
+    }
+}
+
+impl Hub {
+    /// A worker at the other end of this link is about to be started.
+    pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
+        let mut st = self.lock();
+        let worker = st.sched.worker_started();
+        let slot = WorkerSlot::new(link, stderr, st.terminated);
+        st.slots.insert(worker, slot);
+        worker
+    }
+
+    /// The link's process runs.
+    ///
+    /// # Errors
+    /// The operating system cannot watch it.
+    pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<()> {
+        self.adopt_watched(worker, pid, Arc::new(ExitWatch::of(pid)?));
+        Ok(())
+    }
+
+    /// The link's process runs, and the front has something that is readable from its end on. It stays the front's, who keeps it open until
+    /// [`Hub::exited`] was said; forked children do not have it.
+    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedHandle<'_>) {
+        // Where that fails, children have one descriptor more.
+        let kept = NotForChildren::new(sentinel).ok();
+        self.take_up(worker, pid, Arc::new(ExitWatch::by_lent(pid, sentinel)), kept);
+    }
+
+    /// The link's process runs, and the front watches it already.
+    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>) {
+        self.take_up(worker, pid, watch, None);
+    }
+
+    fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
+        let mut st = self.lock();
+        st.starts.end();
+        if let Some(slot) = st.slots.get_mut(worker) {
+            slot.pid = pid;
+            slot.watch = Some(watch);
+            slot._sentinel = sentinel;
+            if slot.damaged {
+                slot.kill();
+            }
+        }
+        drop(st);
+        self.shared().kick.kick();
+    }
+
+    /// Has the keeper look at a handle of the front's for as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
+    pub fn listen_to(&self, worker: WorkerId, handle: Arc<OwnedHandle>) {
+        if let Some(slot) = self.lock().slots.get_mut(worker) {
+            slot.extra = Some(handle);
+        }
+        self.shared().kick.kick();
+    }
+
+    /// The handle given to [`Hub::listen_to`] is at its end.
+    pub fn listen_no_more(&self, worker: WorkerId) {
+        if let Some(slot) = self.lock().slots.get_mut(worker) {
+            slot.extra = None;
+        }
+    }
+
+    /// The processes of the pool's workers, as far as they were adopted.
+    pub fn pids(&self) -> Vec<u32> {
+        self.lock().slots.values().map(|p| p.pid).filter(|&p| p != 0).collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! The end of a pool that does not wait for its work.
+
+use super::{Hub, State};
+use crate::pool::ending::{End, EndTerms, Ending};
+use crate::pool::scheduler::WorkerId;
+use maniple_sys::clock;
+
+impl Hub {
+    /// Drops all that has not ended, and tells the workers to stop. A worker that waits for tasks stops by itself. The front ends the
+    /// others as [`Hub::next_end`] says. Called again, it asks those of the first time once more that are left.
+    pub fn terminate(&self, terms: EndTerms) {
+        if self.is_foreign() {
+            return;
+        }
+        let now = clock::now();
+        let mut st = self.lock();
+        if !st.terminated {
+            st.terminated = true;
+            st.starts.call_off();
+            st.unsettled = self.inner.take_back_all(&mut st);
+            for slot in st.slots.values_mut() {
+                slot.stop_due = true;
+                slot.dirty = true;
+                slot.link.note_termination();
+            }
+        }
+        st.sched.terminate();
+        self.inner.advance(&mut st);
+        self.inner.stir(&mut st);
+        let State { unsettled, slots, ending, .. } = &mut *st;
+        unsettled.retain(|(worker, _)| slots.contains_key(*worker));
+        match ending {
+            Some(ending) => ending.ask_again(unsettled, now),
+            None => *ending = Some(Ending::new(terms, unsettled, now)),
+        }
+        drop(st);
+        self.inner.kick.kick();
+    }
+
+    /// What the front has to do now to a worker of a terminated pool: the keeper when it gets [`Chore::End`](super::Chore::End), or any
+    /// other thread.
+    pub fn next_end(&self) -> Option<(WorkerId, End)> {
+        if self.is_foreign() {
+            return None;
+        }
+        let mut st = self.lock();
+        let State { ending, slots, .. } = &mut *st;
+        ending.as_mut()?.next(slots.iter().filter(|(_, slot)| slot.is_living()).map(|(worker, _)| worker), clock::now())
+    }
+}
+
+impl State {
+    /// How many nanoseconds until a worker of a terminated pool is to be ended; `None`: none is.
+    pub(super) fn wait_for_end(&self, now: u64) -> Option<u64> {
+        let living = self.slots.iter().filter(|(_, slot)| slot.is_living()).map(|(worker, _)| worker);
+        self.ending.as_ref()?.wait(living, now)
+    }
+}

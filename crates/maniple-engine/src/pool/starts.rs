@@ -1,0 +1,166 @@
+//! Which starts of workers are due, and when: a pure state machine, without a clock or a process.
+//!
+//! The scheduler asks for workers. A start that fails because something is short (memory, descriptors, processes) is tried again after
+//! a pause that grows, and does not count as a failure: the pool goes on with the workers that it has, and is whole again when there
+//! is enough. The same holds where a worker says, by its exit code, that it lacked something before it was ready. A worker that becomes
+//! ready ends the row of pauses. Where none does for long, the pool has to give up its open calls, not itself.
+//!
+//! A start that fails for another reason is the scheduler's to count; it has pauses of its own.
+//!
+//! ```text
+//!   asked for ──▶ due ──▶ begun ──▶ made, or failed
+//!                  ▲        │
+//!                  └────────┘ something is short: put off
+//! ```
+
+use super::policy::{START_PATIENCE, START_PAUSES};
+
+/// The starts of one pool. Times are nanoseconds on any clock that does not go back.
+#[derive(Debug, Default)]
+pub struct Starts {
+    due: usize,
+    begun: usize,
+    /// When the next may begin.
+    at: u64,
+    /// The latest pause of a row; 0: there was none.
+    pause: u64,
+    /// When the row began in which no worker became ready, and how many had become so by then.
+    row: Option<(u64, u64)>,
+}
+
+impl Starts {
+    /// So many more are due.
+    pub fn ask(&mut self, count: usize) {
+        self.due += count;
+    }
+
+    /// None is due any more: the pool was terminated.
+    pub fn call_off(&mut self) {
+        self.due = 0;
+    }
+
+    /// How many are due, now or later.
+    pub fn due(&self) -> usize {
+        self.due
+    }
+
+    /// How long until one can begin; `None` if none is due.
+    pub fn wait(&self, now: u64) -> Option<u64> {
+        (self.due > 0).then(|| self.at.saturating_sub(now))
+    }
+
+    /// Whether one can begin now.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.wait(now) == Some(0)
+    }
+
+    /// Begins one, if one can begin now. `greeted`: how many workers have become ready since the pool began.
+    pub fn begin(&mut self, greeted: u64, now: u64) -> bool {
+        let begins = self.is_due(now);
+        if begins {
+            self.due -= 1;
+            self.begun += 1;
+            self.look_at_progress(greeted, now);
+        }
+        begins
+    }
+
+    /// One that was begun is made, or has failed for good. `false`: none was begun.
+    pub fn end(&mut self) -> bool {
+        let ends = self.begun > 0;
+        self.begun -= usize::from(ends);
+        ends
+    }
+
+    /// Something is short for one that was begun: it is due again, later. Returns whether this has gone on for too long.
+    pub fn put_off(&mut self, greeted: u64, now: u64) -> bool {
+        self.due += usize::from(self.end());
+        self.pause_for(greeted, now)
+    }
+
+    /// A worker lacked something before it was ready: another start is due, later. Returns whether this has gone on for too long.
+    pub fn lacked(&mut self, greeted: u64, now: u64) -> bool {
+        self.due += 1;
+        self.pause_for(greeted, now)
+    }
+
+    fn pause_for(&mut self, greeted: u64, now: u64) -> bool {
+        self.look_at_progress(greeted, now);
+        let (first, longest) = (START_PAUSES.0.as_nanos() as u64, START_PAUSES.1.as_nanos() as u64);
+        self.pause = if self.pause == 0 { first } else { (2 * self.pause).min(longest) };
+        self.at = now.saturating_add(self.pause);
+        self.row.is_some_and(|(since, _)| now.saturating_sub(since) > START_PATIENCE.as_nanos() as u64)
+    }
+
+    fn look_at_progress(&mut self, greeted: u64, now: u64) {
+        if self.row.is_none_or(|(_, before)| before != greeted) {
+            self.row = Some((now, greeted));
+            self.pause = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Tries until it has gone on for too long, or `tries` are over; the pauses.
+    fn pauses(starts: &mut Starts, tries: usize, now: &mut u64) -> (Vec<u64>, bool) {
+        let mut pauses = Vec::new();
+        for _ in 0..tries {
+            assert!(starts.begin(0, *now));
+            let given_up = starts.put_off(0, *now);
+            let wait = starts.wait(*now).unwrap();
+            pauses.push(wait);
+            assert!(!starts.is_due(*now) && !starts.begin(0, *now));
+            if given_up {
+                return (pauses, true);
+            }
+            *now += wait;
+        }
+        (pauses, false)
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_second_and_the_calls_are_given_up_after_ten() {
+        let (mut starts, mut now) = (Starts::default(), 7);
+        assert!(starts.wait(now).is_none() && !starts.begin(0, now));
+        starts.ask(1);
+        let (pauses, given_up) = pauses(&mut starts, 1000, &mut now);
+        assert!(given_up && now > 10 * SECOND && now < 12 * SECOND, "{now}");
+        assert!(pauses[0] == SECOND / 100 && pauses.is_sorted() && pauses.iter().all(|&pause| pause <= SECOND));
+        assert_eq!(starts.due(), 1, "it is tried further on");
+    }
+
+    #[test]
+    fn a_worker_that_becomes_ready_ends_the_row() {
+        let (mut starts, mut now) = (Starts::default(), 0);
+        starts.ask(1);
+        pauses(&mut starts, 8, &mut now);
+        assert!(starts.begin(1, now) && starts.end());
+        starts.ask(1);
+        now += 11 * SECOND;
+        assert!(starts.begin(1, now));
+        // Nobody was ready for long, but the one before was.
+        assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
+    }
+
+    #[test]
+    fn what_was_begun_is_not_due_twice() {
+        let mut starts = Starts::default();
+        starts.ask(3);
+        assert!(starts.begin(0, 0) && starts.begin(0, 0));
+        assert_eq!(starts.due(), 1);
+        starts.put_off(0, 0);
+        assert!(starts.end() && !starts.end());
+        // Told of a failure without a start, as after an interrupt, it only waits.
+        starts.put_off(0, 0);
+        assert_eq!(starts.due(), 2);
+        starts.lacked(0, 0);
+        assert_eq!(starts.due(), 3);
+        starts.call_off();
+        assert_eq!((starts.due(), starts.wait(0)), (0, None));
+    }
+}

@@ -1,0 +1,101 @@
+//! Decoding that completes although a signal handler always raises before it is done.
+//!
+//! The next call repeats an attempt that a handler has interrupted, in the calling thread. After some interrupted attempts in a row another
+//! thread, in which no handler runs, decodes the value, and the call waits for it: an exception of a handler then ends only the waiting. The
+//! other thread is not used at once, since code that unpickles may rely on its thread, for example on a lock that the thread holds; and
+//! occasional signals do no harm. But it is used at once where a second attempt would not find what the first has taken
+//! ([`once`](crate::once)).
+
+use crate::unended;
+use maniple_sys as sys;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The number of interrupted attempts after which another thread decodes the value.
+const ATTEMPTS: u32 = 3;
+
+/// The attempts to decode one value.
+#[derive(Default)]
+pub struct Attempts {
+    broken_off: AtomicU32,
+    // The `HandlerFreeCall` of `maniple._impl.serialization.handler_free`, while there is one.
+    call: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Attempts {
+    fn call(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that a handler has interrupted an attempt.
+    pub fn broken_off(&self) {
+        self.broken_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether another thread makes the next attempt.
+    pub fn are_in_vain(&self) -> bool {
+        self.broken_off.load(Ordering::Relaxed) >= ATTEMPTS
+    }
+
+    /// Has another thread make all attempts, if this is the thread in which handlers run.
+    pub fn begin_elsewhere(&self) {
+        if sys::is_first_thread() {
+            self.broken_off.store(ATTEMPTS, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a handler has interrupted an attempt before.
+    pub fn is_repeated(&self) -> bool {
+        self.broken_off.load(Ordering::Relaxed) > 0
+    }
+
+    /// Resets the count, since the value is decoded.
+    pub fn begin_anew(&self) {
+        self.broken_off.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns the result of `make`, which another thread calls. An error comes from `make`, or from a handler of this thread.
+    pub fn elsewhere<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.outcome_elsewhere(py, make).unwrap_or_else(Err)
+    }
+
+    /// The same. Returns what `make` returned or raised, or else the error that a handler of this thread raised in the meantime.
+    pub fn outcome_elsewhere<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> Result<PyResult<Bound<'py, PyAny>>, PyErr> {
+        static KIND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let there = self.call().as_ref().map(|call| call.clone_ref(py));
+        let call = match there {
+            Some(call) => call.into_bound(py),
+            None => {
+                let kind = KIND.get_or_try_init(py, || {
+                    PyResult::Ok(
+                        py.import("maniple._impl.serialization.handler_free")?.getattr("HandlerFreeCall")?.unbind(),
+                    )
+                })?;
+                let made = kind.bind(py).call1((make()?,))?;
+                // A handler that ran meanwhile may have started another call: both do the same, and the first that ends has the value.
+                let before = self.call().replace(made.clone().unbind());
+                drop(before);
+                made
+            }
+        };
+        let result = call.getattr("result").and_then(|result| unended::call(&result, (), None));
+        let of_make = |error: &PyErr| call.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py)));
+        let is_outcome = result.as_ref().map_or_else(of_make, |_| true);
+        // The next call uses what came of it although this thread was interrupted. Without a thread there is nothing to use.
+        if is_outcome || call.getattr("alone").and_then(|alone| alone.is_truthy()).unwrap_or(true) {
+            let done = self.call().take();
+            drop(done);
+        }
+        if is_outcome { Ok(result) } else { result.map(Ok) }
+    }
+}

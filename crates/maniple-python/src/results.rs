@@ -1,0 +1,105 @@
+//! `Results`: returns the results of `imap` one by one, from pools of all kinds.
+//!
+//! A signal's handler may raise after any step of Python code, and what that code has taken out of somewhere would be gone with it. So the
+//! step that takes a result is this one: the last look for signals comes before it, and nothing between it and the caller.
+#![allow(unsafe_code)]
+
+use crate::ticket::PyStream;
+use crate::unended;
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::sync::OnceLock;
+
+/// The base of iterators over a pool's results. They come from a stream, or are waited for by a method `_ready(timeout)` of the stream or of
+/// the iterator itself, which returns a deque of pairs: whether it is a result, and it or an exception.
+#[pyclass(name = "Results", module = "maniple._maniple", subclass, frozen)]
+pub struct PyResults {
+    source: OnceLock<Py<PyAny>>,
+}
+
+#[pymethods]
+impl PyResults {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwds))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
+        PyResults { source: OnceLock::new() }
+    }
+
+    /// Results come from this stream.
+    #[pyo3(name = "_take_from")]
+    fn take_from(&self, stream: Py<PyAny>) {
+        // A stream, once set, stays.
+        let _ = self.source.set(stream);
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::next(slf, None)
+    }
+
+    /// Return the next result.
+    ///
+    /// Args:
+    ///     timeout: the time limit in seconds; None means no limit.
+    ///
+    /// Raises:
+    ///     maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
+    ///     StopIteration: there are no more results.
+    ///     What the call of the item raised.
+    #[pyo3(signature = (timeout=None), text_signature = "(self, timeout=None)")]
+    fn next<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let given = match slf.get().source.get() {
+            Some(stream) => match stream.bind(py).cast::<PyStream>() {
+                Ok(stream) => {
+                    let timeout = timeout.map(|timeout| timeout.extract()).transpose()?;
+                    PyStream::next(stream, timeout).map(|value| value.into_bound(py))
+                }
+                Err(_) => taken(stream.bind(py), timeout),
+            },
+            None => taken(slf.as_any(), timeout),
+        };
+        match given {
+            Err(error) if error.is_instance_of::<PyValueError>(py) => {
+                // In a program that ends the pool may be gone.
+                let stay = py.import("maniple._impl.pool.results")?.getattr("stay_if_program_ends")?;
+                unended::call(&stay, (), None)?;
+                Err(error)
+            }
+            given => given,
+        }
+    }
+
+    /// Return what an annotation such as `IMapIterator[str]` is at run time.
+    #[classmethod]
+    fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: two objects; what it returns is owned, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
+    }
+}
+
+/// Waits for results, and takes the first.
+fn taken<'py>(source: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    let py = source.py();
+    let ready = source.getattr(intern!(py, "_ready"))?;
+    loop {
+        let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
+        let take = outcomes.getattr(intern!(py, "popleft"))?;
+        py.check_signals()?;
+        match take.call0() {
+            Ok(outcome) => {
+                let (is_fine, value): (bool, Bound<'py, PyAny>) = outcome.extract()?;
+                return if is_fine { Ok(value) } else { Err(PyErr::from_value(value)) };
+            }
+            // Another thread was faster.
+            Err(error) if error.is_instance_of::<PyIndexError>(py) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Folders for sockets of this user's own, which go with their processes.
+//!
+//! A folder is locked (`flock`) for as long as the process that made it has it, and the system takes the lock back when that is killed.
+//! Then the socket in it stays; the next process that makes a folder removes it:
+//!
+//! ```text
+//! maker                                   sweeper
+//! make the folder                         lock a folder, without waiting; continue with the next if that fails
+//! lock it                                 if there is a socket in it, it has no owner: remove both
+//! put the socket there                    unlock
+//! ```
+//! A maker has the lock before there is a socket, so a folder with one that can be locked has no maker any more. An empty one may be about
+//! to be locked, and is left alone.
+
+use crate::OwnedHandle;
+use crate::socket::LONGEST_PATH;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "maniple-socket-";
+const SOCKET: &str = "listener";
+
+/// A folder that only this user can enter. Dropped, it stays; see [`SocketDir::remove`].
+#[derive(Debug)]
+pub struct SocketDir {
+    path: PathBuf,
+    // Keeps it locked.
+    _lock: OwnedHandle,
+}
+
+impl SocketDir {
+    /// Makes one, in the place for temporary things, and short enough for the path of a socket in it.
+    pub fn new(random: [u8; 8]) -> io::Result<SocketDir> {
+        let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(random));
+        let mut place = std::env::temp_dir();
+        if place.join(&name).join(SOCKET).as_os_str().len() > LONGEST_PATH {
+            place = "/tmp".into();
+        }
+        sweep(&place);
+        let path = place.join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let locked = open(&path).and_then(|folder| {
+            // A sweeper may be looking into it.
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, FlockOperation::LockExclusive))?;
+            Ok(folder)
+        });
+        match locked {
+            Ok(lock) => Ok(SocketDir { path, _lock: lock }),
+            Err(e) => {
+                let _ = std::fs::remove_dir(&path);
+                Err(e)
+            }
+        }
+    }
+
+    /// Where the socket is to be.
+    pub fn socket(&self) -> PathBuf {
+        self.path.join(SOCKET)
+    }
+
+    /// Removes it, if it is empty.
+    pub fn remove(&self) {
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+fn open(path: &Path) -> io::Result<OwnedHandle> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
+}
+
+/// Removes what killed processes have left. What cannot be is left to the next.
+fn sweep(place: &Path) {
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
+        let Ok(folder) = open(&entry.path()) else { continue };
+        let ours = rustix::fs::fstat(&folder).is_ok_and(|it| it.st_uid == rustix::process::geteuid().as_raw());
+        if ours
+            && rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && rustix::fs::unlinkat(&folder, SOCKET, AtFlags::empty()).is_ok()
+        {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(number: u64) -> [u8; 8] {
+        (number << 32 | u64::from(std::process::id())).to_ne_bytes()
+    }
+
+    #[test]
+    fn unlocked_folders_are_removed_and_locked_folders_stay() {
+        let held = SocketDir::new(number(1)).unwrap();
+        std::fs::write(held.socket(), "").unwrap();
+        let left = SocketDir::new(number(2)).unwrap();
+        std::fs::write(left.socket(), "").unwrap();
+        let path = left.path.clone();
+        drop(left);
+        let empty = SocketDir::new(number(3)).unwrap();
+        assert!(held.socket().exists() && !path.exists() && empty.path.exists());
+        std::fs::remove_file(held.socket()).unwrap();
+        [held, empty].iter().for_each(SocketDir::remove);
+    }
+}

@@ -1,0 +1,315 @@
+//! One end of a pipe or connection, for values: encodes and decodes them, and says what the engine's errors mean here.
+//!
+//! The ends of a pair made here exchange packets (the engine's `packet_end`). An end of any other socket or pipe exchanges frames
+//! (`stream_end`), whose content is what the codec wrote, so that the bytes of a format which other programs know can be read by these.
+
+use super::message::{decode, lock, receiving, sending};
+use super::reactor::{until_done, until_some};
+use crate::codec::Codec;
+use crate::error::{ChannelError, Error, Result};
+use crate::sideband::{self, Sink, Source};
+use maniple_engine::channel::attendance::Attendance;
+use maniple_engine::channel::frame::{Message, Until};
+use maniple_engine::channel::packet_end::{self, Outgoing, PacketEnd};
+use maniple_engine::channel::parcel::{self, Parcel};
+use maniple_engine::channel::readiness;
+use maniple_engine::channel::room::Waiting;
+use maniple_engine::channel::stream_end::{Sent, StreamEnd};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+/// How long a thread with a time limit sleeps that finds another one at work.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// One end.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    /// Of a pair that was made here.
+    Paired(PacketEnd),
+    /// Of anything else.
+    Stream(SharedStream),
+}
+
+/// One end of any other socket or pipe. The threads that share it take turns, because a frame does not go out or come in as one.
+#[derive(Debug)]
+pub(crate) struct SharedStream {
+    end: OwnedHandle,
+    state: StreamEnd,
+    sending: Mutex<()>,
+    receiving: Mutex<()>,
+}
+
+/// This thread's turn; `None`: the time is up.
+fn turn(mutex: &Mutex<()>, until: Until) -> Option<MutexGuard<'_, ()>> {
+    loop {
+        match until {
+            Until::Ever => return Some(lock(mutex)),
+            _ => match mutex.try_lock() {
+                Ok(held) => return Some(held),
+                Err(TryLockError::Poisoned(held)) => return Some(held.into_inner()),
+                Err(TryLockError::WouldBlock) => match until.left() {
+                    Some(Duration::ZERO) => return None,
+                    left => std::thread::sleep(left.map_or(AGAIN, |left| left.min(AGAIN))),
+                },
+            },
+        }
+    }
+}
+
+/// A value in a message that is received as bytes.
+const NOT_BYTES: Error = Error::Channel(ChannelError::Message(
+    "it is a value with large buffers or descriptors beside it; receive it as a value",
+));
+
+/// A packet of a value.
+fn packet<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Outgoing> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(packet_end::FIRST);
+    let mut sink = if C::BESIDE { Sink::parcel() } else { Sink::default() };
+    sideband::encode::<C, T>(value, &mut bytes, &mut sink)?;
+    Ok(Outgoing::new(bytes, sink.take_load(), sink.take_handles())?)
+}
+
+/// Sends a packet. False: there was no room until then.
+fn post(end: &PacketEnd, outgoing: &mut Outgoing, until: Until) -> Result<bool> {
+    end.send(outgoing, until).map_err(|error| match error {
+        maniple_engine::Error::Os { source, .. } if wire::is_crowded(&source) => Error::Channel(ChannelError::Message(
+            "as many descriptors are on their way as this user may have there (RLIMIT_NOFILE); receive some first",
+        )),
+        other => sending(other),
+    })
+}
+
+/// The same, once.
+fn post_now(end: &PacketEnd, mut outgoing: Outgoing, until: Until) -> Result<bool> {
+    let posted = post(end, &mut outgoing, until);
+    outgoing.unsent();
+    posted
+}
+
+impl SharedStream {
+    fn over(end: OwnedHandle) -> SharedStream {
+        let state = StreamEnd::of(stream::kind(end.as_handle()));
+        // Where it cannot be set, reading and writing will say why.
+        let _ = stream::set_blocking(end.as_handle());
+        SharedStream { end, state, sending: Mutex::new(()), receiving: Mutex::new(()) }
+    }
+
+    fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
+        let Some(_held) = turn(&self.sending, until) else { return Ok(false) };
+        if !(C::BESIDE && self.state.is_local()) {
+            return self.send_with::<C, T>(value, Sink::default(), until).map(|sent| sent == Sent::Whole);
+        }
+        if self.state.may_send_parcels(self.end.as_handle()) {
+            match self.send_with::<C, T>(value, Sink::parcel(), until)? {
+                Sent::Crowded => {}
+                sent => return Ok(sent == Sent::Whole),
+            }
+        }
+        // Large buffers go inside.
+        self.send_with::<C, T>(value, Sink::handles(), until).map(|sent| sent == Sent::Whole)
+    }
+
+    fn send_with<C: Codec, T: Serialize + ?Sized>(&self, value: &T, mut sink: Sink, until: Until) -> Result<Sent> {
+        let mut bytes = Vec::with_capacity(128);
+        sideband::encode::<C, T>(value, &mut bytes, &mut sink)?;
+        let (load, handles) = (sink.take_load(), sink.take_handles());
+        let end = self.end.as_handle();
+        let sent = if load.is_empty() && handles.is_empty() {
+            let sent = self.state.send_until(end, &bytes, until);
+            sent.map(|sent| if sent { Sent::Whole } else { Sent::NoRoom })
+        } else {
+            self.state.send_parcel_until(end, Parcel::new(&[], &bytes, load, handles), until)
+        };
+        sent.map_err(sending)
+    }
+
+    fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
+        let Some(_held) = turn(&self.sending, until) else { return Ok(false) };
+        self.state.send_until(self.end.as_handle(), bytes, until).map_err(sending)
+    }
+
+    /// The next message; `None`: the time is up.
+    fn receive(&self, until: Until, limit: Option<u64>) -> Result<Option<Message>> {
+        self.state.attendance().receives();
+        let Some(_held) = turn(&self.receiving, until) else { return Ok(None) };
+        let end = self.end.as_handle();
+        let begun = self.state.begin(end, until, limit, &mut || false).map_err(|error| receiving(error, false))?;
+        let Some(partial) = begun else { return Ok(None) };
+        let message = self.state.finish(end, partial, &mut || false);
+        message.map(Some).map_err(|error| receiving(error, true))
+    }
+
+    fn recv<C: Codec, T: DeserializeOwned>(&self, until: Until) -> Result<Option<T>> {
+        if C::BESIDE {
+            self.state.takes_parcels(self.end.as_handle());
+        }
+        let Some(Message { content, came }) = self.receive(until, None)? else { return Ok(None) };
+        if came.is_empty() {
+            return decode::<C, T>(&content, &mut Source::default()).map(Some);
+        }
+        let opened = parcel::open_all(&content, came)?;
+        decode::<C, T>(&content[opened.at..], &mut Source::parcel(opened.buffers, opened.others)).map(Some)
+    }
+
+    fn receive_bytes(&self, until: Until, limit: u64) -> Result<Option<Vec<u8>>> {
+        match self.receive(until, Some(limit))? {
+            None => Ok(None),
+            Some(message) if message.came.is_empty() => Ok(Some(message.content)),
+            Some(_) => Err(NOT_BYTES),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Two ends, each the other's.
+    pub(crate) fn pair() -> Result<(Endpoint, Endpoint)> {
+        let (a, b) = PacketEnd::pair()?;
+        Ok((Endpoint::Paired(a), Endpoint::Paired(b)))
+    }
+
+    /// An end around a descriptor. `paired`: it was of a pair made here.
+    pub(crate) fn over(end: OwnedHandle, paired: bool) -> Endpoint {
+        if paired { Endpoint::Paired(PacketEnd::over(end)) } else { Endpoint::Stream(SharedStream::over(end)) }
+    }
+
+    pub(crate) fn into_end(self) -> OwnedHandle {
+        match self {
+            Endpoint::Paired(end) => end.into_end(),
+            Endpoint::Stream(end) => end.end,
+        }
+    }
+
+    fn attendance(&self) -> &Attendance {
+        match self {
+            Endpoint::Paired(end) => end.attendance(),
+            Endpoint::Stream(end) => end.state.attendance(),
+        }
+    }
+
+    /// Sends a value. False: there was no room until then.
+    pub(crate) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
+        match self {
+            Endpoint::Paired(end) => post_now(end, packet::<C, T>(value)?, until),
+            Endpoint::Stream(end) => end.send::<C, T>(value, until),
+        }
+    }
+
+    /// The same as a future.
+    pub(crate) async fn send_async<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
+        match self {
+            Endpoint::Paired(end) => {
+                let mut outgoing = packet::<C, T>(value)?;
+                patiently(end.as_handle(), end.attendance(), || post(end, &mut outgoing, Until::Now)).await
+            }
+            Endpoint::Stream(end) => {
+                let handle = end.end.as_handle();
+                let has_room = || Ok(readiness::room(handle, Until::Now, &mut || false)?);
+                patiently(handle, self.attendance(), has_room).await?;
+                end.send::<C, T>(value, Until::Ever).map(|_| ())
+            }
+        }
+    }
+
+    /// Tells senders that this end receives, though it does not wait.
+    #[cfg(feature = "async")]
+    pub(crate) fn receives_in_turns(&self) {
+        self.attendance().receives_in_turns();
+    }
+
+    /// The next value, as a future.
+    pub(crate) async fn recv_async<C: Codec, T: DeserializeOwned>(&self) -> Result<T> {
+        self.attendance().receives_in_turns();
+        until_some(self.as_handle(), || self.recv::<C, T>(Until::Now)).await
+    }
+
+    pub(crate) fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
+        match self {
+            Endpoint::Paired(end) => post_now(end, Outgoing::of_bytes(bytes)?, until),
+            Endpoint::Stream(end) => end.send_bytes(bytes, until),
+        }
+    }
+
+    /// The next value; `None`: the time is up.
+    pub(crate) fn recv<C: Codec, T: DeserializeOwned>(&self, until: Until) -> Result<Option<T>> {
+        match self {
+            Endpoint::Paired(end) => {
+                let received = end.receive(until, |mut incoming| {
+                    let (buffers, handles) = incoming.beside.take().unwrap_or_default();
+                    decode::<C, T>(incoming.bytes(), &mut Source::parcel(buffers, handles))
+                });
+                received.map_err(|error| receiving(error, false))?.transpose()
+            }
+            Endpoint::Stream(end) => end.recv::<C, T>(until),
+        }
+    }
+
+    pub(crate) fn receive_bytes(&self, until: Until, limit: u64) -> Result<Option<Vec<u8>>> {
+        match self {
+            Endpoint::Paired(end) => {
+                let received = end.receive(until, |incoming| {
+                    if incoming.beside.is_some() {
+                        return Err(NOT_BYTES);
+                    }
+                    if incoming.bytes().len() as u64 > limit {
+                        let why = ChannelError::Message("it is longer than it may be; it was dropped");
+                        return Err(Error::Channel(why));
+                    }
+                    Ok(incoming.bytes().to_vec())
+                });
+                received.map_err(|error| receiving(error, false))?.transpose()
+            }
+            Endpoint::Stream(end) => end.receive_bytes(until, limit),
+        }
+    }
+
+    /// Whether a message, or the end, can be had without waiting.
+    pub(crate) fn poll(&self, until: Until) -> Result<bool> {
+        self.attendance().receives();
+        Ok(readiness::message(self.as_handle(), until, &mut || false)?)
+    }
+}
+
+maniple_sys::as_handle!(impl[] for Endpoint, |this| match this {
+    Endpoint::Paired(end) => end.as_handle(),
+    Endpoint::Stream(end) => end.end.as_handle(),
+});
+
+/// Tries until it is done, each time that `end` has room, but not where the other end waits in the same way.
+async fn patiently(
+    end: BorrowedHandle<'_>,
+    attendance: &Attendance,
+    mut attempt: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let mut waiting = Waiting::new(end, Until::Ever, attendance.receivers());
+    let attempt = || {
+        let done = attempt()?;
+        if !done {
+            waiting.look()?;
+        }
+        Ok(done)
+    };
+    until_done(end, attempt).await
+}
+
+/// How an end goes into a value: what it is of, and its descriptor's number.
+pub(crate) fn serialize<S: serde::Serializer>(
+    what: &'static str,
+    endpoint: &Endpoint,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    endpoint.attendance().give_away();
+    (matches!(endpoint, Endpoint::Paired(_)), sideband::send_handle::<S::Error>(what, endpoint.as_handle())?)
+        .serialize(serializer)
+}
+
+pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(
+    what: &'static str,
+    deserializer: D,
+) -> Result<Endpoint, D::Error> {
+    let (paired, number) = <(bool, u32) as serde::Deserialize>::deserialize(deserializer)?;
+    Ok(Endpoint::over(sideband::take_handle::<D::Error>(what, number)?, paired))
+}

@@ -1,0 +1,53 @@
+"""The inputs of a pool: its default size, and the iterables of its calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from ..._maniple import interrupts, usable_cores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Item = TypeVar("Item")
+
+__all__ = ["copy_of_list", "default_processes", "iterator_over"]
+
+_cpu_count = os.cpu_count
+
+
+def default_processes() -> int:
+    """Return the default number of workers: the number of processors that this process may use.
+
+    The affinity and the control group of the process limit the number. `-X cpu_count`, `PYTHON_CPU_COUNT` and a function
+    that replaces `os.cpu_count` take precedence.
+    """
+    if os.cpu_count is not _cpu_count:
+        return os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = getattr(os, "process_cpu_count", lambda: None)()
+    if told not in (None, allowed):
+        return int(told)
+    return max(1, min(allowed, usable_cores()))
+
+
+def iterator_over(iterable: Iterable[Any]) -> Iterator[Any]:
+    """Return ``iter(iterable)``. If that raises, return an iterator that raises the error, as the standard package does."""
+    try:
+        return iter(iterable)
+    except Exception as error:
+        if interrupts(error):
+            raise
+        return _raising(error)
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield  # makes this function a generator, which raises the error at the first item
+
+
+def copy_of_list(items: Iterable[Item]) -> Iterable[Item]:
+    """Return a copy of a list, which the caller may change while its items are sent; return anything else as it is."""
+    return items.copy() if type(items) is list else items
