@@ -39,7 +39,7 @@
 //!
 //! # How a program becomes its own worker
 //! A worker is the program started once more, caught before `main`: nothing has to be written there, and plain `cargo test`
-//! works. (Without the feature `auto-init`, `main` begins with [`init`].) Functions are recognised by their place in the
+//! works. (Without the feature `auto-init`, `main` begins with [`init()`].) Functions are recognised by their place in the
 //! program, so they are `fn` pointers: functions, and closures that capture nothing. Values travel by serde; large lists of
 //! plain numbers by shared memory, if they are a [`Bulk`].
 //!
@@ -71,7 +71,7 @@
 //! # Features
 //! | feature | | what for |
 //! | --- | --- | --- |
-//! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init`]. |
+//! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init()`]. |
 //! | `macros` | on | [`#[maniple::task]`](macro@task): functions that other programs call by their names, see [`task`](mod@task). |
 //! | `async` | off | Streams, and futures of what waits besides: `put_async`, `accept_async`, `lock_async`, `wait_async` and so on. |
 //! | `bytes` | off | `bytes::Bytes` to and from [`Bytes`], without a copy. |

@@ -44,7 +44,7 @@ impl Namespace {
     /// ```
     ///
     /// # Errors
-    /// [`ManagerError::WrongType`] if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
+    /// [`ManagerError::WrongType`](super::ManagerError::WrongType) if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
     pub fn get<T: Payload>(&self, name: &str) -> Result<Option<T>> {
         let door = |all: &Mutex<Entries>, name: String, answer: &mut Answer| {
             let all = unpoisoned(all)?;

@@ -1,9 +1,9 @@
-//! Locks and their kin between processes, with holders and waiters killed, and that nothing of them is left.
+//! Locks, semaphores, conditions, events and barriers between processes, with holders and waiters killed, and that nothing of them is left.
 
-use crate::support::{LONG, SHORT, eventually, kill_self, watchdog};
+use crate::support::{LONG, METHODS, SHORT, eventually, kill_self, watchdog};
 use maniple::{
     Barrier, BoundedSemaphore, BrokenBarrier, Cause, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload,
-    Poison, PoisonError, Process, Queue, RLock, Semaphore, TryLockError, Value, pipe,
+    Poison, PoisonError, Process, Queue, RLock, RwLock, Semaphore, TryLockError, Value, pipe,
 };
 use maniple_sys::testing::Signal;
 
@@ -396,13 +396,18 @@ fn a_forked_childs_copy_of_a_guard_is_none() {
         |()| {
             let (mutex, rlock) = (Mutex::new(0).unwrap(), RLock::new().unwrap());
             let bounded = BoundedSemaphore::new(1).unwrap();
+            let (read, written) = (RwLock::new(1).unwrap(), RwLock::new(1).unwrap());
             let guards = (mutex.lock().unwrap(), rlock.lock().unwrap(), bounded.acquire().unwrap());
+            let more = (read.read().unwrap(), written.write().unwrap());
             // SAFETY: this process has no other thread. The child has the guards as it would have a variable that goes
             // out of its scope.
-            let fork = unsafe { Process::builder().fork(|| drop(std::ptr::read(&guards))) }.unwrap();
+            let fork =
+                unsafe { Process::builder().fork(|| drop((std::ptr::read(&guards), std::ptr::read(&more)))) }.unwrap();
             assert_eq!(fork.join().unwrap(), Exit::Code(0));
             assert!(mutex.try_lock().is_err() && bounded.value() == 0 && rlock.depth() == 1);
-            drop(guards);
+            assert!(read.try_write().is_err() && written.try_read().is_err());
+            drop((guards, more));
+            assert!(read.try_write().is_ok() && written.try_read().is_ok() && !written.is_poisoned());
         },
         (),
     );
@@ -416,6 +421,48 @@ fn descriptors() -> usize {
 fn mappings() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().filter(|line| line.contains("maniple-")).count()
+}
+
+#[test]
+fn readers_and_a_writer_in_processes_started_in_any_way_take_turns_and_are_told_of_a_death() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let lock = RwLock::new([0u64; 2]).unwrap();
+        let run = |f: fn(RwLock<[u64; 2]>)| {
+            let process = Process::builder().start_method(method).build(f, lock.clone()).unwrap();
+            process.start().unwrap();
+            process
+        };
+        let writers = [(); 2].map(|()| {
+            run(|lock| {
+                for _ in 0..300 {
+                    let mut pair = lock.write().unwrap();
+                    pair[0] += 1;
+                    pair[1] += 1;
+                }
+            })
+        });
+        let readers = [(); 2].map(|()| {
+            run(|lock| {
+                while lock.read().unwrap()[0] < 600 {
+                    let pair = lock.read().unwrap();
+                    assert_eq!(pair[0], pair[1]);
+                }
+            })
+        });
+        writers.iter().chain(&readers).for_each(ends_well);
+        let dies = run(|lock| {
+            let _guard = lock.write();
+            die();
+        });
+        let death = dead(&dies);
+        let poisoned = lock.read().unwrap_err();
+        assert_eq!(poisoned.poison(), death);
+        assert_eq!(**poisoned.get_ref(), [600, 600]);
+        drop(poisoned);
+        lock.clear_poison();
+        assert_eq!(*lock.write().unwrap(), [600, 600]);
+    }
 }
 
 #[test]
