@@ -25,7 +25,7 @@ ctor::declarative::ctor! {
 /// stands in its root module. Without the feature it does nothing. A library does not use it: it would decide for programs that it does
 /// not know.
 ///
-/// ```no_run
+/// ```no_run,standalone_crate
 /// maniple::explicit_init!();
 ///
 /// fn main() -> maniple::Result<()> {
