@@ -7,7 +7,8 @@ use crate::handles::borrow;
 use crate::made;
 use crate::signals::detached;
 use crate::source::{self, Filled, Items};
-use crate::ticket::{PyStream, PyTicket, Shape};
+use crate::stream::PyStream;
+use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
 use maniple_engine::pool::{

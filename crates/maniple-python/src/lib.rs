@@ -15,7 +15,7 @@
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `function` | which functions mean the same in every call, and what they are called |
 //! | `hub` | `Hub`: the parent's side |
-//! | `ticket` | `Ticket` and `Stream`: outcomes, decoded in the thread that wants them |
+//! | `outcome`, `ticket`, `stream` | what has come of a task; `Ticket` and `Stream`: decoded in the thread that wants it |
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
@@ -50,6 +50,7 @@ mod memory;
 mod message;
 mod named;
 mod once;
+mod outcome;
 mod pickle;
 mod queue;
 mod reception;
@@ -58,6 +59,7 @@ mod results;
 mod shelf;
 mod signals;
 mod source;
+mod stream;
 mod sync;
 mod sync_fast;
 mod sync_wait;
@@ -102,11 +104,13 @@ mod _maniple {
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]
+    use crate::stream::PyStream;
+    #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
     use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
     #[pymodule_export]
-    use crate::ticket::{PyStream, PyTicket};
+    use crate::ticket::PyTicket;
     #[pymodule_export]
     use crate::worker::{pool_is_terminated, serve};
 

@@ -4,7 +4,7 @@
 //! step that takes a result is this one: the last look for signals comes before it, and nothing between it and the caller.
 #![allow(unsafe_code)]
 
-use crate::ticket::PyStream;
+use crate::stream::PyStream;
 use crate::unended;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::ffi;

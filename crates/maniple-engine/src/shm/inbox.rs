@@ -9,140 +9,14 @@
 use super::bay::BayReader;
 use super::buffers::Buffer;
 use super::seen::Seen;
+use super::slots::{BAY, BlobRef, HANDLES, NO_SLOT, PutBack, Slots};
 use crate::error::{Doing, Error, Result};
-use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::memory::{self, Mapping};
 use maniple_sys::wire::{Note, Wire, out_of_handles};
 use maniple_sys::{self as sys, AsHandle, OwnedHandle};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-
-/// How many blocks one direction of a link can have under way that are to be used again.
-pub const SLOTS: usize = 64;
-
-/// The slot of a block that its owner will never use again: whoever maps it last frees it.
-pub const NO_SLOT: u16 = u16::MAX;
-
-/// The slot of a reference that names handles of the front's: `place` is the number of their batch, `len` how many there are.
-pub const HANDLES: u16 = u16::MAX - 1;
-
-/// The slot of a reference to a body in the bay: `place` is where it lies.
-pub const BAY: u16 = u16::MAX - 2;
-
-/// A frame's reference to a buffer, or to handles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlobRef {
-    /// Where it is: of a block, the number of the batch with which its handle came.
-    pub place: u32,
-    /// The slot to mark when the region is gone; or one of the constants above.
-    pub slot: u16,
-    /// Bytes of content.
-    pub len: u64,
-}
-
-/// Bytes of an encoded reference.
-pub const BLOB_REF: usize = 16;
-
-impl BlobRef {
-    /// Its form in a frame: length, place, slot, two bytes of nothing.
-    pub fn encode(self) -> [u8; BLOB_REF] {
-        let mut bytes = [0; BLOB_REF];
-        bytes[..8].copy_from_slice(&self.len.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.place.to_le_bytes());
-        bytes[12..14].copy_from_slice(&self.slot.to_le_bytes());
-        bytes
-    }
-
-    /// From its form in a frame.
-    pub fn decode(bytes: &[u8; BLOB_REF]) -> BlobRef {
-        let number = |at: std::ops::Range<usize>| bytes[at].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
-        BlobRef { len: number(0..8), place: number(8..12) as u32, slot: number(12..14) as u16 }
-    }
-}
-
-/// One direction's slots, in a link's segment.
-#[derive(Debug, Clone)]
-pub struct Slots {
-    segment: Arc<Mapping>,
-    offset: usize,
-}
-
-const FREE: u32 = 0;
-const USED: u32 = 1;
-const RETIRED: u32 = 2;
-
-/// How a slot stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
-    /// The reader uses the block.
-    Used,
-    /// It is done with it.
-    Free,
-    /// It is done with it, but a process that was forked meanwhile may still look at it: it must not be used again.
-    Retired,
-}
-
-impl Slots {
-    /// Bytes that the slots of one direction take.
-    pub const BYTES: usize = SLOTS * 4;
-
-    /// The slots at `offset` of a segment.
-    pub fn new(segment: &Arc<Mapping>, offset: usize) -> Slots {
-        assert!(offset.is_multiple_of(4) && offset + Self::BYTES <= segment.len());
-        Slots { segment: segment.clone(), offset }
-    }
-
-    fn word(&self, slot: u16) -> &AtomicU32 {
-        let slot = usize::from(slot) % SLOTS;
-        // SAFETY: inside the segment (checked in `new`), aligned, and only ever touched as an atomic.
-        unsafe { AtomicU32::from_ptr(self.segment.start().add(self.offset + 4 * slot).cast().as_ptr()) }
-    }
-
-    /// Owner: marks a slot as used, before the frame that names it is published (which orders this store).
-    pub fn take(&self, slot: u16) {
-        self.word(slot).store(USED, Ordering::Relaxed);
-    }
-
-    /// Owner: how a slot stands.
-    pub fn look(&self, slot: u16) -> Slot {
-        // Partner: `put_back`; the reader's last access to the block happened before.
-        match self.word(slot).load(Ordering::Acquire) {
-            FREE => Slot::Free,
-            RETIRED => Slot::Retired,
-            _ => Slot::Used,
-        }
-    }
-
-    /// Reader: what puts the slot back when it is dropped.
-    fn on_drop(&self, slot: u16) -> PutBack {
-        PutBack { slots: Arc::downgrade(&self.segment), offset: self.offset, slot, epoch: Epoch::now() }
-    }
-}
-
-/// The slot of a block that is in use here. It does not keep the link: a block whose owner is gone is nobody's.
-#[derive(Debug)]
-struct PutBack {
-    slots: Weak<Mapping>,
-    offset: usize,
-    slot: u16,
-    epoch: Epoch,
-}
-
-impl Drop for PutBack {
-    fn drop(&mut self) {
-        let word = match self.epoch.since() {
-            Since::Nothing => FREE,
-            Since::Forked => RETIRED,
-            Since::Born => return,
-        };
-        if let Some(segment) = self.slots.upgrade() {
-            // Partner: `look`.
-            Slots { segment, offset: self.offset }.word(self.slot).store(word, Ordering::Release);
-        }
-    }
-}
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the tags of a wire's notes mean.
 pub mod tag {
@@ -436,6 +310,7 @@ impl Region {
 mod tests {
     use super::*;
     use maniple_sys::{AsHandle, testing};
+    use std::sync::Arc;
 
     fn bay() -> BayReader {
         let memory = Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0);
@@ -519,8 +394,7 @@ mod tests {
     fn a_block_that_could_be_made_shorter_is_not_looked_at_where_it_lies() {
         let (here, there) = Wire::pair().unwrap();
         let mut inbox = Inbox::default();
-        let slots =
-            Slots { segment: Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), offset: 0 };
+        let slots = Slots::new(&Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), 0);
         // What a worker that means harm may send: neither sealed nor of one piece.
         let loose = testing::unsealed_memory(0);
         memory::write_at(loose.as_handle(), &[7; 300_000], 0).unwrap();

@@ -22,4 +22,6 @@ pub mod ring;
 pub mod seen;
 #[cfg(not(loom))]
 pub mod segment;
+#[cfg(not(loom))]
+pub mod slots;
 pub mod wait_count;

@@ -1,0 +1,147 @@
+//! Events of jobs: they come, get tasks, are consumed, cancelled, closed, terminated.
+
+use super::*;
+
+impl<P> Scheduler<P> {
+    /// A new job. `None`: the pool does not take any more.
+    pub fn submit(&mut self, shape: JobShape) -> Option<JobId> {
+        if self.state != State::Running {
+            return None;
+        }
+        let job = self.insert(shape);
+        self.queue.push_back(job);
+        Some(job)
+    }
+
+    fn insert(&mut self, shape: JobShape) -> JobId {
+        self.jobs.insert(Job {
+            shape,
+            // A single call's job is as small as can be: there may be a million of them.
+            pending: VecDeque::with_capacity(usize::from(shape.items == Some(1))),
+            filling: false,
+            input_open: true,
+            next_index: 0,
+            unfinished: 0,
+            items_left: shape.items,
+            in_window: 0,
+            cancelled: false,
+            queued: true,
+        })
+    }
+
+    /// A job for a pool that could not start any worker: it is dropped at once.
+    pub fn submit_broken(&mut self, shape: JobShape) -> JobId {
+        let job = self.insert(shape);
+        self.drop_job(job, Dropped::Broken);
+        job
+    }
+
+    /// Adds a task to a job whose input is still open. Gives its number; `None` when the job is gone or cancelled.
+    pub fn add(&mut self, job: JobId, items: usize, payload: P) -> Option<u64> {
+        let broken = self.state == State::Broken;
+        let j = self.jobs.get_mut(job)?;
+        if j.cancelled {
+            return None;
+        }
+        let index = j.take_number(items);
+        j.unfinished += 1;
+        if broken {
+            self.drop_task(job, index, items, Dropped::Broken);
+            return Some(index);
+        }
+        j.pending.push_back(Pending { index, items, deaths: 0, payload });
+        if !j.queued {
+            j.queued = true;
+            self.queue.push_back(job);
+        }
+        Some(index)
+    }
+
+    /// Counts a task that was decided before it could be sent (its payload could not be made). Gives its number.
+    pub fn add_settled(&mut self, job: JobId, items: usize) -> Option<u64> {
+        Some(self.jobs.get_mut(job)?.take_number(items))
+    }
+
+    /// A fill is done; `ended`: there will be no more.
+    pub fn filled(&mut self, job: JobId, ended: bool) {
+        if let Some(j) = self.jobs.get_mut(job) {
+            j.filling = false;
+            j.input_open &= !ended;
+            if !j.queued && j.input_open {
+                j.queued = true;
+                self.queue.push_back(job);
+            }
+        }
+        self.end_if_done(job);
+    }
+
+    /// The caller took so many items' results out of the window.
+    pub fn consumed(&mut self, job: JobId, items: usize) {
+        if let Some(j) = self.jobs.get_mut(job) {
+            j.in_window = j.in_window.saturating_sub(items);
+            if !j.queued && j.input_open {
+                j.queued = true;
+                self.queue.push_back(job);
+            }
+        }
+    }
+
+    /// Nobody takes the job's results, so none has to wait until others were taken.
+    pub fn unbound(&mut self, job: JobId) {
+        if let Some(j) = self.jobs.get_mut(job) {
+            j.shape.window = None;
+            if !j.queued && j.input_open {
+                j.queued = true;
+                self.queue.push_back(job);
+            }
+        }
+    }
+
+    /// The job's items are large: at most so many more under way than one for each worker.
+    pub fn narrow(&mut self, job: JobId, window: usize) {
+        let least = self.config.processes * 2;
+        if let Some(w) = self.jobs.get_mut(job).and_then(|j| j.shape.window.as_mut()) {
+            *w = (*w).min(window.max(least));
+        }
+    }
+
+    /// Nobody wants the job's results any more: what has not begun does not begin.
+    pub fn cancel(&mut self, job: JobId) {
+        self.drop_job(job, Dropped::Cancelled);
+        for (worker, w) in self.workers.iter_mut() {
+            if let Some(first) = w.assigned.iter().position(|t| t.job == job) {
+                w.recalled = true;
+                self.commands.push(Command::Revoke { worker, count: w.assigned.len() - first });
+            }
+        }
+        self.end_if_done(job);
+    }
+
+    /// No more jobs; workers end when all is done.
+    pub fn close(&mut self) {
+        self.closed = true;
+        if self.state == State::Running {
+            self.state = State::Closing;
+            for job in self.jobs.keys().collect::<Vec<_>>() {
+                self.jobs[job].shape.window = None;
+                if !self.jobs[job].queued && self.jobs[job].input_open {
+                    self.jobs[job].queued = true;
+                    self.queue.push_back(job);
+                }
+            }
+        }
+    }
+
+    /// No more of anything: whatever has not ended is dropped. The outside kills the workers.
+    pub fn terminate(&mut self) {
+        self.closed = true;
+        self.state = State::Terminated;
+        // Starts that were asked for and not begun are called off; the pool does not wait for them.
+        self.asked = 0;
+        self.hold = None;
+        self.drop_all(Dropped::Cancelled);
+        for w in self.workers.values_mut() {
+            w.phase = Phase::Retiring;
+        }
+    }
+}

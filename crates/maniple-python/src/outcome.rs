@@ -1,0 +1,217 @@
+//! What has come of a task, until it is decoded: a value, or the exception that it stands for.
+
+use crate::decode::Decoder;
+use crate::error::{helper, python};
+use crate::message::short_of_memory;
+use crate::once::{failure_takes_once, payload_takes_once};
+use crate::signals::{held, interrupts, look_for_signals};
+use crate::unended;
+use maniple_engine::Error;
+use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
+use maniple_engine::process::Exit;
+use maniple_engine::shm::inbox::Region;
+use pyo3::exceptions::{PyMemoryError, PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A task's outcome as it arrived. As large as what it is made from, so that a list of them takes no new memory.
+pub struct Piece {
+    pub index: u64,
+    pub items: usize,
+    pub kind: Kind,
+}
+
+/// How a task ended.
+pub enum Kind {
+    Done(Incoming),
+    Failed(Incoming),
+    // It was not sent, or the answer did not fit in.
+    Unsent(Box<PyErr>),
+    Lost(Arc<Loss>),
+    Cancelled,
+}
+
+impl From<Settled> for Piece {
+    fn from(Settled { index, items, outcome, .. }: Settled) -> Self {
+        let kind = match outcome {
+            Outcome::Done(content) => Kind::Done(content),
+            Outcome::Failed(content) => Kind::Failed(content),
+            Outcome::Unsent(why) => Kind::Unsent(why.downcast::<PyErr>().unwrap_or_else(|why| {
+                Box::new(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |error| python(*error)))
+            })),
+            Outcome::Unreceived(error) => Kind::Unsent(Box::new(python(*error))),
+            Outcome::Lost(loss) => Kind::Lost(loss),
+            Outcome::Cancelled => Kind::Cancelled,
+        };
+        Piece { index, items, kind }
+    }
+}
+
+impl Piece {
+    /// Whether it can be decoded once only.
+    pub fn takes_once(&self) -> bool {
+        match &self.kind {
+            Kind::Done(content) => payload_takes_once(content.bytes()),
+            Kind::Failed(content) => failure_takes_once(content.bytes()),
+            _ => false,
+        }
+    }
+
+    /// Takes its large buffers out, for values to share: it may be read more than once.
+    pub fn share(&mut self) -> Regions {
+        match &mut self.kind {
+            Kind::Done(content) | Kind::Failed(content) => {
+                std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The large buffers of an outcome.
+pub type Regions = Vec<Arc<Region>>;
+
+/// The outcomes of a call's tasks, and the large buffers of those that have some.
+pub struct Arrived {
+    pub pieces: Vec<Piece>,
+    regions: FxHashMap<usize, Regions>,
+}
+
+impl From<Vec<Settled>> for Arrived {
+    fn from(settled: Vec<Settled>) -> Self {
+        let mut pieces: Vec<Piece> = settled.into_iter().map(Piece::from).collect();
+        let shared = pieces.iter_mut().map(Piece::share).enumerate();
+        let regions = shared.filter(|(_, regions)| !regions.is_empty()).collect();
+        Arrived { pieces, regions }
+    }
+}
+
+impl Arrived {
+    pub fn regions(&self, at: usize) -> &[Arc<Region>] {
+        self.regions.get(&at).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What a signal's handler raised while an outcome was decoded: the outcome is still to be decoded.
+pub struct Interrupt(pub PyErr);
+
+/// An outcome decoded: a value, or the exception that it consists of.
+pub type Decoded<'py> = Result<PyResult<Bound<'py, PyAny>>, Interrupt>;
+
+/// The function of a call, until its outcome is there: several workers, one after another, may unpickle it, and what it refers to
+/// in a manager is to live until then.
+#[derive(Default)]
+pub struct Kept(Mutex<Option<Py<PyAny>>>);
+
+impl Kept {
+    pub fn new(function: Option<Py<PyAny>>) -> Kept {
+        Kept(Mutex::new(function))
+    }
+
+    /// Lets go of it.
+    pub fn forget(&self) {
+        let function = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(function);
+    }
+}
+
+/// When a time-out of so many seconds is over; `None`: never.
+pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
+    // Beyond what a clock can hold is for ever.
+    timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
+}
+
+/// Waits without the interpreter lock. True: something can be taken; false: the time is up.
+pub fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<bool> {
+    let mut raised = None;
+    let waited = py.detach(|| {
+        ticket.wait(deadline, &mut || {
+            raised = look_for_signals();
+            raised.is_none()
+        })
+    });
+    match (waited, raised.or_else(held)) {
+        (_, Some(error)) => Err(error),
+        (Err(error), None) => Err(python(error)),
+        (Ok(ready), None) => Ok(ready),
+    }
+}
+
+/// The exception that a failed task of the function `name` raises in the caller. `first` is the number of its first item, for those who count.
+pub fn failure(
+    py: Python<'_>,
+    piece: &Piece,
+    regions: &[Arc<Region>],
+    name: &Py<PyAny>,
+    first: Option<usize>,
+) -> Result<PyErr, Interrupt> {
+    static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let raised = (|| match &piece.kind {
+        Kind::Failed(content) => {
+            let raised = helper(py, &REMOTE, "raised")?;
+            let told = Decoder::new(content.bytes(), regions).value(py)?;
+            unended::call(raised, (told,), None)
+        }
+        Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
+        Kind::Lost(loss) => {
+            let said = match &loss.cause {
+                LossCause::Unfit(Some(said)) => Decoder::new(said.bytes(), &[]).value(py).ok(),
+                _ => None,
+            };
+            let started = matches!(loss.cause, LossCause::Died);
+            let exitcode = loss.exit.and_then(Exit::number);
+            let lost = (loss.pid, exitcode, &loss.stderr, started, said, name, first, piece.items);
+            helper(py, &LOST, "lost")?.call1(lost)
+        }
+        Kind::Cancelled | Kind::Done(_) => helper(py, &GONE, "cancelled")?.call0(),
+    })();
+    match raised {
+        Ok(exception) => Ok(PyErr::from_value(exception)),
+        Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        Err(error) => Ok(error),
+    }
+}
+
+const AGAIN: &str = "there was no memory to make an object of a result, which is still there: ask for it again";
+
+/// Hands each result of a task to `each`. An error: they cannot be decoded.
+pub fn results<'py>(
+    py: Python<'py>,
+    content: &Incoming,
+    regions: &[Arc<Region>],
+    each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
+) -> Result<PyResult<()>, Interrupt> {
+    static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match Decoder::new(content.bytes(), regions).sequence(py, each) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        // What has arrived stays: it can be asked for again when there is memory.
+        Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(Interrupt(short_of_memory(py, error, AGAIN))),
+        Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
+    }
+}
+
+/// What a chunk of other than its own number of results is told as: none of its values can be trusted to be that of an item.
+pub fn miscounted(py: Python<'_>) -> PyErr {
+    static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    unreadable(py, &UNREADABLE, PyValueError::new_err("a worker answered another number of items than it was given"))
+}
+
+fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
+    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py),))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// What a wait raises whose time is up.
+pub fn timed_out(py: Python<'_>) -> PyErr {
+    static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call0());
+    error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value)
+}

@@ -1,0 +1,241 @@
+//! `Stream`: the results of `imap`, decoded one by one in the thread that wants them.
+
+use crate::handler_free::Attempts;
+use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, deadline, failure, miscounted, results, timed_out, wait};
+use crate::signals::{detached, interrupts};
+use maniple_engine::pool::Ticket;
+use maniple_engine::pool::policy::{report_after, take_at_once};
+use maniple_engine::shm::inbox::Region;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use slotmap::Key;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A result, or the exception that stands for so many.
+type Given = Result<Py<PyAny>, (PyErr, usize)>;
+
+fn items_of(given: &Given) -> usize {
+    given.as_ref().map_or_else(|(_, items)| *items, |_| 1)
+}
+
+struct Taken {
+    // Each with its large buffers, once somebody has begun to decode it.
+    settled: VecDeque<(Piece, Regions)>,
+    values: VecDeque<Given>,
+    unreported: usize,
+    // Items that were reported already although they are in `values` still.
+    ahead: usize,
+    given: usize,
+    over: bool,
+}
+
+/// The results of `imap` and `imap_unordered`: an iterator.
+#[pyclass(name = "Stream", module = "maniple._maniple", frozen)]
+pub struct PyStream {
+    ticket: Ticket,
+    // How many items may be under way.
+    window: usize,
+    chunksize: usize,
+    name: Py<PyAny>,
+    taken: Mutex<Taken>,
+    // To decode what is first in `taken`.
+    attempts: Attempts,
+    kept: Kept,
+}
+
+impl PyStream {
+    pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
+        let taken =
+            Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
+        PyStream {
+            ticket,
+            window,
+            chunksize,
+            name,
+            taken: Mutex::new(taken),
+            attempts: Attempts::default(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// Holds this function until all results were taken.
+    pub fn keeping(self, function: Option<Py<PyAny>>) -> Self {
+        PyStream { kept: Kept::new(function), ..self }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next value, if one is at hand. The lock is not held while Python code runs.
+    fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let (this, py) = (slf.get(), slf.py());
+        loop {
+            this.report(py);
+            // The last thing before a value leaves this: what a handler raises for a signal that came meanwhile takes nothing with it.
+            py.check_signals()?;
+            let mut taken = this.lock();
+            let items = taken.values.front().map(items_of);
+            if items.is_some_and(|items| items <= taken.ahead)
+                && let (Some(items), Some(value)) = (items, taken.values.pop_front())
+            {
+                taken.ahead -= items;
+                taken.given += items;
+                return value.map(Some).map_err(|(error, _)| error);
+            }
+            drop(taken);
+            if items.is_some() {
+                // Another thread has taken what was reported.
+                continue;
+            }
+            let decoded = if this.attempts.are_in_vain() {
+                this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
+            } else {
+                this.attempt(py)?
+            };
+            if !decoded {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn decode(
+        &self,
+        py: Python<'_>,
+        piece: &Piece,
+        regions: &[Arc<Region>],
+    ) -> Result<PyResult<VecDeque<Given>>, Interrupt> {
+        let Kind::Done(content) = &piece.kind else {
+            let first = piece.index as usize * self.chunksize;
+            return Ok(Err(failure(py, piece, regions, &self.name, Some(first))?));
+        };
+        let mut values = VecDeque::with_capacity(piece.items);
+        let read = results(py, content, regions, |value| {
+            values.push_back(Ok(value.unbind()));
+            Ok(())
+        })?;
+        let whole = |values: VecDeque<_>| if values.len() == piece.items { Ok(values) } else { Err(miscounted(py)) };
+        Ok(read.and_then(|()| whole(values)))
+    }
+
+    /// Reports the items of the value that is given next as consumed. That takes its time, in which signals come.
+    fn report(&self, py: Python<'_>) {
+        let mut taken = self.lock();
+        let Some(items) = taken.values.front().map(items_of).filter(|items| *items > taken.ahead) else { return };
+        let items = items - taken.ahead;
+        taken.ahead += items;
+        taken.unreported += items;
+        let is_last = taken.settled.is_empty() && taken.values.len() == 1;
+        let consumed = if taken.unreported < report_after(self.window) && !is_last {
+            0
+        } else {
+            std::mem::take(&mut taken.unreported)
+        };
+        let over = taken.over;
+        drop(taken);
+        self.ticket.begin();
+        if consumed > 0 && !over {
+            py.detach(|| self.ticket.consumed(consumed));
+        }
+    }
+}
+
+#[pymethods]
+impl PyStream {
+    /// Decodes the results of the next task that is there, in this thread. False: there is none.
+    #[pyo3(name = "_decode")]
+    fn attempt(&self, py: Python<'_>) -> PyResult<bool> {
+        let mut taken = self.lock();
+        if taken.settled.is_empty() {
+            let (settled, over) = self.ticket.take(take_at_once(self.window));
+            taken.settled.extend(settled.into_iter().map(|settled| (settled.into(), Vec::new())));
+            taken.over = over;
+        }
+        let Some((mut piece, mut regions)) = taken.settled.pop_front() else {
+            let over = taken.over;
+            drop(taken);
+            if over {
+                self.kept.forget();
+            }
+            return Ok(false);
+        };
+        if !self.attempts.are_in_vain() && piece.takes_once() {
+            self.attempts.begin_elsewhere();
+            if self.attempts.are_in_vain() {
+                // It is the next one still, for another thread.
+                taken.settled.push_front((piece, regions));
+                return Ok(true);
+            }
+        }
+        drop(taken);
+        regions.append(&mut piece.share());
+        match self.decode(py, &piece, &regions) {
+            Ok(decoded) => {
+                self.attempts.begin_anew();
+                let decoded = decoded.unwrap_or_else(|error| VecDeque::from([Err((error, piece.items))]));
+                self.lock().values.extend(decoded);
+            }
+            // A loop that goes on whatever is raised has to come to its end.
+            Err(Interrupt(error)) if self.attempts.are_in_vain() && !interrupts(py, &error) => {
+                self.attempts.begin_anew();
+                self.lock().values.push_back(Err((error, piece.items)));
+            }
+            Err(Interrupt(error)) => {
+                self.attempts.broken_off();
+                // It is the next one still.
+                self.lock().settled.push_front((piece, regions));
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The job's number, for `Hub.feed`.
+    #[getter]
+    fn job(&self) -> u64 {
+        self.ticket.job().data().as_ffi()
+    }
+
+    /// Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done.
+    fn fed(&self) {
+        self.ticket.leave_undone(false);
+    }
+
+    /// What has not begun does not begin.
+    fn cancel(&self, py: Python<'_>) {
+        py.detach(|| self.ticket.cancel());
+    }
+
+    /// How many items have an outcome, how many of those were taken, and whether no more will have one.
+    fn progress(&self, py: Python<'_>) -> PyResult<(usize, usize, bool)> {
+        let (done, ended) = detached(py, || self.ticket.progress())?;
+        Ok((done, self.lock().given, ended))
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::next(slf, None)
+    }
+
+    /// The next result; `TimeoutError` when there is none within `timeout` seconds.
+    #[pyo3(signature = (timeout=None))]
+    pub fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let until = deadline(timeout);
+        loop {
+            if let Some(value) = Self::at_hand(slf)? {
+                return Ok(value);
+            }
+            if this.lock().over {
+                return Err(PyStopIteration::new_err(()));
+            }
+            if !wait(py, &this.ticket, until)? {
+                return Err(timed_out(py));
+            }
+        }
+    }
+}
