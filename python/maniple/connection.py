@@ -31,7 +31,7 @@ from ._maniple import (
     auth_verify,
     auth_words,
     get_in,
-    hear_of_kept,
+    kept_event_of,
     socket_pair,
     something_is_kept,
 )
@@ -227,10 +227,10 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     poller = new_poller()
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
-    # Where a signal handler in the first thread may keep a message meanwhile: this becomes readable then.
-    ear = hear_of_kept(objects) if timeout is None or timeout > 0 else None
-    if ear is not None:
-        poller.register(ear, select.POLLIN)
+    # Becomes readable when a signal handler in the first thread keeps a message.
+    event = kept_event_of(objects) if timeout is None or timeout > 0 else None
+    if event is not None:
+        poller.register(event, select.POLLIN)
         limit = None if timeout is None else time.monotonic() + timeout
     while True:
         if something_is_kept():
@@ -239,9 +239,9 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
         else:
             ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
-        if ear in ready and len(ready) == 1:
-            # It may be that of another object. What is kept is looked for once more.
-            hear_of_kept(objects)
+        if event in ready and len(ready) == 1:
+            # The kept message may be another object's. Check once more.
+            kept_event_of(objects)
             timeout = None if limit is None else max(0.0, limit - time.monotonic())
             continue
         return [obj for obj, fd in zip(objects, descriptors) if fd in ready]

@@ -1,4 +1,4 @@
-"""A message that a signal's handler keeps from its receiver: it is unpickled once where it can be no more often, and is there for all who wait."""
+"""A message that a signal handler keeps from its receiver: it is unpickled only once if necessary, and all waiting threads see it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def slowly(number: int) -> int:
 
 
 class Slow:
-    """Takes its time when it is unpickled."""
+    """Is slow to unpickle."""
 
     def __init__(self, number: int = 7) -> None:
         self.number = number
@@ -74,7 +74,7 @@ def ends(ctx: Any, way: str) -> tuple[Callable[[], Any], Callable[[Any], None], 
 
 @contextmanager
 def sending(ctx: Any, send: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """A process that sends, and lives as long as what it offers is wanted."""
+    """Run a process that sends, and that lives until the block ends."""
     done = ctx.Event()
     process = ctx.Process(target=send, args=(*arguments, done), daemon=True)
     process.start()
@@ -108,7 +108,7 @@ def send_proxy(ctx: Any, put: Callable[[Any], None], manager: Any, done: Any) ->
 
 
 @WAYS
-def test_a_connection_in_it_arrives(mp: ModuleType, way: str) -> None:
+def test_a_connection_in_a_kept_message_arrives(mp: ModuleType, way: str) -> None:
     ctx = mp.get_context("fork")
     get, put, _ = ends(ctx, way)
     with sending(ctx, send_connection, ctx, put):
@@ -121,7 +121,7 @@ def test_a_connection_in_it_arrives(mp: ModuleType, way: str) -> None:
 
 
 @WAYS
-def test_a_socket_in_it_arrives(mp: ModuleType, way: str) -> None:
+def test_a_socket_in_a_kept_message_arrives(mp: ModuleType, way: str) -> None:
     ctx = mp.get_context("fork")
     get, put, _ = ends(ctx, way)
     with sending(ctx, send_socket, ctx, put):
@@ -133,7 +133,7 @@ def test_a_socket_in_it_arrives(mp: ModuleType, way: str) -> None:
 
 
 @WAYS
-def test_a_proxy_in_it_keeps_its_object(mp: ModuleType, way: str) -> None:
+def test_a_proxy_in_a_kept_message_keeps_its_object(mp: ModuleType, way: str) -> None:
     ctx = mp.get_context("fork")
     get, put, _ = ends(ctx, way)
     with ctx.Manager() as manager, sending(ctx, send_proxy, ctx, put, manager):
@@ -145,7 +145,7 @@ def test_a_proxy_in_it_keeps_its_object(mp: ModuleType, way: str) -> None:
         del items
 
 
-def test_what_can_be_unpickled_once_only_is_unpickled_once(mp: ModuleType) -> None:
+def test_a_descriptor_is_unpickled_once(mp: ModuleType) -> None:
     ctx = mp.get_context("fork")
     get, put, _ = ends(ctx, "queue")
     with sending(ctx, send_connection, ctx, put):
@@ -253,8 +253,8 @@ class Once:
         return once, (1,)
 
 
-def test_another_message_that_cannot_be_unpickled_twice_is_told_as_lost(mp: ModuleType) -> None:
-    """And not as the end of the connection."""
+def test_another_message_that_can_be_unpickled_once_only_is_reported_as_lost(mp: ModuleType) -> None:
+    """The error is not the end of the connection."""
     near, far = mp.Pipe()
     tickets.clear()
     far.send(Once())
@@ -269,12 +269,12 @@ def test_another_message_that_cannot_be_unpickled_twice_is_told_as_lost(mp: Modu
     far.close()
 
 
-# -- those who wait
+# -- waiting threads
 
 
 @contextmanager
 def waiting(wait: Callable[[], Any]) -> Iterator[list[Any]]:
-    """What another thread, which waits already, comes to."""
+    """Yield a list that receives the result of another thread, which waits already."""
     came: list[Any] = []
 
     def run() -> None:
@@ -288,7 +288,7 @@ def waiting(wait: Callable[[], Any]) -> Iterator[list[Any]]:
     time.sleep(0.1)
     yield came
     thread.join(10)
-    assert not thread.is_alive(), "it waits for ever"
+    assert not thread.is_alive(), "it does not return"
 
 
 def interrupt(get: Callable[[], Any]) -> None:
@@ -297,11 +297,11 @@ def interrupt(get: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("way", ["queue", "simple"])
-def test_a_thread_that_waits_in_get_gets_it(mp: ModuleType, way: str) -> None:
+def test_a_thread_that_waits_in_get_receives_a_kept_message(mp: ModuleType, way: str) -> None:
     get, put, used = ends(mp.get_context("fork"), way)
     put(Slow())
     late = threading.Event()
-    # It begins to wait when the message is taken, and before it is kept.
+    # The thread begins to wait when the message is taken, before it is kept.
     with waiting(lambda: (late.wait(10), get())[1]) as came:
         threading.Timer(0.15, late.set).start()
         with pytest.raises(Late), handler(0.3):
@@ -313,7 +313,7 @@ def test_a_thread_that_waits_in_get_gets_it(mp: ModuleType, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["queue", "pipe", "one-way pipe"])
 @pytest.mark.parametrize("how", ["wait", "poll"])
-def test_a_thread_that_waits_for_several_things_sees_it(mp: ModuleType, way: str, how: str) -> None:
+def test_a_thread_that_waits_for_several_objects_sees_a_kept_message(mp: ModuleType, way: str, how: str) -> None:
     get, put, used = ends(mp.get_context("fork"), way)
     reader = used._reader if way == "queue" else used[0]
     wait = importlib.import_module(f"{mp.__name__}.connection").wait
@@ -334,7 +334,7 @@ def test_a_thread_that_waits_for_several_things_sees_it(mp: ModuleType, way: str
         assert wait([reader], 0) == []
 
 
-def test_a_selector_sees_what_is_kept_of_a_queue(mp: ModuleType) -> None:
+def test_a_selector_sees_a_kept_message_of_a_queue(mp: ModuleType) -> None:
     made = mp.Queue()
     with selectors.DefaultSelector() as selector:
         selector.register(made._reader, selectors.EVENT_READ)
@@ -348,7 +348,7 @@ def test_a_selector_sees_what_is_kept_of_a_queue(mp: ModuleType) -> None:
     made.close()
 
 
-def test_a_bound_counts_what_is_kept(mp: ModuleType) -> None:
+def test_a_queue_bound_counts_kept_messages(mp: ModuleType) -> None:
     made = mp.Queue(1)
     made.put(Slow())
     interrupt(made.get)

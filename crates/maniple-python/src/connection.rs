@@ -4,7 +4,7 @@
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
-use crate::shelf::{Shelf, ear};
+use crate::shelf::{Shelf, kept_event};
 use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::{Message, Until};
@@ -206,7 +206,7 @@ impl PyChannel {
         self.writable.load(Ordering::Relaxed)
     }
 
-    // The signatures are those of functions written in Python, for whoever compares.
+    // The signatures are those of functions written in Python, for programs that compare them.
     /// Return the file descriptor of the connection.
     ///
     /// Raises:
@@ -346,7 +346,7 @@ impl PyChannel {
             Received::Length(partial) => partial,
         };
         let size = partial.len() as ffi::Py_ssize_t;
-        // SAFETY: a fresh bytes object of that size, or null with an exception set; nobody else has it before it is full.
+        // SAFETY: a fresh bytes object of that size, or null with an exception set; no other code has it before it is full.
         let bytes = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
                 .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
@@ -426,24 +426,24 @@ impl PyChannel {
             return Ok(true);
         }
         if timeout.is_some_and(|seconds| seconds <= 0.0) {
-            // Not worth it to let go of the interpreter.
+            // Too short to release the interpreter lock.
             return readiness::message(handle, Until::Now, &mut || false).map_err(exception);
         }
         let until = deadline(timeout).map_or(Until::Ever, Until::Then);
-        let ear = ear();
+        let event = kept_event();
         waiting(py, |interrupted| {
-            let Some(ear) = &ear else { return readiness::message(handle, until, interrupted) };
+            let Some(event) = &event else { return readiness::message(handle, until, interrupted) };
             loop {
                 // A message that a signal handler keeps in the first thread is there, too.
                 if self.is_kept() {
                     return Ok(true);
                 }
-                let mut interests = [Interest::new(handle), Interest::new(ear.as_handle())];
+                let mut interests = [Interest::new(handle), Interest::new(event.as_handle())];
                 let found = readiness::any(&mut interests, until, "wait for a message", interrupted)?;
                 if !found || interests[0].ready() {
                     return Ok(found);
                 }
-                ear.clear();
+                event.clear();
             }
         })
     }

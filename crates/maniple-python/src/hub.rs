@@ -166,7 +166,7 @@ impl PyHub {
     #[classattr]
     const GRACE: f64 = policy::GRACE.as_secs() as f64;
 
-    /// The same for one that does not hear what asks it.
+    /// The same for a worker that does not react to the signal.
     #[classattr]
     const NOTICE: f64 = policy::NOTICE.as_millis() as f64 / 1000.0;
 
@@ -233,10 +233,10 @@ impl PyHub {
         py.detach(|| self.hub.last_words(key(worker)))
     }
 
-    /// Waits for something that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed", job)`,
+    /// Waits for a chore that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed", job)`,
     /// `("done", 0)`, `("idle", 0)`.
     ///
-    /// After a `MemoryError` it is to be asked again, and says what it had to say.
+    /// After a `MemoryError` the next call returns the same chore.
     fn keep<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyTuple>> {
         let unsaid = || self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
         let before = unsaid().take();
@@ -247,7 +247,7 @@ impl PyHub {
             Chore::Reap(worker) => ("reap", worker.data().as_ffi()),
             Chore::Completed(job) => ("completed", job.data().as_ffi()),
             Chore::Done => ("done", 0),
-            // No handle was given to listen to.
+            // There is no handle to watch.
             Chore::Idle | Chore::Heard(_) => ("idle", 0),
         };
         made::text(py, what)
@@ -260,7 +260,7 @@ impl PyHub {
         self.hub.is_in_source()
     }
 
-    /// How things stand, for people.
+    /// Returns the state of the pool as text, for people.
     fn describe(&self) -> String {
         self.hub.describe()
     }

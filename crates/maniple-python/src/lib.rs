@@ -103,7 +103,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::results::PyResults;
     #[pymodule_export]
-    use crate::shelf::{hear_of_kept, something_is_kept};
+    use crate::shelf::{kept_event_of, something_is_kept};
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]

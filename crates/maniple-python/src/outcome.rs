@@ -1,4 +1,4 @@
-//! What has come of a task, until it is decoded: a value, or the exception that it stands for.
+//! The outcome of a task, until it is decoded: a value, or a failure that becomes an exception.
 
 use crate::decode::Decoder;
 use crate::error::{helper, python};
@@ -111,7 +111,7 @@ impl Kept {
         Kept(Mutex::new(function))
     }
 
-    /// Lets go of it.
+    /// Drops it.
     pub fn forget(&self) {
         let function = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(function);
@@ -120,7 +120,7 @@ impl Kept {
 
 /// When a time-out of so many seconds is over; `None`: never.
 pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    // Beyond what a clock can hold is for ever.
+    // Longer than a clock can hold is forever.
     timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
 }
 
@@ -196,7 +196,7 @@ pub fn results<'py>(
     }
 }
 
-/// What a chunk of other than its own number of results is told as: none of its values can be trusted to be that of an item.
+/// The error of a chunk with another number of results than items: none of its values can be assigned to an item.
 pub fn miscounted(py: Python<'_>) -> PyErr {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     unreadable(py, &UNREADABLE, PyValueError::new_err("a worker answered another number of items than it was given"))

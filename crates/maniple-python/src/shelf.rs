@@ -27,43 +27,47 @@ pub fn something_is_kept() -> bool {
 }
 
 /// Wakes the threads other than the first that wait for several objects, when an object is put on a shelf.
-static EARS: Mutex<Vec<Weak<Kick>>> = Mutex::new(Vec::new());
+static KEPT_EVENTS: Mutex<Vec<Weak<Kick>>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static EAR: RefCell<Option<Arc<Kick>>> = const { RefCell::new(None) };
+    static KEPT_EVENT: RefCell<Option<Arc<Kick>>> = const { RefCell::new(None) };
 }
 
-/// What becomes ready for this thread when something is kept by a signal's handler; it is quiet now. `None`: this is the
+/// Returns this thread's event, reset, which is set when a signal's handler keeps a message from its receiver. `None`: this is the
 /// thread in which handlers run, or there is no descriptor left.
-pub fn ear() -> Option<Arc<Kick>> {
+pub fn kept_event() -> Option<Arc<Kick>> {
     if sys::is_first_thread() {
         return None;
     }
-    EAR.with(|ear| {
-        let mut ear = ear.borrow_mut();
-        if ear.is_none() {
+    KEPT_EVENT.with(|event| {
+        let mut event = event.borrow_mut();
+        if event.is_none() {
             let made = Arc::new(Kick::new().ok()?);
-            EARS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&made));
-            *ear = Some(made);
+            KEPT_EVENTS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&made));
+            *event = Some(made);
         }
-        let ear = ear.clone()?;
-        ear.clear();
-        Some(ear)
+        let event = event.clone()?;
+        event.clear();
+        Some(event)
     })
 }
 
-/// The same for a thread that waits for these objects; `None`, too, where nothing is kept of any.
+/// The same for a thread that waits for these objects; `None` also if none of their classes keeps messages.
 #[pyfunction]
-pub fn hear_of_kept(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
+pub fn kept_event_of(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
     let name = intern!(objects.py(), "_is_kept");
-    // Asked of the class: what it would answer may change.
+    // Checked at the class: the answer of the object may change.
     let may = |object: Bound<'_, PyAny>| object.get_type().hasattr(name).unwrap_or(false);
-    if !sys::is_first_thread() && objects.iter().any(may) { ear().map(|ear| ear.as_handle().as_raw()) } else { None }
+    if !sys::is_first_thread() && objects.iter().any(may) {
+        kept_event().map(|event| event.as_handle().as_raw())
+    } else {
+        None
+    }
 }
 
 fn call_ears() {
-    let mut ears = EARS.lock().unwrap_or_else(PoisonError::into_inner);
-    ears.retain(|ear| ear.upgrade().inspect(|ear| ear.kick()).is_some());
+    let mut events = KEPT_EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    events.retain(|event| event.upgrade().inspect(|event| event.kick()).is_some());
 }
 
 /// A message that is being unpickled.

@@ -12,7 +12,7 @@ use slotmap::Key;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A result, or the exception that stands for so many.
+/// A result, or the exception that takes the place of so many.
 type Given = Result<Py<PyAny>, (PyErr, usize)>;
 
 fn items_of(given: &Given) -> usize {
@@ -20,7 +20,7 @@ fn items_of(given: &Given) -> usize {
 }
 
 struct Taken {
-    // Each with its large buffers, once somebody has begun to decode it.
+    // Each with its large buffers, once a thread has begun to decode it.
     settled: VecDeque<(Piece, Regions)>,
     values: VecDeque<Given>,
     unreported: usize,
@@ -176,14 +176,14 @@ impl PyStream {
                 let decoded = decoded.unwrap_or_else(|error| VecDeque::from([Err((error, piece.items))]));
                 self.lock().values.extend(decoded);
             }
-            // A loop that goes on whatever is raised has to come to its end.
+            // A loop that continues after every exception must still end.
             Err(Interrupt(error)) if self.attempts.are_in_vain() && !interrupts(py, &error) => {
                 self.attempts.begin_anew();
                 self.lock().values.push_back(Err((error, piece.items)));
             }
             Err(Interrupt(error)) => {
                 self.attempts.broken_off();
-                // It is the next one still.
+                // It stays the next.
                 self.lock().settled.push_front((piece, regions));
                 return Err(error);
             }
@@ -197,12 +197,12 @@ impl PyStream {
         self.ticket.job().data().as_ffi()
     }
 
-    /// Somebody feeds it. Before that is said, a stream that is dropped, by whatever interrupts its maker, has nothing done.
+    /// Records that a thread feeds it. Until then no further task begins after the stream is dropped, for example when its maker is interrupted.
     fn fed(&self) {
         self.ticket.leave_undone(false);
     }
 
-    /// What has not begun does not begin.
+    /// Cancels the job: tasks that have not begun do not begin.
     fn cancel(&self, py: Python<'_>) {
         py.detach(|| self.ticket.cancel());
     }

@@ -32,7 +32,7 @@ pub struct PyTicket {
     name: Py<PyAny>,
     // What arrived, from when it is taken out of the hub until it is decoded.
     arrived: Mutex<Option<Arc<Arrived>>>,
-    // Decoded by whoever asks first, in as many attempts as it takes: the value, or the exception.
+    // Decoded by the first thread that asks, in as many attempts as it takes: the value, or the exception.
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
     attempts: Attempts,
     kept: Kept,
@@ -118,7 +118,7 @@ impl PyTicket {
 
     /// The outcome, which is there. An error: a signal's handler raised it, and the outcome can be asked for again.
     ///
-    /// No lock is held while it is decoded: that runs anybody's code, and a handler may ask for the very same outcome.
+    /// No lock is held while it is decoded: that runs code of the program, and a handler may ask for the very same outcome.
     fn outcome<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Result<Py<PyAny>, Py<PyBaseException>>> {
         let this = slf.get();
         loop {
@@ -185,7 +185,7 @@ impl PyTicket {
         Ok(Self::outcome(slf)?.is_ok())
     }
 
-    /// Waits for the outcome, at most `timeout` seconds. Gives whether it is there.
+    /// Waits for the outcome, at most `timeout` seconds. Returns whether it is there.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.outcome.get().is_some() || wait(py, &self.ticket, deadline(timeout))?)

@@ -134,7 +134,7 @@ pub(super) struct State {
     pub(super) front_called: bool,
     /// What is to be dropped once the lock is free.
     pub(super) gone: Vec<Gone>,
-    /// A source sends its thread back to the front ([`Filling::interrupt`]).
+    /// A source sends its thread back to the front ([`Filling::interrupt`](super::spec::Filling::interrupt)).
     pub(super) interrupted: bool,
 }
 

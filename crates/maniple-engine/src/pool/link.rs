@@ -6,7 +6,7 @@
 //!
 //! * a *claim* for each frame: the worker claims a task before it acts on it, and the hub takes it back before that or not at all. In
 //!   shared memory the claim is a word of the frame ([`claim`](crate::shm::claim)); elsewhere the far end has to answer;
-//! * news that ring the hub's bell ([`HubPage::ring`]). A transport without shared memory has something in the hub's process that
+//! * news that ring the hub's bell ([`HubPage::ring`](hub_page::HubPage::ring)). A transport without shared memory has something in the hub's process that
 //!   receives, and rings it from there.
 //!
 //! `memory` is a link without shared memory, on which the tests run the hub.

@@ -1,4 +1,4 @@
-//! Who runs what: a pure state machine. Events come in as method calls, commands go out through [`Scheduler::commands`].
+//! Assigns tasks to workers: a pure state machine. Events come in as method calls, commands go out through [`Scheduler::commands`].
 //! There is no clock, no thread, no I/O in here; time is a number that the caller passes. The same code runs in production and
 //! in the seeded simulator (`tests/it/simulation.rs`).
 //!
@@ -10,7 +10,7 @@
 //!                               └──────────────────┘                               └──────────────▶ lost
 //! ```
 //! Only the worker moves a task from *assigned* to *running* (by claiming its frame), so the scheduler does not know which
-//! of a worker's tasks runs until somebody tells it. That is why a death is reported together with a way to ask.
+//! of a worker's tasks runs until the caller reports it. That is why a death is reported together with a way to ask.
 //!
 //! # How much a worker is given in advance
 //! Enough for about a millisecond of work by what the function's tasks took so far, one task where nothing is known or tasks
@@ -185,7 +185,7 @@ impl<P> Scheduler<P> {
         }
         let mut assigned = w.assigned;
         if let Some(next) = assigned.front_mut() {
-            // What its worker wrote over does not tell that the task was begun. One that ends its worker so must not end them all.
+            // A claim that its worker has overwritten does not show that the task was begun. A task that ends its worker so must not end them all.
             next.deaths += u8::from(!claimed(&next.payload));
         }
         let is_lost = |task: &Assigned<P>| claimed(&task.payload) || task.deaths >= DEADLY;
@@ -198,10 +198,10 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// A worker could not be started for want of something; the outside will try again by itself.
+    /// A worker could not be started because of a shortage; the caller retries by itself.
     pub fn worker_postponed(&mut self, worker: WorkerId) {
         let Some(w) = self.workers.remove(worker) else { return };
-        // A terminated pool waits for nobody new.
+        // A terminated pool waits for no new worker.
         self.asked += usize::from(self.state != State::Terminated);
         for task in w.assigned.into_iter().rev() {
             self.give_back(task);
@@ -235,7 +235,7 @@ impl<P> Scheduler<P> {
 
     // ---- events: tasks ----
 
-    /// The worker finished the task with this number, after `nanos` of work. Gives its job, number in the job and items;
+    /// The worker finished the task with this number, after `nanos` of work. Returns its job, number in the job and items;
     /// `None` when the worker was not given that task, which no healthy worker says.
     pub fn finished(&mut self, worker: WorkerId, number: u64, nanos: u64, now: u64) -> Option<(JobId, u64, usize)> {
         let w = self.workers.get_mut(worker)?;
@@ -261,7 +261,7 @@ impl<P> Scheduler<P> {
         self.revoked(worker, count);
     }
 
-    /// A task cannot be sent to anybody: it ends. Gives its job, number in the job and items.
+    /// A task cannot be sent to any worker: it ends. Returns its job, number in the job and items.
     pub fn unsendable(&mut self, worker: WorkerId, number: u64) -> Option<(JobId, u64, usize)> {
         let w = self.workers.get_mut(worker)?;
         let at = w.place(number)?;
@@ -271,7 +271,7 @@ impl<P> Scheduler<P> {
         Some((task.job, task.index, task.items))
     }
 
-    /// Nobody will submit this function again.
+    /// No caller will submit this function again.
     pub fn forget_cost(&mut self, func: u32) {
         self.cost.remove(&func);
     }
@@ -332,7 +332,7 @@ impl<P> Scheduler<P> {
         job.pending.insert(at, Pending { index, items, deaths, payload });
         if !job.queued {
             job.queued = true;
-            // It is older than whatever has no task running yet.
+            // It is older than all jobs without a running task.
             self.queue.push_front(id);
         }
     }
@@ -392,7 +392,7 @@ impl<P> Scheduler<P> {
 
     fn end_if_done(&mut self, job: JobId) {
         let Some(j) = self.jobs.get(job) else { return };
-        // A cancelled job does not wait for its source, which may be stuck in somebody's code.
+        // A cancelled job does not wait for its source, which may be stuck in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
             self.jobs.remove(job);
             self.commands.push(Command::Ended(job));

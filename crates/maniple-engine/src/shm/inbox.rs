@@ -3,7 +3,7 @@
 //!
 //! A block is mapped as soon as its handle has come, and the handle is closed: what is kept costs memory alone. The mapping is
 //! copy-on-write: its user may write to it as to memory of its own, several readers may look at one block, and a `fork()`
-//! gives parent and child independent contents, as with any other private memory.
+//! makes the contents of parent and child independent, as with any other private memory.
 #![allow(unsafe_code)]
 
 use super::bay::BayReader;
@@ -175,7 +175,7 @@ impl Inbox {
         Ok(all)
     }
 
-    /// The buffer that `reference` names, as a region. Even where this fails for want of something, the frames that follow can be read.
+    /// The buffer that `reference` names, as a region. Even after a failure because of a shortage, the frames that follow can be read.
     pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots, bay: &mut BayReader) -> Result<Region> {
         let len = reference.len as usize;
         if reference.slot == BAY {
@@ -205,7 +205,7 @@ impl Inbox {
         }
     }
 
-    /// Lets go of what came for a frame that was taken back.
+    /// Drops what came for a frame that was taken back.
     pub fn discard(&mut self, reference: BlobRef, wire: &Wire, bay: &mut BayReader) -> Result<()> {
         match reference.slot {
             BAY => bay.release(reference.place, reference.len as usize),
@@ -224,7 +224,7 @@ enum End {
 #[derive(Debug)]
 enum Body {
     Mapped(Mapping, Counted),
-    /// Where it cannot be mapped, or could be made shorter under whoever looks at it.
+    /// A copy, because it cannot be mapped, or because its owner could truncate it while it is mapped.
     Copied(Buffer),
 }
 
@@ -254,7 +254,7 @@ fn take_in(pieces: &[OwnedHandle]) -> Result<Body> {
     Ok(Body::Copied(buffer))
 }
 
-/// A buffer that arrived, in memory of this process's own: it may be written to, and nobody else sees what is written.
+/// A buffer that arrived, in memory of this process's own: it may be written to, and no other process sees that.
 /// Dropping it lets its block be used again.
 #[derive(Debug)]
 pub struct Region(Content);
@@ -321,7 +321,7 @@ mod tests {
         BlobRef { place: number, slot: HANDLES, len }
     }
 
-    /// Sends a note of a batch with so many write ends of a pipe; gives the read end, at its end once all are closed.
+    /// Sends a note of a batch with so many write ends of a pipe; returns the read end, which reports the end of the stream once all are closed.
     fn send(wire: &Wire, number: u32, count: usize) -> std::io::PipeReader {
         let (reader, writer) = std::io::pipe().unwrap();
         wire.send(tag::HANDLES | u64::from(number), &vec![writer.as_handle(); count]).unwrap();
@@ -372,7 +372,7 @@ mod tests {
         let mapped = |inbox: &Inbox| inbox.0.iter().filter(|(_, a)| matches!(a, Arrived::Block(Ok(_)))).count();
         let held: usize = links.iter().map(|(_, inbox)| mapped(inbox)).sum();
         assert!(held > 10_000 && held <= MOST_MAPPED, "{held}");
-        // A frame that names one that there was no place for is a shortage, and others are heard.
+        // A frame that names a block for which there was no place is a shortage, and other frames are read.
         let ((_, wire), inbox) = &mut links[1];
         let slots = Slots::new(&Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), 0);
         let reference = |place| BlobRef { place, slot: NO_SLOT, len: 8 };

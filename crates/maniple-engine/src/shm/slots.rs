@@ -1,4 +1,4 @@
-//! What a frame says of a large buffer, and the words by which a block's reader tells its owner that it is done with it.
+//! The reference to a large buffer in a frame, and the words by which a block's reader returns the block to its owner.
 #![allow(unsafe_code)]
 
 use maniple_sys::epoch::{Epoch, Since};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 /// How many blocks one direction of a link can have under way that are to be used again.
 pub const SLOTS: usize = 64;
 
-/// The slot of a block that its owner will never use again: whoever maps it last frees it.
+/// The slot of a block that its owner will never use again: the last process that unmaps it frees it.
 pub const NO_SLOT: u16 = u16::MAX;
 
 /// The slot of a reference that names handles of the front's: `place` is the number of their batch, `len` how many there are.
@@ -60,7 +60,7 @@ const FREE: u32 = 0;
 const USED: u32 = 1;
 const RETIRED: u32 = 2;
 
-/// How a slot stands.
+/// The state of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// The reader uses the block.
@@ -92,7 +92,7 @@ impl Slots {
         self.word(slot).store(USED, Ordering::Relaxed);
     }
 
-    /// Owner: how a slot stands.
+    /// Owner: returns the state of a slot.
     pub fn look(&self, slot: u16) -> Slot {
         // Partner: `put_back`; the reader's last access to the block happened before.
         match self.word(slot).load(Ordering::Acquire) {
@@ -108,7 +108,7 @@ impl Slots {
     }
 }
 
-/// The slot of a block that is in use here. It does not keep the link: a block whose owner is gone is nobody's.
+/// The slot of a block that is in use here. It does not keep the link: a block whose owner is gone needs no return.
 #[derive(Debug)]
 pub(super) struct PutBack {
     slots: Weak<Mapping>,

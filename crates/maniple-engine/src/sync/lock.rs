@@ -4,16 +4,16 @@
 //! an owner: one thread, which may take it several times, and alone may release it.
 //!
 //! # Taking over
-//! Who waits looks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. Nobody
-//! else does: a lock that nobody waits for stays with its dead holder, since another process may be about to release
+//! A waiter checks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. No other
+//! process does: a lock without a waiter stays with its dead holder, since another process may be about to release
 //! it, as is its right with a plain `Lock`. Should it do so after the lock was taken over, it releases the new
-//! holder's, just as in any other case of a lock released by one who does not hold it. Whoever asks again and again
-//! without waiting counts as waiting, too: at most every 100 ms such an attempt looks at the holder.
+//! holder's, just as any release by a process that does not hold the lock. Repeated attempts
+//! without waiting count as waiting, too: at most every 100 ms such an attempt checks the holder.
 //!
-//! The new owner is told ([`Outcome::TakenOver`]), the cell counts it, and the lock is *poisoned*: a word beside it
-//! says who left behind what may be half changed, until somebody who has put it right clears that. A front may poison a
-//! lock for reasons of its own. The word is only written by whoever holds the lock; one who dies between taking a lock
-//! over and saying so is a dead holder himself, and the next says so.
+//! The new owner learns it from [`Outcome::TakenOver`], the cell counts it, and the lock is *poisoned*: a word beside it
+//! names the process that may have left a half-made change, until a process that has repaired it clears the word. A front may also
+//! poison a lock. Only the holder of the lock writes the word; a process that dies between taking a lock
+//! over and writing the word is a dead holder itself, and the next owner writes it.
 
 use super::arena::{CellRef, Place};
 use super::word::lock::Held;
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 /// Why what a lock guards may be half changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poison {
-    /// Process number of whoever left it so.
+    /// The process number of the holder that left it so.
     pub pid: u32,
     /// It died. Otherwise it lives, and a panic cut it short.
     pub died: bool,
@@ -80,7 +80,7 @@ impl Lock {
         Lock::create(PLAIN)
     }
 
-    /// One that another process made.
+    /// Opens a lock that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -98,7 +98,7 @@ impl Lock {
         LockWord::of(&self.place.word)
     }
 
-    /// Whether anybody holds it.
+    /// Whether it is held.
     pub fn is_held(&self) -> bool {
         self.word().held().is_some()
     }
@@ -186,7 +186,7 @@ impl Lock {
     }
 
     fn take_over(&self, from: Held) -> bool {
-        // Where the exchange fails the world has changed, and the wait goes on.
+        // If the exchange fails, the word has changed, and the wait continues.
         let marked = self.word().held().filter(|now| now.holder() == from.holder());
         let taken = marked.is_some_and(|now| self.word().take_over(now, self.place.me()).is_ok());
         if taken {
@@ -196,13 +196,13 @@ impl Lock {
         taken
     }
 
-    // Relaxed throughout: the lock itself, which whoever writes it holds, orders it.
+    // Relaxed throughout: the lock itself, which the writer holds, orders it.
     #[inline]
     fn poison_word(&self) -> &AtomicU64 {
         &self.place.more[0]
     }
 
-    /// Whether, and by whom, it is poisoned. To be asked by whoever holds it; others get to know what was true a moment
+    /// Whether it is poisoned, and by which process. For the holder; to other processes it returns what was true a moment
     /// ago.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
@@ -219,7 +219,7 @@ impl Lock {
         self.poison_word().store(0, Ordering::Relaxed);
     }
 
-    /// Frees it, whoever holds it.
+    /// Frees it, for any holder.
     #[inline]
     pub fn release(&self) -> Released {
         match self.word().free() {
@@ -244,7 +244,7 @@ fn spin(mut taken: impl FnMut() -> bool) -> bool {
 
 const SPINS: u32 = 100;
 
-/// A lock that its owner, one thread of one process, may take again, and that nobody else may release.
+/// A lock that its owner, one thread of one process, may take again, and that no other may release.
 #[derive(Debug)]
 pub struct RLock {
     lock: Lock,
@@ -267,7 +267,7 @@ impl RLock {
         Lock::create(OWNED).map(RLock::at)
     }
 
-    /// One that another process made.
+    /// Opens a lock that another process made.
     ///
     /// # Errors
     /// The ticket is for something else.
@@ -333,7 +333,7 @@ impl RLock {
         outcome
     }
 
-    /// Gives it back once.
+    /// Releases it once.
     #[inline]
     pub fn release(&self) -> Released {
         match self.depth() {
@@ -346,7 +346,7 @@ impl RLock {
         }
     }
 
-    /// Gives it back, which this thread holds, however deep.
+    /// Releases it, at any depth; this thread holds it.
     pub fn release_deep(&self) -> Released {
         self.owner.store(0, Ordering::Relaxed);
         self.depth.store(0, Ordering::Relaxed);

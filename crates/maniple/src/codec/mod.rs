@@ -102,8 +102,8 @@ pub trait Codec: 'static {
 
 /// The compact binary form of the `postcard` crate, with what it takes to notice that two ends do not mean the same.
 ///
-/// Numbers have variable lengths, and values follow one another without names or types. Behind them stands what keeps a value from being
-/// read as another one: a fingerprint of its type, and once for each kind of struct and variant in it their names.
+/// Numbers have variable lengths, and values follow one another without names or types. After them comes the data that prevents reading a value
+/// as another type: a fingerprint of its type, and once for each kind of struct and variant in it their names.
 ///
 /// ```
 /// use maniple::{Codec, Postcard};
@@ -166,7 +166,7 @@ impl Codec for Postcard {
     }
 }
 
-/// The same for one of many values of a type, whose fingerprint stands elsewhere ([`check_type`]). The last byte says whether there are
+/// The same for one of many values of a type, whose fingerprint is elsewhere ([`check_type`]). The last byte says whether there are
 /// names.
 #[derive(Debug)]
 pub(crate) struct Part;
@@ -213,7 +213,7 @@ fn cut_short() -> Refused {
     Refused::new("its bytes end too early")
 }
 
-/// Appends a value, and the names in it. Gives whether there are any.
+/// Appends a value, and the names in it. Returns whether there are any.
 #[inline]
 fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<bool> {
     let mut writer = Writer::new(out);

@@ -2,7 +2,7 @@
 //!
 //! A *list of keys* is that of one kind of struct: all of its fields, in order, those included that serde's `skip_serializing_if` left out
 //! of some value. Values tell which list is theirs, so that reading goes by names where writer and reader do not have the same fields.
-//! Fields and variants are counted as they come, throughout the value; which fields were left out is told by these counts.
+//! Fields and variants are counted as they come, throughout the value; these counts identify the fields that were left out.
 //!
 //! ```text
 //! names     events · count (length in bytes · count of keys · key …) … · count (index · name) … · count event …
@@ -152,7 +152,7 @@ impl Written {
         self.gathered.extend(key);
     }
 
-    /// The same for one that is left out.
+    /// The same for a field that is left out.
     pub(super) fn left_out(&mut self, key: &'static str) {
         self.left_out.push(self.events);
         self.key(key);
@@ -161,7 +161,7 @@ impl Written {
         }
     }
 
-    /// The innermost struct ends: gives its head, and where that goes.
+    /// The innermost struct ends: returns its head, and the head's position.
     #[inline]
     pub(super) fn end(&mut self) -> Result<(u16, usize), Refused> {
         let at = match self.open.last() {
@@ -250,7 +250,7 @@ impl Written {
         Ok(u32::from(self.variants[at].number) + KNOWN.len() as u32)
     }
 
-    /// Appends what a reader needs of it, and its length, if there is any. Gives whether there was.
+    /// Appends what a reader needs of it, and its length, if there is any. Returns whether there was.
     pub(super) fn finish(mut self: Box<Self>, bytes: &mut Vec<u8>) -> Result<bool, Refused> {
         let any = !(self.used_lists.is_empty() && self.used_variants.is_empty());
         if any {

@@ -20,7 +20,7 @@ impl<'a> Writer<'a> {
         Writer { out: postcard::Serializer { output: Append(out) }, names: None }
     }
 
-    /// Appends the names, if there are any. Gives whether there are.
+    /// Appends the names, if there are any. Returns whether there are.
     pub(super) fn finish(self) -> Result<bool, Refused> {
         self.names.map_or(Ok(false), |names| names.finish(self.out.output.0))
     }

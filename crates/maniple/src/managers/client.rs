@@ -5,8 +5,8 @@
 //! manager here, or with the server. A call that the thread makes while it decodes an answer has a line of its own.
 //!
 //! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. So that the server
-//! sees a process's end, none may stay open in a child by chance: one that was made while another thread forked is
-//! thrown away.
+//! sees a process's end, none may stay open in a child by chance: a connection that was made while another thread forked is
+//! closed.
 
 use super::ManagerError;
 use super::protocol::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
@@ -214,7 +214,7 @@ impl RemoteServer {
                 Error::System(error) => ContactError::of(error.engine()).is_some(),
                 _ => false,
             };
-            // One that has died meanwhile, and no wrong key or address.
+            // The server has died meanwhile; the key or address is not wrong.
             match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
                 Ok(Some(exit)) => {
                     let what = format!("a manager's server {}{exit} before it was connected to", was(exit));
@@ -266,7 +266,7 @@ impl RemoteServer {
     }
 
     /// Tells it of one reference less, without waiting: where another thread waits for the server, or the server reads nothing any more,
-    /// it hears so with what this process tells it next. A server that is gone need not know.
+    /// the next message of this process reports it. A server that is gone needs no report.
     pub(super) fn release(&self, id: u64) {
         locked(&self.released).push(id);
         self.flush_released();

@@ -57,7 +57,7 @@ impl Condition {
     }
 }
 
-/// The held lock of a [`Condition`]; dropping it gives it back.
+/// The held lock of a [`Condition`]; dropping it releases the lock.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -102,8 +102,8 @@ impl ConditionGuard<'_> {
         Ok(called)
     }
 
-    /// Gives the lock back, waits to be called, and takes the lock again. Whether that is so for which one waited is to
-    /// be looked at then.
+    /// Releases the lock, waits to be called, and acquires the lock again. The caller must then check the state for which it
+    /// waited.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -139,7 +139,7 @@ impl ConditionGuard<'_> {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let condition = manager.condition()?;
-    /// // Nobody calls.
+    /// // No other thread notifies.
     /// assert!(matches!(condition.lock()?.wait_timeout(Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
     /// # Ok(())
     /// # }
@@ -217,7 +217,7 @@ impl ConditionGuard<'_> {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let condition = manager.condition()?;
-    /// // Nobody waits, and nothing happens.
+    /// // There is no waiter, and nothing happens.
     /// assert!(condition.lock()?.notify_one().is_ok());
     /// # Ok(())
     /// # }
@@ -235,7 +235,7 @@ impl ConditionGuard<'_> {
     /// # fn main() -> maniple::Result<()> {
     /// let manager = maniple::Manager::new()?;
     /// let condition = manager.condition()?;
-    /// // Nobody waits, and nothing happens.
+    /// // There is no waiter, and nothing happens.
     /// assert!(condition.lock()?.notify_all().is_ok());
     /// # Ok(())
     /// # }

@@ -80,7 +80,7 @@ impl Event {
         self.wait_within(Some(timeout))?.in_time("the event to be set", timeout)
     }
 
-    /// Sets it: all that wait go on.
+    /// Sets it: all waiters continue.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -1,6 +1,6 @@
 //! Locks in a manager's server. Each is owned by a thread of a client.
 //!
-//! A lock whose thread or process has ended without giving it back is free, and its next owner is told so: what it
+//! A lock whose thread or process has ended without releasing it is free, and its next owner gets an error that says so: what the lock
 //! guards may have been changed by half.
 
 use super::containers::typed_proxy;
@@ -21,7 +21,7 @@ pub(super) const OWNERS: usize = 0;
 /// Those who wait for a condition's call.
 pub(super) const CALLED: usize = 1;
 
-/// Who has it.
+/// The owner of a lock.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     /// The owner's line; 0 if it is free.
@@ -44,7 +44,7 @@ impl Ownable {
     }
 }
 
-/// Waits until it is free, and takes it, so many times. Gives whether it had been abandoned; `None`: the time is up.
+/// Waits until it is free, and takes it, so many times. Returns whether it had been abandoned; `None`: the time is up.
 pub(super) fn take(
     lock: &Shared,
     inside: &mut In<'_>,
@@ -74,7 +74,7 @@ pub(super) fn check_owner(inside: &In<'_>) -> Result<(), Trouble> {
     if inside.owner == current_line().number { Ok(()) } else { Err(ManagerError::NotHeld.into()) }
 }
 
-/// Gives it back, so many times at most; gives how often it was held.
+/// Releases it, so many times at most; returns how often it was held.
 pub(super) fn give_back(lock: &Shared, inside: &mut In<'_>, times: u32) -> Result<u32, Trouble> {
     check_owner(inside)?;
     let depth = inside.depth;
@@ -115,7 +115,7 @@ fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
     proxy.reference().ask_within(door, &(), limit)
 }
 
-/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it gives the lock back. It belongs to its
+/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it releases the lock. It belongs to its
 /// thread.
 ///
 /// ```
@@ -157,7 +157,7 @@ impl LockGuard<'_> {
         self.abandoned
     }
 
-    /// Gives the lock back, and says whether that went well.
+    /// Releases the lock, and returns whether that succeeded.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -241,7 +241,7 @@ macro_rules! lock_methods {
                 acquire(&self.0, Some(timeout))?.in_time("the lock, which others held", timeout)
             }
 
-            /// Takes it if nobody has it.
+            /// Acquires it if it is free.
             ///
             /// ```
             /// # fn main() -> maniple::Result<()> {

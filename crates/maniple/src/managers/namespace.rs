@@ -54,7 +54,7 @@ impl Namespace {
         self.0.reference().ask(door, &name)
     }
 
-    /// Gives a name a value, of the same type as before or another.
+    /// Assigns a value to a name, of the same type as before or another.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -79,7 +79,7 @@ impl Namespace {
         self.0.reference().ask(door, &(name, value))
     }
 
-    /// Calls `function(&mut value, argument)` in the server, while nobody else has the namespace. `None`: the name has
+    /// Calls `function(&mut value, argument)` in the server, while no other call has the namespace. `None`: the name has
     /// no value.
     ///
     /// ```

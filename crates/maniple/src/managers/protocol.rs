@@ -22,7 +22,7 @@ use crate::error::{CallError, Error};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-/// Changes with every change to what stands here.
+/// Changes with every change to this file.
 pub(super) const PROTOCOL: u32 = 1;
 
 /// What a connection is for.
@@ -80,7 +80,7 @@ pub(super) enum Trouble {
     Failed(Failure),
     /// The object, or the server.
     Refused(ManagerError),
-    /// Nobody to answer to.
+    /// There is no caller to answer.
     CallerGone,
 }
 

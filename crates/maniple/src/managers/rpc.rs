@@ -1,6 +1,6 @@
 //! Functions that are called in the server, and what they answer.
 //!
-//! As in pools, a function travels by its identity, with that of an [`Invoke`] (it stands for the types involved)
+//! As in pools, a function travels by its identity, with that of an [`Invoke`] (it identifies the types involved)
 //! before it.
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use crate::identity::{self, Identity};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What a call gives back.
+/// The result of a call.
 pub(super) struct Answer {
     output: Output,
     unless_sent: Option<Box<dyn FnOnce() + Send>>,
@@ -30,7 +30,7 @@ impl Answer {
         Ok(self.output.item(&value)?)
     }
 
-    /// What to do if the client cannot be told.
+    /// Sets what to do if the answer cannot be sent.
     pub(super) fn unless_sent(&mut self, undo: impl FnOnce() + Send + 'static) {
         self.unless_sent = Some(Box::new(undo));
     }
@@ -49,7 +49,7 @@ impl Answer {
         self.output.bytes()
     }
 
-    /// Whether the client has been told.
+    /// Records whether the answer was sent.
     pub(super) fn sent(self, sent: bool) {
         if let Some(undo) = self.unless_sent
             && !sent
@@ -71,7 +71,7 @@ pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> CallResult<R> {
 /// Does something with an object's content, and answers.
 pub(super) type Door<C, A> = fn(&C, A, &mut Answer) -> Result<(), Trouble>;
 
-/// The type of [`invoke`], whatever it is made for.
+/// The type of [`invoke`] for every kind of call.
 type Invoke = fn(&Object, &mut Input<'_>, &mut Answer) -> Result<(), Trouble>;
 
 fn invoke<C: 'static, A: DeserializeOwned>(
@@ -109,7 +109,7 @@ pub(super) fn receive_call(object: &Object, input: &mut Input<'_>, answer: &mut 
 /// Makes an object's content.
 pub(super) type Maker<A> = fn(A) -> Content;
 
-/// The type of [`make`], whatever it is made for.
+/// The type of [`make`] for every kind of object.
 type Make = fn(&mut Input<'_>) -> Result<Content, Trouble>;
 
 fn make<A: DeserializeOwned>(input: &mut Input<'_>) -> Result<Content, Trouble> {
@@ -168,10 +168,10 @@ sent!(
     Plain<A, R>(fn(A) -> R)
 );
 sent!(
-    /// One that looks at something.
+    /// A function that reads the object.
     Looking<T, A, R>(fn(&T, A) -> R)
 );
 sent!(
-    /// One that changes something.
+    /// A function that changes the object.
     Changing<T, A, R>(fn(&mut T, A) -> R)
 );

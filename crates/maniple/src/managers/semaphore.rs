@@ -64,7 +64,7 @@ typed_proxy!(
     Semaphore(Shared)
 );
 
-/// Leave to go on; dropping it gives it back to its [`Semaphore`]. It belongs to its thread.
+/// A permit; dropping it releases it to its [`Semaphore`]. It belongs to its thread.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -86,7 +86,7 @@ pub struct SemaphorePermit<'a> {
 }
 
 impl SemaphorePermit<'_> {
-    /// Keeps it for good: it is not given back unless somebody calls [`Semaphore::release`].
+    /// Keeps it: it is not released unless [`Semaphore::release`] is called.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -207,7 +207,7 @@ impl Semaphore {
         self.acquire_within(Some(Duration::ZERO))
     }
 
-    /// Adds so many permits, which nobody need have held.
+    /// Adds so many permits, which need not have been held.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -279,7 +279,7 @@ impl Manager {
         self.counter(permits, u32::MAX)
     }
 
-    /// One that never has more than it begins with.
+    /// Creates a semaphore that never has more permits than at the beginning.
     ///
     /// ```
     /// use maniple::managers::ManagerError;

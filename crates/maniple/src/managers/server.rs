@@ -4,7 +4,7 @@
 //! thread of a line does what one thread of a client asks for, so a call that waits makes only its caller wait. The
 //! first thread takes the connections.
 //!
-//! | who dies | what happens |
+//! | what dies | what happens |
 //! | --- | --- |
 //! | a client process, anywhere | its connections end: threads that wait for it here stop waiting, its references go |
 //! | a thread of a client, or its line | what it held of locks is free, and marked as abandoned |
@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What a server is told.
+/// The settings that a server receives.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Start {
     /// Where to listen. Somewhere out of others' way, if it is not said.
@@ -84,7 +84,7 @@ fn listen_anywhere() -> Result<Listener> {
     Ok(bound.map_or_else(|| Listener::temporary(BACKLOG), Ok)?)
 }
 
-/// Is a server until it is told to stop. Gives the process's exit code.
+/// Runs a server until it is ordered to stop. Returns the process's exit code.
 pub(super) fn run(start: Start) -> i32 {
     install_hook();
     worker_signals();
@@ -96,7 +96,7 @@ pub(super) fn run(start: Start) -> i32 {
     let told = stream::write_all(report.as_handle(), output.bytes());
     drop(report);
     match begun {
-        // Where its maker cannot be told, nobody will ever know of it.
+        // If its maker cannot be informed, no process will ever use it.
         Ok((server, listener)) if told.is_ok() => {
             server.accept(listener);
             server.end();

@@ -85,9 +85,9 @@ impl Shared {
 /// results are [`Payload`](crate::Payload)s; functions are `fn` pointers, to which functions and closures that capture nothing convert
 /// by themselves. What a closure would capture is passed as the state of [`Pool::map_with`].
 ///
-/// Whatever happens to a worker, every call returns: with results, or with an [`Error`](crate::Error) that says what
+/// Every call returns, also when a worker fails: with results, or with an [`Error`](crate::Error) that says what
 /// happened. Only the task that a worker was running is lost with it; the others go to other workers, a new worker takes its
-/// place, and the pool goes on.
+/// place, and the pool continues.
 ///
 /// Dropping a pool ends its workers at once ([`Pool::terminate`]) and leaves nothing behind.
 ///
@@ -176,7 +176,7 @@ impl Pool {
         self.shared.hub.pids()
     }
 
-    /// How things stand, in words, for someone who wonders why nothing moves: workers, calls, who waits for what. The form
+    /// Describes the state of the pool in words, to find out why it makes no progress: workers, calls, waiting callers. The form
     /// may change.
     ///
     /// ```
@@ -208,7 +208,7 @@ impl Pool {
         self.shared.hub.close();
     }
 
-    /// Ends all workers at once, whatever they do. Calls that wait for them end with
+    /// Ends all workers at once, also busy ones. Calls that wait for them end with
     /// [`CallError::Cancelled`](crate::CallError::Cancelled).
     ///
     /// ```

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// A chunk in the making.
 struct Chunk(Output);
 
-/// What became of an item.
+/// What happened to an item.
 enum Added {
     /// There is room for more.
     Open,
@@ -68,7 +68,7 @@ fn put(cut: Cut, out: &mut Filling<'_>) {
     }
 }
 
-/// Items that are all there: encoded by whoever drives the hub.
+/// Items that are all there: the thread that drives the hub encodes them.
 pub(super) struct Items<A> {
     items: std::vec::IntoIter<A>,
     chunk: Chunk,
@@ -105,7 +105,7 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
 /// An input that may take its time, read by a thread of its own so that it holds up neither results nor other calls.
 ///
 /// The thread collects items into chunks. A chunk must not wait for an item that will come late, or never before its own
-/// results do. So the thread hands a chunk over early when an item took long to come; and the one who waits for results
+/// results do. So the thread hands a chunk over early when an item took long to come; and the thread that waits for results
 /// takes what has been collected, with [`Feeder::flush`]. Chunks of a size that the caller gave are kept as they are.
 pub(super) struct Feeder {
     hub: Hub,

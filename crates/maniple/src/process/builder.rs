@@ -1,4 +1,4 @@
-//! What a child can be told before it starts, and how it is started.
+//! The options of a child, and its start.
 #![allow(unsafe_code)]
 
 use super::child::{self, Setup};
@@ -37,7 +37,7 @@ pub enum Stdio {
     /// Where this process's own goes.
     #[default]
     Inherit,
-    /// Nowhere; reading from it gives its end at once.
+    /// Nowhere; reading from it returns the end of the stream at once.
     Null,
     /// To this file, pipe or socket.
     To(OwnedHandle),
@@ -110,7 +110,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Whether it ends with this process, at once and however busy it is. Otherwise it goes on when this process is killed, and is
+    /// Whether it ends with this process, at once and however busy it is. Otherwise it continues when this process is killed, and is
     /// waited for, some seconds at most, when its last handle is dropped.
     ///
     /// ```
@@ -327,7 +327,7 @@ impl ProcessBuilder {
     /// The same for a function of the other program (or of this one) that is known by its name, as a [task](macro@crate::task). `R` is
     /// what it returns.
     ///
-    /// A name that is not known there ends the process at once, with code 1, and is told on its standard error.
+    /// A name that is not known there ends the process at once, with code 1, and is reported on its standard error.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -383,7 +383,7 @@ impl ProcessBuilder {
     ///
     /// # Safety
     /// No other thread may be running: what one of them has locked, the memory allocator's own locks among them, stays locked
-    /// in the child for ever. (A program that has made a [`Pool`](crate::Pool) has such threads.) Values of types that must not be
+    /// in the child forever. (A program that has made a [`Pool`](crate::Pool) has such threads.) Values of types that must not be
     /// in two processes, such as those that delete a file when they are dropped, are the caller's care: the child ends without
     /// dropping what lies outside of `function`.
     ///
@@ -463,7 +463,7 @@ impl Plan {
                 launch.stdin(stdin).stdout(stdout).stderr(stderr).handles(handles).start()?
             }
             StartMethod::ForkServer => {
-                // The server's streams, folder and environment are this process's own; the child changes what it was told to.
+                // The server's streams, folder and environment are this process's own; the child changes what its settings say.
                 let mut given = [false; 3];
                 for (stdio, given) in stdio.into_iter().zip(&mut given) {
                     match stdio {
@@ -491,7 +491,7 @@ fn from_server(handles: &[OwnedHandle]) -> maniple_engine::Result<maniple_engine
             child => return child,
         }
     }
-    // There is none yet, or someone has killed it.
+    // There is none yet, or another process has killed it.
     let started = Server::start(Launch::this_program().role(startup::PROCESS_SERVER))?;
     let child = started.fork(handles);
     *server = Some(started);

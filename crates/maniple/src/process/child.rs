@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-/// What a child is told besides what to call.
+/// The settings of a child, besides what to call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Setup {
     pub name: String,
@@ -36,7 +36,7 @@ const PANICKED: i32 = 101;
 /// Of a child that could not even begin.
 const NOT_BEGUN: i32 = 1;
 
-/// The type of [`enter`], whatever it is made for.
+/// The type of [`enter`] for every function.
 type Enter = fn(&mut Input<'_>) -> Result<i32>;
 
 fn enter<A: Payload, R: IntoExitCode + 'static>(input: &mut Input<'_>) -> Result<i32> {
@@ -86,10 +86,10 @@ pub(super) fn encode(setup: &Setup, given: [bool; 3], call: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Runs this process as somebody's [`Process`](super::Process), and ends it.
+/// Runs this process as a parent's [`Process`](super::Process), and ends it.
 pub(crate) fn run(handles: Vec<OwnedHandle>) -> ! {
     sys::process::take_name();
-    // Rust sees to it before `main`, which is not reached here.
+    // Rust does it before `main`, which is not reached here.
     sys::process::ignore_broken_pipes();
     let code = begin(handles).unwrap_or_else(|error| {
         eprintln!("maniple: a process cannot begin: {error}");
@@ -130,7 +130,7 @@ fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
     catch_unwind(AssertUnwindSafe(|| enter(&mut input))).unwrap_or(Ok(PANICKED))
 }
 
-/// The same in a forked child; gives its exit code.
+/// The same in a forked child; returns its exit code.
 pub(super) fn in_fork<R: IntoExitCode>(
     setup: Setup,
     stdio: [Stream; 3],
@@ -148,7 +148,7 @@ pub(super) fn in_fork<R: IntoExitCode>(
     code
 }
 
-/// Makes this process what it was told to be.
+/// Applies the settings to this process.
 fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<OwnedHandle>) -> Result<()> {
     if let Some(line) = line {
         lifeline::arm(line)?;
@@ -159,7 +159,7 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Owne
             Stream::Null => engine::nothing()?,
             Stream::Handle(handle) => handle,
         };
-        // SAFETY: 0, 1 or 2: a standard stream, which is nobody's in particular.
+        // SAFETY: 0, 1 or 2: a standard stream, which has no owner.
         unsafe { engine::put_in_place(handle, number)? };
     }
     for (name, value) in &setup.environment {

@@ -3,7 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `mod` | [`Process`]: the parent's handle on a child |
-//! | `builder` | what a child can be told before it starts |
+//! | `builder` | the options of a child |
 //! | `child` | the child's side: take up what was sent, call the function, end |
 //! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a process of its own, with its result |
 //! | `exit_code` | [`IntoExitCode`]: what a child's function may return |
@@ -14,9 +14,9 @@
 //!            start                the function returns, panics, exits, or is killed          join
 //!   new ──────────────▶ running ─────────────────────────────────────────────────▶ ended ──────────▶ reaped
 //! ```
-//! A daemon holds a lifeline: it dies with its parent, however that ends. Another one goes on if its parent is killed. The last handle
-//! that is dropped sees its child out: it waits some seconds for one that is no daemon, and ends a daemon. A child that takes longer goes
-//! on, and a thread waits for it. So no zombie is left, nothing is cut off that was not meant to be, and no drop waits without end.
+//! A daemon holds a lifeline: it dies with its parent, however that ends. Another child continues if its parent is killed. Dropping the
+//! last handle waits some seconds for a child that is no daemon, and ends a daemon. A child that takes longer
+//! continues, and a thread waits for it. So no zombie is left, nothing is cut off that was not meant to be, and no drop waits without end.
 
 mod builder;
 pub(crate) mod child;
@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 /// A function that runs, ran or will run in a process of its own. Clones are handles on the same process.
 ///
-/// Dropping the last handle ends a daemon. It waits for another process, but for 5 seconds at most: then the process goes on by itself. To
+/// Dropping the last handle ends a daemon. It waits for another process, but for 5 seconds at most: then the process continues by itself. To
 /// wait for as long as it takes, call [`join`](Process::join).
 ///
 /// ```
@@ -145,7 +145,7 @@ impl Process {
     /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`]
     /// if the system refuses.
     pub fn start(&self) -> Result<()> {
-        // Held while it starts, so that a second caller does not go on before there is a child.
+        // Held while it starts, so that a second caller does not continue before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(taken) = plan.take() else {
             return Err(Error::Process(ProcessError::State("it was started before; make another")));
@@ -426,7 +426,7 @@ impl Drop for Shared {
             let _ = running.child.kill();
         }
         if !running.see_out(Some(FAREWELL)) {
-            // It goes on, and is not left as a zombie when it ends.
+            // It continues, and is not left as a zombie when it ends.
             let reap = move || running.see_out(None);
             let _ = std::thread::Builder::new().name("maniple-reaper".into()).spawn(reap);
         }

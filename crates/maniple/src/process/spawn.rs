@@ -130,7 +130,7 @@ impl<R: Payload> JoinHandle<R> {
         self.take()
     }
 
-    /// Waits for at most `timeout`. The function goes on after that, and the handle can be asked again.
+    /// Waits for at most `timeout`. The function continues after that, and the handle can be waited on again.
     ///
     /// ```
     /// use maniple::Error;

@@ -7,8 +7,8 @@
 //! | `memory` | bytes, nameless or under a name |
 //! | `list` | a list of mixed values in such bytes, which Python opens, too |
 //!
-//! Nameless memory is gone when the last process that has it has ended, however it ended. A name stays until somebody
-//! takes it away.
+//! Nameless memory is gone when the last process that has it has ended, however it ended. A name stays until a process
+//! removes it.
 
 mod list;
 mod memory;

@@ -1,7 +1,7 @@
 //! Values in shared memory, without a lock.
 //!
-//! Whoever shares memory without a lock shares it with writers that nobody holds back, so a reference into it would be
-//! a lie. What can be had safely is a copy of a whole value, by one atomic access, which exists for values of 1, 2, 4
+//! Memory that is shared without a lock may change at any time, so a reference into it would be
+//! unsound. The safe access is a copy of a whole value, by one atomic access, which exists for values of 1, 2, 4
 //! and 8 bytes.
 #![allow(unsafe_code)]
 
@@ -138,7 +138,7 @@ impl<T: Pod> RawValue<T> {
         atomically!(T, self.at(), cell => cell.store(bits(value), Ordering::SeqCst));
     }
 
-    /// Makes it another; gives what it was.
+    /// Stores a value; returns the previous one.
     ///
     /// ```
     /// let state = maniple::RawValue::new(1u8)?;
@@ -150,7 +150,7 @@ impl<T: Pod> RawValue<T> {
         atomically!(T, self.at(), cell => bits(cell.swap(bits(value), Ordering::SeqCst)))
     }
 
-    /// Makes it another if it is `current`, bit by bit. Either way gives what it was.
+    /// Stores a value if the present one is `current`, bit by bit. Returns the previous value in both cases.
     ///
     /// ```
     /// let state = maniple::RawValue::new(1u8)?;
@@ -168,7 +168,7 @@ impl<T: Pod> RawValue<T> {
         })
     }
 
-    /// Makes it what `change` makes of it, which is called again where another process was quicker. Gives what it was.
+    /// Stores `change` of the value; calls `change` again if another process was quicker. Returns the previous value.
     ///
     /// ```
     /// let total = maniple::RawValue::new(1.5)?;
@@ -224,8 +224,8 @@ shm_serde!(RawValue<T: Pod>);
 /// A list of plain old data, of a fixed length, that processes share without a lock.
 ///
 /// Single elements of 1, 2, 4 or 8 bytes are read and written safely, each by one atomic access. The whole, or parts of
-/// it, is had as a slice without copying where the program sees to it, by a [`Barrier`](crate::Barrier) say, that
-/// nobody writes what others read: that is `unsafe`.
+/// it, is available as a slice without copying if the program ensures, for example by a [`Barrier`](crate::Barrier), that
+/// no process writes what others read: that is `unsafe`.
 ///
 /// ```
 /// use maniple::{Process, RawArray};
@@ -332,7 +332,7 @@ impl<T: Pod> RawArray<T> {
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
     /// array.set(1, 7)?;
-    /// // SAFETY: it lies within, and nobody else has this memory.
+    /// // SAFETY: it lies within, and no other process has this memory.
     /// assert_eq!(unsafe { array.as_ptr().add(1).read() }, 7);
     /// # Ok::<(), maniple::Error>(())
     /// ```
@@ -346,13 +346,13 @@ impl<T: Pod> RawArray<T> {
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
     /// array.set(1, 7)?;
-    /// // SAFETY: nobody else has this memory.
+    /// // SAFETY: no other process has this memory.
     /// assert_eq!(unsafe { array.as_slice() }, [0, 7, 0]);
     /// # Ok::<(), maniple::Error>(())
     /// ```
     ///
     /// # Safety
-    /// As long as the slice is used, nobody writes to this memory, in any process.
+    /// As long as the slice is used, no code writes to this memory, in any process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[T] {
         // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the
@@ -364,15 +364,15 @@ impl<T: Pod> RawArray<T> {
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
-    /// // SAFETY: nobody else has this memory.
+    /// // SAFETY: no other process has this memory.
     /// unsafe { array.as_mut_slice() }.fill(7);
     /// assert_eq!(array.get(2), Some(7));
     /// # Ok::<(), maniple::Error>(())
     /// ```
     ///
     /// # Safety
-    /// As long as the slice is used, nobody else reads or writes this memory, in any process. (Whoever wants a part of
-    /// it for himself makes his own slice of [`as_ptr`](RawArray::as_ptr).)
+    /// As long as the slice is used, no other code reads or writes this memory, in any process. (For a part of
+    /// it, make a slice from [`as_ptr`](RawArray::as_ptr).)
     #[allow(clippy::mut_from_ref)]
     #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [T] {

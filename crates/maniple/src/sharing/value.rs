@@ -58,7 +58,7 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if the previous holder of the lock died or panicked.
     pub fn get(&self) -> Result<T> {
         Ok(*self.0.lock()?)
     }
@@ -73,7 +73,7 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if the previous holder of the lock died or panicked.
     pub fn set(&self, value: T) -> Result<()> {
         *self.0.lock()? = value;
         Ok(())
@@ -129,7 +129,7 @@ impl<T: Pod> Value<T> {
         self.0.lock_timeout(timeout)
     }
 
-    /// Whether a holder died or panicked, and nobody has [cleared](Value::clear_poison) that.
+    /// Whether a holder died or panicked, and no process has [cleared](Value::clear_poison) that.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -147,7 +147,7 @@ impl<T: Pod> Value<T> {
         self.0.is_poisoned()
     }
 
-    /// Says that the value is all right again. To be called by whoever holds the lock.
+    /// Removes the mark of a dead holder, once the value is consistent. The caller must hold the lock.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -309,7 +309,7 @@ impl<T: Pod> Array<T> {
     fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, [T]> {
         let values = NonNull::slice_from_raw_parts(self.room.start().cast::<T>(), self.len());
         // SAFETY: the room has the size (`room_for` made it so, `room_of` checks it) and alignment of so many `T`,
-        // which may have any bit pattern; nobody gets at them but by a guard.
+        // which may have any bit pattern; only a guard accesses them.
         move |held| unsafe { MutexGuard::new(held, values) }
     }
 
@@ -371,7 +371,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if the previous holder of the lock died or panicked.
     pub fn get(&self, index: usize) -> Result<Option<T>> {
         Ok(self.lock()?.get(index).copied())
     }
@@ -387,8 +387,8 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is no such element, [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock
-    /// before died or
+    /// [`Error::SharedMemory`] if there is no such element, [`SyncError::Poisoned`](crate::SyncError::Poisoned) if the previous holder of the lock
+    /// died or
     /// panicked.
     pub fn set(&self, index: usize, value: T) -> Result<()> {
         *self.lock()?.get_mut(index).ok_or_else(|| no_element(index, self.len()))? = value;
@@ -403,12 +403,12 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if whoever held the lock before died or panicked.
+    /// [`SyncError::Poisoned`](crate::SyncError::Poisoned) if the previous holder of the lock died or panicked.
     pub fn to_vec(&self) -> Result<Vec<T>> {
         Ok(self.lock()?.to_vec())
     }
 
-    /// Whether a holder died or panicked, and nobody has [cleared](Array::clear_poison) that.
+    /// Whether a holder died or panicked, and no process has [cleared](Array::clear_poison) that.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
@@ -426,7 +426,7 @@ impl<T: Pod> Array<T> {
         self.room.lock().poison().is_some()
     }
 
-    /// Says that all is well again. To be called by whoever holds the lock.
+    /// Removes the mark of a dead holder. The caller must hold the lock.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;

@@ -10,11 +10,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A place where a number of processes or threads wait until all have come; then they go on, and the next round begins.
+/// A place where a number of processes or threads wait until all have come; then they continue, and the next round begins.
 ///
-/// It *breaks* when one of those who wait dies (noticed within half a second, and in any case before the round is
-/// completed), when the time of one is up, or when somebody calls [`abort`](Barrier::abort). All who wait then get
-/// [`SyncError::BrokenBarrier`], and so does everybody who comes, until somebody calls
+/// It *breaks* when a waiting party dies (noticed within half a second, and in any case before the round is
+/// completed), when the time of a party is up, or when [`abort`](Barrier::abort) is called. All waiting calls then return
+/// [`SyncError::BrokenBarrier`], and so do later ones, until
 /// [`reset`](Barrier::reset). A party
 /// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///
@@ -41,7 +41,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Barrier(Arc<Inner>);
 
-/// What is told to one for whom all have come.
+/// The result of a wait when all parties have come.
 ///
 /// ```
 /// let barrier = maniple::Barrier::new(1)?;
@@ -157,7 +157,7 @@ impl Barrier {
         }
     }
 
-    /// Breaks it: all who wait get an error, and all who come, until it is reset.
+    /// Breaks it: all waiting and later calls return an error, until it is reset.
     ///
     /// ```
     /// use maniple::{Barrier, Error};

@@ -16,14 +16,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The standard library's `Condvar`, between processes: gives a lock back, waits to be notified, takes the lock again.
+/// The standard library's `Condvar`, between processes: releases a lock, waits to be notified, acquires the lock again.
 ///
 /// It works with the guards of a [`Lock`](crate::Lock), an [`RLock`](crate::RLock) (which is given back altogether,
 /// however deep it is held), a [`Mutex`](crate::Mutex), a [`Value`](crate::Value) or an [`Array`](crate::Array). All
-/// who wait for one condition use the same lock. As with any condition, a wait may end without a notification, so wait
+/// waiters of one condition use the same lock. As with any condition, a wait may end without a notification, so wait
 /// for something: [`wait_while`](Condition::wait_while).
 ///
-/// A waiter that dies holds nobody up; at worst another is woken once too often. The lock that a wait takes again may
+/// A waiter that dies blocks no other; at worst another is woken once too often. The lock that a wait acquires again may
 /// be poisoned.
 ///
 /// ```
@@ -112,7 +112,7 @@ mod sealed {
     }
 }
 
-/// How long one waits who cannot, as 65535 do already.
+/// How long a waiter sleeps that cannot enter, since 65535 have entered already.
 const CROWDED: Duration = Duration::from_millis(1);
 
 fn wait(lock: &impl Unlock, condition: &Inner, limit: Until) -> Outcome {
@@ -160,7 +160,7 @@ impl sealed::Waits for RLockGuard<'_> {
 }
 
 impl Condition {
-    /// One that nobody waits for.
+    /// Creates a condition without waiters.
     ///
     /// ```
     /// let changed = maniple::Condition::new()?;
@@ -174,7 +174,7 @@ impl Condition {
         Ok(Condition(Arc::new(Inner::new()?)))
     }
 
-    /// Gives the lock back, waits to be notified, and takes the lock again.
+    /// Releases the lock, waits to be notified, and acquires the lock again.
     ///
     /// ```
     /// use maniple::{Condition, Mutex};
@@ -277,7 +277,7 @@ impl Condition {
         }
     }
 
-    /// Wakes one who waits, if there is any.
+    /// Wakes one waiter, if there is any.
     ///
     /// ```
     /// use maniple::{Condition, Mutex};
@@ -295,7 +295,7 @@ impl Condition {
         self.notify(1);
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiters.
     ///
     /// ```
     /// use maniple::{Condition, Mutex};
@@ -314,11 +314,11 @@ impl Condition {
         self.notify(u32::MAX);
     }
 
-    /// Wakes at most so many; gives how many. Those who died while they waited may be among them.
+    /// Wakes at most so many waiters; returns how many. Waiters that have died may be among them.
     ///
     /// ```
     /// let changed = maniple::Condition::new()?;
-    /// // Nobody waits.
+    /// // There is no waiter.
     /// assert_eq!(changed.notify(10), 0);
     /// # Ok::<(), maniple::Error>(())
     /// ```

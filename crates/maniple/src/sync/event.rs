@@ -28,7 +28,7 @@ use std::time::Duration;
 pub struct Event(pub(super) Arc<Inner>);
 
 impl Event {
-    /// One that is not set.
+    /// Creates an event that is not set.
     ///
     /// ```
     /// assert!(!maniple::Event::new()?.is_set());
@@ -41,7 +41,7 @@ impl Event {
         Ok(Event(Arc::new(Inner::new()?)))
     }
 
-    /// Sets it, and wakes all who wait.
+    /// Sets it, and wakes all waiters.
     ///
     /// ```
     /// let event = maniple::Event::new()?;
@@ -53,7 +53,7 @@ impl Event {
         self.0.set();
     }
 
-    /// Clears it. Those who waited when it was set go on all the same.
+    /// Clears it. Threads that waited when it was set continue all the same.
     ///
     /// ```
     /// let event = maniple::Event::new()?;

@@ -33,8 +33,8 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // A forked child finds its parent's guards among its variables, and whoever may release a plain lock may have
-        // done so.
+        // A forked child finds its parent's guards among its variables, and any process may release a plain lock, so it may
+        // be free.
         if self.lock.is_held_here() {
             if panicking() && !self.panicking {
                 self.lock.set_poison();

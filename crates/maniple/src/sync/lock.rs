@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Mutual exclusion between processes and threads, for things outside of memory: a file, a device, the terminal. For a
 /// value in shared memory there is [`Mutex`](crate::Mutex).
 ///
-/// If a holder dies, whoever waits gets the lock within half a second and is told, see
+/// If a holder dies, a waiter gets the lock within half a second, and an error that says so, see
 /// [`PoisonError`](crate::PoisonError).
 ///
 /// ```
@@ -115,7 +115,7 @@ impl Lock {
         held::lock_timeout(&self.0, timeout, LockGuard)
     }
 
-    /// Gives it back, whoever took it.
+    /// Releases it, for any holder.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -126,7 +126,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::NotHeld`] if nobody holds it.
+    /// [`SyncError::NotHeld`] if it is not held.
     pub fn release(&self) -> Result<()> {
         match self.0.release() {
             Released::Done => Ok(()),
@@ -134,7 +134,7 @@ impl Lock {
         }
     }
 
-    /// Whether anybody holds it.
+    /// Whether it is held.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -148,7 +148,7 @@ impl Lock {
         self.0.is_held()
     }
 
-    /// Whether a holder died or panicked, and nobody has [cleared](Lock::clear_poison) that.
+    /// Whether a holder died or panicked, and no process has [cleared](Lock::clear_poison) that.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -166,7 +166,7 @@ impl Lock {
         self.0.poison().is_some()
     }
 
-    /// Says that all is well again. To be called by whoever holds the lock.
+    /// Removes the mark of a dead holder. The caller must hold the lock.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;

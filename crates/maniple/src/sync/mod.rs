@@ -2,7 +2,7 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `poison` | how the death of a holder is told |
+//! | `poison` | how the death of a holder is reported |
 //! | `held` | what all guards of a lock have in common |
 //! | `lock`, `rlock`, `mutex` | mutual exclusion: bare, recursive, of a value |
 //! | `rwlock` | a value that many read at a time, or one changes |
@@ -11,7 +11,7 @@
 //! | `shm_serde` | how all of them go to other processes |
 //!
 //! The engine's `sync` has the protocols. All types here are handles: a clone, and what arrives in another process, is
-//! the same lock. A forked child inherits no guard: one that it finds among its variables does nothing when it is
+//! the same lock. A forked child inherits no guard: a guard that it finds among its variables does nothing when it is
 //! dropped.
 
 mod barrier;

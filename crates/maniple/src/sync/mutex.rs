@@ -20,7 +20,7 @@ use std::time::Duration;
 /// `Mutex`, between processes.
 ///
 /// The value is plain old data ([`Pod`]), since it lies in shared memory: numbers, arrays of them, and structs that
-/// derive `bytemuck::Pod`. If a holder dies, the next owner is told, see [`PoisonError`](crate::PoisonError).
+/// derive `bytemuck::Pod`. If a holder dies, the next owner gets an error, see [`PoisonError`](crate::PoisonError).
 ///
 /// ```
 /// use maniple::{Mutex, Process};
@@ -70,7 +70,7 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// # Safety
-    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is borrowed by nobody
+    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is not borrowed
     /// without that lock.
     pub(crate) unsafe fn new(held: Held<'a>, value: NonNull<T>) -> Self {
         MutexGuard { held, value, _value: PhantomData }
@@ -81,7 +81,7 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and nobody else touches it
+        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and no other code touches it
         // meanwhile.
         unsafe { self.value.as_ref() }
     }
@@ -101,7 +101,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
 }
 
 impl<T: Pod> Mutex<T> {
-    /// A value that nobody holds.
+    /// Creates an unlocked value.
     ///
     /// ```
     /// assert_eq!(*maniple::Mutex::new([1.5, 2.5])?.lock()?, [1.5, 2.5]);
@@ -113,18 +113,18 @@ impl<T: Pod> Mutex<T> {
     pub fn new(value: T) -> Result<Mutex<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
         let room = GuardedRegion::create(size_of::<T>(), Access::Guarded)?;
-        // SAFETY: the room has the size and the alignment, and nobody else knows it.
+        // SAFETY: the room has the size and the alignment, and no other process knows it.
         unsafe { room.start().cast::<T>().write(value) };
         Ok(Mutex { room: Arc::new(room), _value: PhantomData })
     }
 
     pub(super) fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
         // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any
-        // bit pattern; nobody gets at it but by a guard.
+        // bit pattern; only a guard accesses it.
         |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
     }
 
-    /// Waits until nobody holds it, and takes it.
+    /// Waits until it is free, and acquires it.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -139,7 +139,7 @@ impl<T: Pod> Mutex<T> {
         held::lock(self.room.lock(), self.guard())
     }
 
-    /// Takes it if nobody holds it, or its holder has died: the latter is looked for at most every 100 ms, and not at
+    /// Acquires it if it is free, or its holder has died: the latter is checked at most every 100 ms, and not at
     /// the first attempt.
     ///
     /// ```
@@ -175,7 +175,7 @@ impl<T: Pod> Mutex<T> {
         held::lock_timeout(self.room.lock(), timeout, self.guard())
     }
 
-    /// Whether a holder died or panicked, and nobody has [cleared](Mutex::clear_poison) that.
+    /// Whether a holder died or panicked, and no process has [cleared](Mutex::clear_poison) that.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -193,7 +193,7 @@ impl<T: Pod> Mutex<T> {
         self.room.lock().poison().is_some()
     }
 
-    /// Says that the value is all right again. To be called by whoever holds the lock.
+    /// Removes the mark of a dead holder, once the value is consistent. The caller must hold the lock.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;

@@ -56,8 +56,8 @@ pub struct RLockGuard<'a> {
     _here: PhantomData<*const ()>,
 }
 
-/// Those that came from other processes or were sent to some. Who holds a recursive lock, and how deep, is kept in the
-/// process, so whatever arrives for a second time has to be the very same.
+/// The locks that came from other processes or were sent to some. The process records the holder of a recursive lock, and the depth,
+/// so a lock that arrives for a second time has to be the very same object.
 static KNOWN: Mutex<Vec<(Spot, Weak<Inner>)>> = Mutex::new(Vec::new());
 
 /// Arena and number.
@@ -165,7 +165,7 @@ impl RLock {
         self.0.depth()
     }
 
-    /// Whether anybody holds it.
+    /// Whether it is held.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;
@@ -180,7 +180,7 @@ impl RLock {
         self.0.lock().is_held()
     }
 
-    /// Whether a holder died or panicked, and nobody has [cleared](RLock::clear_poison) that.
+    /// Whether a holder died or panicked, and no process has [cleared](RLock::clear_poison) that.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;
@@ -198,7 +198,7 @@ impl RLock {
         self.0.lock().poison().is_some()
     }
 
-    /// Says that all is well again. To be called by whoever holds the lock.
+    /// Removes the mark of a dead holder. The caller must hold the lock.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;

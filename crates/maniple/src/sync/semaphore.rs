@@ -16,9 +16,9 @@ use std::time::Duration;
 /// What time-outs say was waited for.
 const UNIT: &str = "a unit of the semaphore";
 
-/// A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing, by whomever.
+/// A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing, by any process.
 ///
-/// It has no holders, so units acquired by a process that dies are gone, and whoever waits for them needs a time-out.
+/// It has no holders, so units acquired by a process that dies are gone, and waiting for them needs a time-out.
 /// For a limited number of *things*, such as connections or licences, there is [`BoundedSemaphore`], where they come
 /// back.
 ///
@@ -66,7 +66,7 @@ impl Semaphore {
         while !self.0.acquire(Until::Ever, &mut || true).is_ours() {}
     }
 
-    /// Takes a unit if there is one; gives whether there was.
+    /// Acquires a unit if there is one; returns whether there was.
     ///
     /// ```
     /// let units = maniple::Semaphore::new(1)?;
@@ -96,7 +96,7 @@ impl Semaphore {
         self.0.acquire(Until::after(timeout), &mut || true).is_ours().in_time(UNIT, timeout)
     }
 
-    /// Gives a unit.
+    /// Releases a unit.
     ///
     /// ```
     /// let units = maniple::Semaphore::new(0)?;
@@ -148,9 +148,9 @@ shm_serde!(Semaphore);
 
 /// A fixed number of units, each of which has a holder while it is taken. Never more are given back than there were.
 ///
-/// The units of a process that dies are taken over by those who wait for one, within half a second. Each such taker is
-/// told once, by a [`PoisonError`](crate::PoisonError) that holds the permit: what the unit stands for may need to be
-/// looked after.
+/// The units of a process that dies are taken over by waiters, within half a second. Each such waiter
+/// gets a [`PoisonError`](crate::PoisonError) once, which holds the permit: the resource behind the unit may need to be
+/// checked.
 ///
 /// ```
 /// use maniple::{BoundedSemaphore, Process};
@@ -275,7 +275,7 @@ impl BoundedSemaphore {
         Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(UNIT, timeout)))??)
     }
 
-    /// Gives back a unit of this process whose permit was forgotten ([`std::mem::forget`]).
+    /// Releases a unit of this process whose permit was forgotten ([`std::mem::forget`]).
     ///
     /// ```
     /// let units = maniple::BoundedSemaphore::new(1)?;

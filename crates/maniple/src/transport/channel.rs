@@ -87,7 +87,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`] if nobody can receive it, [`Error::Codec`] if it cannot be encoded; nothing
+    /// [`ChannelError::Closed`] if no process can receive it, [`Error::Codec`] if it cannot be encoded; nothing
     /// was sent then.
     pub fn send(&self, value: &T) -> Result<()> {
         self.endpoint.send::<C, T>(value, Until::Ever).map(|_| ())

@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn orphans_are_dropped_and_later_notes_left_alone() {
         let fds = FdQueue::new().unwrap();
-        // Of a message that a reader took and died with; of one that was never published; ours; the next one's.
+        // The notes of a message whose reader died; of a message that was never published; of ours; of the next.
         for (position, nonce) in [(8, 1), (16, 2), (16, 3), (24, 4)] {
             assert!(fds.send(position, nonce, &file()).unwrap());
         }

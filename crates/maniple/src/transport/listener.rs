@@ -40,16 +40,16 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// # Whom it lets in
-/// With an [`authkey`](ListenerBuilder::authkey) those who know it, and nobody else: nothing that another sends is
-/// taken for a message. Without one, everybody who can reach the address: of a [`temporary`](Listener::temporary) one
-/// that is this user's processes, of a path whoever may write to it, of a port whoever can connect to it. What goes
-/// over a network is neither encrypted nor signed, apart from that.
+/// # Which clients it accepts
+/// With an [`authkey`](ListenerBuilder::authkey) it accepts clients that have the key, and reads no message from any other. Without one
+/// it accepts every client that can reach the address: this user's processes at a [`temporary`](Listener::temporary) address, processes
+/// that may write to a path, and machines that can connect to a port. Apart from the authentication, traffic
+/// over a network is neither encrypted nor signed.
 ///
 /// # With Python
 /// Bytes pass as they are ([`send_bytes`](Connection::send_bytes) here, `send_bytes` there), and so do values in a format that
-/// both sides know: [`cast`](Connection::cast) gives a connection another codec, `Json` (with the feature `json`) or one
-/// of your own. Python's `send` and `recv` pickle, which this crate does not.
+/// both sides know: [`cast`](Connection::cast) returns a connection with another codec, `Json` (with the feature `json`) or your
+/// own. Python's `send` and `recv` pickle, which this crate does not.
 ///
 /// ```
 /// use maniple::Listener;
@@ -75,7 +75,7 @@ use std::time::{Duration, Instant};
 /// ```
 ///
 /// # Its end
-/// When it is dropped nobody can connect any more, and its path is removed. Accepted connections are not touched.
+/// When it is dropped, no client can connect any more, and its path is removed. Accepted connections are not touched.
 pub struct Listener {
     pub(super) accepting: Arc<Accepting>,
     address: Address,
@@ -112,7 +112,7 @@ impl Accepting {
     }
 }
 
-/// How a [`Listener`] is made; see its methods. [`Listener::builder`] gives one.
+/// How a [`Listener`] is made; see its methods. [`Listener::builder`] returns one.
 ///
 /// ```
 /// use maniple::Listener;
@@ -134,7 +134,7 @@ pub struct ListenerBuilder {
     patience: Duration,
 }
 
-/// The connections to a [`Listener`], one by one, without end. [`Listener::incoming`] gives it.
+/// The connections to a [`Listener`], one by one, without end. [`Listener::incoming`] returns it.
 ///
 /// ```
 /// use maniple::{Client, Listener};
@@ -233,7 +233,7 @@ impl Listener {
 
     /// Waits for the next connection. Several threads may do so at a time.
     ///
-    /// Clients show their keys side by side: one that is slow or silent keeps nobody waiting.
+    /// Clients authenticate side by side: a slow or silent client delays no other.
     ///
     /// ```
     /// use maniple::{Client, Listener};
@@ -249,7 +249,7 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was not let in: the listener goes on, so
+    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was rejected: the listener continues, so
     /// call it again.
     /// [`Error::System`] if the system refuses: too many descriptors are open.
     pub fn accept<T>(&self) -> Result<Connection<T>> {
@@ -327,7 +327,7 @@ impl Listener {
 }
 
 impl ListenerBuilder {
-    /// Lets only those in who know this key, and shows them that it is known here, too.
+    /// Accepts only clients that have this key, and proves to them that the listener has it, too.
     ///
     /// ```
     /// use maniple::{Authkey, Listener};

@@ -2,7 +2,7 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `endpoint` | one end of a pipe or connection, whatever the type of its messages |
+//! | `endpoint` | one end of a pipe or connection, for messages of any type |
 //! | `message` | how a message is decoded, and what the engine's errors mean |
 //! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives; `bytes`: the same with bytes |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
@@ -15,7 +15,7 @@
 //! | `reactor` | the same for futures |
 //! | `futures`, `streams` | puts and clients as futures; what comes one by one as streams |
 //!
-//! What may not be known here: who starts the processes, and what is called in them. An end travels as its descriptor.
+//! What may not be known here: what starts the processes, and what is called in them. An end travels as its descriptor.
 
 mod address;
 mod authkey;

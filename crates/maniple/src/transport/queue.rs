@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// A first-in first-out queue for any number of processes that put and any number that get.
 ///
 /// It lies in shared memory that grows with its content: [`put`](Queue::put) into one without a bound never waits for a reader, and what a
-/// process has put stays when the process ends. A process that is killed at whatever moment has put a value or not, got it or not, and is
-/// in nobody's way. Clones, and what arrives where one was sent to, are the same queue; it is gone with the last of them.
+/// process has put stays when the process ends. A process that is killed has put a value or not, got it or not, and blocks
+/// no other. Clones, and what arrives where one was sent to, are the same queue; it is gone with the last of them.
 ///
 /// ```
 /// use maniple::{Process, Queue};
@@ -101,7 +101,7 @@ pub(super) struct Outgoing {
     nonce: u64,
 }
 
-/// A value's bytes end in one that says whether descriptors go along; then the nonce stands before it.
+/// The last byte of a value says whether descriptors go along; then the nonce is before it.
 const ALONE: u8 = 0;
 const WITH_HANDLES: u8 = 1;
 
@@ -113,7 +113,7 @@ fn deadline(until: Until) -> Option<Instant> {
     }
 }
 
-/// Whether to give up waiting even for a lock, which somebody may hold who was stopped. A call that is not to wait waits for that.
+/// Whether to give up waiting even for a lock, whose holder may be stopped. A call that is not to wait waits for that.
 fn is_over(until: Until) -> bool {
     matches!(until, Until::Then(then) if Instant::now() >= then)
 }
@@ -136,7 +136,7 @@ impl<T> Queue<T> {
         Ok(Queue::over(Shared { log: Log::create()?, fds: FdQueue::new()? }, false))
     }
 
-    /// One that holds `most` values: whoever puts another waits until somebody gets one.
+    /// Creates a queue for at most `most` values: putting another waits until one is taken.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -197,7 +197,7 @@ impl<T> Queue<T> {
 
     /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`]. What is in
     /// the queue can still be got; then `get` fails
-    /// the same way, in whoever waits in it too. Closing again does nothing.
+    /// the same way, also in calls that wait. Closing again does nothing.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -254,7 +254,7 @@ impl<T: Serialize> Queue<T> {
         self.put_until(value, Until::Ever).map(|_| ())
     }
 
-    /// Puts a value in if there is room; gives whether there was.
+    /// Puts a value in if there is room; returns whether there was.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -402,7 +402,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.get_until(Until::after(timeout))
     }
 
-    /// Waits for a value as a future, with any executor. One that is dropped has taken nothing.
+    /// Waits for a value as a future, with any executor. A future that is dropped has taken nothing.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {
@@ -486,8 +486,8 @@ impl<T> Clone for Queue<T> {
 }
 
 maniple_sys::as_handle!(
-    /// Readable while there is something to get, or the queue is closed: for [`wait`](crate::wait). From the first time that anybody asks
-    /// for it, everybody's puts and gets keep it so, which costs them a little.
+    /// Readable while there is something to get, or the queue is closed: for [`wait`](crate::wait). From the first use
+    /// of it on, puts and gets in all processes keep it so, which costs them a little.
     impl[T] for Queue<T>, |this| {
     // It takes a lock; where that fails the queue is of no use either, and says so when it is used.
     let _ = this.shared.log.watch(&mut || false);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// How long the thread stays when there is nothing to do.
 const LINGER: Duration = Duration::from_millis(500);
-/// Who waits for room looks so often whether it will ever come.
+/// The interval at which a task that waits for room checks whether room can still come.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What a future waits for, and takes back when it is dropped.
@@ -80,7 +80,7 @@ impl Drop for Watch {
         let before = state.watched.len();
         state.watched.retain(|watched| watched.number != number);
         if state.watched.len() != before {
-            // So that the thread lets go of the descriptor.
+            // So that the thread drops the descriptor.
             state.kick();
         }
     }

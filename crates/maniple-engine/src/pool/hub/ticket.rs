@@ -107,7 +107,7 @@ impl Ticket {
         (taken, over)
     }
 
-    /// The user has begun to take results one by one: should the ticket be dropped before the last, what has not begun does not begin.
+    /// The user takes results one by one: if the ticket is dropped before the last, tasks that have not begun do not begin.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
     }
@@ -118,12 +118,12 @@ impl Ticket {
         self.hub.consumed(self.job, items);
     }
 
-    /// Whether what has not begun is left undone should the ticket be dropped before the last result is taken.
+    /// Whether tasks that have not begun are dropped if the ticket is dropped before the last result is taken.
     pub fn leave_undone(&self, is_left: bool) {
         self.begun.store(is_left, Ordering::Relaxed);
     }
 
-    /// What has not begun does not begin.
+    /// Cancels the job: tasks that have not begun do not begin.
     pub fn cancel(&self) {
         self.hub.cancel(self.job);
     }

@@ -1,6 +1,6 @@
 //! Workers that write nonsense into their links: in every case the hub ends them, answers all other calls correctly, and continues.
 //!
-//! The workers here are threads of the test that have the far ends of links, with a process that stands for each, to be killed. One is
+//! The workers here are threads of the test that have the far ends of links, with one process for each, to be killed. One is
 //! healthy throughout. Random nonsense replays from its seed:
 //!
 //! ```text

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 /// The sending half of either end: frames, and the buffers and handles that they refer to.
 ///
-/// Handles, those of blocks and the front's, go over the wire as a *batch* under a number of its own, ahead of the frame that names the
-/// number, so whoever reads a frame finds its batch. The frame's room in the ring is made sure of first. A batch of several notes may
-/// get stuck half-way: it is sent anew under another number, and the reader throws the first part away when it comes to the next
-/// batch. A reader that passes over a frame that was taken back throws its batch away. Whatever else is on the wire or with the reader
-/// dies with them.
+/// Handles, those of blocks and the front's, go over the wire as a numbered *batch*, ahead of the frame that names the
+/// number, so the reader of a frame finds its batch. The sender first checks that the ring has room for the frame. A batch of several
+/// notes may be cut off: the sender sends it again under another number, and the reader drops the first part when it reads the next
+/// batch. A reader that skips a frame that was taken back drops its batch. All other handles on the wire or at the reader are closed
+/// with them.
 #[derive(Debug)]
 pub(crate) struct Sender {
     ring: Producer,
@@ -37,7 +37,7 @@ struct Held {
     slot: u16,
     /// None: left to the reader.
     blob: Option<Blob>,
-    /// Where the frame that names it stands in the ring.
+    /// The position in the ring of the frame that names it.
     frame: u64,
 }
 
@@ -158,7 +158,7 @@ impl Sender {
         })
     }
 
-    /// Sends a block's handle. Gives the slot that its reader puts back, if the block is to be used again.
+    /// Sends a block's handle. Returns the slot that its reader puts back, if the block is to be used again.
     fn send_block(&mut self, blob: &Blob, wire: &Wire) -> Result<u16, Unsent> {
         self.note(wire, tag::BLOCK, &blob.handles(), "send a large buffer")?;
         // A reader that keeps more buffers than there are slots is given blocks that never come back.
@@ -199,7 +199,7 @@ impl Sender {
         }
     }
 
-    /// Lets go of blocks whose readers are done with them.
+    /// Releases blocks whose readers are done with them.
     pub fn sweep(&mut self) {
         if self.held.is_empty() {
             return;
@@ -217,7 +217,7 @@ impl Sender {
         });
     }
 
-    /// Gives memory back that is not in use.
+    /// Returns memory that is not in use to the system.
     pub fn trim(&mut self) {
         self.sweep();
         self.bay.trim();
@@ -239,7 +239,7 @@ impl Sender {
         revoked
     }
 
-    /// Lets go of the blocks of a frame that was taken back, which the reader will never open.
+    /// Releases the blocks of a frame that was taken back, which the reader will never open.
     fn release(&mut self, frame: u64) {
         let free = &mut self.free_slots;
         self.held.retain(|held| {
@@ -271,7 +271,7 @@ impl Sender {
     }
 }
 
-/// Too many handles under way, or nobody there to take them: neither is the sender's fault, and both end.
+/// Too many handles under way, or no reader: neither is the sender's fault, and both conditions end.
 fn is_passing(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, WouldBlock};
     matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused)

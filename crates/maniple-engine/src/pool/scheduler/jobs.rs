@@ -1,4 +1,4 @@
-//! Events of jobs: they come, get tasks, are consumed, cancelled, closed, terminated.
+//! Events of jobs: submission, tasks, consumption, cancellation, close, termination.
 
 use super::*;
 
@@ -36,7 +36,7 @@ impl<P> Scheduler<P> {
         job
     }
 
-    /// Adds a task to a job whose input is still open. Gives its number; `None` when the job is gone or cancelled.
+    /// Adds a task to a job whose input is still open. Returns its number; `None` when the job is gone or cancelled.
     pub fn add(&mut self, job: JobId, items: usize, payload: P) -> Option<u64> {
         let broken = self.state == State::Broken;
         let j = self.jobs.get_mut(job)?;
@@ -57,7 +57,7 @@ impl<P> Scheduler<P> {
         Some(index)
     }
 
-    /// Counts a task that was decided before it could be sent (its payload could not be made). Gives its number.
+    /// Counts a task that was decided before it could be sent (its payload could not be made). Returns its number.
     pub fn add_settled(&mut self, job: JobId, items: usize) -> Option<u64> {
         Some(self.jobs.get_mut(job)?.take_number(items))
     }
@@ -86,7 +86,7 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Nobody takes the job's results, so none has to wait until others were taken.
+    /// Removes the window: no caller takes the job's results, so no task has to wait until others were taken.
     pub fn unbound(&mut self, job: JobId) {
         if let Some(j) = self.jobs.get_mut(job) {
             j.shape.window = None;
@@ -105,7 +105,7 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Nobody wants the job's results any more: what has not begun does not begin.
+    /// Cancels a job: tasks that have not begun do not begin.
     pub fn cancel(&mut self, job: JobId) {
         self.drop_job(job, Dropped::Cancelled);
         for (worker, w) in self.workers.iter_mut() {
@@ -132,7 +132,7 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// No more of anything: whatever has not ended is dropped. The outside kills the workers.
+    /// Drops all jobs that have not ended. The caller kills the workers.
     pub fn terminate(&mut self) {
         self.closed = true;
         self.state = State::Terminated;

@@ -1,4 +1,4 @@
-//! One of several things of which any will do, and who has it.
+//! One of several equal units, and its holder.
 //!
 //! ```text
 //!   63 ─── 32   31 ─── 0
@@ -17,7 +17,7 @@ use crate::shm::atomic::{AtomicU64, Ordering};
 pub struct UnitWord(pub(super) AtomicU64);
 
 impl UnitWord {
-    /// Who has it.
+    /// Its holder.
     pub fn holder(&self) -> Option<Holder> {
         let now = self.0.load(Ordering::Relaxed);
         (now != 0).then(|| Holder::from_bits(now))

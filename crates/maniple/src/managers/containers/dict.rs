@@ -60,7 +60,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.0.reference().ask(door, &key)
     }
 
-    /// Puts a value there. Gives the one before.
+    /// Stores a value under the key. Returns the previous one.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -133,7 +133,7 @@ impl<T: Payload> List<T> {
         self.0.reference().ask(door, &place)
     }
 
-    /// Puts another item at that place; gives the one before. `None`: there is no such place, and nothing was done.
+    /// Stores another item at that place; returns the previous one. `None`: there is no such place, and nothing was done.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

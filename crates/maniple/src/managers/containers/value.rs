@@ -47,7 +47,7 @@ impl<T: Payload> Value<T> {
         self.0.reference().ask(door, &())
     }
 
-    /// Puts another in its place; gives the one before.
+    /// Stores another value; returns the previous one.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
