@@ -403,8 +403,21 @@ class Pool(QueueParts):
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
         window = buffersize or WINDOW
         external = type(iterable) not in self._tame
+        opening = self._workers.opening
+        me = threading.get_ident()
+        opening.append(me)
         try:
-            stream = hub.stream(func, iterable, external, False, chunksize, window, kind is IMapIterator)
+            stream = self._open_stream(hub, func, iterable, external, chunksize, window, kind is IMapIterator)
+        finally:
+            opening.remove(me)
+        return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
+
+    def _open_stream(
+        self, hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool
+    ) -> Any:
+        """Return the stream of a call of `imap`, after the start of its feeder."""
+        try:
+            stream = hub.stream(func, iterable, external, False, chunksize, window, ordered)
         except ValueError:
             stay_if_program_ends()
             raise
@@ -422,7 +435,7 @@ class Pool(QueueParts):
                 raise
             # If a signal handler raises before this call, the stream is cancelled.
             stream.fed()
-        return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
+        return stream
 
     def _stream_by_queues(
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None

@@ -45,23 +45,50 @@ fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Resul
 /// Sends a message. With `handles` the end must be a local socket's.
 ///
 /// # Errors
-/// Interrupted in the middle of a message, the connection is of no more use, as with the standard package.
+/// [`Error::Interrupted`]. In the middle of a message `rest` has what was not sent of it, which has to be sent before anything else
+/// ([`send_rest`]).
 pub fn send(
     fd: BorrowedHandle<'_>,
     body: &[u8],
     handles: &[BorrowedHandle<'_>],
+    rest: &mut Vec<u8>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<()> {
+    let mut broken_off = false;
     let write = |parts: &[IoSlice<'_>], handles: &[BorrowedHandle<'_>]| {
+        if broken_off {
+            return Err(Error::Interrupted);
+        }
         let write = || match (parts, handles) {
             (parts, []) => stream::write(fd, parts),
             (parts, _) => stream::write_with(fd, &parts[0], handles),
         };
         let sent = retry(interrupted, write, WHAT_SEND)?;
-        check(sent < parts.iter().map(|part| part.len()).sum(), interrupted)?;
+        // What has been sent counts first.
+        broken_off = sent < parts.iter().map(|part| part.len()).sum() && interrupted();
         Ok(Some(sent))
     };
-    send_by(write, body, handles).map(|_| ())
+    send_by(write, body, handles, rest).map(|_| ())
+}
+
+/// Sends what [`send`] has left of a message.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_rest(fd: BorrowedHandle<'_>, rest: &mut Vec<u8>, interrupted: Interrupted<'_, '_>) -> Result<()> {
+    let mut sent = 0;
+    let mut done = Ok(());
+    while sent < rest.len() && done.is_ok() {
+        match retry(interrupted, || stream::write(fd, &[IoSlice::new(&rest[sent..])]), WHAT_SEND) {
+            Ok(more) => {
+                sent += more;
+                done = check(sent < rest.len(), interrupted);
+            }
+            Err(error) => done = Err(error),
+        }
+    }
+    rest.drain(..sent);
+    done
 }
 
 /// The same over a socket, without the signal that a closed other end otherwise has for a process that does not ignore it. Waits for
@@ -93,7 +120,7 @@ pub fn send_until(
             }
         }
     };
-    let sent = send_by(write, body, handles);
+    let sent = send_by(write, body, handles, &mut Vec::new());
     if begun && matches!(sent, Err(Error::BothSend)) {
         let _ = stream::shut(socket, false);
     }
@@ -102,12 +129,15 @@ pub fn send_until(
 
 const WHAT_SEND: &str = "send a message";
 
-/// Has `write` write it, piece by piece, the handles with the first one. False: `write` gave up.
+/// Has `write` write it, piece by piece, the handles with the first one. False: `write` gave up. `rest`: what is left of a message that was
+/// interrupted in its middle.
 fn send_by(
     mut write: impl FnMut(&[IoSlice<'_>], &[BorrowedHandle<'_>]) -> Result<Option<usize>>,
     body: &[u8],
     mut handles: &[BorrowedHandle<'_>],
+    rest: &mut Vec<u8>,
 ) -> Result<bool> {
+    let mut begun = false;
     let length = Length::of(body);
     let mut head = length.bytes();
     let mut body = body;
@@ -129,13 +159,18 @@ fn send_by(
     }
     while !(head.is_empty() && body.is_empty()) {
         let sent = if body.is_empty() || !handles.is_empty() {
-            write(&[IoSlice::new(head)], handles)?
+            write(&[IoSlice::new(head)], handles)
         } else if head.is_empty() {
-            write(&[IoSlice::new(body)], handles)?
+            write(&[IoSlice::new(body)], handles)
         } else {
-            write(&[IoSlice::new(head), IoSlice::new(body)], handles)?
+            write(&[IoSlice::new(head), IoSlice::new(body)], handles)
         };
-        let Some(sent) = sent else { return Ok(false) };
+        if begun && matches!(sent, Err(Error::Interrupted)) {
+            rest.extend_from_slice(head);
+            rest.extend_from_slice(body);
+        }
+        let Some(sent) = sent? else { return Ok(false) };
+        begun = true;
         handles = &[];
         let from_head = sent.min(head.len());
         head = &head[from_head..];

@@ -9,6 +9,10 @@
 //! | nothing | every end | every end |
 //! | large buffers in blocks, handles (`parcel`) | an end of a local socket, to a marked one | an end that is one of a local socket, or marked |
 //!
+//! | sending | leaves |
+//! | --- | --- |
+//! | broken off by the caller's hook in a message | the rest of the message, which goes before the next one |
+//!
 //! | a reception | leaves |
 //! | --- | --- |
 //! | broken off by the caller's hook | what has come, for the next call |
@@ -37,6 +41,9 @@ pub struct StreamEnd {
     peer_marked: AtomicBool,
     adaptive: AdaptiveSpin,
     partial: Mutex<Option<Partial>>,
+    // What is left of a message whose sending was interrupted in its middle; and whether there is anything.
+    rest: Mutex<Vec<u8>>,
+    has_rest: AtomicBool,
     attendance: Attendance,
 }
 
@@ -73,6 +80,8 @@ impl StreamEnd {
 
     /// Another descriptor takes the place of the one before.
     pub fn replaced(&self) {
+        self.has_rest.store(false, Ordering::Relaxed);
+        self.rest().clear();
         self.looked.store(false, Ordering::Relaxed);
         self.peer_marked.store(false, Ordering::Relaxed);
     }
@@ -131,9 +140,37 @@ impl StreamEnd {
     /// Sends a message. Waits in the system while there is no room.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], and the system's. In the middle of a message, the connection is of no more use.
+    /// [`Error::Interrupted`]: in the middle of the message, its rest goes before the next one. The system's.
     pub fn send(&self, end: BorrowedHandle<'_>, body: &[u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
-        frame::send(end, body, &[], interrupted)
+        self.send_with(end, body, &[], interrupted)
+    }
+
+    fn send_with(
+        &self,
+        end: BorrowedHandle<'_>,
+        body: &[u8],
+        handles: &[BorrowedHandle<'_>],
+        interrupted: Interrupted<'_, '_>,
+    ) -> Result<()> {
+        let mut rest = Vec::new();
+        if self.has_rest.load(Ordering::Relaxed) {
+            rest = std::mem::take(&mut *self.rest());
+            if let Err(error) = frame::send_rest(end, &mut rest, interrupted) {
+                *self.rest() = rest;
+                return Err(error);
+            }
+            self.has_rest.store(false, Ordering::Relaxed);
+        }
+        let sent = frame::send(end, body, handles, &mut rest, interrupted);
+        if !rest.is_empty() {
+            *self.rest() = rest;
+            self.has_rest.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    fn rest(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a message, waiting for its first room until then. False: there was none, and nothing is sent.
@@ -149,7 +186,7 @@ impl StreamEnd {
             return frame::send_until(end, body, handles, until, self.attendance.receivers());
         }
         Ok(readiness::room(end, until, &mut || false)?
-            && frame::send(end, body, handles, &mut || false).map(|()| true)?)
+            && self.send_with(end, body, handles, &mut || false).map(|()| true)?)
     }
 
     /// Sends a parcel, as [`send`](StreamEnd::send) does.
@@ -162,7 +199,7 @@ impl StreamEnd {
         parcel: Parcel,
         interrupted: Interrupted<'_, '_>,
     ) -> Result<Sent> {
-        settle(parcel, |body, handles| frame::send(end, body, handles, interrupted).map(|()| true))
+        settle(parcel, |body, handles| self.send_with(end, body, handles, interrupted).map(|()| true))
     }
 
     /// Sends a parcel, as [`send_until`](StreamEnd::send_until) does.

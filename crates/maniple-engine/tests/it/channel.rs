@@ -41,7 +41,7 @@ fn messages_of_all_sizes_arrive_whole_and_in_order() {
     let sizes = [0, 1, 507, 508, 509, 16_383, 16_384, 16_385, 1 << 20, (1 << 24) + 1];
     let sender = thread::spawn(move || {
         for size in sizes {
-            frame::send(a.as_handle(), &vec![size as u8; size], &[], &mut never()).unwrap();
+            frame::send(a.as_handle(), &vec![size as u8; size], &[], &mut Vec::new(), &mut never()).unwrap();
         }
     });
     for size in sizes {
@@ -112,7 +112,7 @@ fn load(buffers: &[&[u8]]) -> Load {
 fn pass(buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
     let (a, b) = stream::pair().unwrap();
     let parcel = Parcel::new(&[], b"stream", load(buffers), Vec::new());
-    frame::send(a.as_handle(), parcel.content(), &parcel.handles(), &mut never()).unwrap();
+    frame::send(a.as_handle(), parcel.content(), &parcel.handles(), &mut Vec::new(), &mut never()).unwrap();
     parcel.sent();
     let message = message(&b, Way { brings: true, ..EVER }).unwrap();
     let (arrived, at) = parcel::open(&message.content, message.came).unwrap();

@@ -37,7 +37,7 @@ fn contact(error: Error) -> ContactError {
 }
 
 fn send(end: &OwnedHandle, body: &[u8]) {
-    frame::send(end.as_handle(), body, &[], &mut never()).unwrap();
+    frame::send(end.as_handle(), body, &[], &mut Vec::new(), &mut never()).unwrap();
 }
 
 fn receive(end: &OwnedHandle) -> Vec<u8> {

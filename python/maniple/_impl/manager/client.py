@@ -59,8 +59,8 @@ class Site:
         # another thread nor an exception of a signal handler finds it half changed.
         self._dropped: list[str] = []
         self._close: Callable[[], Any] = _nothing
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        # Its owner is in the middle of a call. So a signal handler or a finalizer that finds it owned by its own thread goes another way.
+        self._lock: Any = threading.RLock()
         # thread -> the lock and the child's session of a thread that is about to fork
         self._spare: dict[int, _Spare] = {}
         #: in a forked child: whether its session has the references of its proxies
@@ -77,14 +77,10 @@ class Site:
     def opened(self, authkey: bytes) -> bool:
         """Open the session unless it is open; return False if the server does not support sessions."""
         if self._line is None and not self._standard:
-            if self._owner == threading.get_ident():
+            if self._lock._is_owned():
                 return False  # a signal handler in the thread that is opening the session
             with Hold(self._lock):
-                self._owner = threading.get_ident()
-                try:
-                    self._assure(authkey)
-                finally:
-                    self._owner = None
+                self._assure(authkey)
         return not self._standard
 
     def _assure(self, authkey: bytes) -> None:
@@ -115,7 +111,7 @@ class Site:
 
     def in_session(self, authkey: bytes, order: str, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         """Return the order and the arguments of a call to the server, wrapped with the session if there is one."""
-        if self.over and self._owner != threading.get_ident():
+        if self.over and not self._lock._is_owned():
             with Hold(self._lock):
                 if self.over:
                     self._close()
@@ -154,7 +150,7 @@ class Site:
 
     def _give_up(self, number: int) -> None:
         """Drop the session of that number, which is over; the next call opens another."""
-        if self._owner == threading.get_ident():
+        if self._lock._is_owned():
             return  # a signal handler in the thread that is using the session
         with Hold(self._lock):
             if self._number == number and self._line is not None:
@@ -163,16 +159,11 @@ class Site:
 
     def _ask(self, authkey: bytes, order: str, *args: Any) -> Any:
         """Make one call over the control connection, which is opened if necessary."""
-        me = threading.get_ident()
-        if self._owner == me:  # a signal handler or a finalizer in the middle of another call
+        if self._lock._is_owned():  # a signal handler or a finalizer in the middle of another call
             return self.tell(authkey, order, *args)
         with Hold(self._lock):
-            self._owner = me
-            try:
-                self._assure(authkey)
-                return _answer(*self._line.call_steadily(order, args))
-            finally:
-                self._owner = None
+            self._assure(authkey)
+            return _answer(*self._line.call_steadily(order, args))
 
     # ---- references ----
 
@@ -197,6 +188,8 @@ class Site:
 
     def _lost_line(self) -> bool:
         """Whether the connection is broken; if so, drop it, and the next call opens another. (Signal handlers do not break it.)"""
+        if self._lock._is_owned():
+            return False  # a signal handler in the thread that is using the connection
         with Hold(self._lock):
             line = self._line
             if line is None or not line.closed:
@@ -215,7 +208,8 @@ class Site:
 
     def _flush(self) -> None:
         """Report the dropped proxies to the server, unless another thread holds the lock: that thread reports them."""
-        taken = True
+        # A finalizer in the middle of a call leaves it to the end of the call.
+        taken = not self._lock._is_owned()
         while self._dropped and taken:
             with Hold(self._lock, 0) as taken:
                 if taken and not self._tell_dropped():
@@ -223,7 +217,7 @@ class Site:
 
     def _tell_dropped(self) -> bool:
         """Report the dropped proxies; the caller holds the lock. Return whether the server has answered."""
-        self._owner, line = threading.get_ident(), self._line
+        line = self._line
         try:
             number = len(self._dropped)
             try:
@@ -237,8 +231,6 @@ class Site:
                 raise  # raised by a signal handler
             util.debug("decref failed: %s", error)  # the server has ended
             return False
-        finally:
-            self._owner = None
         return True
 
     def send(self, ident: str) -> str:
@@ -257,12 +249,11 @@ class Site:
 
     def rest(self) -> None:
         """End the session after the last proxy of this process is gone, unless pickled proxies are under way."""
-        if self._line is None or self.proxies or len(self.managers):
+        if self._line is None or self.proxies or len(self.managers) or self._lock._is_owned():
             return
         with Hold(self._lock, 0) as taken:
             if not taken:
                 return
-            self._owner = threading.get_ident()
             try:
                 if self._line is not None and not self.proxies and not self._dropped:
                     if self._line.over or not _answer(*self._line.call_steadily("under_way", ())):
@@ -270,8 +261,6 @@ class Site:
                         self._close()
             except Exception as error:
                 util.debug("the session cannot be ended: %s", error)
-            finally:
-                self._owner = None
         self._flush()
 
     def close(self) -> None:
@@ -283,7 +272,7 @@ class Site:
 
     def before_fork(self) -> None:
         """Open a session for a child, and hold the lock until `after_fork`, so that the references do not change."""
-        if self._line is None or not self.proxies or self._owner == threading.get_ident() or self.over:
+        if self._line is None or not self.proxies or self._lock._is_owned() or self.over:
             return
         # Stored before the lock is acquired, so that `after_fork` finds the lock also after an interruption.
         mine = self._spare[threading.get_ident()] = _Spare(self._lock)
@@ -317,7 +306,7 @@ class Site:
             if other.conn is not None:
                 other.conn.close()
         self._spare.clear()
-        self._lock, self._owner = threading.Lock(), None
+        self._lock = threading.RLock()
         spare, number = (None, 0) if mine is None else (mine.conn, mine.number)
         if self._line is None:
             return
@@ -332,7 +321,7 @@ class Site:
 class _Spare:
     """The state of a thread during a fork: the lock that it holds, and the child's session."""
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: Any) -> None:
         self.hold = Hold(lock, _BEFORE_FORK)
         self.conn: Any = None
         self.number = 0

@@ -440,6 +440,8 @@ class ThreadWorkers:
         self.processes: list[Any] = []
         #: the threads that have served their last task
         self.ended: set[Any] = set()
+        #: the threads that are opening streams of `imap`
+        self.opening: list[int] = []
         # Whether `terminate` has done all of its work.
         self.is_over = False
 

@@ -142,6 +142,8 @@ class Workers:
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
         self._terminated = False
+        #: the threads that are opening streams of `imap`
+        self.opening: list[int] = []
         # Whether `terminate` has done all of its work.
         self.is_over = False
         self._wanted = processes
@@ -405,9 +407,9 @@ class Workers:
 
     def join(self) -> None:
         """Wait until all processes have ended."""
-        if not self._terminated and self.hub.is_making_tasks():
+        if not self._terminated and (self.hub.is_making_tasks() or threading.get_ident() in self.opening):
             raise RuntimeError(
-                "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
+                "join() would wait for ever: this signal handler has interrupted a call that hands in its items, which goes on when it "
                 "returns; terminate() the pool, or join it after the handler"
             )
         self._wait_for_keeper()
