@@ -113,7 +113,7 @@ semver: ## what changed for users of the crate since a git revision (SINCE=...);
 
 simulate: ## the scheduler through two million random histories (SEEDS=...)
 	@scripts/need-cargo.sh
-	MANIPLE_SEEDS=$(SEEDS) cargo test --locked -p maniple-engine --release --test simulation -- --nocapture
+	MANIPLE_SEEDS=$(SEEDS) cargo test --locked -p maniple-engine --release --test it simulation:: -- --nocapture
 
 fuzz: ## every parser of another process's bytes under libFuzzer; ten minutes (FUZZ_SECONDS=..., FUZZ_ONLY=link,log)
 	@$(setup)

@@ -77,6 +77,15 @@ impl Case {
         }
     }
 
+    /// How many times as fast as which library maniple has to be at least.
+    pub fn floor(self) -> Option<(&'static str, f64)> {
+        match self {
+            // Whose items are cut by hand into large vectors.
+            Case::Map(_) => Some(("procspawn", 0.7)),
+            _ => None,
+        }
+    }
+
     /// How often one round repeats it, so that a round takes some tenths of a second.
     pub fn repeats(self) -> usize {
         match self {

@@ -22,6 +22,7 @@ const HELP: &str = "Options:
   --rounds N      so many rounds
   --cases A,B     only these cases, by the beginnings of their keys
   --peers A,B     only these libraries beside maniple; 'none' for maniple alone
+  --strict        exit with 1 if a floor is missed
   --cap SECONDS   give a turn up after that long (30)
   --json FILE     where the figures go (../results/rust.json beside this package)";
 
@@ -31,6 +32,7 @@ struct Options {
     names: Vec<&'static str>,
     cap: Duration,
     json: PathBuf,
+    strict: bool,
 }
 
 fn main() -> ExitCode {
@@ -62,12 +64,14 @@ fn options(words: &[&str]) -> Result<Options, Box<dyn Error>> {
         names: peers::NAMES.to_vec(),
         cap: Duration::from_secs(30),
         json: Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/rust.json"),
+        strict: false,
     };
     let mut rest = words.iter();
     while let Some(&word) = rest.next() {
         let mut value = || rest.next().copied().ok_or(format!("{word} wants a value"));
         match word {
             "--quick" => chosen.rounds = 3,
+            "--strict" => chosen.strict = true,
             "--rounds" => chosen.rounds = value()?.parse()?,
             "--cap" => chosen.cap = Duration::from_secs(value()?.parse()?),
             "--json" => chosen.json = value()?.into(),
@@ -103,13 +107,18 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         rows.push(Row { case, series });
     }
     println!("{}", report::text(&rows, &options.names));
+    let (floors, reached) = report::floors(&rows);
+    print!("{floors}");
     if let Some(folder) = options.json.parent() {
         std::fs::create_dir_all(folder)?;
     }
     std::fs::write(&options.json, format!("{:#}\n", report::json(&rows, machine, options.rounds)))?;
     println!("figures in {}", options.json.display());
     let trouble = rows.iter().any(|row| matches!(row.series.get(peers::SUBJECT), Some(Series { other: Some(_), .. })));
-    if trouble { Err("maniple did not complete every case".into()) } else { Ok(()) }
+    if trouble {
+        return Err("maniple did not complete every case".into());
+    }
+    if options.strict && !reached { Err("a floor was missed".into()) } else { Ok(()) }
 }
 
 /// The libraries that are still in, in the table's order.

@@ -60,6 +60,20 @@ impl Row {
     }
 }
 
+/// A line for each floor that could be compared, and whether all of them are reached.
+pub fn floors(rows: &[Row]) -> (String, bool) {
+    let (mut text, mut reached) = (String::new(), true);
+    for row in rows {
+        let Some((name, floor)) = row.case.floor() else { continue };
+        let Some(ratio) = row.ratio(name) else { continue };
+        reached &= ratio >= floor;
+        let word = if ratio >= floor { "ok" } else { "short" };
+        text +=
+            &format!("floor: {}, {ratio:.2} times the rate of {name}, at least {floor}: {word}\n", row.case.title());
+    }
+    (text, reached)
+}
+
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
@@ -123,7 +137,8 @@ pub fn json(rows: &[Row], machine: Value, rounds: usize) -> Value {
         .map(|row| {
             let results: BTreeMap<_, _> = row.series.iter().map(|(name, series)| (*name, series.json())).collect();
             let ratios: BTreeMap<_, _> = row.series.keys().map(|name| (*name, row.ratio(name))).collect();
-            json!({"case": row.case.key(), "title": row.case.title(), "results": results, "times_as_long_as_maniple": ratios})
+            let floor = row.case.floor().map(|(name, floor)| json!({"peer": name, "rate": floor}));
+            json!({"case": row.case.key(), "title": row.case.title(), "results": results, "times_as_long_as_maniple": ratios, "floor": floor})
         })
         .collect();
     json!({"machine": machine, "rounds": rounds, "cases": cases})

@@ -13,14 +13,52 @@ ctor::declarative::ctor! {
     // threads, panics, the arguments and the environment. Constructors of the crates that use this one have run before.
     #[ctor(unsafe)]
     fn before_main() {
-        init();
+        if startup::EXPLICIT.is_empty() {
+            init();
+        }
     }
+}
+
+/// Says that the program calls [`init`](crate::init()) itself, at the beginning of `main`, although the feature `auto-init` is on.
+///
+/// Cargo turns a feature on for all of a program if one of its dependencies wants it. The program has the last word by this macro, which
+/// stands in its root module. Without the feature it does nothing. A library does not use it: it would decide for programs that it does
+/// not know.
+///
+/// ```no_run,standalone_crate
+/// maniple::explicit_init!();
+///
+/// fn main() -> maniple::Result<()> {
+///     // A worker gets here, too.
+///     maniple::init();
+///     // And no further.
+///     assert_eq!(maniple::Pool::new(2)?.map(i32::abs, [-1])?, [1]);
+///     Ok(())
+/// }
+/// ```
+#[cfg(feature = "auto-init")]
+#[macro_export]
+macro_rules! explicit_init {
+    () => {
+        const _: () = {
+            #[$crate::support::linkme::distributed_slice($crate::support::EXPLICIT)]
+            #[linkme(crate = $crate::support::linkme)]
+            static EXPLICIT: u8 = 0;
+        };
+    };
+}
+
+/// Says that the program calls [`init`](crate::init()) itself, at the beginning of `main`, even where the feature `auto-init` is on.
+#[cfg(not(feature = "auto-init"))]
+#[macro_export]
+macro_rules! explicit_init {
+    () => {};
 }
 
 /// Runs this process as a worker if it was started as one, and then does not return.
 ///
-/// Programs built without the feature `auto-init` call this at the very beginning of `main`, before they start a thread.
-/// Where the feature is on it has been done already, and calling it again does no harm.
+/// Programs built without the feature `auto-init` call this at the very beginning of `main`, before they start a thread, and so do those
+/// that say so by [`explicit_init!`](crate::explicit_init!). Otherwise it has been done already, and calling it again does no harm.
 ///
 /// ```
 /// # fn f() -> maniple::Result<()> {

@@ -28,7 +28,7 @@
 //! | messages between two | [`pipe`], [`channel`], [`Connection`], [`wait()`] |
 //! | messages between many | [`Queue`], [`JoinableQueue`], [`SimpleQueue`] |
 //! | messages to other programs, Python's among them | [`Listener`], [`Client`], [`Authkey`], [`Codec`] |
-//! | taking turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
+//! | taking turns | [`Lock`], [`RLock`], [`RwLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
 //! | the same memory | [`Mutex`], [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`SharedMemory`], [`ShareableList`] |
 //! | objects that a server holds for all | [`Manager`], [`Proxy`], [`managers`] |
 //! | large lists of plain numbers; files and sockets | [`Bulk`], [`mod@bulk`]; [`Handle`], [`mod@handle`] |
@@ -39,7 +39,7 @@
 //!
 //! # How a program becomes its own worker
 //! A worker is the program started once more, caught before `main`: nothing has to be written there, and plain `cargo test`
-//! works. (Without the feature `auto-init`, `main` begins with [`init`].) Functions are recognised by their place in the
+//! works. (Without the feature `auto-init`, `main` begins with [`init()`].) Functions are recognised by their place in the
 //! program, so they are `fn` pointers: functions, and closures that capture nothing. Values travel by serde; large lists of
 //! plain numbers by shared memory, if they are a [`Bulk`].
 //!
@@ -62,7 +62,8 @@
 //! | [`Manager`], the one that started the server | asks the server to end, and kills it after 5 seconds | for its end, 15 seconds at most |
 //! | [`Proxy`], a manager's objects | tells the server, which drops an object with its last proxy | |
 //! | [`managers::LockGuard`], [`managers::ConditionGuard`], [`managers::SemaphorePermit`] | gives it back | for the server, 5 seconds at most |
-//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`SemaphorePermit`] | gives it back, and poisons it in a panic | |
+//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`RwLockWriteGuard`], [`SemaphorePermit`] | gives it back, and poisons it in a panic | |
+//! | [`RwLockReadGuard`] | gives it back | |
 //! | [`Connection`], [`Sender`], [`Receiver`], [`Queue`] | closes this end; what was sent can still be received | |
 //! | [`Listener`] | closes it, and removes its path | |
 //! | [`SharedMemory`], [`ShareableList`] | unmaps it; with the last handle of the process that made it, its name is gone | |
@@ -70,8 +71,9 @@
 //! # Features
 //! | feature | | what for |
 //! | --- | --- | --- |
-//! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init`]. |
+//! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init()`]. |
 //! | `macros` | on | [`#[maniple::task]`](macro@task): functions that other programs call by their names, see [`task`](mod@task). |
+//! | `async` | off | Streams, and futures of what waits besides: `put_async`, `accept_async`, `lock_async`, `wait_async` and so on. |
 //! | `bytes` | off | `bytes::Bytes` to and from [`Bytes`], without a copy. |
 //! | `json` | off | `Json`, a codec for connections to programs in other languages. |
 //! | `tracing` | off | What workers and processes tell by the `tracing` crate reaches the subscriber of the process that started them. |
@@ -85,6 +87,8 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "async")]
+mod background;
 pub mod bulk;
 mod call;
 mod callee;
@@ -156,6 +160,8 @@ pub use maniple_engine::process::{Cause, Exit};
 pub use maniple_macros::task;
 pub use payload::Payload;
 pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, WithOptions};
+#[cfg(feature = "async")]
+pub use pool::{ImapStream, IndexedStream};
 pub use process::{
     CurrentProcess, IntoExitCode, JoinHandle, ParentProcess, Process, ProcessBuilder, Stdio, active_children,
     cpu_count, current_process, parent_process, spawn,
@@ -164,11 +170,15 @@ pub use sharing::{Array, RawArray, RawValue, ShareableItem, ShareableList, Share
 pub use startup::StartMethod;
 pub use sync::{
     Barrier, BarrierWaitResult, BoundedSemaphore, Condition, Event, Guard, Lock, LockGuard, LockResult, Mutex,
-    MutexGuard, PoisonError, RLock, RLockGuard, Semaphore, SemaphorePermit, TryLockError, TryLockResult,
-    WaitTimeoutResult,
+    MutexGuard, PoisonError, RLock, RLockGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphorePermit,
+    TryLockError, TryLockResult, WaitTimeoutResult,
 };
+#[doc(hidden)]
+pub use task::macro_support as support;
 pub use transport::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use transport::{
     Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
     channel, pipe, wait, wait_timeout,
 };
+#[cfg(feature = "async")]
+pub use transport::{IncomingStream, QueueStream, ReceiverStream, wait_async};

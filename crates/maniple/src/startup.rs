@@ -4,7 +4,9 @@
 //! before `main` finds that out, so neither `main` nor a test harness is ever reached in a worker. Without it, the program
 //! calls [`init`](crate::init()) itself (`init.rs`).
 
+use crate::error::{Error, ProcessError, Result};
 use maniple_engine::process::Launch;
+use maniple_sys::process::image::image;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,6 +48,12 @@ pub enum StartMethod {
     ForkServer,
 }
 
+/// Has an element if the program calls [`init`](crate::init()) itself, see [`explicit_init!`](crate::explicit_init!).
+#[cfg(feature = "auto-init")]
+#[doc(hidden)]
+#[linkme::distributed_slice]
+pub static EXPLICIT: [u8];
+
 static DONE: AtomicBool = AtomicBool::new(false);
 
 /// Notes that this process knows what it is: whether that is new.
@@ -53,7 +61,23 @@ pub(crate) fn begin() -> bool {
     !DONE.swap(true, Ordering::AcqRel)
 }
 
-/// Whether [`init`](crate::init()) was called.
-pub(crate) fn is_done() -> bool {
-    DONE.load(Ordering::Acquire)
+/// Whether another start of this program would become a worker, and not run the program once more.
+///
+/// # Errors
+/// [`ProcessError::Start`] says what to do.
+pub(crate) fn check(program: Option<&Path>) -> Result<()> {
+    let refused = |why: &str| Err(Error::Process(ProcessError::Start(why.into())));
+    // The program that is started has this very code, or is named.
+    let here = (begin as fn() -> bool as *const ()).addr();
+    if program.is_none() && !image().text.iter().any(|range| range.contains(&here)) {
+        return refused(
+            "this code is in a shared library, and another start of the program that loaded it would run that program again; name a \
+             program that links maniple, by program(path), and functions of it, by #[maniple::task]",
+        );
+    }
+    if !DONE.load(Ordering::Acquire) {
+        // Its `main` would start a process, and so on without end.
+        return refused("call maniple::init() at the beginning of main, or enable the feature auto-init");
+    }
+    Ok(())
 }

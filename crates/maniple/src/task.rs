@@ -59,7 +59,9 @@ pub mod macro_support {
     #[cfg(feature = "macros")]
     pub use crate::registered::TASKS;
     pub use crate::registered::{Ender, Entry, Giver, Known};
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "auto-init")]
+    pub use crate::startup::EXPLICIT;
+    #[cfg(any(feature = "macros", feature = "auto-init"))]
     pub use linkme;
 
     impl Known {

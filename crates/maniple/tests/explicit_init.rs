@@ -1,8 +1,11 @@
-//! A program that calls `maniple::init()` itself. No test harness: it must be the first thing in `main`. Also run with
-//! `--no-default-features`, where nothing else catches a worker.
+//! A program that calls `maniple::init()` itself, although the feature `auto-init` is on. No test harness: it must be the first thing in
+//! `main`. Also run with `--no-default-features`, where nothing else catches a worker.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use maniple::Pool;
+use std::io::Write;
+
+maniple::explicit_init!();
 
 const NAME: &str = "a_program_may_call_init_itself";
 
@@ -11,7 +14,13 @@ fn triple(x: u32) -> u32 {
 }
 
 fn main() {
-    if cfg!(not(feature = "auto-init")) && std::env::var_os("MANIPLE_INHERITED").is_none() {
+    // Nothing has caught a worker before `main`, and the announcement of its handles is still there.
+    let is_worker = std::env::var_os("MANIPLE_INHERITED").is_some();
+    if let Some(path) = std::env::var_os("MANIPLE_TEST_MAINS") {
+        let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        log.write_all(if is_worker { b"worker\n" } else { b"program\n" }).unwrap();
+    }
+    if !is_worker {
         let error = Pool::new(1).unwrap_err().to_string();
         assert!(error.contains("maniple::init()"), "{error}");
     }
@@ -26,8 +35,14 @@ fn main() {
         }
         return;
     }
+    let mains = std::env::temp_dir().join(format!("maniple-mains-{}", std::process::id()));
+    // SAFETY: this program has one thread.
+    unsafe { std::env::set_var("MANIPLE_TEST_MAINS", &mains) };
     let pool = Pool::new(2).unwrap();
     assert_eq!(pool.map(triple, 0..3).unwrap(), [0, 3, 6]);
     drop(pool);
+    let reached = std::fs::read_to_string(&mains).unwrap();
+    std::fs::remove_file(&mains).unwrap();
+    assert_eq!(reached, "worker\nworker\n", "each worker begins in main");
     println!("test {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
 }

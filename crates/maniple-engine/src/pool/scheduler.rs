@@ -1,6 +1,6 @@
 //! Assigns tasks to workers: a pure state machine. Events come in as method calls, commands go out through [`Scheduler::commands`].
 //! There is no clock, no thread, no I/O in here; time is a number that the caller passes. The same code runs in production and
-//! in the seeded simulator (`tests/simulation.rs`).
+//! in the seeded simulator (`tests/it/simulation.rs`).
 //!
 //! # Life of a task
 //! ```text

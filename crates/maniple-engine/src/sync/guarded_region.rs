@@ -29,6 +29,8 @@ pub const ALIGNMENT: usize = CELL;
 pub enum Access {
     /// By the holder of the lock.
     Guarded,
+    /// By readers and writers, as a header says ([`rwlock`](super::rwlock)).
+    Shared,
     /// By anyone, by atomic accesses of so many bytes.
     Raw(u32),
 }
@@ -38,6 +40,8 @@ impl Access {
     fn number(self) -> u32 {
         match self {
             Access::Guarded => 0,
+            // As no number of bytes.
+            Access::Shared => u32::MAX,
             Access::Raw(bytes) => bytes,
         }
     }

@@ -37,6 +37,18 @@ pub struct Poison {
 const DIED: u64 = 1 << 32;
 const PANICKED: u64 = 2 << 32;
 
+impl Poison {
+    /// As it lies in a word; not 0.
+    pub(super) fn bits(self) -> u64 {
+        u64::from(self.pid) | if self.died { DIED } else { PANICKED }
+    }
+
+    /// The other half of [`Poison::bits`]; 0 is none.
+    pub(super) fn from_bits(word: u64) -> Option<Poison> {
+        (word != 0).then_some(Poison { pid: word as u32, died: word & DIED != 0 })
+    }
+}
+
 const PLAIN: u32 = 2;
 const OWNED: u32 = 3;
 /// Nanoseconds between two looks at a holder by those who do not sleep.
@@ -179,7 +191,7 @@ impl Lock {
         let taken = marked.is_some_and(|now| self.word().take_over(now, self.place.me()).is_ok());
         if taken {
             self.place.abandoned.fetch_add(1, Ordering::Relaxed);
-            self.poison_word().store(DIED | u64::from(from.holder().pid()), Ordering::Relaxed);
+            self.poison_word().store(Poison { pid: from.holder().pid(), died: true }.bits(), Ordering::Relaxed);
         }
         taken
     }
@@ -194,15 +206,12 @@ impl Lock {
     /// ago.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
-        match self.poison_word().load(Ordering::Relaxed) {
-            0 => None,
-            word => Some(Poison { pid: word as u32, died: word & DIED != 0 }),
-        }
+        Poison::from_bits(self.poison_word().load(Ordering::Relaxed))
     }
 
     /// Poisons it in the name of this process, which lives. It holds the lock.
     pub fn set_poison(&self) {
-        self.poison_word().store(PANICKED | u64::from(self.place.me().pid()), Ordering::Relaxed);
+        self.poison_word().store(Poison { pid: self.place.me().pid(), died: false }.bits(), Ordering::Relaxed);
     }
 
     /// Takes the poison away.

@@ -14,6 +14,7 @@
 //! | [`barrier`] | a lock, and a place for each of those who wait |
 //! | [`owned_semaphore`] | a semaphore that knows who has its units |
 //! | [`guarded_region`] | a value beside its lock |
+//! | [`rwlock`] | a value with a lock for many readers or one writer |
 //!
 //! # What a death leaves
 //! A process may be killed between any two instructions. Two things keep the others going:
@@ -29,6 +30,7 @@
 //! | asleep, or woken and not yet awake | a mark that somebody sleeps | the next to free the word makes one system call in vain |
 //! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper takes for its own |
 //! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`owned_semaphore`] |
+//! | reading under a lock for readers and writers | its share | a writer that waits gives it back ([`rwlock`]) |
 //! | waiting at a barrier | its slot | the barrier breaks, and all who wait are told why ([`barrier`]) |
 //!
 //! A holder that died is seen by processes of its own pid namespace only: across namespaces numbers mean nothing. Where an arena is
@@ -49,6 +51,8 @@ pub mod holder;
 pub mod lock;
 #[cfg(not(loom))]
 pub mod owned_semaphore;
+#[cfg(not(loom))]
+pub mod rwlock;
 #[cfg(not(loom))]
 pub mod semaphore;
 pub mod word;

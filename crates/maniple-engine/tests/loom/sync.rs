@@ -11,27 +11,27 @@ use maniple_engine::sync::word::{CallWord, CountWord, FlagWord, Given, LockWord,
 
 /// The operating system's side: sleeps only while the low half of a word is what it was.
 #[derive(Default)]
-struct Bed {
+pub struct Bed {
     lock: Mutex<()>,
     call: Condvar,
 }
 
 impl Bed {
-    fn sleep(&self, word: &loom::sync::atomic::AtomicU64, expected: u32) {
+    pub fn sleep(&self, word: &loom::sync::atomic::AtomicU64, expected: u32) {
         let guard = self.lock.lock().unwrap();
         if word.load(Ordering::Relaxed) as u32 == expected {
             drop(self.call.wait(guard).unwrap());
         }
     }
 
-    fn wake(&self, all: bool) {
+    pub fn wake(&self, all: bool) {
         let _guard = self.lock.lock().unwrap();
         if all { self.call.notify_all() } else { self.call.notify_one() }
     }
 }
 
 #[derive(Default)]
-struct Locked {
+pub struct Locked {
     word: LockWord,
     bed: Bed,
     guarded: UnsafeCell<u32>,
@@ -41,12 +41,12 @@ struct Locked {
 unsafe impl Sync for Locked {}
 unsafe impl Send for Locked {}
 
-fn process(pid: u32) -> Holder {
+pub fn process(pid: u32) -> Holder {
     Holder::new(pid, 7)
 }
 
 impl Locked {
-    fn acquire(&self, me: Holder) {
+    pub fn acquire(&self, me: Holder) {
         if self.word.take(me).is_ok() {
             return;
         }
@@ -71,7 +71,7 @@ impl Locked {
         false
     }
 
-    fn release(&self) {
+    pub fn release(&self) {
         match self.word.free() {
             Given::Wake => self.bed.wake(false),
             Given::Quiet => {}

@@ -1,16 +1,16 @@
 //! How values become bytes and back. Everything that travels goes through the [`Codec`] trait; [`Postcard`] is the one used unless
 //! another is asked for.
 
+mod error;
 mod fingerprint;
 mod names;
 mod read;
-mod refusal;
 mod write;
 
 use crate::error::{Error, Result};
+use error::Refused;
 pub(crate) use fingerprint::short;
 use read::Reader;
-use refusal::Refused;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use write::Writer;

@@ -10,7 +10,7 @@
 //! with lists of keys, variants, and fields that were left out, all in postcard's encoding.
 
 use super::Append;
-use super::refusal::Refused;
+use super::error::Refused;
 use postcard::de_flavors::Slice;
 use serde::{Deserialize, Serializer};
 use std::cell::Cell;

@@ -3,8 +3,8 @@
 //! A struct whose fields are, by name and order, those that the reader wants is read field by field. Any other is read like a map from
 //! names to values: fields that were left out are then what serde makes of missing ones (their default, `None`, or an error).
 
+use super::error::Refused;
 use super::names::{Read, Walk};
-use super::refusal::Refused;
 use serde::Deserialize;
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};

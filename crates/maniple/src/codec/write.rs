@@ -1,8 +1,8 @@
 //! The writing half of [`Postcard`](super::Postcard): postcard's own serializer, and around it what writes down names.
 
 use super::Append;
+use super::error::Refused;
 use super::names::Written;
-use super::refusal::Refused;
 use serde::ser::{self, Serialize, Serializer};
 
 /// A value on its way into bytes.

@@ -3,10 +3,10 @@
 //! They pass in rounds. A round is broken when one of those who wait gives up or dies, or by `abort` and `reset`; it is
 //! then broken for all who wait in it, and for all who come, until a `reset` begins a new one.
 
-use super::calling::Answer;
 use super::containers::typed_proxy;
-use super::gate::{Gate, Inside, until};
 use super::registry::Content;
+use super::rpc::Answer;
+use super::wait_queue::{Inside, WaitQueue, until};
 use super::{Manager, ManagerError};
 use crate::error::{Error, Result};
 use crate::sync::BarrierWaitResult;
@@ -21,11 +21,11 @@ const BROKEN: u8 = 2;
 pub(super) struct State {
     parties: usize,
     arrived: usize,
-    /// How the present round stands; changed and read under the gate's lock.
+    /// How the present round stands; changed and read under the queue's lock.
     round: Arc<AtomicU8>,
 }
 
-type Shared = Gate<State>;
+type Shared = WaitQueue<State>;
 
 impl State {
     fn stands(&self) -> u8 {
@@ -235,8 +235,9 @@ impl Manager {
         if parties == 0 {
             return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
         }
-        let maker =
-            |parties: usize| Content::new(Gate::<State>::new(State { parties, arrived: 0, round: Arc::default() }));
+        let maker = |parties: usize| {
+            Content::new(WaitQueue::<State>::new(State { parties, arrived: 0, round: Arc::default() }))
+        };
         self.make(maker, &parties).map(Barrier)
     }
 }

@@ -1,11 +1,11 @@
 //! A lock in a manager's server whose owners can wait for a call of another's.
 
 use super::Manager;
-use super::calling::Answer;
 use super::containers::typed_proxy;
-use super::gate::until;
 use super::locks::{CALLED, LockGuard, Ownable, Shared, acquire, check_owner, give_back, take};
 use super::registry::Content;
+use super::rpc::Answer;
+use super::wait_queue::until;
 use crate::error::{InTime, Result};
 use std::time::{Duration, Instant};
 

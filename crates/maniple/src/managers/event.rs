@@ -1,10 +1,10 @@
 //! A flag in a manager's server that can be waited for.
 
 use super::Manager;
-use super::calling::Answer;
 use super::containers::typed_proxy;
-use super::gate::{Gate, until};
 use super::registry::Content;
+use super::rpc::Answer;
+use super::wait_queue::{WaitQueue, until};
 use crate::error::{InTime, Result};
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ typed_proxy!(
     /// # Ok(())
     /// # }
     /// ```
-    Event(Gate<bool>)
+    Event(WaitQueue<bool>)
 );
 
 impl Event {
     fn wait_within(&self, limit: Option<Duration>) -> Result<bool> {
-        let door = |event: &Gate<bool>, limit: Option<Duration>, answer: &mut Answer| {
+        let door = |event: &WaitQueue<bool>, limit: Option<Duration>, answer: &mut Answer| {
             let until = until(limit);
             let mut inside = event.enter();
             // Woken it was set, were it only for a moment.
@@ -95,7 +95,7 @@ impl Event {
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn set(&self) -> Result<()> {
-        let door = |event: &Gate<bool>, (): (), answer: &mut Answer| {
+        let door = |event: &WaitQueue<bool>, (): (), answer: &mut Answer| {
             let mut inside = event.enter();
             *inside = true;
             inside.wake(0, usize::MAX);
@@ -120,7 +120,7 @@ impl Event {
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn clear(&self) -> Result<()> {
-        let door = |event: &Gate<bool>, (): (), answer: &mut Answer| {
+        let door = |event: &WaitQueue<bool>, (): (), answer: &mut Answer| {
             *event.enter() = false;
             answer.give(&())
         };
@@ -140,7 +140,7 @@ impl Event {
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn is_set(&self) -> Result<bool> {
-        let door = |event: &Gate<bool>, (): (), answer: &mut Answer| answer.give(&*event.enter());
+        let door = |event: &WaitQueue<bool>, (): (), answer: &mut Answer| answer.give(&*event.enter());
         self.0.reference().ask(door, &())
     }
 }
@@ -161,6 +161,6 @@ impl Manager {
     /// # Errors
     /// [`Error::ManagerLost`](crate::Error::ManagerLost).
     pub fn event(&self) -> Result<Event> {
-        self.make(|()| Content::new(Gate::<bool>::new(false)), &()).map(Event)
+        self.make(|()| Content::new(WaitQueue::<bool>::new(false)), &()).map(Event)
     }
 }

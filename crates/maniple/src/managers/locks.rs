@@ -3,12 +3,12 @@
 //! A lock whose thread or process has ended without releasing it is free, and its next owner gets an error that says so: what the lock
 //! guards may have been changed by half.
 
-use super::calling::Answer;
 use super::containers::typed_proxy;
-use super::gate::{Gate, Inside, until};
 use super::protocol::Trouble;
 use super::proxy::Proxy;
 use super::registry::{Abandon, Content, current_line};
+use super::rpc::Answer;
+use super::wait_queue::{Inside, WaitQueue, until};
 use super::{FAREWELL, Manager, ManagerError};
 use crate::error::{InTime, Result};
 use std::fmt;
@@ -33,14 +33,14 @@ pub(super) struct Ownership {
 }
 
 /// A lock, and the place for the waiters of a condition that it belongs to.
-pub(super) struct Ownable(pub Gate<Ownership, 2>);
+pub(super) struct Ownable(pub WaitQueue<Ownership, 2>);
 
 pub(super) type Shared = Arc<Ownable>;
 type In<'a> = Inside<'a, Ownership, 2>;
 
 impl Ownable {
     pub(super) fn new(recursive: bool) -> Shared {
-        Arc::new(Ownable(Gate::new(Ownership { recursive, ..Ownership::default() })))
+        Arc::new(Ownable(WaitQueue::new(Ownership { recursive, ..Ownership::default() })))
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `mod` | [`Manager`] and its builder |
+//! | `mod`, `builder` | [`Manager`] and its builder |
 //! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
 //! | `containers/`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
 //! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
 //! | `protocol` | what client and server say to each other |
-//! | `calling` | functions that are called in the server, and what they answer |
-//! | `site` | the server as a client process sees it |
+//! | `rpc` | functions that are called in the server, and what they answer |
+//! | `client` | the server as a client process sees it |
 //! | `server`, `registry` | the server: connections; objects, and who refers to them |
-//! | `gate` | waiting in the server, until the caller is gone at most |
+//! | `wait_queue` | waiting in the server, until the caller is gone at most |
 //!
 //! # When something dies
 //! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its
@@ -24,11 +24,11 @@
 //! of reach. To exchange messages with a Python process, use a listener.
 
 mod barrier;
-mod calling;
+mod builder;
+mod client;
 mod condition;
 mod containers;
 mod event;
-mod gate;
 mod locks;
 mod names;
 mod namespace;
@@ -36,35 +36,35 @@ mod protocol;
 mod proxy;
 mod queue;
 mod registry;
+mod rpc;
 mod semaphore;
 mod server;
-mod site;
+mod wait_queue;
 
 use crate::chunk::Output;
 pub use crate::error::ManagerError;
-use crate::error::{Error, InTime, ProcessError, Result, was};
-use crate::handle::Handle;
+use crate::error::{Error, InTime, Result};
 use crate::payload::Payload;
 use crate::process::Process;
-use crate::startup::StartMethod;
 use crate::transport::{Address, Authkey};
 pub use barrier::Barrier;
-use calling::{Maker, Plain, send_make};
+pub use builder::ManagerBuilder;
+use client::RemoteServer;
 pub use condition::{Condition, ConditionGuard};
 pub use containers::{Dict, List, Set, Value};
 pub use event::Event;
 pub use locks::{Lock, LockGuard, RLock};
 use maniple_engine::process::Exit;
-use maniple_sys::{AsHandle, socket, stream};
+use maniple_sys::socket;
 pub use namespace::Namespace;
 use protocol::Ask;
 pub use proxy::Proxy;
-use proxy::{NO_PASSAGE, Reference};
+use proxy::{NOT_IN_TRANSIT, Reference};
 pub use queue::Queue;
+use rpc::{Maker, Plain, send_make};
 pub use semaphore::{Semaphore, SemaphorePermit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use site::Site;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ pub fn is_caller_gone() -> bool {
 /// Its server ends with it: when it is dropped, on [`shutdown`](Manager::shutdown), or when this process ends, however
 /// that happens.
 pub struct Manager {
-    site: Arc<Site>,
+    remote: Arc<RemoteServer>,
     own: Option<Own>,
 }
 
@@ -138,137 +138,6 @@ struct Own {
     owner: u32,
     /// Where a killed server leaves its socket.
     path: Option<(socket::File, PathBuf)>,
-}
-
-/// A [`Manager`] in the making; see [`Manager::builder`].
-///
-/// ```
-/// # fn main() -> maniple::Result<()> {
-/// let manager = maniple::Manager::builder().address("127.0.0.1:0").authkey("s3cret").name("depot").build()?;
-/// assert_ne!(manager.address().port(), None);
-/// assert_eq!(manager.authkey().as_bytes(), b"s3cret");
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "a builder does nothing until `build` is called"]
-pub struct ManagerBuilder {
-    address: Result<Option<Address>>,
-    key: Option<Authkey>,
-    method: StartMethod,
-    name: String,
-}
-
-impl ManagerBuilder {
-    /// Where it is to be reached. Without it: at a local address of its own choice, which only leads in with the key.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let manager = maniple::Manager::builder().address("127.0.0.1:0").build()?;
-    /// assert_ne!(manager.address().port(), None);
-    /// assert!(maniple::Manager::builder().address("no address").build().is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn address(mut self, address: impl TryInto<Address, Error: Into<Error>>) -> Self {
-        self.address = address.try_into().map(Some).map_err(Into::into);
-        self
-    }
-
-    /// What clients have to know. Without it: random bytes.
-    ///
-    /// ```
-    /// use maniple::Manager;
-    ///
-    /// # fn main() -> maniple::Result<()> {
-    /// let manager = Manager::builder().authkey("s3cret").build()?;
-    /// assert!(Manager::connect(manager.address(), "s3cret").is_ok());
-    /// assert!(Manager::connect(manager.address(), "a guess").is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn authkey(mut self, key: impl Into<Authkey>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// How its process is started.
-    ///
-    /// ```
-    /// use maniple::{Manager, StartMethod};
-    ///
-    /// # fn main() -> maniple::Result<()> {
-    /// let manager = Manager::builder().start_method(StartMethod::default()).build()?;
-    /// assert!(manager.pid().is_some());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn start_method(mut self, method: StartMethod) -> Self {
-        self.method = method;
-        self
-    }
-
-    /// What its process is called.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let _manager = maniple::Manager::builder().name("depot").build()?;
-    /// assert!(maniple::active_children().iter().any(|child| child.name() == "depot"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Starts it.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let manager = maniple::Manager::builder().build()?;
-    /// assert_ne!(manager.pid(), Some(std::process::id()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ProcessError::Start`] if there is no process to be had, or the address is taken.
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
-    pub fn build(self) -> Result<Manager> {
-        let address = self.address?;
-        let key = self.key.map_or_else(Authkey::random, Ok)?;
-        let refused = |e: std::io::Error| Error::Process(ProcessError::Start(format!("a manager: {e}")));
-        let (reader, writer) = stream::pipe().map_err(refused)?;
-        let start = server::Start { address, key: key.as_bytes().to_owned(), report: Handle::new(writer) };
-        let process =
-            Process::builder().name(self.name).daemon(true).start_method(self.method).build(server::run, start)?;
-        process.start()?;
-        let report = stream::read_to_end(reader.as_handle()).map_err(refused)?;
-        if report.is_empty() {
-            let exit = see_out(&process)?;
-            return Err(Error::Process(ProcessError::Start(format!(
-                "a manager's server {}{exit} before it was ready",
-                was(exit)
-            ))));
-        }
-        let address = server::read_report(&report)?;
-        let path = address.path().map(std::path::absolute).transpose().map_err(refused)?;
-        let path = path.and_then(|path| Some((socket::file(&path).ok()??, path)));
-        let process = Arc::new(process);
-        let own = Own { process, owner: std::process::id(), path };
-        let site = Site::of_process(&own.process, &address, &key)?;
-        Ok(Manager { site, own: Some(own) })
-    }
-}
-
-// Without the key.
-impl fmt::Debug for ManagerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagerBuilder")
-            .field("address", &self.address)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Manager {
@@ -283,7 +152,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`] if there is no process to be had.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had.
     pub fn new() -> Result<Manager> {
         Manager::builder().build()
     }
@@ -304,7 +173,7 @@ impl Manager {
     /// # }
     /// ```
     pub fn builder() -> ManagerBuilder {
-        ManagerBuilder { address: Ok(None), key: None, method: StartMethod::default(), name: "Manager".into() }
+        ManagerBuilder::new()
     }
 
     /// One that some other process has made, here or, if it has a network address, on another machine. This program
@@ -332,7 +201,7 @@ impl Manager {
     /// another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
-        Ok(Manager { site: Site::open(&address, &key.into(), None)?, own: None })
+        Ok(Manager { remote: RemoteServer::open(&address, &key.into(), None)?, own: None })
     }
 
     /// Where others [`connect`](Manager::connect) to it.
@@ -348,7 +217,7 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.site.address
+        &self.remote.address
     }
 
     /// What they need for that.
@@ -362,7 +231,7 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn authkey(&self) -> &Authkey {
-        &self.site.key
+        &self.remote.key
     }
 
     /// The number of its server's process, if that is a child of this one.
@@ -400,17 +269,17 @@ impl Manager {
     /// # Errors
     /// [`Error::ManagerLost`] if it was gone before.
     pub fn shutdown(mut self) -> Result<Option<Exit>> {
-        let Some(own) = self.own.take() else { return self.site.shut_down().map(|()| None) };
-        self.site.ask_to_end()?;
+        let Some(own) = self.own.take() else { return self.remote.shut_down().map(|()| None) };
+        self.remote.ask_to_end()?;
         own.end().map(Some)
     }
 
     fn make<A: DeserializeOwned, T>(&self, maker: Maker<A>, argument: &impl Serialize) -> Result<Proxy<T>> {
-        self.site.check_build()?;
-        let mut output = Output::private(self.site.address.is_local());
+        self.remote.check_build()?;
+        let mut output = Output::private(self.remote.address.is_local());
         output.item(&Ask::Make)?;
         send_make(&mut output, maker, argument)?;
-        Ok(Proxy::new(Reference::counted(self.site.clone(), self.site.ask(output.bytes(), None)?)))
+        Ok(Proxy::new(Reference::counted(self.remote.clone(), self.remote.ask(output.bytes(), None)?)))
     }
 
     /// Calls `function(argument)` in the server and serves what it returns there.
@@ -447,7 +316,7 @@ impl Manager {
     /// # Errors
     /// [`Error::ManagerLost`].
     pub fn names(&self) -> Result<Namespace> {
-        Ok(Namespace(Proxy::new(Reference::claim(&self.site, names::NAMES, NO_PASSAGE)?)))
+        Ok(Namespace(Proxy::new(Reference::claim(&self.remote, names::NAMES, NOT_IN_TRANSIT)?)))
     }
 }
 
@@ -489,7 +358,7 @@ impl Drop for Manager {
             && own.owner == std::process::id()
         {
             // One that was killed need not be asked.
-            if self.site.ask_to_end().is_ok() {
+            if self.remote.ask_to_end().is_ok() {
                 let _ = own.end();
             }
         }

@@ -1,10 +1,10 @@
 //! Names for values of any type.
 
 use super::Manager;
-use super::calling::{Answer, Changing};
 use super::containers::typed_proxy;
 use super::names::{Entries, Entry, names};
 use super::proxy::unpoisoned;
+use super::rpc::{Answer, Changing};
 use crate::error::Result;
 use crate::payload::Payload;
 use std::any::type_name;
@@ -44,7 +44,7 @@ impl Namespace {
     /// ```
     ///
     /// # Errors
-    /// [`ManagerError::WrongType`] if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
+    /// [`ManagerError::WrongType`](super::ManagerError::WrongType) if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
     pub fn get<T: Payload>(&self, name: &str) -> Result<Option<T>> {
         let door = |all: &Mutex<Entries>, name: String, answer: &mut Answer| {
             let all = unpoisoned(all)?;

@@ -13,7 +13,7 @@
 //!   Ask · what belongs to it ────▶
 //!          ◀────────────────────── Result<value, Trouble>
 //! ```
-//! To `Call` belong the identity of an `Invoke` (see `calling`) and its encoded argument, to `Make` the identity of a
+//! To `Call` belong the identity of an `Invoke` (see `rpc`) and its encoded argument, to `Make` the identity of a
 //! maker and its argument. Identities hold within one build of the program; a function called by name between different
 //! ones would be another `Ask`.
 

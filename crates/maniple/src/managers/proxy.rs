@@ -11,11 +11,11 @@
 //! to that manager itself.
 
 use super::ManagerError;
-use super::calling::{Answer, Changing, Door, Looking, read, send_call};
+use super::client::RemoteServer;
 use super::protocol::{Ask, Note};
 use super::registry::{Content, Object, current_line};
+use super::rpc::{Answer, Changing, Door, Looking, read, send_call};
 use super::server;
-use super::site::Site;
 use crate::chunk::Output;
 use crate::error::Result;
 use crate::payload::Payload;
@@ -30,49 +30,49 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-/// No passage has this number.
-pub(super) const NO_PASSAGE: u64 = u64::MAX;
+/// The number of no reference in transit.
+pub(super) const NOT_IN_TRANSIT: u64 = u64::MAX;
 
 /// One reference to an object.
 pub(super) struct Reference {
     id: u64,
-    place: Place,
+    home: Home,
     // The process that the server counts it for.
     process: AtomicU32,
 }
 
-enum Place {
+enum Home {
     /// In a server elsewhere.
-    There(Arc<Site>),
+    There(Arc<RemoteServer>),
     /// This process is the server.
     Here(Arc<Object>),
 }
 
 impl Reference {
     /// One that the server has counted already.
-    pub(super) fn counted(site: Arc<Site>, id: u64) -> Reference {
-        Reference { id, place: Place::There(site), process: AtomicU32::new(std::process::id()) }
+    pub(super) fn counted(remote: Arc<RemoteServer>, id: u64) -> Reference {
+        Reference { id, home: Home::There(remote), process: AtomicU32::new(std::process::id()) }
     }
 
     fn here(object: Arc<Object>) -> Reference {
-        Reference { id: object.id, place: Place::Here(object), process: AtomicU32::new(std::process::id()) }
+        Reference { id: object.id, home: Home::Here(object), process: AtomicU32::new(std::process::id()) }
     }
 
     /// One for the object of that number.
-    pub(super) fn claim(site: &Arc<Site>, object: u64, passage: u64) -> Result<Reference> {
-        site.note(Note::Claim { object, passage })?;
-        Ok(Reference::counted(site.clone(), object))
+    pub(super) fn claim(remote: &Arc<RemoteServer>, object: u64, passage: u64) -> Result<Reference> {
+        remote.note(Note::Claim { object, passage })?;
+        Ok(Reference::counted(remote.clone(), object))
     }
 
     /// In a forked child, has the server count it for this process. (Only this process's own threads write or read the
     /// number.)
-    fn settle(&self, site: &Site) -> Result<()> {
+    fn settle(&self, remote: &RemoteServer) -> Result<()> {
         let me = std::process::id();
         if self.process.load(Ordering::Relaxed) != me {
-            site.note(Note::Claim { object: self.id, passage: NO_PASSAGE })?;
+            remote.note(Note::Claim { object: self.id, passage: NOT_IN_TRANSIT })?;
             if self.process.swap(me, Ordering::Relaxed) == me {
                 // Another thread was faster.
-                site.release(self.id);
+                remote.release(self.id);
             }
         }
         Ok(())
@@ -95,20 +95,20 @@ impl Reference {
         argument: &impl Serialize,
         limit: Option<Duration>,
     ) -> Result<R> {
-        let private = match &self.place {
-            Place::There(site) => site.address.is_local(),
-            Place::Here(_) => true,
+        let private = match &self.home {
+            Home::There(remote) => remote.address.is_local(),
+            Home::Here(_) => true,
         };
         let mut output = Output::private(private);
         output.item(&Ask::Call(self.id))?;
         send_call(&mut output, door, argument)?;
-        match &self.place {
-            Place::There(site) => {
-                site.check_build()?;
-                self.settle(site)?;
-                site.ask(output.bytes(), limit)
+        match &self.home {
+            Home::There(remote) => {
+                remote.check_build()?;
+                self.settle(remote)?;
+                remote.ask(output.bytes(), limit)
             }
-            Place::Here(_) => {
+            Home::Here(_) => {
                 let server = server::here().ok_or(ManagerError::NotServer)?;
                 let mut answer = server.answer(output.bytes());
                 let value = read(answer.bytes());
@@ -119,19 +119,19 @@ impl Reference {
     }
 
     fn address(&self) -> Option<&Address> {
-        match &self.place {
-            Place::There(site) => Some(&site.address),
-            Place::Here(_) => server::here().map(|server| &server.address),
+        match &self.home {
+            Home::There(remote) => Some(&remote.address),
+            Home::Here(_) => server::here().map(|server| &server.address),
         }
     }
 }
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        if let Place::There(site) = &self.place
+        if let Home::There(remote) = &self.home
             && self.process.load(Ordering::Relaxed) == std::process::id()
         {
-            site.release(self.id);
+            remote.release(self.id);
         }
     }
 }
@@ -148,12 +148,12 @@ struct Travelling {
 
 impl Reference {
     fn set_out(&self) -> Result<Travelling> {
-        let (address, token, passage, key) = match &self.place {
-            Place::There(site) => {
-                self.settle(site)?;
-                (&site.address, site.token, site.note(Note::Pass(self.id))?, &site.key)
+        let (address, token, passage, key) = match &self.home {
+            Home::There(remote) => {
+                self.settle(remote)?;
+                (&remote.address, remote.token, remote.note(Note::Pass(self.id))?, &remote.key)
             }
-            Place::Here(object) => {
+            Home::Here(object) => {
                 let server = server::here().ok_or(ManagerError::NotServer)?;
                 let passage = server.registry.pass(object.clone(), current_line().session.number);
                 (&server.address, server.token, passage, &server.key)
@@ -168,14 +168,14 @@ impl Reference {
         if let Some(server) = server::here().filter(|server| server.token == token) {
             return Ok(Reference::here(server.registry.claim(object, passage)?));
         }
-        let site = match (Site::known(token), key) {
-            (Some(site), _) => site,
-            (None, Some(key)) => Site::open(&address, &Authkey::from(key), Some(token))?,
+        let remote = match (RemoteServer::known(token), key) {
+            (Some(remote), _) => remote,
+            (None, Some(key)) => RemoteServer::open(&address, &Authkey::from(key), Some(token))?,
             (None, None) => {
                 return Err(ManagerError::MissingKey.into());
             }
         };
-        Reference::claim(&site, object, passage)
+        Reference::claim(&remote, object, passage)
     }
 }
 

@@ -1,9 +1,9 @@
 //! A queue in a manager's server.
 
-use super::calling::Answer;
 use super::containers::typed_proxy;
-use super::gate::{Gate, until};
 use super::registry::Content;
+use super::rpc::Answer;
+use super::wait_queue::{WaitQueue, until};
 use super::{Manager, ManagerError};
 use crate::error::{InTime, Result};
 use crate::payload::Payload;
@@ -22,7 +22,7 @@ pub(super) struct State<T> {
     unfinished: u64,
 }
 
-type Shared<T> = Arc<Gate<State<T>, 3>>;
+type Shared<T> = Arc<WaitQueue<State<T>, 3>>;
 
 typed_proxy!(
     /// A queue in a [`Manager`]'s server, for any number of processes on any machines. (Between processes of one
@@ -328,7 +328,7 @@ impl Manager {
     pub fn queue<T: Payload>(&self, maxsize: usize) -> Result<Queue<T>> {
         let maker = |maxsize: usize| {
             let most = if maxsize == 0 { usize::MAX } else { maxsize };
-            let queue: Shared<T> = Arc::new(Gate::new(State { items: VecDeque::new(), most, unfinished: 0 }));
+            let queue: Shared<T> = Arc::new(WaitQueue::new(State { items: VecDeque::new(), most, unfinished: 0 }));
             Content::new(queue)
         };
         self.make(maker, &maxsize).map(Queue)

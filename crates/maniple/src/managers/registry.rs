@@ -5,7 +5,7 @@
 //! | holder | until |
 //! | --- | --- |
 //! | a [`Session`], for the proxies in a client process | each is released, or the control connection ends |
-//! | a [`Passage`], for a proxy in a message | it arrives; if it never does, some time after its sender's end |
+//! | a [`InTransit`], for a proxy in a message | it arrives; if it never does, some time after its sender's end |
 //! | a proxy in the server itself, as a rule within another object | it is dropped |
 //! | a call that is under way | it ends |
 
@@ -57,7 +57,7 @@ impl Content {
 }
 
 /// A reference that travels.
-struct Passage {
+struct InTransit {
     object: Arc<Object>,
     from: u64,
     // Set when the sender is gone.
@@ -68,7 +68,7 @@ struct Passage {
 #[derive(Default)]
 pub(super) struct Registry {
     objects: Mutex<HashMap<u64, Weak<Object>>>,
-    passages: Mutex<HashMap<u64, Passage>>,
+    in_transit: Mutex<HashMap<u64, InTransit>>,
     next: AtomicU64,
 }
 
@@ -96,29 +96,29 @@ impl Registry {
 
     /// A proxy sets out, sent by the client of that number.
     pub(super) fn pass(&self, object: Arc<Object>, from: u64) -> u64 {
-        let passage = self.number();
-        locked(&self.passages).insert(passage, Passage { object, from, until: None });
-        passage
+        let transit = self.number();
+        locked(&self.in_transit).insert(transit, InTransit { object, from, until: None });
+        transit
     }
 
     /// A proxy has arrived. The bytes that brought it may have been decoded before; then some other proxy must be left.
-    pub(super) fn claim(&self, id: u64, passage: u64) -> Result<Arc<Object>, ManagerError> {
-        let found = locked(&self.passages).remove(&passage);
+    pub(super) fn claim(&self, id: u64, transit: u64) -> Result<Arc<Object>, ManagerError> {
+        let found = locked(&self.in_transit).remove(&transit);
         match found {
-            Some(passage) if passage.object.id == id => Ok(passage.object),
+            Some(found) if found.object.id == id => Ok(found.object),
             _ => self.find(id),
         }
     }
 
     fn sender_gone(&self, session: u64) {
         let until = Instant::now() + UNCLAIMED;
-        locked(&self.passages).values_mut().filter(|p| p.from == session).for_each(|p| p.until = Some(until));
+        locked(&self.in_transit).values_mut().filter(|p| p.from == session).for_each(|p| p.until = Some(until));
     }
 
-    /// Forgets the passages that nobody will end any more.
+    /// Forgets the references in transit that nobody will end any more.
     pub(super) fn sweep(&self, now: Instant) {
-        let late = |_: &u64, p: &mut Passage| p.until.is_some_and(|until| until < now);
-        let dead: Vec<Passage> = locked(&self.passages).extract_if(late).map(|(_, passage)| passage).collect();
+        let late = |_: &u64, p: &mut InTransit| p.until.is_some_and(|until| until < now);
+        let dead: Vec<InTransit> = locked(&self.in_transit).extract_if(late).map(|(_, gone)| gone).collect();
         drop(dead);
     }
 }
@@ -258,7 +258,7 @@ mod tests {
         let (object, claimed) = (registry.add(Content::new(1u8)), registry.add(Content::new(2u8)));
         let (id, other) = (object.id, claimed.id);
         registry.pass(object, sender.number);
-        let passage = registry.pass(claimed, sender.number);
+        let transit = registry.pass(claimed, sender.number);
         let late = || Instant::now() + 2 * UNCLAIMED;
         registry.sweep(late());
         assert!(registry.find(id).is_ok());
@@ -266,12 +266,12 @@ mod tests {
         registry.sweep(Instant::now());
         assert!(registry.find(id).is_ok());
         // A receiver that comes in between has it for good.
-        let claimed = registry.claim(other, passage).unwrap();
+        let claimed = registry.claim(other, transit).unwrap();
         registry.sweep(late());
         assert_eq!(registry.find(id).err(), Some(ManagerError::ObjectGone));
         assert_eq!(claimed.content::<u8>().ok(), Some(&2));
         drop(claimed);
-        assert!(locked(&registry.objects).is_empty() && locked(&registry.passages).is_empty());
+        assert!(locked(&registry.objects).is_empty() && locked(&registry.in_transit).is_empty());
     }
 
     #[test]

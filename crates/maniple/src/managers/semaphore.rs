@@ -1,9 +1,9 @@
 //! A semaphore in a manager's server.
 
-use super::calling::Answer;
 use super::containers::typed_proxy;
-use super::gate::{Gate, until};
 use super::registry::{Abandon, Content, Line, current_line};
+use super::rpc::Answer;
+use super::wait_queue::{WaitQueue, until};
 use super::{FAREWELL, Manager, ManagerError};
 use crate::error::{InTime, Result};
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ pub(super) struct State {
     lent: HashMap<u64, u32>,
 }
 
-pub(super) struct Counter(Gate<State>);
+pub(super) struct Counter(WaitQueue<State>);
 
 type Shared = Arc<Counter>;
 
@@ -256,7 +256,7 @@ impl Semaphore {
 impl Manager {
     fn counter(&self, free: u32, most: u32) -> Result<Semaphore> {
         let maker = |(free, most): (u32, u32)| {
-            Content::new(Arc::new(Counter(Gate::new(State { free, most, lent: HashMap::new() }))))
+            Content::new(Arc::new(Counter(WaitQueue::new(State { free, most, lent: HashMap::new() }))))
         };
         self.make(maker, &(free, most)).map(Semaphore)
     }

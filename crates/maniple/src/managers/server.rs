@@ -11,9 +11,9 @@
 //! | the parent | this process is a daemon: it is ended at once |
 //! | this process | every connection ends, and so does every call that waits |
 
-use super::calling::{Answer, receive_call, receive_make};
 use super::protocol::{Ask, Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
 use super::registry::{Object, Registry, Served, Session, current_line, locked, serve_here, serve_no_more};
+use super::rpc::{Answer, receive_call, receive_make};
 use super::{ManagerError, names};
 use crate::chunk::{Input, Output};
 use crate::error::{Error, ProcessError, Result};

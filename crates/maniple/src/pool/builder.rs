@@ -3,7 +3,7 @@
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Plain};
 use crate::chunk::Output;
-use crate::error::{Error, ProcessError, Result};
+use crate::error::{Error, Result};
 use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;
@@ -164,7 +164,7 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`] when a worker cannot be
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be
     /// started, and what stands in the way of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
@@ -179,12 +179,7 @@ impl PoolBuilder {
             Some(tasks) => Some(NonZeroU64::new(tasks).ok_or(none)?),
             None => None,
         };
-        if !startup::is_done() {
-            // Without this a worker would run `main`, make a pool, and so on without end.
-            return Err(Error::Process(ProcessError::Start(
-                "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
-            )));
-        }
+        startup::check(self.program.as_deref())?;
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered). Dropping it
@@ -104,21 +106,49 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
                 self.over = true;
                 return Some((self.reader.next_item(), Err(error)));
             }
-            let (settled, over) = self.job.take(take_at_once(self.window));
-            self.over = over;
-            let ready = &mut self.ready;
-            for one in settled {
-                if let Some(first) = self.feeder.first_item(one.index) {
-                    self.reader.go_to(first);
-                }
-                let mut index = self.reader.next_item();
-                let panic = self.reader.read(one, &self.pool, |result| {
-                    ready.push_back((index, result));
-                    index += 1;
-                });
-                self.panic = self.panic.take().or(panic);
-            }
+            self.take();
         }
+        self.next_ready()
+    }
+
+    /// The next result, if there is one, or has this waked when there may be.
+    #[cfg(feature = "async")]
+    pub(super) fn poll_indexed(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<R>)>> {
+        while self.ready.is_empty() && !self.over {
+            self.report();
+            if let Err(error) = self.pool.hub.check() {
+                self.over = true;
+                return Poll::Ready(Some((self.reader.next_item(), Err(error.into()))));
+            }
+            // What has been collected is not kept waiting for an input that is late, nor is what comes next.
+            self.feeder.be_quick();
+            if self.job.poll_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.take();
+        }
+        Poll::Ready(self.next_ready())
+    }
+
+    /// Takes what the hub has.
+    fn take(&mut self) {
+        let (settled, over) = self.job.take(take_at_once(self.window));
+        self.over = over;
+        let ready = &mut self.ready;
+        for one in settled {
+            if let Some(first) = self.feeder.first_item(one.index) {
+                self.reader.go_to(first);
+            }
+            let mut index = self.reader.next_item();
+            let panic = self.reader.read(one, &self.pool, |result| {
+                ready.push_back((index, result));
+                index += 1;
+            });
+            self.panic = self.panic.take().or(panic);
+        }
+    }
+
+    fn next_ready(&mut self) -> Option<(usize, Result<R>)> {
         let Some(next) = self.ready.pop_front() else {
             return self.panic.take().and_then(|panic| std::panic::resume_unwind(panic.0));
         };

@@ -14,12 +14,16 @@ mod keeper;
 mod options;
 mod results;
 mod source;
+#[cfg(feature = "async")]
+mod stream;
 mod submit;
 
 pub use builder::PoolBuilder;
 pub use imap::{Imap, Indexed};
 pub use job_handle::JobHandle;
 pub use options::{CallOptions, WithOptions};
+#[cfg(feature = "async")]
+pub use stream::{ImapStream, IndexedStream};
 
 use crate::error::Result;
 use crate::startup::StartMethod;

@@ -123,6 +123,8 @@ struct Collected {
     over: bool,
     // Something was handed over that the reading thread does not know of: what it was asked for is out of date.
     flushed: bool,
+    // Who waits cannot come by again: the next items are handed over as they come.
+    hurried: bool,
     // Of a call whose results come in any order.
     places: Option<Places>,
 }
@@ -174,6 +176,7 @@ impl Feeder {
             cuts: Vec::new(),
             over: false,
             flushed: false,
+            hurried: false,
             places: unordered.then(Places::default),
         };
         let (adaptive, most) = (share.is_some(), share.unwrap_or(usize::MAX));
@@ -205,7 +208,10 @@ impl Feeder {
                         if let Added::Refused(error) = added {
                             collected.cuts.push((1, Err(Box::new(error))));
                         }
-                        if collected.cuts.len() >= tasks || asked.elapsed() > SLOW {
+                        if collected.cuts.len() >= tasks
+                            || asked.elapsed() > SLOW
+                            || collected.hurried && self.has_some(collected)
+                        {
                             self.hand_over(collected);
                             open = false;
                         }
@@ -228,11 +234,20 @@ impl Feeder {
     /// Hands over what has been collected. True: there will be no more.
     pub(super) fn flush(&self) -> bool {
         let mut collected = self.lock();
-        if !collected.over && (!collected.cuts.is_empty() || self.adaptive && !collected.chunk.is_empty()) {
+        if !collected.over && self.has_some(&collected) {
             self.hand_over(&mut collected);
             collected.flushed = true;
         }
         collected.over
+    }
+
+    /// As [`Feeder::flush`], for one who is woken by a result and does not come by before: if nothing was collected, the next item does not
+    /// wait for others.
+    #[cfg(feature = "async")]
+    pub(super) fn be_quick(&self) {
+        self.flush();
+        let mut collected = self.lock();
+        collected.hurried = !collected.over;
     }
 
     /// Which item of the input is the first of a task, for a call whose results come in any order.
@@ -240,7 +255,13 @@ impl Feeder {
         self.lock().places.as_mut().map(|places| places.take(task))
     }
 
+    /// Whether there is something to hand over.
+    fn has_some(&self, collected: &Collected) -> bool {
+        !collected.cuts.is_empty() || self.adaptive && !collected.chunk.is_empty()
+    }
+
     fn hand_over(&self, collected: &mut Collected) {
+        collected.hurried &= !self.has_some(collected);
         if self.adaptive {
             collected.cuts.extend(collected.chunk.cut());
         }

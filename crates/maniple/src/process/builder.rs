@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::child::{self, Setup};
-use super::{IntoExitCode, Process, Running, Shared, here};
+use super::{IntoExitCode, Process, Running, Shared, current};
 use crate::error::{Error, ProcessError, Result};
 use crate::events;
 use crate::payload::Payload;
@@ -290,7 +290,7 @@ impl ProcessBuilder {
         Setup {
             name,
             daemon: self.daemon,
-            parent_name: here::current_process().name().to_owned(),
+            parent_name: current::current_process().name().to_owned(),
             parent: std::process::id(),
             environment: std::mem::take(&mut self.environment),
             folder: self.folder.take(),
@@ -315,6 +315,8 @@ impl ProcessBuilder {
     /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
     /// program's own.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
+        // Before the function is looked at, for the error that says what to do.
+        startup::check(self.program.as_deref())?;
         let call = match self.program {
             None => child::send(function, &argument)?,
             Some(_) => child::send_named(|output| registered::send_registered(function, output), &argument)?,
@@ -357,12 +359,7 @@ impl ProcessBuilder {
                 "the fork server forks this program; another one can only be spawned".into(),
             )));
         }
-        if !startup::is_done() {
-            // Without this the child would run `main`, start a process, and so on without end.
-            return Err(Error::Process(ProcessError::Start(
-                "call maniple::init() at the beginning of main, or enable the feature auto-init".into(),
-            )));
-        }
+        startup::check(self.program.as_deref())?;
         let setup = self.setup();
         let (name, daemon) = (setup.name.clone(), setup.daemon);
         let plan = Plan { setup, call, stdio: self.stdio, method: self.method, program: self.program };
@@ -409,7 +406,7 @@ impl ProcessBuilder {
                 let running = Running { child, relay: None, _lifeline: held };
                 let process =
                     Process { shared: Arc::new(shared(setup.name, setup.daemon, None, OnceLock::from(running))) };
-                here::remember(&process.shared);
+                current::remember(&process.shared);
                 Ok(process)
             }
         }

@@ -4,7 +4,7 @@
 //! streams that it has to put in place itself, and those in the function's argument.
 #![allow(unsafe_code)]
 
-use super::{IntoExitCode, here};
+use super::{IntoExitCode, current};
 use crate::chunk::{Input, Output};
 use crate::error::{CallError, Error, Result};
 use crate::events;
@@ -138,7 +138,7 @@ pub(super) fn in_fork<R: IntoExitCode>(
     line: Option<OwnedHandle>,
     function: impl FnOnce() -> R,
 ) -> i32 {
-    here::forget_children();
+    current::forget_children();
     if let Err(error) = settle(setup, stdio, parent, line) {
         eprintln!("maniple: a process cannot begin: {error}");
         return NOT_BEGUN;
@@ -171,6 +171,6 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Owne
             Error::Call(CallError::Remote(format!("the folder {} cannot be entered: {e}", folder.display())))
         })?;
     }
-    here::become_child(setup.name, setup.daemon, setup.parent, setup.parent_name, parent);
+    current::become_child(setup.name, setup.daemon, setup.parent, setup.parent_name, parent);
     Ok(())
 }

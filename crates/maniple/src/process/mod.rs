@@ -7,7 +7,7 @@
 //! | `child` | the child's side: take up what was sent, call the function, end |
 //! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a process of its own, with its result |
 //! | `exit_code` | [`IntoExitCode`]: what a child's function may return |
-//! | `here` | what a process knows of itself, its parent and its children |
+//! | `current` | what a process knows of itself, its parent and its children |
 //!
 //! # Life
 //! ```text
@@ -20,8 +20,8 @@
 
 mod builder;
 pub(crate) mod child;
+mod current;
 mod exit_code;
-mod here;
 mod spawn;
 
 use crate::error::{Error, ProcessError, Result};
@@ -29,8 +29,8 @@ use crate::events::Relay;
 use crate::payload::Payload;
 use builder::Plan;
 pub use builder::{ProcessBuilder, Stdio};
+pub use current::{CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process};
 pub use exit_code::IntoExitCode;
-pub use here::{CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process};
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, BorrowedHandle};
@@ -152,7 +152,7 @@ impl Process {
         };
         let running = taken.start()?;
         let _ = self.shared.running.set(running);
-        here::remember(&self.shared);
+        current::remember(&self.shared);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::identity::{Function, Identity};
 use crate::panic;
 use crate::payload::Payload;
+use crate::startup;
 use crate::transport::{Receiver, Sender, channel, until_readable, wait, wait_timeout};
 use maniple_sys::AsHandle;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -74,7 +75,8 @@ fn work<A: Payload, R: Payload>(work: Work<A, R>) -> Result<()> {
 /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`] if the function is not the
 /// program's own, [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
 pub fn spawn<A: Payload, R: Payload>(function: fn(A) -> R, argument: A) -> Result<JoinHandle<R>> {
-    // Asked first, for the error that says why.
+    // Asked first, for the errors that say why.
+    startup::check(None)?;
     Identity::of(function.address())?;
     let (sender, receiver) = channel()?;
     let callee = Callee::Pointer(function.address().addr(), type_name::<fn(A) -> R>());

@@ -13,6 +13,7 @@
 mod list;
 mod memory;
 mod raw;
+mod raw_ranges;
 mod value;
 
 pub use list::{ShareableItem, ShareableList};

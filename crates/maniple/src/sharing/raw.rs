@@ -7,7 +7,7 @@
 
 use super::value::{no_element, room_for, room_of};
 use crate::error::Result;
-use crate::sync::travel::{Travels, travels};
+use crate::sync::shm_serde::{ShmSerde, shm_serde};
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::guarded_region::{Access, GuardedRegion};
@@ -23,7 +23,7 @@ fn access<T>() -> Access {
 }
 
 /// The same bits as another type of the same size.
-fn bits<A: Pod, B: Pod>(value: A) -> B {
+pub(super) fn bits<A: Pod, B: Pod>(value: A) -> B {
     bytemuck::pod_read_unaligned(bytemuck::bytes_of(&value))
 }
 
@@ -58,6 +58,8 @@ macro_rules! atomically {
         }
     }};
 }
+
+pub(super) use atomically;
 
 /// A value of 1, 2, 4 or 8 bytes that processes share without a lock: a counter, a progress figure, a setting.
 ///
@@ -197,7 +199,7 @@ impl<T: Pod> fmt::Debug for RawValue<T> {
     }
 }
 
-impl<T: Pod> Travels for RawValue<T> {
+impl<T: Pod> ShmSerde for RawValue<T> {
     const WHAT: &'static str = "a RawValue";
 
     fn place(&self) -> &Place {
@@ -217,7 +219,7 @@ impl<T: Pod> Travels for RawValue<T> {
     }
 }
 
-travels!(RawValue<T: Pod>);
+shm_serde!(RawValue<T: Pod>);
 
 /// A list of plain old data, of a fixed length, that processes share without a lock.
 ///
@@ -285,7 +287,7 @@ impl<T: Pod> RawArray<T> {
         self.len() == 0
     }
 
-    fn start(&self) -> NonNull<T> {
+    pub(super) fn start(&self) -> NonNull<T> {
         self.room.start().cast()
     }
 
@@ -391,7 +393,7 @@ impl<T: Pod> fmt::Debug for RawArray<T> {
     }
 }
 
-impl<T: Pod> Travels for RawArray<T> {
+impl<T: Pod> ShmSerde for RawArray<T> {
     const WHAT: &'static str = "a RawArray";
 
     fn place(&self) -> &Place {
@@ -407,4 +409,4 @@ impl<T: Pod> Travels for RawArray<T> {
     }
 }
 
-travels!(RawArray<T: Pod>);
+shm_serde!(RawArray<T: Pod>);

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::sync::held::{self, Held};
-use crate::sync::travel::{Travels, travels};
+use crate::sync::shm_serde::{ShmSerde, shm_serde};
 use crate::sync::{LockResult, Mutex, MutexGuard, TryLockResult};
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{CellRef, Place};
@@ -182,7 +182,7 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Value<T> {
     }
 }
 
-impl<T: Pod> Travels for Value<T> {
+impl<T: Pod> ShmSerde for Value<T> {
     const WHAT: &'static str = "a Value";
 
     fn place(&self) -> &Place {
@@ -198,7 +198,7 @@ impl<T: Pod> Travels for Value<T> {
     }
 }
 
-travels!(Value<T: Pod>);
+shm_serde!(Value<T: Pod>);
 
 /// A list of plain old data, of a fixed length, that processes share, with one lock for all of it.
 ///
@@ -465,7 +465,7 @@ impl<T: Pod> fmt::Debug for Array<T> {
     }
 }
 
-impl<T: Pod> Travels for Array<T> {
+impl<T: Pod> ShmSerde for Array<T> {
     const WHAT: &'static str = "an Array";
 
     fn place(&self) -> &Place {
@@ -481,4 +481,4 @@ impl<T: Pod> Travels for Array<T> {
     }
 }
 
-travels!(Array<T: Pod>);
+shm_serde!(Array<T: Pod>);

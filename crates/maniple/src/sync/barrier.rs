@@ -1,6 +1,6 @@
 //! Waiting for each other.
 
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{BrokenBarrier, Error, Result, SyncError, TimeoutError};
 use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::barrier::{Barrier as Inner, Cause, Met};
@@ -232,7 +232,7 @@ impl fmt::Debug for Barrier {
     }
 }
 
-impl Travels for Barrier {
+impl ShmSerde for Barrier {
     const WHAT: &'static str = "a Barrier";
 
     fn place(&self) -> &Place {
@@ -244,4 +244,4 @@ impl Travels for Barrier {
     }
 }
 
-travels!(Barrier);
+shm_serde!(Barrier);

@@ -5,7 +5,7 @@ use super::lock::LockGuard;
 use super::mutex::MutexGuard;
 use super::poison::{LockResult, judge};
 use super::rlock::RLockGuard;
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Poison, Result};
 use maniple_engine::sync::Outcome;
 use maniple_engine::sync::arena::{CellRef, Place};
@@ -333,7 +333,7 @@ impl fmt::Debug for Condition {
     }
 }
 
-impl Travels for Condition {
+impl ShmSerde for Condition {
     const WHAT: &'static str = "a Condition";
 
     fn place(&self) -> &Place {
@@ -345,4 +345,4 @@ impl Travels for Condition {
     }
 }
 
-travels!(Condition);
+shm_serde!(Condition);

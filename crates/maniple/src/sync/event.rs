@@ -1,6 +1,6 @@
 //! A flag to wait for.
 
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{InTime, Result};
 use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::event::Event as Inner;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Event(Arc<Inner>);
+pub struct Event(pub(super) Arc<Inner>);
 
 impl Event {
     /// Creates an event that is not set.
@@ -119,7 +119,7 @@ impl fmt::Debug for Event {
     }
 }
 
-impl Travels for Event {
+impl ShmSerde for Event {
     const WHAT: &'static str = "an Event";
 
     fn place(&self) -> &Place {
@@ -131,4 +131,4 @@ impl Travels for Event {
     }
 }
 
-travels!(Event);
+shm_serde!(Event);

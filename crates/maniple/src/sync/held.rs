@@ -2,6 +2,8 @@
 //! a panic.
 
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
+#[cfg(feature = "async")]
+use crate::background::Background;
 use crate::error::{Poison, TimeoutError};
 use maniple_engine::sync::lock::Lock;
 use maniple_engine::wait::Until;
@@ -64,6 +66,26 @@ pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> Lock
 /// Takes the lock if it is free, or its holder has died.
 pub(crate) fn try_lock<'a, G>(lock: &'a Lock, guard: impl FnOnce(Held<'a>) -> G) -> TryLockResult<G> {
     Ok(take(lock, Until::Now, guard).ok_or(TryLockError::WouldBlock)??)
+}
+
+/// Waits for the lock as a future. `same`: the lock once more, for a thread that outlives the caller.
+#[cfg(feature = "async")]
+pub(crate) async fn lock_async<'a, G, L>(lock: &'a Lock, same: L, guard: impl Fn(Held<'a>) -> G) -> LockResult<G>
+where
+    L: AsRef<Lock> + Clone + Send + 'static,
+{
+    if let Some(taken) = take(lock, Until::Now, &guard) {
+        return taken;
+    }
+    let (waits, forgoes) = (same.clone(), same);
+    let step = move |limit: Until, go_on: &mut dyn FnMut() -> bool| {
+        waits.as_ref().acquire(limit, go_on).is_ours().then_some(())
+    };
+    let undo = move |()| {
+        forgoes.as_ref().release();
+    };
+    Background::new(step, undo).await;
+    judge(guard(Held::new(lock)), poison(lock))
 }
 
 /// Waits for the lock for at most so long.

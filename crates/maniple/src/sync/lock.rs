@@ -2,7 +2,7 @@
 
 use super::held::{self, Held};
 use super::poison::{LockResult, TryLockResult};
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Error, Result, SyncError};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{CellRef, Place};
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// As with Python's `Lock`, taking and giving back may be the business of two processes: [`std::mem::forget`] the guard
 /// here, and [`release`](Lock::release) there.
 #[derive(Clone)]
-pub struct Lock(Arc<Inner>);
+pub struct Lock(pub(super) Arc<Inner>);
 
 /// A [`Lock`] that is held; given back when this is dropped.
 ///
@@ -201,7 +201,7 @@ impl fmt::Debug for LockGuard<'_> {
     }
 }
 
-impl Travels for Lock {
+impl ShmSerde for Lock {
     const WHAT: &'static str = "a Lock";
 
     fn place(&self) -> &Place {
@@ -213,4 +213,4 @@ impl Travels for Lock {
     }
 }
 
-travels!(Lock);
+shm_serde!(Lock);

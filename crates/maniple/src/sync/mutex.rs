@@ -3,7 +3,7 @@
 
 use super::held::{self, Held};
 use super::poison::{LockResult, TryLockResult};
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::Result;
 use bytemuck::Pod;
 use maniple_engine::sync::arena::{CellRef, Place};
@@ -118,7 +118,7 @@ impl<T: Pod> Mutex<T> {
         Ok(Mutex { room: Arc::new(room), _value: PhantomData })
     }
 
-    fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
+    pub(super) fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
         // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any
         // bit pattern; only a guard accesses it.
         |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
@@ -234,7 +234,7 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Mutex<T> {
     }
 }
 
-impl<T: Pod> Travels for Mutex<T> {
+impl<T: Pod> ShmSerde for Mutex<T> {
     const WHAT: &'static str = "a Mutex";
 
     fn place(&self) -> &Place {
@@ -254,4 +254,4 @@ impl<T: Pod> Travels for Mutex<T> {
     }
 }
 
-travels!(Mutex<T: Pod>);
+shm_serde!(Mutex<T: Pod>);

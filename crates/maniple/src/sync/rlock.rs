@@ -2,7 +2,7 @@
 
 use super::held::{self, LOCK};
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Result, TimeoutError};
 use maniple_engine::sync::arena::{CellRef, Place};
 use maniple_engine::sync::lock::RLock as Inner;
@@ -243,7 +243,7 @@ impl fmt::Debug for RLockGuard<'_> {
     }
 }
 
-impl Travels for RLock {
+impl ShmSerde for RLock {
     const WHAT: &'static str = "an RLock";
 
     fn place(&self) -> &Place {
@@ -258,4 +258,4 @@ impl Travels for RLock {
     }
 }
 
-travels!(RLock);
+shm_serde!(RLock);

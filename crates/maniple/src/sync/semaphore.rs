@@ -1,7 +1,7 @@
 //! A number of units: counted, or each with its holder.
 
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
-use super::travel::{Travels, travels};
+use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Error, InTime, Poison, Result, SyncError, TimeoutError};
 use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{CellRef, Place};
@@ -38,7 +38,7 @@ const UNIT: &str = "a unit of the semaphore";
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Semaphore(Arc<Counter>);
+pub struct Semaphore(pub(super) Arc<Counter>);
 
 impl Semaphore {
     /// One of this value.
@@ -132,7 +132,7 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-impl Travels for Semaphore {
+impl ShmSerde for Semaphore {
     const WHAT: &'static str = "a Semaphore";
 
     fn place(&self) -> &Place {
@@ -144,7 +144,7 @@ impl Travels for Semaphore {
     }
 }
 
-travels!(Semaphore);
+shm_serde!(Semaphore);
 
 /// A fixed number of units, each of which has a holder while it is taken. Never more are given back than there were.
 ///
@@ -171,7 +171,7 @@ travels!(Semaphore);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct BoundedSemaphore(Arc<OwnedSemaphore>);
+pub struct BoundedSemaphore(pub(super) Arc<OwnedSemaphore>);
 
 /// A unit of a [`BoundedSemaphore`]; given back when this is dropped.
 ///
@@ -210,7 +210,7 @@ impl BoundedSemaphore {
         Ok(BoundedSemaphore(Arc::new(OwnedSemaphore::new(units)?)))
     }
 
-    fn take(&self, limit: Until) -> Option<LockResult<SemaphorePermit<'_>>> {
+    pub(super) fn take(&self, limit: Until) -> Option<LockResult<SemaphorePermit<'_>>> {
         let permit = |unit| SemaphorePermit { permits: &self.0, unit };
         match self.0.acquire(limit, &mut || true) {
             Granted::Unit(unit) => Some(Ok(permit(unit))),
@@ -319,6 +319,13 @@ impl BoundedSemaphore {
     }
 }
 
+#[cfg(feature = "async")]
+impl<'a> SemaphorePermit<'a> {
+    pub(super) fn new(permits: &'a OwnedSemaphore, unit: u32) -> Self {
+        SemaphorePermit { permits, unit }
+    }
+}
+
 impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
         // Refused in a forked child, whose unit it is not.
@@ -338,7 +345,7 @@ impl fmt::Debug for SemaphorePermit<'_> {
     }
 }
 
-impl Travels for BoundedSemaphore {
+impl ShmSerde for BoundedSemaphore {
     const WHAT: &'static str = "a BoundedSemaphore";
 
     fn place(&self) -> &Place {
@@ -350,4 +357,4 @@ impl Travels for BoundedSemaphore {
     }
 }
 
-travels!(BoundedSemaphore);
+shm_serde!(BoundedSemaphore);

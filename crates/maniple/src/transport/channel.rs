@@ -253,6 +253,12 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     pub async fn recv_async(&self) -> Result<T> {
         self.endpoint.recv_async::<C, T>().await
     }
+
+    /// Tells senders that this end receives, though it does not wait.
+    #[cfg(feature = "async")]
+    pub(super) fn receives_in_turns(&self) {
+        self.endpoint.receives_in_turns();
+    }
 }
 
 impl<T, C: Codec> Receiver<T, C> {

@@ -214,6 +214,12 @@ impl Endpoint {
         }
     }
 
+    /// Tells senders that this end receives, though it does not wait.
+    #[cfg(feature = "async")]
+    pub(crate) fn receives_in_turns(&self) {
+        self.attendance().receives_in_turns();
+    }
+
     /// The next value, as a future.
     pub(crate) async fn recv_async<C: Codec, T: DeserializeOwned>(&self) -> Result<T> {
         self.attendance().receives_in_turns();

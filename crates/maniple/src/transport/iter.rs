@@ -57,7 +57,7 @@ pub struct ReceiverIntoIter<T, C: Codec = Postcard>(Receiver<T, C>);
 #[must_use = "values are taken as they are asked for"]
 pub struct QueueIter<'a, T>(&'a Queue<T>);
 
-fn until_closed<T>(got: Result<T>) -> Option<Result<T>> {
+pub(super) fn until_closed<T>(got: Result<T>) -> Option<Result<T>> {
     match got {
         Err(Error::Channel(ChannelError::Closed | ChannelError::QueueClosed)) => None,
         other => Some(other),

@@ -8,8 +8,12 @@ use super::{Address, Authkey, Connection};
 use crate::error::{Error, InTime, Result};
 use maniple_engine::channel::listener as engine;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+#[cfg(feature = "async")]
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A place to which other processes connect, by a [`Client`](super::Client) of theirs or by Python's
@@ -73,9 +77,39 @@ use std::time::{Duration, Instant};
 /// # Its end
 /// When it is dropped, no client can connect any more, and its path is removed. Accepted connections are not touched.
 pub struct Listener {
-    engine: engine::Listener,
+    pub(super) accepting: Arc<Accepting>,
     address: Address,
+}
+
+/// What accepts clients, for the listener and for a thread that does so for a future of it.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    pub(super) engine: engine::Listener,
     authkey: Option<Authkey>,
+    // Accepted for a future that was dropped.
+    kept: Mutex<VecDeque<OwnedHandle>>,
+    // Clients may be left whose authentication such a future has begun with.
+    #[cfg(feature = "async")]
+    pub(super) unfinished: AtomicBool,
+}
+
+impl Accepting {
+    pub(super) fn next(&self, deadline: Option<Instant>) -> Result<Option<OwnedHandle>> {
+        if let Some(kept) = self.kept().pop_front() {
+            return Ok(Some(kept));
+        }
+        Ok(self.engine.accept(self.authkey.as_ref().map(Authkey::as_bytes), deadline, &mut || false)?)
+    }
+
+    /// Whether a client may be here that is not through yet.
+    #[cfg(feature = "async")]
+    pub(super) fn authenticates(&self) -> bool {
+        self.authkey.is_some()
+    }
+
+    pub(super) fn kept(&self) -> MutexGuard<'_, VecDeque<OwnedHandle>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How a [`Listener`] is made; see its methods. [`Listener::builder`] returns one.
@@ -183,11 +217,18 @@ impl Listener {
         engine.set_keep_alive(with.keep_alive);
         engine.set_patience(with.patience);
         let address = Address(engine.address().clone());
-        Listener { engine, address, authkey: with.authkey }
+        let accepting = Accepting {
+            engine,
+            authkey: with.authkey,
+            kept: Mutex::default(),
+            #[cfg(feature = "async")]
+            unfinished: AtomicBool::new(false),
+        };
+        Listener { accepting: Arc::new(accepting), address }
     }
 
     fn next(&self, deadline: Option<Instant>) -> Result<Option<OwnedHandle>> {
-        Ok(self.engine.accept(self.authkey.as_ref().map(Authkey::as_bytes), deadline, &mut || false)?)
+        self.accepting.next(deadline)
     }
 
     /// Waits for the next connection. Several threads may do so at a time.
@@ -411,7 +452,7 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
             .field("address", &self.address)
-            .field("authkey", &self.authkey)
+            .field("authkey", &self.accepting.authkey)
             .finish_non_exhaustive()
     }
 }
@@ -419,6 +460,6 @@ impl fmt::Debug for Listener {
 impl AsHandle for Listener {
     /// Readable while a client waits to be accepted, to be waited for together with other things.
     fn as_handle(&self) -> BorrowedHandle<'_> {
-        self.engine.as_handle()
+        self.accepting.engine.as_handle()
     }
 }

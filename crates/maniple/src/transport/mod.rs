@@ -13,6 +13,7 @@
 //! | `address`, `authkey` | where a listener is, and what both ends have to know |
 //! | `wait` | [`wait()`] for any of several ends, queues and processes |
 //! | `reactor` | the same for futures |
+//! | `futures`, `streams` | puts and clients as futures; what comes one by one as streams |
 //!
 //! What may not be known here: what starts the processes, and what is called in them. An end travels as its descriptor.
 
@@ -24,12 +25,16 @@ mod client;
 mod connection;
 mod endpoint;
 mod fd_queue;
+#[cfg(feature = "async")]
+mod futures;
 mod iter;
 mod listener;
 mod message;
 mod queue;
 mod queues;
 mod reactor;
+#[cfg(feature = "async")]
+mod streams;
 mod wait;
 
 pub use address::Address;
@@ -42,4 +47,8 @@ pub use listener::{Incoming, Listener, ListenerBuilder};
 pub use queue::Queue;
 pub use queues::{JoinableQueue, SimpleQueue};
 pub(crate) use reactor::until_readable;
+#[cfg(feature = "async")]
+pub use streams::{IncomingStream, QueueStream, ReceiverStream};
+#[cfg(feature = "async")]
+pub use wait::wait_async;
 pub use wait::{wait, wait_timeout};

@@ -67,8 +67,34 @@ pub(super) struct Shared {
     fds: FdQueue,
 }
 
+/// What a put needs and does not find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    Room,
+    /// A way for its descriptors, or the writers' lock.
+    Descriptors,
+}
+
+/// How an attempt to put a value ended.
+pub(super) enum Attempt {
+    Done,
+    /// The time was up.
+    Late,
+    Lacks(Lack),
+}
+
+impl Shared {
+    /// Waits until it may be there. False: the time is up.
+    pub(super) fn wait_for(&self, lack: Lack, until: Until) -> Result<bool> {
+        match lack {
+            Lack::Room => Ok(self.log.wait_for_room(None, deadline(until), &mut || false)?),
+            Lack::Descriptors => self.fds.wait(until),
+        }
+    }
+}
+
 /// A value on its way in.
-struct Outgoing {
+pub(super) struct Outgoing {
     first: Vec<u8>,
     rest: Vec<Vec<u8>>,
     handles: Vec<maniple_sys::OwnedHandle>,
@@ -265,37 +291,45 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, value: &T, until: Until) -> Result<bool> {
-        let Shared { log, fds } = &*self.shared;
         let outgoing = self.prepare(value)?;
-        let mut parts = Vec::with_capacity(1 + outgoing.rest.len());
-        parts.push(&outgoing.first[..]);
-        parts.extend(outgoing.rest.iter().map(|part| &part[..]));
-        let mut send = |position| fds.send(position, outgoing.nonce, &outgoing.handles);
-        let mut late = || is_over(until);
         loop {
-            let mut terms = Terms { counted: self.counted, hurried: !matches!(until, Until::Ever), before: None };
-            if !outgoing.handles.is_empty() {
-                terms.before = Some(&mut send);
-            }
-            let put = match log.put_on(&parts, terms, Some(&mut late)) {
-                Err(maniple_engine::Error::Interrupted) => return Ok(false),
-                put => put?,
+            let lack = match self.attempt(&outgoing, until)? {
+                Attempt::Done => return Ok(true),
+                Attempt::Late => return Ok(false),
+                Attempt::Lacks(lack) => lack,
             };
-            let room = match put {
-                Put::Done => return Ok(true),
-                Put::Closed => return Err(Error::Channel(ChannelError::QueueClosed)),
-                Put::Full if matches!(until, Until::Now) => false,
-                Put::Full => log.wait_for_room(None, deadline(until), &mut || false)?,
-                Put::Cramped => return Err(Error::Channel(ChannelError::QueueMemory(log.capacity()))),
-                Put::Refused | Put::Busy => fds.wait(until)?,
-            };
-            if !room {
+            let now = matches!(until, Until::Now) && lack == Lack::Room;
+            if now || !self.shared.wait_for(lack, until)? {
                 return Ok(false);
             }
         }
     }
 
-    fn prepare(&self, value: &T) -> Result<Outgoing> {
+    /// Puts it, if there is what that takes.
+    pub(super) fn attempt(&self, outgoing: &Outgoing, until: Until) -> Result<Attempt> {
+        let Shared { log, fds } = &*self.shared;
+        let mut parts = Vec::with_capacity(1 + outgoing.rest.len());
+        parts.push(&outgoing.first[..]);
+        parts.extend(outgoing.rest.iter().map(|part| &part[..]));
+        let mut send = |position| fds.send(position, outgoing.nonce, &outgoing.handles);
+        let mut terms = Terms { counted: self.counted, hurried: !matches!(until, Until::Ever), before: None };
+        if !outgoing.handles.is_empty() {
+            terms.before = Some(&mut send);
+        }
+        let put = match log.put_on(&parts, terms, Some(&mut || is_over(until))) {
+            Err(maniple_engine::Error::Interrupted) => return Ok(Attempt::Late),
+            put => put?,
+        };
+        match put {
+            Put::Done => Ok(Attempt::Done),
+            Put::Closed => Err(Error::Channel(ChannelError::QueueClosed)),
+            Put::Full => Ok(Attempt::Lacks(Lack::Room)),
+            Put::Cramped => Err(Error::Channel(ChannelError::QueueMemory(log.capacity()))),
+            Put::Refused | Put::Busy => Ok(Attempt::Lacks(Lack::Descriptors)),
+        }
+    }
+
+    pub(super) fn prepare(&self, value: &T) -> Result<Outgoing> {
         let (mut first, mut sink) = (Vec::with_capacity(64), Sink::parts());
         sideband::encode::<Postcard, T>(value, &mut first, &mut sink)?;
         let (rest, handles) = (sink.take_parts(), sink.take_handles());

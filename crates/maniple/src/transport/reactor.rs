@@ -151,6 +151,39 @@ pub(super) async fn until_some<T>(fd: BorrowedHandle<'_>, mut attempt: impl FnMu
     .await
 }
 
+/// The same for one poll of a stream, with the watch that the stream keeps.
+#[cfg(feature = "async")]
+pub(super) fn poll_some<T>(
+    watch: &mut Watch,
+    fd: BorrowedHandle<'_>,
+    cx: &Context<'_>,
+    attempt: impl FnOnce() -> Result<Option<T>>,
+) -> Poll<Result<T>> {
+    match attempt() {
+        Ok(None) => watch.watch(fd, false, cx),
+        Ok(Some(value)) => Poll::Ready(Ok(value)),
+        Err(error) => Poll::Ready(Err(error)),
+    }
+}
+
+/// Tries until there is something, each time that any of them is readable.
+#[cfg(feature = "async")]
+pub(super) async fn until_any<T>(
+    fds: &[BorrowedHandle<'_>],
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let mut watches: Vec<Watch> = fds.iter().map(|_| Watch::default()).collect();
+    std::future::poll_fn(|cx| match attempt() {
+        Ok(Some(value)) => Poll::Ready(Ok(value)),
+        Err(error) => Poll::Ready(Err(error)),
+        Ok(None) => {
+            let mut refused = fds.iter().zip(&mut watches).map(|(fd, watch)| watch.watch::<T>(*fd, false, cx));
+            refused.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        }
+    })
+    .await
+}
+
 /// Tries until it is done, each time that `fd` has room, and twice a second.
 pub(super) async fn until_done(fd: BorrowedHandle<'_>, mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
     let mut watch = Watch::default();

@@ -55,6 +55,49 @@ pub fn wait_timeout(what: &[&dyn AsHandle], timeout: Duration) -> Result<Vec<usi
     Ok(ready)
 }
 
+/// As [`wait()`], as a future. Dropping it leaves nothing behind; any executor will do.
+///
+/// ```
+/// use maniple::{channel, wait_async};
+///
+/// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
+/// # struct Unpark(Thread);
+/// # impl Wake for Unpark {
+/// #     fn wake(self: Arc<Self>) {
+/// #         self.0.unpark();
+/// #     }
+/// # }
+/// # fn block_on<F: Future>(future: F) -> F::Output {
+/// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
+/// #     loop {
+/// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+/// #             return value;
+/// #         }
+/// #         thread::park();
+/// #     }
+/// # }
+/// # fn main() -> maniple::Result<()> {
+/// let (first, second) = (channel::<u8>()?, channel::<u8>()?);
+/// second.0.send(&1)?;
+/// assert_eq!(block_on(wait_async(&[&first.1, &second.1]))?, [1]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The system's.
+#[cfg(feature = "async")]
+pub async fn wait_async(what: &[&(dyn AsHandle + Sync)]) -> Result<Vec<usize>> {
+    let handles: Vec<_> = what.iter().map(|it| it.as_handle()).collect();
+    let ready = || {
+        let mut interests: Vec<Interest<'_>> = handles.iter().map(|&it| Interest::new(it)).collect();
+        readiness::any(&mut interests, Until::Now, "wait for several things", &mut || false)?;
+        let ready: Vec<usize> = (0..interests.len()).filter(|&index| interests[index].ready()).collect();
+        Ok((!ready.is_empty()).then_some(ready))
+    };
+    super::reactor::until_any(&handles, ready).await
+}
+
 /// None are ready if the time is up.
 fn wait_until(what: &[&dyn AsHandle], until: Until) -> Result<Vec<usize>> {
     let mut interests: Vec<Interest<'_>> = what.iter().map(|it| Interest::new(it.as_handle())).collect();

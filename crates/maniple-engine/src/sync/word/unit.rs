@@ -23,6 +23,12 @@ impl UnitWord {
         (now != 0).then(|| Holder::from_bits(now))
     }
 
+    /// Whether it is free, for one who goes on only if it is: what its last holder did is seen from here on.
+    pub fn is_free(&self) -> bool {
+        // Acquire: partner is the Release in `give`.
+        self.0.load(Ordering::Acquire) == 0
+    }
+
     fn exchange(&self, from: u64, to: Holder) -> bool {
         // Acquire: partner is the Release in `give`. (What a dead holder wrote is seen because its end was.)
         self.0.compare_exchange(from, to.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok()

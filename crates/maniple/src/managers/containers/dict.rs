@@ -4,10 +4,10 @@ use super::{typed_proxy, whole};
 use crate::error::Result;
 #[cfg(doc)]
 use crate::managers::Manager;
-use crate::managers::calling::{Answer, Changing};
 #[cfg(doc)]
 use crate::managers::proxy::Proxy;
 use crate::managers::proxy::unpoisoned;
+use crate::managers::rpc::{Answer, Changing};
 use crate::payload::Payload;
 use serde::Serialize;
 use std::borrow::Borrow;

@@ -1,0 +1,113 @@
+//! What must hold after every step, when nothing moves any more, and at the end.
+
+use super::{LONGEST_DELAY, PATIENCE, SILENCE, World};
+use crate::simulation::traits::MILLI;
+use maniple_engine::pool::scheduler::{Supply, WorkerId};
+
+impl World {
+    fn is_over(&self) -> bool {
+        self.ledger.terminated || self.sched.is_broken()
+    }
+
+    /// A worker that could run something at once, as far as the hub can know.
+    fn is_idle(&self, worker: WorkerId) -> bool {
+        let peer = &self.peers[&worker];
+        let silent = self.sched.silent().any(|silent| silent == worker);
+        peer.greeted && !peer.retired && !peer.refused && !silent && self.sched.assigned(worker).next().is_none()
+    }
+
+    /// After every event and what followed from it.
+    pub fn check_step(&mut self) {
+        assert_eq!(self.sched.open_jobs(), self.ledger.open_jobs, "jobs that have not ended");
+        assert_eq!(self.sched.alive(), self.peers.len(), "workers");
+        if !self.ledger.terminated {
+            assert_eq!(self.sched.is_broken(), self.ledger.broken, "broken by starts that failed one after the other");
+        }
+        let most = self.traits.config.processes;
+        assert!(self.peers.len() + self.starts.due() <= most, "more workers than there should be");
+        let mut assigned = 0;
+        for &worker in self.peers.keys() {
+            let mut last = 0;
+            for task in self.sched.assigned(worker) {
+                assert!(task.number > last, "numbers on a link ascend");
+                last = task.number;
+                let record = &self.ledger.tasks[task.payload.place];
+                assert_eq!(record.end, None, "a worker has a task that has ended");
+                assert_eq!((record.job, record.index, record.items), (task.job, task.index, task.items));
+                assert_eq!(task.payload.sent_to, Some((worker, task.number)), "a task that was assigned but not sent");
+                assigned += 1;
+            }
+        }
+        assert!(assigned <= self.ledger.open_tasks, "a task is in two places");
+        if self.is_over() {
+            assert_eq!(self.ledger.open_tasks, 0, "a pool that is over has tasks");
+            assert_eq!(self.ledger.open_jobs, 0, "a pool that is over has jobs");
+        } else if assigned < self.ledger.open_tasks {
+            let idle = self.peers.keys().find(|&&w| self.is_idle(w));
+            assert!(idle.is_none(), "{} tasks wait while {idle:?} is idle", self.ledger.open_tasks - assigned);
+        }
+    }
+
+    /// After the hub has looked at everything: no task waits behind a long one for long while another worker is idle.
+    pub fn check_sharing(&mut self) {
+        let nobody = self.is_over() || !self.peers.keys().any(|&w| self.is_idle(w));
+        for silent in self.sched.silent() {
+            assert!(!self.peers[&silent].has_read(), "{silent:?} is awake, and counts as silent");
+        }
+        for (worker, peer) in &mut self.peers {
+            let waiting = peer.waiting();
+            let unbegun = !nobody && peer.running.is_none() && waiting > 0;
+            let since = *peer.unbegun_since.get_or_insert(self.now);
+            if !unbegun {
+                peer.unbegun_since = None;
+            } else if self.now - since > SILENCE {
+                panic!("{worker:?} does not begin its tasks, and another worker is idle");
+            }
+            let behind = !nobody && self.sched.assigned(*worker).count() > 1 && waiting > 0;
+            let since = *peer.behind_since.get_or_insert(self.now);
+            if !behind {
+                peer.behind_since = None;
+            } else if self.now - since > PATIENCE {
+                panic!("{waiting} tasks wait behind a long one at {worker:?} while another worker is idle");
+            }
+        }
+    }
+
+    /// Nothing moves but the callers: nothing may be waiting for anything but them.
+    pub fn check_rest(&self) {
+        assert_eq!(self.ledger.open_tasks, 0, "tasks wait, and nothing moves\n{}", self.sched.describe());
+        if !self.ledger.closed && !self.is_over() {
+            assert_eq!(self.peers.len(), self.traits.config.processes, "the pool is not whole again");
+        }
+        for (id, job) in self.ledger.jobs.iter().filter(|(_, j)| !j.ended) {
+            assert_eq!(
+                job.shape.supply,
+                Supply::OnDemand,
+                "{id:?} has all its tasks, none is open, and it has not ended"
+            );
+            let held = job.made - job.consumed;
+            assert!(held > 0 && job.window.is_some(), "{id:?} waits, and nobody asks its source");
+        }
+    }
+
+    /// Nothing moves, and no event will come: the pool must be gone, with nothing left.
+    pub fn check_end(&mut self) {
+        let state = self.sched.describe();
+        assert!(self.sched.is_drained(), "the pool never drains\n{state}");
+        assert_eq!((self.ledger.open_tasks, self.ledger.open_jobs), (0, 0), "something never ended\n{state}");
+        for (id, job) in &self.ledger.jobs {
+            assert!(job.ended, "{id:?} never ended");
+            let dropped = job.cancelled || self.ledger.terminated || self.ledger.broken;
+            assert!(job.source == 0 || dropped, "{id:?} ended before its source");
+        }
+        let work: u64 = self.ledger.tasks.iter().map(|t| t.nanos).sum();
+        let steps = (self.ledger.tasks.len() as u64 + self.sequence / 8) * LONGEST_DELAY;
+        let took = self.now - self.ended_at.unwrap_or(self.now);
+        // A pool that a worker still lives in waits before it starts others, where that has failed.
+        let pauses = if self.counts.contains_key("not given up while a worker lives") { 4000 * MILLI } else { 0 };
+        // So does one for which something is short, a second at most each time.
+        let put_off = ["start postponed", "lacked something as it started"];
+        let pauses = pauses + 1000 * MILLI * put_off.iter().filter_map(|what| self.counts.get(what)).sum::<u64>();
+        assert!(took <= work + steps + pauses + 1000 * MILLI, "it took {took} ns to drain");
+    }
+}

@@ -1,0 +1,183 @@
+//! Waits that take a thread, as futures: for what has no descriptor that could be polled, such as a lock in shared memory.
+//!
+//! A wait runs on a thread of its own. Threads are kept for the next wait for a moment. A future that is dropped says that its wait is not
+//! wanted any more: the thread, which looks at that twice a second at least, breaks the wait off, and takes back what it has got by then.
+//! Where no thread can be had, short waits run in the executor's own thread, so the future ends nevertheless. A forked child has none of
+//! these threads: a future that waits is its parent's.
+
+use maniple_engine::wait::Until;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// How long a wait in the executor's own thread goes on.
+const SHORT: Duration = Duration::from_millis(5);
+/// How long a thread stays when there is nothing to wait for.
+const LINGER: Duration = Duration::from_secs(1);
+
+type Job = Box<dyn FnOnce() + Send>;
+/// Waits within a limit, and as long as the hook returns true; returns what it has got.
+type Step<T> = Box<dyn FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send>;
+/// Takes back what nobody wants.
+type Undo<T> = Box<dyn FnOnce(T) + Send>;
+
+struct Threads {
+    // The process that they are in.
+    process: u32,
+    idle: usize,
+    jobs: VecDeque<Job>,
+}
+
+static THREADS: Mutex<Threads> = Mutex::new(Threads { process: 0, idle: 0, jobs: VecDeque::new() });
+static CALL: Condvar = Condvar::new();
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has a thread do it.
+fn hand_over(job: Job) -> Result<(), Job> {
+    let mut threads = lock(&THREADS);
+    if threads.process != std::process::id() {
+        *threads = Threads { process: std::process::id(), idle: 0, jobs: VecDeque::new() };
+    }
+    threads.jobs.push_back(job);
+    if threads.idle >= threads.jobs.len()
+        || std::thread::Builder::new().name("maniple-waiter".into()).spawn(live).is_ok()
+    {
+        CALL.notify_one();
+        return Ok(());
+    }
+    // Others may have been put behind it since; none: the lock was held.
+    threads.jobs.pop_back().map_or(Ok(()), Err)
+}
+
+fn live() {
+    let mut threads = lock(&THREADS);
+    loop {
+        if let Some(job) = threads.jobs.pop_front() {
+            drop(threads);
+            job();
+            threads = lock(&THREADS);
+            continue;
+        }
+        threads.idle += 1;
+        let (next, late) = CALL.wait_timeout(threads, LINGER).unwrap_or_else(PoisonError::into_inner);
+        threads = next;
+        threads.idle -= 1;
+        if late.timed_out() && threads.jobs.is_empty() {
+            return;
+        }
+    }
+}
+
+enum State<T> {
+    /// The thread waits, and wakes this one.
+    Waits(Option<Waker>),
+    Done(T),
+    /// The future has what it waited for, or is gone.
+    Over,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    undo: Mutex<Option<Undo<T>>>,
+}
+
+impl<T> Shared<T> {
+    fn is_wanted(&self) -> bool {
+        !matches!(*lock(&self.state), State::Over)
+    }
+
+    fn finish(&self, value: T) {
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Waits(waker) => {
+                *state = State::Done(value);
+                drop(state);
+                waker.into_iter().for_each(Waker::wake);
+            }
+            State::Done(_) | State::Over => {
+                drop(state);
+                self.undo(value);
+            }
+        }
+    }
+
+    fn undo(&self, value: T) {
+        let undo = lock(&self.undo).take();
+        if let Some(undo) = undo {
+            undo(value);
+        }
+    }
+}
+
+/// A wait that goes on in the background, until it is over or this is dropped.
+pub(crate) struct Background<T> {
+    shared: Arc<Shared<T>>,
+    // Where there is no thread.
+    step: Option<Step<T>>,
+}
+
+impl<T: Send + 'static> Background<T> {
+    /// Calls `step` until it returns something. What nobody wants any more by then goes to `undo`.
+    pub(crate) fn new(
+        step: impl FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send + 'static,
+        undo: impl FnOnce(T) + Send + 'static,
+    ) -> Background<T> {
+        let state = Mutex::new(State::Waits(None));
+        let shared = Arc::new(Shared { state, undo: Mutex::new(Some(Box::new(undo) as Undo<T>)) });
+        let theirs = shared.clone();
+        let step: Arc<Mutex<Option<Step<T>>>> = Arc::new(Mutex::new(Some(Box::new(step))));
+        let its = step.clone();
+        let job = move || {
+            let Some(mut step) = lock(&its).take() else { return };
+            while theirs.is_wanted() {
+                if let Some(value) = step(Until::Ever, &mut || theirs.is_wanted()) {
+                    return theirs.finish(value);
+                }
+            }
+        };
+        let step = match hand_over(Box::new(job)) {
+            Ok(()) => None,
+            Err(_) => lock(&step).take(),
+        };
+        Background { shared, step }
+    }
+}
+
+impl<T> Unpin for Background<T> {}
+
+impl<T> Future for Background<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        if let Some(step) = &mut self.step {
+            let Some(value) = step(Until::after(SHORT), &mut || true) else {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            *lock(&self.shared.state) = State::Over;
+            return Poll::Ready(value);
+        }
+        let mut state = lock(&self.shared.state);
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Done(value) => Poll::Ready(value),
+            State::Waits(_) | State::Over => {
+                *state = State::Waits(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for Background<T> {
+    fn drop(&mut self) {
+        let before = std::mem::replace(&mut *lock(&self.shared.state), State::Over);
+        if let State::Done(value) = before {
+            self.shared.undo(value);
+        }
+    }
+}

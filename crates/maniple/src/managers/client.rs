@@ -1,0 +1,453 @@
+//! A manager's server as one of its client processes sees it: a control connection for the process, and a line for each
+//! thread.
+//!
+//! Lines are made when a thread first calls and are used again; they end with their thread, with the last proxy and
+//! manager here, or with the server. A call that the thread makes while it decodes an answer has a line of its own.
+//!
+//! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. So that the server
+//! sees a process's end, none may stay open in a child by chance: a connection that was made while another thread forked is
+//! closed.
+
+use super::ManagerError;
+use super::protocol::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
+use super::{registry::locked, rpc};
+use crate::chunk::{Input, Output};
+use crate::error::{ChannelError, Error, ManagerLost, ProcessError, Result, was};
+use crate::process::Process;
+use crate::transport::{Address, Authkey};
+use maniple_engine::channel::framed_stream::FramedStream;
+use maniple_engine::channel::listener::{ContactError, connect};
+use maniple_engine::process::Exit;
+use maniple_sys::AsHandle;
+use maniple_sys::atfork;
+use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::ready;
+use maniple_sys::stream::hang_up;
+use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to let a client in.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server's end may take to be seen after its connections have ended.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// A connection of this process's.
+#[derive(Debug)]
+struct Connection {
+    stream: Option<FramedStream>,
+    process: u32,
+}
+
+impl Connection {
+    fn new(address: &Address, key: &Authkey) -> Result<Connection> {
+        let failed = |doing, source| maniple_engine::Error::Os { doing, source };
+        count_forks().map_err(|e| failed("watch for forks", e))?;
+        loop {
+            let epoch = Epoch::now();
+            let socket = connect(&address.0, Some(key.as_bytes()), Some(Instant::now() + PATIENCE), &mut || false)?;
+            atfork::making(|| atfork::register(socket.as_handle())).map_err(|e| failed("connect to a manager", e))?;
+            let connection = Connection { stream: Some(FramedStream::new(socket)), process: std::process::id() };
+            match (epoch.since(), &connection.stream) {
+                (Since::Nothing, _) | (_, None) => return Ok(connection),
+                (_, Some(stream)) => hang_up(stream.as_handle()),
+            }
+        }
+    }
+
+    fn open(address: &Address, key: &Authkey, purpose: Purpose) -> Result<(Connection, Welcome)> {
+        let mut connection = Connection::new(address, key)?;
+        let mut hello = Output::plain();
+        hello.item(&Hello { protocol: PROTOCOL, purpose })?;
+        let answer = connection.ask(hello.bytes());
+        let Ok(bytes) = answer else {
+            return Err(lost(address, None, "it closed the connection before it said hello"));
+        };
+        match Input::plain(bytes).item::<Welcome>()?? {
+            welcome if welcome.protocol == PROTOCOL => Ok((connection, welcome)),
+            _ => Err(ManagerError::WrongVersion.into()),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> maniple_engine::Result<()> {
+        self.stream.as_mut().map_or(Ok(()), |stream| stream.send(bytes, &mut || false))
+    }
+
+    /// Whether something can be said without waiting for the other end to listen.
+    fn has_room(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| {
+            let mut room = [ready::Interest::room(stream.as_handle())];
+            ready::wait(&mut room, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
+        })
+    }
+
+    /// What the other end says.
+    fn hear(&mut self) -> maniple_engine::Result<&[u8]> {
+        match &mut self.stream {
+            Some(stream) => stream.receive(&mut || false),
+            None => Err(maniple_engine::Error::EndOfStream),
+        }
+    }
+
+    /// Question and answer, which may take at most `limit`.
+    fn ask_within(&mut self, bytes: &[u8], limit: Option<Duration>) -> maniple_engine::Result<&[u8]> {
+        self.say(bytes)?;
+        if let (Some(limit), Some(stream)) = (limit, &self.stream) {
+            let doing = |source| maniple_engine::Error::Os { doing: "wait for a manager's answer", source };
+            let mut answer = [ready::Interest::new(stream.as_handle())];
+            if ready::wait(&mut answer, Some(limit)).map_err(doing)? == 0 {
+                return Err(doing(std::io::ErrorKind::TimedOut.into()));
+            }
+        }
+        self.hear()
+    }
+
+    /// Question and answer.
+    fn ask(&mut self, bytes: &[u8]) -> maniple_engine::Result<&[u8]> {
+        self.say(bytes)?;
+        self.hear()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if !self.is_ours() {
+            // A forked child's copy: closed already, and its number may be another's by now.
+            return std::mem::forget(stream);
+        }
+        // As one step: a fork in between would find it open and not registered.
+        atfork::making(|| {
+            atfork::unregister(stream.as_handle().as_raw());
+            drop(stream);
+        });
+    }
+}
+
+struct Control {
+    connection: Connection,
+    session: u64,
+}
+
+/// A server, as seen from here.
+pub(super) struct RemoteServer {
+    pub token: u64,
+    pub address: Address,
+    pub key: Authkey,
+    build: u64,
+    control: Mutex<Control>,
+    // References that the server does not know of yet to be gone.
+    released: Mutex<Vec<u64>>,
+    lines: Mutex<HashMap<ThreadId, Connection>>,
+    // With the process whose child it is.
+    process: OnceLock<(u32, Weak<Process>)>,
+}
+
+static SITES: Mutex<Vec<Weak<RemoteServer>>> = Mutex::new(Vec::new());
+
+/// The lines of a thread end with it.
+struct Mine {
+    thread: ThreadId,
+    sites: Vec<Weak<RemoteServer>>,
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        for remote in self.sites.iter().filter_map(Weak::upgrade) {
+            let line = locked(&remote.lines).remove(&self.thread);
+            drop(line);
+        }
+    }
+}
+
+thread_local! {
+    static MINE: RefCell<Mine> = RefCell::new(Mine { thread: std::thread::current().id(), sites: Vec::new() });
+}
+
+impl RemoteServer {
+    /// The one with that token, if this process knows it.
+    pub(super) fn known(token: u64) -> Option<Arc<RemoteServer>> {
+        let mut sites = locked(&SITES);
+        sites.retain(|remote| remote.strong_count() > 0);
+        let all: Vec<Arc<RemoteServer>> = sites.iter().filter_map(Weak::upgrade).collect();
+        // What is dropped here may be the last to hold a remote: not with the list locked.
+        drop(sites);
+        all.into_iter().find(|remote| remote.token == token)
+    }
+
+    /// The one at that address; with that token, if any is given.
+    pub(super) fn open(address: &Address, key: &Authkey, token: Option<u64>) -> Result<Arc<RemoteServer>> {
+        let (connection, welcome) = Connection::open(address, key, Purpose::Control)?;
+        if token.is_some_and(|token| token != welcome.token) {
+            return Err(lost(address, None, REPLACED));
+        }
+        if let Some(remote) = RemoteServer::known(welcome.token) {
+            return Ok(remote);
+        }
+        let remote = Arc::new(RemoteServer {
+            token: welcome.token,
+            address: address.clone(),
+            key: key.clone(),
+            build: welcome.build,
+            control: Mutex::new(Control { connection, session: welcome.session }),
+            lines: Mutex::default(),
+            released: Mutex::default(),
+            process: OnceLock::new(),
+        });
+        locked(&SITES).push(Arc::downgrade(&remote));
+        Ok(remote)
+    }
+
+    /// The server that this child of ours is, which listens at that address by now.
+    pub(super) fn of_process(process: &Arc<Process>, address: &Address, key: &Authkey) -> Result<Arc<RemoteServer>> {
+        let remote = RemoteServer::open(address, key, None).map_err(|error| {
+            let is_other_end = match &error {
+                Error::Channel(ChannelError::Authentication(_)) | Error::ManagerLost(_) => true,
+                Error::System(error) => ContactError::of(error.engine()).is_some(),
+                _ => false,
+            };
+            // The server has died meanwhile; the key or address is not wrong.
+            match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
+                Ok(Some(exit)) => {
+                    let what = format!("a manager's server {}{exit} before it was connected to", was(exit));
+                    Error::Process(ProcessError::Start(format!("{what}: {error}")))
+                }
+                _ => error,
+            }
+        })?;
+        let _ = remote.process.set((std::process::id(), Arc::downgrade(process)));
+        Ok(remote)
+    }
+
+    /// Whether functions of this program mean the same there.
+    pub(super) fn check_build(&self) -> Result<()> {
+        if self.build == maniple_sys::process::image::image().build {
+            return Ok(());
+        }
+        Err(ManagerError::WrongBuild.into())
+    }
+
+    /// Does something with the control connection of this very process.
+    fn control<R>(&self, act: impl FnOnce(&mut Control) -> Result<R>) -> Result<R> {
+        let mut control = locked(&self.control);
+        if !control.connection.is_ours() {
+            // What the parent released is the parent's to tell.
+            locked(&self.released).clear();
+            let opened = Connection::open(&self.address, &self.key, Purpose::Control);
+            let (connection, welcome) = opened.map_err(|e| self.lost(e))?;
+            if welcome.token != self.token {
+                return Err(lost(&self.address, None, REPLACED));
+            }
+            *control = Control { connection, session: welcome.session };
+        }
+        self.tell_released(&mut control);
+        let done = act(&mut control);
+        drop(control);
+        self.flush_released();
+        done
+    }
+
+    /// Tells the server about references.
+    pub(super) fn note(&self, note: Note) -> Result<u64> {
+        let mut output = Output::plain();
+        output.item(&note)?;
+        self.control(|control| match control.connection.ask(output.bytes()) {
+            Ok(bytes) => Ok(Input::plain(bytes).item::<Result<u64, Trouble>>()???),
+            Err(error) => Err(self.lost(error)),
+        })
+    }
+
+    /// Tells it of one reference less, without waiting: where another thread waits for the server, or the server reads nothing any more,
+    /// the next message of this process reports it. A server that is gone needs no report.
+    pub(super) fn release(&self, id: u64) {
+        locked(&self.released).push(id);
+        self.flush_released();
+    }
+
+    fn flush_released(&self) {
+        // Again, for what came in while the lock was held.
+        while !locked(&self.released).is_empty() {
+            let Ok(mut control) = self.control.try_lock() else { return };
+            if !self.tell_released(&mut control) {
+                return;
+            }
+        }
+    }
+
+    /// Tells it of all references that were released. False: it does not take more now.
+    fn tell_released(&self, control: &mut Control) -> bool {
+        let released = std::mem::take(&mut *locked(&self.released));
+        if !control.connection.is_ours() {
+            // They are the parent's.
+            return true;
+        }
+        for (told, &id) in released.iter().enumerate() {
+            if !control.connection.has_room() {
+                locked(&self.released).extend_from_slice(&released[told..]);
+                return false;
+            }
+            let mut output = Output::plain();
+            if output.item(&Note::Release(id)).is_ok() {
+                let _ = control.connection.say(output.bytes());
+            }
+        }
+        true
+    }
+
+    /// Tells the server to end, and waits until it has hung up.
+    pub(super) fn shut_down(&self) -> Result<()> {
+        let mut output = Output::plain();
+        output.item(&Note::Shutdown)?;
+        self.control(|control| {
+            control.connection.say(output.bytes()).map_err(|e| self.lost(e))?;
+            let _ = control.connection.hear();
+            Ok(())
+        })
+    }
+
+    /// Tells it to end, and does not wait: not even for another thread that waits for a server that does nothing any
+    /// more.
+    pub(super) fn ask_to_end(&self) -> Result<()> {
+        let mut output = Output::plain();
+        output.item(&Note::Shutdown)?;
+        let end = Instant::now() + MOMENT;
+        loop {
+            match self.control.try_lock() {
+                Ok(mut control) => return control.connection.say(output.bytes()).map_err(|e| self.lost(e)),
+                Err(_) if Instant::now() > end => return Ok(()),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Asks over this thread's line.
+    pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8], limit: Option<Duration>) -> Result<R> {
+        let mut line = match self.own_line() {
+            Some(line) => line,
+            // What is to be given back went back with the line.
+            None if limit.is_some() => return Err(self.lost("this thread's connection was closed")),
+            None => self.open_line()?,
+        };
+        let answer = match line.ask_within(request, limit) {
+            Ok(bytes) => rpc::read(bytes),
+            Err(error) => return Err(self.lost(error)),
+        };
+        self.keep_line(line);
+        answer
+    }
+
+    fn own_line(&self) -> Option<Connection> {
+        locked(&self.lines).remove(&std::thread::current().id()).filter(Connection::is_ours)
+    }
+
+    fn open_line(&self) -> Result<Connection> {
+        let session = self.control(|control| Ok(control.session))?;
+        let opened = Connection::open(&self.address, &self.key, Purpose::Line(session));
+        let (line, welcome) = opened.map_err(|e| self.lost(e))?;
+        if welcome.token != self.token {
+            return Err(lost(&self.address, None, REPLACED));
+        }
+        Ok(line)
+    }
+
+    fn keep_line(self: &Arc<Self>, line: Connection) {
+        // A thread that ends has no place any more to remember it by.
+        let kept = MINE.try_with(|mine| {
+            let mut mine = mine.borrow_mut();
+            mine.sites.retain(|remote| remote.strong_count() > 0);
+            if !mine.sites.iter().any(|remote| std::ptr::eq(remote.as_ptr(), Arc::as_ptr(self))) {
+                mine.sites.push(Arc::downgrade(self));
+            }
+            mine.thread
+        });
+        if let Ok(thread) = kept {
+            let before = locked(&self.lines).insert(thread, line);
+            drop(before);
+        }
+    }
+
+    fn lost(&self, why: impl Display) -> Error {
+        let process = self.process.get().filter(|(parent, _)| *parent == std::process::id());
+        let process = process.and_then(|(_, process)| process.upgrade());
+        let exit = process.and_then(|process| process.join_timeout(MOMENT).ok().flatten());
+        lost(&self.address, exit, why)
+    }
+}
+
+const REPLACED: &str = "another one has taken its address";
+
+fn lost(address: &Address, exit: Option<Exit>, why: impl Display) -> Error {
+    Error::ManagerLost(Box::new(ManagerLost { address: address.to_string(), exit, why: why.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maniple_engine::channel::listener::Listener;
+
+    /// Welcomes each client as this server.
+    fn impostor(welcome: Welcome) -> Address {
+        let listener = Listener::temporary(2).unwrap();
+        let address = Address(listener.address().clone());
+        let serve = move |socket| {
+            let mut stream = FramedStream::new(socket);
+            stream.receive(&mut || false)?;
+            let mut output = Output::plain();
+            output.item(&welcome)?;
+            stream.send(output.bytes(), &mut || false)?;
+            Ok::<_, Error>(())
+        };
+        // A client hangs up and comes again where its process was forked meanwhile, which other tests here do.
+        std::thread::spawn(move || {
+            let accept = || listener.accept(Some(b"key"), None, &mut || false).unwrap().unwrap();
+            while serve(accept()).is_err() {}
+        });
+        address
+    }
+
+    fn welcome() -> Welcome {
+        let build = maniple_sys::process::image::image().build;
+        Welcome { protocol: PROTOCOL, token: 1, build, session: 0 }
+    }
+
+    #[test]
+    fn another_build_is_known_before_anything_is_called_in_it() {
+        let remote = RemoteServer::open(&impostor(Welcome { build: 1, ..welcome() }), &"key".into(), None).unwrap();
+        assert!(remote.check_build().unwrap_err().to_string().contains("another build"));
+        let same = RemoteServer::open(&impostor(Welcome { token: 2, ..welcome() }), &"key".into(), None).unwrap();
+        same.check_build().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_dies_before_its_maker_has_connected_is_an_error_that_says_so() {
+        let process = Process::new(|_: u8| std::process::exit(3), 0).unwrap();
+        process.start().unwrap();
+        process.join().unwrap();
+        let listener = Listener::temporary(2).unwrap();
+        let address = Address(listener.address().clone());
+        std::thread::scope(|scope| {
+            // Its end of the connection is there, and is closed in the middle of the authentication.
+            scope.spawn(|| drop(listener.accept(None, None, &mut || false)));
+            let error = RemoteServer::of_process(&Arc::new(process), &address, &"key".into()).err().unwrap();
+            let Error::Process(ProcessError::Start(why)) = error else { panic!("{error:?}") };
+            assert!(why.contains("exited with code 3 before it was connected to"), "{why}");
+        });
+    }
+
+    #[test]
+    fn another_version_and_another_server_at_the_address_are_refused() {
+        let error =
+            RemoteServer::open(&impostor(Welcome { protocol: 0, ..welcome() }), &"key".into(), None).err().unwrap();
+        assert!(error.to_string().contains("another version"), "{error}");
+        let error = RemoteServer::open(&impostor(welcome()), &"key".into(), Some(7)).err().unwrap();
+        assert!(error.to_string().contains("another one has taken its address"), "{error}");
+    }
+}

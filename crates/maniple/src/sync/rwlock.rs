@@ -1,0 +1,390 @@
+//! A value in shared memory that many may read at a time, or one may change.
+#![allow(unsafe_code)]
+
+use super::poison::{LockResult, TryLockError, TryLockResult, judge};
+use super::shm_serde::{ShmSerde, shm_serde};
+use crate::error::{Poison, Result, TimeoutError};
+use bytemuck::Pod;
+use maniple_engine::sync::arena::{CellRef, Place};
+use maniple_engine::sync::guarded_region::ALIGNMENT;
+use maniple_engine::sync::rwlock::{Admitted, RwLock as Inner};
+use maniple_engine::wait::Until;
+use maniple_sys::{BorrowedHandle, OwnedHandle};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::thread::panicking;
+use std::time::Duration;
+
+const READ: &str = "the lock, which a writer held";
+const WRITE: &str = "the lock, which others held";
+
+/// A value that processes share, which many may read at a time or one may change: the standard library's `RwLock`,
+/// between processes.
+///
+/// The value is plain old data ([`Pod`]), as that of a [`Mutex`](crate::Mutex). 61 guards can read at a time; further readers wait for
+/// one of them.
+///
+/// If a process dies while it writes, the lock is poisoned, as a mutex is; see [`PoisonError`](crate::PoisonError). If
+/// one dies while it reads, its share is given back within half a second of a writer's wait.
+///
+/// # Fairness
+/// A writer that waits keeps new readers out, so readers do not starve writers. Among those who wait for the same, the
+/// operating system chooses; there is no order of arrival. For a thread that reads already, a second
+/// [`read`](RwLock::read) may wait for a writer that waits for the first: a deadlock, as with the standard library's.
+///
+/// ```
+/// use maniple::{Exit, Process, RwLock};
+///
+/// # fn main() -> maniple::Result<()> {
+/// let prices = RwLock::new([10.0, 20.0])?;
+/// let reading = prices.read()?;
+/// let process = Process::new(
+///     // Both read at a time.
+///     |prices: RwLock<[f64; 2]>| i32::from(prices.read().unwrap()[1] == 20.0 && prices.try_write().is_err()),
+///     prices.clone(),
+/// )?;
+/// process.start()?;
+/// assert_eq!(process.join()?, Exit::Code(1));
+/// drop(reading);
+/// prices.write()?[1] = 25.0;
+/// assert_eq!(*prices.read()?, [10.0, 25.0]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RwLock<T: Pod> {
+    pub(super) inner: Arc<Inner>,
+    // To be sent and shared as one of the standard library's is.
+    _value: PhantomData<std::sync::RwLock<T>>,
+}
+
+/// A value that is read. The lock is given back when this is dropped.
+///
+/// ```
+/// let number = maniple::RwLock::new(1)?;
+/// let (one, other) = (number.read()?, number.read()?);
+/// assert_eq!((*one, *other), (1, 1));
+/// # Ok::<(), maniple::Error>(())
+/// ```
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct RwLockReadGuard<'a, T> {
+    lock: &'a Inner,
+    share: u32,
+    _value: PhantomData<&'a T>,
+}
+
+/// A value that is changed. The lock is given back when this is dropped.
+///
+/// ```
+/// let number = maniple::RwLock::new(1)?;
+/// let mut guard = number.write()?;
+/// *guard += 1;
+/// assert_eq!(*guard, 2);
+/// # Ok::<(), maniple::Error>(())
+/// ```
+#[must_use = "the lock is given back when the guard is dropped"]
+pub struct RwLockWriteGuard<'a, T> {
+    lock: &'a Inner,
+    // Taken while a panic was under way: then its end says nothing about what was done under the lock.
+    panicking: bool,
+    _value: PhantomData<&'a mut T>,
+}
+
+fn value<T>(lock: &Inner) -> NonNull<T> {
+    lock.start().cast()
+}
+
+fn poison(lock: &Inner) -> Option<Poison> {
+    lock.poison().map(Poison::from_engine)
+}
+
+impl<T: Pod> RwLock<T> {
+    /// A value that nobody reads or changes.
+    ///
+    /// ```
+    /// assert_eq!(*maniple::RwLock::new([1.5, 2.5])?.read()?, [1.5, 2.5]);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
+    pub fn new(value: T) -> Result<RwLock<T>> {
+        const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
+        let inner = Inner::create(size_of::<T>())?;
+        // SAFETY: there is room for a `T`, aligned to 64 bytes, and nobody else knows it.
+        unsafe { inner.start().cast::<T>().write(value) };
+        Ok(RwLock { inner: Arc::new(inner), _value: PhantomData })
+    }
+
+    pub(super) fn read_guard(&self, share: u32) -> LockResult<RwLockReadGuard<'_, T>> {
+        judge(RwLockReadGuard { lock: &self.inner, share, _value: PhantomData }, poison(&self.inner))
+    }
+
+    pub(super) fn write_guard(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        let guard = RwLockWriteGuard { lock: &self.inner, panicking: panicking(), _value: PhantomData };
+        judge(guard, poison(&self.inner))
+    }
+
+    pub(super) fn reading(&self, limit: Until) -> Option<LockResult<RwLockReadGuard<'_, T>>> {
+        match self.inner.read(limit, &mut || true) {
+            Admitted::Share(share) => Some(self.read_guard(share)),
+            Admitted::TimedOut | Admitted::Interrupted => None,
+        }
+    }
+
+    pub(super) fn writing(&self, limit: Until) -> Option<LockResult<RwLockWriteGuard<'_, T>>> {
+        self.inner.write(limit, &mut || true).is_ours().then(|| self.write_guard())
+    }
+
+    /// Waits until no writer has it or waits for it, and reads.
+    ///
+    /// ```
+    /// let total = maniple::RwLock::new(1)?;
+    /// assert_eq!(*total.read()?, 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a writer died or panicked.
+    pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        loop {
+            // Without a limit or an interrupt there is no other end.
+            if let Some(taken) = self.reading(Until::Ever) {
+                return taken;
+            }
+        }
+    }
+
+    /// Reads, if no writer has it or waits for it, or that writer has died: the latter is looked for at most every 100 ms, and not
+    /// at the first attempt.
+    ///
+    /// ```
+    /// let total = maniple::RwLock::new(1)?;
+    /// let guard = total.write()?;
+    /// assert!(total.try_read().is_err());
+    /// drop(guard);
+    /// assert_eq!(*total.try_read()?, 1);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
+    pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        Ok(self.reading(Until::Now).ok_or(TryLockError::WouldBlock)??)
+    }
+
+    /// As [`read`](RwLock::read), for at most `timeout`.
+    ///
+    /// ```
+    /// use maniple::{RwLock, TryLockError};
+    /// use std::time::Duration;
+    ///
+    /// let total = RwLock::new(1)?;
+    /// let _guard = total.write()?;
+    /// assert!(matches!(total.read_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`], or it was taken and is poisoned.
+    pub fn read_timeout(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        let late = || TryLockError::Timeout(TimeoutError::new(READ, timeout));
+        Ok(self.reading(Until::after(timeout)).ok_or_else(late)??)
+    }
+
+    /// Waits until nobody else has it, and takes it to change the value.
+    ///
+    /// ```
+    /// let total = maniple::RwLock::new(1)?;
+    /// *total.write()? += 1;
+    /// assert_eq!(*total.read()?, 2);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It was taken and is poisoned: a writer died or panicked.
+    pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        loop {
+            // As above.
+            if let Some(taken) = self.writing(Until::Ever) {
+                return taken;
+            }
+        }
+    }
+
+    /// Takes it to change the value, if nobody has it, or those who have it died: the latter is looked for at most every 100 ms, and not
+    /// at the first attempt.
+    ///
+    /// ```
+    /// let total = maniple::RwLock::new(1)?;
+    /// let guard = total.read()?;
+    /// assert!(total.try_write().is_err());
+    /// drop(guard);
+    /// *total.try_write()? = 2;
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
+    pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        Ok(self.writing(Until::Now).ok_or(TryLockError::WouldBlock)??)
+    }
+
+    /// As [`write`](RwLock::write), for at most `timeout`. Readers that came meanwhile go on when it is over.
+    ///
+    /// ```
+    /// use maniple::{RwLock, TryLockError};
+    /// use std::time::Duration;
+    ///
+    /// let total = RwLock::new(1)?;
+    /// let _guard = total.read()?;
+    /// assert!(matches!(total.write_timeout(Duration::from_millis(1)), Err(TryLockError::Timeout(_))));
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TryLockError::Timeout`], or it was taken and is poisoned.
+    pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        let late = || TryLockError::Timeout(TimeoutError::new(WRITE, timeout));
+        Ok(self.writing(Until::after(timeout)).ok_or_else(late)??)
+    }
+
+    /// Whether a writer died or panicked, and nobody has [cleared](RwLock::clear_poison) that.
+    ///
+    /// ```
+    /// let total = maniple::RwLock::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.write();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// assert!(total.is_poisoned() && total.read().is_err());
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.poison().is_some()
+    }
+
+    /// Says that the value is all right again. To be called by a process that has the lock.
+    ///
+    /// ```
+    /// let total = maniple::RwLock::new(1)?;
+    /// let there = total.clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let _guard = there.write();
+    ///     panic!("in the middle of it");
+    /// });
+    /// assert!(thread.join().is_err());
+    /// if let Err(poisoned) = total.write() {
+    ///     let mut guard = poisoned.into_inner();
+    ///     *guard = 0;
+    ///     total.clear_poison();
+    /// }
+    /// assert_eq!(*total.read()?, 0);
+    /// # Ok::<(), maniple::Error>(())
+    /// ```
+    pub fn clear_poison(&self) {
+        self.inner.clear_poison();
+    }
+}
+
+impl<T> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lock has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any bit
+        // pattern. The share keeps writers away.
+        unsafe { value::<T>(self.lock).as_ref() }
+    }
+}
+
+impl<T> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: as for a reader; no other guard is there.
+        unsafe { value::<T>(self.lock).as_ref() }
+    }
+}
+
+impl<T> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { value::<T>(self.lock).as_mut() }
+    }
+}
+
+impl<T> Drop for RwLockReadGuard<'_, T> {
+    fn drop(&mut self) {
+        // In a forked child, which finds its parent's guards among its variables, the share is not this process's.
+        self.lock.give_back(self.share);
+    }
+}
+
+impl<T> Drop for RwLockWriteGuard<'_, T> {
+    fn drop(&mut self) {
+        // As above.
+        if self.lock.is_written_here() {
+            if panicking() && !self.panicking {
+                self.lock.set_poison();
+            }
+            self.lock.release();
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: Pod> Clone for RwLock<T> {
+    fn clone(&self) -> Self {
+        RwLock { inner: self.inner.clone(), _value: PhantomData }
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("RwLock");
+        match self.try_read() {
+            Ok(guard) => it.field("value", &*guard),
+            Err(TryLockError::Poisoned(error)) => it.field("value", &**error.get_ref()),
+            Err(_) => it.field("value", &format_args!("<locked>")),
+        };
+        it.field("poisoned", &self.is_poisoned()).finish()
+    }
+}
+
+impl<T: Pod> ShmSerde for RwLock<T> {
+    const WHAT: &'static str = "an RwLock";
+
+    fn place(&self) -> &Place {
+        self.inner.region().place()
+    }
+
+    fn apart(&self) -> Option<BorrowedHandle<'_>> {
+        self.inner.region().apart()
+    }
+
+    fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
+        let inner = Inner::open(ticket, apart)?;
+        if inner.len() != size_of::<T>() {
+            return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
+        }
+        Ok(RwLock { inner: Arc::new(inner), _value: PhantomData })
+    }
+}
+
+shm_serde!(RwLock<T: Pod>);

@@ -1,0 +1,42 @@
+//! The crate's integration tests: one program, so that the crate is linked once.
+//!
+//! `support` has what all of them need. A test that changes its whole process (a limit, the descriptors that it counts) does so in a process
+
+//! of its own: `support::apart`, or `support::start_hub`. The programs beside this folder have a `main` of their own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod answers;
+mod arguments;
+mod calls;
+#[cfg(feature = "auto-init")]
+mod ceremony;
+mod codec;
+mod deaths;
+mod drops;
+mod endings;
+mod examples;
+mod file_size;
+#[cfg(feature = "async")]
+mod futures;
+mod iterators;
+mod lazy;
+mod library;
+mod listener;
+mod managers;
+#[cfg(feature = "macros")]
+mod named;
+mod pool_handles;
+mod process;
+mod queues;
+mod reentry;
+mod sharing;
+mod shortage;
+mod spawn;
+mod standoff;
+mod support;
+mod sync;
+mod timeouts;
+#[cfg(feature = "tracing")]
+mod tracing;
+mod transport;
+mod values;
