@@ -1,5 +1,5 @@
 //! The scheduler against a world that is made from a seed: workers that fail to start, die busy or idle, are stopped, fill up and are
-//! renewed; shortages that come and go; callers that cancel, close and terminate; sources that stop early; a hub that hears late. Every run is checked at every step
+//! renewed; shortages that come and go; callers that cancel, close and terminate; sources that stop early; a hub that reads late. Every run is checked at every step
 //! (see `simulation/ledger.rs` and `simulation/checks.rs`), and any failure replays from its seed:
 //!
 //! ```text
@@ -27,7 +27,7 @@ use world::{Counts, World};
 const SEEDS: u64 = 20_000;
 /// The last lines of a failed run's journal that are shown.
 const SHOWN: usize = 150;
-/// A single seed takes milliseconds; one that takes so long hangs.
+/// A single seed takes milliseconds; a seed that takes so long hangs.
 const PATIENCE: Duration = crate::support::LIMIT;
 
 fn number(name: &str) -> Option<u64> {

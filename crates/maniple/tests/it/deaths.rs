@@ -221,7 +221,7 @@ fn the_error_names_the_function() {
     assert!(text.contains(" was killed by signal 9 (SIGKILL) while it ran apply of it::deaths::die"), "{text}");
     let lost = expect_lost(pool.apply(die, 3), Exit::Code(3)).task;
     assert_eq!(lost, "apply of it::deaths::die");
-    // A closure has no name, and is told by its type.
+    // A closure has no name; its type identifies it.
     let lost = expect_lost(pool.apply(|how: u32| die(how) + 1, 0), Exit::Killed(Cause::KILL)).task;
     assert!(lost.starts_with("apply of ") && lost.contains("fn(u32) -> u32"), "{lost}");
 }
