@@ -22,9 +22,14 @@ from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._maniple import (
     Channel,
     Reception,
+    auth_accept,
+    auth_answer,
+    auth_challenge,
+    auth_judge,
     auth_name_and_payload,
     auth_respond,
     auth_verify,
+    auth_words,
     get_in,
     kept_event_of,
     socket_pair,
@@ -52,12 +57,12 @@ __all__ = ["Client", "Listener", "Pipe", "wait"]
 _ForkingPickler = getattr(reduction, "ForkingPickler", _StandardPickler)
 
 # Authentication: one side sends CHALLENGE and random bytes, receives a response, and sends WELCOME or FAILURE; then the two sides
-# swap roles.  The listener sends the first challenge.  The engine defines the forms of challenge and response.
-CHALLENGE, WELCOME, FAILURE = b"#CHALLENGE#", b"#WELCOME#", b"#FAILURE#"
+# swap roles.  The listener sends the first challenge.  The engine makes and checks all messages.
+(CHALLENGE, WELCOME, FAILURE), _DIGESTS = auth_words()
 _CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE  # newer Pythons use these names
 _MD5ONLY_MESSAGE_LENGTH, _MD5_DIGEST_LEN = 20, 16
 _LEGACY_LENGTHS = _MD5ONLY_MESSAGE_LENGTH, _MD5_DIGEST_LEN
-_ALLOWED_DIGESTS = frozenset((b"md5", b"sha256", b"sha384", b"sha3_256", b"sha3_384"))
+_ALLOWED_DIGESTS = frozenset(_DIGESTS)
 _MAX_DIGEST_LEN = max(map(len, _ALLOWED_DIGESTS))
 _get_digest_name_and_payload, _create_response, _verify_challenge = auth_name_and_payload, auth_respond, auth_verify
 
@@ -299,15 +304,12 @@ def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha25
         ValueError: `authkey` is not bytes.
     """
     _check_key(authkey)
-    challenge = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(40))
-    connection.send_bytes(CHALLENGE + challenge)
-    response = connection.recv_bytes(_LONGEST)
-    try:
-        _verify_challenge(authkey, challenge, response)
-    except AuthenticationError:
-        connection.send_bytes(FAILURE)
-        raise
-    connection.send_bytes(WELCOME)
+    challenge = auth_challenge(digest_name)
+    connection.send_bytes(challenge)
+    verdict, refusal = auth_judge(authkey, challenge, connection.recv_bytes(_LONGEST))
+    connection.send_bytes(verdict)
+    if refusal is not None:
+        raise refusal
 
 
 def answer_challenge(connection: Any, authkey: bytes) -> None:
@@ -318,15 +320,8 @@ def answer_challenge(connection: Any, authkey: bytes) -> None:
         ValueError: `authkey` is not bytes.
     """
     _check_key(authkey)
-    message = connection.recv_bytes(_LONGEST)
-    if not message.startswith(CHALLENGE):
-        raise AuthenticationError(f"Protocol error, expected challenge: {message!r}")
-    challenge = message[len(CHALLENGE) :]
-    if len(challenge) < _MD5ONLY_MESSAGE_LENGTH:
-        raise AuthenticationError(f"challenge too short: {len(challenge)} bytes")
-    connection.send_bytes(_create_response(authkey, challenge))
-    if connection.recv_bytes(_LONGEST) != WELCOME:
-        raise AuthenticationError("digest sent was rejected")
+    connection.send_bytes(auth_answer(authkey, connection.recv_bytes(_LONGEST)))
+    auth_accept(connection.recv_bytes(_LONGEST))
 
 
 class Listener:

@@ -304,8 +304,7 @@ class ForkServer:
             pid = launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
             try:
                 with suppress(BrokenPipeError):  # the server has ended: the first request raises the error
-                    with open(secret.w, "wb", closefd=False) as line:
-                        line.write(_as_bytes(key, setting))
+                    _write_setting(secret.w, key, setting)
             except BaseException:
                 popen_fork.end_unwatched(pid)
                 raise
@@ -365,19 +364,24 @@ class ForkServer:
 # ---------------------------------------------------------------- server
 
 
-def _as_bytes(key: bytes, setting: dict[str, Any]) -> bytes:
-    pickled = dumps(setting)
-    return key + SIGNED_STRUCT.pack(len(pickled)) + pickled
+def _write_setting(target: int, key: bytes, setting: dict[str, Any]) -> None:
+    """Write the key, as CPython does, and behind it the setting as one message."""
+    os.write(target, key)  # a pipe takes so few bytes as a whole
+    line: connection.Connection = connection.Connection(target, readable=False)
+    try:
+        line.send_bytes(dumps(setting))
+    finally:
+        line._detach()
 
 
 def _read_setting(source: int) -> tuple[bytes, dict[str, Any]]:
-    """Read the key and the setting that `_as_bytes` encoded from a descriptor, and close it."""
-    with open(source, "rb") as pipe:
-        key = pipe.read(_AUTHKEY_LEN)
-        if len(key) < _AUTHKEY_LEN:
-            raise SystemExit(0)  # the client has ended
-        (size,) = SIGNED_STRUCT.unpack(pipe.read(SIGNED_STRUCT.size))
-        return key, loads(pipe.read(size))
+    """Read the key and the setting that `_write_setting` wrote from a descriptor, and close it."""
+    with connection.Connection(source, writable=False) as line:
+        key = os.read(source, _AUTHKEY_LEN)
+        try:
+            return key, loads(line.recv_bytes())
+        except EOFError:
+            raise SystemExit(0) from None  # the client has ended
 
 
 def main(
@@ -415,7 +419,7 @@ def main(
     def check(module: str) -> None:
         if authkey_r is not None and beginning.is_spoilt(by_threads=module == "__main__"):
             without = {**setting, "preload": [name for name in setting["preload"] if name != module]}
-            beginning.again(authkey_r, _as_bytes(key, without), (listener_fd, alive_r))
+            beginning.again(authkey_r, lambda target: _write_setting(target, key, without), (listener_fd, alive_r))
 
     try:
         _handle_preload(after=check, **setting)
@@ -443,7 +447,8 @@ def _serve_one(child_r: int, fds: list[int], unused_fds: list[int], handlers: di
     return spawn._main(child_r, None, _forkserver._inherited_fds)
 
 
-# ---------------------------------------------------------------- numbers over a pipe
+# ---------------------------------------------------------------- numbers over a status pipe
+# The format is CPython's, as are the names: eight bytes in the machine's order, and no frames.
 
 
 def read_signed(fd: int) -> int:

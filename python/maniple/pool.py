@@ -40,6 +40,7 @@ from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
+from ._impl.sync.thread_start import start_steadily
 from ._maniple import Hub
 from .connection import wait
 from .context import TimeoutError
@@ -415,7 +416,7 @@ class Pool(QueueParts):
                 daemon=True,
             )
             try:
-                feeder.start()
+                start_steadily(feeder)
             except BaseException:  # without the thread the stream would wait for items forever
                 stream.cancel()
                 raise
@@ -442,7 +443,8 @@ class Pool(QueueParts):
     def close(self) -> None:
         """Accept no more calls. The workers end when all calls that were submitted have ended."""
         util.debug("closing pool")
-        if self._state == RUN:
+        # A call that a signal handler has interrupted is made again by the next one.
+        if self._state in (RUN, CLOSE):
             self._state = CLOSE
             if self._workers is not None:
                 self._workers.close()
@@ -457,6 +459,9 @@ class Pool(QueueParts):
         """
         self._state = TERMINATE
         self._terminate()
+        if self._workers is not None and not self._workers.is_over:
+            # A finalizer calls once. A signal handler has interrupted that call.
+            self._workers.terminate()
         if self._workers is None and (watch := getattr(self._cache, "watch", None)) is not None:
             # The class may override `_terminate` without ending the watch.
             watch.end(cancelled())

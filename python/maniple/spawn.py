@@ -18,6 +18,7 @@ from contextlib import suppress
 from . import process, util
 from ._impl.compat import public_module
 from ._impl.start.descriptors import flush_without_fail
+from ._impl.start.steady_imports import SteadyFinder
 from .context import _default_context, reduction
 from .reduction import load
 
@@ -263,8 +264,9 @@ def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
                 os.dup2(stderr if row is None else row[stderr], 2)
                 if row is not None:  # the worker has another copy of it
                     os.close(row[stderr])
-            prepare(told)
-            return load(from_parent), line
+            with SteadyFinder():
+                prepare(told)
+                return load(from_parent), line
         finally:
             del vars(me)["_inheriting"]
 

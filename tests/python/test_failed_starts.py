@@ -312,3 +312,48 @@ if __name__ == "__main__":
         pool.join()
 """
     assert run(tmp_path, source, package=mp_package, method="spawn") == "[3, 6]\n"
+
+
+# The first listing of each folder is interrupted, in the processes that the program starts.
+INTERRUPTED = """
+import os, posix, sys
+real, seen = posix.listdir, set()
+
+def listdir(*folder):
+    if folder not in seen:
+        seen.add(folder)
+        with open("interrupted", "ab") as file:
+            file.write(b"!")
+        raise InterruptedError(4, "Interrupted system call")
+    return real(*folder)
+
+if "-c" in sys.orig_argv:
+    posix.listdir = listdir
+    sys.path_importer_cache.clear()
+"""
+
+PLAIN = """
+import sys
+import other
+import PACKAGE as mp
+
+if __name__ == "__main__":
+    ctx = mp.get_context(sys.argv[1])
+    codes = []
+    for _ in range(2):
+        process = ctx.Process(target=other.add, args=(1, 2))
+        process.start()
+        process.join()
+        codes.append(process.exitcode)
+    print(codes)
+"""
+
+
+@FRESH
+@pytest.mark.better_than_standard("its children end with exit code 1: the interpreter does not repeat that by itself")
+def test_an_interrupted_listing_of_a_folder_is_repeated(mp_package: str, method: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED)
+    (tmp_path / "other.py").write_text("def add(a, b):\n    return a + b\n")
+    out = run(tmp_path, PLAIN, package=mp_package, method=method, PYTHONPATH=str(tmp_path))
+    assert out == "[0, 0]\n"
+    assert (tmp_path / "interrupted").stat().st_size

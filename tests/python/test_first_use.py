@@ -321,3 +321,58 @@ def test_a_package_that_is_imported_anew_has_its_parts(mp_package: str, tmp_path
     program.write_text(PROGRAM_OF_PACKAGE)
     done = subprocess.run([sys.executable, str(program), mp_package], capture_output=True, text=True, timeout=80)
     assert done.stdout == "[(['a'], ['a']), (['a'], ['a'])]\n", done.stderr
+
+
+# A thread imports a module of the package by one name; when all of it has run, and its import has not ended, another imports it by the other.
+BY_BOTH_NAMES = """
+import importlib, os, sys, threading, time
+from importlib.util import find_spec
+from maniple._impl.run import alias
+
+name, code = sys.argv[1:]
+begun, give_other_name = threading.Event(), alias._give_other_name
+
+def register_and_wait(module):
+    give_other_name(module)
+    if module.__name__ == "maniple.shared_memory":
+        begun.set()
+        time.sleep(0.3)
+
+alias._give_other_name = register_and_wait
+first = threading.Thread(target=importlib.import_module, args=(name,))
+first.start()
+assert begun.wait(20)
+exec(code)
+first.join()
+import multiprocessing.shared_memory as theirs, maniple.shared_memory as ours
+assert theirs is ours and ours.__spec__.name == "maniple.shared_memory" and not ours.__spec__._initializing
+print("fine")
+"""
+
+CODES = {
+    "an attribute of the package": "import multiprocessing.shared_memory; multiprocessing.shared_memory.SharedMemory",
+    "from the package": "from multiprocessing import shared_memory; shared_memory.SharedMemory",
+    "from the module": "from multiprocessing.shared_memory import SharedMemory",
+    "our attribute": "import maniple.shared_memory; maniple.shared_memory.SharedMemory",
+    "in a forked child": """
+if (pid := os.fork()) == 0:
+    code = 1
+    try:
+        import multiprocessing.shared_memory, maniple.shared_memory
+        assert multiprocessing.shared_memory is maniple.shared_memory
+        assert find_spec("multiprocessing.shared_memory") and maniple.shared_memory.SharedMemory
+        code = 0
+    finally:
+        os._exit(code)
+assert os.waitpid(pid, 0)[1] == 0
+""",
+}
+
+
+@pytest.mark.parametrize("name", ["maniple.shared_memory", "multiprocessing.shared_memory"])
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+def test_a_module_is_imported_by_both_names_at_once(tmp_path: Path, name: str, code: str) -> None:
+    (tmp_path / "program.py").write_text(BY_BOTH_NAMES)
+    command = [sys.executable, "-m", "maniple", tmp_path / "program.py", name, code]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.stdout == "fine\n", run.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import pickle
 import queue
 import selectors
 import signal
@@ -158,6 +160,44 @@ def test_a_descriptor_is_unpickled_once(mp: ModuleType) -> None:
                 pass
         assert got is not None and got[0].recv() == "hello"
         assert unpickled == [7]
+
+
+def read_nested(pickled: bytes) -> Any:
+    return pickle.loads(pickled)
+
+
+class Nested:
+    """Pickled by itself, as libraries do that have a pickler of their own."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self.pickled = pickled
+
+    def __reduce__(self) -> Any:
+        return read_nested, (self.pickled,)
+
+
+def send_pickle(package: str, far: Any, protocol: int, nested: bool, done: Any) -> None:
+    near, offered = importlib.import_module(package).Pipe()
+    offered.send("hello")
+    pickler = importlib.import_module(f"{package}.reduction").ForkingPickler
+    stream = io.BytesIO()
+    pickler(stream, protocol).dump([near, Slow()])
+    pickled = stream.getvalue()
+    far.send_bytes(pickle.dumps(Nested(pickled), protocol) if nested else pickled)
+    done.wait(30)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_connection_in_a_pickle_of_any_kind_arrives(mp: ModuleType, protocol: int, nested: bool) -> None:
+    ctx = mp.get_context("fork")
+    here, far = ctx.Pipe()
+    with sending(ctx, send_pickle, mp.__name__, far, protocol, nested):
+        assert here.poll(20)
+        with pytest.raises(Late), handler():
+            here.recv()
+        near, number = here.recv()
+        assert (near.recv(), number) == ("hello", 7)
 
 
 offered: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import time
 import unittest.mock
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psutil
@@ -295,6 +296,29 @@ def test_a_killed_worker_does_not_keep_the_rest_from_ending(made: Any) -> None:
     pool.close()
     pool.join()
     assert outcome.ready()
+
+
+@better
+def test_what_is_left_of_a_half_read_task_does_not_hold_up_the_end(mp: ModuleType) -> None:
+    """A worker that was ended in the middle of a large task leaves bytes in the pipe that are no messages."""
+    reader, writer = mp.Pipe(duplex=False)
+    rest = bytes(8_000_000)
+
+    def put() -> None:
+        left = memoryview(rest)
+        while left:
+            left = left[os.write(writer.fileno(), left) :]
+
+    handler = threading.Thread(target=put, daemon=True)
+    handler.start()
+    parts = importlib.import_module(f"{mp.__name__}._impl.pool.queue_pool").QueueParts
+    parts._help_stuff_finish(SimpleNamespace(_reader=reader), handler, 1)
+    handler.join(0)
+    stuck = handler.is_alive()
+    reader.close()
+    handler.join()
+    writer.close()
+    assert not stuck
 
 
 @better

@@ -35,7 +35,6 @@ pub mod pool {
 pub mod process;
 pub mod shm;
 pub mod sync;
-#[cfg(not(loom))]
 pub mod wait;
 
 pub use error::{Error, Result};

@@ -94,7 +94,10 @@ mod _maniple {
     #[pymodule_export]
     use crate::queue::PyLog;
     #[pymodule_export]
-    use crate::reception::{PyGreeting, PyReception, auth_name_and_payload, auth_respond, auth_verify, get_in};
+    use crate::reception::{
+        PyGreeting, PyReception, auth_accept, auth_answer, auth_challenge, auth_judge, auth_name_and_payload,
+        auth_respond, auth_verify, auth_words, get_in,
+    };
     #[pymodule_export]
     use crate::region::PyRegion;
     #[pymodule_export]

@@ -49,6 +49,8 @@ impl<'a> Names<'a> {
 
     /// Goes through the instructions. The argument of each is a line, a number of so many bytes, or a string behind its length.
     fn look(&mut self) -> Option<bool> {
+        // Protocols that have no bytes write them as text.
+        let mut has_bytes = false;
         loop {
             let [op] = *self.take(1)? else { return None };
             let found = match op {
@@ -60,15 +62,21 @@ impl<'a> Names<'a> {
                 }
                 // What `STACK_GLOBAL` takes for a name is a short string, and so is much else.
                 0x8c => is_taker(self.sized::<1>()?),
-                b'X' => is_taker(self.sized::<4>()?),
+                b'X' if has_bytes => is_taker(self.sized::<4>()?),
+                b'X' => self.nested::<4>()?,
+                b'V' => has_taker(self.line()?),
+                0x80 => {
+                    has_bytes = self.take(1)?[0] > 2;
+                    false
+                }
                 0x8d => is_taker(self.sized::<8>()?),
                 b'C' => has_taker(self.sized::<1>()?),
                 b'B' => self.nested::<4>()?,
                 0x8e | 0x96 => self.nested::<8>()?,
                 b'U' | 0x8a => self.skip(Self::sized::<1>)?,
                 b'T' | 0x8b => self.skip(Self::sized::<4>)?,
-                b'I' | b'L' | b'F' | b'S' | b'V' | b'p' | b'g' | b'P' => self.skip(Self::line)?,
-                0x80 | b'K' | b'h' | b'q' | 0x82 => self.skip(|rest| rest.take(1))?,
+                b'I' | b'L' | b'F' | b'S' | b'p' | b'g' | b'P' => self.skip(Self::line)?,
+                b'K' | b'h' | b'q' | 0x82 => self.skip(|rest| rest.take(1))?,
                 b'M' | 0x83 => self.skip(|rest| rest.take(2))?,
                 b'J' | b'j' | b'r' | 0x84 => self.skip(|rest| rest.take(4))?,
                 b'G' | 0x95 => self.skip(|rest| rest.take(8))?,

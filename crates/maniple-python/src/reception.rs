@@ -7,7 +7,7 @@ use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
 use maniple_engine::channel::reception::{self, Greeting, Reception, Refused, Unwelcome};
-use maniple_sys::{BorrowedHandle, OwnedHandle, RawHandle};
+use maniple_sys::{BorrowedHandle, OwnedHandle, RawHandle, socket};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -151,6 +151,45 @@ pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -
         Err(Unwelcome::Late) => Err(PyTimeoutError::new_err("timed out")),
         Err(Unwelcome::Interrupted) => Err(raised.unwrap_or_else(|| PyOSError::new_err("interrupted"))),
     }
+}
+
+/// A message with a challenge for the named digest. AuthenticationError: the digest is not used here.
+#[pyfunction]
+pub fn auth_challenge<'py>(py: Python<'py>, digest: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let mut random = [0; auth::RANDOM];
+    socket::random(&mut random).map_err(os_error)?;
+    auth::challenge(digest.as_bytes(), random).map(|message| PyBytes::new(py, &message)).map_err(refused)
+}
+
+/// The message that follows the response to `message`, and the AuthenticationError if the response is wrong.
+#[pyfunction]
+pub fn auth_judge<'py>(
+    py: Python<'py>,
+    key: &[u8],
+    message: &[u8],
+    response: &[u8],
+) -> (Bound<'py, PyBytes>, Option<Bound<'py, PyAny>>) {
+    let (verdict, judged) = auth::judge(key, message, response);
+    (PyBytes::new(py, verdict), judged.err().map(|why| refused(why).into_value(py).into_bound(py).into_any()))
+}
+
+/// What answers a message with a challenge. AuthenticationError: it is no such message, or the challenge has no known form.
+#[pyfunction]
+pub fn auth_answer<'py>(py: Python<'py>, key: &[u8], message: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    auth::answer(key, message).map(|response| PyBytes::new(py, &response)).map_err(refused)
+}
+
+/// AuthenticationError unless `message` says that the response is accepted.
+#[pyfunction]
+pub fn auth_accept(message: &[u8]) -> PyResult<()> {
+    auth::accept(message).map_err(refused)
+}
+
+/// The beginning of a challenge's message, the two messages that judge a response, and the names of the digests.
+#[pyfunction]
+pub fn auth_words<'py>(py: Python<'py>) -> (Vec<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>) {
+    let bytes = |word: &[u8]| PyBytes::new(py, word);
+    ([auth::CHALLENGE, auth::WELCOME, auth::FAILURE].map(bytes).into(), auth::digests().map(bytes).collect())
 }
 
 /// What answers `challenge`, in the form in which it was put. AuthenticationError: it has none that is known.

@@ -1,4 +1,6 @@
-//! Where a listener is: what one writes for it, and what that means to the operating system.
+//! Where a listener is: the text of an address, and what it means to the operating system.
+//!
+//! Rust's listeners alone use it; Python's addresses are those of its `socket` module.
 
 use maniple_sys::socket::Place;
 use std::fmt;

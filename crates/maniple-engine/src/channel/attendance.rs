@@ -1,5 +1,7 @@
 //! Which threads receive from an end, as far as this process can determine. A sender that has to wait asks before it takes the
 //! unlimited wait.
+//!
+//! Rust's senders alone ask: `Connection.send` of Python's standard package waits without a limit.
 
 use super::room::Receivers;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -43,9 +43,12 @@ const MD5_LENGTH: usize = 16;
 /// Bytes of a peer's that an error quotes at most.
 const QUOTED: usize = 24;
 
-const CHALLENGE: &[u8] = b"#CHALLENGE#";
-const WELCOME: &[u8] = b"#WELCOME#";
-const FAILURE: &[u8] = b"#FAILURE#";
+/// What a message with a challenge begins with.
+pub const CHALLENGE: &[u8] = b"#CHALLENGE#";
+/// The message that accepts a response.
+pub const WELCOME: &[u8] = b"#WELCOME#";
+/// The message that rejects a response.
+pub const FAILURE: &[u8] = b"#FAILURE#";
 
 /// Why a peer failed to authenticate, or rejected this end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -168,7 +171,7 @@ impl Handshake {
     /// Begins one; the second part is what to send first, if it is this end's turn. `random` is unpredictable, and
     /// never used again.
     pub fn new(key: &[u8], role: Role, random: [u8; RANDOM]) -> (Handshake, Option<Vec<u8>>) {
-        let challenge = [b"{", Digest::OURS.name(), b"}", &random].concat();
+        let challenge = Digest::OURS.challenge(random);
         let mut handshake = Handshake { key: key.into(), role, challenge, expected: Expected::Challenge };
         let first = (role == Role::Listener).then(|| handshake.deliver());
         (handshake, first)
@@ -187,9 +190,11 @@ impl Handshake {
                 }
                 Err(why) => self.fail(why),
             },
-            Expected::Verdict if message != WELCOME => self.fail(Refusal::Rejected(Quoted::new(message))),
-            Expected::Verdict if self.role == Role::Client => Turn { say: Some(self.deliver()), state: State::Open },
-            Expected::Verdict => self.finish(None),
+            Expected::Verdict => match (accept(message), self.role) {
+                (Err(why), _) => self.fail(why),
+                (Ok(()), Role::Client) => Turn { say: Some(self.deliver()), state: State::Open },
+                (Ok(()), Role::Listener) => self.finish(None),
+            },
             Expected::Response => match verify(&self.key, &self.challenge, message) {
                 Ok(()) if self.role == Role::Client => self.finish(Some(WELCOME.to_vec())),
                 Ok(()) => {
@@ -239,6 +244,34 @@ impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake").field("role", &self.role).field("expected", &self.expected).finish_non_exhaustive()
     }
+}
+
+/// A message with a challenge whose response is to be signed with `digest`. `random` is unpredictable, and never used again.
+///
+/// # Errors
+/// The digest is not used here.
+pub fn challenge(digest: &[u8], random: [u8; RANDOM]) -> Result<Vec<u8>, Refusal> {
+    let digest = Digest::by_name(digest).ok_or_else(|| Refusal::UnknownForm(Quoted::new(digest)))?;
+    Ok([CHALLENGE, &digest.challenge(random)].concat())
+}
+
+/// Judges the response to a message that [`challenge`] made: the message to send, and the error if the response is wrong.
+pub fn judge(key: &[u8], message: &[u8], response: &[u8]) -> (&'static [u8], Result<(), Refusal>) {
+    let verified = verify(key, message.strip_prefix(CHALLENGE).unwrap_or(message), response);
+    (if verified.is_ok() { WELCOME } else { FAILURE }, verified)
+}
+
+/// Takes the message that judges this end's response.
+///
+/// # Errors
+/// The response was rejected.
+pub fn accept(message: &[u8]) -> Result<(), Refusal> {
+    if message == WELCOME { Ok(()) } else { Err(Refusal::Rejected(Quoted::new(message))) }
+}
+
+/// The names of the digests that are used here.
+pub fn digests() -> impl Iterator<Item = &'static [u8]> {
+    Digest::ALL.into_iter().map(Digest::name)
 }
 
 /// What answers the message in which a challenge came, in the form in which that was put.
@@ -320,6 +353,10 @@ impl Digest {
             Digest::Sha3With256 => b"sha3_256",
             Digest::Sha3With384 => b"sha3_384",
         }
+    }
+
+    fn challenge(self, random: [u8; RANDOM]) -> Vec<u8> {
+        [b"{", self.name(), b"}", &random].concat()
     }
 
     fn by_name(name: &[u8]) -> Option<Digest> {

@@ -4,6 +4,9 @@
 //! clients of one listener do so side by side (`reception`), so a silent or slow client keeps no other
 //! waiting.
 //!
+//! Rust's listeners alone are made of it. Python programs set options on the socket of a `Listener`, which is therefore a Python object;
+//! its clients come in by the same `reception`.
+//!
 //! | what happens | what follows |
 //! | --- | --- |
 //! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener continues |

@@ -1,5 +1,7 @@
 //! Messages over a socket that keeps them apart: each arrives whole or not at all, also when a process is killed.
 //!
+//! Rust's pipes alone use it (`packet_end` says why).
+//!
 //! That takes one system call on each side, and processes that share an end cannot mix up their messages. A packet can only be so
 //! long ([`MOST`]); what is longer travels in a [`parcel`].
 

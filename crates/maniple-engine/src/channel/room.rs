@@ -8,6 +8,8 @@
 //!
 //! Where an end cannot say or see it (the other one is of another program, on another machine, or the kernel does not tell), the wait ends
 //! when for a long time nothing has moved in either direction although messages are there.
+//!
+//! Rust's senders alone wait so: `Connection.send` of Python's standard package waits without a limit.
 
 use crate::error::{Doing, Error, Result};
 use crate::wait::Until;

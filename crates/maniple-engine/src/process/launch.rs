@@ -1,4 +1,6 @@
 //! Starts a program in a fresh process.
+//!
+//! The Rust front alone uses it: a Python child is started by the interpreter's fork, or by the standard package's command line.
 
 use super::child::Child;
 use super::inherit;

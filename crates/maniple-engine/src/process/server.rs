@@ -1,5 +1,7 @@
 //! The fork server: a small single-threaded process that forks a child whenever the hub asks.
 //!
+//! The Rust front alone uses it: Python's fork server forks an interpreter, and speaks the standard package's protocol.
+//!
 //! # Protocol
 //! One packet socket between hub and server. Every packet is three numbers, some with handles beside them:
 //!

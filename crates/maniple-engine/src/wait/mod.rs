@@ -11,12 +11,15 @@
 //! No other module of the engine sleeps on a word. Waits for descriptors are the system's own (`maniple_sys::ready`). This module does not
 //! know what its callers wait for.
 
+#[cfg(not(loom))]
 pub(crate) mod adaptive_spin;
 pub(crate) mod retry;
+#[cfg(not(loom))]
 pub(crate) mod spin;
 mod until;
 pub mod word;
 
+#[cfg(not(loom))]
 pub use adaptive_spin::AdaptiveSpin;
 pub use until::Until;
 pub use word::Interrupt;

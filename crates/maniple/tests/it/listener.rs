@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const KEY: &str = "between us";
@@ -105,7 +106,10 @@ fn listeners(key: &str) -> Vec<Listener> {
         "" => Listener::builder(),
         key => Listener::builder().authkey(key),
     };
-    let name = format!("@maniple-test-{}-{:?}-{key}", std::process::id(), std::thread::current().id());
+    // Not a name that was used before: a child that another test starts meanwhile has a listener's descriptor until its exec, so that
+    // the address is still in use when the listener here is gone.
+    static USED: AtomicU32 = AtomicU32::new(0);
+    let name = format!("@maniple-test-{}-{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed));
     vec![builder().temporary().unwrap(), builder().bind("127.0.0.1:0").unwrap(), builder().bind(name).unwrap()]
 }
 

@@ -14,6 +14,7 @@ from hanging; every part can reach it through `_cache`.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from signal import SIG_IGN, SIGTERM, getsignal
 
 from ... import util
 from ..._maniple import Hub
-from ...connection import wait
+from ...connection import Connection, wait
 from .. import PACKAGE
 from ..start.shortage import is_shortage
 from .names import _helper_reraises_exception
@@ -304,9 +305,14 @@ class QueueParts:
         """Empty the queue, so that the task handler can continue; no worker reads from it any more."""
         reader = getattr(inqueue, "_reader", None)
         limit = time.monotonic() + GRACE
+        # Bytes of a pipe, which may begin in the middle of a message that a worker was ended over: its content is no length.
+        is_pipe = isinstance(reader, Connection)
         while reader is not None and task_handler.is_alive() and time.monotonic() < limit:
             if reader.poll(0.05):
-                reader.recv_bytes()
+                if is_pipe:
+                    os.read(reader.fileno(), 1 << 20)
+                else:
+                    reader.recv_bytes()
 
     @classmethod
     def _terminate_pool(

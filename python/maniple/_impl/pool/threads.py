@@ -102,7 +102,7 @@ class Changed(threading.Condition):
         """Wait until `found`, which is called with the lock held, returns a true value; return its last value."""
         limit = None if timeout is None else time.monotonic() + timeout
         while True:
-            with self._mutex:
+            with Hold(self._mutex):
                 result = found()
                 left = None if limit is None else limit - time.monotonic()
                 if result or (left is not None and left <= 0):
@@ -438,6 +438,10 @@ class ThreadWorkers:
         self.initializer, self.initargs, self.maxtasksperchild = initializer, tuple(initargs), None
         self.count = count
         self.processes: list[Any] = []
+        #: the threads that have served their last task
+        self.ended: set[Any] = set()
+        # Whether `terminate` has done all of its work.
+        self.is_over = False
 
     def start(self) -> None:
         """Start the first threads, all or none."""
@@ -470,7 +474,7 @@ class ThreadWorkers:
         """Start threads until there are `processes` threads. Threads never have to be replaced."""
         with Hold(self.lock):
             while len(self.processes) < processes:
-                thread = self.make_process(target=_run, args=(self.hub, self.initializer, self.initargs))
+                thread = self.make_process(target=_run, args=(self, self.initializer, self.initargs))
                 thread.daemon = True
                 thread.start()
                 self.processes.append(thread)
@@ -483,15 +487,29 @@ class ThreadWorkers:
         """Drop the calls that have not ended."""
         self.hub.terminate()
         self.external.end(cancelled())
+        self.is_over = True
 
     def join(self) -> None:
         """Wait until the threads have ended."""
-        for thread in self.processes:
-            if thread is not threading.current_thread():
-                thread.join()
+        mine = threading.current_thread()
+        others = {thread for thread in self.processes if thread is not mine}
+        # `Thread.join` is not enough: before Python 3.13, a thread counts as ended once an exception of a signal handler has interrupted
+        # a `join`.
+        if not isinstance(self.hub.changed, _Elsewhere):
+            while not self.hub.changed.wait_steadily(lambda: others <= self.ended, 1.0):
+                if not any(thread.is_alive() for thread in others - self.ended):
+                    break  # a thread that has never run
+        for thread in others:
+            thread.join()
 
 
-def _run(hub: ThreadHub, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    if initializer is not None:
-        initializer(*initargs)
-    hub.serve()
+def _run(workers: ThreadWorkers, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    hub = workers.hub
+    try:
+        if initializer is not None:
+            initializer(*initargs)
+        hub.serve()
+    finally:
+        with hub.lock:
+            workers.ended.add(threading.current_thread())
+            hub.changed.notify_all()

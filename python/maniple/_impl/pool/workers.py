@@ -18,6 +18,8 @@ from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
 from ..start import imports_in_progress
+from ..sync.bells import SteadyEvent
+from ..sync.thread_start import ThreadStart
 from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Workers", "worker"]
 
 
-class Line:
+class WorkerHandles:
     """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
 
     def __init__(self, fds: list[int], main: WorkerMain) -> None:
@@ -58,20 +60,20 @@ def _says_shortage(words: str) -> bool:
     return says_shortage(words)
 
 
-def _arrived(copies: list[Any], given: dict[str, Any]) -> Line:
+def _arrived(copies: list[Any], given: dict[str, Any]) -> WorkerHandles:
     if given:
         from ..serialization.received import take
 
         take(given)
-    return Line([copy.detach() for copy in copies], WorkerMain())
+    return WorkerHandles([copy.detach() for copy in copies], WorkerMain())
 
 
-def worker(line: Line, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
     """Run a worker process."""
     # A worker dies with its parent, and so do the workers of its own pools: so a worker may have children.
     current_process()._config["may_have_children"] = True
-    fds, line.fds = line.fds, []
-    line.main.settle_in()
+    fds, handles.fds = handles.fds, []
+    handles.main.settle_in()
     inherited = getsignal(SIGTERM)
     if callable(inherited):
         from ..start.forked import end_after
@@ -140,8 +142,14 @@ class Workers:
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
         self._terminated = False
+        # Whether `terminate` has done all of its work.
+        self.is_over = False
         self._wanted = processes
         self.keeper = threading.Thread(target=self._keep, name="maniple-pool-keeper", daemon=True)
+        self._keeper_start = ThreadStart(self.keeper)
+        # Set when the keeper has seen all workers out. `Thread.join` is not enough: before Python 3.13, a thread counts as ended once an
+        # exception of a signal handler has interrupted a `join`.
+        self._all_ended = SteadyEvent()
 
     def _free_lock(self) -> None:
         # A forked child may still call methods, which raise an error because the pool belongs to its parent.
@@ -155,13 +163,16 @@ class Workers:
         try:
             while (process := self.start_one()) is not None:
                 started.append(process)
-            self.keeper.start()
+            self._keeper_start()
         except BaseException as problem:
             self.hub.terminate(False, False)
             # The workers have done nothing yet, and may have a handler for SIGTERM that only records the signal.
-            for process in [*started, *self._keys.values()]:
+            for process in [*started, *list(self._keys.values())]:
                 process.kill()
-            for key, process in self._keys.items():
+            if not self._keeper_start.cancel():
+                self.hub.kick()
+                self._wait_for_keeper()
+            for key, process in list(self._keys.items()):
                 process.join()
                 late = self.hub.exited(key, process.exitcode)
                 if late is not None:
@@ -220,13 +231,13 @@ class Workers:
         """Start a worker if one is due, and add it to the pool; return its process, or None. An error is reported to the hub, too."""
         key: int | None = None
         fds: list[int] = []
-        line: Line | None = None
+        handles: WorkerHandles | None = None
         try:
             if (begun := self.hub.begin_start()) is None:
                 return None
             key, fds = begun
-            line = Line(fds, self._main)
-            process = self.make_process(target=worker, args=(line, self.initializer, self.initargs))
+            handles = WorkerHandles(fds, self._main)
+            process = self.make_process(target=worker, args=(handles, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             if not isinstance(self._main, ForkedMain):
@@ -242,10 +253,10 @@ class Workers:
             self.hub.start_failed(key, why, short)
             raise
         finally:
-            if line is None:
+            if handles is None:
                 util.close_fds(*fds)
             else:
-                line.close()
+                handles.close()
         util.debug("added worker")
         self.adopt(key, process)
         return process
@@ -278,6 +289,7 @@ class Workers:
                     util.sub_warning("a pool's chore is tried again: %s", problem)
         finally:
             imports_in_progress.keep(frozenset())
+            self._all_ended.set()
 
     def _do_chores(self) -> None:
         alone = threads_are_real()
@@ -379,9 +391,9 @@ class Workers:
         self._terminated = True
         self._end_due()
         self.hub.kick()
-        if self.keeper.is_alive() and threading.current_thread() is not self.keeper:
-            self.keeper.join()
+        self._wait_for_keeper()
         self.external.end(cancelled())
+        self.is_over = True
 
     def _end_due(self) -> None:
         """Send the signals that are due to the workers of a terminated pool."""
@@ -398,5 +410,11 @@ class Workers:
                 "join() would wait for ever: this signal handler has interrupted the pickling of a call's items, which goes on when it "
                 "returns; terminate() the pool, or join it after the handler"
             )
+        self._wait_for_keeper()
+
+    def _wait_for_keeper(self) -> None:
+        """Wait until the keeper has seen all workers out, and has ended."""
         if threading.current_thread() is not self.keeper:
+            if os.getpid() == self._owner:
+                self._all_ended.wait()
             self.keeper.join()

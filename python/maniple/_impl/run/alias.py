@@ -12,6 +12,7 @@ names: ``multiprocessing.__name__`` is ``maniple``.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -105,7 +106,20 @@ def _give_other_name(module: ModuleType) -> None:
     theirs = _under(_OURS, _THEIRS, module.__name__)
     if theirs is not None:
         _accept_any_name(module.__loader__, module.__name__)
+        _end_import(module)
         sys.modules[theirs] = module
+
+
+def _end_import(module: ModuleType) -> None:
+    """Do what the import system does next with a loaded module.
+
+    An import under the other name holds another lock, and does not wait until the import system has done so.
+    """
+    package, _, name = module.__name__.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], name, module)
+    if getattr(module.__spec__, "_initializing", False):
+        vars(module.__spec__)["_initializing"] = False
 
 
 # ---------------------------------------------------------------- finding and loading
@@ -137,6 +151,17 @@ def _name_when_loaded(spec: ModuleSpec) -> None:
     _accept_any_name(loader, spec.name)
 
 
+#: the specs of the modules that are being registered: the import system replaces them for a moment
+_specs: dict[ModuleType, ModuleSpec | None] = {}
+
+
+def _restore_specs() -> None:
+    """In a forked child, restore the specs that other threads of the parent would have restored."""
+    while _specs:
+        module, spec = _specs.popitem()
+        module.__spec__ = spec
+
+
 class _OtherName:
     """A loader that returns this package's module under the standard package's name.
 
@@ -150,12 +175,15 @@ class _OtherName:
         # Fully imported before it is in sys.modules, so that another thread never sees a part of it.
         module = import_module(self._ours.name)
         spec.loader_state = module.__spec__
+        _specs[module] = spec.loader_state
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        """Register the module: the import system does that itself."""
         # The import system has set a spec with the requested name.
         spec: Any = module.__spec__
         module.__spec__ = spec.loader_state
+        _specs.pop(module, None)
 
     def __getattr__(self, name: str) -> Any:
         """Return the loader's methods for source and code, for programs that inspect a module without importing it."""
@@ -200,6 +228,8 @@ def install() -> None:
     theirs = {name: sys.modules.pop(name) for name in ours}
     finder: Any = _alias
     sys.meta_path.insert(0, finder)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_restore_specs)
     for name, module in list(sys.modules.items()):
         if _under(_OURS, _THEIRS, name) is not None:
             _give_other_name(module)

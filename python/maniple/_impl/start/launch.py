@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["as_here", "helper_command_line", "importing", "interpreter_options", "run", "start_program"]
 
 
+#: attempts at an import that signals interrupt
+_MOST = 99
 _EX_TEMPFAIL = getattr(os, "EX_TEMPFAIL", 1)
 # The error numbers of a lack of descriptors, memory, processes or space.
 _SHORT = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC)
@@ -226,11 +228,14 @@ def importing(module: str, names: str) -> str:
     # The exit code reports a shortage, as it does later. The source cannot use `shortage`, whose import may fail as well.
     return (
         f"import sys\n"
-        f"try:\n {program.rstrip().replace(chr(10), chr(10) + ' ')}\n"
-        f"except (MemoryError, OSError, ImportError) as e:\n"
-        f" sys.excepthook(type(e), e, e.__traceback__)\n"
-        f" s = str(e)\n"
-        f" sys.exit({_EX_TEMPFAIL} if isinstance(e, MemoryError) or getattr(e, 'errno', 0) in {_SHORT}"
+        f"for s in range({_MOST}):\n"
+        f" try:\n  {program.rstrip().replace(chr(10), chr(10) + '  ')}\n  break\n"
+        f" except (MemoryError, OSError, ImportError) as e:\n"
+        # Listing a folder of the search path is not repeated by the interpreter. Nothing of the program has begun.
+        f"  if isinstance(e, InterruptedError) and s < {_MOST - 1}: continue\n"
+        f"  sys.excepthook(type(e), e, e.__traceback__)\n"
+        f"  s = str(e)\n"
+        f"  sys.exit({_EX_TEMPFAIL} if isinstance(e, MemoryError) or getattr(e, 'errno', 0) in {_SHORT}"
         f" or 'ot allocate mem' in s or 'oo many open f' in s or 'map segment' in s else 1)\n"
     )
 

@@ -15,6 +15,7 @@ from _thread import _count as count_threads
 from warnings import warn
 
 from ... import process, spawn, util
+from .steady_imports import SteadyFinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ class Beginning:
             return True
         return by_threads and count_threads() > 0
 
-    def again(self, descriptor: int, content: bytes, inherited: tuple[int, ...]) -> None:
-        """Restart this process with the same command line. It reads ``content`` from ``descriptor`` and inherits ``inherited``."""
+    def again(self, descriptor: int, write: Callable[[int], None], inherited: tuple[int, ...]) -> None:
+        """Restart this process with the same command line. It reads what ``write`` writes from ``descriptor``, and has ``inherited``."""
         stored = os.memfd_create("forkserver") if hasattr(os, "memfd_create") else _unnamed_file()
-        with open(stored, "wb", closefd=False) as file:
-            file.write(content)
+        write(stored)
         os.lseek(stored, 0, os.SEEK_SET)
         os.dup2(stored, descriptor)
         for number in (descriptor, *inherited):
@@ -122,17 +122,18 @@ def preload_all(
         sys.argv[:] = sys_argv
     if sys_path is not None:
         sys.path[:] = sys_path
-    for module in preload:
-        if module != "__main__":
-            try:
-                __import__(module)
-            except ImportError as exc:
-                handle_import_error(on_error, f"module {module!r}", exc, warn_stacklevel=2)
-        elif main_name is not None:
-            _preload_main(spawn._fixup_main_from_name, main_name, on_error)
-        elif main_path is not None:
-            _preload_main(spawn.import_main_path, main_path, on_error)
-        if after is not None:
-            after(module)
+    with SteadyFinder():
+        for module in preload:
+            if module != "__main__":
+                try:
+                    __import__(module)
+                except ImportError as exc:
+                    handle_import_error(on_error, f"module {module!r}", exc, warn_stacklevel=2)
+            elif main_name is not None:
+                _preload_main(spawn._fixup_main_from_name, main_name, on_error)
+            elif main_path is not None:
+                _preload_main(spawn.import_main_path, main_path, on_error)
+            if after is not None:
+                after(module)
     # Otherwise each child would write the output that the modules have left in the buffers.
     util._flush_std_streams()

@@ -10,6 +10,8 @@ from collections import deque
 from threading import TIMEOUT_MAX, Event, Lock
 from time import monotonic
 
+from ..._maniple import Hold
+
 __all__ = ["Bells", "SteadyEvent"]
 
 
@@ -62,7 +64,7 @@ class SteadyEvent(Event):
     def set(self) -> None:
         """Set the event, and wake all waiting threads."""
         super().set()
-        with self._mutex:
+        with Hold(self._mutex):
             self._bells.ring()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -72,7 +74,7 @@ class SteadyEvent(Event):
             left = None if limit is None else limit - monotonic()
             if left is not None and left <= 0:
                 return self.is_set()
-            with self._mutex:
+            with Hold(self._mutex):
                 # A `set` after this check rings the bell.
                 if self.is_set():
                     break

@@ -1,0 +1,144 @@
+"""Exceptions of signal handlers in `Pool()`, `close`, `terminate`, `join` and `imap`: what was interrupted can be called again."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pools import POOL_KINDS, end_pool, make_pool, square
+
+ROUNDS = 25
+
+
+class Struck(Exception):
+    pass
+
+
+class Striker:
+    """Has a handler raise `Struck` once, at a random time of a call."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.armed = random.Random(seed), False
+
+    def handle(self, *_: Any) -> None:
+        if self.armed:
+            self.armed = False
+            raise Struck
+
+    def call(self, function: Callable[[], Any], longest: float) -> tuple[bool, Any]:
+        """Call a function; return whether it was not interrupted, and what it returned."""
+        try:
+            self.armed = True
+            signal.setitimer(signal.ITIMER_REAL, self.random.random() ** 2 * longest + 1e-6)
+            value = function()
+            self.armed = False
+            return True, value
+        except Struck:
+            return False, None
+        finally:
+            self.armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def insist(self, function: Callable[[], Any], longest: float) -> None:
+        """Call a function until it is not interrupted."""
+        while not self.call(function, longest)[0]:
+            pass
+
+
+@pytest.fixture(params=range(3))
+def striker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Striker]:
+    print("seed", request.param)
+    # Some handlers run in finalizers and in the hooks of `os.fork`; the interpreter reports those.
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: print(raised.exc_value))
+    made = Striker(request.param)
+    before = signal.signal(signal.SIGALRM, made.handle)
+    try:
+        yield made
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for a condition. The test's time-out ends a wait in vain."""
+    while not condition():
+        time.sleep(0.01)
+
+
+def alive(pool: Any) -> list[bool]:
+    return [worker.is_alive() for worker in pool._pool]
+
+
+@pytest.mark.parametrize("kind", POOL_KINDS)
+def test_an_end_that_was_interrupted_is_made_again(mp: ModuleType, kind: str, striker: Striker) -> None:
+    longest = 0.01 if kind in ("fork", "thread") else 0.05
+    for _ in range(ROUNDS if kind in ("fork", "thread") else ROUNDS // 5):
+        pool = make_pool(mp, kind, 2)
+        calls = pool.map_async(square, range(50))
+        steps = striker.random.choice([["close", "join"], ["terminate", "join"], ["close", "terminate", "join"]])
+        for step in steps:
+            striker.insist(getattr(pool, step), longest)
+        assert not any(alive(pool)), steps
+        if "terminate" not in steps:
+            assert calls.get(30) == [number**2 for number in range(50)]
+
+
+@pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver"])
+def test_a_start_that_was_interrupted_raises_the_handlers_exception_and_leaves_nothing(
+    mp: ModuleType, kind: str, striker: Striker, warmed_up: Callable[[str], None]
+) -> None:
+    warmed_up(kind)
+    before = set(mp.active_children())
+    for _ in range(ROUNDS if kind == "fork" else ROUNDS // 5):
+        fine, pool = striker.call(lambda: make_pool(mp, kind, 2), 0.02 if kind == "fork" else 0.1)
+        if fine:
+            assert pool.map(square, [3]) == [9]
+            end_pool(pool)
+    eventually(lambda: set(mp.active_children()) <= before)
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "maniple-pool-keeper"])
+
+
+@pytest.mark.parametrize("kind", POOL_KINDS)
+def test_an_imap_that_was_interrupted_raises_the_handlers_exception(
+    mp: ModuleType, kind: str, striker: Striker
+) -> None:
+    pool = make_pool(mp, kind, 2)
+    for _ in range(20 * ROUNDS):
+        striker.call(lambda: list(pool.imap(square, iter(range(5)))), 0.001)
+    assert pool.map(square, [3]) == [9]
+    end_pool(pool)
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "maniple-pool-feeder"])
+
+
+def test_a_second_ctrl_c_in_terminate_leaves_no_worker(mp: ModuleType) -> None:
+    pool = mp.get_context("fork").Pool(2)
+    pool.map_async(time.sleep, [60] * 4)
+
+    def strike(*_: Any) -> None:
+        raise Struck
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        for _ in range(3):
+            hit = threading.Timer(0.001, signal.raise_signal, (signal.SIGUSR1,))
+            hit.start()
+            try:
+                pool.terminate()
+                hit.join()
+            except Struck:
+                pass
+            hit.join()
+    except Struck:
+        pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    pool.terminate()
+    pool.join()
+    assert not any(alive(pool))
