@@ -1,12 +1,12 @@
 """Finds words and forms in comments, docstrings and documents that the house rules avoid.
 
-    python3 scripts/check_words.py [--everything] [ROOT]
+    python3 scripts/check_words.py [ROOT]
 
 The rules (CONTRIBUTING, "Prose") ask for a named subject and the field's verbs. A script can check a part of that: pronouns that
 stand for an unnamed subject, and figures of speech in the place of a verb of the field. `RULES` lists each with the reason.
 
-Checked are the paths in `CHECKED`; `--everything` checks all files. The exit status is 1 if something was found. Code, strings that
-are not docstrings, and text in backticks or code blocks are not checked.
+The exit status is 1 if something was found. Code, strings that are not docstrings, and text in backticks or code blocks are not
+checked.
 """
 
 from __future__ import annotations
@@ -19,24 +19,6 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-CHECKED = (
-    "ARCHITECTURE.md",
-    "CODE_OF_CONDUCT.md",
-    "CONTRIBUTING.md",
-    "Makefile",
-    "README.md",
-    "SECURITY.md",
-    "crates/maniple-macros",
-    "crates/maniple-sys",
-    "benchmarks",
-    "docs",
-    "examples",
-    "fuzz",
-    "pyproject.toml",
-    "python",
-    "scripts",
-    "tests",
-)
 # This file names the words, and the tests of it contain them.
 EXEMPT = ("scripts/check_words.py", "tests/python/test_words.py")
 BUILT = {"target", "build", "dist", "__pycache__", ".venv", "node_modules"}
@@ -144,7 +126,7 @@ def faults(path: Path) -> Iterator[tuple[int, str, str]]:
                 yield number, found[0].strip(".:;(| "), advice
 
 
-def files(root: Path, everything: bool) -> Iterator[Path]:
+def files(root: Path) -> Iterator[Path]:
     """The files to check."""
     try:
         git = ["git", "ls-files", "-co", "--exclude-standard"]
@@ -155,17 +137,13 @@ def files(root: Path, everything: bool) -> Iterator[Path]:
         path = root / name
         is_prose = path.suffix in (".py", ".pyi", ".rs", ".md", ".sh", ".toml", ".yml") or path.name == "Makefile"
         if is_prose and path.is_file() and name not in EXEMPT and name != "CHANGELOG.md":
-            if everything or any(name == part or name.startswith(f"{part}/") for part in CHECKED):
-                yield path
+            yield path
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    everything = "--everything" in arguments
-    arguments = [word for word in arguments if word != "--everything"]
-    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
     checked = found = 0
-    for path in files(root, everything):
+    for path in files(root):
         checked += 1
         for number, words, advice in faults(path):
             found += 1

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pools import end_pool, identity, make_pool
 
-# What a handler raises in a finalizer or a weak reference's callback the interpreter reports, and goes on.
+# The interpreter reports an exception of a handler in a finalizer or a weak reference's callback, and continues.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// How long a wait in the executor's own thread goes on.
+/// How long a wait in the executor's own thread lasts.
 const SHORT: Duration = Duration::from_millis(5);
 /// How long a thread stays when there is nothing to wait for.
 const LINGER: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_secs(1);
 type Job = Box<dyn FnOnce() + Send>;
 /// Waits within a limit, and as long as the hook returns true; returns what it has got.
 type Step<T> = Box<dyn FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send>;
-/// Takes back what nobody wants.
+/// Takes back a result that is not wanted.
 type Undo<T> = Box<dyn FnOnce(T) + Send>;
 
 struct Threads {
@@ -114,7 +114,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// A wait that goes on in the background, until it is over or this is dropped.
+/// A wait that continues in the background, until it is over or this is dropped.
 pub(crate) struct Background<T> {
     shared: Arc<Shared<T>>,
     // Where there is no thread.
@@ -122,7 +122,7 @@ pub(crate) struct Background<T> {
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Calls `step` until it returns something. What nobody wants any more by then goes to `undo`.
+    /// Calls `step` until it returns something. A result that is no longer wanted by then goes to `undo`.
     pub(crate) fn new(
         step: impl FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send + 'static,
         undo: impl FnOnce(T) + Send + 'static,

@@ -21,8 +21,8 @@ ctor::declarative::ctor! {
 
 /// Says that the program calls [`init`](crate::init()) itself, at the beginning of `main`, although the feature `auto-init` is on.
 ///
-/// Cargo turns a feature on for all of a program if one of its dependencies wants it. The program has the last word by this macro, which
-/// stands in its root module. Without the feature it does nothing. A library does not use it: it would decide for programs that it does
+/// Cargo turns a feature on for all of a program if one of its dependencies wants it. The program decides by this macro, which
+/// belongs into its root module. Without the feature it does nothing. A library does not use it: it would decide for programs that it does
 /// not know.
 ///
 /// ```no_run,standalone_crate

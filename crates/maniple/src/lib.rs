@@ -14,7 +14,7 @@
 //! let pool = Pool::new(2)?;
 //! assert_eq!(pool.map(square, [1, 2, 3])?, [1, 4, 9]);
 //!
-//! // Whatever happens to a worker, its caller gets to know.
+//! // The caller learns of every failure of a worker.
 //! let lost = pool.apply(|code| std::process::exit(code), 3).map(|()| "never").unwrap_err();
 //! assert!(lost.to_string().contains("exited with code 3"));
 //! # Ok(())
@@ -34,8 +34,8 @@
 //! | large lists of plain numbers; files and sockets | [`Bulk`], [`mod@bulk`]; [`Handle`], [`mod@handle`] |
 //! | functions that other programs call by name | [`mod@task`] |
 //!
-//! Whatever dies, every waiting call returns: with a result, or an error that says what happened. Nothing is left behind, whoever was
-//! killed: no process, no descriptor, no memory (but for a named [`SharedMemory`] whose creator was killed).
+//! If a process dies, every waiting call returns: with a result, or an error that says what happened. No killed process leaves
+//! anything behind: no process, no descriptor, no memory (but for a named [`SharedMemory`] whose creator was killed).
 //!
 //! # How a program becomes its own worker
 //! A worker is the program started once more, caught before `main`: nothing has to be written there, and plain `cargo test`
@@ -55,15 +55,15 @@
 //! | --- | --- | --- |
 //! | [`Pool`] | ends the workers at once; calls end with [`CallError::Cancelled`] | for their ends, 10 seconds at most |
 //! | [`WithOptions`] | nothing | |
-//! | [`JobHandle`] | nothing: the call goes on, and its results are thrown away | |
+//! | [`JobHandle`] | nothing: the call continues, and its results are dropped | |
 //! | [`Imap`], [`Indexed`] | cancels what has not begun | |
-//! | [`Process`], the last handle | ends a daemon; another process goes on | for its end, 5 seconds at most |
+//! | [`Process`], the last handle | ends a daemon; another process continues | for its end, 5 seconds at most |
 //! | [`JoinHandle`] | ends the process; its result is lost | for its end, 5 seconds at most |
 //! | [`Manager`], the one that started the server | asks the server to end, and kills it after 5 seconds | for its end, 15 seconds at most |
 //! | [`Proxy`], a manager's objects | tells the server, which drops an object with its last proxy | |
-//! | [`managers::LockGuard`], [`managers::ConditionGuard`], [`managers::SemaphorePermit`] | gives it back | for the server, 5 seconds at most |
-//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`RwLockWriteGuard`], [`SemaphorePermit`] | gives it back, and poisons it in a panic | |
-//! | [`RwLockReadGuard`] | gives it back | |
+//! | [`managers::LockGuard`], [`managers::ConditionGuard`], [`managers::SemaphorePermit`] | releases it | for the server, 5 seconds at most |
+//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`RwLockWriteGuard`], [`SemaphorePermit`] | releases it, and poisons it in a panic | |
+//! | [`RwLockReadGuard`] | releases it | |
 //! | [`Connection`], [`Sender`], [`Receiver`], [`Queue`] | closes this end; what was sent can still be received | |
 //! | [`Listener`] | closes it, and removes its path | |
 //! | [`SharedMemory`], [`ShareableList`] | unmaps it; with the last handle of the process that made it, its name is gone | |

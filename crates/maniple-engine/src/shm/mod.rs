@@ -1,6 +1,6 @@
 //! Shared memory between a hub and one worker: segments, the ring, the bell, blocks.
 //!
-//! What may not be known here: what the bytes mean, which tasks exist, who is waiting for what. The protocols are argued in
+//! What may not be known here: what the bytes mean, which tasks exist, which threads wait for what. The protocols are argued in
 //! prose at the head of each file; `cursor`, `claim`, `bell` and `wait_count` are checked by a model checker (`tests/loom`), which sees
 //! atomics only, so that what needs an operating system is left out of its build.
 

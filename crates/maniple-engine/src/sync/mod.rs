@@ -1,18 +1,18 @@
 //! Locks, semaphores, conditions, events and barriers that processes share: futex words in nameless shared memory.
 //!
-//! What may not be known here: what is guarded, who starts the processes, how a [`arena::CellRef`] travels. Nothing has a name in the
+//! What may not be known here: what is guarded, what starts the processes, how a [`arena::CellRef`] travels. Nothing has a name in the
 //! system, so nothing is left when all are dead, and no descriptor is spent per lock.
 //!
 //! | file | what it is for |
 //! | --- | --- |
 //! | `word/` | the protocols, each one 64-bit word; pure, under the model checker |
 //! | [`arena`] | where the words lie: cells in shared memory, and when a cell may be used again |
-//! | [`holder`] | who holds a lock, and whether that process still lives |
+//! | [`holder`] | the holder of a lock, and whether that process still lives |
 //! | [`wait::word`](crate::wait::word) | sleeping on a word, with a deadline and an interrupt hook |
 //! | [`lock`] | `Lock`, `RLock` |
 //! | [`semaphore`], [`condition`], [`event`] | the others that are one word |
 //! | [`barrier`] | a lock, and a place for each of those who wait |
-//! | [`owned_semaphore`] | a semaphore that knows who has its units |
+//! | [`owned_semaphore`] | a semaphore that records the holders of its units |
 //! | [`guarded_region`] | a value beside its lock |
 //! | [`rwlock`] | a value with a lock for many readers or one writer |
 //!
@@ -27,11 +27,11 @@
 //! | --- | --- | --- |
 //! | holding a lock | its number and birth in the word | a waiter finds that it has ended and takes the lock over ([`lock`]) |
 //! | between freeing a word and waking a sleeper | a free word, sleepers asleep | the first to look again takes it |
-//! | asleep, or woken and not yet awake | a mark that somebody sleeps | the next to free the word makes one system call in vain |
+//! | asleep, or woken and not yet awake | a mark that a thread sleeps | the next to free the word makes one system call in vain |
 //! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper takes for its own |
 //! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`owned_semaphore`] |
-//! | reading under a lock for readers and writers | its share | a writer that waits gives it back ([`rwlock`]) |
-//! | waiting at a barrier | its slot | the barrier breaks, and all who wait are told why ([`barrier`]) |
+//! | reading under a lock for readers and writers | its share | a waiting writer clears it ([`rwlock`]) |
+//! | waiting at a barrier | its slot | the barrier breaks, and all waiters learn why ([`barrier`]) |
 //!
 //! A holder that died is seen by processes of its own pid namespace only: across namespaces numbers mean nothing. Where an arena is
 //! used from more than one, or where `/proc` does not tell, nothing is ever taken over ([`holder`]).

@@ -14,17 +14,17 @@
 //! | step | change | by |
 //! | --- | --- | --- |
 //! | read | 1. acquire the gate; 2. a share: free → me; 3. release the gate | a reader |
-//! | give a share back | the share → free; tell, and wake all if somebody asked | its reader, without the gate |
+//! | release a share | the share → free; tell, and wake all if a waiter asked | its reader, without the gate |
 //! | write | 1. acquire the gate; 2. writer → 1; 3. wait until all shares are free; 4. writer → 2 | a writer |
 //! | release | writer → 0; release the gate | the writer |
 //! | clear | the share of a dead reader → free | a writer that waits, at the end of its slices; a reader that finds no free share |
 //!
 //! Readers acquire the gate for a moment and writers keep it, so writers exclude each other, and a writer that waits for
-//! readers keeps new ones out. A share is told free by a load that acquires, so a writer sees all that its readers did.
+//! readers keeps new ones out. A writer checks a share by a load that acquires, so a writer sees all that its readers did.
 //!
-//! # Who comes first
-//! A writer waits for those who read when it acquired the gate, and for nobody who came later: readers do not starve
-//! writers. The gate is a plain [`Lock`], and the kernel decides which of those who wait for it acquires it next; a
+//! # Order
+//! A writer waits for the readers that had a share when it acquired the gate, and for no later one: readers do not starve
+//! writers. The gate is a plain [`Lock`], and the kernel decides which of its waiters acquires it next; a
 //! process that comes along when it is free may be faster. There is no queue in the order of arrival.
 //!
 //! # What a death leaves
@@ -32,7 +32,7 @@
 //! | --- | --- | --- |
 //! | between a reader's steps 1 and 3 | the gate, perhaps a share | the gate is taken over, without poison; the share is cleared |
 //! | reading | its share | the next writer clears it |
-//! | giving a share back, before it has woken anybody | a free share, a writer asleep | the writer's slice ends |
+//! | releasing a share, before it has woken a waiter | a free share, a writer asleep | the writer's slice ends |
 //! | waiting for readers | the gate and a 1 | the gate is taken over, without poison |
 //! | writing | the gate and a 2 | the gate is taken over, and the lock is poisoned |
 //! | having written | the gate and a 0 | the gate is taken over, without poison |
@@ -108,7 +108,7 @@ impl RwLock {
         GuardedRegion::create(len.checked_add(HEADER).ok_or(too_long)?, Access::Shared).map(RwLock::over)
     }
 
-    /// One that another process made. `apart`: the handle that went along, if it has memory of its own.
+    /// Opens a lock that another process made. `apart`: the handle that went along, if it has memory of its own.
     ///
     /// # Errors
     /// The ticket is for something else, or the memory of another size.
@@ -150,7 +150,7 @@ impl RwLock {
     #[inline]
     fn words(&self) -> &[AtomicU64; WORDS] {
         // SAFETY: the room begins with the header, aligned to 64 bytes, stays as long as `self`, and every process accesses the
-        // header by these words only (`create` and `open` see to it that the room is of this kind).
+        // header by these words only (`create` and `open` ensure that the room is of this kind).
         unsafe { self.region.start().cast().as_ref() }
     }
 
@@ -236,7 +236,7 @@ impl RwLock {
         found
     }
 
-    /// Whether nobody reads.
+    /// Whether there is no reader.
     fn is_clear(&self) -> bool {
         self.shares().all(UnitWord::is_free)
     }
@@ -289,7 +289,7 @@ impl RwLock {
         }
     }
 
-    /// Gives back the share of this number, which this process holds.
+    /// Releases the share of this number, which this process holds.
     pub fn give_back(&self, share: u32) -> Released {
         if !self.share(share).give(self.region.place().me()) {
             return Released::NotOwner;
@@ -322,7 +322,7 @@ impl RwLock {
         outcome
     }
 
-    /// Waits until nobody reads. With the gate.
+    /// Waits until there is no reader. The caller holds the gate.
     fn until_clear(&self, mut waiting: WordWait<'_>) -> Outcome {
         loop {
             if self.is_clear() {
@@ -341,7 +341,7 @@ impl RwLock {
         }
     }
 
-    /// For those who do not sleep: whether nobody reads. Looks at the readers if it is time to. With the gate.
+    /// For callers that do not sleep: whether there is no reader. Checks the readers if it is time to. The caller holds the gate.
     fn is_clear_now(&self) -> Outcome {
         let clear = self.is_clear() || {
             let (now, next) = (clock::now(), self.next_look.load(Ordering::Relaxed));

@@ -37,7 +37,7 @@ fn what_shared_memory_carries_where_files_may_not_be_large() {
         limit(Some(LIMIT));
         assert!(Log::would_be_limited());
 
-        // One that was there before takes what it took.
+        // A log that was made before takes what it took.
         let large = vec![7; 5 * LIMIT as usize];
         for _ in 0..3 {
             assert_eq!(put(&early, &large).unwrap(), Put::Done);
@@ -92,7 +92,7 @@ fn what_shared_memory_carries_where_files_may_not_be_large() {
         assert!(pieces.len() > 5);
         let pieces: Vec<_> = pieces.iter().map(|piece| (piece, memory::len(piece).unwrap())).collect();
         let mapping = Mapping::joined(&pieces, content.len(), Share::CopyOnWrite).unwrap();
-        // SAFETY: mapped, and nobody writes there.
+        // SAFETY: mapped, and no other code writes there.
         assert!(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), content.len()) } == content);
 
         // A block that was made before the limit came, and is longer than it, is written to where it is mapped; where it would have to be

@@ -31,7 +31,7 @@ fn until(what: impl Fn() -> bool) -> bool {
 /// Whether the sweeper is among this process's threads.
 fn is_swept() -> bool {
     let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-        // One that ends just now has no name any more.
+        // A thread that ends just now has no name any more.
         std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
     });
     names.into_iter().any(|name| name.trim() == "maniple-sweeper")
@@ -54,7 +54,7 @@ fn what_is_kept_is_looked_at_until_it_is_gone_and_before_a_fork() {
             // SAFETY: ends the process, without the test program's exit handlers.
             Forked::Child => maniple_sys::process::leave(0),
             Forked::Parent(child) => {
-                // Who counts the threads of a program after it has forked finds none of ours.
+                // A count of the program's threads after it has forked includes none of ours.
                 assert!(!is_swept() && thing.asked_for_all.load(Ordering::Relaxed));
                 child.wait().unwrap();
             }

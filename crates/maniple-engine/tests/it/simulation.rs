@@ -1,5 +1,5 @@
 //! The scheduler against a world that is made from a seed: workers that fail to start, die busy or idle, are stopped, fill up and are
-//! renewed; shortages that come and go; callers that cancel, close and terminate; sources that stop early; a hub that hears late. Every run is checked at every step
+//! renewed; shortages that come and go; callers that cancel, close and terminate; sources that stop early; a hub that reads late. Every run is checked at every step
 //! (see `simulation/ledger.rs` and `simulation/checks.rs`), and any failure replays from its seed:
 //!
 //! ```text

@@ -1,7 +1,7 @@
 //! A place in a manager's server where some number of threads wait for each other.
 //!
-//! They pass in rounds. A round is broken when one of those who wait gives up or dies, or by `abort` and `reset`; it is
-//! then broken for all who wait in it, and for all who come, until a `reset` begins a new one.
+//! They pass in rounds. A round is broken when a waiting party gives up or dies, or by `abort` and `reset`; it is
+//! then broken for all waiting and later parties, until a `reset` begins a new one.
 
 use super::containers::typed_proxy;
 use super::registry::Content;
@@ -21,7 +21,7 @@ const BROKEN: u8 = 2;
 pub(super) struct State {
     parties: usize,
     arrived: usize,
-    /// How the present round stands; changed and read under the queue's lock.
+    /// The state of the present round; changed and read under the queue's lock.
     round: Arc<AtomicU8>,
 }
 
@@ -41,7 +41,7 @@ fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
 }
 
 typed_proxy!(
-    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. One that is killed while it
+    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. A party that is killed while it
     /// waits, or gives up, breaks it: the others get [`ManagerError::BrokenBarrier`].
     ///
     /// ```
@@ -88,7 +88,7 @@ impl Barrier {
         Ok(BarrierWaitResult { index, leader })
     }
 
-    /// Waits until as many wait as the barrier was made for. Gives which of them this one is.
+    /// Waits until as many wait as the barrier was made for. Returns the index of this party.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -9,17 +9,17 @@
 //! | `protocol` | what client and server say to each other |
 //! | `rpc` | functions that are called in the server, and what they answer |
 //! | `client` | the server as a client process sees it |
-//! | `server`, `registry` | the server: connections; objects, and who refers to them |
+//! | `server`, `registry` | the server: connections; objects, and the references to them |
 //! | `wait_queue` | waiting in the server, until the caller is gone at most |
 //!
 //! # When something dies
-//! The server: whoever waits in a call gets [`Error::ManagerLost`] at once, whoever calls later, too. A client: its
-//! calls that wait end, its references go, what it holds of locks and semaphores is given back, and the next owner of a
-//! lock is told so. The process that made the manager: its server ends with it. The machine of a client: the system
+//! The server: waiting and later calls return [`Error::ManagerLost`] at once. A client: its
+//! waiting calls end, its references go, its locks and semaphores are released, and the next owner of a
+//! lock gets an error that says so. The process that made the manager: its server ends with it. The machine of a client: the system
 //! notices that after some hours.
 //!
 //! # What a manager is not
-//! It speaks with this program only: functions are told by their place in the executable, so a client on another
+//! It serves this program only: functions are identified by their place in the executable, so a client on another
 //! machine runs the same one. Managers of Python's `multiprocessing` speak in pickles of Python's objects and are out
 //! of reach. To exchange messages with a Python process, use a listener.
 
@@ -75,8 +75,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the drop of a guard waits for the server's answer.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Whether the process for which this thread works is gone. For functions that wait in a manager's server for something
-/// of their own: what is returned then reaches nobody.
+/// Whether the process for which this thread works is gone. For functions that wait in a manager's server: no
+/// caller receives what they return then.
 ///
 /// ```
 /// use maniple::managers::is_caller_gone;
@@ -84,7 +84,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # fn main() -> maniple::Result<()> {
 /// let manager = maniple::Manager::new()?;
 /// let steps = manager.serve(|()| 3, ())?;
-/// // What takes long ends early if nobody wants it any more.
+/// // A long function ends early if its caller is gone.
 /// let done = steps.call(|&steps, ()| (0..steps).take_while(|_| !is_caller_gone()).count(), ())?;
 /// assert_eq!(done, 3);
 /// # Ok(())
@@ -108,7 +108,7 @@ pub fn is_caller_gone() -> bool {
 ///     .map(|word| {
 ///         let child = Process::new(
 ///             |(counts, word): (maniple::managers::Dict<String, u32>, String)| {
-///                 // One call, so nobody comes in between.
+///                 // One call, so no other comes in between.
 ///                 counts.with(|counts, word| *counts.entry(word).or_default() += 1, word)
 ///             },
 ///             (counts.clone(), word.to_string()),
@@ -176,7 +176,7 @@ impl Manager {
         ManagerBuilder::new()
     }
 
-    /// One that some other process has made, here or, if it has a network address, on another machine. This program
+    /// Connects to a manager that another process has made, here or, if it has a network address, on another machine. This program
     /// must be the same executable. What there is to be found, its maker has put into its [`names`](Manager::names).
     /// Dropping it ends nothing.
     ///
@@ -197,7 +197,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::System`] if nobody listens there, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is
+    /// [`Error::System`] if there is no listener, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is
     /// another.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
@@ -251,7 +251,7 @@ impl Manager {
         self.own.as_ref()?.process.pid()
     }
 
-    /// Ends the server: its objects are dropped, and who still waits in a call gets an error. Gives how it ended, if
+    /// Ends the server: its objects are dropped, and waiting calls return an error. Returns how it ended, if
     /// that is known here.
     ///
     /// ```
@@ -321,13 +321,13 @@ impl Manager {
 }
 
 impl Own {
-    /// Waits for its end, and sees to it.
+    /// Waits for its end, and kills it if necessary.
     fn end(self) -> Result<Exit> {
         see_out(&self.process)
     }
 }
 
-/// Waits for a server's end, which is near, and sees to it.
+/// Waits for the end of a server that is about to end, and kills it if necessary.
 fn see_out(process: &Process) -> Result<Exit> {
     if let Some(exit) = process.join_timeout(PATIENCE)? {
         return Ok(exit);
@@ -357,7 +357,7 @@ impl Drop for Manager {
         if let Some(own) = self.own.take()
             && own.owner == std::process::id()
         {
-            // One that was killed need not be asked.
+            // A killed server need not be asked.
             if self.remote.ask_to_end().is_ok() {
                 let _ = own.end();
             }

@@ -7,7 +7,7 @@
 //!
 //! The manager's key goes along only in maniple's own encoding, and only where that cannot leave the machine: into the
 //! memory and the private lines of its processes. Anywhere else (other codecs, a network connection, the values in
-//! another manager) a proxy is an address and a number, of use to whoever knows the key: a process that has connected
+//! another manager) a proxy is an address and a number, of use only with the key: in a process that has connected
 //! to that manager itself.
 
 use super::ManagerError;
@@ -49,7 +49,7 @@ enum Home {
 }
 
 impl Reference {
-    /// One that the server has counted already.
+    /// A reference that the server has counted already.
     pub(super) fn counted(remote: Arc<RemoteServer>, id: u64) -> Reference {
         Reference { id, home: Home::There(remote), process: AtomicU32::new(std::process::id()) }
     }
@@ -87,8 +87,8 @@ impl Reference {
         self.ask_within(door, argument, None)
     }
 
-    /// The same with a time limit for the answer, for what is dropped. A server that is late hears no more from this thread's line, and
-    /// gives back what the thread held.
+    /// The same with a time limit for the answer, for what is dropped. A late server receives no more over this thread's line, and
+    /// releases what the thread held.
     pub(super) fn ask_within<C: 'static, A: DeserializeOwned, R: DeserializeOwned>(
         &self,
         door: Door<C, A>,
@@ -247,8 +247,8 @@ impl<T> Proxy<T> {
 }
 
 impl<T: Send + Sync + 'static> Proxy<T> {
-    /// Calls `function(&object, argument)` in the server, and gives what it returns. Any number of calls run side by
-    /// side, each in a thread of its own; one that waits makes only its caller wait. (But a waiting
+    /// Calls `function(&object, argument)` in the server, and returns its result. Any number of calls run side by
+    /// side, each in a separate thread; a call that waits blocks only its caller. (But a waiting
     /// [`call_mut`](Proxy::call_mut) lets no new calls pass it. An object whose calls wait for each other should be
     /// changed through `call` alone, by a mutex of its own.)
     ///
@@ -274,7 +274,7 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         self.reference.ask(door, &(Looking(function), &argument))
     }
 
-    /// Calls `function(&mut object, argument)` in the server, while nobody else has it. If it panics the object is
+    /// Calls `function(&mut object, argument)` in the server, while no other call has it. If it panics the object is
     /// *poisoned*: it may be changed by half, and all calls fail until [`clear_poison`](Proxy::clear_poison).
     ///
     /// ```

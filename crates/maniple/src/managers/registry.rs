@@ -1,4 +1,4 @@
-//! The server's objects, and who refers to them.
+//! The server's objects, and the references to them.
 //!
 //! An object lives as long as something holds it:
 //!
@@ -115,7 +115,7 @@ impl Registry {
         locked(&self.in_transit).values_mut().filter(|p| p.from == session).for_each(|p| p.until = Some(until));
     }
 
-    /// Forgets the references in transit that nobody will end any more.
+    /// Drops the references in transit that no process will end any more.
     pub(super) fn sweep(&self, now: Instant) {
         let late = |_: &u64, p: &mut InTransit| p.until.is_some_and(|until| until < now);
         let dead: Vec<InTransit> = locked(&self.in_transit).extract_if(late).map(|(_, gone)| gone).collect();
@@ -236,7 +236,7 @@ pub(super) fn serve_no_more() {
     drop(CURRENT.take());
 }
 
-/// The line that this thread of the server serves. One that serves none is a client itself: of the server's own
+/// The line that this thread of the server serves. A thread that serves none is a client itself: of the server's own
 /// process.
 pub(super) fn current_line() -> Arc<Line> {
     CURRENT.with_borrow_mut(|line| line.get_or_insert_with(|| Served::begin(Arc::default())).0.clone())

@@ -4,7 +4,7 @@
 //! its [session](super::registry::Session) wakes the thread then. So nothing is given to the dead, and no thread stays
 //! behind.
 //!
-//! Whoever is woken is taken from its queue by the waker. One that was taken but cannot use it, because its caller is
+//! The waker removes a waiter from its queue. A waiter that was removed but cannot use the wake-up, because its caller is
 //! gone, wakes the next; so no wake-up is lost.
 
 use super::protocol::Trouble;
@@ -125,7 +125,7 @@ mod tests {
     use crate::managers::registry::{Registry, Served, Session, serve_here, serve_no_more};
     use std::sync::Arc;
 
-    /// Waits in the queue for somebody of that session.
+    /// Waits in the queue on behalf of that session.
     fn sleeper(queue: &Arc<WaitQueue<()>>, session: &Arc<Session>) -> std::thread::JoinHandle<Result<bool, Trouble>> {
         let (theirs, session, before) = (queue.clone(), session.clone(), queue.enter().inner().queues[0].len());
         let thread = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What a pool can be told before it starts.
+//! The options of a pool.
 
 use super::{CallOptions, Initializer, Pool, Shared, keeper};
 use crate::call::{self, Call, Plain};
@@ -67,7 +67,7 @@ impl PoolBuilder {
     }
 
     /// A function that each worker calls once, before its first task. If it panics the worker cannot be used; a pool
-    /// whose workers all fail so gives [`CallError::Initializer`](crate::CallError::Initializer) for every call. Descriptors in its
+    /// whose workers all fail so returns [`CallError::Initializer`](crate::CallError::Initializer) for every call. Descriptors in its
     /// argument stay open in this process, for
     /// workers to come, as long as the pool is there.
     ///
@@ -165,7 +165,7 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be
-    /// started, and what stands in the way of sending the initializer.
+    /// started, and the errors of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
             Some(0) => return Err(Error::InvalidArgument("a pool of 0 workers; give it 1 or more, or leave it out")),

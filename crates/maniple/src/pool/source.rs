@@ -123,7 +123,7 @@ struct Collected {
     over: bool,
     // Something was handed over that the reading thread does not know of: what it was asked for is out of date.
     flushed: bool,
-    // Who waits cannot come by again: the next items are handed over as they come.
+    // The waiting thread cannot call again: the next items are handed over as they come.
     hurried: bool,
     // Of a call whose results come in any order.
     places: Option<Places>,
@@ -241,7 +241,7 @@ impl Feeder {
         collected.over
     }
 
-    /// As [`Feeder::flush`], for one who is woken by a result and does not come by before: if nothing was collected, the next item does not
+    /// As [`Feeder::flush`], for a thread that is woken by a result and does not call before: if nothing was collected, the next item does not
     /// wait for others.
     #[cfg(feature = "async")]
     pub(super) fn be_quick(&self) {

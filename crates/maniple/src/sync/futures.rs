@@ -151,7 +151,8 @@ impl<T: Pod> RwLock<T> {
 
     /// As [`write`](RwLock::write), as a future.
     ///
-    /// Dropping the future is safe: a lock that was acquired for it is released, and readers that it kept out go on. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a lock that was acquired for it is released, and readers that it kept out continue. A thread waits
+    /// meanwhile; a few such threads are kept. Any executor will do.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};

@@ -101,7 +101,7 @@ fn poison(lock: &Inner) -> Option<Poison> {
 }
 
 impl<T: Pod> RwLock<T> {
-    /// A value that nobody reads or changes.
+    /// Creates an unlocked value.
     ///
     /// ```
     /// assert_eq!(*maniple::RwLock::new([1.5, 2.5])?.read()?, [1.5, 2.5]);
@@ -113,7 +113,7 @@ impl<T: Pod> RwLock<T> {
     pub fn new(value: T) -> Result<RwLock<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
         let inner = Inner::create(size_of::<T>())?;
-        // SAFETY: there is room for a `T`, aligned to 64 bytes, and nobody else knows it.
+        // SAFETY: there is room for a `T`, aligned to 64 bytes, and no other process knows it.
         unsafe { inner.start().cast::<T>().write(value) };
         Ok(RwLock { inner: Arc::new(inner), _value: PhantomData })
     }
@@ -194,7 +194,7 @@ impl<T: Pod> RwLock<T> {
         Ok(self.reading(Until::after(timeout)).ok_or_else(late)??)
     }
 
-    /// Waits until nobody else has it, and takes it to change the value.
+    /// Waits until it is free, and acquires it to change the value.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -214,7 +214,7 @@ impl<T: Pod> RwLock<T> {
         }
     }
 
-    /// Takes it to change the value, if nobody has it, or those who have it died: the latter is looked for at most every 100 ms, and not
+    /// Acquires it to change the value, if it is free, or its holders have died: the latter is checked at most every 100 ms, and not
     /// at the first attempt.
     ///
     /// ```
@@ -232,7 +232,7 @@ impl<T: Pod> RwLock<T> {
         Ok(self.writing(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
-    /// As [`write`](RwLock::write), for at most `timeout`. Readers that came meanwhile go on when it is over.
+    /// As [`write`](RwLock::write), for at most `timeout`. Readers that came meanwhile continue when it is over.
     ///
     /// ```
     /// use maniple::{RwLock, TryLockError};
@@ -251,7 +251,7 @@ impl<T: Pod> RwLock<T> {
         Ok(self.writing(Until::after(timeout)).ok_or_else(late)??)
     }
 
-    /// Whether a writer died or panicked, and nobody has [cleared](RwLock::clear_poison) that.
+    /// Whether a writer died or panicked, and no process has [cleared](RwLock::clear_poison) that.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a wait goes on without a look at whether it is still wanted.
+/// How long a wait lasts without a check whether it is still wanted.
 const SLICE: Duration = Duration::from_millis(200);
 /// The same of one for clients, whose listener may go meanwhile.
 const MOMENT: Duration = Duration::from_millis(20);

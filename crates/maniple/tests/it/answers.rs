@@ -1,4 +1,4 @@
-//! No call is answered with what belongs to another one, whatever fails while an answer is made.
+//! No call gets another call's answer, also when a failure occurs while an answer is made.
 
 use crate::support::watchdog;
 use maniple::{Bytes, CallOptions, Error, Handle, Pool};

@@ -1,4 +1,4 @@
-//! Whoever starts the program, and however, processes start with no ceremony: here, test runners. Doc-tests do so throughout the
+//! Processes start without preparation in programs of every kind: here, test runners. Doc-tests do so throughout the
 //! documentation, a program without a harness in `no_harness.rs`, examples in `examples.rs`.
 
 use crate::support::{LONG, METHODS, pool, watchdog};

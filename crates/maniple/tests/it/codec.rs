@@ -1,4 +1,4 @@
-//! Whatever serde's attributes do to a value, it arrives as it was sent or there is an error; it is never another value.
+//! With all attributes of serde, a value arrives as it was sent, or there is an error; it is never another value.
 
 use crate::support::{LONG, watchdog};
 use maniple::{Codec, Error, Exit, Manager, Payload, Pool, Postcard, Process, Queue, channel, pipe};

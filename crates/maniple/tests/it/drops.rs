@@ -1,4 +1,4 @@
-//! No drop waits without end, whatever the other process does, and nothing is left when that ends.
+//! No drop waits without end, also if the other process does not respond, and nothing is left when that process ends.
 
 use crate::support::{LONG, eventually, exists, is_listed, watchdog};
 use maniple::{Manager, Process, pipe};

@@ -101,13 +101,13 @@ fn a_future_of_a_lock_that_is_dropped_half_way_keeps_nothing() {
     drop_half_way(event.wait_async());
     drop(held);
     units.release().unwrap();
-    // A thread may have got one just then, and gives it back.
+    // A thread may have got one just then, and releases it.
     eventually("all is free again", || {
         lock.try_lock().is_ok() && rwlock.try_write().is_ok() && bounded.value() == 1 && units.value() == 1
     });
     thread::sleep(SHORT);
     assert!(lock.try_lock().is_ok() && rwlock.try_write().is_ok() && bounded.value() == 1 && units.value() == 1);
-    // One that has got it and was not polled again.
+    // A future that has got it and was not polled again.
     let held = lock.lock().unwrap();
     {
         let mut future = pin!(lock.lock_async());
@@ -299,7 +299,7 @@ fn results_come_as_a_stream_however_late_the_input_is() {
                 assert!(!std::mem::replace(&mut seen[index], true));
             }
             assert!(seen.iter().all(|&seen| seen));
-            // An input that gives the next item when the result of the last one was taken.
+            // An input that supplies the next item when the result of the last one was taken.
             let taken = Arc::new(AtomicUsize::new(0));
             let seen = taken.clone();
             let input = (0..20u64).inspect(move |&n| {

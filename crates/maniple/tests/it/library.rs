@@ -3,7 +3,7 @@
 use crate::support::{examples, watchdog};
 use std::process::Command;
 
-/// Says that it runs, and then does as it is told. (Another start of it would have the interpreter's arguments, and say it again.)
+/// Reports that it runs, and then executes its orders. (Another start of it would have the interpreter's arguments, and say it again.)
 const HOST: &str = r#"
 import ctypes, os, sys
 os.write(1, b"the host runs\n")

@@ -1,4 +1,4 @@
-//! Objects in a manager's server: who can use them, how long they live, and that nobody hangs or leaks when something
+//! Objects in a manager's server: which processes can use them, how long they live, and that nothing hangs or leaks when a process
 //! dies.
 
 use crate::support::{

@@ -1,4 +1,4 @@
-//! Files, sockets and pipes in what a pool is given and gives back: they arrive, and none is left open by anybody.
+//! Files, sockets and pipes in a pool's arguments and results: they arrive, and no process leaves one open.
 
 use crate::support::{METHODS, eventually, exists, kill_self, pool, watchdog};
 use maniple::{CallOptions, Error, Handle, Pool};

@@ -1,4 +1,4 @@
-//! A function in a process of its own: how it starts, what it is told, how it ends, and that nothing of it is left.
+//! A function in a separate process: its start, its settings, its end, and that nothing of it is left.
 
 use crate::support::{
     LONG, METHODS, eventually, exists, is_listed, kill_self, part, print_pids, read_pids, start_hub, watchdog,

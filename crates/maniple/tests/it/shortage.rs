@@ -1,4 +1,4 @@
-//! What a pool does while this process lacks descriptors: it goes on with what it has, and is whole again afterwards.
+//! What a pool does while this process lacks descriptors: it continues with what it has, and is whole again afterwards.
 
 use crate::support::{METHODS, apart, descriptors, eventually, pool, watchdog};
 use maniple::{Bulk, CallOptions, Error, Pool, StartMethod};

@@ -1,4 +1,4 @@
-//! What all tests need: nobody hangs, nobody is left behind.
+//! The common parts of all tests: no test hangs, and no process is left behind.
 #![allow(dead_code)]
 
 use maniple::{Exit, IntoExitCode, Payload, Pool, Process, StartMethod};

@@ -23,7 +23,7 @@ impl UnitWord {
         (now != 0).then(|| Holder::from_bits(now))
     }
 
-    /// Whether it is free, for one who goes on only if it is: what its last holder did is seen from here on.
+    /// Whether it is free. If so, what its last holder did is seen from here on.
     pub fn is_free(&self) -> bool {
         // Acquire: partner is the Release in `give`.
         self.0.load(Ordering::Acquire) == 0
