@@ -144,8 +144,15 @@ class Pool(QueueParts):
             start(self, initializer, given, maxtasksperchild, handles)
         else:
             workers = self._make_workers(initializer, given, maxtasksperchild)
-            workers.start()
+            # A signal handler may raise between any two steps.
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
+            try:
+                workers.start()
+            except BaseException:
+                self._terminate.cancel()
+                if workers.is_started:
+                    workers.terminate()
+                raise
             self._workers, self._hub = workers, workers.hub
         self._state = RUN
 

@@ -40,9 +40,15 @@ fn main() {
     unsafe { std::env::set_var("MANIPLE_TEST_MAINS", &mains) };
     let pool = Pool::new(2).unwrap();
     assert_eq!(pool.map(triple, 0..3).unwrap(), [0, 3, 6]);
+    // The items may be done before the second worker has begun.
+    let reached = (0..6000).find_map(|_| {
+        let reached = std::fs::read_to_string(&mains).unwrap();
+        let all = reached.lines().count() >= 2;
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        all.then_some(reached)
+    });
     drop(pool);
-    let reached = std::fs::read_to_string(&mains).unwrap();
     std::fs::remove_file(&mains).unwrap();
-    assert_eq!(reached, "worker\nworker\n", "each worker begins in main");
+    assert_eq!(reached.as_deref(), Some("worker\nworker\n"), "each worker begins in main");
     println!("test {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
 }

@@ -440,6 +440,8 @@ class ThreadWorkers:
         self.processes: list[Any] = []
         #: the threads that have served their last task
         self.ended: set[Any] = set()
+        #: whether all of the threads have started
+        self.is_started = False
         #: the threads that are opening streams of `imap`
         self.opening: list[int] = []
         # Whether `terminate` has done all of its work.
@@ -449,6 +451,7 @@ class ThreadWorkers:
         """Start the first threads, all or none."""
         try:
             self.repopulate(self.count)
+            self.is_started = True
         except BaseException:
             self.hub.close()
             raise

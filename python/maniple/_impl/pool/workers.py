@@ -142,6 +142,8 @@ class Workers:
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
         self._terminated = False
+        #: whether all of the first workers and the keeper have started
+        self.is_started = False
         #: the threads that are opening streams of `imap`
         self.opening: list[int] = []
         # Whether `terminate` has done all of its work.
@@ -166,6 +168,7 @@ class Workers:
             while (process := self.start_one()) is not None:
                 started.append(process)
             self._keeper_start()
+            self.is_started = True
         except BaseException as problem:
             self.hub.terminate(False, False)
             # The workers have done nothing yet, and may have a handler for SIGTERM that only records the signal.
