@@ -176,10 +176,17 @@ class BaseManager:
         server._ends_with_maker = True
         self._process = server
         with reader:
-            with writer:
-                server.start()
             try:
+                with writer:
+                    server.start()
                 self._address = reader.recv()
+                self.shutdown = util.Finalize(
+                    self,
+                    type(self)._finalize_manager,
+                    args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
+                    exitpriority=0,
+                )
+                self._state.value = State.STARTED
             except EOFError:
                 server.join()
                 raise EOFError(
@@ -187,17 +194,11 @@ class BaseManager:
                     f"its stderr says why"
                 ) from None
             except BaseException:
-                # The server may run already, and there is no finalizer yet that would end it.
-                server.kill()
-                server.join()
+                # The server may run already.
+                if server._popen is not None:
+                    server.kill()
+                    server.join()
                 raise
-        self._state.value = State.STARTED
-        self.shutdown = util.Finalize(
-            self,
-            type(self)._finalize_manager,
-            args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
-            exitpriority=0,
-        )
 
     @classmethod
     def _run_server(

@@ -266,6 +266,12 @@ def _begin_afresh() -> None:
     _run_after_forkers()
 
 
+def _is_interruption(error: BaseException) -> bool:
+    from ._maniple import interrupts
+
+    return interrupts(error)
+
+
 class Finalize:
     """A call that happens once: when the finalizer is called, when `obj` is collected, or at exit.
 
@@ -276,6 +282,7 @@ class Finalize:
         kwargs: its keyword arguments.
         exitpriority: a number; the call also happens at exit, the highest number first. None means that exit does not trigger it.
 
+    If a signal handler interrupts a call that the exit triggers, too, the call can happen again.
     A copy that a forked child inherits never calls.
     """
 
@@ -316,7 +323,13 @@ class Finalize:
             call: Any = self._callback
             args, kwargs = self._args or (), self._kwargs or {}
             sub_debug("finalizer calling %s with args %s and kwargs %s", call, args, kwargs)
-            outcome = call(*args, **kwargs)
+            try:
+                outcome = call(*args, **kwargs)
+            except BaseException as error:
+                if self._key[0] is not None and _is_interruption(error):
+                    # The work is not done. The next call, or the exit, does it.
+                    _finalizer_registry[self._key] = self
+                raise
         else:
             sub_debug("finalizer ignored because different process")
         self._forget()
@@ -429,10 +442,12 @@ def _exit_function(
     _run_finalizers(minpriority=0)
     # Without a current process the interpreter has cleared this module already.
     if current_process() is not None:
-        _terminate_daemons(active_children, info)
-        for child in active_children():
-            info("calling join() for process %s", child.name)
-            child.join()
+        # The keeper of a pool that has not ended starts workers again.
+        while children := active_children():
+            _terminate_daemons(active_children, info)
+            for child in children:
+                info("calling join() for process %s", child.name)
+                child.join()
     debug('running the remaining "atexit" finalizers')
     _run_finalizers(minpriority=None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -142,3 +143,52 @@ def test_a_second_ctrl_c_in_terminate_leaves_no_worker(mp: ModuleType) -> None:
     pool.terminate()
     pool.join()
     assert not any(alive(pool))
+
+
+def test_a_manager_whose_start_or_end_is_interrupted_leaves_no_server(mp: ModuleType, striker: Striker) -> None:
+    ctx = mp.get_context("fork")
+    before = set(mp.active_children())
+    for _ in range(ROUNDS):
+        fine, manager = striker.call(ctx.Manager, 0.03)
+        if fine:
+            assert manager.list([1])[0] == 1
+            striker.insist(manager.shutdown, 0.02)
+    eventually(lambda: set(mp.active_children()) <= before)
+
+
+PROGRAM = """
+import os, signal, sys, threading, time
+import {package} as mp
+
+class Struck(Exception):
+    pass
+
+def strike(*_):
+    raise Struck
+
+def identity(x):
+    return x
+
+if __name__ == "__main__":
+    pools = [mp.get_context("fork").Pool(2) for _ in range(4)]
+    for pool in pools:
+        pool.map(identity, [1])
+    signal.signal(signal.SIGUSR1, strike)
+    for pool in pools:
+        # Interrupts the call at its beginning.
+        whole, pool._workers.terminate = pool._workers.terminate, None
+        try:
+            finalizer = pool._terminate
+            finalizer._callback = lambda: os.kill(os.getpid(), signal.SIGUSR1)
+            pool.terminate()
+        except Struck:
+            finalizer._callback = whole
+    print("at its end", flush=True)
+"""
+
+
+def test_a_program_ends_although_the_ends_of_its_pools_were_interrupted(mp_package: str, tmp_path: Any) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(package=mp_package))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "at its end\n"), done.stderr
