@@ -22,6 +22,7 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from struct import calcsize, pack_into, unpack_from
 
 from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
@@ -124,14 +125,16 @@ class SharedMemory:
             self._open_unused_name()
         try:
             self._map(size if create else None)
+            # A process that only attaches must not make its tracker remove a segment that the maker still uses.
+            if create or track is not _UNSAID:
+                self._register()
         except BaseException:
             self.close()
             if create:
                 shm_unlink(self._path())
+                if self._registered:
+                    self._unregister()
             raise
-        # A process that only attaches must not make its tracker remove a segment that the maker still uses.
-        if create or track is not _UNSAID:
-            self._register()
 
     def _register(self) -> None:
         if self._track:
@@ -156,10 +159,16 @@ class SharedMemory:
 
     def _open_unused_name(self) -> None:
         while self._name is None:
+            path = _make_filename()
             try:
-                self._open(_make_filename())
+                self._open(path)
             except FileExistsError:
                 pass
+            except BaseException:
+                # A signal handler may have raised after the segment was made.
+                with suppress(OSError):
+                    shm_unlink(path)
+                raise
 
     def _map(self, new_size: int | None) -> None:
         if new_size is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import random
 import signal
 import subprocess
@@ -192,3 +194,30 @@ def test_a_program_ends_although_the_ends_of_its_pools_were_interrupted(mp_packa
     program.write_text(PROGRAM.format(package=mp_package))
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "at its end\n"), done.stderr
+
+
+def test_shared_memory_whose_creation_is_interrupted_leaves_no_segment(mp: ModuleType, striker: Striker) -> None:
+    shared_memory = importlib.import_module(f"{mp.__name__}.shared_memory")
+    left: list[str] = []
+    make = shared_memory._make_filename
+
+    def noted() -> str:
+        left.append(make())
+        return left[-1]
+
+    shared_memory._make_filename = noted
+    interrupted = 0
+    try:
+        for _ in range(40 * ROUNDS):
+            fine, block = striker.call(lambda: shared_memory.SharedMemory(create=True, size=4096), 0.0001)
+            interrupted += not fine
+            if fine:
+                block.close()
+                block.unlink()
+    finally:
+        shared_memory._make_filename = make
+    there = [name for name in left if os.path.exists(f"/dev/shm/{name.removeprefix('/')}")]
+    # An exception in the single step between a call and its assignment cannot be seen.
+    assert len(there) <= interrupted / 20, f"{len(there)} of {interrupted}"
+    for name in there:
+        shared_memory.shm_unlink(name)

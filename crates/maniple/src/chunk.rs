@@ -143,6 +143,25 @@ impl Output {
         Ok(())
     }
 
+    /// Adds values to the chunk that are numbers, all at once; returns false, and adds nothing, if they are not, or if others are there.
+    #[inline]
+    pub(crate) fn numbers<T: Serialize + 'static>(&mut self, values: &[T]) -> bool {
+        if !is_number::<T>() || values.is_empty() || !(self.numbers || self.count == 0) {
+            return false;
+        }
+        // SAFETY: the type is a number's, as was just seen: it has no bytes that are not part of its value.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+        self.bytes.extend_from_slice(bytes);
+        self.numbers = true;
+        if self.count == 0 {
+            self.count = 1;
+            self.begun::<T>();
+            self.count = 0;
+        }
+        self.count += values.len() as u32;
+        true
+    }
+
     /// Adds the numbers that are there anew, as other values are.
     #[cold]
     fn spell_out<T: Serialize + 'static>(&mut self) -> Result<()> {
@@ -382,6 +401,17 @@ impl<'a> Input<'a> {
                 Ok(sideband::decode_plainly(value))
             }
         }
+    }
+
+    /// The next `count` of them, if they are numbers; `None` if they are not.
+    #[inline]
+    pub(crate) fn numbers<T: 'static>(&mut self, count: usize) -> Option<impl Iterator<Item = T> + use<'a, T>> {
+        if !self.numbers || !is_number::<T>() {
+            return None;
+        }
+        let (numbers, rest) = self.bytes.split_at_checked(size_of::<T>().checked_mul(count)?)?;
+        self.bytes = rest;
+        Some(numbers.chunks_exact(size_of::<T>()).filter_map(number_of))
     }
 
     /// The next value. The errors are as those of a part.

@@ -68,6 +68,10 @@ impl Reader {
                             "a worker answered another number of items than it was given".into(),
                         )));
                     }
+                    if let Some(numbers) = input.numbers::<R>(items) {
+                        numbers.for_each(|number| each(Ok(number)));
+                        read = items;
+                    }
                     while read < items {
                         let result = input.outcome::<R>()?;
                         read += 1;

@@ -38,10 +38,22 @@ impl Chunk {
     fn add<A: Serialize + 'static>(&mut self, item: &A, most: usize) -> Added {
         match self.0.part(item) {
             Err(error) => Added::Refused(error),
-            Ok(()) if self.0.count() >= most || self.0.volume() >= CHUNK.0 || self.0.descriptors() >= CHUNK.1 => {
-                Added::Full
-            }
-            Ok(()) => Added::Open,
+            Ok(()) => self.room(most),
+        }
+    }
+
+    /// Adds the first of these items, as many as there is room for, if they are numbers. Returns how many it has added.
+    fn add_numbers<A: Serialize + 'static>(&mut self, items: &[A], most: usize) -> usize {
+        let room = CHUNK.0.saturating_sub(self.0.volume()).div_ceil(size_of::<A>().max(1));
+        let count = items.len().min(most.saturating_sub(self.0.count())).min(room);
+        if self.0.numbers(&items[..count]) { count } else { 0 }
+    }
+
+    fn room(&self, most: usize) -> Added {
+        if self.0.count() >= most || self.0.volume() >= CHUNK.0 || self.0.descriptors() >= CHUNK.1 {
+            Added::Full
+        } else {
+            Added::Open
         }
     }
 
@@ -83,11 +95,16 @@ impl<A> Items<A> {
 impl<A: Serialize + Send + 'static> Source for Items<A> {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         while out.len() < tasks {
-            let Some(item) = self.items.next() else {
+            let numbers = self.chunk.add_numbers(self.items.as_slice(), items);
+            let added = if numbers > 0 {
+                self.items.nth(numbers - 1);
+                self.chunk.room(items)
+            } else if let Some(item) = self.items.next() {
+                self.chunk.add(&item, items)
+            } else {
                 self.chunk.cut().into_iter().for_each(|c| put(c, out));
                 return true;
             };
-            let added = self.chunk.add(&item, items);
             if !matches!(added, Added::Open) {
                 self.chunk.cut().into_iter().for_each(|c| put(c, out));
             }

@@ -166,3 +166,45 @@ fn arguments_that_cannot_be_packed_are_an_error_of_their_own_call() {
     // In a process of its own, because all of its descriptors are taken.
     Pool::new(1).unwrap().apply(echo, 0).unwrap();
 }
+
+/// Panics when it is dropped in the process that made it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Fragile {
+    maker: u32,
+    number: u32,
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(self.maker != std::process::id() || std::thread::panicking(), "on purpose");
+    }
+}
+
+fn fragile(number: u32) -> Fragile {
+    Fragile { maker: std::process::id(), number }
+}
+
+#[test]
+fn a_result_whose_drop_panics_in_the_worker_is_answered_once() {
+    let _dog = watchdog();
+    let pool = Pool::new(2).unwrap();
+    let results = pool.map(fragile, 0..100).unwrap();
+    assert_eq!(results.iter().map(|result| result.number).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+}
+
+fn odd_ones_fail(number: u64) -> u64 {
+    assert!(number.is_multiple_of(2), "{number} is odd");
+    3 * number
+}
+
+#[test]
+fn each_number_that_fails_fails_alone() {
+    let _dog = watchdog();
+    let pool = Pool::new(2).unwrap();
+    for (number, outcome) in pool.try_map(odd_ones_fail, 0..5000u64).unwrap().into_iter().enumerate() {
+        match outcome {
+            Ok(result) => assert!(number % 2 == 0 && result == 3 * number as u64),
+            Err(error) => assert!(number % 2 == 1 && error.to_string().contains(&format!("{number} is odd"))),
+        }
+    }
+}
