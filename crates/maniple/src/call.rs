@@ -47,7 +47,7 @@ impl<C: Call> Run for C {
         output.begin_chunk();
         let mut begun = 0;
         while begun < count {
-            // Goes on to the next item by itself while all is well: to catch a panic costs more than a short call.
+            // Continues with the next item while all is well: to catch a panic costs more than a short call.
             let outcome = caught(|| {
                 while begun < count {
                     begun += 1;
