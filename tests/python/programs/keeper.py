@@ -14,8 +14,8 @@ from typing import Any
 PACKAGE, METHOD, *WHAT = sys.argv[1:]
 mp: Any = importlib.import_module(PACKAGE)
 ctx: Any = mp.get_context(METHOD)
-# More than an allocator has at hand.
-LARGE = 40_000_000
+# More than the allocator keeps for a thread (64 MiB of addresses).
+LARGE = 100_000_000
 
 
 def square(number: int) -> int:

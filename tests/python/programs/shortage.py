@@ -479,7 +479,7 @@ def workers_lack_for_long() -> str:
             try:
                 return f"answered {pool.apply_async(double, (1,)).get(40)}"
             except mp.WorkerLostError as problem:
-                if "lack something" not in str(problem):
+                if "workers lack descriptors, memory or processes" not in str(problem):
                     return f"{problem!r}"
             os.remove(place)
             end = time.monotonic() + 20
