@@ -17,7 +17,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection as StandardConnection
 from typing import Any
 
-from maniple import connection, forkserver, resource_tracker
+from maniple import connection, resource_tracker
+from maniple._impl.start import fork_server as serving
 from maniple._maniple import decode_payload
 
 __all__ = ["TARGETS", "TRACED"]
@@ -183,7 +184,7 @@ class _Selector:
         self.action = None
 
 
-class _Server(forkserver._Server):
+class _Server(serving.Server):
     """A fork server that forks nothing."""
 
     def __init__(self, listener: socket.socket) -> None:
@@ -279,4 +280,4 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "tracker": tracker,
 }
 #: the files whose lines are counted, where it is Python that parses
-TRACED: dict[str, list[Any]] = {"fork_server": [forkserver], "tracker": [resource_tracker]}
+TRACED: dict[str, list[Any]] = {"fork_server": [serving], "tracker": [resource_tracker]}

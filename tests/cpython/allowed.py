@@ -2,9 +2,13 @@
 
 _REDUCER = "through an object the standard one receives the reducer as its first argument, which it is not made for"
 
+_NATIVE = "the step is native, so that an exception of a signal handler takes no result along; `next` has the parameter"
+
 # A path as `surface.py` writes it -> the reason.
 ALLOWED: dict[str, str] = {
     "sharedctypes:template": "the source text of an implementation, and ours is another",
+    "pool:IMapIterator.__next__": _NATIVE,
+    "pool:IMapUnorderedIterator.__next__": _NATIVE,
     "reduction:AbstractReducer.DupFd": _REDUCER,
     "reduction:AbstractReducer.dump": _REDUCER,
     "reduction:AbstractReducer.recv_handle": _REDUCER,
