@@ -42,6 +42,7 @@ from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
 from ._impl.start.preload import preload_all as _handle_preload
 from ._maniple import Hold, get_in
+from .context import AuthenticationError as AuthenticationError
 from .context import reduction
 
 TYPE_CHECKING = False
