@@ -169,6 +169,9 @@ abstract_sockets_supported: bool = _platform_supports_abstract_sockets()
 
 # ---------------------------------------------------------------- temporary directory
 
+# The size of sun_path in bytes: a socket's path with its final NUL.
+_SUN_PATH_MAX = 108 if sys.platform == "linux" else 104
+
 
 def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:
     rmtree(tempdir, ignore_errors=True)

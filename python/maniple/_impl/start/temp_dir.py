@@ -6,14 +6,14 @@ import os
 import sys
 from contextlib import suppress
 
+from ...util import _SUN_PATH_MAX
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["make", "remove"]
 
-# The size of sun_path in bytes: a socket's path with its final NUL.
-_SUN_PATH_MAX = 108 if sys.platform == "linux" else 104
 # The longest directory in which the paths of connections fit.
 _LONGEST_SOCKET_DIR = _SUN_PATH_MAX - len("/pymp-12345678/sock-123456789abc") - 1
 _TEMP_BASES = "/tmp", "/var/tmp", "/usr/tmp"
