@@ -13,7 +13,7 @@ fn read(lock: &RwLock, limit: Until) -> Option<u32> {
     match lock.read(limit, &mut go_on) {
         Admitted::Share(share) => Some(share),
         Admitted::TimedOut => None,
-        Admitted::Interrupted => panic!("nobody interrupts"),
+        Admitted::Interrupted => panic!("the hook of this test never interrupts"),
     }
 }
 
