@@ -215,7 +215,7 @@ class Pools(Part):
     def round(self) -> None:
         rng = self.rng
         calls = []
-        # Small numbers in a list of fixed length: a callback that had to allocate would fail for want of memory, and tell nothing.
+        # Small numbers in a list of fixed length: a callback that had to allocate would fail for lack of memory, and tell nothing.
         outcomes = [0] * 12
         failed = None
         for _ in range(rng.randrange(1, 12)):

@@ -2,7 +2,7 @@
 //!
 //! Rust's containers end the process when an allocation fails. Large allocations are therefore reserved first, and a refusal is an
 //! error of the operation. Small ones are everywhere: a job, a frame of a hash map, the list that a poll takes. [`Reserve`] is an
-//! allocator which serves them from a static region when the system has nothing left, so that the operation goes on until it
+//! allocator which serves them from a static region when the system has nothing left, so that the operation continues until it
 //! meets a refusal that it can report. If the region is full as well, an allocation waits for the shortage to end.
 //!
 //! The region is zeros in the library's image: it costs address space, and no memory until a shortage. Each of its cells is claimed by one
@@ -46,7 +46,7 @@ const STEPS: u32 = 500;
 #[repr(C, align(4096))]
 struct Region(UnsafeCell<[u8; BYTES]>);
 
-// SAFETY: a byte of the region belongs to whoever has claimed its cell, and `TAKEN` lets one caller claim a cell.
+// SAFETY: a byte of the region belongs to the caller that has claimed its cell, and `TAKEN` lets one caller claim a cell.
 unsafe impl Sync for Region {}
 
 static REGION: Region = Region(UnsafeCell::new([0; BYTES]));
