@@ -9,7 +9,7 @@ Once a second the program's own descriptors, mappings and memory are noted, and 
 In the end `growth.py` compares what was measured after the warm-up, in which caches fill: descriptors, mappings, memory and the
 median and the 99th percentile of the probes must not have grown. All samples are written as a table, and as a picture where
 matplotlib is there. The exit code is 1 if something has grown or an answer was wrong, and 77 if nothing was wrong but the run was
-too short to tell whether something grows: four and a half minutes are needed. `--leak` shows that growth is found.
+too short to tell whether something grows: 340 s are needed. `--leak` shows that growth is found.
 """
 
 from __future__ import annotations

@@ -40,14 +40,9 @@ from ._impl.manager.proxy_types import PoolProxy as PoolProxy
 from ._impl.manager.proxy_types import SetProxy as SetProxy
 from ._impl.manager.proxy_types import ValueProxy as ValueProxy
 from ._impl.manager.rpc import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
-from ._impl.manager.server import (  # noqa: F401
-    Server,
-    SharedMemoryServer,
-    _SharedMemoryTracker,
-    all_methods,
-    public_methods,
-)
-from ._impl.manager.server import shared_memory as shared_memory
+from ._impl.manager.server import Server, all_methods, public_methods  # noqa: F401
+from ._impl.manager.shared_memory_server import SharedMemoryServer, _SharedMemoryTracker  # noqa: F401
+from ._impl.manager.shared_memory_server import shared_memory as shared_memory
 from ._impl.manager.value_types import Array as Array
 from ._impl.manager.value_types import Namespace as Namespace
 from ._impl.manager.value_types import Value as Value

@@ -7,7 +7,7 @@ use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, FnArg, Ident, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_quote};
 
-/// Makes a function known by its name, also to other programs. The function stays what it is.
+/// Registers a function by name, also for other programs. The function itself does not change.
 ///
 /// ```text
 /// #[maniple::task]
@@ -21,10 +21,10 @@ use syn::{Error, FnArg, Ident, ItemFn, LitStr, Path, ReturnType, Token, Type, pa
 /// }
 /// ```
 ///
-/// The name of the first is its path, `photos::thumbnail` if it is in the crate `photos`; the name of the second is `count`. The module
-/// `maniple::task` documents how they are called, with examples that run. The arguments and the result of a task must be values that
-/// can be sent; a task is neither generic nor async nor a method. A crate that has `maniple` under another name, or through another
-/// crate, names it: `#[maniple::task(crate = other::maniple)]`.
+/// The name of the first is its path, `photos::thumbnail` if it is in the crate `photos`; the name of the second is
+/// `count`. The module `maniple::task` documents how to call them, with examples that run. The arguments and the result
+/// of a task must be values that can be sent. A task is not generic, not async and not a method. A crate that has
+/// `maniple` under another name, or through another crate, passes the path: `#[maniple::task(crate = other::maniple)]`.
 #[proc_macro_attribute]
 pub fn task(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let mut whole = TokenStream::from(item.clone());

@@ -1,10 +1,10 @@
-//! Bulk data: plain numbers by the thousand, which travel beside the encoded bytes instead of through them.
+//! Bulk data: large lists of plain numbers, which travel beside the encoded bytes instead of inside them.
 //!
-//! serde walks a `Vec<u8>` element by element. A [`Bulk`] is copied as a whole: into a shared-memory block when it is large,
-//! and the other side looks at the block itself. Small ones travel inside the encoded bytes, still as one piece.
+//! serde walks a `Vec<u8>` element by element. A [`Bulk`] is copied as a whole, and into shared memory if it is large.
+//! A small `Bulk` travels inside the encoded bytes, also in one piece.
 //!
-//! How it gets beside the bytes: `sideband`. A `Bulk` that is serialized outside of maniple, by `serde_json` say, goes as an ordinary
-//! sequence.
+//! The module `sideband` puts it beside the bytes. Outside of maniple, for example in `serde_json`, a `Bulk` is
+//! serialized as an ordinary sequence.
 
 use crate::sideband::{self, Lent};
 use bytemuck::Pod;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes that travel as a whole.
+/// A list of bytes that travels as a whole.
 ///
 /// ```
 /// use maniple::{Bytes, Pool};
@@ -34,8 +34,8 @@ use std::ops::{Deref, DerefMut};
 /// ```
 pub type Bytes = Bulk<u8>;
 
-/// A list of plain numbers (or anything else that is [`Pod`]) that travels to a worker and back as a whole, through shared
-/// memory if it is large: a `Vec<u8>` or `Vec<f64>` that is cheap to send. Looks and changes like a slice.
+/// A list of plain numbers (or anything else that is [`Pod`]) that travels to a worker and back as a whole, through
+/// shared memory if it is large: a `Vec<u8>` or `Vec<f64>` that is cheap to send. It dereferences to a slice.
 ///
 /// ```
 /// use maniple::{Bulk, Pool};
@@ -63,7 +63,7 @@ enum Store<T: Pod> {
 }
 
 impl<T: Pod> Bulk<T> {
-    /// An empty one.
+    /// Creates an empty list.
     ///
     /// ```
     /// static NOTHING: maniple::Bytes = maniple::Bulk::new();
@@ -75,7 +75,7 @@ impl<T: Pod> Bulk<T> {
         Bulk(Store::Owned(Vec::new()))
     }
 
-    /// As a `Vec`, which takes a copy if the data lies in shared memory.
+    /// Converts the list into a `Vec`, which copies the data if it lies in shared memory.
     ///
     /// ```
     /// let bulk: maniple::Bulk<u16> = (1..4).collect();
@@ -202,10 +202,10 @@ impl<T: Pod + Eq> Eq for Bulk<T> {}
     note = "it can be a `Vec<T>`, a `Box<[T]>` or a `maniple::Bulk<T>`, where `T` is `maniple::Pod`"
 )]
 pub trait List: Sized {
-    /// What it is a list of.
+    /// The type of the items.
     type Item: Pod;
 
-    /// Its items.
+    /// Returns the items.
     ///
     /// ```
     /// use maniple::bulk::List;
@@ -214,7 +214,7 @@ pub trait List: Sized {
     /// ```
     fn items(&self) -> &[Self::Item];
 
-    /// One of these items.
+    /// Creates a list of these items.
     ///
     /// ```
     /// use maniple::{Bulk, bulk::List};
@@ -257,7 +257,7 @@ impl List for bytes::Bytes {
         self
     }
 
-    /// Without a copy.
+    /// Converts without a copy.
     fn from_bulk(bulk: Bulk<u8>) -> Self {
         bytes::Bytes::from_owner(bulk)
     }
@@ -265,7 +265,7 @@ impl List for bytes::Bytes {
 
 #[cfg(feature = "bytes")]
 impl From<bytes::Bytes> for Bulk<u8> {
-    /// Without a copy if these bytes have no other owner.
+    /// Converts without a copy if these bytes have no other owner.
     fn from(bytes: bytes::Bytes) -> Self {
         Bulk::from(Vec::from(bytes))
     }
@@ -300,7 +300,7 @@ impl From<Bulk<u8>> for bytes::Bytes {
 /// ```
 ///
 /// # Errors
-/// Those of the serializer, and want of shared memory.
+/// The errors of the serializer, and a lack of shared memory.
 pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::Ok, S::Error> {
     serialize_slice(list.items(), serializer)
 }
@@ -326,7 +326,7 @@ pub fn serialize<L: List, S: Serializer>(list: &L, serializer: S) -> Result<S::O
 /// ```
 ///
 /// # Errors
-/// Those of the deserializer.
+/// The errors of the deserializer.
 pub fn deserialize<'de, L: List, D: Deserializer<'de>>(deserializer: D) -> Result<L, D::Error> {
     Bulk::deserialize(deserializer).map(L::from_bulk)
 }

@@ -184,9 +184,10 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
 /// A function of 2 to 8 arguments that [`Pool::starmap`](crate::Pool::starmap) can call with tuples `T`: a named function,
 /// or a `fn` pointer.
 ///
-/// A closure is not among them, because a closure that captures nothing cannot be distinguished from a closure that captures a value without a
-/// size, and such a value must not be created from nothing in another process. Give closures to [`Pool::map`](crate::Pool::map), which takes
-/// `fn` pointers, and let them take the tuple apart: `|(a, b)| a + b`.
+/// Closures do not implement it. A closure that captures nothing cannot be distinguished from a closure that captures a
+/// zero-sized value, and such a value must not be created from nothing in another process. Pass closures to
+/// [`Pool::map`](crate::Pool::map), which takes `fn` pointers, and destructure the tuple in the closure: `|(a, b)| a +
+/// b`.
 ///
 /// ```
 /// fn area(width: u32, height: u32) -> u32 {

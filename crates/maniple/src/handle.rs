@@ -9,8 +9,8 @@ const WHAT: &str = "a Handle";
 
 /// A file, a socket or any other descriptor that can be sent to another process as (a part of) a value.
 ///
-/// The other side gets a descriptor of its own on the same open file: the position in a file is shared, and a pipe ends when both have
-/// closed it.
+/// The receiver gets a separate descriptor of the same open file: both share the position in a file, and a pipe ends
+/// when both have closed it.
 ///
 /// ```
 /// use maniple::{Exit, Handle, Process};
@@ -31,12 +31,12 @@ const WHAT: &str = "a Handle";
 /// # }
 /// ```
 ///
-/// In a type of one's own the same is had by an attribute: `#[serde(with = "maniple::handle")]`.
+/// A field of your own type can be sent in the same way by an attribute: `#[serde(with = "maniple::handle")]`.
 #[derive(Debug)]
 pub struct Handle<T>(T);
 
 impl<T> Handle<T> {
-    /// Wraps it.
+    /// Wraps a descriptor.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -49,7 +49,7 @@ impl<T> Handle<T> {
         Handle(inner)
     }
 
-    /// What is in it.
+    /// Returns the wrapped descriptor.
     ///
     /// ```
     /// use std::fs::File;
@@ -121,7 +121,7 @@ impl<'de, T: FromHandle> Deserialize<'de> for Handle<T> {
 /// ```
 ///
 /// # Errors
-/// Outside of maniple's own ways of sending.
+/// If the serializer is not part of one of maniple's own ways of sending.
 pub fn serialize<T: AsHandle, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     sideband::send_handle(WHAT, value.as_handle())?.serialize(serializer)
 }
@@ -146,7 +146,7 @@ pub fn serialize<T: AsHandle, S: Serializer>(value: &T, serializer: S) -> Result
 /// ```
 ///
 /// # Errors
-/// Outside of maniple's own ways of sending.
+/// If the serializer is not part of one of maniple's own ways of sending.
 pub fn deserialize<'de, T: FromHandle, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     sideband::take_handle(WHAT, u32::deserialize(deserializer)?).map(T::from_handle)
 }

@@ -19,11 +19,12 @@ ctor::declarative::ctor! {
     }
 }
 
-/// Says that the program calls [`init`](crate::init()) itself, at the beginning of `main`, although the feature `auto-init` is on.
+/// Declares that the program calls [`init`](crate::init()) itself, at the beginning of `main`, although the feature
+/// `auto-init` is on.
 ///
-/// Cargo turns a feature on for all of a program if one of its dependencies wants it. The program decides by this macro, which
-/// belongs into its root module. Without the feature it does nothing. A library does not use it: it would decide for programs that it does
-/// not know.
+/// Cargo turns a feature on for the whole program if one of its dependencies enables it. The program opts out by this
+/// macro, in its root module. Without the feature the macro does nothing. Do not use it in a library, because it would
+/// decide for every program that links the library.
 ///
 /// ```no_run,standalone_crate
 /// maniple::explicit_init!();
@@ -48,17 +49,19 @@ macro_rules! explicit_init {
     };
 }
 
-/// Says that the program calls [`init`](crate::init()) itself, at the beginning of `main`, even where the feature `auto-init` is on.
+/// Declares that the program calls [`init`](crate::init()) itself, at the beginning of `main`, even if the feature
+/// `auto-init` is on.
 #[cfg(not(feature = "auto-init"))]
 #[macro_export]
 macro_rules! explicit_init {
     () => {};
 }
 
-/// Runs this process as a worker if it was started as one, and then does not return.
+/// Runs this process as a worker if it was started as a worker, and then does not return.
 ///
-/// Programs built without the feature `auto-init` call this at the very beginning of `main`, before they start a thread, and so do those
-/// that say so by [`explicit_init!`](crate::explicit_init!). Otherwise it has been done already, and calling it again does no harm.
+/// A program that is built without the feature `auto-init`, or that uses [`explicit_init!`](crate::explicit_init!),
+/// calls this function at the very beginning of `main`, before it starts a thread. In other programs it has already
+/// run, and another call does no harm.
 ///
 /// ```
 /// # fn f() -> maniple::Result<()> {

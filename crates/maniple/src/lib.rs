@@ -1,7 +1,8 @@
 //! Processes with the interface of threads.
 //!
-//! A [`Pool`] runs functions of this very program in worker processes: for work that must be spread over processes,
-//! crash-isolated, or killed, which threads cannot give. Its methods are those of Python's `multiprocessing.Pool`, typed.
+//! A [`Pool`] runs functions of this program in worker processes. It is for work that must be spread over processes,
+//! crash-isolated, or killed; threads offer none of these. Its methods are those of Python's `multiprocessing.Pool`,
+//! with types.
 //!
 //! ```
 //! use maniple::Pool;
@@ -21,69 +22,71 @@
 //! # }
 //! ```
 //!
-//! | for | there is |
+//! | for | use |
 //! | --- | --- |
 //! | work spread over processes | [`Pool`], its [`JobHandle`]s and [`Imap`] |
-//! | one function in a process of its own | [`spawn`], [`JoinHandle`]; [`Process`], [`current_process`], [`active_children`] |
-//! | messages between two | [`pipe`], [`channel`], [`Connection`], [`wait()`] |
-//! | messages between many | [`Queue`], [`JoinableQueue`], [`SimpleQueue`] |
+//! | one function in a separate process | [`spawn`], [`JoinHandle`]; [`Process`], [`current_process`], [`active_children`] |
+//! | messages between two processes | [`pipe`], [`channel`], [`Connection`], [`wait()`] |
+//! | messages between many processes | [`Queue`], [`JoinableQueue`], [`SimpleQueue`] |
 //! | messages to other programs, Python's among them | [`Listener`], [`Client`], [`Authkey`], [`Codec`] |
-//! | taking turns | [`Lock`], [`RLock`], [`RwLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
-//! | the same memory | [`Mutex`], [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`SharedMemory`], [`ShareableList`] |
-//! | objects that a server holds for all | [`Manager`], [`Proxy`], [`managers`] |
+//! | mutual exclusion and signalling | [`Lock`], [`RLock`], [`RwLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
+//! | shared memory | [`Mutex`], [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`SharedMemory`], [`ShareableList`] |
+//! | objects in a server process | [`Manager`], [`Proxy`], [`managers`] |
 //! | large lists of plain numbers; files and sockets | [`Bulk`], [`mod@bulk`]; [`Handle`], [`mod@handle`] |
 //! | functions that other programs call by name | [`mod@task`] |
 //!
-//! If a process dies, every waiting call returns: with a result, or an error that says what happened. No killed process leaves
-//! anything behind: no process, no descriptor, no memory (but for a named [`SharedMemory`] whose creator was killed).
+//! If a process dies, every waiting call returns: with a result, or an error that says what happened. A killed process
+//! leaves no process, descriptor or memory behind (except a named [`SharedMemory`] whose creator was killed).
 //!
 //! # How a program becomes its own worker
-//! A worker is the program started once more, caught before `main`: nothing has to be written there, and plain `cargo test`
-//! works. (Without the feature `auto-init`, `main` begins with [`init()`].) Functions are recognised by their place in the
-//! program, so they are `fn` pointers: functions, and closures that capture nothing. Values travel by serde; large lists of
-//! plain numbers by shared memory, if they are a [`Bulk`].
+//! A worker is the same program, started once more. It becomes a worker before `main`, so `main` needs no extra line,
+//! and plain `cargo test` works. (Without the feature `auto-init`, `main` begins with [`init()`].) Functions are
+//! identified by their place in the program, so they are `fn` pointers: functions, and closures that capture nothing.
+//! serde encodes the values. Large lists of plain numbers travel by shared memory if they are a [`Bulk`].
 //!
 //! # What a worker shares with its pool's process
-//! The program, its arguments and environment, the working directory, standard input and output. Its standard error passes
-//! through the pool's process, so that [`WorkerLost`] can quote it. It does not share memory: statics are as in a
-//! fresh program, and are filled by [`PoolBuilder::initializer`]. It dies when the pool's process does, at once and however busy.
+//! A worker shares the program, its arguments and environment, the working directory, standard input and output. Its
+//! standard error passes through the pool's process, so that [`WorkerLost`] can quote it. A worker does not share
+//! memory: its statics are as in a fresh program; [`PoolBuilder::initializer`] sets them. When the pool's process dies,
+//! the worker dies at once, even if it is busy.
 //!
 //! # What a drop does
-//! No drop waits without end. In a forked child, a drop of what its parent made does nothing.
+//! Every drop has a time limit. In a forked child, dropping an object that its parent made does nothing.
 //!
-//! | dropped | what it does | how long it waits |
+//! | type | what a drop does | how long it waits |
 //! | --- | --- | --- |
-//! | [`Pool`] | ends the workers at once; calls end with [`CallError::Cancelled`] | for their ends, 10 seconds at most |
+//! | [`Pool`] | ends the workers at once; calls end with [`CallError::Cancelled`] | for the workers' end, 10 seconds at most |
 //! | [`WithOptions`] | nothing | |
-//! | [`JobHandle`] | nothing: the call continues, and its results are dropped | |
-//! | [`Imap`], [`Indexed`] | cancels what has not begun | |
+//! | [`JobHandle`] | nothing: the call continues, and its results are discarded | |
+//! | [`Imap`], [`Indexed`] | cancels the calls that have not begun | |
 //! | [`Process`], the last handle | ends a daemon; another process continues | for its end, 5 seconds at most |
 //! | [`JoinHandle`] | ends the process; its result is lost | for its end, 5 seconds at most |
-//! | [`Manager`], the one that started the server | asks the server to end, and kills it after 5 seconds | for its end, 15 seconds at most |
-//! | [`Proxy`], a manager's objects | tells the server, which drops an object with its last proxy | |
-//! | [`managers::LockGuard`], [`managers::ConditionGuard`], [`managers::SemaphorePermit`] | releases it | for the server, 5 seconds at most |
-//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`RwLockWriteGuard`], [`SemaphorePermit`] | releases it, and poisons it in a panic | |
-//! | [`RwLockReadGuard`] | releases it | |
+//! | [`Manager`], if it started the server | asks the server to end, and kills it after 5 seconds | for its end, 15 seconds at most |
+//! | [`Proxy`], a manager's objects | notifies the server, which drops an object with its last proxy | |
+//! | [`managers::LockGuard`], [`managers::ConditionGuard`], [`managers::SemaphorePermit`] | releases the lock or permit | for the server, 5 seconds at most |
+//! | [`LockGuard`], [`RLockGuard`], [`MutexGuard`], [`RwLockWriteGuard`] | releases the lock; in a panic, also poisons it | |
+//! | [`RwLockReadGuard`], [`SemaphorePermit`] | releases the lock or the unit | |
 //! | [`Connection`], [`Sender`], [`Receiver`], [`Queue`] | closes this end; what was sent can still be received | |
-//! | [`Listener`] | closes it, and removes its path | |
-//! | [`SharedMemory`], [`ShareableList`] | unmaps it; with the last handle of the process that made it, its name is gone | |
+//! | [`Listener`] | closes the socket, and removes its path | |
+//! | [`SharedMemory`], [`ShareableList`] | unmaps it; the last handle of the process that made it removes its name | |
 //!
 //! # Features
-//! | feature | | what for |
+//! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | `auto-init` | on | Workers are caught before `main`. Without it `main` begins with [`init()`]. |
+//! | `auto-init` | on | A worker starts before `main`. Without the feature `main` begins with [`init()`]. |
 //! | `macros` | on | [`#[maniple::task]`](macro@task): functions that other programs call by their names, see [`task`](mod@task). |
-//! | `async` | off | Streams, and futures of what waits besides: `put_async`, `accept_async`, `lock_async`, `wait_async` and so on. |
+//! | `async` | off | Streams, and futures of further waits: `put_async`, `accept_async`, `lock_async`, `wait_async` and so on. |
 //! | `bytes` | off | `bytes::Bytes` to and from [`Bytes`], without a copy. |
 //! | `json` | off | `Json`, a codec for connections to programs in other languages. |
-//! | `tracing` | off | What workers and processes tell by the `tracing` crate reaches the subscriber of the process that started them. |
+//! | `tracing` | off | `tracing` events of workers and processes reach the subscriber of the process that started them. |
 //!
 //! # With `tracing`
-//! A worker or a [`Process`] that is started while there is a subscriber sends it its events, of the levels that were wanted at that
-//! moment. An event arrives with its level, target, module, file, line and fields, and with two more: `pid`, and within spans `spans`,
-//! their names. It goes to the subscriber that was current where the pool was built or the process started. A pool's events come by
-//! themselves, on the pool's own thread (so a subscriber must not wait for the pool there), and those of a worker that died before the
-//! error that tells of its death; a process's when it is asked something, [`Process::join`] above all. No thread is started for it.
+//! A worker or a [`Process`] that is started while there is a subscriber sends its events to it, at the levels that
+//! were enabled at that moment. An event arrives with its level, target, module, file, line and fields. Two fields are
+//! added: `pid`, and within spans `spans`, their names. The event goes to the subscriber that was current where the
+//! pool was built or the process was started. A pool delivers events on its own thread, so a subscriber must not wait
+//! for the pool there. The events of a dead worker arrive before the error that reports its death. The events of a
+//! process are delivered by calls to its handle, such as [`Process::join`]; no thread is started for them.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! How processes of this program are started, and what they are started as.
+//! How processes of this program are started, and in which role.
 //!
-//! A worker is this program started once more. With the feature `auto-init` (the default) a function that the linker puts
-//! before `main` finds that out, so neither `main` nor a test harness is ever reached in a worker. Without it, the program
-//! calls [`init`](crate::init()) itself (`init.rs`).
+//! A worker is this program, started once more. With the feature `auto-init` (the default) a function that the linker
+//! puts before `main` detects that, so a worker reaches neither `main` nor a test harness. Without the feature, the
+//! program calls [`init`](crate::init()) itself (`init.rs`).
 
 use crate::error::{Error, ProcessError, Result};
 use maniple_engine::process::Launch;
@@ -43,8 +43,9 @@ pub enum StartMethod {
     /// The program is started once more for each process.
     #[default]
     Spawn,
-    /// The program is started once more, once; that process forks whenever one is needed. Starting and replacing processes is
-    /// then cheap, which pays with [`PoolBuilder::max_tasks_per_child`](crate::PoolBuilder::max_tasks_per_child).
+    /// The program is started once more as a server, which forks itself for each process. Starting and replacing
+    /// processes is then cheap, which is useful with
+    /// [`PoolBuilder::max_tasks_per_child`](crate::PoolBuilder::max_tasks_per_child).
     ForkServer,
 }
 

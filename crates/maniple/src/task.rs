@@ -1,9 +1,9 @@
-//! Functions by their names: for programs that are not one and the same file.
+//! Functions by name, for calls between different programs.
 //!
-//! A function of this very program is known to its workers by its place in it. Another build of the program, or another program
-//! altogether, has it elsewhere; there it is found by the name under which [`#[maniple::task]`](macro@crate::task) has registered it.
-//! The attribute leaves the function as it is, and lays its name, its type and its address into a list that the linker collects, so
-//! nothing has to run before the list is complete.
+//! Workers of the same program identify a function by its place in the program. Another build of the program, or
+//! another program, has the function in another place. It finds the function by the name under which
+//! [`#[maniple::task]`](macro@crate::task) has registered it. The attribute does not change the function. It adds its
+//! name, its type and its address to a list that the linker collects, so no code has to run to complete the list.
 //!
 //! ```
 //! // In a library that both programs link, or twice with the same name:
@@ -23,9 +23,10 @@
 //! # }
 //! ```
 //!
-//! The name is the path of the function, `photos::thumbnail`, or what `#[maniple::task(name = "...")]` says. A function of one argument
-//! is called with that, one of none with `()`, one of several with a tuple. Before a call the types are compared, by their names without
-//! the modules that they are in, so that each side may have its own definition of a type; what is in it must then be encoded alike.
+//! The name is the path of the function, `photos::thumbnail`, or what `#[maniple::task(name = "...")]` says. Call a
+//! function of one argument with that argument, a function without arguments with `()`, and a function of several
+//! arguments with a tuple. Before a call the types are compared, by their names without the modules. So each side may
+//! have its own definition of a type; both definitions must have the same encoding.
 
 #![cfg_attr(not(feature = "macros"), allow(dead_code))]
 
@@ -38,7 +39,7 @@ use crate::registered;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
 
-/// The names of the functions that this program has registered, in no order.
+/// Returns the names of the functions that this program has registered, in no particular order.
 ///
 /// ```
 /// #[maniple::task(name = "doubled")]
@@ -52,7 +53,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     registered::entries().iter().map(|entry| entry.name)
 }
 
-/// What `#[maniple::task]` writes for each function. Not for use by hand.
+/// Code that `#[maniple::task]` generates for each function uses this module. It is not for direct use.
 #[doc(hidden)]
 pub mod macro_support {
     use super::*;

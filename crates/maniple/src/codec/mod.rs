@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use write::Writer;
 
-/// Values to bytes and back. A connection that is to speak with programs of another kind is given a codec that they know.
+/// Encodes values to bytes and decodes them. A connection to other programs uses a codec that these programs know.
 ///
 /// ```
 /// use maniple::{Codec, Error, Postcard, Result};
@@ -50,8 +50,8 @@ use write::Writer;
     note = "use `maniple::Postcard`, `maniple::Json` (feature `json`), or implement `maniple::Codec` for a type that names yours"
 )]
 pub trait Codec: 'static {
-    /// Whether large buffers and descriptors in values go beside the bytes. Not where the other side may be something other than
-    /// this crate: then a `Bulk` goes as a sequence of its bytes, and descriptors are refused.
+    /// Whether large buffers and descriptors in values go beside the bytes. This is false if the other side may not use
+    /// this crate: a `Bulk` is then sent as a sequence of its bytes, and descriptors are refused.
     ///
     /// ```
     /// use maniple::{Codec, Postcard};
@@ -62,7 +62,7 @@ pub trait Codec: 'static {
     /// ```
     const BESIDE: bool = false;
 
-    /// Appends `value` to `out`. After an error `out` may end in a part of it.
+    /// Appends the encoded `value` to `out`. After an error `out` may end in a part of it.
     ///
     /// ```
     /// use maniple::{Codec, Postcard};
@@ -79,8 +79,8 @@ pub trait Codec: 'static {
     /// [`Error::codec`] if the value has no form in this codec.
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()>;
 
-    /// Takes the value that `bytes` hold, as [`encode`](Codec::encode) appended it, and leaves what it did not read. What is left of a
-    /// message is an error of its receiver.
+    /// Decodes the value at the start of `bytes`, as [`encode`](Codec::encode) wrote it, and leaves the bytes that it
+    /// did not read. Bytes that are left at the end of a message are an error of its receiver.
     ///
     /// ```
     /// use maniple::{Codec, Postcard};
@@ -96,14 +96,16 @@ pub trait Codec: 'static {
     /// ```
     ///
     /// # Errors
-    /// [`Error::codec`] if the bytes are no such value.
+    /// [`Error::codec`] if the bytes do not encode such a value.
     fn decode<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T>;
 }
 
-/// The compact binary form of the `postcard` crate, with what it takes to notice that two ends do not mean the same.
+/// The compact binary format of the `postcard` crate, with additions that detect differences between the two ends'
+/// types.
 ///
-/// Numbers have variable lengths, and values follow one another without names or types. After them comes the data that prevents reading a value
-/// as another type: a fingerprint of its type, and once for each kind of struct and variant in it their names.
+/// Numbers have variable lengths, and values follow one another without names or types. They are followed by data that
+/// prevents reading a value as another type: a fingerprint of its type, and once for each kind of struct and variant in
+/// it the names.
 ///
 /// ```
 /// use maniple::{Codec, Postcard};
@@ -120,7 +122,7 @@ pub trait Codec: 'static {
 /// ```
 ///
 /// # What serde's attributes do
-/// A value arrives as it was sent, or there is an error.
+/// The receiver gets the value that was sent, or an error.
 ///
 /// | | |
 /// | --- | --- |
@@ -131,9 +133,8 @@ pub trait Codec: 'static {
 /// | `untagged`, `flatten`, internally tagged enums (`tag` alone); adjacently tagged variants with named fields; `serde_json::Value` | an error |
 ///
 /// # Types
-/// Two ends mean the same type if it has the same name, apart from its module and from what serde does not write: `&str` and `String`,
-/// `[T]`
-/// and `Vec<T>`, `Box`, `Rc`, `Arc`, `Cow`.
+/// Two types are the same for the two ends if they have the same name, apart from the module and from what serde does
+/// not write: `&str` and `String`, `[T]` and `Vec<T>`, `Box`, `Rc`, `Arc`, `Cow`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
 
@@ -250,9 +251,9 @@ fn read<T: DeserializeOwned>(mut body: &[u8], named: bool) -> Result<T, Refused>
     Ok(value)
 }
 
-/// Text that nearly every language can read and write. With the feature `json`.
+/// JSON text, which nearly every language can read and write. With the feature `json`.
 ///
-/// One value to a message. A [`Bulk`](crate::Bulk) is a list of its bytes there.
+/// A message has one value. A [`Bulk`](crate::Bulk) is a list of its bytes.
 ///
 /// ```
 /// use maniple::{Codec, Json};

@@ -30,21 +30,21 @@ pub enum CallError {
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
-    /// The call was cancelled, or the pool terminated, before this could run to its end.
+    /// The call was cancelled, or the pool was terminated, before the call had run to its end.
     #[error("cancelled, or the pool was terminated, before it ran to its end")]
     Cancelled,
     /// The initializer failed in a worker.
     #[error("the initializer failed in a worker: {0}")]
     Initializer(#[source] Box<Error>),
-    /// What went wrong in the worker, outside of the function: its words.
+    /// An error in the worker, outside of the function. Contains the error's text.
     #[error("in the worker: {0}")]
     Remote(String),
-    /// The value of the call was taken before.
+    /// The value of the call has already been taken.
     #[error("the value of this call was taken before")]
     Taken,
 }
 
-/// The end of a worker, told with what it was doing.
+/// The end of a worker, and the task that it was running.
 ///
 /// ```
 /// use maniple::{Error, Cause, Exit, Pool};
@@ -66,11 +66,11 @@ pub enum CallError {
 pub struct WorkerLost {
     /// The worker's process number.
     pub pid: u32,
-    /// How it ended.
+    /// How the worker ended.
     pub exit: Exit,
-    /// The function that it was running, where its name is known, and for which items of the call.
+    /// The function that the worker was running, if its name is known, and the items of the call.
     pub task: String,
-    /// What it last wrote to its standard error; may be empty.
+    /// What the worker last wrote to its standard error. May be empty.
     pub stderr_tail: String,
 }
 
@@ -104,9 +104,9 @@ impl std::error::Error for WorkerLost {}
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Panicked {
-    /// What the function panicked with.
+    /// The panic's message.
     pub message: String,
-    /// `file:line:column`, if it is known.
+    /// The panic's location as `file:line:column`, if it is known.
     pub location: Option<String>,
     /// The call stack. Empty when the worker's environment has `RUST_BACKTRACE=0`.
     pub backtrace: String,

@@ -18,10 +18,11 @@ use std::io;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The other end of a connection is closed, or its process has ended: nothing is left to receive, and no process to send to.
+    /// The other end of a connection is closed, or its process has ended. No message is left to receive, and no process
+    /// can receive a message.
     #[error("the other end is closed")]
     Closed,
-    /// The other end of a connection was closed in the middle of a message, as a rule because its process was killed.
+    /// The other end of a connection was closed in the middle of a message, usually because its process was killed.
     #[error("the other end was closed in the middle of a message; its process was probably killed")]
     UnexpectedEof,
     /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other forever.
@@ -31,7 +32,7 @@ pub enum ChannelError {
          more is sent, receive in a thread of its own, or send with send_timeout or try_send"
     )]
     Deadlock,
-    /// The queue was closed: nothing can be put into it any more, or nothing is left in it.
+    /// The queue was closed. Nothing can be put into it any more, or it is empty.
     #[error("the queue was closed")]
     QueueClosed,
     /// The queue holds as many bytes as it can: it was made by a process whose files may have no more (`ulimit -f`).
@@ -43,11 +44,12 @@ pub enum ChannelError {
     /// A message cannot be sent or received in this way.
     #[error("this message: {0}")]
     Message(&'static str),
-    /// A text is no address of a [`Listener`](crate::Listener).
+    /// A text is not an address of a [`Listener`](crate::Listener).
     #[error("{0}")]
     Address(String),
-    /// Two ends of a new connection did not show each other in time that they know the same [`Authkey`](crate::Authkey). A
-    /// [`Listener`](crate::Listener) continues after that; it concerns one client.
+    /// The two ends of a new connection did not prove to each other in time that they have the same
+    /// [`Authkey`](crate::Authkey). A [`Listener`](crate::Listener) continues after that, because the error concerns
+    /// one client.
     #[error("{0}")]
     Authentication(String),
 }

@@ -5,7 +5,7 @@ use maniple_engine::process::Exit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a manager does not have or allow, in an [`Error::Manager`].
+/// Why a manager refused a call: [`Error::Manager`].
 ///
 /// ```
 /// use maniple::managers::ManagerError;
@@ -20,40 +20,40 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// A call that was changing the object panicked before it was through.
+    /// A call that was changing the object panicked before it had finished.
     #[error("this object is poisoned: a call that was changing it panicked; see to it, and call clear_poison()")]
     Poisoned,
-    /// One of those who waited at a barrier gave up or died, or it was aborted or reset.
+    /// A party that waited at the barrier gave up or died, or the barrier was aborted or reset.
     #[error("the barrier is broken: one who waited gave up or died, or it was aborted; reset() makes it as new")]
     BrokenBarrier,
-    /// The object went before the proxy arrived.
+    /// The object was dropped before the proxy arrived.
     #[error("it no longer has this object: no proxy for it was left when this one arrived")]
     ObjectGone,
-    /// What is there is a value of this other type.
+    /// The value has this other type.
     #[error("what it has there is of another type: {0}")]
     WrongType(String),
-    /// The lock is not held by this thread.
+    /// This thread does not hold the lock.
     #[error("this lock is not held by this thread, or no longer; lock it first")]
     NotHeld,
-    /// The lock is held by this very thread.
+    /// This thread itself holds the lock.
     #[error("this thread holds this lock already and would wait for itself; use rlock()")]
     WouldDeadlock,
-    /// A bounded semaphore would have more permits than at first.
+    /// A bounded semaphore would have more permits than at its creation.
     #[error("this bounded semaphore was released more often than acquired")]
     ReleasedTooOften,
-    /// `task_done` was called too often.
+    /// `task_done` was called more often than items were put.
     #[error("task_done() was called more often than items were put")]
     TaskDoneTooOften,
-    /// The server is another build of the program.
+    /// The server runs another build of the program.
     #[error("its server is another build of the program than this one; run the same executable at both ends")]
     WrongBuild,
     /// The server was built with another version of this crate.
     #[error("it was built with another version of maniple; build both ends with the same")]
     WrongVersion,
-    /// A proxy came by a way on which keys are not sent.
+    /// A proxy arrived by a way on which keys are not sent.
     #[error("a proxy has arrived here without its key; connect to its manager (Manager::connect) first")]
     MissingKey,
-    /// A function that is called with an object called that very object by a proxy.
+    /// A function that runs on an object called the same object through a proxy.
     #[error("this object is being used by the function that calls it; use what the function was called with")]
     Reentrant,
     /// Only a manager's server can do this.
@@ -67,7 +67,7 @@ impl From<ManagerError> for Error {
     }
 }
 
-/// The end of a manager's server, as one of its clients saw it.
+/// The end of a manager's server, as a client detected it.
 ///
 /// ```
 /// use maniple::{Error, Cause, Exit, Manager};
@@ -84,11 +84,11 @@ impl From<ManagerError> for Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerLost {
-    /// Where it listened.
+    /// The server's address.
     pub address: String,
-    /// How its process ended, if it was a child of this one, has ended, and its `Manager` is still there.
+    /// How the server's process ended, if it was a child of this process, has ended, and its `Manager` still exists.
     pub exit: Option<Exit>,
-    /// What was noticed.
+    /// How the client detected the end.
     pub why: String,
 }
 

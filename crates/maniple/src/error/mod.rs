@@ -1,4 +1,4 @@
-//! What can go wrong, and what a caller gets to know about it.
+//! The errors that the crate's functions return.
 //!
 //! | file | its errors |
 //! | --- | --- |
@@ -43,11 +43,12 @@ use std::io;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong: one type for the whole crate, with one variant for each domain.
+/// An error of this crate: one type for the whole crate, with one variant for each domain.
 ///
-/// [`source`](std::error::Error::source) is what lies behind it, and [`std::io::Error`] can be made of it.
+/// [`source`](std::error::Error::source) returns the cause. The error converts into [`std::io::Error`].
 ///
-/// An error that a function *returns* is not among them: `pool.apply(f, x)?` is then the function's own `Result`.
+/// An error that a called function *returns* is not an `Error`: `pool.apply(f, x)?` is then the function's own
+/// `Result`.
 ///
 /// ```
 /// use maniple::{Error, Pool};
@@ -74,25 +75,25 @@ pub enum Error {
     /// A call could not be made, or has no result.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A process could not be started, or asked for something.
+    /// A process could not be started, or a call to its handle failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// A message could not be sent or received.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// A lock, a unit or a barrier is not this caller's.
+    /// A lock, a unit of a semaphore or a barrier was not acquired.
     #[error(transparent)]
     Sync(#[from] SyncError),
-    /// Shared memory cannot be used so, or its content is not what it should be.
+    /// Shared memory cannot be used in this way, or has unexpected content.
     #[error("shared memory: {0}")]
     SharedMemory(String),
-    /// A manager's server is gone: it was shut down, killed, or cannot be reached any more.
+    /// A manager's server has ended: it was shut down, killed, or cannot be reached any more.
     #[error(transparent)]
     ManagerLost(Box<ManagerLost>),
-    /// A manager was asked for something that it does not have or allow.
+    /// A manager refused a call.
     #[error("the manager: {0}")]
     Manager(#[source] ManagerError),
-    /// An argument, a result or a state could not be turned into bytes, or back.
+    /// An argument, a result or a state could not be encoded or decoded.
     #[error("a value of type {type_name} could not be {what}: {why}")]
     Codec {
         /// "encoded" or "decoded".
@@ -102,10 +103,10 @@ pub enum Error {
         /// What stood in the way.
         why: String,
     },
-    /// An argument has a value that means nothing, such as a size of 0. Nothing was done.
+    /// An argument has a value without a meaning, such as a size of 0. The call did nothing.
     #[error("cannot make sense of {0}")]
     InvalidArgument(&'static str),
-    /// The time was up. What the call waited for may still come, so it can be made again.
+    /// The time limit expired. What the call waited for may still happen, so the caller can repeat the call.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
     /// The operating system or the engine refused something.
@@ -114,7 +115,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For a [`Codec`](crate::Codec): why a `T` could not be "encoded" or "decoded".
+    /// Creates the error of a [`Codec`](crate::Codec): why a `T` could not be "encoded" or "decoded".
     ///
     /// ```
     /// let error = maniple::Error::codec::<u32>("decoded", "too few bytes");

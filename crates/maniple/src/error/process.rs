@@ -1,6 +1,6 @@
 //! What can go wrong with a process.
 
-/// Why a process could not be started, or asked for something: [`Error::Process`](crate::Error::Process).
+/// Why a process could not be started, or a call to its handle failed: [`Error::Process`](crate::Error::Process).
 ///
 /// ```
 /// use maniple::{Error, Process, ProcessError};
@@ -15,10 +15,10 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
-    /// No worker, process or server could be started.
+    /// A worker, process or server could not be started.
     #[error("no worker could be started: {0}")]
     Start(String),
-    /// A process was asked for something at the wrong time.
+    /// The process was not in the state that the call needs.
     #[error("this process: {0}")]
     State(&'static str),
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a lock, a unit or a barrier is not this caller's: [`Error::Sync`](crate::Error::Sync).
+/// Why a lock, a unit of a semaphore or a barrier was not acquired: [`Error::Sync`](crate::Error::Sync).
 ///
 /// ```
 /// use maniple::{Error, Lock, SyncError};
@@ -24,15 +24,15 @@ pub enum SyncError {
     /// Another thread holds the lock.
     #[error("somebody else holds it just now; wait for it with lock() or lock_timeout()")]
     WouldBlock,
-    /// Nothing was there to be given back.
+    /// There was nothing to release.
     #[error("it cannot be given back: nobody holds it, or not this process")]
     NotHeld,
-    /// Not all parties came to the barrier.
+    /// Not all parties arrived at the barrier.
     #[error("the barrier is broken: {0}; reset() makes it as new")]
     BrokenBarrier(BrokenBarrier),
 }
 
-/// Why a lock is poisoned: which kind of holder may have left a half-made change.
+/// Why a lock is poisoned: how the holder ended that may have left an incomplete change.
 ///
 /// ```
 /// use maniple::{Lock, Poison};
@@ -51,9 +51,9 @@ pub enum SyncError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Poison {
-    /// The process of this number died while it held the lock.
+    /// The process with this number died while it held the lock.
     Died(u32),
-    /// A thread of the process of this number panicked while it held the lock.
+    /// A thread of the process with this number panicked while it held the lock.
     Panicked(u32),
 }
 
@@ -85,9 +85,9 @@ impl fmt::Display for Poison {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokenBarrier {
-    /// A process died while it waited there.
+    /// A process died while it waited at the barrier.
     Died,
-    /// The time of a waiting party was up, or the barrier was aborted or reset.
+    /// The time limit of a waiting party expired, or the barrier was aborted or reset.
     GivenUp,
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 /// The operating system or the engine refused something: [`Error::System`](crate::Error::System).
 ///
-/// It says what was being done, and its [`source`](std::error::Error::source) is the operating system's error.
+/// The text says which operation failed. [`source`](std::error::Error::source) returns the operating system's error.
 ///
 /// ```
 /// use maniple::{Client, Error};
@@ -42,7 +42,7 @@ impl SystemError {
         }
     }
 
-    /// The operating system's number for it (`errno`), if it comes from there.
+    /// Returns the operating system's error number (`errno`), if the error comes from the operating system.
     ///
     /// ```
     /// use maniple::{Client, Error};
@@ -55,7 +55,7 @@ impl SystemError {
         self.os()?.raw_os_error()
     }
 
-    /// What the standard library calls it.
+    /// Returns the standard library's kind of the error.
     ///
     /// ```
     /// use maniple::{Client, Error};

@@ -4,14 +4,14 @@ use super::Result;
 use std::fmt;
 use std::time::Duration;
 
-/// The time of a waiting call was up: what it waited for, and for how long.
+/// The time limit of a waiting call expired. The error says what the call waited for, and for how long.
 ///
-/// Every method whose name ends in `_timeout` takes a [`Duration`] and returns what the method without it returns, or this as
-/// [`Error::Timeout`](crate::Error::Timeout) (the locks: [`TryLockError::Timeout`](crate::TryLockError::Timeout)). Nothing has been done
-/// then,
-/// and the call can be made again. A time of zero asks once and does not wait; a time that no clock can measure is a wait without end. The
-/// methods that take what may come (`recv`, `get`, and a process's `join`) return `None` instead, and those that ask, [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
-/// [`Condition::wait_timeout`](crate::Condition::wait_timeout), answer.
+/// Every method whose name ends in `_timeout` takes a [`Duration`] and returns what the method without it returns, or
+/// this as [`Error::Timeout`](crate::Error::Timeout) (the locks:
+/// [`TryLockError::Timeout`](crate::TryLockError::Timeout)). The call has then done nothing, and can be repeated. A
+/// limit of zero checks once and does not wait. A limit that no clock can measure is a wait without end. `recv`, `get`
+/// and a process's `join` return `None` instead. [`Connection::poll_timeout`](crate::Connection::poll_timeout) and
+/// [`Condition::wait_timeout`](crate::Condition::wait_timeout) return whether it happened.
 ///
 /// ```
 /// use maniple::{Error, Event};
@@ -35,7 +35,7 @@ impl TimeoutError {
         TimeoutError { waited_for, timeout }
     }
 
-    /// What did not come in time.
+    /// Returns what the call waited for.
     ///
     /// ```
     /// use maniple::{Event, Error};
@@ -52,7 +52,7 @@ impl TimeoutError {
         self.waited_for
     }
 
-    /// The time that was given.
+    /// Returns the time limit of the call.
     ///
     /// ```
     /// use maniple::{Event, Error};

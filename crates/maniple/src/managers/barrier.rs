@@ -1,7 +1,7 @@
-//! A place in a manager's server where some number of threads wait for each other.
+//! A barrier in a manager's server, at which a fixed number of threads wait for each other.
 //!
-//! They pass in rounds. A round is broken when a waiting party gives up or dies, or by `abort` and `reset`; it is
-//! then broken for all waiting and later parties, until a `reset` begins a new one.
+//! They pass in rounds. A round is broken when a waiting party gives up or dies, and by `abort` and `reset`. It is then
+//! broken for all waiting and later parties, until a `reset` begins a new round.
 
 use super::containers::typed_proxy;
 use super::registry::Content;
@@ -41,8 +41,8 @@ fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
 }
 
 typed_proxy!(
-    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. A party that is killed while it
-    /// waits, or gives up, breaks it: the others get [`ManagerError::BrokenBarrier`].
+    /// A barrier in a [`Manager`]'s server, for threads of any processes on any machines. A party that gives up, or is
+    /// killed while it waits, breaks the barrier: the others get [`ManagerError::BrokenBarrier`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -88,7 +88,7 @@ impl Barrier {
         Ok(BarrierWaitResult { index, leader })
     }
 
-    /// Waits until as many wait as the barrier was made for. Returns the index of this party.
+    /// Waits until all parties wait. Returns the index of this party.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -108,7 +108,8 @@ impl Barrier {
         self.wait_within(None)
     }
 
-    /// The same for at most `timeout`; after that the barrier is broken, for the others, too.
+    /// As [`wait`](Self::wait), for at most `timeout`. If the time limit expires, the barrier is broken for all
+    /// parties.
     ///
     /// ```
     /// use std::time::Duration;
@@ -140,7 +141,7 @@ impl Barrier {
         self.0.reference().ask(door, &renew)
     }
 
-    /// Breaks it.
+    /// Breaks the barrier.
     ///
     /// ```
     /// use maniple::managers::ManagerError;
@@ -161,7 +162,7 @@ impl Barrier {
         self.end_round(false)
     }
 
-    /// Makes it as it was at first. It is broken for those who wait.
+    /// Resets the barrier to its initial state. Waiting parties get an error.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -180,7 +181,7 @@ impl Barrier {
         self.end_round(true)
     }
 
-    /// How many wait.
+    /// Returns the number of waiting parties.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -197,7 +198,7 @@ impl Barrier {
         self.0.reference().ask(door, &())
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -219,7 +220,7 @@ impl Barrier {
 }
 
 impl Manager {
-    /// A barrier for so many parties.
+    /// Creates a barrier for `parties` parties.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -11,7 +11,7 @@ use maniple_sys::{AsHandle, socket, stream};
 use std::fmt;
 use std::sync::Arc;
 
-/// A [`Manager`] in the making; see [`Manager::builder`].
+/// Builds a [`Manager`]; see [`Manager::builder`].
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -34,7 +34,7 @@ impl ManagerBuilder {
         ManagerBuilder { address: Ok(None), key: None, method: StartMethod::default(), name: "Manager".into() }
     }
 
-    /// Where it is to be reached. Without it: at a local address of its own choice, which only leads in with the key.
+    /// Sets the address of the server. The default is a new local address, which only clients with the key can use.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -49,7 +49,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// What clients have to know. Without it: random bytes.
+    /// Sets the key that clients need. The default is random bytes.
     ///
     /// ```
     /// use maniple::Manager;
@@ -66,7 +66,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// How its process is started.
+    /// Sets how the server's process is started.
     ///
     /// ```
     /// use maniple::{Manager, StartMethod};
@@ -82,7 +82,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// What its process is called.
+    /// Sets the name of the server's process.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -96,7 +96,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Starts it.
+    /// Starts the server.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -107,8 +107,8 @@ impl ManagerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`] if there is no process to be had, or the address is taken.
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none.
+    /// [`ProcessError::Start`] if the process cannot be started, or the address is in use.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if the text is not an address.
     pub fn build(self) -> Result<Manager> {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;

@@ -1,4 +1,4 @@
-//! A lock in a manager's server whose owners can wait for a call of another's.
+//! A lock in a manager's server whose owner can wait for a notification.
 
 use super::Manager;
 use super::containers::typed_proxy;
@@ -10,7 +10,7 @@ use crate::error::{InTime, Result};
 use std::time::{Duration, Instant};
 
 typed_proxy!(
-    /// A condition in a [`Manager`]'s server: a recursive lock whose owner can wait until another owner calls.
+    /// A condition in a [`Manager`]'s server: a recursive lock whose owner can wait until another owner notifies it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -34,7 +34,7 @@ typed_proxy!(
 );
 
 impl Condition {
-    /// Waits for its lock.
+    /// Acquires the condition's lock.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -74,7 +74,7 @@ impl Condition {
 pub struct ConditionGuard<'a>(LockGuard<'a>);
 
 impl ConditionGuard<'_> {
-    /// Whether the owner before ended, or was killed, without giving the lock back.
+    /// Returns whether the previous owner ended, or was killed, without releasing the lock.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -102,8 +102,8 @@ impl ConditionGuard<'_> {
         Ok(called)
     }
 
-    /// Releases the lock, waits to be called, and acquires the lock again. The caller must then check the state for which it
-    /// waited.
+    /// Releases the lock, waits for a notification, and acquires the lock again. The caller must then check the state
+    /// for which it waited.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -131,7 +131,7 @@ impl ConditionGuard<'_> {
         self.wait_within(None).map(drop)
     }
 
-    /// The same for at most `timeout` (and until the lock is free again).
+    /// As [`wait`](Self::wait), for at most `timeout` (and until the lock is free again).
     ///
     /// ```
     /// use std::time::Duration;
@@ -164,7 +164,7 @@ impl ConditionGuard<'_> {
     /// ```
     ///
     /// # Errors
-    /// As [`wait`](ConditionGuard::wait), and those of `condition`.
+    /// As [`wait`](ConditionGuard::wait), and the errors of `condition`.
     pub fn wait_while(&mut self, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
         while condition()? {
             self.wait()?;
@@ -172,7 +172,7 @@ impl ConditionGuard<'_> {
         Ok(())
     }
 
-    /// The same for at most `timeout`.
+    /// As [`wait_while`](Self::wait_while), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -188,7 +188,8 @@ impl ConditionGuard<'_> {
     /// ```
     ///
     /// # Errors
-    /// As [`wait_while`](ConditionGuard::wait_while), and [`Error::Timeout`](crate::Error::Timeout) if it returns true when the time is up.
+    /// As [`wait_while`](ConditionGuard::wait_while), and [`Error::Timeout`](crate::Error::Timeout) if `condition`
+    /// still returns true when the time limit expires.
     pub fn wait_timeout_while(&mut self, timeout: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
         let end = until(Some(timeout));
         loop {
@@ -211,7 +212,7 @@ impl ConditionGuard<'_> {
         self.0.proxy.reference().ask(door, &most)
     }
 
-    /// Calls one that waits.
+    /// Wakes one waiter.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -229,7 +230,7 @@ impl ConditionGuard<'_> {
         self.notify(1)
     }
 
-    /// Calls all that wait.
+    /// Wakes all waiters.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -249,7 +250,7 @@ impl ConditionGuard<'_> {
 }
 
 impl Manager {
-    /// A condition.
+    /// Creates a condition.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -38,7 +38,7 @@ impl Event {
         self.0.reference().ask(door, &limit)
     }
 
-    /// Waits until it is set.
+    /// Waits until the event is set.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -59,7 +59,7 @@ impl Event {
         self.wait_within(None).map(drop)
     }
 
-    /// The same for at most `timeout`.
+    /// As [`wait`](Self::wait), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -80,7 +80,7 @@ impl Event {
         self.wait_within(Some(timeout))?.in_time("the event to be set", timeout)
     }
 
-    /// Sets it: all waiters continue.
+    /// Sets the event. All waiters continue.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -104,7 +104,7 @@ impl Event {
         self.0.reference().ask(door, &())
     }
 
-    /// Makes it unset.
+    /// Clears the event.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -127,7 +127,7 @@ impl Event {
         self.0.reference().ask(door, &())
     }
 
-    /// Whether it is set.
+    /// Returns whether the event is set.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -146,7 +146,7 @@ impl Event {
 }
 
 impl Manager {
-    /// An event that is not set.
+    /// Creates an event that is not set.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

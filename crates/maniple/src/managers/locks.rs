@@ -1,7 +1,7 @@
 //! Locks in a manager's server. Each is owned by a thread of a client.
 //!
-//! A lock whose thread or process has ended without releasing it is free, and its next owner gets an error that says so: what the lock
-//! guards may have been changed by half.
+//! If its thread or process ends without releasing a lock, the lock becomes free, and the guard of its next owner
+//! reports that: the data that the lock guards may be half changed.
 
 use super::containers::typed_proxy;
 use super::protocol::Trouble;
@@ -115,7 +115,7 @@ fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
     proxy.reference().ask_within(door, &(), limit)
 }
 
-/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it releases the lock. It belongs to its
+/// A held [`Lock`], [`RLock`] or [`Condition`](super::Condition); dropping it releases the lock. A guard belongs to its
 /// thread.
 ///
 /// ```
@@ -137,7 +137,8 @@ pub struct LockGuard<'a> {
 }
 
 impl LockGuard<'_> {
-    /// Whether the owner before ended, or was killed, without giving the lock back. Said once.
+    /// Returns whether the previous owner ended, or was killed, without releasing the lock. Only the next owner's guard
+    /// returns true.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -195,7 +196,7 @@ impl fmt::Debug for LockGuard<'_> {
 macro_rules! lock_methods {
     ($name:ident) => {
         impl $name {
-            /// Waits for it.
+            /// Acquires the lock, and waits until it is free.
             ///
             /// ```
             /// # fn main() -> maniple::Result<()> {
@@ -209,7 +210,7 @@ macro_rules! lock_methods {
             ///
             /// # Errors
             /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
-            /// [`ManagerError::WouldDeadlock`] where it cannot be locked twice.
+            /// [`ManagerError::WouldDeadlock`] if this thread holds the lock and cannot acquire it twice.
             pub fn lock(&self) -> Result<LockGuard<'_>> {
                 loop {
                     if let Some(guard) = acquire(&self.0, None)? {
@@ -218,7 +219,7 @@ macro_rules! lock_methods {
                 }
             }
 
-            /// The same for at most `timeout`.
+            /// As [`lock`](Self::lock), for at most `timeout`.
             ///
             /// ```
             /// use std::time::Duration;
@@ -241,7 +242,7 @@ macro_rules! lock_methods {
                 acquire(&self.0, Some(timeout))?.in_time("the lock, which others held", timeout)
             }
 
-            /// Acquires it if it is free.
+            /// Acquires the lock if it is free.
             ///
             /// ```
             /// # fn main() -> maniple::Result<()> {
@@ -265,7 +266,7 @@ macro_rules! lock_methods {
 }
 
 typed_proxy!(
-    /// A lock in a [`Manager`]'s server, for threads of any processes on any machines. A thread that asks for it twice
+    /// A lock in a [`Manager`]'s server, for threads of any processes on any machines. A thread that acquires it twice
     /// gets an error.
     ///
     /// ```
@@ -303,7 +304,7 @@ typed_proxy!(
 lock_methods!(RLock);
 
 impl Manager {
-    /// A free lock.
+    /// Creates a free lock.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -320,7 +321,7 @@ impl Manager {
         self.make(|()| Content::new(Ownable::new(false)), &()).map(Lock)
     }
 
-    /// A free lock that its owner can acquire again.
+    /// Creates a free lock that its owner can acquire again.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

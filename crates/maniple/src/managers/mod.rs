@@ -1,27 +1,27 @@
-//! Objects that live in a server process, and are used from any process by proxies.
+//! Objects in a server process, which other processes use through proxies.
 //!
 //! | file | what it is for |
 //! | --- | --- |
 //! | `mod`, `builder` | [`Manager`] and its builder |
 //! | `proxy` | [`Proxy`]: a reference that can be sent anywhere, and calls through it |
 //! | `containers/`, `namespace` | [`Dict`], [`List`], [`Set`], [`Value`], [`Namespace`] |
-//! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | what processes of any machines wait at |
-//! | `protocol` | what client and server say to each other |
-//! | `rpc` | functions that are called in the server, and what they answer |
+//! | `queue`, `locks`, `semaphore`, `event`, `condition`, `barrier` | synchronization between processes of any machines |
+//! | `protocol` | the messages between client and server |
+//! | `rpc` | functions that are called in the server, and their answers |
 //! | `client` | the server as a client process sees it |
 //! | `server`, `registry` | the server: connections; objects, and the references to them |
-//! | `wait_queue` | waiting in the server, until the caller is gone at most |
+//! | `wait_queue` | waiting in the server, at most until the caller has ended |
 //!
 //! # When something dies
-//! The server: waiting and later calls return [`Error::ManagerLost`] at once. A client: its
-//! waiting calls end, its references go, its locks and semaphores are released, and the next owner of a
-//! lock gets an error that says so. The process that made the manager: its server ends with it. The machine of a client: the system
-//! notices that after some hours.
+//! If the server dies, waiting and later calls return [`Error::ManagerLost`] at once. If a client dies, its waiting
+//! calls end, its references are dropped, its locks and semaphores are released, and the guard of a lock's next owner
+//! reports that. If the process that made the manager dies, the server ends. If the machine of a client fails, the
+//! operating system detects that after some hours.
 //!
 //! # What a manager is not
-//! It serves this program only: functions are identified by their place in the executable, so a client on another
-//! machine runs the same one. Managers of Python's `multiprocessing` speak in pickles of Python's objects and are out
-//! of reach. To exchange messages with a Python process, use a listener.
+//! A manager serves this program only: functions are identified by their place in the executable, so a client on
+//! another machine must run the same executable. Managers of Python's `multiprocessing` use pickles of Python objects,
+//! so Rust programs cannot use them. To exchange messages with a Python process, use a listener.
 
 mod barrier;
 mod builder;
@@ -75,8 +75,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the drop of a guard waits for the server's answer.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Whether the process for which this thread works is gone. For functions that wait in a manager's server: no
-/// caller receives what they return then.
+/// Returns whether the client process for which this thread works has ended. Functions that wait in a manager's server
+/// can check it: their result then has no receiver.
 ///
 /// ```
 /// use maniple::managers::is_caller_gone;
@@ -125,8 +125,8 @@ pub fn is_caller_gone() -> bool {
 /// # }
 /// ```
 ///
-/// Its server ends with it: when it is dropped, on [`shutdown`](Manager::shutdown), or when this process ends, however
-/// that happens.
+/// The server ends when the `Manager` is dropped, by [`shutdown`](Manager::shutdown), or when this process ends in any
+/// way.
 pub struct Manager {
     remote: Arc<RemoteServer>,
     own: Option<Own>,
@@ -141,7 +141,7 @@ struct Own {
 }
 
 impl Manager {
-    /// One at an address of its own choice, with a key of its own.
+    /// Starts a manager at a new local address, with a random key.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -152,12 +152,12 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) if there is no process to be had.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) if the process cannot be started.
     pub fn new() -> Result<Manager> {
         Manager::builder().build()
     }
 
-    /// One at a certain address, with a certain key.
+    /// Returns a builder for a manager with a given address or key.
     ///
     /// ```
     /// use maniple::Manager;
@@ -176,9 +176,9 @@ impl Manager {
         ManagerBuilder::new()
     }
 
-    /// Connects to a manager that another process has made, here or, if it has a network address, on another machine. This program
-    /// must be the same executable. What there is to be found, its maker has put into its [`names`](Manager::names).
-    /// Dropping it ends nothing.
+    /// Connects to a manager that another process has made, here or, if it has a network address, on another machine.
+    /// This program must be the same executable. The maker of the manager puts shared objects into its
+    /// [`names`](Manager::names).
     ///
     /// ```
     /// use maniple::Manager;
@@ -197,14 +197,14 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::System`] if there is no listener, [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the key is
-    /// another.
+    /// [`Error::System`] if there is no listener, [`ChannelError::Authentication`](crate::ChannelError::Authentication)
+    /// if the keys differ.
     pub fn connect(address: impl TryInto<Address, Error: Into<Error>>, key: impl Into<Authkey>) -> Result<Manager> {
         let address = address.try_into().map_err(Into::into)?;
         Ok(Manager { remote: RemoteServer::open(&address, &key.into(), None)?, own: None })
     }
 
-    /// Where others [`connect`](Manager::connect) to it.
+    /// Returns the address to which other processes [`connect`](Manager::connect).
     ///
     /// ```
     /// use maniple::Manager;
@@ -220,7 +220,7 @@ impl Manager {
         &self.remote.address
     }
 
-    /// What they need for that.
+    /// Returns the key that they need for that.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -234,7 +234,7 @@ impl Manager {
         &self.remote.key
     }
 
-    /// The number of its server's process, if that is a child of this one.
+    /// Returns the number of the server's process, if it is a child of this process.
     ///
     /// ```
     /// use maniple::Manager;
@@ -251,8 +251,8 @@ impl Manager {
         self.own.as_ref()?.process.pid()
     }
 
-    /// Ends the server: its objects are dropped, and waiting calls return an error. Returns how it ended, if
-    /// that is known here.
+    /// Ends the server. Its objects are dropped, and waiting calls return an error. Returns how the server ended, if
+    /// this process knows that.
     ///
     /// ```
     /// use maniple::{Error, Exit, Manager};
@@ -267,7 +267,7 @@ impl Manager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ManagerLost`] if it was gone before.
+    /// [`Error::ManagerLost`] if the server had ended before.
     pub fn shutdown(mut self) -> Result<Option<Exit>> {
         let Some(own) = self.own.take() else { return self.remote.shut_down().map(|()| None) };
         self.remote.ask_to_end()?;
@@ -282,7 +282,7 @@ impl Manager {
         Ok(Proxy::new(Reference::counted(self.remote.clone(), self.remote.ask(output.bytes(), None)?)))
     }
 
-    /// Calls `function(argument)` in the server and serves what it returns there.
+    /// Calls `function(argument)` in the server, and serves the object that it returns.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -302,7 +302,8 @@ impl Manager {
         self.make(maker, &(Plain(function), &argument))
     }
 
-    /// The namespace that each manager has from its beginning: where those who connect to it find things.
+    /// Returns the namespace that each manager has from its start. Processes that connect to the manager find shared
+    /// objects in it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -30,7 +30,7 @@ typed_proxy!(
 );
 
 impl Namespace {
-    /// The value of that name. Its type is the one that was set.
+    /// Returns the value of the name. `T` must be the type that was set.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -44,7 +44,8 @@ impl Namespace {
     /// ```
     ///
     /// # Errors
-    /// [`ManagerError::WrongType`](super::ManagerError::WrongType) if it has another; else as [`Proxy::call`](super::Proxy::call), like all methods.
+    /// [`ManagerError::WrongType`](super::ManagerError::WrongType) if the value has another type; otherwise as
+    /// [`Proxy::call`](super::Proxy::call), like all methods.
     pub fn get<T: Payload>(&self, name: &str) -> Result<Option<T>> {
         let door = |all: &Mutex<Entries>, name: String, answer: &mut Answer| {
             let all = unpoisoned(all)?;
@@ -54,7 +55,7 @@ impl Namespace {
         self.0.reference().ask(door, &name)
     }
 
-    /// Assigns a value to a name, of the same type as before or another.
+    /// Assigns a value to a name. The type may differ from that of the previous value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -79,8 +80,8 @@ impl Namespace {
         self.0.reference().ask(door, &(name, value))
     }
 
-    /// Calls `function(&mut value, argument)` in the server, while no other call has the namespace. `None`: the name has
-    /// no value.
+    /// Calls `function(&mut value, argument)` in the server, while no other call has the namespace. Returns `None` if
+    /// the name has no value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -112,7 +113,7 @@ impl Namespace {
         self.0.reference().ask(door, &(name, Changing(function), &argument))
     }
 
-    /// Takes a name's value away. False: it had none.
+    /// Removes a name's value. Returns false if the name had no value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -134,7 +135,7 @@ impl Namespace {
         self.0.reference().ask(door, &name)
     }
 
-    /// All names, in order.
+    /// Returns all names, in order.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -156,7 +157,7 @@ impl Namespace {
         self.0.reference().ask(door, &())
     }
 
-    /// Makes it usable again after a panic in [`with`](Namespace::with).
+    /// Makes the namespace usable again after a panic in [`with`](Namespace::with).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -183,7 +184,7 @@ impl Namespace {
 }
 
 impl Manager {
-    /// An empty namespace.
+    /// Creates an empty namespace.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -1,14 +1,14 @@
-//! Proxies: what a process holds instead of an object in a manager's server.
+//! Proxies: references to objects in a manager's server.
 //!
 //! # How a proxy travels
-//! Encoding one tells the server that it sets out, and the object lives until it has arrived (or, if the message is
-//! never received, until ten minutes after the end of the process that sent it). Bytes that are decoded more than once,
-//! such as a pool's state, need a proxy elsewhere after the first time.
+//! Encoding a proxy notifies the server, and the object exists at least until the proxy has arrived (or, if the message
+//! is never received, until ten minutes after the end of the process that sent it). If bytes are decoded more than
+//! once, such as a pool's state, another proxy must exist after the first decoding.
 //!
-//! The manager's key goes along only in maniple's own encoding, and only where that cannot leave the machine: into the
-//! memory and the private lines of its processes. Anywhere else (other codecs, a network connection, the values in
-//! another manager) a proxy is an address and a number, of use only with the key: in a process that has connected
-//! to that manager itself.
+//! The manager's key is sent only in maniple's own encoding, and only where the bytes cannot leave the machine: in the
+//! memory and the private connections of its processes. Elsewhere (other codecs, a network connection, the values in
+//! another manager) a proxy is an address and a number, which are usable only with the key: in a process that has
+//! itself connected to that manager.
 
 use super::ManagerError;
 use super::client::RemoteServer;
@@ -200,10 +200,10 @@ impl fmt::Debug for Reference {
     }
 }
 
-/// A `T` that lives in a [`Manager`](super::Manager)'s server, and on which functions can be called from any process
-/// that has (a clone of) this proxy. It can be sent in any value; `T` itself need not be serializable.
+/// A reference to a `T` in a [`Manager`](super::Manager)'s server. Any process that has (a clone of) this proxy can
+/// call functions on the `T`. A proxy can be sent in any value; `T` itself need not be serializable.
 ///
-/// The `T` lives as long as some proxy for it does, anywhere, also one on its way in a message.
+/// The `T` exists as long as any process or any message under way has a proxy for it.
 ///
 /// ```
 /// use maniple::{Exit, Manager, Process, Proxy};
@@ -247,10 +247,10 @@ impl<T> Proxy<T> {
 }
 
 impl<T: Send + Sync + 'static> Proxy<T> {
-    /// Calls `function(&object, argument)` in the server, and returns its result. Any number of calls run side by
-    /// side, each in a separate thread; a call that waits blocks only its caller. (But a waiting
-    /// [`call_mut`](Proxy::call_mut) lets no new calls pass it. An object whose calls wait for each other should be
-    /// changed through `call` alone, by a mutex of its own.)
+    /// Calls `function(&object, argument)` in the server, and returns its result. Any number of calls run side by side,
+    /// each in a separate thread; a call that waits blocks only its caller. (A waiting [`call_mut`](Proxy::call_mut)
+    /// blocks new calls. If calls of an object wait for each other, change the object through `call` alone, with a
+    /// mutex inside the object.)
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -262,10 +262,10 @@ impl<T: Send + Sync + 'static> Proxy<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Panicked`](crate::Error::Panicked) if it panics; the object stays usable.
-    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`ManagerError::Poisoned`] after a
-    /// panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec), [`CallError::Function`](crate::CallError::Function) for
-    /// what cannot be sent.
+    /// [`Error::Panicked`](crate::Error::Panicked) if `function` panics; the object stays usable.
+    /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone. [`ManagerError::Poisoned`]
+    /// after a panic in a `call_mut`. [`Error::Codec`](crate::Error::Codec),
+    /// [`CallError::Function`](crate::CallError::Function) for values that cannot be sent.
     pub fn call<A: Payload, R: Payload>(&self, function: fn(&T, A) -> R, argument: A) -> Result<R> {
         let door = |content: &RwLock<T>, (function, argument): (Looking<T, A, R>, A), answer: &mut Answer| {
             let object = content.read().map_err(|_| ManagerError::Poisoned)?;
@@ -274,8 +274,9 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         self.reference.ask(door, &(Looking(function), &argument))
     }
 
-    /// Calls `function(&mut object, argument)` in the server, while no other call has it. If it panics the object is
-    /// *poisoned*: it may be changed by half, and all calls fail until [`clear_poison`](Proxy::clear_poison).
+    /// Calls `function(&mut object, argument)` in the server, while no other call has the object. If `function` panics,
+    /// the object is *poisoned*: it may be half changed, and all calls fail until
+    /// [`clear_poison`](Proxy::clear_poison).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -322,8 +323,8 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         self.reference.ask(door, &())
     }
 
-    /// Serves `object` in this very process, which is a manager's server: for functions called there, to give out more
-    /// objects.
+    /// Serves `object` in this process, which is a manager's server. Functions that run in a server use it to return
+    /// further objects.
     ///
     /// ```
     /// use maniple::{Manager, Proxy};

@@ -26,7 +26,7 @@ type Shared<T> = Arc<WaitQueue<State<T>, 3>>;
 
 typed_proxy!(
     /// A queue in a [`Manager`]'s server, for any number of processes on any machines. (Between processes of one
-    /// machine the crate's other queues are far quicker.)
+    /// machine the crate's other queues are much faster.)
     ///
     /// ```
     /// use std::time::Duration;
@@ -99,7 +99,7 @@ impl<T: Payload> Queue<T> {
         self.0.reference().ask(door, &limit)
     }
 
-    /// Adds an item; waits for room.
+    /// Adds an item. Waits until there is room.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -117,7 +117,7 @@ impl<T: Payload> Queue<T> {
         self.put_within(item, None).map(drop)
     }
 
-    /// The same for at most `timeout`.
+    /// As [`put`](Self::put), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -137,7 +137,7 @@ impl<T: Payload> Queue<T> {
         self.put_within(item, Some(timeout))?.in_time("room in the queue", timeout)
     }
 
-    /// Adds an item if there is room.
+    /// Adds an item if there is room. Returns whether it did.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -154,7 +154,8 @@ impl<T: Payload> Queue<T> {
         self.put_within(item, Some(Duration::ZERO))
     }
 
-    /// The next item; waits for one. A caller that is killed meanwhile takes none along.
+    /// Removes and returns the next item. Waits until there is an item. A caller that is killed meanwhile removes no
+    /// item.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -178,7 +179,7 @@ impl<T: Payload> Queue<T> {
         }
     }
 
-    /// The same for at most `timeout`.
+    /// As [`get`](Self::get), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -199,7 +200,7 @@ impl<T: Payload> Queue<T> {
         self.get_within(Some(timeout))
     }
 
-    /// The next item, if there is one.
+    /// Removes and returns the next item, if there is one.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -217,7 +218,7 @@ impl<T: Payload> Queue<T> {
         self.get_within(Some(Duration::ZERO))
     }
 
-    /// Says that what was to be done for one of the items is done.
+    /// Reports one item as processed.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -232,7 +233,7 @@ impl<T: Payload> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ManagerError::TaskDoneTooOften`] if that was said for all items before.
+    /// [`ManagerError::TaskDoneTooOften`] if all items have already been reported.
     pub fn task_done(&self) -> Result<()> {
         let door = |queue: &Shared<T>, (): (), answer: &mut Answer| {
             let mut inside = queue.enter();
@@ -245,7 +246,7 @@ impl<T: Payload> Queue<T> {
         self.0.reference().ask(door, &())
     }
 
-    /// Waits until [`task_done`](Queue::task_done) was said for all items.
+    /// Waits until [`task_done`](Queue::task_done) has been called for every item.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -274,7 +275,7 @@ impl<T: Payload> Queue<T> {
         self.0.reference().ask(door, &())
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -293,7 +294,7 @@ impl<T: Payload> Queue<T> {
         self.0.reference().ask(door, &())
     }
 
-    /// Whether there are none.
+    /// Returns whether the queue is empty.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -311,7 +312,7 @@ impl<T: Payload> Queue<T> {
 }
 
 impl Manager {
-    /// A queue with room for `maxsize` items; 0: for any number.
+    /// Creates a queue with room for `maxsize` items, or for any number if `maxsize` is 0.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -44,9 +44,9 @@ fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), Manage
 typed_proxy!(
     /// A semaphore in a [`Manager`]'s server, for threads of any processes on any machines.
     ///
-    /// A [`SemaphorePermit`] is given back when it is dropped, or by the server when its thread or process has ended. To hand
-    /// permits from one process to another, [`forget`](SemaphorePermit::forget) them here and [`release`](Semaphore::release)
-    /// them there.
+    /// A [`SemaphorePermit`] is released when it is dropped, and by the server when its thread or process has ended. To
+    /// pass permits from one process to another, [`forget`](SemaphorePermit::forget) them in the first and
+    /// [`release`](Semaphore::release) them in the second.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -64,7 +64,7 @@ typed_proxy!(
     Semaphore(Shared)
 );
 
-/// A permit; dropping it releases it to its [`Semaphore`]. It belongs to its thread.
+/// A permit of a [`Semaphore`]; dropping it releases it. A permit belongs to its thread.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -86,7 +86,7 @@ pub struct SemaphorePermit<'a> {
 }
 
 impl SemaphorePermit<'_> {
-    /// Keeps it: it is not released unless [`Semaphore::release`] is called.
+    /// Keeps the permit acquired: it is not released unless [`Semaphore::release`] is called.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -146,7 +146,7 @@ impl Semaphore {
         Ok(taken.then_some(SemaphorePermit { semaphore: self, held: true, thread: std::marker::PhantomData }))
     }
 
-    /// Waits for a permit.
+    /// Acquires a permit. Waits until there is a permit.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -168,7 +168,7 @@ impl Semaphore {
         }
     }
 
-    /// The same for at most `timeout`.
+    /// As [`acquire`](Self::acquire), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -189,7 +189,7 @@ impl Semaphore {
         self.acquire_within(Some(timeout))?.in_time("a permit of the semaphore", timeout)
     }
 
-    /// A permit, if there is one.
+    /// Acquires a permit, if there is one.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -207,7 +207,7 @@ impl Semaphore {
         self.acquire_within(Some(Duration::ZERO))
     }
 
-    /// Adds so many permits, which need not have been held.
+    /// Adds `count` permits, which need not have been acquired before.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -220,7 +220,7 @@ impl Semaphore {
     /// ```
     ///
     /// # Errors
-    /// [`ManagerError::ReleasedTooOften`] if a bounded one would have more than it began with.
+    /// [`ManagerError::ReleasedTooOften`] if a bounded semaphore would have more permits than at its creation.
     pub fn release(&self, count: u32) -> Result<()> {
         let door = |counter: &Shared, count: u32, answer: &mut Answer| {
             let mut inside = counter.0.enter();
@@ -235,7 +235,7 @@ impl Semaphore {
         self.0.reference().ask(door, &count)
     }
 
-    /// How many permits are to be had.
+    /// Returns the number of free permits.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -261,7 +261,7 @@ impl Manager {
         self.make(maker, &(free, most)).map(Semaphore)
     }
 
-    /// A semaphore with so many permits.
+    /// Creates a semaphore with `permits` permits.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

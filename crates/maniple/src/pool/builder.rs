@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A pool in the making; see [`Pool::builder`].
+/// Builds a [`Pool`]; see [`Pool::builder`].
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -52,7 +52,7 @@ impl PoolBuilder {
         }
     }
 
-    /// How many workers. Without it as many as this process may use processors.
+    /// Sets the number of workers. The default is the number of processors that this process may use.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -66,10 +66,10 @@ impl PoolBuilder {
         self
     }
 
-    /// A function that each worker calls once, before its first task. If it panics the worker cannot be used; a pool
-    /// whose workers all fail so returns [`CallError::Initializer`](crate::CallError::Initializer) for every call. Descriptors in its
-    /// argument stay open in this process, for
-    /// workers to come, as long as the pool is there.
+    /// Sets a function that each worker calls once, before its first task. If the function panics, the worker cannot be
+    /// used. If it panics in every worker, every call returns
+    /// [`CallError::Initializer`](crate::CallError::Initializer). Descriptors in its argument stay open in this
+    /// process, for later workers, as long as the pool exists.
     ///
     /// ```
     /// use std::sync::OnceLock;
@@ -100,7 +100,8 @@ impl PoolBuilder {
         self
     }
 
-    /// After so many tasks (chunks of items) a worker ends and a fresh one takes its place. Without it a worker lives as long as the pool.
+    /// Sets the number of tasks (chunks of items) after which a worker ends and a new worker replaces it. By default a
+    /// worker lives as long as the pool.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -115,9 +116,10 @@ impl PoolBuilder {
         self
     }
 
-    /// The program that workers run, if it is not this one: an executable that links this crate. Functions are then called by the names
-    /// under which they are registered there, so they must be [tasks](macro@crate::task) here as well, or be called by name
-    /// ([`Pool::apply_named`], [`Pool::map_named`]).
+    /// Sets the program that workers run, if it is not this program: an executable that links this crate. Functions are
+    /// then called by the names under which they are registered in that program. So they must be
+    /// [tasks](macro@crate::task) of this program as well, or be called by name ([`Pool::apply_named`],
+    /// [`Pool::map_named`]).
     ///
     /// ```
     /// #[maniple::task(name = "twice")]
@@ -137,7 +139,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How workers are started.
+    /// Sets how workers are started.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -12,9 +12,9 @@ use crate::registered;
 use maniple_engine::pool::Collect;
 
 impl Pool {
-    /// Runs `function(item)` in a worker and waits for what it returns.
+    /// Runs `function(item)` in a worker, and waits for its result.
     ///
-    /// A function that returns a `Result` keeps its own error: the outer one tells of panics and lost workers.
+    /// A function that returns a `Result` keeps its own error: the outer `Result` reports panics and lost workers.
     ///
     /// ```
     /// fn parse(text: String) -> Result<u16, String> {
@@ -48,7 +48,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// When the call cannot be sent. The handle reports the outcome.
+    /// If the call cannot be sent. The handle reports the outcome.
     pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
         let func = self.known(&Plain(function))?;
         self.one(func, Plain(function).callee(), item)
@@ -66,7 +66,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// The error of the first item that has one. All items are run nevertheless.
+    /// The error of the first item that failed. The pool runs all items nevertheless.
     pub fn map<A: Payload, R: Payload>(
         &self,
         function: fn(A) -> R,
@@ -97,7 +97,8 @@ impl Pool {
         self.all(func, "map", Plain(function).callee(), items, job_handle::all)
     }
 
-    /// As [`Pool::map`], and returns the outcome of each item: an item that fails does not take the others' results with it.
+    /// As [`Pool::map`], but returns the outcome of each item: if an item fails, the results of the others are not
+    /// lost.
     ///
     /// ```
     /// use maniple::{Error, Pool};
@@ -110,7 +111,8 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// The inner ones are those of the items. The outer one is that of a call that cannot be sent, or of a pool that was terminated.
+    /// The inner errors are those of the items. The outer error reports a call that cannot be sent, or a pool that was
+    /// terminated.
     pub fn try_map<A: Payload, R: Payload>(
         &self,
         function: fn(A) -> R,
@@ -141,7 +143,7 @@ impl Pool {
         self.all(func, "try_map", Plain(function).callee(), items, job_handle::each)
     }
 
-    /// As [`Pool::map`], with something that all calls look at; it travels once to each worker.
+    /// As [`Pool::map`], with a state that all calls read. The state is sent once to each worker.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -236,11 +238,11 @@ impl Pool {
         self.all(func, "starmap", function.callee(), items, job_handle::all)
     }
 
-    /// Runs `function` on every item and hands out the results in the items' order, each as soon as it and all before it
-    /// are there. Items are taken from the input as room comes free, so the input may be endless. Each result is a
-    /// `Result` of its own: an item that fails does not end the others.
+    /// Runs `function` on every item, and returns an iterator over the results in the items' order. It returns each
+    /// result as soon as that result and all before it are ready. The pool takes items from the input when there is
+    /// room, so the input may be endless. Each item has its own `Result`: an item that fails does not end the others.
     ///
-    /// Dropping the iterator cancels what has not begun.
+    /// Dropping the iterator cancels the calls that have not begun.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -262,7 +264,7 @@ impl Pool {
         self.lazy(function, "imap", Collect::Ordered, items.into_iter())
     }
 
-    /// As [`Pool::imap`], but results come as they are ready, in any order.
+    /// As [`Pool::imap`], but the iterator returns results as they are ready, in any order.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -286,7 +288,8 @@ impl Pool {
         self.lazy(function, "imap_unordered", Collect::Unordered, items.into_iter())
     }
 
-    /// As [`Pool::apply`], for a function of the workers' program that is known by its name, as a [task](macro@crate::task).
+    /// As [`Pool::apply`], for a function that the workers' program has registered by name, as a
+    /// [task](macro@crate::task).
     ///
     /// ```
     /// #[maniple::task(name = "square")]
@@ -304,13 +307,13 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// Any [`Error`]; [`CallError::Task`] if the program knows no such function.
+    /// Any [`Error`]; [`CallError::Task`] if the program has no such function.
     pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
         let func = self.known_as(|output| registered::send::<A, R>(name, output))?;
         self.one(func, Callee::Named(name.to_owned().into()), item)?.get()
     }
 
-    /// As [`Pool::map`], for a function that is known by its name.
+    /// As [`Pool::map`], for a function that the workers' program has registered by name.
     ///
     /// ```
     /// #[maniple::task(name = "cube")]

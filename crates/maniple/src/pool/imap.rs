@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered). Dropping it
-/// cancels what has not begun.
+/// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered). Dropping
+/// it cancels the calls that have not begun.
 ///
 /// ```
 /// use maniple::{Imap, Pool};
@@ -80,8 +80,8 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
         }
     }
 
-    /// The same results, each with the index of its item in the input: for [`Pool::imap_unordered`](crate::Pool::imap_unordered), where the
-    /// order does not tell.
+    /// Returns the same results, each with the index of its item in the input: for
+    /// [`Pool::imap_unordered`](crate::Pool::imap_unordered), whose order does not show it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -168,7 +168,7 @@ impl<R: DeserializeOwned + 'static> Iterator for Imap<R> {
     }
 }
 
-/// Results with the indices of their items. It is what [`Imap::indexed`] returns.
+/// Results with the indices of their items. [`Imap::indexed`] returns it.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// The outcome of an `_async` call, to be waited for: blocking, for some time, or by `.await` on any executor.
+/// A handle on an `_async` call. Its outcome can be waited for without a limit, with a time limit, or by `.await` on
+/// any executor.
 ///
-/// Dropping it does not stop the call; its results are then thrown away.
+/// Dropping it does not stop the call; the results are discarded.
 ///
 /// ```
 /// use std::time::Duration;
@@ -131,7 +132,7 @@ impl<T> JobHandle<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`], or any other; [`CallError::Taken`] if the value was given before.
+    /// [`Error::Timeout`], or any other; [`CallError::Taken`] if the value has already been returned.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<T> {
         self.until(Some(timeout))?.in_time("the job to end", timeout)?;
         self.take()
@@ -171,7 +172,7 @@ impl<T> JobHandle<T> {
         self.until(Some(timeout)).unwrap_or(true).in_time("the job to end", timeout)
     }
 
-    /// Whether the call has ended.
+    /// Returns whether the call has ended.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -185,7 +186,7 @@ impl<T> JobHandle<T> {
         self.job.is_ready()
     }
 
-    /// Items that no worker has begun are not run; the value is then [`CallError::Cancelled`].
+    /// Cancels the items that no worker has begun. The outcome is then [`CallError::Cancelled`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

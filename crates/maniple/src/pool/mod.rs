@@ -81,13 +81,13 @@ impl Shared {
 
 /// A pool of worker processes that run functions of this program.
 ///
-/// The methods are those of Python's `multiprocessing.Pool`. What goes to a worker and comes back is copied, so arguments and
-/// results are [`Payload`](crate::Payload)s; functions are `fn` pointers, to which functions and closures that capture nothing convert
-/// by themselves. What a closure would capture is passed as the state of [`Pool::map_with`].
+/// The methods are those of Python's `multiprocessing.Pool`. Arguments and results are copied between the processes, so
+/// they are [`Payload`](crate::Payload)s. Functions are `fn` pointers; functions and closures that capture nothing
+/// convert to them automatically. Pass what a closure would capture as the state of [`Pool::map_with`].
 ///
 /// Every call returns, also when a worker fails: with results, or with an [`Error`](crate::Error) that says what
-/// happened. Only the task that a worker was running is lost with it; the others go to other workers, a new worker takes its
-/// place, and the pool continues.
+/// happened. Only the task that the worker was running is lost. Other workers run its other tasks, a new worker
+/// replaces it, and the pool continues.
 ///
 /// Dropping a pool ends its workers at once ([`Pool::terminate`]) and leaves nothing behind.
 ///
@@ -113,7 +113,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of so many workers.
+    /// Starts a pool of `processes` workers.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -124,12 +124,12 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::Start`](crate::ProcessError::Start) when they cannot be started.
+    /// [`ProcessError::Start`](crate::ProcessError::Start) if the workers cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
         Pool::builder().processes(processes).build()
     }
 
-    /// A pool with more to say about it.
+    /// Returns a builder for a pool with further options.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -146,7 +146,7 @@ impl Pool {
         PoolBuilder::new()
     }
 
-    /// The same pool with other options for the calls that are made through what it returns.
+    /// Returns a view of this pool whose calls have other options.
     ///
     /// ```
     /// use maniple::{CallOptions, Pool};
@@ -162,7 +162,7 @@ impl Pool {
         WithOptions::new(Pool { shared: self.shared.clone(), options, owner: false })
     }
 
-    /// The workers' process numbers.
+    /// Returns the workers' process numbers.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -176,8 +176,8 @@ impl Pool {
         self.shared.hub.pids()
     }
 
-    /// Describes the state of the pool in words, to find out why it makes no progress: workers, calls, waiting callers. The form
-    /// may change.
+    /// Describes the state of the pool in words: workers, calls, waiting callers. Use it to find out why the pool makes
+    /// no progress. The format may change.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -192,7 +192,7 @@ impl Pool {
         self.shared.hub.describe()
     }
 
-    /// Takes no more calls. What was called before runs to its end; then the workers end.
+    /// Closes the pool for new calls. Earlier calls run to their end; then the workers end.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -208,7 +208,7 @@ impl Pool {
         self.shared.hub.close();
     }
 
-    /// Ends all workers at once, also busy ones. Calls that wait for them end with
+    /// Ends all workers at once, also busy workers. Calls that wait for them end with
     /// [`CallError::Cancelled`](crate::CallError::Cancelled).
     ///
     /// ```
@@ -224,7 +224,7 @@ impl Pool {
         self.shared.terminate();
     }
 
-    /// Waits until the workers have ended, having closed the pool if that has not been done.
+    /// Closes the pool if it is open, and waits until the workers have ended.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 /// Options of a pool's calls, for [`Pool::with`].
 ///
-/// A size of 0 has no meaning, and each call that is made with it returns [`Error::InvalidArgument`].
+/// A size of 0 has no meaning: each call with it returns [`Error::InvalidArgument`].
 ///
 /// ```
 /// use maniple::{CallOptions, Error, Pool};
@@ -33,8 +33,8 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
-    /// The options that a pool's calls have without any: chunks of as many items as take a few milliseconds, and in `imap` at most 1,000
-    /// items under way, fewer when they are large.
+    /// Creates the default options: chunks whose items take a few milliseconds, and in `imap` at most 1,000 items under
+    /// way, fewer if they are large.
     ///
     /// ```
     /// assert_eq!(maniple::CallOptions::new(), maniple::CallOptions::default());
@@ -43,7 +43,7 @@ impl CallOptions {
         CallOptions { chunksize: None, buffersize: None }
     }
 
-    /// The number of items in each task.
+    /// Sets the number of items in each task.
     ///
     /// ```
     /// use maniple::{CallOptions, Pool};
@@ -60,8 +60,8 @@ impl CallOptions {
         self
     }
 
-    /// The greatest number of items under way in [`Pool::imap`] and [`Pool::imap_unordered`]: taken from the input, and their results not
-    /// yet taken by the caller.
+    /// Sets the greatest number of items under way in [`Pool::imap`] and [`Pool::imap_unordered`]: items that were
+    /// taken from the input, and whose results the caller has not taken yet.
     ///
     /// ```
     /// use maniple::{CallOptions, Pool};
@@ -98,7 +98,7 @@ impl CallOptions {
     }
 }
 
-/// A [`Pool`] whose calls have [`CallOptions`]. It is what [`Pool::with`] returns.
+/// A [`Pool`] whose calls have [`CallOptions`]. [`Pool::with`] returns it.
 ///
 /// It has the pool's methods. Dropping it does not end the pool.
 ///

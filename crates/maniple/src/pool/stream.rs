@@ -7,20 +7,21 @@ use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The results of an [`Imap`] as a stream: what [`Imap::into_stream`] returns. Dropping it cancels what has not begun.
+/// The results of an [`Imap`] as a stream: what [`Imap::into_stream`] returns. Dropping it cancels the calls that have
+/// not begun.
 #[derive(Debug)]
 #[must_use = "results that are not taken stop the call when its buffer is full"]
 pub struct ImapStream<R>(Imap<R>);
 
-/// The same with the index of each result's item: what [`ImapStream::indexed`] returns.
+/// The results of an [`Imap`] as a stream, with the index of each result's item: what [`ImapStream::indexed`] returns.
 #[derive(Debug)]
 #[must_use = "results that are not taken stop the call when its buffer is full"]
 pub struct IndexedStream<R>(Imap<R>);
 
 impl<R: DeserializeOwned + 'static> Imap<R> {
-    /// The same results as a stream; any executor will do.
+    /// Returns the same results as a stream. It works with any executor.
     ///
-    /// Taking the next result with a future and dropping that is safe: no result is lost.
+    /// A future that takes the next result may be dropped at any time: no result is lost.
     ///
     /// ```
     /// # use futures_core::Stream;
@@ -60,7 +61,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
 }
 
 impl<R> ImapStream<R> {
-    /// The same results, each with the index of its item in the input.
+    /// Returns the same results, each with the index of its item in the input.
     pub fn indexed(self) -> IndexedStream<R> {
         IndexedStream(self.0)
     }

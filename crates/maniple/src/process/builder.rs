@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Where one of a child's standard streams goes.
+/// The target of one of a child's standard streams.
 ///
 /// ```
 /// use maniple::{Process, Stdio};
@@ -34,12 +34,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// Where this process's own goes.
+    /// The same stream of this process.
     #[default]
     Inherit,
-    /// Nowhere; reading from it returns the end of the stream at once.
+    /// No target. Reading returns the end of the stream at once.
     Null,
-    /// To this file, pipe or socket.
+    /// This file, pipe or socket.
     To(OwnedHandle),
 }
 
@@ -49,7 +49,7 @@ impl<T: IntoHandle> From<T> for Stdio {
     }
 }
 
-/// A [`Process`] in the making; see [`Process::builder`].
+/// Builds a [`Process`]; see [`Process::builder`].
 ///
 /// ```
 /// use maniple::{Exit, Process};
@@ -96,7 +96,7 @@ impl ProcessBuilder {
         }
     }
 
-    /// What it is called, in [`current_process`](super::current_process) and in what people read.
+    /// Sets the name of the process, which [`current_process`](super::current_process) returns and messages contain.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -110,8 +110,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Whether it ends with this process, at once and however busy it is. Otherwise it continues when this process is killed, and is
-    /// waited for, some seconds at most, when its last handle is dropped.
+    /// Sets whether the process is a daemon. A daemon ends with this process, at once and even if it is busy. Another
+    /// process continues when this process is killed; dropping its last handle waits for it, for some seconds at most.
     ///
     /// ```
     /// use maniple::Process;
@@ -129,7 +129,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// An environment variable, besides this process's own.
+    /// Sets an environment variable, in addition to those of this process.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -146,7 +146,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// An environment variable that it does not get.
+    /// Removes an environment variable.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -163,7 +163,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// The folder that it works in.
+    /// Sets the working directory.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -183,7 +183,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Where its standard input comes from.
+    /// Sets the source of the standard input.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -206,7 +206,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Where its standard output goes.
+    /// Sets the target of the standard output.
     ///
     /// ```
     /// use maniple::Process;
@@ -224,7 +224,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Where its standard error goes.
+    /// Sets the target of the standard error.
     ///
     /// ```
     /// use maniple::Process;
@@ -242,7 +242,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// How it is started.
+    /// Sets how the process is started.
     ///
     /// ```
     /// use maniple::{Exit, Process, StartMethod};
@@ -259,9 +259,9 @@ impl ProcessBuilder {
         self
     }
 
-    /// The program that is started, if it is not this one: an executable that links this crate. The function is then called by the name
-    /// under which it is registered there, so it must be a [task](macro@crate::task) here as well, or be named
-    /// ([`build_named`](ProcessBuilder::build_named)).
+    /// Sets the program that is started, if it is not this program: an executable that links this crate. The function
+    /// is then called by the name under which it is registered in that program. So it must be a
+    /// [task](macro@crate::task) of this program as well, or be named ([`build_named`](ProcessBuilder::build_named)).
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -298,7 +298,7 @@ impl ProcessBuilder {
         }
     }
 
-    /// The process, not yet started.
+    /// Creates the process, without starting it.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -312,8 +312,8 @@ impl ProcessBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
-    /// program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the
+    /// function is not part of the program.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
         // Before the function is looked at, for the error that says what to do.
         startup::check(self.program.as_deref())?;
@@ -324,10 +324,11 @@ impl ProcessBuilder {
         self.finish(call)
     }
 
-    /// The same for a function of the other program (or of this one) that is known by its name, as a [task](macro@crate::task). `R` is
-    /// what it returns.
+    /// As [`build`](Self::build), for a function that the other program (or this program) has registered by name, as a
+    /// [task](macro@crate::task). `R` is the function's result.
     ///
-    /// A name that is not known there ends the process at once, with code 1, and is reported on its standard error.
+    /// If that program has no task of the name, the process writes that to its standard error and ends at once, with
+    /// code 1.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -366,8 +367,8 @@ impl ProcessBuilder {
         Ok(Process { shared: Arc::new(shared(name, daemon, Some(plan), OnceLock::new())) })
     }
 
-    /// Forks this process; the child calls `function` and ends. It has everything that this process had at that moment, closures and
-    /// all, and nothing has to be encoded.
+    /// Forks this process; the child calls `function` and ends. The child has a copy of this process's memory, so
+    /// `function` may be any closure, and nothing is encoded.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -382,13 +383,13 @@ impl ProcessBuilder {
     /// ```
     ///
     /// # Safety
-    /// No other thread may be running: what one of them has locked, the memory allocator's own locks among them, stays locked
-    /// in the child forever. (A program that has made a [`Pool`](crate::Pool) has such threads.) Values of types that must not be
-    /// in two processes, such as those that delete a file when they are dropped, are the caller's care: the child ends without
-    /// dropping what lies outside of `function`.
+    /// No other thread may be running: a lock that another thread holds, such as a lock of the memory allocator, stays
+    /// locked in the child forever. (A program that has made a [`Pool`](crate::Pool) has such threads.) The caller is
+    /// responsible for values that must not exist in two processes, such as those that delete a file when they are
+    /// dropped. The child ends without dropping values outside of `function`.
     ///
     /// # Errors
-    /// [`ProcessError::Start`] if the system refuses.
+    /// [`ProcessError::Start`] if the operating system refuses.
     pub unsafe fn fork<R: IntoExitCode>(mut self, function: impl FnOnce() -> R) -> Result<Process> {
         let setup = self.setup();
         let refused =

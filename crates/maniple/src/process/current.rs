@@ -7,7 +7,7 @@ use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-/// What a process is called, and whether it ends with its parent.
+/// The name of a process, and whether it ends with its parent.
 ///
 /// ```
 /// use maniple::{Exit, Process, current_process};
@@ -30,7 +30,7 @@ pub struct CurrentProcess {
 }
 
 impl CurrentProcess {
-    /// `MainProcess`, or what the [`Process`] was called.
+    /// Returns `MainProcess`, or the name of the [`Process`].
     ///
     /// ```
     /// assert_eq!(maniple::current_process().name(), "MainProcess");
@@ -40,7 +40,7 @@ impl CurrentProcess {
         &self.name
     }
 
-    /// Whether it ends with its parent.
+    /// Returns whether the process ends with its parent.
     ///
     /// ```
     /// assert!(!maniple::current_process().is_daemon());
@@ -50,7 +50,7 @@ impl CurrentProcess {
         self.daemon
     }
 
-    /// Its process number.
+    /// Returns the process number.
     ///
     /// ```
     /// assert_eq!(maniple::current_process().pid(), std::process::id());
@@ -86,7 +86,7 @@ pub struct ParentProcess {
 }
 
 impl ParentProcess {
-    /// What it is called.
+    /// Returns the name of the process.
     ///
     /// ```
     /// use maniple::{Exit, Process, parent_process};
@@ -103,7 +103,7 @@ impl ParentProcess {
         &self.name
     }
 
-    /// Its process number.
+    /// Returns the process number.
     ///
     /// ```
     /// use maniple::{Exit, Process, parent_process};
@@ -120,7 +120,7 @@ impl ParentProcess {
         self.pid
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process still runs.
     ///
     /// ```
     /// use maniple::{Exit, Process, parent_process};
@@ -137,7 +137,7 @@ impl ParentProcess {
         matches!(self.watch.ended(), Ok(false))
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     ///
     /// ```
     /// use maniple::{Process, Sender, channel, parent_process};
@@ -164,13 +164,13 @@ impl ParentProcess {
     /// ```
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub fn join(&self) -> Result<()> {
         self.watch.wait(None)?;
         Ok(())
     }
 
-    /// The same for at most `timeout`.
+    /// As [`join`](Self::join), for at most `timeout`.
     ///
     /// ```
     /// use maniple::{Error, Exit, Process, parent_process};
@@ -191,12 +191,12 @@ impl ParentProcess {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`](crate::Error::Timeout), or the operating system's.
+    /// [`Error::Timeout`](crate::Error::Timeout), or the operating system's error.
     pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
         self.watch.wait(Some(timeout))?.in_time("the parent process to end", timeout)
     }
 
-    /// A descriptor that is readable from its end on.
+    /// Returns a descriptor that becomes readable when the process ends.
     ///
     /// ```
     /// use maniple::{Connection, Exit, Process, parent_process, pipe, wait};
@@ -228,7 +228,7 @@ static CURRENT: RwLock<Option<CurrentProcess>> = RwLock::new(None);
 static PARENT: RwLock<Option<Arc<ParentProcess>>> = RwLock::new(None);
 static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
-/// This process.
+/// Returns the description of this process.
 ///
 /// ```
 /// assert_eq!(maniple::current_process().name(), "MainProcess");
@@ -238,7 +238,7 @@ pub fn current_process() -> CurrentProcess {
     known.unwrap_or_else(|| CurrentProcess { name: "MainProcess".into(), daemon: false, pid: std::process::id() })
 }
 
-/// The process that started this one, if it is a [`Process`].
+/// Returns the process that started this one, if it is a [`Process`].
 ///
 /// ```
 /// use maniple::{Exit, Process, parent_process};
@@ -255,7 +255,7 @@ pub fn parent_process() -> Option<Arc<ParentProcess>> {
     PARENT.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// The children of this process that run; those that have ended are reaped.
+/// Returns the running children of this process, and reaps those that have ended.
 ///
 /// ```
 /// use maniple::{Process, active_children};
@@ -279,7 +279,7 @@ pub fn active_children() -> Vec<Process> {
     there.into_iter().filter(Process::is_alive).collect()
 }
 
-/// How many processors this process may use: its affinity and its control group's share count.
+/// Returns the number of processors that this process may use, by its affinity and its control group's share.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {

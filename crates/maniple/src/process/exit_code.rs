@@ -1,4 +1,4 @@
-//! The exit code of a process, made of what its function returns.
+//! The exit code of a process, from the result of its function.
 
 use std::fmt::Debug;
 
@@ -23,7 +23,7 @@ use std::fmt::Debug;
     note = "let the function return `()`, an `i32` or a `Result` of these; for a result of any type use `maniple::spawn` or a `Pool`"
 )]
 pub trait IntoExitCode: sealed::Sealed {
-    /// The exit code.
+    /// Returns the exit code.
     ///
     /// ```
     /// use maniple::IntoExitCode;

@@ -1,22 +1,23 @@
-//! A function that runs in a process of its own.
+//! Functions in separate processes.
 //!
 //! | file | what it is for |
 //! | --- | --- |
 //! | `mod` | [`Process`]: the parent's handle on a child |
 //! | `builder` | the options of a child |
-//! | `child` | the child's side: take up what was sent, call the function, end |
-//! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a process of its own, with its result |
+//! | `child` | the child's side: decode the argument, call the function, end |
+//! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a separate process, with its result |
 //! | `exit_code` | [`IntoExitCode`]: what a child's function may return |
-//! | `current` | what a process knows of itself, its parent and its children |
+//! | `current` | data of a process, its parent and its children |
 //!
 //! # Life
 //! ```text
 //!            start                the function returns, panics, exits, or is killed          join
 //!   new ──────────────▶ running ─────────────────────────────────────────────────▶ ended ──────────▶ reaped
 //! ```
-//! A daemon holds a lifeline: it dies with its parent, however that ends. Another child continues if its parent is killed. Dropping the
-//! last handle waits some seconds for a child that is no daemon, and ends a daemon. A child that takes longer
-//! continues, and a thread waits for it. So no zombie is left, nothing is cut off that was not meant to be, and no drop waits without end.
+//! A daemon holds a lifeline: it dies when its parent ends in any way. Another child continues if its parent is killed.
+//! Dropping the last handle ends a daemon. For another child it waits some seconds; a child that takes longer
+//! continues, and a thread waits for it. So no zombie is left, no child except a daemon is interrupted, and every drop
+//! has a time limit.
 
 mod builder;
 pub(crate) mod child;
@@ -39,10 +40,11 @@ use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A function that runs, ran or will run in a process of its own. Clones are handles on the same process.
+/// A handle on a process that runs a function. It exists before, while and after the process runs. Clones are handles
+/// on the same process.
 ///
-/// Dropping the last handle ends a daemon. It waits for another process, but for 5 seconds at most: then the process continues by itself. To
-/// wait for as long as it takes, call [`join`](Process::join).
+/// Dropping the last handle ends a daemon. For another process it waits for 5 seconds at most; then the process
+/// continues by itself. To wait without a limit, call [`join`](Process::join).
 ///
 /// ```
 /// use maniple::{Exit, Process};
@@ -87,7 +89,7 @@ struct Running {
 }
 
 impl Process {
-    /// A process that will call `function(argument)`. It begins with [`start`](Process::start).
+    /// Creates a process that calls `function(argument)`. [`start`](Process::start) starts it.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -101,13 +103,13 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the function is not the
-    /// program's own.
+    /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the
+    /// function is not part of the program.
     pub fn new<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, argument: A) -> Result<Process> {
         Process::builder().build(function, argument)
     }
 
-    /// A process with a name, as a daemon, with another environment, and so on.
+    /// Returns a builder for a process with further options: a name, daemon, another environment, and so on.
     ///
     /// ```
     /// use maniple::{Exit, Process, Stdio};
@@ -128,7 +130,7 @@ impl Process {
         ProcessBuilder::new()
     }
 
-    /// Starts it. Once.
+    /// Starts the process. A process can be started once.
     ///
     /// ```
     /// use maniple::{Error, Process};
@@ -142,8 +144,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`]
-    /// if the system refuses.
+    /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`] if the operating system refuses.
     pub fn start(&self) -> Result<()> {
         // Held while it starts, so that a second caller does not continue before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +166,7 @@ impl Process {
         running.ok_or(Error::Process(ProcessError::State("it was not started; call start() first")))
     }
 
-    /// Waits until it has ended, and says how.
+    /// Waits until the process has ended, and returns how it ended.
     ///
     /// ```
     /// use maniple::{Cause, Exit, Process};
@@ -187,7 +188,7 @@ impl Process {
         Ok(exit)
     }
 
-    /// The same for at most `timeout`.
+    /// As [`join`](Self::join), for at most `timeout`.
     ///
     /// ```
     /// use maniple::{Cause, Error, Exit, Process};
@@ -214,7 +215,7 @@ impl Process {
         Ok(ended)
     }
 
-    /// Waits until it has ended as a future, with any executor, and says how.
+    /// As [`join`](Process::join), as a future, with any executor.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -251,7 +252,7 @@ impl Process {
         self.join()
     }
 
-    /// Whether it was started and has not ended.
+    /// Returns whether the process was started and has not ended.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -269,7 +270,7 @@ impl Process {
         self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
     }
 
-    /// How it ended, if it has.
+    /// Returns how the process ended, if it has.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -288,7 +289,7 @@ impl Process {
         self.running().ok()?.child.try_wait().ok()?
     }
 
-    /// Its process number, once it was started.
+    /// Returns the process number, after the start.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -304,7 +305,7 @@ impl Process {
         Some(self.running().ok()?.child.pid())
     }
 
-    /// Its name: what it was called, or `Process-1`, `Process-2` and so on.
+    /// Returns the given name, or `Process-1`, `Process-2` and so on.
     ///
     /// ```
     /// use maniple::Process;
@@ -320,7 +321,7 @@ impl Process {
         &self.shared.name
     }
 
-    /// Whether it ends with its parent.
+    /// Returns whether the process ends with its parent.
     ///
     /// ```
     /// use maniple::Process;
@@ -336,7 +337,7 @@ impl Process {
         self.shared.daemon
     }
 
-    /// Asks it to end (`SIGTERM`). Not an error if it has ended.
+    /// Asks the process to end (`SIGTERM`). It is not an error if the process has ended.
     ///
     /// ```
     /// use maniple::{Cause, Exit, Process};
@@ -356,7 +357,7 @@ impl Process {
         Ok(self.running()?.child.terminate()?)
     }
 
-    /// Ends it at once (`SIGKILL`). Not an error if it has ended.
+    /// Ends the process at once (`SIGKILL`). It is not an error if the process has ended.
     ///
     /// ```
     /// use maniple::{Cause, Exit, Process};
@@ -376,7 +377,7 @@ impl Process {
         Ok(self.running()?.child.kill()?)
     }
 
-    /// A descriptor that is readable from the process's end on, to be waited for together with other things.
+    /// Returns a descriptor that becomes readable when the process ends, for [`wait()`](crate::wait()) and selectors.
     ///
     /// ```
     /// use maniple::{Process, wait};

@@ -1,4 +1,4 @@
-//! One function in a process of its own, with its result.
+//! One function in a separate process, with its result.
 #![allow(unsafe_code)]
 
 use super::Process;
@@ -57,10 +57,10 @@ fn work<A: Payload, R: Payload>(work: Work<A, R>) -> Result<()> {
     result.send(&outcome).or_else(|error| result.send(&Err(Failure::from(error))))
 }
 
-/// Runs `function(argument)` in a process of its own, and returns the handle that its result is asked of.
+/// Runs `function(argument)` in a separate process, and returns a handle on its result.
 ///
-/// For many calls use a [`Pool`](crate::Pool), whose processes are started once. For a process without a result, or with a name, another
-/// environment or other streams, use a [`Process`].
+/// For many calls use a [`Pool`](crate::Pool), which starts its processes once. For a process without a result, or with
+/// a name, another environment or other streams, use a [`Process`].
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -72,8 +72,8 @@ fn work<A: Payload, R: Payload>(work: Work<A, R>) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`] if the function is not the
-/// program's own, [`ProcessError::Start`](crate::ProcessError::Start) if the system refuses.
+/// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`] if the function is not part of the
+/// program, [`ProcessError::Start`](crate::ProcessError::Start) if the operating system refuses.
 pub fn spawn<A: Payload, R: Payload>(function: fn(A) -> R, argument: A) -> Result<JoinHandle<R>> {
     // Asked first, for the errors that say why.
     startup::check(None)?;
@@ -86,9 +86,9 @@ pub fn spawn<A: Payload, R: Payload>(function: fn(A) -> R, argument: A) -> Resul
     Ok(JoinHandle { process, receiver, callee, taken: false })
 }
 
-/// The result of a function that runs in a process of its own: what [`spawn`] returns.
+/// A handle on the result of a function in a separate process. [`spawn`] returns it.
 ///
-/// Dropping it ends the process at once; what it would have returned is lost.
+/// Dropping it ends the process at once; the result is lost.
 ///
 /// ```
 /// use maniple::{Cause, Error, Exit};
@@ -109,7 +109,7 @@ pub struct JoinHandle<R> {
 }
 
 impl<R: Payload> JoinHandle<R> {
-    /// Waits for the function's end, and returns what it returned.
+    /// Waits for the function's end, and returns its result.
     ///
     /// ```
     /// use maniple::Error;
@@ -123,8 +123,8 @@ impl<R: Payload> JoinHandle<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Panicked`] if the function panicked, [`Error::WorkerLost`] if its process ended in another way, [`Error::Codec`] if what it
-    /// returned cannot be decoded, [`CallError::Taken`] if it was returned before.
+    /// [`Error::Panicked`] if the function panicked, [`Error::WorkerLost`] if its process ended in another way,
+    /// [`Error::Codec`] if the result cannot be decoded, [`CallError::Taken`] if it was returned before.
     pub fn join(mut self) -> Result<R> {
         wait(&[&self.receiver, &self.process.sentinel()?])?;
         self.take()
@@ -169,7 +169,7 @@ impl<R: Payload> JoinHandle<R> {
         self.take()
     }
 
-    /// Whether the function has returned, or its process has ended.
+    /// Returns whether the function has returned, or its process has ended.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -182,7 +182,7 @@ impl<R: Payload> JoinHandle<R> {
         self.taken || self.receiver.poll().unwrap_or(true) || !self.process.is_alive()
     }
 
-    /// The process, to be asked or ended.
+    /// Returns the handle on the process.
     ///
     /// ```
     /// use maniple::Error;

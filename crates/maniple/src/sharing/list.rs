@@ -1,22 +1,23 @@
-//! A list of mixed values in shared memory, which a Python program can open, and the other way round.
+//! A list of mixed values in shared memory, which Rust and Python programs can share.
 //!
 //! The layout is that of Python's `multiprocessing.shared_memory.ShareableList`, in native byte order:
 //!
 //! | bytes | content |
 //! | --- | --- |
 //! | 8 | how many items, *n* |
-//! | 8 (*n* + 1) | where each item begins, counted from the first, and where the last ends |
+//! | 8 (*n* + 1) | the position at which each item begins, counted from the first, and at which the last ends |
 //! | … | the items, each in a slot of a multiple of 8 bytes |
 //! | 8 *n* | the form of each item as text, padded with zeros: `q`, `d`, `xxxxxxx?`, `xxxxxx?x` (None), `16s` |
-//! | *n* | 0, or what to make of the bytes: 1 text, 2 bytes, 3 None |
+//! | *n* | 0, or the type of the bytes: 1 text, 2 bytes, 3 None |
 //!
-//! A text or bytes that end in a zero have a form of their exact length with a blank behind it, `3s `, from which it is known
-//! that the zeros are theirs. Python's own class reads such an item without its zeros, and replaces the form when it sets
-//! another. From a million bytes on there is no room for the blank, and the length alone tells, which is not the slot's.
+//! A text or bytes that end in a zero have a form of their exact length with a blank behind it, `3s `, which says that
+//! the zeros are part of the item. Python's own class reads such an item without its zeros, and replaces the form when
+//! it sets another item. From a million bytes on there is no room for the blank; then a length that differs from the
+//! slot's says so.
 //!
-//! All but the last lie at multiples of 8, and are read and written here by atomic words, so a number is never half an
-//! old one. An item as a whole is not changed at once: a process that changes items while others read them guards the list
-//! with a lock.
+//! All parts but the last lie at multiples of 8, and are read and written by atomic words, so a reader never sees half
+//! of a number. A longer item does not change at once: a process that changes items while others read them guards the
+//! list with a lock.
 
 use super::memory::SharedMemory;
 use super::value::no_element;
@@ -31,7 +32,7 @@ const NONE: u8 = 3;
 /// The longest slot, whose form has to be written in eight characters.
 const LONGEST: usize = 9_999_992;
 
-/// A value that a [`ShareableList`] can hold. Numbers, texts and so on convert to it.
+/// A value that a [`ShareableList`] can contain. Numbers, texts and so on convert to it.
 ///
 /// ```
 /// use maniple::{ShareableItem, ShareableList};
@@ -131,8 +132,8 @@ impl ShareableItem {
     }
 }
 
-/// A list in shared memory: its length is fixed, and so is the room for each text. Python's class of that name has the
-/// same layout, so that either side may be `multiprocessing.shared_memory.ShareableList(name="...")`.
+/// A list in shared memory with a fixed length and a fixed room for each text. Python's class of the same name has the
+/// same layout, so either side may be `multiprocessing.shared_memory.ShareableList(name="...")`.
 ///
 /// ```
 /// use maniple::{Process, ShareableItem, ShareableList};
@@ -158,7 +159,7 @@ pub struct ShareableList {
 }
 
 impl ShareableList {
-    /// A list of these items, in nameless memory.
+    /// Creates a list of these items in nameless memory.
     ///
     /// ```
     /// let list = maniple::ShareableList::new(["one", "two"])?;
@@ -172,7 +173,7 @@ impl ShareableList {
         ShareableList::make(items, SharedMemory::new)
     }
 
-    /// A list of these items under a name: see [`SharedMemory`] for how long that lasts.
+    /// Creates a list of these items under a name. [`SharedMemory`] says how long the name exists.
     ///
     /// ```
     /// use maniple::ShareableList;
@@ -186,12 +187,12 @@ impl ShareableList {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if an item is too long, or the name in use or not possible.
+    /// [`Error::SharedMemory`] if an item is too long, or the name is in use or invalid.
     pub fn create<I: IntoIterator<Item: Into<ShareableItem>>>(name: &str, items: I) -> Result<ShareableList> {
         ShareableList::make(items, |len| SharedMemory::create(name, len))
     }
 
-    /// The list of that name, which another process or program made.
+    /// Opens the list of the name, which another process or program made.
     ///
     /// ```
     /// use maniple::ShareableList;
@@ -205,7 +206,7 @@ impl ShareableList {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is none, or what is there is no list.
+    /// [`Error::SharedMemory`] if there is none, or if the memory does not contain a list.
     pub fn open(name: &str) -> Result<ShareableList> {
         ShareableList::over(SharedMemory::open(name)?)
     }
@@ -275,7 +276,7 @@ impl ShareableList {
         self.forms()?.checked_add(WORD * self.len).ok_or_else(|| no_list(&self.memory))
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     ///
     /// ```
     /// assert_eq!(maniple::ShareableList::new([0.5, 1.5])?.len(), 2);
@@ -286,7 +287,7 @@ impl ShareableList {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     ///
     /// ```
     /// assert!(!maniple::ShareableList::new([0.5, 1.5])?.is_empty());
@@ -297,7 +298,7 @@ impl ShareableList {
         self.len == 0
     }
 
-    /// The item of that index.
+    /// Returns the item at `index`.
     ///
     /// ```
     /// use maniple::{ShareableItem, ShareableList};
@@ -309,7 +310,8 @@ impl ShareableList {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is none, or what lies there is no item, or is being changed.
+    /// [`Error::SharedMemory`] if there is none, or if the memory does not contain a valid item, or if the item is
+    /// being changed.
     pub fn get(&self, index: usize) -> Result<ShareableItem> {
         let (at, len) = self.slot(index)?;
         let mut code = [0];
@@ -343,8 +345,8 @@ impl ShareableList {
         })
     }
 
-    /// Puts another item there, of any type. A text or bytes have to fit into the slot that was made for the first item
-    /// there.
+    /// Replaces the item at `index` by an item of any type. A text or bytes have to fit into the slot that was made for
+    /// the first item at `index`.
     ///
     /// ```
     /// let list = maniple::ShareableList::new(["short"])?;
@@ -388,7 +390,7 @@ impl ShareableList {
         self.memory.write(self.codes()? + index, &[item.code()])
     }
 
-    /// All items.
+    /// Returns all items.
     ///
     /// ```
     /// let list = maniple::ShareableList::new([1, 2])?;
@@ -402,7 +404,7 @@ impl ShareableList {
         (0..self.len).map(|index| self.get(index)).collect()
     }
 
-    /// The memory that it lies in: its name, and how long that lasts.
+    /// Returns the memory that contains the list, for its name.
     ///
     /// ```
     /// let list = maniple::ShareableList::new([1, 2])?;

@@ -1,4 +1,4 @@
-//! Bytes that processes share, nameless or under a name.
+//! Bytes that processes share, with or without a name.
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
@@ -18,12 +18,12 @@ const FEW: usize = 256;
 
 /// A piece of memory that processes share.
 ///
-/// *Nameless* memory goes to other processes as (a part of) a value, and is gone with the last that has it, even if all
-/// are killed. *Named* memory can also be opened by its name, in Rust, Python
-/// (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`). Its name is removed when the last handle is
-/// dropped in the process that made it, unless [`keep`](SharedMemory::keep) was called. If that process is killed, or
-/// leaves by `std::process::exit`, the name stays, and the memory with it: the system cannot know whether it is still needed. So name only
-/// what unrelated processes have to find.
+/// *Nameless* memory is sent to other processes as (a part of) a value. The system frees it when the last process that
+/// has it ends, also if all are killed. *Named* memory can also be opened by its name, in Rust, Python
+/// (`multiprocessing.shared_memory.SharedMemory`) or C (`shm_open`). The process that made it removes the name when it
+/// drops its last handle, unless [`keep`](SharedMemory::keep) was called. If that process is killed, or ends by
+/// `std::process::exit`, the name and the memory stay: the system cannot know whether they are still needed. So use a
+/// name only for memory that unrelated processes have to find.
 ///
 /// The system allocates a page when it is first touched. It ends the process with `SIGBUS` if no memory is left, or if
 /// another program has truncated named memory.
@@ -66,7 +66,7 @@ impl Drop for Inner {
 }
 
 impl SharedMemory {
-    /// So many zeroed bytes without a name.
+    /// Creates `len` zeroed bytes without a name.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(4096)?;
@@ -75,14 +75,14 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] for no bytes, [`Error::System`] if there is no memory or descriptor left.
+    /// [`Error::SharedMemory`] if `len` is 0, [`Error::System`] if there is no memory or descriptor left.
     pub fn new(len: usize) -> Result<SharedMemory> {
         some(len)?;
         Ok(SharedMemory::around(Segment::create("maniple-memory", len)?, None, 0))
     }
 
-    /// So many zeroed bytes under a name, which this user's processes can open, as long as this handle or a clone of it
-    /// lives here.
+    /// Creates `len` zeroed bytes under a name. This user's processes can open it as long as this handle or a clone of
+    /// it exists in this process.
     ///
     /// ```
     /// use maniple::SharedMemory;
@@ -101,7 +101,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] for no bytes, or if the name is in use or not possible.
+    /// [`Error::SharedMemory`] if `len` is 0, or if the name is in use or invalid.
     pub fn create(name: &str, len: usize) -> Result<SharedMemory> {
         some(len)?;
         let handle = at_name(name, |name| named::create(name, len))?;
@@ -115,7 +115,7 @@ impl SharedMemory {
         }
     }
 
-    /// The memory of that name, which another handle, process or program made.
+    /// Opens the memory of the name, which another handle, process or program made.
     ///
     /// ```
     /// use maniple::SharedMemory;
@@ -129,7 +129,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there is none or it must not be opened.
+    /// [`Error::SharedMemory`] if there is none, or if this process may not open it.
     pub fn open(name: &str) -> Result<SharedMemory> {
         let handle = at_name(name, named::find)?;
         if memory::len(&handle).unwrap_or(0) == 0 {
@@ -144,7 +144,7 @@ impl SharedMemory {
         SharedMemory(Arc::new(Inner { segment, name, owner: AtomicU32::new(owner) }))
     }
 
-    /// Bytes.
+    /// Returns the number of bytes.
     ///
     /// ```
     /// assert_eq!(maniple::SharedMemory::new(100)?.len(), 100);
@@ -155,7 +155,7 @@ impl SharedMemory {
         self.0.segment.len()
     }
 
-    /// Whether there are none (never).
+    /// Returns false: the memory has at least one byte.
     ///
     /// ```
     /// assert!(!maniple::SharedMemory::new(1)?.is_empty());
@@ -166,7 +166,7 @@ impl SharedMemory {
         self.0.segment.is_empty()
     }
 
-    /// What it is called, if anything.
+    /// Returns the name, if the memory has a name.
     ///
     /// ```
     /// assert_eq!(maniple::SharedMemory::new(1)?.name(), None);
@@ -177,7 +177,8 @@ impl SharedMemory {
         self.0.name.as_deref()
     }
 
-    /// Keeps the name when this process drops its last handle: another process calls [`unlink`](SharedMemory::unlink).
+    /// Keeps the name when this process drops its last handle. Another process must call
+    /// [`unlink`](SharedMemory::unlink).
     ///
     /// ```
     /// use maniple::SharedMemory;
@@ -212,7 +213,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if it has no name, or not any more.
+    /// [`Error::SharedMemory`] if it has no name, or if the name has been removed.
     pub fn unlink(&self) -> Result<()> {
         let Some(name) = self.name() else { return Err(Error::SharedMemory("it has no name to be taken away".into())) };
         self.keep();
@@ -245,8 +246,8 @@ impl SharedMemory {
         Ok(unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) })
     }
 
-    /// Copies bytes from there on out of it. Where others write to the same bytes meanwhile, some come from before that
-    /// and some from after.
+    /// Copies bytes out of the memory, from `offset` on. If another thread or process writes to the same bytes
+    /// meanwhile, some of the copied bytes are older than that write and some newer.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(4)?;
@@ -259,7 +260,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if they do not lie within.
+    /// [`Error::SharedMemory`] if the range is not within the memory.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
         if bytes.len() > FEW {
@@ -274,8 +275,8 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// Copies bytes to there. Where others read or write the same bytes meanwhile, they find some from before and some
-    /// from after.
+    /// Copies bytes into the memory, from `offset` on. If another thread or process reads the same bytes meanwhile, it
+    /// finds some bytes from before and some from after this write.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(4)?;
@@ -285,7 +286,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if they do not lie within, or the system has no memory left for them.
+    /// [`Error::SharedMemory`] if the range is not within the memory, or the system has no memory left for them.
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
         if bytes.len() > FEW {
@@ -298,8 +299,8 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// The first byte, for foreign functions and other accesses; it lies at the beginning of a page, and stays
-    /// as long as this handle or a clone.
+    /// Returns the address of the first byte, for foreign functions and other accesses. It is the beginning of a page,
+    /// and valid as long as this handle or a clone exists.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(4)?;
@@ -313,7 +314,7 @@ impl SharedMemory {
         self.0.segment.start().as_ptr()
     }
 
-    /// All of it, without copying.
+    /// Returns the whole memory as a slice, without copying.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(3)?;
@@ -331,7 +332,7 @@ impl SharedMemory {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
-    /// All of it, without copying, to be changed.
+    /// Returns the whole memory as a mutable slice, without copying.
     ///
     /// ```
     /// let memory = maniple::SharedMemory::new(3)?;

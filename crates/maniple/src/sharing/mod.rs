@@ -3,12 +3,12 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `value` | a value, a list of values, with a lock |
-//! | `raw` | the same without a lock |
-//! | `memory` | bytes, nameless or under a name |
-//! | `list` | a list of mixed values in such bytes, which Python opens, too |
+//! | `raw` | a value, a list of values, without a lock |
+//! | `memory` | bytes, with or without a name |
+//! | `list` | a list of mixed values in such bytes, which Python can open, too |
 //!
-//! Nameless memory is gone when the last process that has it has ended, however it ended. A name stays until a process
-//! removes it.
+//! The system frees nameless memory when the last process that has it has ended in any way. A name exists until a
+//! process removes it.
 
 mod list;
 mod memory;

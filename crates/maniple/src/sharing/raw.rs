@@ -1,8 +1,7 @@
 //! Values in shared memory, without a lock.
 //!
-//! Memory that is shared without a lock may change at any time, so a reference into it would be
-//! unsound. The safe access is a copy of a whole value, by one atomic access, which exists for values of 1, 2, 4
-//! and 8 bytes.
+//! Memory that is shared without a lock may change at any time, so a reference into it would be unsound. The safe
+//! operation is to copy a whole value by one atomic access. It exists for values of 1, 2, 4 and 8 bytes.
 #![allow(unsafe_code)]
 
 use super::value::{no_element, room_for, room_of};
@@ -85,7 +84,7 @@ pub(super) use atomically;
 /// # }
 /// ```
 ///
-/// Values of another size do not compile; give them a lock ([`Value`](crate::Value)):
+/// Values of another size do not compile; use a lock for them ([`Value`](crate::Value)):
 ///
 /// ```compile_fail
 /// let point = maniple::RawValue::new([1.0f64, 2.0])?;
@@ -94,7 +93,7 @@ pub(super) use atomically;
 pub struct RawValue<T: Pod>(RawArray<T>);
 
 impl<T: Pod> RawValue<T> {
-    /// A value.
+    /// Creates a shared value.
     ///
     /// ```
     /// assert_eq!(maniple::RawValue::new(1.5)?.get(), 1.5);
@@ -113,7 +112,7 @@ impl<T: Pod> RawValue<T> {
         self.0.start()
     }
 
-    /// What it is now.
+    /// Returns the current value.
     ///
     /// ```
     /// let progress = maniple::RawValue::new(0.0)?;
@@ -126,7 +125,7 @@ impl<T: Pod> RawValue<T> {
         atomically!(T, self.at(), cell => bits(cell.load(Ordering::SeqCst)))
     }
 
-    /// Makes it another.
+    /// Stores a value.
     ///
     /// ```
     /// let progress = maniple::RawValue::new(0u8)?;
@@ -138,7 +137,7 @@ impl<T: Pod> RawValue<T> {
         atomically!(T, self.at(), cell => cell.store(bits(value), Ordering::SeqCst));
     }
 
-    /// Stores a value; returns the previous one.
+    /// Stores a value, and returns the previous value.
     ///
     /// ```
     /// let state = maniple::RawValue::new(1u8)?;
@@ -150,7 +149,7 @@ impl<T: Pod> RawValue<T> {
         atomically!(T, self.at(), cell => bits(cell.swap(bits(value), Ordering::SeqCst)))
     }
 
-    /// Stores a value if the present one is `current`, bit by bit. Returns the previous value in both cases.
+    /// Stores a value if the current value equals `current`, bit by bit. Returns the previous value in both cases.
     ///
     /// ```
     /// let state = maniple::RawValue::new(1u8)?;
@@ -160,7 +159,7 @@ impl<T: Pod> RawValue<T> {
     /// ```
     ///
     /// # Errors
-    /// It was something else: that.
+    /// The current value, if it differs from `current`.
     pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
         atomically!(T, self.at(), cell => {
             let was = cell.compare_exchange(bits(current), bits(new), Ordering::SeqCst, Ordering::SeqCst);
@@ -168,7 +167,8 @@ impl<T: Pod> RawValue<T> {
         })
     }
 
-    /// Stores `change` of the value; calls `change` again if another process was quicker. Returns the previous value.
+    /// Stores the result of `change` for the current value, and calls `change` again if another process has changed the
+    /// value meanwhile. Returns the previous value.
     ///
     /// ```
     /// let total = maniple::RawValue::new(1.5)?;
@@ -223,9 +223,9 @@ shm_serde!(RawValue<T: Pod>);
 
 /// A list of plain old data, of a fixed length, that processes share without a lock.
 ///
-/// Single elements of 1, 2, 4 or 8 bytes are read and written safely, each by one atomic access. The whole, or parts of
-/// it, is available as a slice without copying if the program ensures, for example by a [`Barrier`](crate::Barrier), that
-/// no process writes what others read: that is `unsafe`.
+/// Single elements of 1, 2, 4 or 8 bytes are read and written safely, each by one atomic access. `unsafe` methods
+/// return the list as a slice without copying. The program must then ensure, for example by a
+/// [`Barrier`](crate::Barrier), that no process writes what others read.
 ///
 /// ```
 /// use maniple::{Process, RawArray};
@@ -250,7 +250,7 @@ pub struct RawArray<T: Pod> {
 }
 
 impl<T: Pod> RawArray<T> {
-    /// So many zeros.
+    /// Creates a list of `len` zeros.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
@@ -260,12 +260,12 @@ impl<T: Pod> RawArray<T> {
     ///
     /// # Errors
     /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left,
-    /// [`Error::SharedMemory`](crate::Error::SharedMemory) if that is more than there can be.
+    /// [`Error::SharedMemory`](crate::Error::SharedMemory) if the length is more than the memory can have.
     pub fn new(len: usize) -> Result<RawArray<T>> {
         Ok(RawArray { room: Arc::new(room_for::<T>(len, access::<T>())?), _values: PhantomData })
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     ///
     /// ```
     /// assert_eq!(maniple::RawArray::<u16>::new(3)?.len(), 3);
@@ -276,7 +276,7 @@ impl<T: Pod> RawArray<T> {
         self.room.len() / size_of::<T>()
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     ///
     /// ```
     /// assert!(!maniple::RawArray::<u16>::new(3)?.is_empty());
@@ -296,7 +296,7 @@ impl<T: Pod> RawArray<T> {
         (index < self.len()).then(|| unsafe { self.start().add(index) })
     }
 
-    /// The element of that index, if there is one; by one atomic access, with acquire ordering.
+    /// Returns the element at `index`, if there is one, by one atomic access with acquire ordering.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
@@ -309,7 +309,7 @@ impl<T: Pod> RawArray<T> {
         Some(atomically!(T, at, cell => bits(cell.load(Ordering::Acquire))))
     }
 
-    /// Makes the element of that index another; by one atomic access, with release ordering.
+    /// Stores a value at `index`, by one atomic access with release ordering.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
@@ -327,7 +327,8 @@ impl<T: Pod> RawArray<T> {
         Ok(())
     }
 
-    /// The first element, for foreign functions; aligned to 64 bytes. It stays as long as this array or a clone.
+    /// Returns the address of the first element, for foreign functions. It is aligned to 64 bytes, and valid as long as
+    /// this array or a clone exists.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
@@ -341,7 +342,7 @@ impl<T: Pod> RawArray<T> {
         self.start().as_ptr()
     }
 
-    /// All of it.
+    /// Returns the whole list as a slice.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;
@@ -360,7 +361,7 @@ impl<T: Pod> RawArray<T> {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
-    /// All of it, to be changed.
+    /// Returns the whole list as a mutable slice.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(3)?;

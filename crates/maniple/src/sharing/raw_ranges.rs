@@ -12,7 +12,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 impl<T: Pod> RawArray<T> {
-    /// A copy of the elements of `range`. Each is read by one atomic access; others may change some of them meanwhile.
+    /// Returns a copy of the elements of `range`. Each element is read by one atomic access; other processes may change
+    /// some of them meanwhile.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(4)?;
@@ -32,7 +33,7 @@ impl<T: Pod> RawArray<T> {
         Ok(values)
     }
 
-    /// Copies the elements from `start` on into `values`, as many as there are in it.
+    /// Copies elements from `start` on into `values`, until `values` is full.
     ///
     /// ```
     /// let array = maniple::RawArray::<u16>::new(4)?;
@@ -45,7 +46,7 @@ impl<T: Pod> RawArray<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there are not so many; nothing was copied.
+    /// [`Error::SharedMemory`] if the array ends before; nothing was copied.
     pub fn copy_to_slice(&self, start: usize, values: &mut [T]) -> Result<()> {
         let range = self.span(start, values.len())?;
         for (at, value) in self.elements(range).zip(values) {
@@ -56,8 +57,8 @@ impl<T: Pod> RawArray<T> {
         Ok(())
     }
 
-    /// Copies `values` into the elements from `start` on. Each is written by one atomic access; others may see some of them changed and
-    /// others not yet.
+    /// Copies `values` into the elements from `start` on. Each element is written by one atomic access; other processes
+    /// may see some of them changed and others not yet.
     ///
     /// ```
     /// let array = maniple::RawArray::<f64>::new(3)?;
@@ -68,7 +69,7 @@ impl<T: Pod> RawArray<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] if there are not so many; nothing was changed.
+    /// [`Error::SharedMemory`] if the array ends before; nothing was changed.
     pub fn write_range(&self, start: usize, values: &[T]) -> Result<()> {
         let range = self.span(start, values.len())?;
         // Partner: the fence in `copy_to_slice`, and the Acquire in `get`.

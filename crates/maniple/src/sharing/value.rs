@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value of plain old data that processes share: a [`Mutex`] that is also read and written as a whole.
+/// A value of plain old data that processes share: a [`Mutex`] that can also be read and written as a whole.
 ///
 /// ```
 /// use maniple::{Process, Value};
@@ -31,11 +31,11 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// Without a lock: [`RawValue`](crate::RawValue).
+/// [`RawValue`](crate::RawValue) has no lock.
 pub struct Value<T: Pod>(Mutex<T>);
 
 impl<T: Pod> Value<T> {
-    /// A value.
+    /// Creates a shared value.
     ///
     /// ```
     /// assert_eq!(maniple::Value::new([1, 2])?.get()?, [1, 2]);
@@ -48,7 +48,7 @@ impl<T: Pod> Value<T> {
         Mutex::new(value).map(Value)
     }
 
-    /// What it is now. Takes the lock for a moment.
+    /// Returns the current value. Holds the lock during the call.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -63,7 +63,7 @@ impl<T: Pod> Value<T> {
         Ok(*self.0.lock()?)
     }
 
-    /// Makes it another. Takes the lock for a moment.
+    /// Stores a value. Holds the lock during the call.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -79,7 +79,7 @@ impl<T: Pod> Value<T> {
         Ok(())
     }
 
-    /// Takes the lock, to read it, change it, and so on.
+    /// Acquires the lock, and returns a guard to read or change the value.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -90,7 +90,7 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.0.lock()
     }
@@ -106,12 +106,12 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         self.0.try_lock()
     }
 
-    /// As [`lock`](Value::lock), for at most so long.
+    /// As [`lock`](Value::lock), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -124,12 +124,12 @@ impl<T: Pod> Value<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
         self.0.lock_timeout(timeout)
     }
 
-    /// Whether a holder died or panicked, and no process has [cleared](Value::clear_poison) that.
+    /// Returns whether a holder died or panicked, and no process has [cleared](Value::clear_poison) that.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -200,7 +200,7 @@ impl<T: Pod> ShmSerde for Value<T> {
 
 shm_serde!(Value<T: Pod>);
 
-/// A list of plain old data, of a fixed length, that processes share, with one lock for all of it.
+/// A list of plain old data, of a fixed length, that processes share, with one lock for the whole list.
 ///
 /// ```
 /// use maniple::{Array, Process};
@@ -220,7 +220,7 @@ shm_serde!(Value<T: Pod>);
 /// # }
 /// ```
 ///
-/// Without a lock: [`RawArray`](crate::RawArray).
+/// [`RawArray`](crate::RawArray) has no lock.
 pub struct Array<T: Pod> {
     room: Arc<GuardedRegion>,
     _values: PhantomData<std::sync::Mutex<T>>,
@@ -253,7 +253,7 @@ pub(super) fn room_of<T: Pod>(
 }
 
 impl<T: Pod> Array<T> {
-    /// So many zeros.
+    /// Creates a list of `len` zeros.
     ///
     /// ```
     /// assert_eq!(maniple::Array::<u16>::new(3)?.to_vec()?, [0, 0, 0]);
@@ -261,13 +261,13 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::System`] if there is no memory or descriptor left, [`Error::SharedMemory`] if that is more than there
-    /// can be.
+    /// [`Error::System`] if there is no memory or descriptor left, [`Error::SharedMemory`] if the length is more than
+    /// the memory can have.
     pub fn new(len: usize) -> Result<Array<T>> {
         Ok(Array { room: Arc::new(room_for::<T>(len, Access::Guarded)?), _values: PhantomData })
     }
 
-    /// A copy of these.
+    /// Creates a list with a copy of `values`.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[1u8, 2, 3])?;
@@ -284,7 +284,7 @@ impl<T: Pod> Array<T> {
         Ok(array)
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     ///
     /// ```
     /// assert_eq!(maniple::Array::<u16>::new(3)?.len(), 3);
@@ -295,7 +295,7 @@ impl<T: Pod> Array<T> {
         self.room.len() / size_of::<T>()
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     ///
     /// ```
     /// assert!(!maniple::Array::<u16>::new(3)?.is_empty());
@@ -313,7 +313,7 @@ impl<T: Pod> Array<T> {
         move |held| unsafe { MutexGuard::new(held, values) }
     }
 
-    /// Takes the lock, for all of it as a slice.
+    /// Acquires the lock, and returns a guard for the whole list as a slice.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
@@ -323,7 +323,7 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, [T]>> {
         held::lock(self.room.lock(), self.guard())
     }
@@ -339,12 +339,12 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, [T]>> {
         held::try_lock(self.room.lock(), self.guard())
     }
 
-    /// As [`lock`](Array::lock), for at most so long.
+    /// As [`lock`](Array::lock), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -357,12 +357,12 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, [T]>> {
         held::lock_timeout(self.room.lock(), timeout, self.guard())
     }
 
-    /// The element of that index, if there is one. Takes the lock for a moment.
+    /// Returns the element at `index`, if there is one. Holds the lock during the call.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
@@ -376,7 +376,7 @@ impl<T: Pod> Array<T> {
         Ok(self.lock()?.get(index).copied())
     }
 
-    /// Makes the element of that index another. Takes the lock for a moment.
+    /// Stores a value at `index`. Holds the lock during the call.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
@@ -395,7 +395,7 @@ impl<T: Pod> Array<T> {
         Ok(())
     }
 
-    /// A copy of all of it. Takes the lock for a moment.
+    /// Returns a copy of the whole list. Holds the lock during the call.
     ///
     /// ```
     /// assert_eq!(maniple::Array::from_slice(&[3, 1, 2])?.to_vec()?, [3, 1, 2]);
@@ -408,7 +408,7 @@ impl<T: Pod> Array<T> {
         Ok(self.lock()?.to_vec())
     }
 
-    /// Whether a holder died or panicked, and no process has [cleared](Array::clear_poison) that.
+    /// Returns whether a holder died or panicked, and no process has [cleared](Array::clear_poison) that.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;

@@ -10,13 +10,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A place where a number of processes or threads wait until all have come; then they continue, and the next round begins.
+/// A barrier for a fixed number of processes or threads. Each waits until all have arrived; then they continue, and the
+/// next round begins.
 ///
-/// It *breaks* when a waiting party dies (noticed within half a second, and in any case before the round is
-/// completed), when the time of a party is up, or when [`abort`](Barrier::abort) is called. All waiting calls then return
-/// [`SyncError::BrokenBarrier`], and so do later ones, until
-/// [`reset`](Barrier::reset). A party
-/// that dies before it has come is unknown here: where that may happen, use [`wait_timeout`](Barrier::wait_timeout).
+/// It *breaks* when a waiting party dies (noticed within half a second, and in any case before the round is completed),
+/// when the time limit of a party expires, or when [`abort`](Barrier::abort) is called. All waiting calls then return
+/// [`SyncError::BrokenBarrier`], and so do later calls, until [`reset`](Barrier::reset). The barrier cannot detect a
+/// party that dies before it has arrived: if that may happen, use [`wait_timeout`](Barrier::wait_timeout).
 ///
 /// ```
 /// use maniple::{Barrier, Exit, Process};
@@ -41,7 +41,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Barrier(Arc<Inner>);
 
-/// The result of a wait when all parties have come.
+/// The result of a wait after all parties have arrived.
 ///
 /// ```
 /// let barrier = maniple::Barrier::new(1)?;
@@ -56,7 +56,7 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// How many of the round had come before: 0, 1, and so on, another for each.
+    /// Returns the number of parties of the round that had arrived before this party.
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(2)?;
@@ -71,7 +71,7 @@ impl BarrierWaitResult {
         self.index
     }
 
-    /// True for one of the round, the last to come.
+    /// Returns true for one party of the round, the last to arrive.
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(1)?;
@@ -92,7 +92,7 @@ fn why(cause: Cause) -> BrokenBarrier {
 }
 
 impl Barrier {
-    /// One for so many parties.
+    /// Creates a barrier for `parties` parties.
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(3)?;
@@ -110,7 +110,7 @@ impl Barrier {
         Ok(Barrier(Arc::new(Inner::new(u32::try_from(parties).unwrap_or(u32::MAX))?)))
     }
 
-    /// Waits until all have come.
+    /// Waits until all parties have arrived.
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(2)?;
@@ -126,7 +126,7 @@ impl Barrier {
         self.meet(Until::Ever, Duration::MAX)
     }
 
-    /// The same for at most so long; when the time is up, the barrier is broken.
+    /// As [`wait`](Self::wait), for at most `timeout`. If the time limit expires, the barrier is broken.
     ///
     /// ```
     /// use maniple::{Barrier, BrokenBarrier, Error};
@@ -157,7 +157,7 @@ impl Barrier {
         }
     }
 
-    /// Breaks it: all waiting and later calls return an error, until it is reset.
+    /// Breaks the barrier: all waiting and later calls return an error until it is reset.
     ///
     /// ```
     /// use maniple::{Barrier, Error};
@@ -171,7 +171,7 @@ impl Barrier {
         self.0.abort();
     }
 
-    /// Makes it as new. Those who wait get an error.
+    /// Resets the barrier to its initial state. Waiting parties get an error.
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(1)?;
@@ -185,7 +185,7 @@ impl Barrier {
         self.0.reset();
     }
 
-    /// Whether it is broken, and why.
+    /// Returns why the barrier is broken, if it is.
     ///
     /// ```
     /// use maniple::{Barrier, BrokenBarrier};
@@ -200,7 +200,7 @@ impl Barrier {
         self.0.broken().map(why)
     }
 
-    /// How many have to come.
+    /// Returns the number of parties of a round.
     ///
     /// ```
     /// assert_eq!(maniple::Barrier::new(3)?.parties(), 3);
@@ -211,7 +211,7 @@ impl Barrier {
         self.0.parties() as usize
     }
 
-    /// How many wait now.
+    /// Returns the number of parties that wait now.
     ///
     /// ```
     /// let barrier = maniple::Barrier::new(1)?;

@@ -1,4 +1,4 @@
-//! Waiting until another process says that something has changed.
+//! Waiting until another process reports a change.
 
 use super::held;
 use super::lock::LockGuard;
@@ -16,15 +16,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The standard library's `Condvar`, between processes: releases a lock, waits to be notified, acquires the lock again.
+/// The standard library's `Condvar`, between processes. A wait releases a lock, waits for a notification, and acquires
+/// the lock again.
 ///
-/// It works with the guards of a [`Lock`](crate::Lock), an [`RLock`](crate::RLock) (which is given back altogether,
-/// however deep it is held), a [`Mutex`](crate::Mutex), a [`Value`](crate::Value) or an [`Array`](crate::Array). All
-/// waiters of one condition use the same lock. As with any condition, a wait may end without a notification, so wait
-/// for something: [`wait_while`](Condition::wait_while).
+/// It works with the guards of a [`Lock`](crate::Lock), an [`RLock`](crate::RLock) (which is released completely, at
+/// any depth), a [`Mutex`](crate::Mutex), a [`Value`](crate::Value) or an [`Array`](crate::Array). All waiters of one
+/// condition use the same lock. As with any condition, a wait may end without a notification, so check a state:
+/// [`wait_while`](Condition::wait_while).
 ///
-/// A waiter that dies blocks no other; at worst another is woken once too often. The lock that a wait acquires again may
-/// be poisoned.
+/// A waiter that dies blocks no other waiter; at worst another waiter is woken once too often. The lock that a wait
+/// acquires again may be poisoned.
 ///
 /// ```
 /// use maniple::{Condition, Mutex, Process};
@@ -47,7 +48,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct Condition(Arc<Inner>);
 
-/// Whether a wait ended because its time was up.
+/// Whether a wait ended because its time limit expired.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,7 +62,7 @@ pub struct Condition(Arc<Inner>);
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether it did.
+    /// Returns whether the time limit expired.
     ///
     /// ```
     /// use std::time::Duration;
@@ -174,7 +175,7 @@ impl Condition {
         Ok(Condition(Arc::new(Inner::new()?)))
     }
 
-    /// Releases the lock, waits to be notified, and acquires the lock again.
+    /// Releases the lock, waits for a notification, and acquires the lock again.
     ///
     /// ```
     /// use maniple::{Condition, Mutex};
@@ -196,14 +197,14 @@ impl Condition {
     /// ```
     ///
     /// # Errors
-    /// The lock was taken again and is poisoned: a holder died or panicked.
+    /// The lock was acquired again and is poisoned: a holder died or panicked.
     pub fn wait<G: Guard>(&self, guard: G) -> LockResult<G> {
         guard.wait(&self.0, Until::Ever);
         let poison = guard.poison();
         judge(guard, poison)
     }
 
-    /// Waits as long as `condition` holds, which is asked with the lock held.
+    /// Waits as long as `condition` returns true. The thread holds the lock when it calls `condition`.
     ///
     /// ```
     /// use maniple::{Condition, Mutex};
@@ -220,7 +221,7 @@ impl Condition {
     /// ```
     ///
     /// # Errors
-    /// The lock was taken again and is poisoned: a holder died or panicked.
+    /// The lock was acquired again and is poisoned: a holder died or panicked.
     pub fn wait_while<G: Guard>(&self, mut guard: G, mut condition: impl FnMut(&mut G) -> bool) -> LockResult<G> {
         while condition(&mut guard) {
             guard = self.wait(guard)?;
@@ -228,7 +229,7 @@ impl Condition {
         Ok(guard)
     }
 
-    /// As [`wait`](Condition::wait), for at most so long (and as long as it takes to get the lock again).
+    /// As [`wait`](Condition::wait), for at most `timeout` (and as long as it takes to acquire the lock again).
     ///
     /// ```
     /// use std::time::Duration;
@@ -240,14 +241,14 @@ impl Condition {
     /// ```
     ///
     /// # Errors
-    /// The lock was taken again and is poisoned: a holder died or panicked.
+    /// The lock was acquired again and is poisoned: a holder died or panicked.
     pub fn wait_timeout<G: Guard>(&self, guard: G, timeout: Duration) -> LockResult<(G, WaitTimeoutResult)> {
         let timed_out = guard.wait(&self.0, Until::after(timeout)) == Outcome::TimedOut;
         let poison = guard.poison();
         judge((guard, WaitTimeoutResult(timed_out)), poison)
     }
 
-    /// As [`wait_while`](Condition::wait_while), for at most so long.
+    /// As [`wait_while`](Condition::wait_while), for at most `timeout`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -258,7 +259,7 @@ impl Condition {
     /// ```
     ///
     /// # Errors
-    /// The lock was taken again and is poisoned: a holder died or panicked.
+    /// The lock was acquired again and is poisoned: a holder died or panicked.
     pub fn wait_timeout_while<G: Guard>(
         &self,
         mut guard: G,
@@ -314,7 +315,7 @@ impl Condition {
         self.notify(u32::MAX);
     }
 
-    /// Wakes at most so many waiters; returns how many. Waiters that have died may be among them.
+    /// Wakes at most `most` waiters, and returns how many. Waiters that have died may be among them.
     ///
     /// ```
     /// let changed = maniple::Condition::new()?;

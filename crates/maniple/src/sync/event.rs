@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A flag that processes can wait for. The death of any of them concerns none of the others.
+/// A flag that processes can wait for. The death of a process does not affect the others.
 ///
 /// ```
 /// use maniple::{Event, Process};
@@ -41,7 +41,7 @@ impl Event {
         Ok(Event(Arc::new(Inner::new()?)))
     }
 
-    /// Sets it, and wakes all waiters.
+    /// Sets the event, and wakes all waiters.
     ///
     /// ```
     /// let event = maniple::Event::new()?;
@@ -53,7 +53,7 @@ impl Event {
         self.0.set();
     }
 
-    /// Clears it. Threads that waited when it was set continue all the same.
+    /// Clears the event. Threads that waited when it was set continue nevertheless.
     ///
     /// ```
     /// let event = maniple::Event::new()?;
@@ -66,7 +66,7 @@ impl Event {
         self.0.clear();
     }
 
-    /// Whether it is set.
+    /// Returns whether the event is set.
     ///
     /// ```
     /// let event = maniple::Event::new()?;
@@ -80,8 +80,8 @@ impl Event {
         self.0.is_set()
     }
 
-    /// Waits until it is set, or was meanwhile. Only a process that lives can set it: where the one that should may
-    /// die, use [`wait_timeout`](Event::wait_timeout).
+    /// Waits until the event is set, or was set meanwhile. If the process that should set the event may die, use
+    /// [`wait_timeout`](Event::wait_timeout).
     ///
     /// ```
     /// let event = maniple::Event::new()?;
@@ -96,7 +96,7 @@ impl Event {
         while !self.0.wait(Until::Ever, &mut || true).is_ours() {}
     }
 
-    /// The same for at most `timeout`.
+    /// As [`wait`](Self::wait), for at most `timeout`.
     ///
     /// ```
     /// let event = maniple::Event::new()?;

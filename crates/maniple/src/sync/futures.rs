@@ -30,7 +30,8 @@ impl AsRef<Inner> for InRegion {
 impl Lock {
     /// As [`lock`](Lock::lock), as a future.
     ///
-    /// Dropping the future is safe: a lock that was acquired for it is released. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a lock that was acquired for it is released. A background thread waits meanwhile; a
+    /// few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -59,7 +60,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub async fn lock_async(&self) -> LockResult<LockGuard<'_>> {
         held::lock_async(&self.0, self.0.clone(), LockGuard).await
     }
@@ -68,7 +69,8 @@ impl Lock {
 impl<T: Pod> Mutex<T> {
     /// As [`lock`](Mutex::lock), as a future.
     ///
-    /// Dropping the future is safe: a lock that was acquired for it is released. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a lock that was acquired for it is released. A background thread waits meanwhile; a
+    /// few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -96,7 +98,7 @@ impl<T: Pod> Mutex<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub async fn lock_async(&self) -> LockResult<MutexGuard<'_, T>> {
         held::lock_async(self.room.lock(), InRegion(self.room.clone()), self.guard()).await
     }
@@ -105,7 +107,8 @@ impl<T: Pod> Mutex<T> {
 impl<T: Pod> RwLock<T> {
     /// As [`read`](RwLock::read), as a future.
     ///
-    /// Dropping the future is safe: what was acquired for it is given back. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a lock that was acquired for it is released. A background thread waits meanwhile; a
+    /// few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -132,7 +135,7 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a writer died or panicked.
+    /// The lock was acquired and is poisoned: a writer died or panicked.
     pub async fn read_async(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         if let Some(taken) = self.reading(Until::Now) {
             return taken;
@@ -151,8 +154,8 @@ impl<T: Pod> RwLock<T> {
 
     /// As [`write`](RwLock::write), as a future.
     ///
-    /// Dropping the future is safe: a lock that was acquired for it is released, and readers that it kept out continue. A thread waits
-    /// meanwhile; a few such threads are kept. Any executor will do.
+    /// Dropping the future is safe: a lock that was acquired for it is released, and readers that it blocked continue.
+    /// A thread waits meanwhile; a few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -180,7 +183,7 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a writer died or panicked.
+    /// The lock was acquired and is poisoned: a writer died or panicked.
     pub async fn write_async(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         if let Some(taken) = self.writing(Until::Now) {
             return taken;
@@ -199,7 +202,8 @@ impl<T: Pod> RwLock<T> {
 impl Semaphore {
     /// As [`acquire`](Semaphore::acquire), as a future.
     ///
-    /// Dropping the future is safe: a unit that was acquired for it is released. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a unit that was acquired for it is released. A background thread waits meanwhile; a
+    /// few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -242,7 +246,8 @@ impl Semaphore {
 impl BoundedSemaphore {
     /// As [`acquire`](BoundedSemaphore::acquire), as a future.
     ///
-    /// Dropping the future is safe: a unit that was acquired for it is given back. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a unit that was acquired for it is released. A background thread waits meanwhile; a
+    /// few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -271,7 +276,7 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// A unit was taken that a process had which died.
+    /// The unit was acquired from a process that died.
     pub async fn acquire_async(&self) -> LockResult<SemaphorePermit<'_>> {
         if let Some(taken) = self.take(Until::Now) {
             return taken;
@@ -291,9 +296,10 @@ impl BoundedSemaphore {
 }
 
 impl Event {
-    /// As [`wait`](Event::wait), as a future. What was set and cleared while it waited counts.
+    /// As [`wait`](Event::wait), as a future. It also ends if the event was set and cleared while it waited.
     ///
-    /// Dropping the future is safe: nothing of it is left. A thread waits meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: it leaves nothing behind. A background thread waits meanwhile; a few such threads
+    /// are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};

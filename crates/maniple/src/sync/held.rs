@@ -88,7 +88,7 @@ where
     judge(guard(Held::new(lock)), poison(lock))
 }
 
-/// Waits for the lock for at most so long.
+/// Waits for the lock for at most `time`.
 pub(crate) fn lock_timeout<'a, G>(
     lock: &'a Lock,
     time: Duration,

@@ -1,4 +1,4 @@
-//! A lock by itself.
+//! A lock without a value.
 
 use super::held::{self, Held};
 use super::poison::{LockResult, TryLockResult};
@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Mutual exclusion between processes and threads, for things outside of memory: a file, a device, the terminal. For a
-/// value in shared memory there is [`Mutex`](crate::Mutex).
+/// Mutual exclusion between processes and threads, for resources outside of memory: a file, a device, the terminal. For
+/// a value in shared memory use [`Mutex`](crate::Mutex).
 ///
-/// If a holder dies, a waiter gets the lock within half a second, and an error that says so, see
+/// If a holder dies, a waiter acquires the lock within half a second, and gets an error that reports the death, see
 /// [`PoisonError`](crate::PoisonError).
 ///
 /// ```
@@ -32,12 +32,12 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// As with Python's `Lock`, taking and giving back may be the business of two processes: [`std::mem::forget`] the guard
-/// here, and [`release`](Lock::release) there.
+/// As with Python's `Lock`, one process may acquire the lock and another release it: [`std::mem::forget`] the guard in
+/// the first, and call [`release`](Lock::release) in the second.
 #[derive(Clone)]
 pub struct Lock(pub(super) Arc<Inner>);
 
-/// A [`Lock`] that is held; given back when this is dropped.
+/// A guard of a [`Lock`]. Dropping it releases the lock.
 ///
 /// ```
 /// let lock = maniple::Lock::new()?;
@@ -51,7 +51,7 @@ pub struct Lock(pub(super) Arc<Inner>);
 pub struct LockGuard<'a>(pub(super) Held<'a>);
 
 impl Lock {
-    /// A free one.
+    /// Creates a free lock.
     ///
     /// ```
     /// assert!(!maniple::Lock::new()?.is_locked());
@@ -64,7 +64,7 @@ impl Lock {
         Ok(Lock(Arc::new(Inner::new()?)))
     }
 
-    /// Waits until it is free, and takes it.
+    /// Waits until the lock is free, and acquires it.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -74,13 +74,13 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<LockGuard<'_>> {
         held::lock(&self.0, LockGuard)
     }
 
-    /// Takes it if it is free, or its holder has died: the latter is looked for at most every 100 ms, and not at the
-    /// first attempt.
+    /// Acquires the lock if it is free, or if its holder has died. The holder's death is checked at most every 100 ms,
+    /// and not at the first attempt.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -92,12 +92,12 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<LockGuard<'_>> {
         held::try_lock(&self.0, LockGuard)
     }
 
-    /// As [`lock`](Lock::lock), for at most so long.
+    /// As [`lock`](Lock::lock), for at most `timeout`.
     ///
     /// ```
     /// use maniple::{Lock, TryLockError};
@@ -110,12 +110,12 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<LockGuard<'_>> {
         held::lock_timeout(&self.0, timeout, LockGuard)
     }
 
-    /// Releases it, for any holder.
+    /// Releases the lock, for any holder.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -126,7 +126,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`SyncError::NotHeld`] if it is not held.
+    /// [`SyncError::NotHeld`] if the lock is not held.
     pub fn release(&self) -> Result<()> {
         match self.0.release() {
             Released::Done => Ok(()),
@@ -134,7 +134,7 @@ impl Lock {
         }
     }
 
-    /// Whether it is held.
+    /// Returns whether the lock is held.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;
@@ -148,7 +148,7 @@ impl Lock {
         self.0.is_held()
     }
 
-    /// Whether a holder died or panicked, and no process has [cleared](Lock::clear_poison) that.
+    /// Returns whether a holder died or panicked, and no process has [cleared](Lock::clear_poison) that.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;

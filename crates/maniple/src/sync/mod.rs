@@ -2,17 +2,16 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `poison` | how the death of a holder is reported |
-//! | `held` | what all guards of a lock have in common |
-//! | `lock`, `rlock`, `mutex` | mutual exclusion: bare, recursive, of a value |
-//! | `rwlock` | a value that many read at a time, or one changes |
+//! | `poison` | errors that report the death of a holder |
+//! | `held` | the common part of all guards |
+//! | `lock`, `rlock`, `mutex` | mutual exclusion: without a value, recursive, of a value |
+//! | `rwlock` | a value that many threads read at a time, or one thread changes |
 //! | `semaphore`, `event`, `condition`, `barrier` | the others |
-//! | `futures` | waiting for them as futures |
-//! | `shm_serde` | how all of them go to other processes |
+//! | `futures` | futures of their waits |
+//! | `shm_serde` | how all of them are sent to other processes |
 //!
-//! The engine's `sync` has the protocols. All types here are handles: a clone, and what arrives in another process, is
-//! the same lock. A forked child inherits no guard: a guard that it finds among its variables does nothing when it is
-//! dropped.
+//! The engine's `sync` has the protocols. All types are handles: a clone is the same lock, and so is what arrives in
+//! another process. A forked child does not inherit a guard: dropping a copy of its parent's guard does nothing.
 
 mod barrier;
 mod condition;

@@ -1,4 +1,4 @@
-//! A value in shared memory with its lock, and the guard of all such.
+//! A value in shared memory with its lock, and the guard of all such values.
 #![allow(unsafe_code)]
 
 use super::held::{self, Held};
@@ -16,10 +16,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value that processes share, and a lock that keeps all but one of them away from it: the standard library's
+/// A value that processes share, with a lock that one thread at a time holds: the standard library's
 /// `Mutex`, between processes.
 ///
-/// The value is plain old data ([`Pod`]), since it lies in shared memory: numbers, arrays of them, and structs that
+/// The value is plain old data ([`Pod`]), because it lies in shared memory: numbers, arrays of them, and structs that
 /// derive `bytemuck::Pod`. If a holder dies, the next owner gets an error, see [`PoisonError`](crate::PoisonError).
 ///
 /// ```
@@ -47,7 +47,7 @@ pub struct Mutex<T: Pod> {
     _value: PhantomData<std::sync::Mutex<T>>,
 }
 
-/// A value whose lock is held: reads and changes like the value itself. The lock is given back when this is dropped.
+/// A guard of a value whose lock is held. It dereferences to the value. Dropping it releases the lock.
 ///
 /// ```
 /// let number = maniple::Mutex::new(1)?;
@@ -124,7 +124,7 @@ impl<T: Pod> Mutex<T> {
         |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
     }
 
-    /// Waits until it is free, and acquires it.
+    /// Waits until the lock is free, and acquires it.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -134,13 +134,13 @@ impl<T: Pod> Mutex<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         held::lock(self.room.lock(), self.guard())
     }
 
-    /// Acquires it if it is free, or its holder has died: the latter is checked at most every 100 ms, and not at
-    /// the first attempt.
+    /// Acquires the lock if it is free, or if its holder has died. The holder's death is checked at most every 100 ms,
+    /// and not at the first attempt.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -152,12 +152,12 @@ impl<T: Pod> Mutex<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         held::try_lock(self.room.lock(), self.guard())
     }
 
-    /// As [`lock`](Mutex::lock), for at most so long.
+    /// As [`lock`](Mutex::lock), for at most `timeout`.
     ///
     /// ```
     /// use maniple::{Mutex, TryLockError};
@@ -170,12 +170,12 @@ impl<T: Pod> Mutex<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
         held::lock_timeout(self.room.lock(), timeout, self.guard())
     }
 
-    /// Whether a holder died or panicked, and no process has [cleared](Mutex::clear_poison) that.
+    /// Returns whether a holder died or panicked, and no process has [cleared](Mutex::clear_poison) that.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;

@@ -1,4 +1,4 @@
-//! How the death of a holder is reported.
+//! Errors that report the death of a holder.
 //!
 //! As in the standard library, with one more cause: the previous holder of the lock panicked, or its *process died*. Either way
 //! the lock is poisoned until [`clear_poison`](crate::Mutex::clear_poison), every attempt to acquire it returns an error,
@@ -7,10 +7,9 @@
 use crate::error::{Error, Poison, SyncError, TimeoutError};
 use std::fmt;
 
-/// The lock was acquired, but the previous holder was interrupted: what it guards may be half changed.
+/// The lock was acquired, but its previous holder died or panicked: the data that it guards may be half changed.
 ///
-/// The guard is in here; dropping the error releases the lock. With `?` it becomes an
-/// [`SyncError::Poisoned`].
+/// The error holds the guard; dropping the error releases the lock. With `?` it becomes an [`SyncError::Poisoned`].
 ///
 /// ```
 /// use maniple::{Mutex, Poison, Process};
@@ -64,7 +63,7 @@ pub(crate) fn judge<G>(guard: G, poison: Option<Poison>) -> LockResult<G> {
 }
 
 impl<G> PoisonError<G> {
-    /// The guard, to be used all the same.
+    /// Returns the guard, to use it nevertheless.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -81,7 +80,7 @@ impl<G> PoisonError<G> {
         self.guard
     }
 
-    /// The guard, to look through it.
+    /// Returns a reference to the guard.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -98,7 +97,7 @@ impl<G> PoisonError<G> {
         &self.guard
     }
 
-    /// The guard, to change things through it.
+    /// Returns a mutable reference to the guard.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -117,7 +116,7 @@ impl<G> PoisonError<G> {
         &mut self.guard
     }
 
-    /// What happened, and to whom.
+    /// Returns whether the holder died or panicked, and its process number.
     ///
     /// ```
     /// use maniple::{Mutex, Poison};
@@ -157,7 +156,7 @@ impl<G> From<PoisonError<G>> for Error {
     }
 }
 
-/// Why a lock was not taken at once or in time; or it was, and is poisoned.
+/// Why a lock was not acquired at once or in time, or that it was acquired and is poisoned.
 ///
 /// ```
 /// use maniple::{Lock, TryLockError};
@@ -171,15 +170,15 @@ impl<G> From<PoisonError<G>> for Error {
 /// ```
 #[non_exhaustive]
 pub enum TryLockError<G> {
-    /// It was acquired, and the previous holder was interrupted.
+    /// The lock was acquired, and the previous holder died or panicked.
     Poisoned(PoisonError<G>),
-    /// Another holder has it.
+    /// Another holder has the lock.
     WouldBlock,
-    /// The time was up: another holder had it all the time.
+    /// The time limit expired: another holder had the lock all the time.
     Timeout(TimeoutError),
 }
 
-/// What `try_lock` and `lock_timeout` give.
+/// The result of `try_lock` and `lock_timeout`.
 ///
 /// ```
 /// use maniple::{Lock, LockGuard, TryLockError, TryLockResult};

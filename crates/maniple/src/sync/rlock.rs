@@ -1,4 +1,4 @@
-//! A lock that its holder may take again.
+//! A lock that its holder may acquire again.
 
 use super::held::{self, LOCK};
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::panicking;
 use std::time::Duration;
 
-/// A [`Lock`](crate::Lock) that belongs to a thread, which may take it several times.
+/// A [`Lock`](crate::Lock) that belongs to a thread, which may acquire it several times.
 ///
 /// ```
 /// use maniple::RLock;
@@ -36,7 +36,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct RLock(Arc<Inner>);
 
-/// An [`RLock`] that is held; given back once when this is dropped.
+/// A guard of an [`RLock`]. Dropping it releases the lock once.
 ///
 /// ```
 /// let lock = maniple::RLock::new()?;
@@ -75,7 +75,7 @@ fn known(place: Spot, or: impl FnOnce() -> maniple_engine::Result<Arc<Inner>>) -
 }
 
 impl RLock {
-    /// A free one.
+    /// Creates a free lock.
     ///
     /// ```
     /// assert!(!maniple::RLock::new()?.is_locked());
@@ -94,7 +94,7 @@ impl RLock {
         outcome.is_ours().then(|| judge(guard(), held::poison(self.0.lock())))
     }
 
-    /// Waits until it is free or this thread's, and takes it once more.
+    /// Waits until the lock is free or this thread holds it, and acquires it once more.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;
@@ -105,7 +105,7 @@ impl RLock {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a holder died or panicked.
+    /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<RLockGuard<'_>> {
         loop {
             // Without a limit or an interrupt there is no other end.
@@ -115,7 +115,7 @@ impl RLock {
         }
     }
 
-    /// Takes it if it is free, this thread's, or a dead holder's.
+    /// Acquires the lock if it is free, or if this thread or a dead holder has it.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;
@@ -127,12 +127,12 @@ impl RLock {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`], or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<RLockGuard<'_>> {
         Ok(self.take(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
-    /// As [`lock`](RLock::lock), for at most so long.
+    /// As [`lock`](RLock::lock), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -146,12 +146,12 @@ impl RLock {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`], or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`], or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
         Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, timeout)))??)
     }
 
-    /// How many times this thread holds it.
+    /// Returns how many times this thread holds the lock.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;
@@ -165,7 +165,7 @@ impl RLock {
         self.0.depth()
     }
 
-    /// Whether it is held.
+    /// Returns whether the lock is held.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;
@@ -180,7 +180,7 @@ impl RLock {
         self.0.lock().is_held()
     }
 
-    /// Whether a holder died or panicked, and no process has [cleared](RLock::clear_poison) that.
+    /// Returns whether a holder died or panicked, and no process has [cleared](RLock::clear_poison) that.
     ///
     /// ```
     /// let lock = maniple::RLock::new()?;

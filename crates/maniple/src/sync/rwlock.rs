@@ -1,4 +1,4 @@
-//! A value in shared memory that many may read at a time, or one may change.
+//! A value in shared memory that many threads may read at a time, or one thread may change.
 #![allow(unsafe_code)]
 
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
@@ -21,19 +21,19 @@ use std::time::Duration;
 const READ: &str = "the lock, which a writer held";
 const WRITE: &str = "the lock, which others held";
 
-/// A value that processes share, which many may read at a time or one may change: the standard library's `RwLock`,
-/// between processes.
+/// A value that processes share. Many threads may read it at a time, or one thread may change it: the standard
+/// library's `RwLock`, between processes.
 ///
-/// The value is plain old data ([`Pod`]), as that of a [`Mutex`](crate::Mutex). 61 guards can read at a time; further readers wait for
-/// one of them.
+/// The value is plain old data ([`Pod`]), as in a [`Mutex`](crate::Mutex). At most 61 guards can read at a time;
+/// further readers wait for one of them.
 ///
 /// If a process dies while it writes, the lock is poisoned, as a mutex is; see [`PoisonError`](crate::PoisonError). If
-/// one dies while it reads, its share is given back within half a second of a writer's wait.
+/// a process dies while it reads, a waiting writer releases its share within half a second.
 ///
 /// # Fairness
-/// A writer that waits keeps new readers out, so readers do not starve writers. Among those who wait for the same, the
-/// operating system chooses; there is no order of arrival. For a thread that reads already, a second
-/// [`read`](RwLock::read) may wait for a writer that waits for the first: a deadlock, as with the standard library's.
+/// A writer that waits blocks new readers, so readers do not starve writers. The operating system chooses among several
+/// waiters; there is no order of arrival. If a thread that has a read guard calls [`read`](RwLock::read) again, the
+/// call may wait for a writer that waits for the first guard: a deadlock, as with the standard library's lock.
 ///
 /// ```
 /// use maniple::{Exit, Process, RwLock};
@@ -60,7 +60,7 @@ pub struct RwLock<T: Pod> {
     _value: PhantomData<std::sync::RwLock<T>>,
 }
 
-/// A value that is read. The lock is given back when this is dropped.
+/// A guard for reading the value. Dropping it releases the lock.
 ///
 /// ```
 /// let number = maniple::RwLock::new(1)?;
@@ -75,7 +75,7 @@ pub struct RwLockReadGuard<'a, T> {
     _value: PhantomData<&'a T>,
 }
 
-/// A value that is changed. The lock is given back when this is dropped.
+/// A guard for changing the value. Dropping it releases the lock.
 ///
 /// ```
 /// let number = maniple::RwLock::new(1)?;
@@ -138,7 +138,7 @@ impl<T: Pod> RwLock<T> {
         self.inner.write(limit, &mut || true).is_ours().then(|| self.write_guard())
     }
 
-    /// Waits until no writer has it or waits for it, and reads.
+    /// Waits until no writer has the lock or waits for it, and acquires it for reading.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -147,7 +147,7 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a writer died or panicked.
+    /// The lock was acquired and is poisoned: a writer died or panicked.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         loop {
             // Without a limit or an interrupt there is no other end.
@@ -157,8 +157,8 @@ impl<T: Pod> RwLock<T> {
         }
     }
 
-    /// Reads, if no writer has it or waits for it, or that writer has died: the latter is looked for at most every 100 ms, and not
-    /// at the first attempt.
+    /// Acquires the lock for reading if no writer has it or waits for it, or if that writer has died. The writer's
+    /// death is checked at most every 100 ms, and not at the first attempt.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -170,7 +170,7 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`], or the lock was acquired and is poisoned.
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         Ok(self.reading(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
@@ -188,13 +188,13 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`], or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`], or the lock was acquired and is poisoned.
     pub fn read_timeout(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
         let late = || TryLockError::Timeout(TimeoutError::new(READ, timeout));
         Ok(self.reading(Until::after(timeout)).ok_or_else(late)??)
     }
 
-    /// Waits until it is free, and acquires it to change the value.
+    /// Waits until the lock is free, and acquires it for writing.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -204,7 +204,7 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// It was taken and is poisoned: a writer died or panicked.
+    /// The lock was acquired and is poisoned: a writer died or panicked.
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         loop {
             // As above.
@@ -214,8 +214,8 @@ impl<T: Pod> RwLock<T> {
         }
     }
 
-    /// Acquires it to change the value, if it is free, or its holders have died: the latter is checked at most every 100 ms, and not
-    /// at the first attempt.
+    /// Acquires the lock for writing if it is free, or if its holders have died. Their death is checked at most every
+    /// 100 ms, and not at the first attempt.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -227,12 +227,12 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`], or it was taken and is poisoned.
+    /// [`TryLockError::WouldBlock`], or the lock was acquired and is poisoned.
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         Ok(self.writing(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
-    /// As [`write`](RwLock::write), for at most `timeout`. Readers that came meanwhile continue when it is over.
+    /// As [`write`](RwLock::write), for at most `timeout`. Readers that arrived meanwhile continue after that.
     ///
     /// ```
     /// use maniple::{RwLock, TryLockError};
@@ -245,13 +245,13 @@ impl<T: Pod> RwLock<T> {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`], or it was taken and is poisoned.
+    /// [`TryLockError::Timeout`], or the lock was acquired and is poisoned.
     pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let late = || TryLockError::Timeout(TimeoutError::new(WRITE, timeout));
         Ok(self.writing(Until::after(timeout)).ok_or_else(late)??)
     }
 
-    /// Whether a writer died or panicked, and no process has [cleared](RwLock::clear_poison) that.
+    /// Returns whether a writer died or panicked, and no process has [cleared](RwLock::clear_poison) that.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -269,7 +269,7 @@ impl<T: Pod> RwLock<T> {
         self.inner.poison().is_some()
     }
 
-    /// Says that the value is all right again. To be called by a process that has the lock.
+    /// Removes the mark of a dead writer, once the value is consistent. The caller must hold the lock.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;

@@ -1,4 +1,4 @@
-//! A number of units: counted, or each with its holder.
+//! Semaphores: a count of units, or units of which each has a holder.
 
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::shm_serde::{ShmSerde, shm_serde};
@@ -16,11 +16,11 @@ use std::time::Duration;
 /// What time-outs say was waited for.
 const UNIT: &str = "a unit of the semaphore";
 
-/// A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing, by any process.
+/// A counter that `acquire` decrements and `release` increments, in any process. `acquire` waits while the counter is
+/// zero.
 ///
-/// It has no holders, so units acquired by a process that dies are gone, and waiting for them needs a time-out.
-/// For a limited number of *things*, such as connections or licences, there is [`BoundedSemaphore`], where they come
-/// back.
+/// Its units have no holders, so the units that a dead process has acquired are lost; wait for them with a time limit.
+/// For a limited number of *resources*, such as connections or licences, use [`BoundedSemaphore`], which recovers them.
 ///
 /// ```
 /// use maniple::{Process, Semaphore};
@@ -41,7 +41,7 @@ const UNIT: &str = "a unit of the semaphore";
 pub struct Semaphore(pub(super) Arc<Counter>);
 
 impl Semaphore {
-    /// One of this value.
+    /// Creates a semaphore of this value.
     ///
     /// ```
     /// assert_eq!(maniple::Semaphore::new(3)?.value(), 3);
@@ -54,7 +54,7 @@ impl Semaphore {
         Ok(Semaphore(Arc::new(Counter::new(value, u32::MAX)?)))
     }
 
-    /// Takes a unit, waiting for one if need be.
+    /// Acquires a unit, and waits for a unit if there is none.
     ///
     /// ```
     /// let units = maniple::Semaphore::new(2)?;
@@ -66,7 +66,7 @@ impl Semaphore {
         while !self.0.acquire(Until::Ever, &mut || true).is_ours() {}
     }
 
-    /// Acquires a unit if there is one; returns whether there was.
+    /// Acquires a unit if there is one, and returns whether there was.
     ///
     /// ```
     /// let units = maniple::Semaphore::new(1)?;
@@ -79,7 +79,7 @@ impl Semaphore {
         self.0.try_acquire()
     }
 
-    /// Takes a unit, waiting for one at most `timeout`.
+    /// Acquires a unit, and waits for it at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -112,7 +112,7 @@ impl Semaphore {
         if self.0.release() == Released::Done { Ok(()) } else { Err(Error::Sync(SyncError::NotHeld)) }
     }
 
-    /// The value now.
+    /// Returns the current value.
     ///
     /// ```
     /// let units = maniple::Semaphore::new(2)?;
@@ -146,11 +146,10 @@ impl ShmSerde for Semaphore {
 
 shm_serde!(Semaphore);
 
-/// A fixed number of units, each of which has a holder while it is taken. Never more are given back than there were.
+/// A fixed number of units, each of which has a holder while it is acquired. The number of units never grows.
 ///
-/// The units of a process that dies are taken over by waiters, within half a second. Each such waiter
-/// gets a [`PoisonError`](crate::PoisonError) once, which holds the permit: the resource behind the unit may need to be
-/// checked.
+/// If a process dies, waiters acquire its units within half a second. Each such waiter gets a
+/// [`PoisonError`](crate::PoisonError) once, which holds the permit: the resource behind the unit may need a check.
 ///
 /// ```
 /// use maniple::{BoundedSemaphore, Process};
@@ -173,7 +172,7 @@ shm_serde!(Semaphore);
 #[derive(Clone)]
 pub struct BoundedSemaphore(pub(super) Arc<OwnedSemaphore>);
 
-/// A unit of a [`BoundedSemaphore`]; given back when this is dropped.
+/// A unit of a [`BoundedSemaphore`]. Dropping it releases the unit.
 ///
 /// ```
 /// let downloads = maniple::BoundedSemaphore::new(2)?;
@@ -190,7 +189,7 @@ pub struct SemaphorePermit<'a> {
 }
 
 impl BoundedSemaphore {
-    /// So many units.
+    /// Creates a semaphore of `units` units.
     ///
     /// ```
     /// let units = maniple::BoundedSemaphore::new(2)?;
@@ -219,7 +218,7 @@ impl BoundedSemaphore {
         }
     }
 
-    /// Takes a unit, waiting for one if need be.
+    /// Acquires a unit, and waits for a unit if there is none.
     ///
     /// ```
     /// let units = maniple::BoundedSemaphore::new(2)?;
@@ -229,7 +228,7 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// It was taken, from a process that died.
+    /// The unit was acquired from a process that died.
     pub fn acquire(&self) -> LockResult<SemaphorePermit<'_>> {
         loop {
             // Without a limit or an interrupt there is no other end.
@@ -239,8 +238,8 @@ impl BoundedSemaphore {
         }
     }
 
-    /// Takes a unit if there is one, or one whose holder has died: the latter is looked for at most every 100 ms, and
-    /// not at the first attempt.
+    /// Acquires a unit if there is a free unit, or a unit whose holder has died. The holders' death is checked at most
+    /// every 100 ms, and not at the first attempt.
     ///
     /// ```
     /// use maniple::{BoundedSemaphore, TryLockError};
@@ -252,12 +251,12 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`], or it was taken from a process that died.
+    /// [`TryLockError::WouldBlock`], or the unit was acquired from a process that died.
     pub fn try_acquire(&self) -> TryLockResult<SemaphorePermit<'_>> {
         Ok(self.take(Until::Now).ok_or(TryLockError::WouldBlock)??)
     }
 
-    /// As [`acquire`](BoundedSemaphore::acquire), for at most so long.
+    /// As [`acquire`](BoundedSemaphore::acquire), for at most `timeout`.
     ///
     /// ```
     /// use maniple::{BoundedSemaphore, TryLockError};
@@ -270,7 +269,7 @@ impl BoundedSemaphore {
     /// ```
     ///
     /// # Errors
-    /// [`TryLockError::Timeout`], or it was taken from a process that died.
+    /// [`TryLockError::Timeout`], or the unit was acquired from a process that died.
     pub fn acquire_timeout(&self, timeout: Duration) -> TryLockResult<SemaphorePermit<'_>> {
         Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(UNIT, timeout)))??)
     }
@@ -292,7 +291,7 @@ impl BoundedSemaphore {
         if self.0.give_back_any() == Released::Done { Ok(()) } else { Err(Error::Sync(SyncError::NotHeld)) }
     }
 
-    /// How many are free now.
+    /// Returns the number of free units.
     ///
     /// ```
     /// let units = maniple::BoundedSemaphore::new(2)?;
@@ -305,7 +304,7 @@ impl BoundedSemaphore {
         self.0.free()
     }
 
-    /// How many there are.
+    /// Returns the number of all units.
     ///
     /// ```
     /// let units = maniple::BoundedSemaphore::new(2)?;

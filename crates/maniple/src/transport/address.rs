@@ -12,8 +12,8 @@ use std::str::FromStr;
 
 /// Where a [`Listener`](crate::Listener) is: the path of a local socket, or a host and a port.
 ///
-/// It can be written as text: `/run/depot.socket` is a path (any text with a `/` in it), `@depot` a name that is in no
-/// file system (Linux), and `localhost:4000` a host and a port. Python's `multiprocessing` writes the last as
+/// Its text form is `/run/depot.socket` for a path (any text with a `/` in it), `@depot` for a name that is in no file
+/// system (Linux), and `localhost:4000` for a host and a port. Python's `multiprocessing` writes the last as
 /// `("localhost", 4000)`, and the name as `"\0depot"`. An address can be sent to another process.
 ///
 /// ```
@@ -38,7 +38,7 @@ impl Address {
         matches!(self.0, engine::Address::Local(_))
     }
 
-    /// The path, if it has one that is in the file system.
+    /// Returns the path, if it has one that is in the file system.
     ///
     /// ```
     /// use maniple::Address;
@@ -59,7 +59,7 @@ impl Address {
         }
     }
 
-    /// The port, if it has one. A [`Listener`](crate::Listener)'s is never 0.
+    /// Returns the port, if it has one. A [`Listener`](crate::Listener)'s is never 0.
     ///
     /// ```
     /// use maniple::Address;

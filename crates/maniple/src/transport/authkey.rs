@@ -1,14 +1,14 @@
-//! What both ends of a connection have to know.
+//! The key that both ends of a connection have to know.
 
 use crate::error::{Error, Result, SystemError};
 use std::fmt;
 use std::sync::Arc;
 
-/// A secret that both ends of a connection have to know: each shows the other that it does, and the key itself is
-/// never sent.
+/// A secret that both ends of a connection have to know. Each end proves to the other that it knows the key; the key
+/// itself is never sent.
 ///
-/// Python's standard package calls it `authkey`, too; there it is `bytes`. It is not shown by `{:?}` and cannot be
-/// serialized, so that it gets nowhere by accident: hand [`as_bytes`](Authkey::as_bytes) on where it is meant to go.
+/// Python's standard package also calls it `authkey`; in Python it is `bytes`. `{:?}` does not show the key and it
+/// cannot be serialized, so that it does not leak by accident. To pass it on, use [`as_bytes`](Authkey::as_bytes).
 ///
 /// ```
 /// use maniple::Authkey;
@@ -36,7 +36,7 @@ impl Authkey {
     /// ```
     ///
     /// # Errors
-    /// The system's: it has no random bytes to give.
+    /// The operating system's error, if it has no random bytes.
     pub fn random() -> Result<Authkey> {
         let mut bytes = [0; FRESH];
         let doing = |source| Error::System(SystemError::doing("make a new key", source));
@@ -44,7 +44,7 @@ impl Authkey {
         Ok(Authkey(bytes.as_slice().into()))
     }
 
-    /// The secret.
+    /// Returns the secret.
     ///
     /// ```
     /// assert_eq!(maniple::Authkey::from("s3cret").as_bytes(), b"s3cret");

@@ -7,9 +7,10 @@ use maniple_engine::channel::frame::Until;
 use std::time::Duration;
 
 impl<T, C: Codec> Connection<T, C> {
-    /// Sends bytes as they are. To be received by [`recv_bytes`](Connection::recv_bytes), here or in Python.
+    /// Sends bytes as they are. The receiver reads them by [`recv_bytes`](Connection::recv_bytes), in Rust or in
+    /// Python.
     ///
-    /// Large amounts are faster in a `Connection<Bytes>`, which does not push them through the socket.
+    /// Large amounts are faster in a `Connection<Bytes>`, which does not send them through the socket.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -27,7 +28,7 @@ impl<T, C: Codec> Connection<T, C> {
         self.endpoint.send_bytes(bytes, Until::Ever).map(|_| ())
     }
 
-    /// The same, waiting at most `timeout` for room.
+    /// As [`send_bytes`](Self::send_bytes), waiting at most `timeout` for room.
     ///
     /// ```
     /// use std::time::Duration;
@@ -58,13 +59,14 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`], [`ChannelError::UnexpectedEof`];
-    /// [`ChannelError::Message`] if it was a value with something beside its bytes.
+    /// [`ChannelError::Closed`], [`ChannelError::UnexpectedEof`]; [`ChannelError::Message`] if the message is a value
+    /// that has large buffers or descriptors beside its bytes.
     pub fn recv_bytes(&self) -> Result<Vec<u8>> {
         self.recv_bytes_max(usize::MAX)
     }
 
-    /// The same for a message that may not be longer than `max` bytes, from a peer that is not trusted yet.
+    /// As [`recv_bytes`](Connection::recv_bytes), for a message of at most `max` bytes, from a peer that is not trusted
+    /// yet.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -78,12 +80,12 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Message`] if it is longer; the connection is then of no more use.
+    /// [`ChannelError::Message`] if the message is longer; the connection is then unusable.
     pub fn recv_bytes_max(&self, max: usize) -> Result<Vec<u8>> {
         self.endpoint.receive_bytes(Until::Ever, max as u64)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
-    /// The same, waiting for its beginning at most `timeout`.
+    /// As [`recv_bytes_max`](Self::recv_bytes_max), waiting for the beginning of the message at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// The end of a [`channel`] that sends.
 ///
-/// Clones are the same end: the receiver is at its end when the last of them is gone, and what has gone to other processes.
+/// Clones are the same end: the receiver gets [`ChannelError::Closed`](crate::ChannelError::Closed) when the last clone
+/// and the last copy in another process are gone.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -49,7 +50,7 @@ pub struct Receiver<T, C: Codec = Postcard> {
     types: PhantomData<fn(C) -> T>,
 }
 
-/// A pipe in one direction. Both ends can be sent to other processes.
+/// Creates a pipe in one direction. Both ends can be sent to other processes.
 ///
 /// ```
 /// use maniple::{Process, Sender, channel};
@@ -68,14 +69,14 @@ pub struct Receiver<T, C: Codec = Postcard> {
 /// ```
 ///
 /// # Errors
-/// The system's: no descriptor left.
+/// The operating system's error: no descriptor left.
 pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let (a, b) = Endpoint::pair()?;
     Ok((Sender { endpoint: Arc::new(a), types: PhantomData }, Receiver { endpoint: b, types: PhantomData }))
 }
 
 impl<T: Serialize, C: Codec> Sender<T, C> {
-    /// Sends a value. Waits while there is no room for it: a channel holds what a [`pipe`](crate::pipe) does.
+    /// Sends a value. Waits while there is no room for it: a channel holds as much as a [`pipe`](crate::pipe).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -93,7 +94,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
         self.endpoint.send::<C, T>(value, Until::Ever).map(|_| ())
     }
 
-    /// Sends a value if there is room for it now. False: there is none, and nothing was sent.
+    /// Sends a value if there is room for it now. Returns false, and sends nothing, if there is no room.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -129,7 +130,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
         self.endpoint.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
-    /// The same as a future; see [`Connection::send_async`](crate::Connection::send_async).
+    /// As [`send`](Sender::send), as a future; see [`Connection::send_async`](crate::Connection::send_async).
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {
@@ -177,12 +178,12 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`] if every sender is gone, [`Error::Codec`] if the message is no such value.
+    /// [`ChannelError::Closed`] if every sender is gone, [`Error::Codec`] if the message is not such a value.
     pub fn recv(&self) -> Result<T> {
         self.endpoint.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
-    /// A value that is there; `None` if there is none now.
+    /// Receives a value if there is one now; otherwise returns `None`.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -200,7 +201,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
         self.endpoint.recv::<C, T>(Until::Now)
     }
 
-    /// Waits for a value, at most `timeout` for its beginning.
+    /// Waits for a value. `timeout` is the limit for the beginning of the message.
     ///
     /// ```
     /// use std::time::Duration;
@@ -262,7 +263,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 }
 
 impl<T, C: Codec> Receiver<T, C> {
-    /// Whether a message has come (or every sender is gone), without waiting.
+    /// Returns whether a message has arrived (or every sender is gone), without waiting.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -275,12 +276,12 @@ impl<T, C: Codec> Receiver<T, C> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn poll(&self) -> Result<bool> {
         self.endpoint.poll(Until::Now)
     }
 
-    /// Whether a message has come (or every sender is gone), waiting for that at most `timeout`.
+    /// Waits at most `timeout` until a message has arrived (or every sender is gone), and returns whether it has.
     ///
     /// ```
     /// use std::time::Duration;
@@ -295,7 +296,7 @@ impl<T, C: Codec> Receiver<T, C> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn poll_timeout(&self, timeout: Duration) -> Result<bool> {
         self.endpoint.poll(Until::after(timeout))
     }

@@ -6,7 +6,7 @@ use maniple_engine::channel::listener as engine;
 use maniple_sys::AsHandle;
 use std::time::{Duration, Instant};
 
-/// Connects to a [`Listener`](super::Listener), of this crate's or of Python's `multiprocessing.connection`.
+/// Connects to a [`Listener`](super::Listener) of this crate or of Python's `multiprocessing.connection`.
 ///
 /// ```
 /// use maniple::{Client, Listener};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub enum Client {}
 
-/// How a connection is made; see its methods. [`Client::builder`] returns one.
+/// The options of a connection. [`Client::builder`] returns a builder.
 ///
 /// ```
 /// use maniple::{Client, Listener};
@@ -70,12 +70,13 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if there is no listener.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if the text is not an address; [`Error::System`] if
+    /// there is no listener.
     pub fn connect<T>(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         Client::builder().connect(address)
     }
 
-    /// A connection with a key, and so on.
+    /// Returns a builder for a connection with a key and other options.
     ///
     /// ```
     /// use maniple::{Client, Listener};
@@ -94,7 +95,7 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// The key that the listener knows. A listener without one would leave a client that has one waiting: see
+    /// Sets the key that the listener knows. A client with a key may wait forever for a listener without a key: see
     /// [`connect_timeout`](ClientBuilder::connect_timeout).
     ///
     /// ```
@@ -115,8 +116,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long to wait for the connection and for the authentication together. Unlimited by default: the listener may
-    /// be busy. (Looking up a host's name is not counted.)
+    /// Sets the time limit for the connection and the authentication together. By default there is no limit, because
+    /// the listener may be busy. (Looking up a host's name is not counted.)
     ///
     /// ```
     /// use maniple::{Client, Listener};
@@ -136,7 +137,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Has the system look now and then whether the listener's machine is still there.
+    /// Lets the operating system check periodically whether the listener's machine is still reachable.
     ///
     /// ```
     /// use maniple::{Client, Listener};
@@ -168,9 +169,9 @@ impl ClientBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if there is no listener, or does not
-    /// answer in time;
-    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the two do not know the same key.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if the text is not an address; [`Error::System`] if
+    /// there is no listener, or if it does not answer in time;
+    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) if the two ends do not have the same key.
     pub fn connect<T>(self, address: impl TryInto<Address, Error: Into<Error>>) -> Result<Connection<T>> {
         let address = address.try_into().map_err(Into::into)?;
         let key = self.authkey.as_ref().map(Authkey::as_bytes);

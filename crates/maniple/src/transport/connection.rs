@@ -13,11 +13,11 @@ use std::time::Duration;
 
 const WHAT: &str = "a Connection";
 
-/// One end of a pipe or socket over which values of one type go in both directions.
+/// One end of a pipe or socket that carries values of one type in both directions.
 ///
-/// [`pipe`] makes two of them; a socket becomes one by [`Connection::from_stream`]. An end can be sent to another process: as (a part
-/// of) a [`Process`](crate::Process)'s argument, through another connection, or through a queue. What is sent is a copy: drop
-/// one's own, so that the other end notices when the process is gone.
+/// [`pipe`] creates two connected ends; [`Connection::from_stream`] makes an end from a socket. An end can be sent to
+/// another process: as (a part of) a [`Process`](crate::Process)'s argument, through another connection, or through a
+/// queue. The other process receives a copy: drop your own end, so that the peer detects when that process has ended.
 ///
 /// ```
 /// use maniple::{Connection, Process, pipe};
@@ -42,45 +42,47 @@ const WHAT: &str = "a Connection";
 /// # }
 /// ```
 ///
-/// # What travels how
-/// A value is encoded by the codec `C`. Large [`Bulk`](crate::Bulk)s go beside it in shared memory, which costs the sender one copy and the
-/// receiver none; descriptors go with it. That takes [`Postcard`], and ends of [`pipe`] or a local socket.
+/// # How values travel
+/// A value is encoded by the codec `C`. Large [`Bulk`](crate::Bulk)s travel beside the value in shared memory, which
+/// costs the sender one copy and the receiver none. Descriptors travel with the value. Both need [`Postcard`], and ends
+/// of [`pipe`] or a local socket.
 ///
-/// Messages between the ends of a [`pipe`] are packets of this crate's. Over a stream ([`from_stream`](Connection::from_stream)) they are
-/// frames as Python's `multiprocessing.connection` has them, so a Python program can be at the other end.
+/// Messages between the ends of a [`pipe`] are packets of this crate. Over a stream
+/// ([`from_stream`](Connection::from_stream)) they are the frames of Python's `multiprocessing.connection`, so the
+/// other end may be a Python program.
 ///
 /// # The other end
-/// [`recv`](Connection::recv) returns [`ChannelError::Closed`] when every copy of the other end is closed, or its process has ended,
-/// and everything that it sent was received; [`send`](Connection::send) returns it at once. A message of a pipe arrives whole or not at
-/// all: a process that was killed has sent it or not.
-/// Over a stream, [`ChannelError::UnexpectedEof`] reports that the sender was killed in the middle of a message; and all calls, also
-/// futures and those with a time limit, wait for the end of a message that has begun.
+/// [`recv`](Connection::recv) returns [`ChannelError::Closed`] when every copy of the other end is closed, or its
+/// process has ended, and everything that it sent was received; [`send`](Connection::send) returns it at once. A
+/// message of a pipe arrives complete or not at all, also if the sender was killed. Over a stream,
+/// [`ChannelError::UnexpectedEof`] reports that the sender was killed in the middle of a message; all calls, also
+/// futures and calls with a time limit, wait for the end of a message that has begun.
 ///
 /// # When both ends send
-/// As long as no process receives, `send` waits once the pipe or socket is full. A [`pipe`] holds some 270 small messages in each
-/// direction, and fewer of more than 200 bytes: 200 kB in all. A message longer than 48 KiB lies in shared memory and counts as a small message there. A
-/// socket holds what its buffers do. [`try_send`](Connection::try_send) and [`send_timeout`](Connection::send_timeout) wait
-/// less.
+/// `send` waits when the pipe or socket is full and no process receives. A [`pipe`] holds some 270 small messages in
+/// each direction, and fewer messages of more than 200 bytes: 200 kB in total. A message longer than 48 KiB lies in
+/// shared memory and counts as a small message. A socket holds as much as its buffers.
+/// [`try_send`](Connection::try_send) and [`send_timeout`](Connection::send_timeout) wait less.
 ///
-/// Two ends that each send more than that before they receive anything would wait for each other forever. Once both directions have
-/// been full for some seconds and nothing moves, `send` is an [`ChannelError::Deadlock`] instead, as a rule
-/// at both ends. A message that is not
-/// sent yet can be sent later, after what has come was received. (Of a stream, an end that was in the middle of a message is closed for
-/// sending.) A slow receiver is none of that: where another thread or a future receives from this end, `send` waits as long as it takes.
-/// Where the system does not say how full the other end is, or a copy of this end has gone to another process, it takes a minute.
-/// Between other machines too.
+/// Two ends that each send more than that before they receive anything would wait for each other forever. Once both
+/// directions have been full for some seconds and nothing moves, `send` returns [`ChannelError::Deadlock`], usually at
+/// both ends. The message was not sent and can be sent later, after this end has received. (On a stream, an end that
+/// was in the middle of a message is closed for sending.) A slow receiver does not cause the error: if another thread
+/// or a future receives from this end, `send` waits without a limit. The error takes a minute if the system does not
+/// say how full the other end is, if a copy of this end was sent to another process, and between machines.
 ///
-/// Several threads may use one end, and so may several processes that have copies of a pipe's end. Over a stream these have to agree
-/// whose turn it is to receive, because a message does not arrive as one.
+/// Several threads may use one end, and so may several processes that have copies of a pipe's end. Over a stream these
+/// processes have to take turns to receive, because a message does not arrive in one piece.
 pub struct Connection<T, C: Codec = Postcard> {
     pub(super) endpoint: Endpoint,
     types: PhantomData<fn(T, C) -> T>,
 }
 
-/// Two ends of a new pipe. What is sent into one is received from the other.
+/// Creates a pipe, and returns its two ends. Each end receives what the other sends.
 ///
-/// Each direction holds some 270 small messages that were not received yet, 200 kB at most; then [`send`](Connection::send) waits. Both ends
-/// have to receive now and then: [when both only send](Connection#when-both-ends-send), that is an error.
+/// Each direction holds some 270 small messages that were not received yet, 200 kB at most; then
+/// [`send`](Connection::send) waits. Both ends have to receive from time to time. [If both only
+/// send](Connection#when-both-ends-send), both get an error.
 ///
 /// ```
 /// use maniple::Bytes;
@@ -101,14 +103,15 @@ pub struct Connection<T, C: Codec = Postcard> {
 /// ```
 ///
 /// # Errors
-/// The system's: no descriptor left.
+/// The operating system's error: no descriptor left.
 pub fn pipe<T>() -> Result<(Connection<T>, Connection<T>)> {
     let (a, b) = Endpoint::pair()?;
     Ok((Connection::over(a), Connection::over(b)))
 }
 
 impl<T> Connection<T> {
-    /// An end over a socket or a pipe, which is made blocking. The other side may be any program that speaks the same frames.
+    /// Creates an end over a socket or a pipe, and makes it blocking. The other side may be any program that uses the
+    /// same frames.
     ///
     /// ```
     /// use maniple::Connection;
@@ -133,8 +136,9 @@ impl<T, C: Codec> Connection<T, C> {
         Connection { endpoint, types: PhantomData }
     }
 
-    /// The same end for values of another type, or in another codec. What is on its way is received as what it was sent as, so both ends
-    /// have to change together; where they do not, there is an error, [what is borrowed](Postcard#types) excepted.
+    /// Returns the same end for values of another type, or in another codec. A message that is under way has the type
+    /// and codec with which it was sent, so both ends have to change together. Otherwise the receiver gets an error,
+    /// except for [types that are borrowed](Postcard#types).
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -149,7 +153,7 @@ impl<T, C: Codec> Connection<T, C> {
         Connection { endpoint: self.endpoint, types: PhantomData }
     }
 
-    /// Whether a message has come (or the other end is closed), without waiting.
+    /// Returns whether a message has arrived (or the other end is closed), without waiting.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -162,12 +166,12 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn poll(&self) -> Result<bool> {
         self.endpoint.poll(Until::Now)
     }
 
-    /// Whether a message has come (or the other end is closed), waiting for that at most `timeout`.
+    /// Waits at most `timeout` until a message has arrived (or the other end is closed), and returns whether it has.
     ///
     /// ```
     /// use std::time::Duration;
@@ -182,12 +186,12 @@ impl<T, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn poll_timeout(&self, timeout: Duration) -> Result<bool> {
         self.endpoint.poll(Until::after(timeout))
     }
 
-    /// The descriptor's number.
+    /// Returns the descriptor's number.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -202,7 +206,7 @@ impl<T, C: Codec> Connection<T, C> {
 }
 
 impl<T: Serialize, C: Codec> Connection<T, C> {
-    /// Sends a value. Waits while there is no room for it, but not for an end that waits for this one (see
+    /// Sends a value. Waits while there is no room for it, but not for an end that itself waits for this end (see
     /// [above](Connection#when-both-ends-send)).
     ///
     /// ```
@@ -224,7 +228,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
         self.endpoint.send::<C, T>(value, Until::Ever).map(|_| ())
     }
 
-    /// Sends a value if there is room for it now. False: there is none, and nothing was sent.
+    /// Sends a value if there is room for it now. Returns false, and sends nothing, if there is no room.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -268,10 +272,10 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
         self.endpoint.send::<C, T>(value, Until::after(timeout))?.in_time("room to send a message", timeout)
     }
 
-    /// The same as [`send`](Connection::send) as a future, with any executor. A future that is dropped has sent nothing.
+    /// As [`send`](Connection::send), as a future, with any executor. A future that is dropped has sent nothing.
     ///
-    /// Over a socket that the program made ([`from_stream`](Connection::from_stream)) it waits for the first room only: the thread that polls
-    /// writes the rest of a long message.
+    /// Over a socket that the program made ([`from_stream`](Connection::from_stream)) it waits only until there is some
+    /// room: the polling thread writes the rest of a long message.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {
@@ -320,14 +324,14 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Closed`] if the other end is closed,
-    /// [`ChannelError::UnexpectedEof`] if it was so in the middle of the message, [`Error::Codec`] if
-    /// the message is no such value. After the last the next message can be received.
+    /// [`ChannelError::Closed`] if the other end is closed, [`ChannelError::UnexpectedEof`] if it was closed in the
+    /// middle of the message, [`Error::Codec`] if the message is not such a value. After `Error::Codec` the next
+    /// message can be received.
     pub fn recv(&self) -> Result<T> {
         self.endpoint.recv::<C, T>(Until::Ever)?.ok_or(Error::Channel(ChannelError::Closed))
     }
 
-    /// A value that is there; `None` if there is none now.
+    /// Receives a value if there is one now; otherwise returns `None`.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -345,7 +349,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
         self.endpoint.recv::<C, T>(Until::Now)
     }
 
-    /// Waits for a value, at most `timeout` for its beginning.
+    /// Waits for a value. `timeout` is the limit for the beginning of the message.
     ///
     /// ```
     /// use std::time::Duration;
@@ -366,7 +370,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
         self.endpoint.recv::<C, T>(Until::after(timeout))
     }
 
-    /// Waits for a value as a future, with any executor. A future that is dropped has taken nothing.
+    /// Waits for a value as a future, with any executor. A future that is dropped has received nothing.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {

@@ -1,4 +1,4 @@
-//! Puts and accepted clients as futures (feature `async`). What is received is a future without it.
+//! Futures that put values and accept clients (feature `async`). Futures that receive need no feature.
 
 use super::Connection;
 use super::listener::{Accepting, Listener};
@@ -20,7 +20,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 /// How long it is waited for clients that have connected and are not authenticated, before it is waited for others.
 const BUSY: Duration = Duration::from_secs(8);
 
-/// Within the limit, and for at most so long.
+/// Returns the earlier of `limit` and the end of `most`.
 fn until(limit: Until, most: Duration) -> Until {
     Until::after(limit.left().map_or(most, |left| left.min(most)))
 }
@@ -28,8 +28,8 @@ fn until(limit: Until, most: Duration) -> Until {
 impl<T: Serialize> Queue<T> {
     /// As [`put`](Queue::put), as a future.
     ///
-    /// Dropping the future is safe: the value is in the queue if the future has returned, and otherwise not. A thread waits for room
-    /// meanwhile, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: the value is in the queue if the future has returned, and otherwise not. A
+    /// background thread waits for room meanwhile; a few such threads are kept. Any executor works.
     ///
     /// ```
     /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
@@ -79,8 +79,8 @@ impl<T: Serialize> Queue<T> {
 impl Listener {
     /// As [`accept`](Listener::accept), as a future.
     ///
-    /// Dropping the future is safe: a client that was accepted for it is returned by the next call. A thread waits while clients
-    /// authenticate themselves, of which a few are kept; any executor will do.
+    /// Dropping the future is safe: a client that was accepted for it is returned by the next call. A background thread
+    /// waits while clients authenticate; a few such threads are kept. Any executor works.
     ///
     /// ```
     /// use maniple::{Client, Connection, Listener};

@@ -7,9 +7,9 @@ use crate::error::{ChannelError, Error, Result};
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// The messages of a [`Receiver`]: what [`Receiver::iter`] returns.
+/// An iterator over the messages of a [`Receiver`]. [`Receiver::iter`] returns it.
 ///
-/// Each `next` waits for a message; the end comes when every sender is gone.
+/// Each `next` waits for a message. The iterator ends when every sender is gone.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -25,7 +25,7 @@ use std::fmt;
 #[must_use = "messages are received as they are asked for"]
 pub struct ReceiverIter<'a, T, C: Codec = Postcard>(&'a Receiver<T, C>);
 
-/// The messages of a [`Receiver`] that it owns.
+/// An iterator over the messages of a [`Receiver`] that it owns.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -39,9 +39,9 @@ pub struct ReceiverIter<'a, T, C: Codec = Postcard>(&'a Receiver<T, C>);
 #[must_use = "messages are received as they are asked for"]
 pub struct ReceiverIntoIter<T, C: Codec = Postcard>(Receiver<T, C>);
 
-/// The values of a [`Queue`]: what [`Queue::iter`] returns.
+/// An iterator over the values of a [`Queue`]. [`Queue::iter`] returns it.
 ///
-/// Each `next` takes a value out, waiting for one; the end comes when the queue is closed and empty.
+/// Each `next` waits for a value and removes it. The iterator ends when the queue is closed and empty.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {
@@ -65,7 +65,7 @@ pub(super) fn until_closed<T>(got: Result<T>) -> Option<Result<T>> {
 }
 
 impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
-    /// All values until every sender is gone.
+    /// Returns an iterator over the messages until every sender is gone.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -82,7 +82,8 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// All values until the queue is closed and empty. Each `next` takes one out, waiting for it.
+    /// Returns an iterator over the values until the queue is closed and empty. Each `next` waits for a value and
+    /// removes it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -1,7 +1,7 @@
-//! Connections between processes that did not start each other: one listens, others connect.
+//! Connections between unrelated processes: one process listens, others connect.
 //!
-//! What goes over the socket is the standard package's protocol, the authentication included: the other end may be
-//! Python's `multiprocessing.connection`. The work is the engine's (`channel::listener`).
+//! The sockets carry the standard package's protocol, including its authentication: the other end may be Python's
+//! `multiprocessing.connection`. The engine implements it (`channel::listener`).
 
 use super::client::deadline;
 use super::{Address, Authkey, Connection};
@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A place to which other processes connect, by a [`Client`](super::Client) of theirs or by Python's
+/// An address to which other processes connect, by a [`Client`](super::Client) or by Python's
 /// `multiprocessing.connection.Client`.
 ///
 /// ```
@@ -41,15 +41,15 @@ use std::time::{Duration, Instant};
 /// ```
 ///
 /// # Which clients it accepts
-/// With an [`authkey`](ListenerBuilder::authkey) it accepts clients that have the key, and reads no message from any other. Without one
-/// it accepts every client that can reach the address: this user's processes at a [`temporary`](Listener::temporary) address, processes
-/// that may write to a path, and machines that can connect to a port. Apart from the authentication, traffic
-/// over a network is neither encrypted nor signed.
+/// With an [`authkey`](ListenerBuilder::authkey) it accepts clients that have the key, and reads no message from other
+/// clients. Without a key it accepts every client that can reach the address: this user's processes at a
+/// [`temporary`](Listener::temporary) address, processes that may write to a path, and machines that can connect to a
+/// port. Apart from the authentication, traffic over a network is neither encrypted nor signed.
 ///
 /// # With Python
-/// Bytes pass as they are ([`send_bytes`](Connection::send_bytes) here, `send_bytes` there), and so do values in a format that
-/// both sides know: [`cast`](Connection::cast) returns a connection with another codec, `Json` (with the feature `json`) or your
-/// own. Python's `send` and `recv` pickle, which this crate does not.
+/// Bytes pass as they are ([`send_bytes`](Connection::send_bytes) here, `send_bytes` there), and so do values in a
+/// format that both sides know: [`cast`](Connection::cast) returns a connection with another codec, `Json` (with the
+/// feature `json`) or your own. Python's `send` and `recv` use pickle, which this crate does not support.
 ///
 /// ```
 /// use maniple::Listener;
@@ -74,8 +74,9 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// # Its end
-/// When it is dropped, no client can connect any more, and its path is removed. Accepted connections are not touched.
+/// # Closing
+/// After a drop no client can connect any more, and the path of the listener is removed. Accepted connections stay
+/// open.
 pub struct Listener {
     pub(super) accepting: Arc<Accepting>,
     address: Address,
@@ -112,7 +113,7 @@ impl Accepting {
     }
 }
 
-/// How a [`Listener`] is made; see its methods. [`Listener::builder`] returns one.
+/// The options of a [`Listener`]. [`Listener::builder`] returns a builder.
 ///
 /// ```
 /// use maniple::Listener;
@@ -134,7 +135,7 @@ pub struct ListenerBuilder {
     patience: Duration,
 }
 
-/// The connections to a [`Listener`], one by one, without end. [`Listener::incoming`] returns it.
+/// An endless iterator over the connections to a [`Listener`]. [`Listener::incoming`] returns it.
 ///
 /// ```
 /// use maniple::{Client, Listener};
@@ -156,7 +157,7 @@ pub struct Incoming<'a, T> {
 }
 
 impl Listener {
-    /// Listens at an address, without a key: `"host:port"` (port 0 takes a free one, see
+    /// Listens at an address, without a key: `"host:port"` (port 0 selects a free port, see
     /// [`address`](Listener::address)), a path, or an [`Address`].
     ///
     /// ```
@@ -172,13 +173,14 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Address`](crate::ChannelError::Address) if it is none; [`Error::System`] if it is taken or out of reach.
+    /// [`ChannelError::Address`](crate::ChannelError::Address) if the text is not an address; [`Error::System`] if the
+    /// address is in use or unreachable.
     pub fn bind(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Listener> {
         Listener::builder().bind(address)
     }
 
-    /// Listens at a new path in a folder that only this user can enter, which is removed with the listener. Without a
-    /// key.
+    /// Listens at a new path in a folder that only this user can enter, without a key. Dropping the listener removes
+    /// the folder.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -192,12 +194,12 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`Error::System`]: there is no place for temporary things.
+    /// [`Error::System`] if there is no folder for temporary files.
     pub fn temporary() -> Result<Listener> {
         Listener::builder().temporary()
     }
 
-    /// A listener with a key, and so on.
+    /// Returns a builder for a listener with a key and other options.
     ///
     /// ```
     /// use maniple::Listener;
@@ -231,7 +233,7 @@ impl Listener {
         self.accepting.next(deadline)
     }
 
-    /// Waits for the next connection. Several threads may do so at a time.
+    /// Waits for the next connection. Several threads may call it at a time.
     ///
     /// Clients authenticate side by side: a slow or silent client delays no other.
     ///
@@ -249,9 +251,9 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was rejected: the listener continues, so
-    /// call it again.
-    /// [`Error::System`] if the system refuses: too many descriptors are open.
+    /// [`ChannelError::Authentication`](crate::ChannelError::Authentication) for a client that was rejected. The
+    /// listener continues, so call `accept` again. [`Error::System`] if the operating system refuses, for example
+    /// because too many descriptors are open.
     pub fn accept<T>(&self) -> Result<Connection<T>> {
         loop {
             if let Some(end) = self.next(None)? {
@@ -260,7 +262,7 @@ impl Listener {
         }
     }
 
-    /// The same for at most `timeout`.
+    /// As [`accept`](Self::accept), for at most `timeout`.
     ///
     /// ```
     /// use maniple::{Error, Listener};
@@ -279,7 +281,7 @@ impl Listener {
         self.next(deadline(timeout))?.map(Connection::from_stream).in_time("a client to connect", timeout)
     }
 
-    /// The connections one by one, as long as one asks.
+    /// Returns an iterator over the connections, without an end.
     ///
     /// ```
     /// use maniple::{Client, Error, Listener};
@@ -310,7 +312,7 @@ impl Listener {
         Incoming { listener: self, types: PhantomData }
     }
 
-    /// Where to connect: with the port that was taken, or the path that was made.
+    /// Returns the address for clients, with the actual port or path.
     ///
     /// ```
     /// use maniple::{Client, Listener};
@@ -344,8 +346,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// How many clients may wait to be accepted before the system makes others wait or refuses them. 128 by default. 0 is
-    /// refused.
+    /// Sets how many clients may wait to be accepted before the operating system delays or refuses others. The default
+    /// is 128; 0 is an error.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -359,8 +361,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Has the system look now and then whether the machine at the other end of a silent connection is still there.
-    /// It takes hours to give up, by default; local sockets need none of it.
+    /// Lets the operating system check periodically whether the machine at the other end of a silent connection is
+    /// still reachable. By default it gives up only after hours. Local sockets do not need it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -374,7 +376,7 @@ impl ListenerBuilder {
         self
     }
 
-    /// How long a client has to show that it knows the key. 20 seconds by default.
+    /// Sets the time that a client has to prove that it knows the key. The default is 20 seconds.
     ///
     /// ```
     /// use maniple::{Client, Error, Listener};
@@ -394,7 +396,7 @@ impl ListenerBuilder {
         self
     }
 
-    /// Listens there, as [`Listener::bind`].
+    /// Listens at an address, as [`Listener::bind`].
     ///
     /// ```
     /// use maniple::Listener;

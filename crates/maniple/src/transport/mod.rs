@@ -3,19 +3,19 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `endpoint` | one end of a pipe or connection, for messages of any type |
-//! | `message` | how a message is decoded, and what the engine's errors mean |
-//! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives; `bytes`: the same with bytes |
+//! | `message` | decoding messages, and converting the engine's errors |
+//! | `connection` | [`Connection`] and [`pipe`]: an end that sends and receives values; `bytes`: an end that sends and receives bytes |
 //! | `channel` | [`Sender`], [`Receiver`] and [`channel()`]: one direction |
 //! | `queue` | [`Queue`]: any number of processes on both sides; `queues`: [`JoinableQueue`], [`SimpleQueue`] |
 //! | `iter` | messages and values one by one |
 //! | `fd_queue` | the descriptors of a queue's messages |
-//! | `listener`, `client` | [`Listener`] and [`Client`]: connections between processes that did not start each other |
-//! | `address`, `authkey` | where a listener is, and what both ends have to know |
+//! | `listener`, `client` | [`Listener`] and [`Client`]: connections between unrelated processes |
+//! | `address`, `authkey` | the address of a listener, and the key of both ends |
 //! | `wait` | [`wait()`] for any of several ends, queues and processes |
-//! | `reactor` | the same for futures |
-//! | `futures`, `streams` | puts and clients as futures; what comes one by one as streams |
+//! | `reactor` | the waits of futures |
+//! | `futures`, `streams` | futures of puts and clients; streams of messages, values and clients |
 //!
-//! What may not be known here: what starts the processes, and what is called in them. An end travels as its descriptor.
+//! This module does not depend on how processes are started, or on what they call. An end travels as its descriptor.
 
 mod address;
 mod authkey;

@@ -14,11 +14,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A first-in first-out queue for any number of processes that put and any number that get.
+/// A first-in first-out queue for any number of writing and reading processes.
 ///
-/// It lies in shared memory that grows with its content: [`put`](Queue::put) into one without a bound never waits for a reader, and what a
-/// process has put stays when the process ends. A process that is killed has put a value or not, got it or not, and blocks
-/// no other. Clones, and what arrives where one was sent to, are the same queue; it is gone with the last of them.
+/// It lies in shared memory that grows with its content. [`put`](Queue::put) into a queue without a bound never waits
+/// for a reader, and the values of a process stay when the process ends. If a process is killed, each of its puts and
+/// gets has happened completely or not at all, and no other process is blocked. Clones are the same queue, and so are
+/// the copies in other processes; the queue ends with the last of them.
 ///
 /// ```
 /// use maniple::{Process, Queue};
@@ -53,7 +54,7 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// Large [`Bulk`](crate::Bulk)s are copied as wholes, and descriptors in values go along.
+/// Large [`Bulk`](crate::Bulk)s are copied as a whole. Values may contain descriptors.
 pub struct Queue<T> {
     pub(super) shared: Arc<Shared>,
     /// Its values are to be reported done.
@@ -119,7 +120,7 @@ fn is_over(until: Until) -> bool {
 }
 
 impl<T> Queue<T> {
-    /// An empty queue that takes any number of values.
+    /// Creates an empty queue for any number of values.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -131,12 +132,12 @@ impl<T> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// The system's: no memory, no descriptor left (a queue takes four).
+    /// The operating system's error, if there is no memory or descriptor left (a queue takes four).
     pub fn new() -> Result<Queue<T>> {
         Ok(Queue::over(Shared { log: Log::create()?, fds: FdQueue::new()? }, false))
     }
 
-    /// Creates a queue for at most `most` values: putting another waits until one is taken.
+    /// Creates a queue for at most `most` values. A further `put` waits until a value is removed.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -149,7 +150,8 @@ impl<T> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`new`](Queue::new); [`Error::InvalidArgument`] for a bound of 0, which nothing could be put into.
+    /// As [`new`](Queue::new); [`Error::InvalidArgument`] for a bound of 0, because nothing could be put into such a
+    /// queue.
     pub fn bounded(most: usize) -> Result<Queue<T>> {
         if most == 0 {
             return Err(Error::InvalidArgument("a queue with room for 0 values; give it 1 or more, or use new()"));
@@ -163,7 +165,7 @@ impl<T> Queue<T> {
         Queue { shared: Arc::new(shared), counted, types: PhantomData }
     }
 
-    /// How many values are in it, at this moment.
+    /// Returns the current number of values.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -179,7 +181,7 @@ impl<T> Queue<T> {
         self.shared.log.len() as usize
     }
 
-    /// Whether nothing is in it, at this moment.
+    /// Returns whether the queue is empty at this moment.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -195,9 +197,9 @@ impl<T> Queue<T> {
         self.shared.log.is_empty()
     }
 
-    /// Ends putting, for everybody: from now on it fails with [`ChannelError::QueueClosed`]. What is in
-    /// the queue can still be got; then `get` fails
-    /// the same way, also in calls that wait. Closing again does nothing.
+    /// Closes the queue for all processes: every later `put` returns [`ChannelError::QueueClosed`]. The values in the
+    /// queue can still be removed. After that `get` returns the same error, also in calls that wait. Closing again does
+    /// nothing.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -212,12 +214,12 @@ impl<T> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn close(&self) -> Result<()> {
         Ok(self.shared.log.close(&mut || false)?)
     }
 
-    /// Whether it was closed.
+    /// Returns whether the queue was closed.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -235,7 +237,8 @@ impl<T> Queue<T> {
 }
 
 impl<T: Serialize> Queue<T> {
-    /// Puts a value in. Waits only where the queue has a bound (or the value descriptors, of some hundred values more).
+    /// Adds a value. Waits for room only if the queue has a bound, or if the value has descriptors and the queue holds
+    /// some hundred such values.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -248,13 +251,13 @@ impl<T: Serialize> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if it cannot be encoded, or the system's if there
-    /// is no memory left.
+    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if the value cannot be encoded, or the operating system's error
+    /// if there is no memory left.
     pub fn put(&self, value: &T) -> Result<()> {
         self.put_until(value, Until::Ever).map(|_| ())
     }
 
-    /// Puts a value in if there is room; returns whether there was.
+    /// Adds a value if there is room, and returns whether there was.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -271,7 +274,7 @@ impl<T: Serialize> Queue<T> {
         self.put_until(value, Until::Now)
     }
 
-    /// The same, waiting for room at most `timeout`.
+    /// As [`put`](Self::put), waiting for room at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -346,7 +349,7 @@ impl<T: Serialize> Queue<T> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// Takes the next value out, waiting for one.
+    /// Removes and returns the next value. Waits until there is a value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -360,13 +363,13 @@ impl<T: DeserializeOwned> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if what came
-    /// is no such value (it is then gone).
+    /// [`ChannelError::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if the message is not such
+    /// a value (it is then lost).
     pub fn get(&self) -> Result<T> {
         self.get_until(Until::Ever)?.ok_or(Error::Channel(ChannelError::QueueClosed))
     }
 
-    /// Takes the next value out; `None` if there is none now.
+    /// Removes and returns the next value, or returns `None` if there is none now.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -384,7 +387,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.get_until(Until::Now)
     }
 
-    /// Takes the next value out, waiting for one at most `timeout`.
+    /// Removes and returns the next value. Waits for it at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -402,7 +405,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.get_until(Until::after(timeout))
     }
 
-    /// Waits for a value as a future, with any executor. A future that is dropped has taken nothing.
+    /// Waits for a value as a future, with any executor. A future that is dropped has removed nothing.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {

@@ -1,4 +1,4 @@
-//! Queues for special purposes, made of [`Queue`].
+//! Queues for special purposes, on top of [`Queue`].
 
 use super::queue::Queue;
 use crate::error::{ChannelError, Error, InTime, Result};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// A [`Queue`] that counts the values that were put and not processed yet.
+/// A [`Queue`] that counts the values that were put and are not processed yet.
 ///
 /// A process that gets a value calls [`task_done`](JoinableQueue::task_done) when it has processed it; [`join`](JoinableQueue::join) waits
 /// until all values are processed. It has all the methods of a queue.
@@ -38,11 +38,11 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// A value that a killed process was working on is never reported done.
+/// A value that a killed process was working on is never reported as processed.
 pub struct JoinableQueue<T>(Queue<T>);
 
 impl<T> JoinableQueue<T> {
-    /// An empty one that takes any number of values.
+    /// Creates an empty queue for any number of values.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -82,7 +82,7 @@ impl<T> JoinableQueue<T> {
         JoinableQueue(queue)
     }
 
-    /// Reports one value that was got as done.
+    /// Reports one received value as processed.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -106,7 +106,7 @@ impl<T> JoinableQueue<T> {
         }
     }
 
-    /// Waits until every value that was put has been reported done.
+    /// Waits until every value that was put has been reported as processed.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -122,13 +122,13 @@ impl<T> JoinableQueue<T> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn join(&self) -> Result<()> {
         self.0.shared.log.join(None, &mut || false)?;
         Ok(())
     }
 
-    /// The same for at most `timeout`.
+    /// As [`join`](Self::join), for at most `timeout`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -142,7 +142,7 @@ impl<T> JoinableQueue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`], or the system's.
+    /// [`Error::Timeout`], or the operating system's error.
     pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now().checked_add(timeout);
         self.0.shared.log.join(deadline, &mut || false)?.in_time("the values of the queue to be done", timeout)
@@ -171,7 +171,7 @@ impl<T> std::ops::Deref for JoinableQueue<T> {
 pub struct SimpleQueue<T>(Queue<T>);
 
 impl<T> SimpleQueue<T> {
-    /// An empty one.
+    /// Creates an empty queue.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -187,7 +187,7 @@ impl<T> SimpleQueue<T> {
         Queue::new().map(SimpleQueue)
     }
 
-    /// Whether nothing is in it, at this moment.
+    /// Returns whether the queue is empty at this moment.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -202,7 +202,7 @@ impl<T> SimpleQueue<T> {
         self.0.is_empty()
     }
 
-    /// Ends putting; see [`Queue::close`].
+    /// Closes the queue; see [`Queue::close`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -214,14 +214,14 @@ impl<T> SimpleQueue<T> {
     /// ```
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error.
     pub fn close(&self) -> Result<()> {
         self.0.close()
     }
 }
 
 impl<T: Serialize> SimpleQueue<T> {
-    /// Puts a value in, without waiting.
+    /// Adds a value, without waiting.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -240,7 +240,7 @@ impl<T: Serialize> SimpleQueue<T> {
 }
 
 impl<T: DeserializeOwned> SimpleQueue<T> {
-    /// Takes the next value out, waiting for one.
+    /// Removes and returns the next value. Waits until there is a value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -1,6 +1,7 @@
 //! Messages, values and clients one by one, as streams (feature `async`).
 //!
-//! They are types of their own, and not the iterators: with both traits in scope a call such as `map` would be ambiguous.
+//! The streams are separate types, and not the iterators: with both traits in scope a call such as `map` would be
+//! ambiguous.
 
 use super::Connection;
 use super::channel::Receiver;
@@ -17,23 +18,24 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The messages of a [`Receiver`] as a stream: what [`Receiver::stream`] returns. A message is taken when it is returned, so a stream may be
-/// dropped at any moment.
+/// The messages of a [`Receiver`] as a stream. [`Receiver::stream`] returns it. It removes a message only when it
+/// returns it, so the stream may be dropped at any moment.
 #[must_use = "messages are received as they are asked for"]
 pub struct ReceiverStream<'a, T, C: Codec = Postcard> {
     receiver: &'a Receiver<T, C>,
     watch: Watch,
 }
 
-/// The values of a [`Queue`] as a stream: what [`Queue::stream`] returns. A value is taken when it is returned, so a stream may be dropped
-/// at any moment.
+/// The values of a [`Queue`] as a stream. [`Queue::stream`] returns it. It removes a value only when it returns it, so
+/// the stream may be dropped at any moment.
 #[must_use = "values are taken as they are asked for"]
 pub struct QueueStream<'a, T> {
     queue: &'a Queue<T>,
     watch: Watch,
 }
 
-/// The clients of a [`Listener`] as a stream: what [`Listener::incoming_stream`] returns. It has no end, and may be dropped at any moment.
+/// The clients of a [`Listener`] as a stream without an end. [`Listener::incoming_stream`] returns it. The stream may
+/// be dropped at any moment.
 #[must_use = "clients are accepted as they are asked for"]
 pub struct IncomingStream<'a, T> {
     listener: &'a Listener,
@@ -43,7 +45,7 @@ pub struct IncomingStream<'a, T> {
 type Accept<'a, T> = Pin<Box<dyn Future<Output = Result<Connection<T>>> + Send + 'a>>;
 
 impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
-    /// All values until every sender is gone, as a stream; any executor will do.
+    /// Returns a stream of the messages until every sender is gone. Any executor works.
     ///
     /// ```
     /// # use futures_core::Stream;
@@ -86,7 +88,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// All values until the queue is closed and empty, as a stream; any executor will do.
+    /// Returns a stream of the values until the queue is closed and empty. Any executor works.
     ///
     /// ```
     /// # use futures_core::Stream;
@@ -127,7 +129,7 @@ impl<T: DeserializeOwned> Queue<T> {
 }
 
 impl Listener {
-    /// All clients, as a stream; any executor will do. See [`accept_async`](Listener::accept_async).
+    /// Returns a stream of all clients. Any executor works. See [`accept_async`](Listener::accept_async).
     ///
     /// ```
     /// # use futures_core::Stream;

@@ -7,10 +7,10 @@ use maniple_sys::AsHandle;
 use maniple_sys::ready::Interest;
 use std::time::Duration;
 
-/// Waits until something can be received from at least one of the ends, or until a process has ended, whose
-/// [`sentinel`](crate::Process::sentinel) was given. Returns the indices of those that are ready.
+/// Waits until at least one of the ends has something to receive, or until a process whose
+/// [`sentinel`](crate::Process::sentinel) was passed has ended. Returns the indices of those that are ready.
 ///
-/// It takes all that has a descriptor: connections, receivers, queues, sentinels, sockets.
+/// It accepts everything that has a descriptor: connections, receivers, queues, sentinels, sockets.
 ///
 /// ```
 /// use maniple::{Process, channel, wait};
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// ```
 ///
 /// # Errors
-/// The system's.
+/// The operating system's error.
 pub fn wait(what: &[&dyn AsHandle]) -> Result<Vec<usize>> {
     wait_until(what, Until::Ever)
 }
@@ -48,14 +48,14 @@ pub fn wait(what: &[&dyn AsHandle]) -> Result<Vec<usize>> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Timeout`](crate::Error::Timeout), or the system's.
+/// [`Error::Timeout`](crate::Error::Timeout), or the operating system's error.
 pub fn wait_timeout(what: &[&dyn AsHandle], timeout: Duration) -> Result<Vec<usize>> {
     let ready = wait_until(what, Until::after(timeout))?;
     (!ready.is_empty()).in_time("something to become ready", timeout)?;
     Ok(ready)
 }
 
-/// As [`wait()`], as a future. Dropping it leaves nothing behind; any executor will do.
+/// As [`wait()`], as a future. Dropping it leaves nothing behind; any executor works.
 ///
 /// ```
 /// use maniple::{channel, wait_async};
@@ -85,7 +85,7 @@ pub fn wait_timeout(what: &[&dyn AsHandle], timeout: Duration) -> Result<Vec<usi
 /// ```
 ///
 /// # Errors
-/// The system's.
+/// The operating system's error.
 #[cfg(feature = "async")]
 pub async fn wait_async(what: &[&(dyn AsHandle + Sync)]) -> Result<Vec<usize>> {
     let handles: Vec<_> = what.iter().map(|it| it.as_handle()).collect();

@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from ... import util
 from ..._maniple import Hold
+from ..start.after_fork import first_in_child
 from .rpc import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False
@@ -394,7 +395,7 @@ def _watch_forks() -> None:
     if not _watching and hasattr(os, "register_at_fork"):
         _watching = True
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
-        util._first_in_child.append(_in_child)
+        first_in_child.append(_in_child)
 
 
 def _before_fork() -> None:

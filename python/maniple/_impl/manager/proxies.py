@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from ... import context, process, util
+from ..start import after_fork
 from .client import site_at
 from .client import tell_server as tell_server
 from .objects import MARK, plain_id
@@ -219,7 +220,7 @@ class BaseProxy:
             self._manager = None
             self._drop_when_collected()  # the finalizer of the parent does not run in this process
             return
-        if util._forked_by_program:  # such a child may never use the proxy, and end without its finalizers
+        if after_fork.forked_by_program:  # such a child may never use the proxy, and end without its finalizers
             return
         self._manager = None
         try:

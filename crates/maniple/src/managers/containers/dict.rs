@@ -18,7 +18,7 @@ use std::sync::Mutex;
 typed_proxy!(
     /// A map in a [`Manager`]'s server.
     ///
-    /// Where a key is asked for, any borrowed form of it will do: `&str` for `String`.
+    /// Methods accept any borrowed form of a key: `&str` for `String`.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -37,7 +37,7 @@ typed_proxy!(
 impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
     whole!(Dict<K, V>(HashMap<K, V>));
 
-    /// The value of that key.
+    /// Returns the value of the key.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -85,7 +85,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.0.reference().ask(door, &(key, value))
     }
 
-    /// Takes a value out.
+    /// Removes the key, and returns its value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -110,7 +110,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.0.reference().ask(door, &key)
     }
 
-    /// Whether the key has a value.
+    /// Returns whether the key has a value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -134,7 +134,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.0.reference().ask(door, &key)
     }
 
-    /// How many there are.
+    /// Returns the number of keys.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -152,7 +152,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.with(|all, ()| all.len(), ())
     }
 
-    /// Whether there are none.
+    /// Returns whether the map is empty.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -168,7 +168,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.with(|all, ()| all.is_empty(), ())
     }
 
-    /// Forgets all.
+    /// Removes all keys.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -187,7 +187,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.with(|all, ()| all.clear(), ())
     }
 
-    /// All keys, in no particular order.
+    /// Returns all keys, in no particular order.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -208,7 +208,7 @@ impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
         self.0.reference().ask(door, &())
     }
 
-    /// A copy of the whole.
+    /// Returns a copy of the map.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -32,7 +32,7 @@ typed_proxy!(
 impl<T: Payload> List<T> {
     whole!(List<T>(Vec<T>));
 
-    /// Adds an item.
+    /// Appends an item.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -54,7 +54,7 @@ impl<T: Payload> List<T> {
         self.0.reference().ask(door, item)
     }
 
-    /// Adds many.
+    /// Appends all items.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -77,7 +77,7 @@ impl<T: Payload> List<T> {
         self.0.reference().ask(door, &items)
     }
 
-    /// Takes the last one out.
+    /// Removes the last item, and returns it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -95,7 +95,7 @@ impl<T: Payload> List<T> {
         self.with(|all, ()| all.pop(), ())
     }
 
-    /// Takes one out, and those behind move up.
+    /// Removes the item at `place`, and returns it. The items behind it move up.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -114,7 +114,7 @@ impl<T: Payload> List<T> {
         self.with(|all, place| (place < all.len()).then(|| all.remove(place)), place)
     }
 
-    /// The item at that place.
+    /// Returns the item at `place`.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -133,7 +133,8 @@ impl<T: Payload> List<T> {
         self.0.reference().ask(door, &place)
     }
 
-    /// Stores another item at that place; returns the previous one. `None`: there is no such place, and nothing was done.
+    /// Replaces the item at `place`, and returns the previous item. Returns `None`, and changes nothing, if there is no
+    /// such place.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -156,7 +157,7 @@ impl<T: Payload> List<T> {
         self.0.reference().ask(door, &(place, item))
     }
 
-    /// How many there are.
+    /// Returns the number of items.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -174,7 +175,7 @@ impl<T: Payload> List<T> {
         self.with(|all, ()| all.len(), ())
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -190,7 +191,7 @@ impl<T: Payload> List<T> {
         self.with(|all, ()| all.is_empty(), ())
     }
 
-    /// Forgets all.
+    /// Removes all items.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -209,7 +210,7 @@ impl<T: Payload> List<T> {
         self.with(|all, ()| all.clear(), ())
     }
 
-    /// A copy of the whole.
+    /// Returns a copy of the list.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

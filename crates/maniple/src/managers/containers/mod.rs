@@ -1,7 +1,7 @@
 //! Collections and single values in a manager's server.
 //!
-//! Each method is one call, during which no other call has the collection. What goes beyond a method is done by
-//! `with`: a function of one's own, run in the server with the whole collection.
+//! Each method is one call, during which no other call has the collection. `with` runs any function of the program in
+//! the server with the whole collection.
 
 mod dict;
 mod list;
@@ -59,8 +59,9 @@ pub(super) use typed_proxy;
 /// The methods that all collections and the single value have.
 macro_rules! whole {
     ($name:ident<$($type:ident),+>($whole:ty)) => {
-        /// Calls `function(&mut all, argument)` in the server, while no other call has it. If it panics, all calls fail
-        /// with [`ManagerError::Poisoned`](crate::managers::ManagerError::Poisoned) until `clear_poison`.
+        /// Calls `function(&mut all, argument)` in the server, while no other call has the object. If `function`
+        /// panics, all calls fail with [`ManagerError::Poisoned`](crate::managers::ManagerError::Poisoned) until
+        /// `clear_poison`.
         ///
         /// ```
         /// # fn main() -> maniple::Result<()> {
@@ -85,7 +86,7 @@ macro_rules! whole {
             self.0.reference().ask(door, &(Changing(function), &argument))
         }
 
-        /// Makes it usable again after a panic in [`with`](Self::with).
+        /// Makes the object usable again after a panic in [`with`](Self::with).
         ///
         /// ```
         /// # fn main() -> maniple::Result<()> {
@@ -114,7 +115,7 @@ macro_rules! whole {
 use whole;
 
 impl Manager {
-    /// An empty map.
+    /// Creates an empty map.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -132,7 +133,7 @@ impl Manager {
         self.make(|()| Content::new(Mutex::new(HashMap::<K, V>::new())), &()).map(Dict)
     }
 
-    /// An empty list.
+    /// Creates an empty list.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -150,7 +151,7 @@ impl Manager {
         self.make(|()| Content::new(Mutex::new(Vec::<T>::new())), &()).map(List)
     }
 
-    /// An empty set.
+    /// Creates an empty set.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -167,7 +168,7 @@ impl Manager {
         self.make(|()| Content::new(Mutex::new(HashSet::<T>::new())), &()).map(Set)
     }
 
-    /// A single value.
+    /// Creates a single value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

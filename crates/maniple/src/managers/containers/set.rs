@@ -33,7 +33,7 @@ typed_proxy!(
 impl<T: Payload + Eq + Hash> Set<T> {
     whole!(Set<T>(HashSet<T>));
 
-    /// Adds an item. False: it was there.
+    /// Adds an item. Returns false if the set already had it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -55,7 +55,7 @@ impl<T: Payload + Eq + Hash> Set<T> {
         self.0.reference().ask(door, &item)
     }
 
-    /// Takes an item out. False: it was not there.
+    /// Removes an item. Returns false if the set did not have it.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -78,7 +78,7 @@ impl<T: Payload + Eq + Hash> Set<T> {
         self.0.reference().ask(door, &item)
     }
 
-    /// Whether it is there.
+    /// Returns whether the set has the item.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -101,7 +101,7 @@ impl<T: Payload + Eq + Hash> Set<T> {
         self.0.reference().ask(door, &item)
     }
 
-    /// How many there are.
+    /// Returns the number of items.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -120,7 +120,7 @@ impl<T: Payload + Eq + Hash> Set<T> {
         self.with(|all, ()| all.len(), ())
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -136,7 +136,7 @@ impl<T: Payload + Eq + Hash> Set<T> {
         self.with(|all, ()| all.is_empty(), ())
     }
 
-    /// Forgets all.
+    /// Removes all items.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -155,7 +155,7 @@ impl<T: Payload + Eq + Hash> Set<T> {
         self.with(|all, ()| all.clear(), ())
     }
 
-    /// A copy of the whole.
+    /// Returns a copy of the set.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -30,7 +30,7 @@ typed_proxy!(
 impl<T: Payload> Value<T> {
     whole!(Value<T>(T));
 
-    /// A copy of it.
+    /// Returns a copy of the value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -47,7 +47,7 @@ impl<T: Payload> Value<T> {
         self.0.reference().ask(door, &())
     }
 
-    /// Stores another value; returns the previous one.
+    /// Stores another value, and returns the previous value.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
