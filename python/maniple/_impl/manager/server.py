@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from os import getpid
 
 from ... import connection, process, util
@@ -22,7 +23,8 @@ from ...context import AuthenticationError
 from ..compat.greenlets import start_thread
 from .objects import Objects, Session, Shared, plain_id
 from .rpc import AUTHENTICATING, Token, line_over, listener_client, of_managers
-from .wait_queue import SLICED, WAITING, ClientGone, Held, patient
+from .wait_queue import ClientGone, Held
+from .withdrawals import CLOSE, WAITING, ServedLine, record_waiters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class Server:
         "in_session",
     ]
     #: the calls over a control connection
-    _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave"))
+    _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave", "withdraw"))
 
     def __init__(self, registry: dict[str, tuple[Any, ...]], address: Any, authkey: bytes, serializer: str) -> None:
         if not isinstance(authkey, bytes):
@@ -94,7 +96,10 @@ class Server:
         self.stop_event = threading.Event()
         self._process = getpid()
         self._held = Held()
-        # The session that the calling thread serves, and the token ids that it has pickled.
+        self._line_numbers = count(1)
+        #: number -> a line of a client with a session
+        self._lines: dict[int, ServedLine] = {}
+        # The session and the line that the calling thread serves, and the token ids that it has pickled.
         self._here = threading.local()
 
     def serve_forever(self) -> None:
@@ -210,6 +215,7 @@ class Server:
             raise ValueError("Without callable, must have one non-keyword argument")
         else:
             (obj,) = args
+        record_waiters(obj)
         names = list(public_methods(obj) if exposed is None else exposed)
         if method_to_typeid is not None:
             if not isinstance(method_to_typeid, dict):
@@ -245,8 +251,14 @@ class Server:
     def accept_connection(self, c: Any, name: str) -> None:
         """Serve the calls of a client thread, called `name`, over this connection."""
         threading.current_thread().name = name
-        c.send(("#RETURN", None))
-        self.serve_client(c)
+        line = self._here.line = ServedLine(next(self._line_numbers), self._session, self._held)
+        if line.session is not None:
+            self._lines[line.number] = line
+        try:
+            c.send(("#RETURN", None if line.session is None else line.number))
+            self.serve_client(c)
+        finally:
+            self._lines.pop(line.number, None)
 
     # Sessions.
 
@@ -265,6 +277,10 @@ class Server:
         finally:
             self._objects.end(session)
             self._held.session_ends(session)
+            for line in [*self._lines.values()]:
+                if line.session is session:
+                    with contextlib.suppress(RuntimeError, MemoryError):  # no thread can be started
+                        line.abandon()
         sys.exit(0)
 
     def _keep(self, line: Any, session: Session) -> None:
@@ -307,6 +323,11 @@ class Server:
         if (session := self._session) is not None:
             session.in_order = True
 
+    def withdraw(self, c: Any, number: int, call: int) -> str:
+        """Withdraw a call over the line of that number; return what the client has to do (`withdrawals`)."""
+        line = self._lines.get(number)
+        return CLOSE if line is None or line.session is not self._session else line.withdraw(call)
+
     # Proxies in the server's process, usually of a managed object inside another.
 
     def owns(self, token: Token) -> bool:
@@ -331,6 +352,9 @@ class Server:
         conn = line_over(conn)
         pickled: list[str] = []
         self._here.pickled = pickled
+        line: ServedLine | None = getattr(self._here, "line", None)
+        if line is None:  # a program calls this method itself
+            line = self._here.line = ServedLine(0, self._session, self._held)
         request: Any
         answer: Any
         receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
@@ -338,10 +362,13 @@ class Server:
             request = answer = None  # they must keep nothing alive while the thread waits
             try:
                 request = receive()
+                line.begins()
                 answer = call(conn, request)
             except ClientGone:
-                util.debug("the client of %r has disconnected", name)
-                break
+                if not line.withdrawn:
+                    util.debug("the client of %r has disconnected", name)
+                    break
+                answer = "#WITHDRAWN", None
             except Exception as error:
                 if conn.closed:  # the client has closed it, or has sent an invalid message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
@@ -361,7 +388,7 @@ class Server:
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
                 break
-        self._held.thread_ends()
+        line.ends()
         conn.close()
         sys.exit(0)
 
@@ -370,11 +397,12 @@ class Server:
         kind, result = answer
         if kind == "#RETURN" and request[1] in WAITING:
             with contextlib.suppress(KeyError):  # the object was freed with its client
-                self._held.undo(self._objects.find(request[0]), request[1], result, self._session)
+                self._held.undo(self._objects.find(request[0]), request[1], result, self._here.line)
 
     def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
         """Make the call of a client's request, and return the answer."""
         ident, methodname, args, kwds = request
+        line: ServedLine = self._here.line
         shared = self.id_to_obj.get(ident) or self._objects.find(ident)
         obj, exposed = shared.obj, shared.exposed
         try:
@@ -387,8 +415,8 @@ class Server:
                 raise
             return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
         try:
-            if methodname in WAITING and (type(obj), methodname) in SLICED:
-                result = patient(obj, methodname, args, kwds, lambda: conn.over)
+            if methodname in WAITING:
+                result = line.call(shared, methodname, args, kwds, lambda: conn.over)
             else:
                 result = function(*args, **kwds)
         except ClientGone:
@@ -397,8 +425,8 @@ class Server:
             return "#ERROR", error
         except (SystemExit, KeyboardInterrupt):  # must end neither this thread nor, as an answer, the client
             return "#TRACEBACK", _traceback()
-        if methodname == "acquire" and result or methodname == "release":
-            self._held.note(shared, methodname, self._session)
+        if methodname == "release":
+            self._held.note(shared, methodname, line)
         method_to_typeid = shared.method_to_typeid
         typeid = method_to_typeid and method_to_typeid.get(methodname)
         if not typeid:
