@@ -183,6 +183,9 @@ class BaseManager:
                 )
                 self._state.value = State.STARTED
             except EOFError:
+                if server._popen is None:
+                    # The fork server's end, from the start itself.
+                    raise
                 server.join()
                 raise EOFError(
                     f"the manager's process ended with exit code {server.exitcode} before it could serve; "
