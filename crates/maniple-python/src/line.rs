@@ -35,7 +35,7 @@ pub struct PyLine {
 struct End {
     /// `None`: closed.
     stream: Option<FramedStream>,
-    /// Answers that are still to come, to calls of `call_steadily` that were broken off.
+    /// Expected answers to interrupted calls of `call_steadily`.
     owed: usize,
     born: Epoch,
 }
@@ -96,7 +96,7 @@ impl PyLine {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
-                "this connection to a manager waits for an answer already; each thread needs a connection of its own",
+                "this connection to a manager already waits for an answer; each thread needs a separate connection",
             )),
         }
     }
@@ -180,8 +180,8 @@ impl PyLine {
         self.unpickled(py, &answer)
     }
 
-    /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the next one
-    /// passes over the answer.
+    /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the
+    /// next one skips the answer.
     fn call_steadily<'py>(
         &self,
         py: Python<'py>,
@@ -198,7 +198,7 @@ impl PyLine {
                 let mut raised = None;
                 let done = py.detach(|| {
                     let mut interrupted = || signals(&mut raised);
-                    // Not to be broken off: there is always room for what is as short as this.
+                    // Not interruptible: there is always room for such a short message.
                     stream.send(message, &mut || false)?;
                     *owed += 1;
                     loop {
