@@ -151,7 +151,7 @@ def _is_whole(stream: bytes) -> bool:
 
 
 def objects(data: bytes) -> None:
-    """The same where objects are received, and large buffers may come along."""
+    """Receives objects, beside which large buffers may arrive."""
     count, data = (data[0] % 4, data[1:4096]) if data else (0, b"")
     here, there = socket.socketpair()
     conn = connection._connection_over(there)

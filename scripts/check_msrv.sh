@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compiles the crates with the oldest Rust that Cargo.toml promises. Where that toolchain is not to be had, clippy's
-# `incompatible_msrv`, which `make lint` runs in any case, has to do: it knows since when each item of the standard library is there,
-# but not each feature of the language.
+# Compiles the crates with the oldest Rust that Cargo.toml promises. If that toolchain is not available, clippy's
+# `incompatible_msrv`, which `make lint` runs in any case, has to do: it knows since when each item of the standard
+# library is there, but not each feature of the language.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/floor.sh

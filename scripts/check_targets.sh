@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Type-checks the workspace for systems that it does not run on yet, with the stub in place of their backend: nothing but `maniple-sys` may
-# depend on the system. Needs the standard library of each target: rustup's, or, where that cannot be had, its source (rust-src), of which
-# the compiler then makes one.
+# Type-checks the workspace for systems that it does not run on yet, with the stub in place of their backend: nothing
+# but `maniple-sys` may depend on the system. Needs the standard library of each target: rustup's, or, if that is not
+# available, its source (rust-src), of which the compiler then makes one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -53,6 +53,21 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bfor want of\b", "for lack of"),
         (r"\bsees? to it\b|\bsee to\b", "ensures, or the verb of the field"),
         (r"\bhas had enough\b|\blets? go of\b|\blet in\b", "ends, releases, accepts or authenticates"),
+        (r"\b(?:come|comes|came|go|goes|went) along\b", "is sent with, or arrives with"),
+        (r"\b(?:to|can|cannot|could|not) be had\b|\bis had\b", "is available, or the verb of the field"),
+        (r"\bin vain\b", "without success, or needlessly"),
+        (r"\bpass(?:es|ed)? over\b", "skips"),
+        (r"\bof no (?:more |any )?use\b", "unusable"),
+        (r"\b(?:breaks?|broken|broke) (?:it |them )?off\b", "interrupts, or ends"),
+        (r"\bone's own\b", "separate, or name the owner"),
+        (r"\bholds? (?:it |them |\w+s? )?up\b|\bheld up\b", "delays, or blocks"),
+        (r"\bhand(?:s|ed)? (?:it |them )?on\b", "passes on"),
+        (r"\b(?:is|are|was|were) looked (?:at|for)\b", "is checked, or is read"),
+        (r"\blook(?:s|ed)? after\b", "serves, drives or repairs"),
+        (r"\bin the making\b", "that is being made, or builds"),
+        (r"\b(?:given?|gives?|gave) (?:it |them )?back\b", "releases, or returns"),
+        (r"\bas a rule\b", "usually"),
+        (r"\bgo(?:es|ne)? mad\b|\bout of (?:its|his) mind\b", "faulty"),
     )
 )
 

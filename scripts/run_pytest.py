@@ -76,7 +76,7 @@ def run(file: Path, rest: list[str]) -> Outcome:
     """Run one file to its end, or to the limit."""
     outcome, started, mark = Outcome(file), time.monotonic(), uuid.uuid4().hex
     with tempfile.TemporaryFile() as output:
-        # A file and not a pipe: what the tests leave behind may hold the other end, and must not hold up the reader.
+        # A file and not a pipe: what the tests leave behind may hold the other end, and must not delay the reader.
         process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-m", "pytest", str(file), *rest],
             cwd=ROOT,

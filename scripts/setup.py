@@ -99,7 +99,7 @@ class Environment:
         question = "import sys, pip; print('{}.{}'.format(*sys.version_info)); print(sys.prefix)"
         try:
             answer = subprocess.run([self.python, "-c", question], capture_output=True, text=True)
-            # Its scripts name the folder that it was made in: a copied or moved one is of no use.
+            # Its scripts name the folder that it was made in: a copied or moved environment does not work.
             script = (self.folder / "bin" / "activate").read_text()
         except OSError:
             return False

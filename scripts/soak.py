@@ -186,7 +186,7 @@ class Soak:
                     self.tasks += 1
                     if self.over.is_set():
                         break
-            except Exception as e:  # the writer is killed now and then, and descriptors run short
+            except Exception as e:  # the writer is killed from time to time, and descriptors run short
                 self.counts[f"queue: {type(e).__name__}"] += 1
                 time.sleep(0.1)
             finally:

@@ -45,7 +45,7 @@ def _number(size: int) -> int:
 
 
 def _look(arrays: Iterator[Any], length: int) -> int:
-    """The number of arrays; each is looked at and let go before the next one is taken."""
+    """The number of arrays; each is read and released before the next is taken."""
     wanted = length * 8, 0.0, length - 1.0
     seen = 0
     for array in arrays:
@@ -155,7 +155,7 @@ def copy(size: int) -> Callable[[Stage], None]:
 
 
 def mapping(size: int) -> Callable[[Stage], None]:
-    """A mapping of so many bytes that are in memory already: made, read on every page, and given back."""
+    """A mapping of so many bytes that are in memory already: made, read on every page, and released."""
 
     def run(stage: Stage) -> None:
         import numpy

@@ -1,4 +1,5 @@
-//! A depot that several processes order from: an object of one's own in a manager's server, used by its methods.
+//! A depot that several processes order from: an object of the program's own type in a manager's server, used by its
+//! methods.
 //!
 //!     cargo run --example depot
 //!

@@ -306,8 +306,8 @@ class Listener:
     Raises:
         OSError: the address is in use, or invalid.
 
-    Clients authenticate side by side: a client that stays silent does not hold up `accept` for others, and is closed after 20
-    seconds. In the standard package it holds up all.
+    Clients authenticate side by side: a silent client does not delay `accept` for others, and is closed after 20
+    seconds. In the standard package it blocks all other clients.
 
     Example::
 

@@ -62,7 +62,7 @@ class Lifeline:
         self.file = _lifelines[self.w]
 
     def is_there(self) -> bool:
-        """Whether the write end is open. A program that becomes a daemon may close it."""
+        """Return True if the write end is open. A program that becomes a daemon may close it."""
         return mark(self.w) == self.file
 
     def have_spare(self) -> None:
@@ -71,7 +71,7 @@ class Lifeline:
             self.spare = above_stdio(os.dup(self.r))
 
     def give_spare(self) -> None:
-        """Close the spare descriptor, so that its number is free for the next one."""
+        """Close the spare descriptor, so that its number is free for the next descriptor."""
         spare, self.spare = self.spare, -1
         if mark(spare) == self.file:
             os.close(spare)

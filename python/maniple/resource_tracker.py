@@ -1,4 +1,4 @@
-"""The resource tracker, a process that removes shared memory which its users left behind.
+"""The resource tracker, a process that removes shared memory that its users left behind.
 
 Named resources outlive the processes that use them.  So the processes of a program
 share one tracker, and report to it over a pipe which resources they made and
@@ -138,7 +138,7 @@ class ReentrantCallError(ManipleError, RuntimeError):
 
 
 class ResourceTracker:
-    """This process's access to the resource tracker, a process that removes resources which their users leave behind."""
+    """This process's access to the resource tracker, a process that removes resources that their users leave behind."""
 
     #: write end of the pipe
     _fd = HeldDescriptor()
@@ -234,7 +234,7 @@ class ResourceTracker:
         return int(self._fd)
 
     def ensure_running(self) -> None:
-        """Start the tracker unless it is running. A dead one is replaced, with a warning."""
+        """Start the tracker unless it is running. If the tracker has died, start another, with a warning."""
         self._ensure_running_and_write()
 
     def _make_probe_message(self) -> bytes:

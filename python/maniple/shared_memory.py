@@ -64,7 +64,7 @@ class SharedMemory:
         ValueError: `create` without a positive `size`, or neither `create` nor `name`.
         OSError: the system has no memory or no descriptor for the block.
 
-    Each process calls `close` when it needs the block no more; one of them also calls `unlink`.
+    Each process calls `close` when it no longer needs the block; one of them also calls `unlink`.
 
     Example::
 

@@ -63,7 +63,7 @@ def _kind(typecode_or_type: str | type) -> Any:
     try:
         return typecode_to_type[typecode_or_type]
     except KeyError:
-        raise TypeError(f"bad typecode: {typecode_or_type!r} is none of {''.join(typecode_to_type)}") from None
+        raise TypeError(f"bad typecode: {typecode_or_type!r} is not one of {''.join(typecode_to_type)}") from None
 
 
 def _placed(kind: Any, memory: heap.BufferWrapper) -> Any:

@@ -95,7 +95,7 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """Run the part of a child or helper process, and exit, if this frozen program was started as one."""
+    """Run the part of a child or helper process, and exit, if this frozen program was started as a child or helper."""
     _be_what_was_started()
 
 

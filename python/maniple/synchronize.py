@@ -8,12 +8,13 @@
 `Barrier`                  a lock, and one word for each party that waits
 =========================  ============================================================================
 
-An object goes to a child by inheritance (fork) or in the arguments of a `Process` (spawn, forkserver), and in no other way, as
+An object can be sent to a child only by inheritance (fork) or in the arguments of a `Process` (spawn, forkserver), as
 in the standard package.
 
-If a process dies while it holds a `Lock` or an `RLock`, the next process that waits for the lock acquires it, and its attribute
-`abandoned` is true: what the lock guards may be half changed. A semaphore has no holder; what a dead process acquired of it
-stays acquired. A process that dies while it waits for a `Condition` or an `Event` does not disturb the others.
+If a process dies while it holds a `Lock` or an `RLock`, the next process that waits for the lock acquires it, and its
+attribute `abandoned` is true: the data that the lock guards may be half changed. A semaphore has no holder; the units
+that a dead process acquired stay acquired. A process that dies while it waits for a `Condition` or an `Event` does not
+disturb the others.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def _me() -> str:
 
 
 def made_for_fork(ctx: Any) -> bool:
-    """Whether objects of the context `ctx` go to forked children only.
+    """Return True if objects of the context `ctx` are sent to forked children only.
 
-    For other contexts the function checks that a tracker which was started is alive: the children inherit it.
+    For other contexts the function also checks that a started resource tracker is alive, because the children inherit
+    it.
     """
     if (ctx or context._default_context.get_context()).get_start_method() == "fork":
         return True
@@ -118,7 +120,7 @@ class Semaphore(SemLock):
         value: the initial count, from 0 to 2,147,483,647.
         ctx: the context that the semaphore belongs to.
 
-    A semaphore has no holder: what a process has acquired when it dies stays acquired.
+    A semaphore has no holder: the units that a dead process had acquired stay acquired.
 
     Example::
 
@@ -159,8 +161,8 @@ class Lock(SemLock):
     """A lock that any process or thread may release, no matter which one acquired it.
 
     ``maniple.Lock()`` makes one for the program's start method. If its holder dies, the next process that waits for the
-    lock acquires it, and its attribute `abandoned` is True there until the next `acquire`; what the lock guards may be half changed. In the
-    standard package, all others wait forever.
+    lock acquires it, and its attribute `abandoned` is True there until the next `acquire`; the data that the lock
+    guards may be half changed. In the standard package, all other processes wait forever.
 
     Example::
 
@@ -328,7 +330,8 @@ def _made_with(cls: type, *, ctx: Any) -> Any:
 class Event(EventFlag):
     """A flag that processes wait for. It is false at first.
 
-    `set` wakes all that wait, even if `clear` follows at once. A process that dies while it waits does not disturb the others.
+    `set` wakes all waiting processes, even if `clear` follows at once. A process that dies while it waits does not
+    disturb the others.
 
     Example::
 
@@ -377,8 +380,8 @@ class Barrier(_ThreadBarrier):
     Raises:
         ValueError: `parties` is less than 1.
 
-    A process that is killed after it arrived counts as arrived and does not hold up the others. If a process is killed while it
-    runs the action, the barrier breaks. In the standard package, the others wait forever.
+    A process that is killed after it arrived counts as arrived and does not delay the others. If a process is killed
+    while it runs the action, the barrier breaks. In the standard package, the others wait forever.
     """
 
     @public_module.needs_ctx
@@ -428,7 +431,7 @@ class Barrier(_ThreadBarrier):
         return place
 
     def reset(self) -> None:
-        """Make the barrier empty and whole again. Parties that wait get `BrokenBarrierError`."""
+        """Make the barrier empty and unbroken again. Parties that wait get `BrokenBarrierError`."""
         self._core.reset()
 
     def abort(self) -> None:

@@ -228,8 +228,8 @@ class Finalize:
         kwargs: its keyword arguments.
         exitpriority: a number; the call also happens at exit, the highest number first. None means that exit does not trigger it.
 
-    If a signal handler interrupts a call that the exit triggers, too, the call can happen again.
-    A copy that a forked child inherits never calls.
+    If a signal handler interrupts a call that the exit also triggers, the call can happen again. A copy that a forked
+    child inherits never calls.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ PYTHON = platform.python_version()
 
 
 class NotHere(Exception):
-    """The peer or its tests cannot be had; the message says why."""
+    """The peer or its tests are not available; the message says why."""
 
 
 def key_of(peer: Peer) -> str:

@@ -206,7 +206,7 @@ class Pools(Part):
 
     def explained(self, e: BaseException) -> bool:
         # As many workers in a row were ended while they started as it takes; each later call says so.
-        self.given_up = self.given_up or "the pool is given up; the last" in str(e)
+        self.given_up = self.given_up or "the pool has failed; the last" in str(e)
         return super().explained(e)
 
     def new(self) -> Any:

@@ -73,7 +73,7 @@ def number(call: str) -> int | None:
 
 @dataclass(frozen=True)
 class Where:
-    """What an argument of a call must be: `bits` of it, of which `equal` are set. Its low 32 bits are looked at."""
+    """What an argument of a call must be: `bits` of it, of which `equal` are set. Its low 32 bits are compared."""
 
     argument: int
     bits: int

@@ -45,7 +45,7 @@ from watched import MARK, end_all, holdings, marked
 HERE = Path(__file__).resolve().parent
 METHODS = ("fork", "spawn", "forkserver")
 WATCHDOG = 25.0
-# How long what dies or is given back late may take; only waited for where something is left.
+# The time that late ends and releases may take; the walk waits only if something is left.
 REST = 8.0
 # Up to here each n has its run; then each is a third larger than the last.
 DENSE = 24
@@ -58,7 +58,7 @@ IN_WORDS = {
     "ENOMEM": ["MemoryError", "out of memory"],
     "EMFILE": ["no descriptor is left"],
     "ENFILE": ["no descriptor is left"],
-    "ETOOMANYREFS": ["as many descriptors are on their way"],
+    "ETOOMANYREFS": ["too many descriptors"],
 }
 # Nothing has run out that could be there again: a system answers so to one call, or always, and not for a while.
 REFUSALS = ("ENOSYS", "EPERM", "EOPNOTSUPP")
@@ -171,7 +171,7 @@ class Program:
         raise Ended
 
     def rests_at(self, most: dict[str, Any]) -> list[str]:
-        """What it holds beyond `most`, after it has had some time to give it back."""
+        """What it holds beyond `most`, after it has had some time to release it."""
         deadline, pause = time.monotonic() + REST, 0.002
         while True:
             now = holdings(self.process.pid)

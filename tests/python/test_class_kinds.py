@@ -129,7 +129,7 @@ def test_an_attribute_that_cannot_be_sent_is_named(method: str) -> None:
             print(error)
     """
     told = outcome(method, definitions, calls)
-    assert "the class 'C' of __main__ goes by value" in told and "its attribute 'lock' cannot be sent" in told
+    assert "the class 'C' of __main__ is sent by value" in told and "its attribute 'lock' cannot be sent" in told
 
 
 @typed_in
@@ -149,7 +149,7 @@ def test_a_process_says_why_it_lacks_a_value(method: str) -> None:
         process.join()
     """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
-    assert "NameError: name 'large' is not defined: 'large' of __main__ was not sent along" in done.stderr
+    assert "NameError: name 'large' is not defined: 'large' of __main__ was not sent, because" in done.stderr
     assert "too large to be sent at the start" in done.stderr
 
 

@@ -165,7 +165,7 @@ class _Meddler:
 def test_chunk_of_another_number_of_results(mp: ModuleType, new_pool: NewPool, call: str) -> None:
     """No value is taken for that of another item, though their number is right on the whole."""
     pool = new_pool(2)
-    with pytest.raises(mp.pool.ResultDecodeError, match="another number of items"):
+    with pytest.raises(mp.pool.ResultDecodeError, match="more or fewer results than it was sent items"):
         list(getattr(pool, call)(_Meddler, range(8), 2))
     assert pool.map(square, range(4), 2) == [0, 1, 4, 9]
 

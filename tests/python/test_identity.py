@@ -97,7 +97,7 @@ if not hasattr(multiprocessing, "_replaced"):
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_what_was_replaced_before_is_replaced_here(tmp_path: Path, method: str) -> None:
-    """As coverage does when it is started by a file of site-packages, before ``-m maniple`` is looked at."""
+    """As coverage does when it is started by a file of site-packages, before ``-m maniple`` is processed."""
     (tmp_path / "early.py").write_text(EARLY)
     (tmp_path / "sitecustomize.py").write_text("import early\n")
     (tmp_path / "program.py").write_text(

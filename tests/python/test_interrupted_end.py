@@ -70,7 +70,7 @@ def striker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for a condition. The test's time-out ends a wait in vain."""
+    """Wait for a condition. The test's time-out ends an endless wait."""
     while not condition():
         time.sleep(0.01)
 

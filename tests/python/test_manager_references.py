@@ -53,7 +53,7 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for it; the test's own timeout ends a wait in vain."""
+    """Wait for it; the test's own time-out ends an endless wait."""
     while not condition():
         time.sleep(0.01)
 

@@ -65,7 +65,7 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for it; the test's own timeout ends a wait in vain."""
+    """Wait for it; the test's own time-out ends an endless wait."""
     while not condition():
         time.sleep(0.01)
 

@@ -43,7 +43,7 @@ def test_one_call_fails(operation: str, method: str, kind: str, error: str, who:
 
 @pytest.fixture(scope="module")
 def faulted() -> str:
-    """The Rust crate's operations, for the walk.  `cargo test` has built them before, as a rule."""
+    """The Rust crate's operations, for the walk. `cargo test` has usually built them before."""
     build = ["cargo", "test", "--locked", "--all-features", "-p", "maniple", "--test", "faulted", "--no-run"]
     told = subprocess.run([*build, "--message-format", "json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found = [json.loads(line).get("executable") for line in told.stdout.splitlines() if '"faulted"' in line]

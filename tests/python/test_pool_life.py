@@ -410,7 +410,7 @@ def test_worker_loop_for_pools_that_libraries_build(mp: ModuleType, pool_module:
 
 @pytest.mark.parametrize("end", ["close", "terminate"])
 def test_a_call_that_is_made_while_the_pool_ends_has_its_callback(mp: Any, end: str) -> None:
-    """The pool may learn of the call's end, and end itself, before the thread that made the call has gone on."""
+    """The pool may detect the call's end, and end itself, before the thread that made the call has gone on."""
     for pause in range(20):
         with mp.Pool(1) as pool:
             results, told = [], []

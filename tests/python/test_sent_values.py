@@ -128,7 +128,7 @@ def test_a_task_reports_the_value_that_it_needs_and_that_cannot_be_sent(method: 
             try:
                 pool.apply(lambda: rows)
             except NameError as error:
-                print("'rows' of __main__ was not sent along" in str(error), "cannot pickle '_thread.lock'" in str(error))
+                print("'rows' of __main__ was not sent, because" in str(error), "cannot pickle '_thread.lock'" in str(error))
     """
     assert run(method, program) == "100000\nTrue True\n"
 

@@ -15,7 +15,7 @@ pub enum Case {
     Map(usize),
     /// Bytes to a worker and back.
     Echo(usize),
-    /// Bytes to a process and back over a line of one's own.
+    /// Bytes to a process and back over a separate connection.
     Pipe(usize),
     /// Small items through a queue, from so many processes to so many.
     Queue(usize, usize),

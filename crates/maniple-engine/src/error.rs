@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// What can go wrong below the fronts. Every message says what was being done.
+/// The errors of the engine. Every message says which operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,13 +21,13 @@ pub enum Error {
     #[error("the pool is not running")]
     NotRunning,
     /// The handles given to a worker are not the ones a hub made.
-    #[error("these are not the handles of a pool's link: {0}")]
+    #[error("the handles are not those of a pool's link: {0}")]
     BadHandles(&'static str),
-    /// A lock, semaphore, condition or event cannot be used so.
+    /// A lock, semaphore, condition or event cannot be used in this way.
     #[error("could not use a lock in shared memory: {0}")]
     Lock(&'static str),
     /// A hub was used in a process that did not make it.
-    #[error("this pool belongs to process {owner}; a forked child cannot use it, make a pool of its own")]
+    #[error("this pool belongs to process {owner}, and a forked child cannot use it; make another pool in the child")]
     Foreign {
         /// The process that made the hub.
         owner: u32,
@@ -37,38 +37,38 @@ pub enum Error {
         "a task forked this process and returned in the child as well; only the parent can answer the task: end the child, as by os._exit()"
     )]
     ForkedWorker,
-    /// The wait was broken off by the caller's interrupt hook.
+    /// The caller's interrupt hook ended the wait.
     #[error("interrupted")]
     Interrupted,
     /// The other end of a connection is closed, and nothing is left to receive.
     #[error("the other end of the connection is closed")]
     EndOfStream,
-    /// The other end of a connection was closed, as a rule by its process's death, in the middle of a message.
+    /// The other end of a connection was closed in the middle of a message, usually by its process's death.
     #[error("got end of file during message")]
     CutOff,
     /// Both ends of a connection send and wait for room, and neither receives.
     #[error(
-        "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
-         more is sent, or receive in a thread of its own"
+        "both ends of this connection send and neither receives, so that each waits for the other; receive before you \
+            send more, or receive in another thread"
     )]
     BothSend,
-    /// What came over a connection is not the length of a message.
+    /// The bytes received over a connection are not the length of a message.
     #[error("bad message length")]
     BadLength,
-    /// What came over a connection is longer than its receiver allows.
+    /// A message is longer than its receiver allows.
     #[error("the message is longer than its receiver allows")]
     TooLong,
-    /// An error that a part of the engine has for itself, such as [`ContactError`](crate::channel::listener::ContactError): that type finds
-    /// itself in here.
+    /// An error of a part of the engine, such as [`ContactError`](crate::channel::listener::ContactError): a downcast
+    /// returns that type.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
-    /// The hub went away while its worker waited.
-    #[error("the hub is gone")]
+    /// The hub ended while its worker waited.
+    #[error("the hub has ended")]
     HubGone,
 }
 
 impl Error {
-    /// This process has no memory left for what it was about to do.
+    /// This process has no memory left for the operation.
     #[cfg(not(loom))]
     pub(crate) fn out_of_memory(doing: &'static str) -> Error {
         Error::Os { doing, source: maniple_sys::memory::out_of_memory() }
@@ -79,7 +79,7 @@ impl Error {
         matches!(self, Error::Os { .. })
     }
 
-    /// Whether something ran out that may be there again later: descriptors, memory, processes.
+    /// Whether a resource ran out that may be available again later: descriptors, memory, processes.
     pub fn is_shortage(&self) -> bool {
         matches!(self, Error::Os { source, .. } if maniple_sys::is_shortage(source))
     }

@@ -1,9 +1,9 @@
 //! The engine of maniple: processes and bytes.
 //!
-//! A *hub* (the process that owns a pool) talks to each of its *workers* over a private *link*: two rings and two bells in
-//! shared memory. What travels are opaque *frames*: a small header, inline bytes, and references to *blobs*, large buffers
-//! in shared-memory blocks of their own. This crate knows neither what the bytes mean nor which language wrote them; the
-//! two fronts (`maniple` for Rust, the `maniple` package for Python) do.
+//! A *hub* (the process that owns a pool) talks to each of its *workers* over a private *link*: two rings and two bells
+//! in shared memory. They exchange opaque *frames*: a small header, inline bytes, and references to *blobs*, large
+//! buffers in separate shared-memory blocks. This crate does not interpret the bytes and does not know which language
+//! wrote them; the two fronts (`maniple` for Rust, the `maniple` package for Python) do.
 //!
 //! | module | what it is for |
 //! | --- | --- |
@@ -13,7 +13,7 @@
 //! | [`idle`] | returns kept memory to the system |
 //! | [`reserve`] | memory for small allocations when the system refuses them |
 //! | [`process`] | start, wait, exit status, lifeline |
-//! | [`wait`] | how long to wait, and awake or asleep |
+//! | [`wait`] | how long a wait lasts, spins and sleeps |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -28,7 +28,7 @@ pub mod hostile;
 pub mod idle;
 #[cfg(not(loom))]
 pub mod pool;
-/// What of the pool is checked by a model checker.
+/// The parts of the pool that a model checker checks.
 #[cfg(loom)]
 pub mod pool {
     pub mod seats;

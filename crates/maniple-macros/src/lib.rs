@@ -109,10 +109,10 @@ fn register(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
 fn arguments(function: &ItemFn) -> syn::Result<Vec<&Type>> {
     let sig = &function.sig;
     if !sig.generics.params.is_empty() {
-        return Err(Error::new_spanned(&sig.generics, refused("generic, and each of its instances would need a name")));
+        return Err(Error::new_spanned(&sig.generics, refused("generic, and each instance would need a name")));
     }
     if let Some(keyword) = &sig.asyncness {
-        return Err(Error::new_spanned(keyword, refused("async: block on its future inside of it")));
+        return Err(Error::new_spanned(keyword, refused("async; block on the future inside the task")));
     }
     if !matches!(sig.safety, syn::Safety::Default) || sig.abi.is_some() || sig.variadic.is_some() {
         return Err(Error::new_spanned(sig, refused("unsafe or of another ABI")));
@@ -124,7 +124,7 @@ fn argument(argument: &FnArg) -> syn::Result<&Type> {
     match argument {
         FnArg::Typed(typed) => match &*typed.ty {
             Type::Reference(ty) => {
-                let why = "what a task is given comes from another process: take a value, not a reference";
+                let why = "the argument of a task comes from another process: take a value, not a reference";
                 Err(Error::new_spanned(ty, why))
             }
             Type::ImplTrait(ty) => Err(Error::new_spanned(ty, refused("generic"))),

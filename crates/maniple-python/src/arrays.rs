@@ -276,7 +276,7 @@ fn global(module: &str, name: &str) -> Vec<u8> {
 /// the interpreter lock is held, and without it while there is a [`pin`](Content::pin).
 pub struct View(Box<ffi::Py_buffer>);
 
-// SAFETY: bytes of an object to which the view holds a reference; it is given back with the interpreter lock held.
+// SAFETY: bytes of an object to which the view holds a reference; it is released with the interpreter lock held.
 unsafe impl Send for View {}
 // SAFETY: as above.
 unsafe impl Sync for View {}

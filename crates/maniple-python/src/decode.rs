@@ -44,7 +44,7 @@ impl Payload {
 
 fn damaged() -> PyErr {
     PyRuntimeError::new_err(
-        "a payload is shorter than it says; sender and receiver must use the same version of maniple",
+        "a payload is shorter than the length that it states; sender and receiver must use the same version of maniple",
     )
 }
 
@@ -83,7 +83,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.kept.try_reserve(1).map_err(|_| PyMemoryError::new_err("there is no memory for what has arrived"))?;
+        self.kept
+            .try_reserve(1)
+            .map_err(|_| PyMemoryError::new_err("there is no memory for a payload that has arrived"))?;
         self.kept.push(value.clone().unbind());
         Ok(())
     }

@@ -58,7 +58,7 @@ impl PyGuarded {
     fn __init__(&self, obj: Py<PyAny>, lock: Bound<'_, PyAny>) -> PyResult<()> {
         let native = lock.cast::<PySemLock>().ok().map(|native| native.clone().unbind());
         let parts = Parts { obj, lock: lock.unbind(), native };
-        self.0.set(parts).map_err(|_| PyRuntimeError::new_err("this object was initialised already"))
+        self.0.set(parts).map_err(|_| PyRuntimeError::new_err("this object has already been initialised"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -38,7 +38,7 @@ pub struct PyLine {
 struct End {
     /// `None`: closed.
     stream: Option<FramedStream>,
-    /// Answers that are still to come, to calls that were broken off.
+    /// Expected answers to interrupted calls of `call_steadily`.
     owed: usize,
     /// Calls asked for so far.
     asked: u64,
@@ -145,7 +145,7 @@ impl PyLine {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
-                "this connection to a manager waits for an answer already; each thread needs a connection of its own",
+                "this connection to a manager already waits for an answer; each thread needs a separate connection",
             )),
         }
     }
@@ -231,8 +231,8 @@ impl PyLine {
         self.unpickled(py, &answer)
     }
 
-    /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the next one
-    /// passes over the answer. `TimeoutError` after `timeout` seconds, if it is given; the line is kept then, too.
+    /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the
+    /// next one skips the answer. `TimeoutError` after `timeout` seconds, if it is given; the line is kept then, too.
     #[pyo3(signature = (method, args, timeout=None))]
     fn call_steadily<'py>(
         &self,

@@ -298,13 +298,15 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
 
 /// The error of something that was received and cannot be returned: if memory is short, it says that the object is lost.
 pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
-    short_of_memory(py, error, "there was no memory to make an object of what was received, which is lost")
+    short_of_memory(py, error, "there was no memory to unpickle the received message, which is lost")
 }
 
-/// The error of a message that cannot be unpickled after a signal's handler has broken off a first attempt, which may be why.
+/// The error of a message that cannot be unpickled after a signal handler has interrupted a first attempt, which may be
+/// the reason.
 pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
-    const WHAT: &str = "a signal's handler broke off the first attempt to unpickle this message, and the second failed: the message is \
-        lost. What can be unpickled once only is best unpickled where no handler runs: in another thread than the first";
+    const WHAT: &str = "a signal handler interrupted the first attempt to unpickle this message, and the second \
+        attempt failed: the message is lost. Receive objects that can be unpickled only once in another thread than \
+        the main thread, in which no handler runs";
     if !error.is_instance_of::<PyEOFError>(py) {
         // Also where it would have failed the first time.
         let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));

@@ -22,7 +22,7 @@ pub fn shm_unlink(py: Python<'_>, path: &str) -> PyResult<()> {
     until_done(py, path, || named::unlink(path))
 }
 
-/// Makes the call, again where a signal broke it off whose handler raises nothing.
+/// Makes the call, and repeats it if a signal whose handler raises nothing interrupted it.
 fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result<T> + Sync) -> PyResult<T> {
     if path.contains('\0') {
         return Err(PyValueError::new_err("embedded null character"));

@@ -177,7 +177,7 @@ pub fn failure(
     }
 }
 
-const AGAIN: &str = "there was no memory to make an object of a result, which is still there: ask for it again";
+const AGAIN: &str = "there was no memory to unpickle a result, which is kept: request it again";
 
 /// Hands each result of a task to `each`. An error: they cannot be decoded.
 pub fn results<'py>(
@@ -199,7 +199,7 @@ pub fn results<'py>(
 /// The error of a chunk with another number of results than items: none of its values can be assigned to an item.
 pub fn miscounted(py: Python<'_>) -> PyErr {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    unreadable(py, &UNREADABLE, PyValueError::new_err("a worker answered another number of items than it was given"))
+    unreadable(py, &UNREADABLE, PyValueError::new_err("a worker returned more or fewer results than it was sent items"))
 }
 
 fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {

@@ -48,7 +48,7 @@ mod op {
     pub const BUILD: u8 = b'b';
 }
 
-/// Longer pickles are left to pickle: what was written until then is in vain.
+/// Longer pickles are left to pickle; the bytes written until then are discarded.
 const SHORT: usize = 1 << 20;
 /// So are longer strings, which are copied once less there.
 const LONGEST: usize = 16 * 1024;

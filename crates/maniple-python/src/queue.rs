@@ -65,7 +65,7 @@ impl Deref for Sight {
 /// Marks of pieces: the first of an object, and the last.
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
-/// While something else is kept, the next piece of an object is looked for so often.
+/// While another message is kept, the queue is checked so often for the next piece of an object.
 const PAUSE: Duration = Duration::from_millis(1);
 /// A piece is at most this part of the memory, and so long.
 const SHARE: u64 = 4;

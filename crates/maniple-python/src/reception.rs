@@ -53,8 +53,8 @@ fn caused(cause: Cause) -> PyErr {
         Cause::Gone => PyEOFError::new_err("the other end closed the connection in the middle of the authentication"),
         Cause::Os(error) => os_error(error),
         Cause::Mute(limit) => authentication_error(format!(
-            "the listener took the connection and said nothing for {limit:?}: it seems to have no authkey. Give both ends \
-             the same authkey, or neither"
+            "the listener accepted the connection and sent nothing for {limit:?}: it seems to have no authkey. Use \
+                the same authkey at both ends, or none"
         )),
         Cause::Late(_) | Cause::Crowded => authentication_error("the client took too long".into()),
         _ => authentication_error("the authentication failed".into()),

@@ -1,5 +1,5 @@
-//! A large buffer in shared memory, as a Python buffer: writable, private to this process, and given back when the last view
-//! of it is gone.
+//! A large buffer in shared memory, as a Python buffer: writable, private to this process, and released when the last
+//! view of it is gone.
 #![allow(unsafe_code)]
 
 use crate::made;

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// How many shelves this process has put something on: as a rule none.
+/// How many shelves of this process contain something: usually none.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether there may be a connection or a queue that has something although its descriptor does not say so.
@@ -79,7 +79,7 @@ pub struct PyUnread {
     attempts: Attempts,
 }
 
-/// What unpickling a message came to; an error: a handler has broken it off.
+/// The result of unpickling a message, or the error of a handler that has interrupted it.
 type Attempt<'py> = Result<PyResult<Bound<'py, PyAny>>, PyErr>;
 
 fn attempted<'py>(py: Python<'_>, read: PyResult<Bound<'py, PyAny>>) -> Attempt<'py> {

@@ -73,7 +73,7 @@ impl Source for Items {
             match fill_from(&mut next, *mode, main.bind(py), tasks, items, others, out) {
                 Filled::Ended if missing > 0 => {
                     let changed = PyRuntimeError::new_err(format!(
-                        "the list was changed during the call: {missing} of its items are not there any more"
+                        "the list was changed during the call: {missing} of its items are missing"
                     ));
                     out.unsent(missing, Box::new(changed));
                     true

@@ -68,7 +68,7 @@ impl PyStream {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next value, if one is at hand. The lock is not held while Python code runs.
+    /// The next value, if there is one. The lock is not held while Python code runs.
     fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let (this, py) = (slf.get(), slf.py());
         loop {

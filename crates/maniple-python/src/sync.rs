@@ -82,7 +82,7 @@ pub fn limit(timeout: Option<f64>) -> Until {
     }
 }
 
-/// Runs `wait` without the interpreter lock; the exception of a signal handler that broke it off comes back.
+/// Runs `wait` without the interpreter lock. Returns the exception of a signal handler that interrupted it.
 pub fn waiting<T: Send>(py: Python<'_>, wait: impl FnOnce(Interrupt<'_>) -> T + Send) -> (T, Option<PyErr>) {
     let mut raised = None;
     let outcome = py.detach(|| {
@@ -146,7 +146,7 @@ impl PySemLock {
         if let Some(name) = name {
             let _ = self.name.set(name);
         }
-        self.inner.set(inner).map_err(|_| PyRuntimeError::new_err("this lock was initialised already"))
+        self.inner.set(inner).map_err(|_| PyRuntimeError::new_err("this lock has already been initialised"))
     }
 
     /// The guard of a condition.
@@ -169,7 +169,7 @@ impl PySemLock {
         }
     }
 
-    /// How many units this process has taken of a semaphore through this object, and not given back.
+    /// How many units this process has acquired of a semaphore through this object, and not released.
     fn units(&self, semaphore: &Semaphore) -> usize {
         let here = self.process.load(Ordering::Relaxed) == semaphore.place().me().bits();
         if here { self.count.load(Ordering::Relaxed) } else { 0 }
@@ -191,7 +191,7 @@ impl PySemLock {
         taken
     }
 
-    /// Acquires it, if that can be had without waiting.
+    /// Acquires it, if that is possible without waiting.
     #[inline]
     pub fn take_at_once(&self) -> bool {
         self.inner.get().is_some_and(|inner| self.try_at_once(inner))
@@ -203,7 +203,7 @@ impl PySemLock {
         self.inner.get().is_some_and(|inner| self.give_back(inner) == Released::Done)
     }
 
-    /// Acquires; what cannot be had at once is waited for.
+    /// Acquires it, and waits if that is not possible at once.
     #[inline]
     pub fn take(&self, py: Python<'_>, limit: Until) -> PyResult<bool> {
         let inner = self.inner()?;

@@ -140,7 +140,7 @@ impl PyBarrier {
         let barrier = match handle {
             Some(handle) => Barrier::open(arrived(&handle)),
             None => Barrier::new(u32::try_from(parties).ok().filter(|&parties| parties <= MOST).ok_or_else(|| {
-                PyOverflowError::new_err(format!("a barrier of {parties} parties; it can have {MOST} at most"))
+                PyOverflowError::new_err(format!("a barrier can have at most {MOST} parties, not {parties}"))
             })?),
         };
         // As in the standard package: what has arrived has arrived, also where it is killed later.

@@ -204,8 +204,8 @@ impl PyTicket {
         }
     }
 
-    // An exception refers to its traceback, that to the frames, and one of those, as a rule, to this ticket. Where there is such a
-    // circle, something else in it can be cleared.
+    // An exception refers to its traceback, the traceback to the frames, and one of the frames usually to this ticket.
+    // Where there is such a circle, something else in it can be cleared.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.outcome.get() {
             Some(Ok(value)) => visit.call(value),

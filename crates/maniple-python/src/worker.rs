@@ -18,8 +18,8 @@ use std::sync::{Mutex, PoisonError};
 /// How many tasks in a row may run without a look at signals and other threads.
 const STINT: u32 = 128;
 
-/// A function: as it came, as it is, or why it cannot be had. It is decoded by the first task that calls it, so that failing to
-/// is that task's failure, and that of each after it.
+/// A function: its pickle, the decoded function, or the error. It is decoded by the first task that calls it, so that
+/// failing to is that task's failure, and that of each after it.
 enum Function {
     Raw(Payload),
     Ready(Py<PyAny>),
@@ -34,7 +34,7 @@ enum Function {
 pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
     let mut link = match WorkerLink::open(adopt(handles)) {
         Err(error) if error.is_shortage() => {
-            eprintln!("maniple: a worker cannot take up its link: {error}");
+            eprintln!("maniple: a worker cannot open its link: {error}");
             return Ok("lacking");
         }
         link => link.map_err(python)?,
@@ -98,7 +98,7 @@ fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Funct
     };
     match reply(py, link, number, ok, packet) {
         Err(error) if error.is_local() => {
-            // The answer needs something that was not to be had: the answer is that, which is short.
+            // The answer needs a resource that is missing: the answer is that error, which is short.
             let packet = report(py, link, &python(error), None)?;
             reply(py, link, number, false, packet).map_err(python)
         }
@@ -212,8 +212,9 @@ fn call_each<'py>(
 }
 
 fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number: u32) -> PyResult<Bound<'py, PyAny>> {
-    let place =
-        functions.get_mut(&number).ok_or_else(|| PyRuntimeError::new_err("a task of a function that never came"))?;
+    let place = functions
+        .get_mut(&number)
+        .ok_or_else(|| PyRuntimeError::new_err("a task of a function that was never sent"))?;
     if let Function::Raw(content) = place {
         *place = match content.decoder().value(py) {
             Ok(func) => Function::Ready(func.unbind()),

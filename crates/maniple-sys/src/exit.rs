@@ -90,7 +90,7 @@ impl fmt::Display for Exit {
         match *self {
             Exit::Code(code) => write!(f, "exited with code {code}"),
             Exit::Killed(cause) => write!(f, "killed by {cause}"),
-            Exit::Unknown => f.write_str("ended, and its exit status was taken by someone else"),
+            Exit::Unknown => f.write_str("ended, and another part of the program took its exit status"),
         }
     }
 }

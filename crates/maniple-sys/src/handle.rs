@@ -33,7 +33,7 @@ pub trait AsHandle {
 
 /// What can be made of a handle. On Unix this is everything that is `From<OwnedFd>`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be made of a handle",
+    message = "`{Self}` cannot be made from a handle",
     note = "on Unix this is everything that is `From<OwnedFd>`, such as files, sockets and pipes"
 )]
 pub trait FromHandle {

@@ -79,7 +79,7 @@
 //! | `futex::wake` | wakes up to so many |
 //! | `mutex::Mutex` | a lock in shared memory: unsafe `init` in fresh memory, `try_lock`, `lock_within` a time, unsafe `unlock` by the holder |
 //! | `mutex::Found` | `Taken` by another, `Ours`, or `Orphaned`: its holder died with it, which had the memory mapped to its end, and it is ours |
-//! | `holder::identity`, `holder::Identity` | this process in words that others can check; zeros where that cannot be had |
+//! | `holder::identity`, `holder::Identity` | this process in words that others can check; zeros if they are unknown |
 //! | `holder::is_gone` | whether such a process has certainly ended; false if that is unknown |
 //!
 //! # Streams

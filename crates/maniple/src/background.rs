@@ -1,9 +1,10 @@
-//! Waits that take a thread, as futures: for what has no descriptor that could be polled, such as a lock in shared memory.
+//! Futures of waits that need a thread: for objects without a descriptor that could be polled, such as a lock in shared
+//! memory.
 //!
-//! A wait runs on a thread of its own. Threads are kept for the next wait for a moment. A future that is dropped says that its wait is not
-//! wanted any more: the thread, which looks at that twice a second at least, breaks the wait off, and takes back what it has got by then.
-//! Where no thread can be had, short waits run in the executor's own thread, so the future ends nevertheless. A forked child has none of
-//! these threads: a future that waits is its parent's.
+//! A wait runs on a separate thread. Threads are kept for the next wait for a moment. Dropping a future cancels its
+//! wait: the thread, which checks for that at least twice a second, ends the wait, and releases what it has acquired by
+//! then. If no thread can be started, short waits run in the executor's own thread, so the future still ends. A forked
+//! child has none of these threads: a waiting future belongs to its parent.
 
 use maniple_engine::wait::Until;
 use std::collections::VecDeque;
@@ -18,9 +19,9 @@ const SHORT: Duration = Duration::from_millis(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
-/// Waits within a limit, and as long as the hook returns true; returns what it has got.
+/// Waits within a limit, and as long as the hook returns true. Returns the result.
 type Step<T> = Box<dyn FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send>;
-/// Takes back a result that is not wanted.
+/// Releases a result that is no longer wanted.
 type Undo<T> = Box<dyn FnOnce(T) + Send>;
 
 struct Threads {
@@ -77,7 +78,7 @@ enum State<T> {
     /// The thread waits, and wakes this one.
     Waits(Option<Waker>),
     Done(T),
-    /// The future has what it waited for, or is gone.
+    /// The future has its result, or was dropped.
     Over,
 }
 

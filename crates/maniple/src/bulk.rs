@@ -198,7 +198,7 @@ impl<T: Pod + Eq> Eq for Bulk<T> {}
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no list of plain values that can be sent in one piece",
+    message = "`{Self}` is not a list of plain values that can be sent in one piece",
     note = "it can be a `Vec<T>`, a `Box<[T]>` or a `maniple::Bulk<T>`, where `T` is `maniple::Pod`"
 )]
 pub trait List: Sized {

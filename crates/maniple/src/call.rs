@@ -1,8 +1,8 @@
 //! What is to be called in a worker: the kinds of functions, and how each travels.
 //!
-//! The caller sends two things: the identity of [`make`] for one kind of call (it identifies all the types involved) and what
-//! [`Call::send`] wrote: as a rule the function's own identity. The worker calls that `make` and has a [`Run`], which
-//! takes chunks of encoded items and returns chunks of encoded results.
+//! The caller sends two things: the identity of [`make`] for one kind of call (it identifies all the types involved)
+//! and what [`Call::send`] wrote: usually the function's own identity. The worker calls that `make` and has a [`Run`],
+//! which takes chunks of encoded items and returns chunks of encoded results.
 #![allow(unsafe_code)]
 
 use crate::callee::Callee;
@@ -35,7 +35,7 @@ pub(crate) trait Call: Sized + 'static {
     /// Writes its name and types, for another program, instead of all that [`send`] writes.
     fn send_name(&self, _: &mut Output) -> Result<()> {
         Err(Error::Call(CallError::Function(
-            "another program can be given plain functions only: `apply`, `map` and `imap`, or by name",
+            "another program can only run plain functions (`apply`, `map` and `imap`) and functions by name",
         )))
     }
 }
@@ -204,7 +204,7 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no function whose arguments are the fields of `{T}`",
+    message = "`{Self}` is not a function whose arguments are the fields of `{T}`",
     note = "`starmap` takes a function of 2 to 8 arguments and items that are tuples of them; for one argument use `map`"
 )]
 pub trait StarFn<T, R>: sealed::Spread<T, R> {}
@@ -274,7 +274,7 @@ impl<F: StarFn<T, R>, T, R> Star<F, T, R> {
             return Ok(Star(function, PhantomData));
         }
         Err(Error::Call(CallError::Function(
-            "starmap takes named functions and fn pointers; give a closure to map: |(a, b)| ...",
+            "starmap takes named functions and fn pointers; pass a closure to map: |(a, b)| ...",
         )))
     }
 }
@@ -300,7 +300,7 @@ impl<F: StarFn<T, R>, T: Payload, R: Payload> Call for Star<F, T, R> {
         let function = unsafe { F::from_pointer(address) };
         function
             .map(|f| Star(f, PhantomData))
-            .ok_or(Error::Call(CallError::Function("a fn pointer came as something else")))
+            .ok_or(Error::Call(CallError::Function("a fn pointer is not encoded as a function")))
     }
 
     fn call(&self, item: T) -> R {

@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use std::any::{TypeId, type_name};
 use std::mem::{MaybeUninit, needs_drop};
 
-/// A payload in the making.
+/// A payload that is being written.
 #[derive(Debug)]
 pub(crate) struct Output {
     packer: Option<Packer>,
@@ -277,7 +277,7 @@ impl Output {
         &self.bytes
     }
 
-    /// The descriptors that go along.
+    /// The descriptors beside the bytes.
     pub(crate) fn take_handles(&mut self) -> Vec<OwnedHandle> {
         self.sink.take_handles()
     }
@@ -329,7 +329,7 @@ impl<'a> Input<'a> {
         Input { bytes, source: Source::default(), numbers: false }
     }
 
-    /// What an [`Output::with_handles`] wrote, and the descriptors that came along.
+    /// What an [`Output::with_handles`] wrote, and the descriptors beside it.
     pub(crate) fn with_handles(bytes: &'a [u8], handles: Vec<OwnedHandle>) -> Input<'a> {
         Input { bytes, source: Source::new(handles), numbers: false }
     }
@@ -434,7 +434,7 @@ impl<'a> Input<'a> {
 }
 
 fn cut_short() -> Error {
-    Error::Call(CallError::Remote("a message between pool and worker is shorter than it says".into()))
+    Error::Call(CallError::Remote("a message between pool and worker is shorter than the length that it states".into()))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Identity {
     fn within(image: &Image, address: usize) -> Result<Identity> {
         if !image.text.iter().any(|range| range.contains(&address)) {
             return Err(Error::Call(CallError::Function(
-                "it lies outside of the program's own code, in a shared library; wrap it in a function of the program",
+                "it is not in the program's own code, but in a shared library; wrap it in a function of the program",
             )));
         }
         Ok(Identity { build: image.build, offset: address.wrapping_sub(image.base) as u64 })
@@ -46,14 +46,14 @@ impl Identity {
     fn address_within(self, image: &Image) -> Result<usize> {
         if self.build != image.build {
             return Err(Error::Call(CallError::Function(
-                "the worker is another build of the program than the one that made the call",
+                "the worker runs another build of the program than the caller",
             )));
         }
         let address = image.base.wrapping_add(self.offset as usize);
         if image.text.iter().any(|range| range.contains(&address)) {
             Ok(address)
         } else {
-            Err(Error::Call(CallError::Function("what was sent points outside of the program's code")))
+            Err(Error::Call(CallError::Function("the received function is not in the program's code")))
         }
     }
 
@@ -63,7 +63,7 @@ impl Identity {
 
     pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Identity> {
         let Some((head, rest)) = bytes.split_first_chunk::<LEN>() else {
-            return Err(Error::Call(CallError::Function("what was sent is too short to name one")));
+            return Err(Error::Call(CallError::Function("the received identity of a function is too short")));
         };
         *bytes = rest;
         let both = u128::from_le_bytes(*head);
@@ -143,6 +143,6 @@ mod tests {
         let other = Image { build: here.build ^ 1, ..here.clone() };
         assert!(mine.address_within(&other).unwrap_err().to_string().contains("another build"));
         let stray = Identity { offset: u64::MAX / 2, ..mine };
-        assert!(stray.address().unwrap_err().to_string().contains("outside"));
+        assert!(stray.address().unwrap_err().to_string().contains("not in the program's code"));
     }
 }

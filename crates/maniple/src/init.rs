@@ -102,7 +102,7 @@ fn forked(handles: Vec<OwnedHandle>) -> Vec<OwnedHandle> {
     maniple_sys::process::take_name();
     // SAFETY: `init` runs before the program has a second thread.
     unsafe { serve(handles) }.unwrap_or_else(|error| {
-        eprintln!("maniple: the fork server ends: {error}");
+        eprintln!("maniple: the fork server has failed: {error}");
         std::process::exit(1)
     })
 }

@@ -19,9 +19,10 @@ use serde::de::DeserializeOwned;
 /// travels::<Result<Vec<Photo>, String>>();
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot go to another process",
-    note = "what goes to another process is encoded by serde: derive `serde::Serialize` and `serde::Deserialize` for it, and let it own what it holds",
-    note = "files, sockets and other descriptors go as a `maniple::Handle`"
+    message = "`{Self}` cannot be sent to another process",
+    note = "serde encodes the values that are sent to another process: derive `serde::Serialize` and \
+        `serde::Deserialize` for the type, and let it own its data",
+    note = "files, sockets and other descriptors are sent as a `maniple::Handle`"
 )]
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 

@@ -77,8 +77,8 @@ pub(crate) fn send_registered<A, R>(function: fn(A) -> R, output: &mut Output) -
         known.address == function.address() && known.signature == type_name::<fn(A) -> R>()
     };
     let entry = entries().iter().find(is).ok_or(Error::Call(CallError::Function(
-        "it is to run in another program, which finds functions by their names: write #[maniple::task] before it, in a \
-         library that both programs link (one of several arguments, or a closure, goes by name only)",
+        "another program finds functions by their names: write #[maniple::task] before it, in a library that both \
+            programs link (call a function of several arguments, or a closure, by name)",
     )))?;
     send::<A, R>(entry.name, output)
 }
@@ -99,7 +99,7 @@ pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
 /// For a process: the same.
 pub(crate) fn enter(input: &mut Input<'_>) -> Result<i32> {
     let (name, known) = find(input)?;
-    let why = "its result does not make an exit code (see maniple::IntoExitCode); call it through a pool";
+    let why = "its result cannot be converted into an exit code (see maniple::IntoExitCode); call it through a pool";
     (known.ends.ok_or_else(|| refused(&name, why))?.0)(known.address, input)
 }
 
@@ -112,15 +112,15 @@ fn find(input: &mut Input<'_>) -> Result<(String, Known)> {
         known.sort_unstable();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let why = format!(
-            "{program} does not know it; the tasks that it knows: {known}. Write #[maniple::task] before the function, and see that its \
-             crate is linked"
+            "{program} has no such task; its tasks are: {known}. Write #[maniple::task] before the function, and link \
+                its crate"
         );
         return Err(refused(&name, why));
     };
     if found.next().is_some() {
         return Err(refused(
             &name,
-            format!("{program} has two functions of that name; give one of them another, by name = \"...\""),
+            format!("{program} has two functions of that name; rename one of them by name = \"...\""),
         ));
     }
     let known = (entry.known)();

@@ -52,7 +52,7 @@ enum Large {
     Parts(Vec<Vec<u8>>),
 }
 
-/// A descriptor that goes along.
+/// A descriptor beside the bytes.
 #[derive(Debug)]
 struct Sent {
     copy: OwnedHandle,
@@ -246,7 +246,7 @@ impl Sink {
         }
     }
 
-    /// The descriptors that go along, in order.
+    /// The descriptors beside the bytes, in order.
     pub(crate) fn take_handles(&mut self) -> Vec<OwnedHandle> {
         self.handles.as_mut().map(std::mem::take).unwrap_or_default().into_iter().map(|sent| sent.copy).collect()
     }
@@ -278,14 +278,14 @@ impl Sink {
         if matches!(self.large, Large::Parcel(..) | Large::Parts(..)) && handles.len() >= parcel::MOST_OTHERS {
             return Err("one message takes 188 descriptors at most; send them in several");
         }
-        let copy = fd.try_clone_to_owned().map_err(|_| "no descriptor is left for the copy that is to be sent")?;
+        let copy = fd.try_clone_to_owned().map_err(|_| "no descriptor is left for the copy to send")?;
         handles.push(Sent { copy, shared });
         Ok(handles.len() as u32 - 1)
     }
 }
 
 impl Source {
-    /// With the descriptors that came along.
+    /// With the received descriptors.
     pub(crate) fn new(handles: Vec<OwnedHandle>) -> Source {
         Source { large: Vec::new(), handles: handles.into_iter().map(Some).collect() }
     }
@@ -300,7 +300,7 @@ impl Source {
         Source { large: parts.into_iter().map(|p| Some(Lent::Part(p))).collect(), ..Source::new(handles) }
     }
 
-    /// With the blocks of a pool's link, and the descriptors that came along.
+    /// With the blocks of a pool's link, and the received descriptors.
     pub(crate) fn regions(regions: Vec<Region>, handles: Vec<OwnedHandle>) -> Source {
         Source { large: regions.into_iter().map(|r| Some(Lent::Region(r))).collect(), ..Source::new(handles) }
     }
@@ -344,7 +344,7 @@ pub(crate) fn send_large<E: serde::ser::Error>(bytes: &[u8]) -> Result<Option<u3
 pub(crate) fn take_large<E: serde::de::Error>(number: u32) -> Result<Lent, E> {
     let place = (number as usize).wrapping_sub(1);
     let found = SOURCE.with_borrow_mut(|source| source.as_mut()?.large.get_mut(place)?.take());
-    found.ok_or_else(|| E::custom("its shared memory did not come along, or was taken before"))
+    found.ok_or_else(|| E::custom("its shared memory was not sent with it, or has already been taken"))
 }
 
 /// Sends a copy of the descriptor along; returns its number. `what` has it: "a Connection".
@@ -352,7 +352,7 @@ pub(crate) fn send_handle<E: serde::ser::Error>(what: &'static str, fd: Borrowed
     send(what, fd, false)
 }
 
-/// The same for a descriptor that many values have in common: it goes along once. To be taken by [`copy_handle`].
+/// As above, for a descriptor that many values share: it is sent once. [`copy_handle`] takes it.
 pub(crate) fn send_shared_handle<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>) -> Result<u32, E> {
     send(what, fd, true)
 }
@@ -368,20 +368,20 @@ fn send<E: serde::ser::Error>(what: &'static str, fd: BorrowedHandle<'_>, shared
 
 fn outside(what: &'static str) -> String {
     format!(
-        "{what} can only go to another process by maniple's own ways (a Process's argument, a pipe, a queue), \
-         in its own codec"
+        "{what} can only be sent to another process by maniple itself (a Process's argument, a pipe, a queue), in its \
+            own codec"
     )
 }
 
 /// The descriptor of that number. Once.
 pub(crate) fn take_handle<E: serde::de::Error>(what: &'static str, number: u32) -> Result<OwnedHandle, E> {
-    arrived(what, number, |place| place.take().ok_or("its descriptor was taken before"))
+    arrived(what, number, |place| place.take().ok_or("its descriptor has already been taken"))
 }
 
 /// A copy of the descriptor of that number.
 pub(crate) fn copy_handle<E: serde::de::Error>(what: &'static str, number: u32) -> Result<OwnedHandle, E> {
     let copy = |place: &mut Option<OwnedHandle>| {
-        let handle = place.as_ref().ok_or("its descriptor was taken before")?;
+        let handle = place.as_ref().ok_or("its descriptor has already been taken")?;
         handle.as_handle().try_clone_to_owned().map_err(|_| "no descriptor is left for it")
     };
     arrived(what, number, copy)
@@ -395,7 +395,7 @@ fn arrived<E: serde::de::Error>(
     let got = SOURCE.with_borrow_mut(|source| {
         let source = source.as_mut().ok_or_else(|| outside(what))?;
         let place = source.handles.get_mut(number as usize);
-        place.ok_or("its descriptor did not come along").and_then(get).map_err(|why| format!("{what}: {why}"))
+        place.ok_or("its descriptor was not sent with it").and_then(get).map_err(|why| format!("{what}: {why}"))
     });
     got.map_err(E::custom)
 }
@@ -413,7 +413,7 @@ mod tests {
         encode::<Postcard, _>(&Bytes::from(vec![7; LARGE]), &mut bytes, &mut sink).unwrap();
         assert_eq!(sink.take_parts().len(), 1);
         let error = decode::<Postcard, Bytes>(&mut &bytes[..], &mut Source::default()).unwrap_err();
-        assert!(error.to_string().contains("did not come along"), "{error}");
+        assert!(error.to_string().contains("was not sent with it"), "{error}");
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(source.handles.len(), 2);
         assert_eq!(decode::<Postcard, Vec<Handle<OwnedHandle>>>(&mut &bytes[..], &mut source).unwrap().len(), 2);
         let error = decode::<Postcard, Vec<Handle<OwnedHandle>>>(&mut &bytes[..], &mut source).unwrap_err();
-        assert!(error.to_string().contains("taken before"), "{error}");
+        assert!(error.to_string().contains("already been taken"), "{error}");
     }
 
     #[test]
@@ -451,6 +451,6 @@ mod tests {
         assert_eq!(bytes, b"before");
         let mut bytes = Vec::new();
         let error = Postcard::encode(&pair(), &mut bytes).unwrap_err();
-        assert!(error.to_string().contains("maniple's own ways"), "{error}");
+        assert!(error.to_string().contains("by maniple itself"), "{error}");
     }
 }

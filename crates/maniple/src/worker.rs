@@ -29,7 +29,7 @@ pub(crate) fn run(mut handles: Vec<OwnedHandle>) -> ! {
     let code = match WorkerLink::open(handles) {
         Ok(link) => work(link, setup),
         Err(error) => {
-            eprintln!("maniple: a worker cannot take up its link: {error}");
+            eprintln!("maniple: a worker cannot open its link: {error}");
             if error.is_shortage() { LACKING } else { NOT_READY }
         }
     };
@@ -46,7 +46,7 @@ fn work(mut link: WorkerLink, setup: Vec<OwnedHandle>) -> i32 {
     match serve(&mut link, &packer) {
         Ok(()) => DONE,
         Err(error) => {
-            eprintln!("maniple: worker {} ends: {error}", std::process::id());
+            eprintln!("maniple: worker {} has failed: {error}", std::process::id());
             LINK_LOST
         }
     }
@@ -112,12 +112,13 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                     open(content, |input| match functions.get(&task.func) {
                         Some(Ok(function)) => function.run(input, &mut output),
                         Some(Err(error)) => Err(Error::from(Failure::from(error))),
-                        None => Err(Error::Call(CallError::Remote("a task came without its function".into()))),
+                        None => Err(Error::Call(CallError::Remote("a task arrived without its function".into()))),
                     })
                 });
                 let sent = ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, true, packet)?));
                 if let Err(error) = sent {
-                    // It failed, or its answer needs something that is not to be had: the answer is that, which is short.
+                    // It failed, or its answer needs a resource that is missing: the answer is that error, which is
+                    // short.
                     link.reply(number, false, failed(packer, number, &error)?)?;
                 }
             }

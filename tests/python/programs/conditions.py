@@ -2,8 +2,8 @@
 
 Arguments: package, start method, conditions. Says `ok` or what went wrong.
 
-Conditions: `sigchld_ignored`, `reaped_elsewhere`, `no_proc` and `time_namespace` (for root; `skipped` where that cannot be had), or system calls that are
-refused, by their names and an error's: `pidfd_open,waitid:ENOSYS`.
+Conditions: `sigchld_ignored`, `reaped_elsewhere`, `no_proc` and `time_namespace` (for root; `skipped` if that is not
+possible), or system calls that are refused, by their names and an error's: `pidfd_open,waitid:ENOSYS`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def result_without_memory(kind: str) -> str:
             result.get()
             return "there was memory"
         except MemoryError as problem:
-            if "ask for it again" not in str(problem):
+            if "request it again" not in str(problem):
                 return repr(problem)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

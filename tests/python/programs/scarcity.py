@@ -168,7 +168,7 @@ def sizes_limited_later(ctx: Any) -> None:
 
 
 def sizes_limited_elsewhere(ctx: Any) -> None:
-    """Pools, pipes and managers under the limit; what cannot be had is an error that says what to do."""
+    """Pools, pipes and managers under the limit; a refused resource is an error that says what to do."""
     limit(resource.RLIMIT_FSIZE, MIB)
     with ctx.Pool(2) as pool:
         assert pool.map(length_of, [bytes(LARGE)] * 4) == [LARGE] * 4
@@ -320,7 +320,7 @@ def a_result_without_memory(ctx: Any) -> None:
                     result.get()
                     raise AssertionError("it was unpickled")
                 except MemoryError as problem:
-                    assert "ask for it again" in str(problem), problem
+                    assert "request it again" in str(problem), problem
             Rare.short = False
             assert result.get() == wanted
         results = pool.imap(make_rare, range(3))
@@ -412,7 +412,7 @@ def messages_too_large(ctx: Any) -> None:
 
 
 def forks(ctx: Any) -> None:
-    """What looks after things that are kept for later is no thread that a fork would find."""
+    """The sweeper of kept things is not a thread that a fork would find."""
     q, line = ctx.Queue(), echo(ctx)
     for _ in range(30):
         q.put(bytes(MIB))

@@ -336,7 +336,7 @@ def says_what_to_do() -> str:
         told = " ".join(getattr(problem, "__notes__", ()))
         if "ulimit -n" not in told or "of 4" not in told:
             return f"{problem!r} {told}"
-        return settled(before) or works() or "ok"  # with the error still at hand
+        return settled(before) or works() or "ok"  # while the error is still referenced
     return "nothing was short"
 
 

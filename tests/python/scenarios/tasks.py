@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-# How to end one's own process, and the exit code which its parent then sees.
+# How a process ends itself, and the exit code which its parent then sees.
 WAYS_TO_DIE = {
     "sigkill": -signal.SIGKILL,
     "sigsegv": -signal.SIGSEGV,

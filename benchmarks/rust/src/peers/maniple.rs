@@ -1,4 +1,4 @@
-//! maniple: calls and maps on a pool, bytes as [`Bytes`], pipes to a process of one's own.
+//! maniple: calls and maps on a pool, bytes as [`Bytes`], pipes to a separate process.
 
 use crate::case::{
     Failure, Measured, Peer, WORKERS, per_change, sum_of, time_calls, time_echo, time_maps, time_starts, triple,

@@ -1,6 +1,6 @@
-//! Where a listener is: the text of an address, and what it means to the operating system.
+//! The address of a listener: its text, and its meaning for the operating system.
 //!
-//! Rust's listeners alone use it; Python's addresses are those of its `socket` module.
+//! Only Rust's listeners use it; Python's addresses are those of its `socket` module.
 
 use maniple_sys::socket::Place;
 use std::fmt;
@@ -21,16 +21,16 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// The path of a local socket. With a leading NUL, which is written `@`, a name that is in no file system, where
-    /// there are such.
+    /// The path of a local socket. With a leading NUL, which is written `@`, a name that is in no file system, on
+    /// systems that have such names.
     Local(PathBuf),
-    /// `host:port`. At port 0 a listener takes a free one.
+    /// `host:port`. At port 0 a listener takes a free port.
     Tcp(String),
 }
 
-/// What is no address.
+/// A text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address: write host:port, a path with a '/' in it, or @name")]
+#[error("{0:?} is not an address: write host:port, a path with a '/' in it, or @name")]
 pub struct BadAddress(pub String);
 
 impl FromStr for Address {
@@ -67,14 +67,14 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Does something with each place that this may mean, until it succeeds.
+    /// Calls the function with each place that the address may mean, until it succeeds.
     pub(super) fn each<T>(&self, mut act: impl FnMut(Place<'_>) -> io::Result<T>) -> io::Result<T> {
         match self {
             Address::Local(path) => act(Place::Local(path)),
             Address::Tcp(text) => {
                 let mut places: Vec<SocketAddr> = text.to_socket_addrs()?.collect();
-                // The standard package knows only the older protocol: a name that has addresses of both must mean the
-                // same to all.
+                // The standard package knows only the older protocol: a name that has addresses of both protocols must
+                // mean the same to all.
                 places.sort_by_key(SocketAddr::is_ipv6);
                 let mut last = io::Error::new(ErrorKind::NotFound, "the host's name has no address");
                 for place in places {

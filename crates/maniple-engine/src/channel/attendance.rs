@@ -1,7 +1,7 @@
 //! Which threads receive from an end, as far as this process can determine. A sender that has to wait asks before it takes the
 //! unlimited wait.
 //!
-//! Rust's senders alone ask: `Connection.send` of Python's standard package waits without a limit.
+//! Only Rust's senders use it: `Connection.send` of Python's standard package waits without a limit.
 
 use super::room::Receivers;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ pub struct Attendance {
 const NONE: usize = 0;
 const SEVERAL: usize = 1;
 
-/// A number that no other living thread has.
+/// Returns a number that no other living thread has.
 fn this_thread() -> usize {
     thread_local! {
         static PLACE: u64 = const { 0 };
@@ -26,7 +26,7 @@ fn this_thread() -> usize {
 }
 
 impl Attendance {
-    /// This thread receives.
+    /// Notes that this thread receives.
     #[inline]
     pub fn receives(&self) {
         let (before, me) = (self.thread.load(Ordering::Relaxed), this_thread());
@@ -35,17 +35,18 @@ impl Attendance {
         }
     }
 
-    /// A future receives, so while this thread sends another future may have received something and not be done with it.
+    /// Notes that a future receives: while this thread sends, another future may have received a message and not be
+    /// done with it.
     pub fn receives_in_turns(&self) {
         self.thread.store(SEVERAL, Ordering::Relaxed);
     }
 
-    /// A copy of the end is on its way to another process.
+    /// Notes that a copy of the end is sent to another process.
     pub fn give_away(&self) {
         self.given.store(true, Ordering::Relaxed);
     }
 
-    /// The receivers of an end, as this thread sees them.
+    /// Returns the receivers of an end, as this thread sees them.
     pub fn receivers(&self) -> Receivers {
         let thread = self.thread.load(Ordering::Relaxed);
         if thread != NONE && thread != this_thread() {

@@ -1,6 +1,6 @@
 //! How two ends of a connection prove to each other that they know the same key, without sending it.
 //!
-//! One end *delivers* a challenge and the other *answers* it; then they change parts. A listener delivers first.
+//! One end *delivers* a challenge and the other *answers* it; then they exchange roles. A listener delivers first.
 //!
 //! ```text
 //! challenger                                     responder
@@ -12,13 +12,13 @@
 //! modern       {digest} + 40 random bytes    {digest} + HMAC of the whole challenge    Python from 3.12 on, and this
 //! MD5 only     20 random bytes               16 bytes: HMAC-MD5 of it                  Python up to 3.11
 //! ```
-//! That is what Python's `multiprocessing` says, and either end may be a stock one of any version. The name of the
-//! digest is inside the signed text, so a third party cannot change it. An old client signs a modern challenge
-//! with MD5, as it does any other, and that is accepted, too.
+//! This is the protocol of Python's `multiprocessing`, and either end may be stock Python of any version. The name of
+//! the digest is inside the signed text, so a third party cannot change it. An old client signs a modern challenge with
+//! MD5, as it signs any other, and that is accepted, too.
 //!
-//! This module has only the messages: a [`Handshake`] receives them one by one and returns what to send. It touches no
-//! descriptor and no clock. No message is longer than [`MOST`] bytes. Nothing else that comes is looked at before the last one
-//! of these is right; what a refused peer sends behind them is never read.
+//! This module has only the messages: a [`Handshake`] receives them one by one and returns what to send. It uses no
+//! descriptor and no clock. No message is longer than [`MOST`] bytes. No other bytes are read before the last of these
+//! messages is right; bytes that a rejected peer sends after them are never read.
 //!
 //! | the peer | what happens |
 //! | --- | --- |
@@ -34,16 +34,16 @@ use std::fmt;
 
 /// Bytes that a message of a handshake has at most.
 pub const MOST: usize = 256;
-/// Random bytes in a challenge of ours.
+/// Random bytes in a challenge of this end.
 pub const RANDOM: usize = 40;
-/// Bytes of the shortest challenge that is answered: those of the MD5 form.
+/// Bytes of the shortest challenge that is answered, which is of the MD5 form.
 const SHORTEST: usize = 20;
 /// Bytes of HMAC-MD5.
 const MD5_LENGTH: usize = 16;
-/// Bytes of a peer's that an error quotes at most.
+/// The greatest number of a peer's bytes that an error quotes.
 const QUOTED: usize = 24;
 
-/// What a message with a challenge begins with.
+/// The beginning of a message with a challenge.
 pub const CHALLENGE: &[u8] = b"#CHALLENGE#";
 /// The message that accepts a response.
 pub const WELCOME: &[u8] = b"#WELCOME#";
@@ -54,32 +54,29 @@ pub const FAILURE: &[u8] = b"#FAILURE#";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Its response to our challenge was wrong.
-    #[error("digest received was wrong: the peer's key is another one than ours; both ends need the same")]
+    /// The peer's response to this end's challenge was wrong.
+    #[error("digest received was wrong: the peer has another key; both ends need the same key")]
     WrongKey,
-    /// It did not take our response to its challenge.
-    #[error("digest sent was rejected: the peer's key is another one than ours; both ends need the same (it said {0})")]
+    /// The peer rejected this end's response to its challenge.
+    #[error("digest sent was rejected: the peer has another key; both ends need the same key (the peer sent {0})")]
     Rejected(Quoted),
-    /// Something else came first.
-    #[error("the peer sent {0} where a challenge was due; has it been given a key, too?")]
+    /// The peer sent something else instead of a challenge.
+    #[error("the peer sent {0} instead of a challenge; does it have a key?")]
     NoChallenge(Quoted),
-    /// What came as a challenge could be guessed.
+    /// The peer's challenge is so short that it could be guessed.
     #[error("the peer's challenge has {0} bytes, too few to be safe")]
     ShortChallenge(usize),
     /// The challenge or response has no known form, or a digest that is not used here.
-    #[error(
-        "the peer sent {0}, which is neither of the MD5 form nor names a digest that is known here; \
-        has it been given a key, too?"
-    )]
+    #[error("the peer sent {0}, which is not an MD5 digest and does not name a known digest; does it have a key?")]
     UnknownForm(Quoted),
     /// The length of a message is out of bounds.
-    #[error("the peer sent a message of {0} bytes, too long for an authentication; has it been given a key, too?")]
+    #[error("the peer sent a message of {0} bytes, too long for an authentication; does it have a key?")]
     TooLong(u64),
     /// No message has the length that the peer sent.
-    #[error("the peer sent a length that no message has; has it been given a key, too?")]
+    #[error("the peer sent an impossible message length; does it have a key?")]
     BadLength,
-    /// The handshake was over.
-    #[error("the peer's message came after the end of the authentication")]
+    /// The handshake had already ended.
+    #[error("the peer sent a message after the end of the authentication")]
     OutOfTurn,
 }
 
@@ -108,16 +105,16 @@ impl fmt::Debug for Quoted {
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It listened: it delivers first.
+    /// The listener, which delivers first.
     Listener,
-    /// It connected: it answers first.
+    /// The client, which answers first.
     Client,
 }
 
 /// What to do after a message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// To be sent in any case, also before an error is reported.
+    /// The message to send in any case, also before an error is reported.
     pub say: Option<Vec<u8>>,
     /// The state after that.
     pub state: State,
@@ -126,11 +123,11 @@ pub struct Turn {
 /// The state of a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub enum State {
-    /// Another message is to come.
+    /// The handshake expects another message.
     Open,
     /// Each end knows that the other has the key.
     Done,
-    /// It failed, and the connection is to be closed.
+    /// The handshake failed. The connection is to be closed.
     Failed(Refusal),
 }
 
@@ -168,8 +165,8 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Begins one; the second part is what to send first, if it is this end's turn. `random` is unpredictable, and
-    /// never used again.
+    /// Begins a handshake. The second part of the result is the message to send first, if it is this end's turn.
+    /// `random` is unpredictable, and never used again.
     pub fn new(key: &[u8], role: Role, random: [u8; RANDOM]) -> (Handshake, Option<Vec<u8>>) {
         let challenge = Digest::OURS.challenge(random);
         let mut handshake = Handshake { key: key.into(), role, challenge, expected: Expected::Challenge };
@@ -212,12 +209,12 @@ impl Handshake {
         self.role == Role::Client && self.expected == Expected::Challenge
     }
 
-    /// Takes the length of a message that is too long to be received.
+    /// Reports that the peer sent the length of a message that is too long.
     pub fn hear_length(&mut self, len: u64) -> Turn {
         self.fail(Refusal::TooLong(len))
     }
 
-    /// Takes a length that no message has.
+    /// Reports that the peer sent an impossible length.
     pub fn hear_bad_length(&mut self) -> Turn {
         self.fail(Refusal::BadLength)
     }
@@ -261,7 +258,7 @@ pub fn judge(key: &[u8], message: &[u8], response: &[u8]) -> (&'static [u8], Res
     (if verified.is_ok() { WELCOME } else { FAILURE }, verified)
 }
 
-/// Takes the message that judges this end's response.
+/// Reads the message that judges this end's response.
 ///
 /// # Errors
 /// The response was rejected.
@@ -274,7 +271,7 @@ pub fn digests() -> impl Iterator<Item = &'static [u8]> {
     Digest::ALL.into_iter().map(Digest::name)
 }
 
-/// What answers the message in which a challenge came, in the form in which that was put.
+/// Returns the answer to a message with a challenge, in the challenge's form.
 ///
 /// # Errors
 /// The message is no challenge, or none that one would answer.
@@ -286,7 +283,7 @@ pub fn answer(key: &[u8], message: &[u8]) -> Result<Vec<u8>, Refusal> {
     respond(key, challenge)
 }
 
-/// What answers a challenge, in the form in which it was put.
+/// Returns the answer to a challenge, in the challenge's form.
 ///
 /// # Errors
 /// It has no known form.
@@ -312,7 +309,7 @@ fn form(message: &[u8]) -> Result<(Option<Digest>, &[u8]), Refusal> {
     named(message).map(|(digest, payload)| (Some(digest), payload))
 }
 
-/// Looks whether `response` answers `challenge`, taking the same time for all wrong ones of a form.
+/// Checks whether `response` answers `challenge`, in the same time for all wrong responses of a form.
 ///
 /// # Errors
 /// It does not.
@@ -321,7 +318,7 @@ pub fn verify(key: &[u8], challenge: &[u8], response: &[u8]) -> Result<(), Refus
     if digest.is_signature(key, challenge, code) { Ok(()) } else { Err(Refusal::WrongKey) }
 }
 
-/// Takes `{digest}rest` apart.
+/// Splits `{digest}rest`.
 fn named(message: &[u8]) -> Result<(Digest, &[u8]), Refusal> {
     let parts = message.strip_prefix(b"{").and_then(|rest| {
         let end = rest.iter().position(|&byte| byte == b'}')?;
@@ -330,7 +327,7 @@ fn named(message: &[u8]) -> Result<(Digest, &[u8]), Refusal> {
     parts.ok_or_else(|| Refusal::UnknownForm(Quoted::new(message)))
 }
 
-/// What is used to sign.
+/// The digests that sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Digest {
     Md5,

@@ -1,4 +1,4 @@
-//! Why a listener or a client had no success, in words that say what to do.
+//! Why a listener or a client failed, in messages that say what to do.
 
 use super::address::Address;
 use super::auth::Refusal;
@@ -18,11 +18,11 @@ pub struct ContactError {
     pub cause: Cause,
 }
 
-/// What was being done with an address.
+/// What was done with an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// Making a listener.
+    /// The listener was being made.
     Listen,
     /// Taking clients, by a listener.
     Accept,
@@ -40,15 +40,15 @@ pub enum Step {
 pub enum Cause {
     /// The operating system.
     Os(io::Error),
-    /// What the other end said.
+    /// The other end's authentication failed.
     Refusal(Refusal),
-    /// The other end went away.
+    /// The other end closed the connection.
     Gone,
-    /// Time, as much as was allowed.
+    /// The time limit expired.
     Late(Duration),
-    /// Too many other clients, which came later.
+    /// Too many other clients connected later.
     Crowded,
-    /// The listener took the client, and has said nothing for so long.
+    /// The listener has accepted the client, and has sent nothing for so long.
     Mute(Duration),
 }
 
@@ -66,12 +66,12 @@ impl ContactError {
         }
     }
 
-    /// Whether there was a connection, and the two ends did not come to trust each other.
+    /// Whether there was a connection, and the two ends did not authenticate.
     pub fn is_authentication(&self) -> bool {
         matches!(self.step, Step::LetIn(_) | Step::GetIn)
     }
 
-    /// Whether a listener that reports this can continue: only one client is concerned.
+    /// Whether a listener that reports this can continue, because it concerns only one client.
     pub fn is_one_client(&self) -> bool {
         matches!(self.step, Step::LetIn(_))
     }
@@ -83,7 +83,7 @@ impl fmt::Display for ContactError {
         match &self.step {
             Step::Listen => write!(f, "could not listen at {address}: ")?,
             Step::Accept => write!(f, "could not accept a connection at {address}: ")?,
-            Step::LetIn(who) => write!(f, "a client of the listener at {address}, from {who}, was not let in: ")?,
+            Step::LetIn(who) => write!(f, "the listener at {address} rejected a client from {who}: ")?,
             Step::Connect => write!(f, "could not connect to {address}: ")?,
             Step::GetIn => write!(f, "could not authenticate with the listener at {address}: ")?,
         }
@@ -96,14 +96,13 @@ impl fmt::Display for ContactError {
             Cause::Late(limit) if self.step == Step::Connect => {
                 write!(f, "no answer within {limit:?}; is the listener's process busy or stopped?")
             }
-            Cause::Late(limit) => write!(f, "it said too little within {limit:?}; has it been given a key, too?"),
-            Cause::Mute(limit) => {
-                write!(
-                    f,
-                    "the listener took the connection and said nothing for {limit:?}; has it been given a key, too?"
-                )
+            Cause::Late(limit) => {
+                write!(f, "the peer did not complete the authentication within {limit:?}; does it have a key?")
             }
-            Cause::Crowded => write!(f, "too many others came while its authentication was unfinished"),
+            Cause::Mute(limit) => {
+                write!(f, "the listener accepted the connection and sent nothing for {limit:?}; does it have a key?")
+            }
+            Cause::Crowded => write!(f, "too many other clients connected before its authentication was complete"),
         }
     }
 }
@@ -111,12 +110,12 @@ impl fmt::Display for ContactError {
 fn advice(step: &Step, address: &Address, kind: ErrorKind) -> &'static str {
     match (step, kind) {
         (Step::Listen, ErrorKind::AddrInUse) if matches!(address, Address::Local(_)) => {
-            "; remove the path if its listener is gone, or take another"
+            "; remove the path if its listener has ended, or use another path"
         }
-        (Step::Listen, ErrorKind::AddrInUse) => "; take another port, or port 0 for a free one",
+        (Step::Listen, ErrorKind::AddrInUse) => "; use another port, or port 0 for a free port",
         (Step::Listen, ErrorKind::InvalidFilename) => "; a socket's path has room for 107 bytes",
-        (Step::Connect, ErrorKind::ConnectionRefused) => "; nobody listens there, or no longer",
-        (Step::Connect, ErrorKind::NotFound) => "; has the listener been made?",
+        (Step::Connect, ErrorKind::ConnectionRefused) => "; no process listens at this address",
+        (Step::Connect, ErrorKind::NotFound) => "; does the listener exist?",
         _ => "",
     }
 }

@@ -1,8 +1,8 @@
 //! Frames (`length_prefix`) over a descriptor that several processes may share.
 //!
-//! No call reads beyond the frame at hand: what lies behind it may be for another process that has the descriptor.
+//! No call reads beyond the current frame: the bytes behind it may be for another process that has the descriptor.
 //!
-//! An answer to what was sent a moment ago is looked for awake for a while, where that pays ([`AdaptiveSpin`]).
+//! After a send, a reader spins for the answer for a while, if that pays ([`AdaptiveSpin`]).
 
 use super::length_prefix::{self, Begin, LONG, Length, SHORT};
 use super::parcel::{self, Came};
@@ -17,18 +17,18 @@ use std::io::{self, ErrorKind, IoSlice};
 
 pub use super::log::Interrupted;
 
-/// Up to here length and message are joined for one write; above, the system gathers them.
+/// Up to this length, length and message are joined for one write; above, the system gathers them.
 const JOINED: usize = 16 * 1024;
-/// Bytes that are read at once at most. A claimed length costs no memory before so much has come.
+/// The greatest number of bytes that are read at once. A claimed length costs no memory before so much has arrived.
 const PIECE: usize = if cfg!(fuzzing) { 1 << 20 } else { 64 << 20 };
 
-/// Whether to break off after a call that has done less than it was asked to: a signal handler may be the reason, and the
-/// next call would not be interrupted by it.
+/// Whether to end after a call that has done less than requested: a signal handler may be the reason, and it would not
+/// interrupt the next call.
 fn check(more: bool, interrupted: Interrupted<'_, '_>) -> Result<()> {
     if more && interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// Tries again until it is something other than a signal handler's having run.
+/// Repeats the call as long as only a signal handler has interrupted it.
 fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Result<T>, what: &'static str) -> Result<T> {
     loop {
         match act() {
@@ -45,8 +45,8 @@ fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Resul
 /// Sends a message. With `handles` the end must be a local socket's.
 ///
 /// # Errors
-/// [`Error::Interrupted`]. In the middle of a message `rest` has what was not sent of it, which has to be sent before anything else
-/// ([`send_rest`]).
+/// [`Error::Interrupted`]. In the middle of a message `rest` contains the unsent part, which has to be sent before
+/// anything else ([`send_rest`]).
 pub fn send(
     fd: BorrowedHandle<'_>,
     body: &[u8],
@@ -71,7 +71,7 @@ pub fn send(
     send_by(write, body, handles, rest).map(|_| ())
 }
 
-/// Sends what [`send`] has left of a message.
+/// Sends the part of a message that [`send`] has left.
 ///
 /// # Errors
 /// As [`send`].
@@ -91,12 +91,12 @@ pub fn send_rest(fd: BorrowedHandle<'_>, rest: &mut Vec<u8>, interrupted: Interr
     done
 }
 
-/// The same over a socket, without the signal that a closed other end otherwise has for a process that does not ignore it. Waits for
-/// the message's first room until then. False: there was none, and nothing is sent.
+/// As [`send`], over a socket, without the signal that writing to a closed end otherwise sends to a process that does
+/// not ignore it. Waits for room until the deadline. Returns false if there was no room; nothing is sent then.
 ///
 /// # Errors
-/// [`Error::BothSend`] where the other end waits in the same way. In the middle of a message, the connection is of no more use, and is
-/// closed in this direction.
+/// [`Error::BothSend`] if the other end waits in the same way. In the middle of a message, the connection becomes
+/// unusable, and is closed in this direction.
 pub fn send_until(
     socket: BorrowedHandle<'_>,
     body: &[u8],
@@ -129,8 +129,8 @@ pub fn send_until(
 
 const WHAT_SEND: &str = "send a message";
 
-/// Has `write` write it, piece by piece, the handles with the first one. False: `write` gave up. `rest`: what is left of a message that was
-/// interrupted in its middle.
+/// Calls `write` for each piece, with the handles for the first. Returns false if `write` gave up. `rest` is the
+/// remainder of a message that was interrupted in its middle.
 fn send_by(
     mut write: impl FnMut(&[IoSlice<'_>], &[BorrowedHandle<'_>]) -> Result<Option<usize>>,
     body: &[u8],
@@ -144,7 +144,7 @@ fn send_by(
     let mut small = [0; 512];
     let long;
     if !handles.is_empty() && body.len() > JOINED {
-        // A reader that has no numbers for the handles has to see with the first byte what they are.
+        // A reader that has no numbers for the handles has to learn from the first byte what they are.
         let (first, rest) = body.split_at(parcel::HEAD);
         long = [head, first].concat();
         (head, body) = (&long, rest);
@@ -179,8 +179,8 @@ fn send_by(
     Ok(true)
 }
 
-/// Reads the first bytes of a message by `read`, and what comes with them. Where this process has no number left for handles, the buffers
-/// of a parcel come all the same.
+/// Reads the first bytes of a message by `read`, and what is attached to them. If this process has no number left for
+/// handles, the buffers of a parcel arrive nevertheless.
 fn first(
     fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
@@ -228,24 +228,25 @@ const WHAT: &str = "receive a message";
 /// How the beginning of a frame is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
-    /// Given where the end is a socket's. Then a wait with a limit takes the message even where another process may be faster.
+    /// Present if the end is a socket's. Then a wait with a limit receives the message even if another process may be
+    /// faster.
     pub adaptive: Option<&'a AdaptiveSpin>,
-    /// Whether handles may come with it: the end is a local socket's.
+    /// Whether handles may be attached: the end is a local socket's.
     pub brings: bool,
     /// Until when.
     pub until: Until,
 }
 
-/// A frame as far as it has come. Where a signal's handler breaks its reception off, the next call continues it.
+/// The received part of a frame. If a signal handler interrupts the reception, the next call continues it.
 #[derive(Debug, Default)]
 pub struct Partial {
     head: [u8; LONG],
     have: usize,
-    /// Bytes of the body, once the length has come.
+    /// Bytes of the body, once the length has arrived.
     len: Option<usize>,
     content: Vec<u8>,
     came: Vec<Came>,
-    /// Handles of it are lost.
+    /// Some of its handles are lost.
     is_cut: bool,
 }
 
@@ -254,7 +255,7 @@ pub struct Partial {
 pub struct Message {
     /// The frame's body.
     pub content: Vec<u8>,
-    /// What came beside it.
+    /// What arrived beside it.
     pub came: Vec<Came>,
 }
 
@@ -269,21 +270,22 @@ impl Partial {
         self.len() == 0
     }
 
-    /// Whether all that has come is the length, so that the body can be received anywhere.
+    /// Whether only the length has arrived, so that the body can be received into any memory.
     pub fn is_bare(&self) -> bool {
         self.content.is_empty() && self.came.is_empty()
     }
 
-    /// Whether any byte has come.
+    /// Whether any byte has arrived.
     pub fn has_begun(&self) -> bool {
         self.have > 0
     }
 
-    /// Waits for the length, and for what comes with its first byte. False: the time was up before anything came.
+    /// Waits for the length, and for what is attached to its first byte. Returns false if the time limit expired before
+    /// a byte arrived.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]: it can be called again. Others: the frame is lost; with those of a missing descriptor or missing memory it
-    /// has been passed over.
+    /// After [`Error::Interrupted`] it can be called again. After other errors the frame is lost; after a lack of a
+    /// descriptor or of memory it has been skipped.
     pub fn begin(&mut self, fd: BorrowedHandle<'_>, way: Way<'_>, interrupted: Interrupted<'_, '_>) -> Result<bool> {
         let mut wait = None;
         if self.have == 0 {
@@ -310,14 +312,14 @@ impl Partial {
             adaptive.ended(begun);
         }
         if self.is_cut {
-            // Those of its handles that have come are of no use without the others.
+            // The handles that have arrived are useless without the others.
             skip(fd, len as u64, interrupted)?;
             return Err(wire::out_of_handles()).doing("receive the descriptors of a message, which is lost");
         }
         Ok(true)
     }
 
-    /// Waits for the first bytes, and reads them; `None`: the time is up.
+    /// Waits for the first bytes, and reads them. Returns `None` if the time limit expired.
     fn wait(
         &mut self,
         fd: BorrowedHandle<'_>,
@@ -371,7 +373,8 @@ impl Partial {
         }
     }
 
-    /// Waits for the rest of the body. Where there is no memory for it, it is passed over, so that the next frame can be received.
+    /// Waits for the rest of the body. If there is no memory for it, the body is skipped, so that the next frame can be
+    /// received.
     ///
     /// # Errors
     /// As [`Partial::begin`].
@@ -398,7 +401,7 @@ impl Partial {
     /// Waits for the body of a frame that [`is_bare`](Partial::is_bare), in `room`, which is as long.
     ///
     /// # Errors
-    /// As [`Partial::begin`]; what has come by then is kept here.
+    /// As [`Partial::begin`]; the bytes that have arrived are kept.
     pub fn fill(&mut self, fd: BorrowedHandle<'_>, room: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
         let mut done = 0;
         let filled = fill_on(fd, room, &mut done, interrupted);
@@ -408,10 +411,10 @@ impl Partial {
         filled
     }
 
-    /// Passes the body over.
+    /// Skips the body.
     ///
     /// # Errors
-    /// The stream is of no more use.
+    /// The stream is then unusable.
     pub fn pass_over(self, fd: BorrowedHandle<'_>, interrupted: Interrupted<'_, '_>) -> Result<()> {
         skip(fd, (self.len() - self.content.len()) as u64, interrupted)
     }
@@ -437,7 +440,7 @@ fn skip(fd: BorrowedHandle<'_>, mut len: u64, interrupted: Interrupted<'_, '_>) 
     Ok(())
 }
 
-/// Reads from byte `done` on until `bytes` is full. `done` says afterwards how far it came.
+/// Reads from byte `done` on until `bytes` is full. Sets `done` to the number of bytes in `bytes`.
 fn fill_on(fd: BorrowedHandle<'_>, bytes: &mut [u8], done: &mut usize, interrupted: Interrupted<'_, '_>) -> Result<()> {
     while *done < bytes.len() {
         match retry(interrupted, || stream::read_into(fd, &mut bytes[*done..]), WHAT)? {

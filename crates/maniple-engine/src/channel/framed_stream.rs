@@ -1,18 +1,20 @@
-//! Requests and answers over a stream socket of this process's own: one side asks, the other answers, and neither says anything unasked.
+//! Requests and answers over a stream socket that only this process has: one side sends requests, the other answers
+//! each, and sends nothing else.
 //!
 //! A message is a frame (`length_prefix`), so the other end may be stock Python.
 //!
-//! A round trip of a few bytes is mostly waiting to be woken: the asker sleeps while the other side works, which sleeps until the
-//! next request. So each side looks for its message for a while before it sleeps (`wait::spin`), as long as that pays. A message is
-//! received with all bytes that came along, which saves a system call. Since neither side speaks out of turn there is hardly ever more, and
-//! what there is stays in the [`FramedStream`], which therefore owns its socket. (`frame` is for descriptors that several processes share.)
+//! A round trip of a few bytes is mostly waiting for a wake-up: the client sleeps while the other side works, which
+//! sleeps until the next request. So each side spins for its message for a while before it sleeps (`wait::spin`), as
+//! long as that pays. A message is received with all bytes that have arrived, which saves a system call. The sides take
+//! turns, so there are rarely more bytes than the message's; they stay in the [`FramedStream`], which therefore owns
+//! its socket. (`frame` is for descriptors that several processes share.)
 //!
 //! | what happens | what the other side sees |
 //! | --- | --- |
 //! | an end is closed, or its process dies, between messages | `receive` fails with [`Error::EndOfStream`]; `send` fails |
 //! | the same within a message | `receive` fails with [`Error::CutOff`] |
 //! | a length that no frame can have | `receive` fails with [`Error::BadLength`] |
-//! | a wait is broken off by the caller's hook | nothing; but this end has lost its place and must be closed |
+//! | the caller's hook ends a wait | nothing; but this end has lost its place in the stream and must be closed |
 
 use super::frame::Interrupted;
 use super::length_prefix::{self, Begin, Length};
@@ -25,11 +27,11 @@ use maniple_sys::{AsHandle, OwnedHandle};
 use std::io;
 use std::time::Instant;
 
-/// Bytes of a body up to which it is joined to its length and sent in one go.
+/// Bytes of a body up to which length and body are joined and sent in one call.
 const JOINED: usize = 16 * 1024;
-/// Bytes asked for when nothing is known of what comes.
+/// Bytes that are requested when the length of the next message is unknown.
 const FIRST: usize = 4 * 1024;
-/// Bytes by which room for a long message grows at a time: what its length says is not believed before it comes.
+/// Bytes by which room for a long message grows at a time: its length is not trusted before the bytes arrive.
 const STEP: usize = 1 << 20;
 /// Bytes of room that are kept for the next message.
 const KEPT: usize = 64 * 1024;
@@ -39,7 +41,8 @@ const KEPT: usize = 64 * 1024;
 pub struct FramedStream {
     socket: Own,
     spin: Spin,
-    /// Came, and has not been handed out; the message handed out last is at its beginning, with its length `handed_out` bytes long.
+    /// Received bytes that were not returned yet, behind the message that was returned last. With its length, that
+    /// message has `handed_out` bytes.
     inbox: Vec<u8>,
     handed_out: usize,
     outbox: Vec<u8>,
@@ -133,8 +136,9 @@ impl FramedStream {
         if there {
             return found;
         }
-        // A plain recv() would be woken by the other side's reading of what this side sent, too (it makes room for writers, and a sleeper
-        // in recv() on a Unix socket is not asked what for); poll() only by what is waited for.
+        // A plain recv() would also be woken when the other side reads what this side sent (that makes room for
+        // writers, and the kernel wakes all sleepers in recv() on a Unix socket). poll() is woken only by the events
+        // that it waits for.
         if ready::wait_for(Interest::new(socket.as_handle()))? {
             stream::receive(socket.as_handle(), inbox)
         } else {

@@ -1,8 +1,9 @@
-//! Blocks of middling size that have come more than once.
+//! Blocks of middling size that have arrived more than once.
 //!
-//! A sender uses its blocks again and again. What comes in one that is mapped here already is copied out without a fault, a mapping, or
-//! another call of the system. So a block that comes for the second time is mapped, and stays so for a second or two. A block is known by
-//! its file, not by its sender. A block whose size may change is not kept.
+//! A sender uses its blocks again and again. Data in a block that this process has already mapped is copied out without
+//! a fault, a mapping, or another system call. So a block that arrives for the second time is mapped, and stays mapped
+//! for a second or two. A block is identified by its file, not by its sender. A block whose size may change is not
+//! kept.
 #![allow(unsafe_code)]
 
 use crate::idle;
@@ -15,14 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// Blocks that are known, and bytes of them that are mapped, at most.
+/// The greatest number of known blocks, and of their mapped bytes.
 const MOST: usize = 32;
 const MOST_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 struct Block {
     file: File,
-    /// None: it came once.
+    /// None: the block has arrived once.
     mapping: Option<Mapping>,
     since: Instant,
 }
@@ -47,7 +48,7 @@ impl Known {
     }
 
     fn take(&self, file: File) -> Option<Block> {
-        // Not waited for: another thread is at it, or was when this process was forked.
+        // Does not wait: another thread uses it, or did when this process was forked.
         let mut blocks = self.blocks.try_lock().ok()?;
         let at = blocks.iter().rposition(|block| block.file == file)?;
         Some(blocks.remove(at))
@@ -88,8 +89,8 @@ impl idle::Kept for Known {
     }
 }
 
-/// Copies the first `len` bytes of a block out, and then writes `free` into the word at `room`, if the block is mapped here. `whole`: its
-/// length, which is more than `room`. `None`: it is not, and nothing has happened.
+/// If the block is mapped here, copies its first `len` bytes out, and then writes `free` into the word at `room`.
+/// `whole` is the block's length, which is more than `room`. Returns `None`, and does nothing, if it is not mapped.
 pub(super) fn copy(
     handle: &OwnedHandle,
     file: File,
@@ -112,8 +113,9 @@ pub(super) fn copy(
     let copied = block.mapping.as_ref().filter(|mapping| mapping.len() == whole && len <= room).and_then(|mapping| {
         let mut bytes = Buffer::with_capacity(len).ok()?;
         let to = bytes.fill(len).ok()?;
-        // SAFETY: the mapping is longer than `room`, and the memory keeps its size. The sender leaves the data alone until the word says
-        // so; a sender that does not wait spoils its own message. The word is a page's first, which is touched as an atomic alone.
+        // SAFETY: the mapping is longer than `room`, and the memory keeps its size. The sender does not touch the data
+        // until the word says so; a sender that does not wait damages only its own message. The word is the first of a
+        // page, and is accessed only as an atomic.
         unsafe {
             mapping.start().copy_to_nonoverlapping(NonNull::from(to).cast(), len);
             AtomicU32::from_ptr(mapping.start().add(room).cast().as_ptr()).store(free, Ordering::Release);

@@ -2,29 +2,30 @@
 //!
 //! | word | written by | meaning |
 //! | --- | --- | --- |
-//! | `writers.lock`, `readers.lock` | | one writer, one reader at a time; handed on when a holder dies |
+//! | `writers.lock`, `readers.lock` | | one writer, one reader at a time; the kernel passes it on when a holder dies |
 //! | `writers.at` (*tail*) | the writer | position behind the last message; storing it publishes the message |
 //! | `readers.at` (*head*) | the reader | position of the next message; storing it takes the message |
 //! | `count` | with `at` | messages put, messages taken |
 //! | `base` | the writer, only while head = tail | the position that lies at the start of the data |
 //! | `size` | the creator | bytes of data; the data is a ring of so many |
-//! | `used` | the writer | how far from `base` the memory has been written to: there are pages, but for what was given back |
+//! | `used` | the writer | how far from `base` the memory has been written to: it has pages, except where they were returned |
 //! | `recent` | the writer | how far from `base` it has written since the log was last looked at (`log/sides.rs`) |
 //! | `ready` | the writer | how far from `base` pages were made to be written to |
-//! | `freed`, `freed_base` | the reader | up to where pages behind the head were given back, and under which base |
+//! | `freed`, `freed_base` | the reader | up to where pages behind the head were returned to the system, and under which base |
 //! | `readers` | anyone | sleeping readers ([`wait_count`](crate::shm::wait_count)) |
 //! | `room`, `pacing` | anyone | a futex for writers that let readers catch up, and whether there may be any |
 //! | `watched` | anyone, 0 → 1 | a process waits by descriptor: see [`log`](super::log) |
-//! | `counted` | the writer, before it publishes | messages put so far that are to be reported done (wraps) |
-//! | `done` | anyone, never beyond `counted` | messages reported done (wraps); a futex for those who wait for the rest |
+//! | `counted` | the writer, before it publishes | messages put so far that have to be reported done (wraps) |
+//! | `done` | anyone, never beyond `counted` | messages reported done (wraps); a futex for threads that wait for the rest |
 //! | `counting` | the writer | 1 from before it counts a message until it has published it |
 //! | `counting_at`, `counted_before` | the writer, before `counting` | the tail and `counted` at that moment |
 //! | `closed` | anyone who holds the writers' lock, 0 → 1 | nothing more is put |
-//! | `bound` | the creator | messages at most; 0: any number |
+//! | `bound` | the creator | the greatest number of messages; 0: any number |
 //!
-//! `at` and `count` change together although they are two words: the next values of both are noted first, so that the holder
-//! after a dead one can tell whether the message was published (`Side::mend`). A writer that finds `counting` set takes the place of one
-//! that died with it; the tail tells it whether the message was published, and so whether its count holds (`Header::mend_counted`).
+//! `at` and `count` change together although they are two words: the next values of both are noted first, so that the
+//! holder after a dead one can tell whether the message was published (`Side::mend`). A writer that finds `counting`
+//! set succeeds a writer that died. It learns from the tail whether the message was published, and so whether the count
+//! is right (`Header::mend_counted`).
 
 use crate::shm::wait_count::WaitCount;
 use maniple_sys::memory;
@@ -87,12 +88,13 @@ impl Header {
         let counted = calls.counted.load(Ordering::Relaxed);
         calls.counting_at.store(tail, Ordering::Relaxed);
         calls.counted_before.store(counted, Ordering::Relaxed);
-        // Partner: `mend_counted`, by way of the lock, which the kernel hands on. A death leaves the first of these stores, in order.
+        // Partner: `mend_counted`, through the lock, which the kernel passes on. A death leaves the first of these
+        // stores, in order.
         calls.counting.store(1, Ordering::Release);
         calls.counted.store(counted.wrapping_add(1), Ordering::Release);
     }
 
-    /// Takes a dead writer's count back where it died before it published. The caller holds the writers' lock.
+    /// Takes back the count of a writer that died before it published. The caller holds the writers' lock.
     pub fn mend_counted(&self) {
         let calls = &self.calls;
         if calls.counting.load(Ordering::Acquire) != 0 {
@@ -105,7 +107,7 @@ impl Header {
 }
 
 impl Side {
-    /// Moves on by one message. The caller holds the lock.
+    /// Advances by one message. The caller holds the lock.
     pub fn advance(&self, to: u64) {
         let count = self.count.load(Ordering::Relaxed).wrapping_add(1);
         self.next_at.store(to, Ordering::Relaxed);
@@ -115,7 +117,7 @@ impl Side {
         self.count.store(count, Ordering::Relaxed);
     }
 
-    /// Puts `count` right after the death of a holder. The caller holds the lock.
+    /// Corrects `count` after the death of a holder. The caller holds the lock.
     pub fn mend(&self) {
         if self.at.load(Ordering::Relaxed) == self.next_at.load(Ordering::Relaxed) {
             self.count.store(self.next_count.load(Ordering::Relaxed), Ordering::Relaxed);

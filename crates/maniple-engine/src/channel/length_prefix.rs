@@ -1,11 +1,12 @@
-//! The codec of frames: a length and so many bytes, in the standard package's wire format. Every stream of bytes here goes through it.
+//! The codec of frames: a length and so many bytes, in the standard package's wire format. Every stream of bytes uses
+//! it.
 //!
 //! ```text
 //! frame  := length body
 //! length := i32 (at least 0) | i32 -1, u64        most significant byte first
 //! ```
-//! This module has only bytes; `frame` (never beyond the frame at hand), `framed_stream` (ahead) and `reception` read and write them
-//! (short ones, without waiting). All of them report the same condition as the same error:
+//! This module handles only bytes. `frame` (never beyond the current frame), `framed_stream` (ahead) and `reception`
+//! (short messages, without waiting) read and write them. All of them report the same condition as the same error:
 //!
 //! | the stream | error |
 //! | --- | --- |
@@ -46,7 +47,7 @@ impl Length {
     }
 }
 
-/// What the first bytes of a frame say.
+/// The content of a frame's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// The body begins at `body`, and has `len` bytes. Their end is a `usize`.

@@ -1,20 +1,19 @@
-//! A place to which processes connect, of this machine or of others, and connecting to one.
+//! Listeners, to which processes of this machine or of others connect, and clients.
 //!
-//! With a key each end proves to the other that it knows it (`auth`) before anything else is read or given away. The
-//! clients of one listener do so side by side (`reception`), so a silent or slow client keeps no other
-//! waiting.
+//! With a key each end proves to the other that it knows the key (`auth`) before it reads or sends anything else. The
+//! clients of a listener do so side by side (`reception`), so a silent or slow client delays no other.
 //!
-//! Rust's listeners alone are made of it. Python programs set options on the socket of a `Listener`, which is therefore a Python object;
-//! its clients come in by the same `reception`.
+//! Only Rust's listeners use it. Python programs set options on the socket of a `Listener`, which is therefore a Python
+//! object; the same `reception` admits its clients.
 //!
 //! | what happens | what follows |
 //! | --- | --- |
-//! | a client dies or goes, has no key or another, or talks nonsense | `accept` reports it once; the listener continues |
-//! | a client has not done its part within the listener's patience, counted while a thread accepts | it is closed and reported |
+//! | a client dies, disconnects, has no key or another key, or sends nonsense | `accept` reports it once; the listener continues |
+//! | a client has not authenticated within the listener's patience, counted while a thread accepts | it is closed and reported |
 //! | more than [`MOST_GUESTS`] are under way | the oldest is closed and reported |
-//! | the listener's process ends | its clients' next read or write fails; those that come are refused by the system |
-//! | ... without dropping the listener | a path stays; a temporary one until the next is made (`sys::socket_dir`) |
-//! | another program has put a file at the path | it stays when the listener goes |
+//! | the listener's process ends | its clients' next read or write fails; the system refuses new clients |
+//! | ... without dropping the listener | a path stays; a temporary path stays until the next is made (`sys::socket_dir`) |
+//! | another program has put a file at the path | the file stays when the listener is dropped |
 
 pub use super::address::{Address, BadAddress};
 use super::contact::contact;
@@ -51,14 +50,14 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
 /// ```
 #[derive(Debug)]
 pub struct Listener {
-    // Goes first: the file of an open socket keeps its number for itself.
+    // Dropped first: the file of an open socket keeps its number.
     _place: Option<OwnPlace>,
     socket: OwnedHandle,
     address: Address,
     reception: Reception,
 }
 
-/// A path that goes with its listener.
+/// A path that is removed with its listener.
 #[derive(Debug)]
 struct OwnPlace {
     path: PathBuf,
@@ -68,18 +67,18 @@ struct OwnPlace {
 }
 
 impl Listener {
-    /// Listens there. Up to `backlog` clients may wait to be accepted.
+    /// Listens at the address. Up to `backlog` clients may wait to be accepted.
     ///
     /// # Errors
-    /// [`ContactError`]: the address is taken, out of reach, or none of this machine's.
+    /// [`ContactError`]: the address is in use, unreachable, or not an address of this machine.
     pub fn bind(address: &Address, backlog: u32) -> Result<Listener> {
         Listener::new(address, backlog, None)
     }
 
-    /// Listens at a path that only this user can reach, and that goes with the listener.
+    /// Listens at a path that only this user can reach, and that is removed with the listener.
     ///
     /// # Errors
-    /// [`ContactError`]: no folder for temporary things can be written to.
+    /// [`ContactError`]: no folder for temporary files is writable.
     pub fn temporary(backlog: u32) -> Result<Listener> {
         let mut random = [0; 8];
         let folder = socket::random(&mut random).and_then(|()| SocketDir::new(random)).map_err(|e| {
@@ -107,17 +106,18 @@ impl Listener {
         self.reception.set_patience(patience);
     }
 
-    /// Whether the system notices, after hours, that the machine of a silent client is gone.
+    /// Sets whether the system detects, after hours, that the machine of a silent client has failed.
     pub fn set_keep_alive(&mut self, keep_alive: bool) {
         self.reception.set_keep_alive(keep_alive);
     }
 
-    /// Where to connect: with the port that was taken.
+    /// Returns the address for clients, with the actual port.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The next client that has authenticated with `key`, if there is a key. `None`: the time is up.
+    /// Returns the next client that has authenticated with `key`, if there is a key. Returns `None` if the time limit
+    /// expired.
     ///
     /// # Errors
     /// [`ContactError`] for each client that is rejected; the listener continues. [`Error::Interrupted`].
@@ -136,8 +136,8 @@ impl Listener {
 }
 
 impl AsHandle for Listener {
-    /// Readable while a client waits to be accepted. (One that has been, but is not authenticated, is not told of
-    /// here.)
+    /// Readable while a client waits to be accepted. (It does not show a client that was accepted and is not
+    /// authenticated yet.)
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.socket.as_handle()
     }
@@ -146,7 +146,7 @@ impl AsHandle for Listener {
 impl OwnPlace {
     fn new(path: &Path, folder: Option<SocketDir>) -> io::Result<Option<OwnPlace>> {
         let Some(file) = socket::file(path)? else { return Ok(None) };
-        // The working directory may be another one when it is removed.
+        // The working directory may have changed when it is removed.
         let path = std::path::absolute(path)?;
         Ok(Some(OwnPlace { path, file, folder, process: process_id() }))
     }
@@ -154,7 +154,7 @@ impl OwnPlace {
 
 impl Drop for OwnPlace {
     fn drop(&mut self) {
-        // A forked child's copy is not the one that listens.
+        // A forked child's copy does not listen.
         if self.process == process_id() && matches!(socket::file(&self.path), Ok(Some(file)) if file == self.file) {
             let _ = std::fs::remove_file(&self.path);
             self.folder.iter().for_each(SocketDir::remove);
@@ -172,7 +172,7 @@ pub fn connect(
     deadline: Option<Instant>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<OwnedHandle> {
-    // For messages: as the caller will have said it, before some of it had passed.
+    // For messages: the limit as the caller passed it, not what is left of it.
     let limit = Duration::from_millis(left(deadline).unwrap_or_default().as_micros().div_ceil(1000) as u64);
     let mut broken_off = false;
     let dialled = address.each(|place| {
@@ -204,7 +204,7 @@ pub fn connect(
     }
 }
 
-/// Has the system notice, after hours, that the machine of a silent peer is gone.
+/// Lets the system detect, after hours, that the machine of a silent peer has failed.
 pub fn keep_alive(socket: BorrowedHandle<'_>) -> Result<()> {
     use crate::error::Doing;
     socket::keep_alive(socket).doing("keep a connection alive")

@@ -1,45 +1,51 @@
 //! A first-in first-out queue in shared memory, for any number of writers and readers, any of which may die at any time.
 //!
 //! The memory is a log: messages lie one behind the other at positions that only grow, and no message is ever split. A
-//! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at the head
-//! out and then takes it by moving the head. Each move is one store, so a death leaves a message either as if never put or
-//! wholly there, either not taken or taken by the dead. Writers exclude each other by one lock, readers by another; the kernel
-//! hands the lock of a dead holder on, and there is nothing half done to repair but a count (`layout`).
+//! writer copies its message behind the tail and then publishes it by moving the tail; a reader copies the message at
+//! the head out and then takes it by moving the head. Each move is one store. So after a death a message is either not
+//! put or completely there, and either not taken or taken by the dead process. Writers exclude each other by one lock,
+//! readers by another. The kernel passes on the lock of a dead holder; only a count may need repair (`layout`).
 //!
-//! **Space.** There is no end to wait for: the memory is a ring that is larger than any machine's, of which pages are taken when they are
-//! written to. So putting never waits for a reader, and what a process has put stays when it ends. Its size never changes, and is sealed:
-//! no process can truncate it while others map it. Only where file sizes are limited when it is made ([`View::is_limited`]) the ring is
-//! so small that it can be full. When a writer finds the log empty (head = tail) it may start over at the front of
-//! the memory: it moves `base`, and the pages there, still warm, are used again. No reader can be at work then, for a
-//! reader moves the head only when it has copied everything; and none begins before the tail moves. While the log does not run
-//! empty, the reader returns pages behind the head to the system, but for the first lap (see *Pace*). It does so before it moves the head,
-//! since the writer may not start over until then.
+//! **Space.** The memory is a ring that is larger than any machine's memory; the system supplies pages when they are
+//! written to. So putting never waits for a reader, and the messages of a process stay when it ends. The size never
+//! changes, and is sealed: no process can truncate the memory while others map it. Only if file sizes are limited when
+//! the log is made ([`View::is_limited`]), the ring is so small that it can be full. When a writer finds the log empty
+//! (head = tail) it may start over at the front of the memory: it moves `base`, and uses the warm pages there again. No
+//! reader can be at work then, because a reader moves the head only when it has copied everything, and no reader begins
+//! before the tail moves. While the log does not run empty, the reader returns pages behind the head to the system,
+//! except for the first lap (see *Pace*). It does so before it moves the head, because the writer may not start over
+//! until then.
 //!
-//! **Access.** Through a window, a mapping of a piece of the log that each side keeps. Only large messages into memory that was
-//! never used before are written through the handle: that makes the pages without a fault for each. For small ones pages are made ahead,
-//! some at a time: where there is no memory for them, that is an error of the `put`, and not the end of the process.
+//! **Access.** Each side accesses the log through a window, a mapping of a piece of it. Only large messages are written
+//! through the handle, into memory that was never used before: that allocates the pages without a fault for each. For
+//! small messages pages are allocated in advance, some at a time: a lack of memory for them is an error of the `put`,
+//! and not the end of the process.
 //!
-//! **Idleness.** What an empty log keeps to use again goes back when it has not been used for a second ([`idle`](crate::idle)).
+//! **Idleness.** The memory that an empty log keeps for reuse returns to the system when it has not been used for a
+//! second ([`idle`](crate::idle)).
 //!
-//! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a page or more that would
-//! go beyond a lap's length waits until readers have emptied the log, as long as they take something every `PATIENCE`; where they
-//! do not, it continues at once, and does not wait again before they have. It waits for `IN_ALL` at most, and then no more until the
-//! log has been empty; and not at all in a process that takes messages itself.
+//! **Pace.** Memory that was used a moment ago is several times faster than fresh memory. So a writer of a message of a
+//! page or more that would go beyond a lap's length waits until readers have emptied the log, as long as they take
+//! something every `PATIENCE`. If they do not, it continues at once, and does not wait again before they have emptied
+//! the log. It waits for `IN_ALL` at most, and then not again until the log has been empty. It does not wait in a
+//! process that takes messages itself.
 //!
-//! **Waiting.** A reader that finds nothing joins the [`wait_count`](crate::shm::wait_count), looks again and sleeps; a writer publishes, then calls
-//! one of them. If that one dies before it takes the message, the others were not woken; so sleep comes in slices,
-//! after which a sleeper looks by itself.
+//! **Waiting.** A reader that finds nothing joins the [`wait_count`](crate::shm::wait_count), checks again and sleeps.
+//! A writer publishes, then wakes one sleeper. If that sleeper dies before it takes the message, the others have not
+//! been woken; so a reader sleeps in slices, after which it checks by itself.
 //!
-//! **Waiting by descriptor.** Some processes wait for the queue along with other things, by poll() or select(). As long as none does,
-//! nothing is done for it. The first that asks for the descriptor sets `watched`; from then on the descriptor is to be
-//! readable whenever there is a message. A writer that finds the log empty makes it readable *before* it publishes; a reader
-//! that finds the log empty makes it quiet while it holds both locks. Deaths can leave it readable over an empty log, never
-//! quiet over a full one; the next reader that looks in vain puts it right.
+//! **Waiting by descriptor.** Some processes wait for the queue along with other things, by poll() or select(). As long
+//! as no process does, the descriptor is not maintained. The first process that requests the descriptor sets `watched`;
+//! from then on the descriptor is readable whenever there is a message. A writer that finds the log empty makes it
+//! readable *before* it publishes. A reader that finds the log empty makes it quiet while it holds both locks. A death
+//! can leave it readable although the log is empty, but never quiet although the log has a message. The next reader
+//! that finds no message corrects it.
 //!
-//! **Beside the messages.** A front may have something of its own that goes with a message by another way, in the same order. A
-//! writer's is called under the writers' lock, before it publishes; a reader's under the readers' lock, after it has taken. A writer
-//! killed in between leaves an orphan there, and a reader what it should have taken: both differ from what belongs to the next
-//! message in the position, which only grows, and what the front adds to it.
+//! **Beside the messages.** A front may send something along with a message by another channel, in the same order. The
+//! log calls the writer's function under the writers' lock, before it publishes, and the reader's function under the
+//! readers' lock, after it has taken the message. A killed writer may leave an orphan in that channel, and a killed
+//! reader what it should have taken. Both differ from what belongs to the next message in the position, which only
+//! grows, and in what the front adds to it.
 #![allow(unsafe_code)]
 
 mod limit;
@@ -69,24 +75,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes of data at most, and from how many on no machine fills it.
+/// The greatest number of bytes of data; no machine fills it.
 const WHOLE: u64 = 1 << 42;
 const BOUNDLESS: u64 = 1 << 38;
-/// Larger messages are written by the handle where the memory is fresh.
+/// Larger messages are written by the handle if the memory is fresh.
 const LARGE: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
 const LAP: u64 = 8 << 20;
-/// A writer starts over once so much of the memory lies behind it.
+/// A writer starts over once it has used so much of the memory.
 const START_OVER: u64 = 64 * 1024;
 /// Memory that is kept for use when the log has run empty.
 const KEEP: u64 = 80 << 20;
-/// A log that has used so much is looked at when it is idle.
+/// A log that has used so much is checked when it is idle.
 const WORTH_IT: u64 = 2 * START_OVER;
 /// Parts of one message at most.
 pub const MOST_PARTS: usize = 1024;
 const SLICE: Duration = Duration::from_millis(500);
 
-/// Asked now and then while something waits: true breaks the wait off, with [`Error::Interrupted`].
+/// Called from time to time during a wait. If it returns true, the wait ends with [`Error::Interrupted`].
 pub type Interrupted<'a, 'b> = &'a mut (dyn FnMut() -> bool + 'b);
 
 /// A queue of messages, each made of one or more parts.
@@ -95,10 +101,10 @@ pub struct Log {
     shared: Arc<Shared>,
     sides: Arc<Sides>,
     view: View,
-    // The head, when it was last waited for in vain; and the base, when it was waited for too long.
+    // The head at the last unsuccessful wait, and the base at the last wait that was too long.
     stalled: AtomicU64,
     slow: AtomicU64,
-    // Messages are taken in this process, too: it would wait for itself.
+    // This process also takes messages, so a writer in it would wait for itself.
     reads: AtomicBool,
 }
 
@@ -168,7 +174,7 @@ impl Log {
         Log::over(Own::new(memory), event, size, head)
     }
 
-    /// As much memory as there may be, and how many bytes of data have room in it.
+    /// Makes as much memory as is allowed, and returns how many bytes of data have room in it.
     fn memory() -> Result<(OwnedHandle, u64)> {
         let limit = memory::longest().saturating_sub(HEAD as u64);
         let mut size = if limit >= WHOLE { WHOLE } else { limit - limit % memory::PAGES as u64 };
@@ -182,7 +188,7 @@ impl Log {
         }
     }
 
-    /// The one whose handles another process gave.
+    /// Opens the log whose handles another process sent.
     pub fn open(memory: OwnedHandle, event: OwnedHandle) -> Result<Log> {
         let len = memory::len(&memory).doing("measure a queue's memory")?;
         if len <= HEAD {
@@ -192,11 +198,11 @@ impl Log {
         // SAFETY: as in `Shared::header`.
         let header = unsafe { head.start().cast::<Header>().as_ref() };
         if header.magic.load(Ordering::Relaxed) != MAGIC {
-            return Err(Error::BadHandles("the memory is not a queue's, or is that of another version"));
+            return Err(Error::BadHandles("the memory does not contain a queue, or a queue of another version"));
         }
         let size = header.size.load(Ordering::Relaxed);
         if size == 0 || !size.is_multiple_of(memory::PAGES as u64) || size != (len - HEAD) as u64 {
-            return Err(Error::BadHandles("the memory of a queue has another size than it says"));
+            return Err(Error::BadHandles("the memory of a queue does not have the size that it states"));
         }
         Log::over(Own::new(memory), Kick::from_handle(event), size, head)
     }
@@ -219,7 +225,8 @@ impl Log {
         }
     }
 
-    /// The same queue for a forked child, in which a thread that is not there may have been using this value.
+    /// Returns the same queue for a forked child, in which a thread that the child does not have may have been using
+    /// this value.
     pub fn again(&self) -> Log {
         Log::of(self.shared.clone())
     }
@@ -238,7 +245,7 @@ impl Log {
         (self.shared.memory.as_handle(), self.shared.event.as_handle())
     }
 
-    /// Whether one that is made now would be limited ([`View::is_limited`]).
+    /// Whether a log that is made now would be limited ([`View::is_limited`]).
     pub fn would_be_limited() -> bool {
         memory::longest() < BOUNDLESS + HEAD as u64
     }
@@ -269,12 +276,12 @@ impl Shared {
     fn start_over(&self, ring: Ring<'_>, tail: u64, keep: u64) {
         let header = self.header();
         let used = header.used.load(Ordering::Relaxed);
-        // Where readers have given something back, there is a hole behind the first lap.
+        // If readers have returned pages, there is a hole behind the first lap.
         let has_hole = header.freed_base.load(Ordering::Relaxed) == header.base.load(Ordering::Relaxed)
             && header.freed.load(Ordering::Relaxed) > LAP;
         let keep = if has_hole { keep.min(LAP) } else { keep };
         if used > keep {
-            // If it fails, they are used again all the same.
+            // If it fails, they are used again nevertheless.
             let _ = ring.release(keep, used.min(ring.size).saturating_sub(keep));
             header.used.store(keep, Ordering::Relaxed);
         }

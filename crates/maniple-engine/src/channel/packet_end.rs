@@ -1,14 +1,15 @@
-//! One end of a pair that was made here, whose messages are packets.
+//! One end of a pair that maniple made, whose messages are packets.
 //!
 //! ```text
 //! PLAIN   bytes                               a message
 //! PARCEL  head · bytes                        the same with buffers in shared memory and handles beside it
 //! LONG    head                                the first of the buffers holds what is too long for a packet
 //! ```
-//! The first byte tells. A head is that of a `parcel`. A packet comes as one or not at all, so a death leaves nothing in pieces, and
-//! several processes can use copies of one end.
+//! The first byte says which. A head is that of a `parcel`. A packet arrives complete or not at all, so a death leaves
+//! no partial message, and several processes can use copies of an end.
 //!
-//! Rust's pipes alone are made of these: the ends of Python's pipes have to be readable as frames by stock Python, and by `os.read`.
+//! Only Rust's pipes use it: the ends of Python's pipes have to be readable as frames by stock Python, and by
+//! `os.read`.
 
 use super::attendance::Attendance;
 use super::frame::Until;
@@ -37,16 +38,16 @@ pub struct PacketEnd {
     attendance: Attendance,
 }
 
-/// A message on its way out.
+/// A message to send.
 #[derive(Debug)]
 pub enum Outgoing {
     /// Bytes alone, behind a first one.
     Plain(Vec<u8>),
-    /// With something beside them. `None`: it was sent.
+    /// Bytes with buffers or handles beside them. `None`: it was sent.
     Beside(Option<Parcel>),
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Debug)]
 pub struct ReceivedPacket<'a> {
     long: Option<Arrived>,
@@ -103,7 +104,7 @@ impl Outgoing {
         Ok(Outgoing::Beside(Some(Parcel::new(&[LONG], &[], first, handles))))
     }
 
-    /// It is not going to be sent.
+    /// Ends a message that will not be sent.
     pub fn unsent(self) {
         if let Outgoing::Beside(Some(parcel)) = self {
             parcel.unsent();
@@ -112,7 +113,7 @@ impl Outgoing {
 }
 
 impl PacketEnd {
-    /// Two ends, each the other's.
+    /// Creates two connected ends.
     ///
     /// # Errors
     /// The system's: no descriptor is left.
@@ -141,7 +142,8 @@ impl PacketEnd {
         &self.attendance
     }
 
-    /// Sends a message, waiting for room until then. False: there was none, and nothing is sent; it can be tried again.
+    /// Sends a message, and waits for room until the deadline. Returns false if there was no room. Nothing is sent
+    /// then, and the caller can try again.
     ///
     /// # Errors
     /// [`Error::BothSend`] where the other end waits in the same way, and the system's; nothing is sent.
@@ -160,7 +162,7 @@ impl PacketEnd {
         }
     }
 
-    /// Waits for the next message until then, and has `read` read it. `None`: the time is up.
+    /// Waits for the next message until the deadline, and calls `read` on it. Returns `None` if the time limit expired.
     ///
     /// # Errors
     /// [`Error::EndOfStream`], [`Error::Damaged`], and the system's.
@@ -191,7 +193,7 @@ impl AsHandle for PacketEnd {
 }
 
 fn take_apart(packet: &[u8], came: Vec<Came>) -> Result<ReceivedPacket<'_>> {
-    let damaged = || Error::Damaged("a message came that this program did not send");
+    let damaged = || Error::Damaged("a message arrived that maniple did not send");
     match packet.split_first() {
         Some((&PLAIN, short)) => Ok(ReceivedPacket { long: None, short, beside: None }),
         Some((&kind @ (PARCEL | LONG), content)) => {

@@ -1,9 +1,10 @@
-//! Messages over a socket that keeps them apart: each arrives whole or not at all, also when a process is killed.
+//! Messages over a socket that keeps their boundaries: each arrives complete or not at all, also when a process is
+//! killed.
 //!
-//! Rust's pipes alone use it (`packet_end` says why).
+//! Only Rust's pipes use it (`packet_end` says why).
 //!
-//! That takes one system call on each side, and processes that share an end cannot mix up their messages. A packet can only be so
-//! long ([`MOST`]); what is longer travels in a [`parcel`].
+//! A message takes one system call on each side, and processes that share an end cannot mix up their messages. A packet
+//! has at most [`MOST`] bytes; a longer message travels in a [`parcel`].
 
 use super::frame::Until;
 use super::parcel::{self, Came};
@@ -15,10 +16,12 @@ use maniple_sys::ready::{self, Interest};
 use maniple_sys::{OwnedHandle, stream, wire};
 use std::io::ErrorKind;
 
-/// Bytes of a packet at most: several have room in the system's buffer, and up to here a system call is faster than shared memory.
+/// The greatest number of bytes of a packet: several packets fit into the system's buffer, and up to this size a system
+/// call is faster than shared memory.
 pub const MOST: usize = 48 * 1024;
 
-/// Sends a packet, waiting for room. False: there was none until the time was up, and nothing is sent.
+/// Sends a packet, and waits for room. Returns false, and sends nothing, if there was no room before the time limit
+/// expired.
 ///
 /// # Errors
 /// [`Error::BothSend`] where the other end waits in the same way.
@@ -40,8 +43,9 @@ pub fn send(
     }
 }
 
-/// Receives the next packet into the start of `bytes`, and what comes with it; returns its length. `None`: the time is up. Where this process
-/// has no number left for handles, the buffers of a parcel, which begins behind the first byte, come all the same.
+/// Receives the next packet into the start of `bytes`, and what is attached to it. Returns its length, or `None` if the
+/// time limit expired. If this process has no number left for handles, the buffers of a parcel, which begins behind the
+/// first byte, arrive nevertheless.
 pub fn receive(
     socket: BorrowedHandle<'_>,
     bytes: &mut [u8],
@@ -120,8 +124,8 @@ fn receive_handles(
     }
 }
 
-/// Whether it says nothing about the messages that are there. The system tells once of an other end that closed without having received
-/// everything, before it hands out what that one sent.
+/// Whether the error says nothing about the messages in the socket. If the other end closed without having received
+/// everything, the system reports that once, before it returns what the other end sent.
 fn is_passing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionReset)
 }

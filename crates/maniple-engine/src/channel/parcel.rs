@@ -1,37 +1,40 @@
 //! Parcels: large buffers that travel beside a frame, in shared-memory blocks.
 //!
-//! **The frame.** It is an ordinary one, but the handles of its blocks come with its first byte, and its content is
+//! **The frame.** It is an ordinary frame, but the handles of its blocks are attached to its first byte, and its
+//! content is
 //!
 //! ```text
 //! MAGIC  n: u32  m: u32  (bytes: u64, room: u64) * n   stream
 //! ```
 //!
-//! (little-endian). Behind the handles of the n blocks come m others, which are the front's business (0 from a front that has none).
-//! Only a frame that comes with handles is looked at that way, so no content can be mistaken for it.
+//! (little-endian). The handles of the n blocks are followed by m others, which the front defines (0 from a front that
+//! has none). Only a frame with attached handles is read in this way, so no content can be mistaken for a parcel.
 //!
-//! **Receivers.** Only an end whose reader can take a parcel gets one: the reader *marks* its end ([`stream::mark`]) when it first asks for an
-//! object, and the sender looks for the mark before each parcel until it has seen it. The mark belongs to the socket, so
-//! it holds for all processes that read there later or at the same time.
+//! **Receivers.** A sender sends a parcel only to an end whose reader can take it: the reader *marks* its end
+//! ([`stream::mark`]) when it first receives an object, and the sender checks for the mark before each parcel until it
+//! has seen it. The mark belongs to the socket, so it is valid for all processes that read from it later or at the same
+//! time.
 //!
-//! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word with its state. A buffer of
-//! middling size is copied out on arrival (`channel/known.rs`), and costs its receiver memory alone; so is a block whose size may change,
-//! and one that cannot be mapped.
+//! **Life of a block.** A memfd, whose size is sealed: `room` bytes of data, and behind them a word with its state. A
+//! buffer of middling size is copied out on arrival (`channel/known.rs`), and costs its receiver only memory. A block
+//! whose size may change, or that cannot be mapped, is copied out as well.
 //!
 //! | state | word | holders of a handle or mapping |
 //! | --- | --- | --- |
 //! | under way or in use | USED, by the sender before it sends | the sender (to use it again), the socket's queue, the reader |
-//! | done with | FREE, by the reader with its last view | the sender |
-//! | never to be used again | SPENT, by a reader that has forked meanwhile | the sender, until it looks |
+//! | no longer used | FREE, by the reader with its last view | the sender |
+//! | never to be used again | SPENT, by a reader that has forked meanwhile | the sender, until it checks |
 //!
-//! All senders of a process together keep handles of at most [`MOST`] blocks and [`KEEP`] bytes, and use them again (`parcel/kept.rs`).
-//! They release the oldest beyond that, those that were not used for a second, all before a fork, and all when descriptors run
-//! out; a released block belongs to the reader alone. Nothing has to be unlinked: a block is gone with its last handle and mapping. So
+//! All senders of a process together keep handles of at most [`MOST`] blocks and [`KEEP`] bytes, and use them again
+//! (`parcel/kept.rs`). They release the oldest blocks beyond that, blocks that were not used for a second, all blocks
+//! before a fork, and all when descriptors run out; a released block belongs to the reader alone. Nothing has to be
+//! unlinked: the system frees a block with its last handle and mapping. So
 //!
 //! * a reader killed before or after it took a block: the block stays USED, is never used again, and is released like the others;
-//! * a sender killed: the reader's mapping keeps the block for as long as it is looked at;
+//! * a sender killed: the reader's mapping keeps the block for as long as a view of it exists;
 //! * both killed, or a frame that is never read: the kernel frees the block with the socket.
 //!
-//! A forked child starts with none.
+//! A forked child starts without blocks.
 
 mod arrived;
 mod kept;
@@ -45,9 +48,9 @@ use maniple_sys::epoch;
 use maniple_sys::memory;
 use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
 
-/// Buffers in one parcel at most.
+/// The greatest number of buffers in a parcel.
 pub const MOST_BUFFERS: usize = 64;
-/// Other handles that can go with it.
+/// The greatest number of other handles in a parcel.
 pub const MOST_OTHERS: usize = stream::MOST_HANDLES - MOST_BUFFERS - 1;
 
 const MAGIC: &[u8; 16] = b"maniple parcel 1";
@@ -56,7 +59,8 @@ const USED: u32 = 1;
 const FREE: u32 = 2;
 const SPENT: u32 = 3;
 
-/// Buffers in blocks, to be sent. It must come to [`Load::sent`] or [`Load::unsent`], or its blocks are lost to further use.
+/// Buffers in blocks, to be sent. It must end with [`Load::sent`] or [`Load::unsent`], otherwise its blocks cannot be
+/// used again.
 #[derive(Debug, Default)]
 pub struct Load(Vec<(Block, usize)>);
 
@@ -85,29 +89,30 @@ impl Load {
         self.0.iter().map(|(_, len)| len).sum()
     }
 
-    /// Takes all but the first `count` out.
+    /// Removes and returns all but the first `count`.
     pub fn split_off(&mut self, count: usize) -> Load {
         Load(self.0.split_off(count.min(self.0.len())))
     }
 
-    /// Adds those of another behind its own.
+    /// Appends the blocks of another load.
     pub fn append(&mut self, mut other: Load) {
         self.0.append(&mut other.0);
     }
 
-    /// The reader has them, or may have: its last view frees a block, which is then used again.
+    /// The reader has the blocks, or may have them. Its last view frees a block, which is then used again.
     pub fn sent(self) {
         kept::keep(self.0.into_iter().map(|(block, _)| block));
     }
 
-    /// No other process has seen them: they are free.
+    /// No other process has seen the blocks: they are free.
     pub fn unsent(self) {
         self.0.iter().for_each(|(block, _)| block.free());
         self.sent();
     }
 }
 
-/// A message with large buffers and handles beside its bytes. It must come to [`Parcel::sent`] or [`Parcel::unsent`], as a [`Load`] must.
+/// A message with large buffers and handles beside its bytes. It must end with [`Parcel::sent`] or [`Parcel::unsent`],
+/// as a [`Load`] must.
 #[derive(Debug)]
 pub struct Parcel {
     content: Vec<u8>,
@@ -116,7 +121,7 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Of a message's `bytes`. `before`: what of a packet goes before all of it.
+    /// Makes a parcel of a message's `bytes`. `before` is the part of a packet that precedes it.
     pub fn new(before: &[u8], bytes: &[u8], load: Load, others: Vec<OwnedHandle>) -> Parcel {
         let mut content = Vec::with_capacity(before.len() + Parcel::head_len(&load) + bytes.len());
         content.extend_from_slice(before);
@@ -131,8 +136,9 @@ impl Parcel {
         Parcel { content, load, others }
     }
 
-    /// The same of buffers that are copied into blocks now. `None`: they are best sent within the message. They are too many, there is no
-    /// memory or descriptor for a block, or readers let no block go (see [`is_worth_a_block`]).
+    /// Makes a parcel, and copies the buffers into blocks. Returns `None` if the buffers should be sent within the
+    /// message: they are too many, there is no memory or descriptor for a block, or readers release no block (see
+    /// [`is_worth_a_block`]).
     pub fn of_buffers(bytes: &[u8], buffers: &[&[u8]]) -> Option<Parcel> {
         let longest = buffers.iter().map(|buffer| buffer.len()).max()?;
         if buffers.len() > MOST_BUFFERS || !is_worth_a_block(longest) {
@@ -174,18 +180,20 @@ impl Parcel {
         self.load.unsent();
     }
 
-    /// Whether a failed try to send it says that too many handles of this user are under way. A message without some of them may be sent.
+    /// Whether the error of an attempt to send it says that too many handles of this user are under way. A message
+    /// without some of them may then be sent.
     pub fn is_crowded(&self, error: &Error) -> bool {
         matches!(error, Error::Os { source, .. } if wire::is_crowded(source)) && !self.load.is_empty()
     }
 }
 
-/// What came with a frame.
+/// What was attached to a frame.
 #[derive(Debug)]
 pub enum Came {
     /// A handle.
     Handle(OwnedHandle),
-    /// A buffer that is opened already, since this process had no number left for its handle; or what it lacked besides.
+    /// A buffer that has already been opened, because this process had no number left for its handle; or the error of a
+    /// further shortage.
     Buffer(Result<Arrived>),
 }
 
@@ -195,21 +203,21 @@ impl From<OwnedHandle> for Came {
     }
 }
 
-/// A frame that came with handles, taken apart.
+/// The parts of a frame that arrived with handles.
 #[derive(Debug)]
 pub struct Opened {
     /// The large buffers.
     pub buffers: Vec<Arrived>,
     /// The other handles.
     pub others: Vec<OwnedHandle>,
-    /// Where in the content the stream begins.
+    /// The position in the content at which the stream begins.
     pub at: usize,
 }
 
-/// Bytes at a frame's start that say all of the buffers that came with it.
+/// Bytes at a frame's start that describe all of its buffers.
 pub const HEAD: usize = 24 + 16 * MOST_BUFFERS;
 
-/// The buffers of a frame that begins so, as length and room, if it came with nothing else.
+/// Returns the length and room of the buffers of a frame that begins with these bytes, if it has only buffers.
 fn buffers_alone(content: &[u8]) -> Option<Vec<(usize, usize)>> {
     let number = |at: usize| Some(u64::from_le_bytes(*content.get(at..at + 8)?.first_chunk()?));
     let count = number(16)? as usize; // the upper half are the others
@@ -219,11 +227,12 @@ fn buffers_alone(content: &[u8]) -> Option<Vec<(usize, usize)>> {
     (0..count).map(|i| Some((number(24 + 16 * i)? as usize, number(32 + 16 * i)? as usize))).collect()
 }
 
-/// Receives the start of a frame, into `bytes`, and its buffers, where this process has no number left for their handles. `begins`: the
-/// frame as far as it can be seen.
+/// Receives the start of a frame into `bytes`, and its buffers, if this process has no number left for their handles.
+/// `begins` is the visible part of the frame.
 ///
 /// # Errors
-/// There is something else among them, or the system refuses a thread with descriptors of its own: all stays where it is.
+/// There are other handles among them, or the system refuses a thread with a separate descriptor table: the frame stays
+/// in the socket.
 pub(crate) fn receive_aside(
     fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
@@ -232,7 +241,7 @@ pub(crate) fn receive_aside(
     let Some(buffers) = buffers_alone(begins) else { return Err(wire::out_of_handles()) };
     let received = sys::aside(&[fd], || {
         let mut handles = Vec::new();
-        // Another reader has been faster, if there is nothing: look for it again.
+        // If there is nothing, another reader has been faster: wait again.
         let got = stream::read_now(fd, bytes, Some(&mut handles))?.ok_or(std::io::ErrorKind::Interrupted)?;
         let open = |(handle, &(len, room)): (&OwnedHandle, _)| Came::Buffer(Arrived::checked(handle, len, room));
         Ok((got, handles.iter().zip(&buffers).map(open).collect()))
@@ -240,21 +249,22 @@ pub(crate) fn receive_aside(
     received.unwrap_or_else(|_| Err(wire::out_of_handles()))
 }
 
-/// Opens a frame that came with the handles of buffers alone: these, and where in `content` the stream begins.
+/// Opens a frame that arrived with handles of buffers only. Returns the buffers, and the position in `content` at which
+/// the stream begins.
 pub fn open(content: &[u8], came: Vec<impl Into<Came>>) -> Result<(Vec<Arrived>, usize)> {
     let opened = open_all(content, came)?;
     if opened.others.is_empty() {
         Ok((opened.buffers, opened.at))
     } else {
-        Err(Error::Damaged("a message came with descriptors that this program does not know what to do with"))
+        Err(Error::Damaged("a message arrived with unexpected descriptors"))
     }
 }
 
 fn damaged() -> Error {
-    Error::Damaged("a message came with descriptors, but is no parcel")
+    Error::Damaged("a message arrived with descriptors, but it is not a parcel")
 }
 
-/// Opens a frame that came with handles.
+/// Opens a frame that arrived with handles.
 pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
     let number = |at: usize| -> Result<u64> {
         let bytes = content.get(at..at + 8).and_then(|b| b.first_chunk::<8>()).ok_or_else(damaged)?;
@@ -265,8 +275,8 @@ pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
     }
     let (count, others) = (number(16)? as u32 as usize, (number(16)? >> 32) as usize);
     if count + others > came.len() {
-        // The kernel drops those for which this process has no number left.
-        return Err(Error::Damaged("descriptors that came with a message are missing: this process has too many open"));
+        // The kernel drops the handles for which this process has no number left.
+        return Err(Error::Damaged("descriptors of a message are missing: this process has too many open descriptors"));
     }
     if count + others != came.len() {
         return Err(damaged());

@@ -6,7 +6,7 @@ use crate::wait::Until;
 use maniple_sys::BorrowedHandle;
 use maniple_sys::ready::{self, Interest};
 
-/// Waits for any of `interests`; `what` is being done. False: the time is up.
+/// Waits for any of `interests`; `what` names the operation. Returns false if the time limit expired.
 ///
 /// # Errors
 /// The system's, and [`Error::Interrupted`].

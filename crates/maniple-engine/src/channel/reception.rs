@@ -1,17 +1,17 @@
 //! Authentication of the clients of one listening socket, side by side.
 //!
-//! A *guest* is a client that is connected and not through with its authentication. The thread that calls [`Reception::admit`]
-//! looks after all guests until one of them is through, so a silent or slow one keeps no other waiting. Guests that are
-//! left when `admit` returns stay with the reception. The next call continues with them, or that of another thread which
-//! waits in one and is kicked for it.
+//! A *guest* is a client that is connected and has not completed its authentication. The thread that calls
+//! [`Reception::admit`] serves all guests until one of them has completed it, so a silent or slow guest delays no
+//! other. Guests that are left when `admit` returns stay with the reception. The next call continues with them, or the
+//! call of another thread that already waits, which is woken for it.
 //!
-//! A guest has its patience's worth of *attended* time: the time in which some thread waits in `admit`. A program that
-//! works for a minute between two calls does not lose the clients that came meanwhile.
+//! The time limit of a guest counts only *attended* time: the time in which some thread waits in `admit`. A program
+//! that works for a minute between two calls does not lose the clients that connected meanwhile.
 //!
 //! # Forks
-//! Guests belong to the process that took them. Their descriptors are registered in [`atfork`], so a forked child holds
-//! none of them, and the child begins with an empty reception over the same listening socket. The state is touched only
-//! inside [`atfork::making`]: a forked child finds it unlocked.
+//! Guests belong to the process that accepted them. Their descriptors are registered in [`atfork`], so a forked child
+//! holds none of them, and the child begins with an empty reception over the same listening socket. The state is
+//! accessed only inside [`atfork::making`], so a forked child finds it unlocked.
 
 use super::auth::{Handshake, MOST, RANDOM, Role, State, Turn};
 use super::contact::Cause;
@@ -28,22 +28,22 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Clients that may be in the middle of their authentication at a time.
+/// The greatest number of clients that authenticate at a time.
 pub const MOST_GUESTS: usize = 64;
 /// How long a client has for its authentication, unless the listener has another setting.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a listener that has taken a client, and has a key, may be silent. It speaks first, and at once: the rest is for a
-/// process that gets no processor.
+/// How long a listener that has accepted a client, and has a key, may be silent. Such a listener sends its challenge at
+/// once; the time is for a process that gets no processor.
 pub const SILENCE: Duration = Duration::from_secs(8);
-/// How often a client looks whether the listener has taken it.
+/// How often a client checks whether the listener has accepted it.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Why no client was admitted.
 #[derive(Debug)]
 pub enum Refused {
-    /// The listening socket is of no use.
+    /// The listening socket is unusable.
     Os(io::Error),
-    /// The caller's hook broke the wait off.
+    /// The caller's hook ended the wait.
     Interrupted,
     /// [`Reception::close`] was called.
     Closed,
@@ -57,12 +57,12 @@ pub(super) struct Guest<S> {
     socket: S,
     handshake: Handshake,
     inbox: Vec<u8>,
-    // Attended time that it still has, as of `since`.
+    // The attended time that is left, as of `since`.
     left: Duration,
     since: Instant,
 }
 
-/// How it is for a guest after what it has said so far.
+/// The state of a guest after the messages that it has sent so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Waits,
@@ -83,7 +83,7 @@ impl<S: AsHandle> Guest<S> {
         self.socket
     }
 
-    /// When its patience ends, if it is attended until then.
+    /// When its time limit expires, if it is attended until then.
     fn end(&self) -> Option<Instant> {
         self.since.checked_add(self.left)
     }
@@ -92,7 +92,7 @@ impl<S: AsHandle> Guest<S> {
         self.left = self.left.saturating_sub(self.since.elapsed());
     }
 
-    /// So little is ever under way that it has room, unless the other end does something strange.
+    /// So few bytes are ever under way that they have room, unless the other end misbehaves.
     fn say(&self, message: &[u8]) -> Result<(), Cause> {
         let bytes = [Length::of(message).bytes(), message].concat();
         match socket::send_now(self.socket.as_handle(), &bytes) {
@@ -102,7 +102,7 @@ impl<S: AsHandle> Guest<S> {
         }
     }
 
-    /// Reads what is there, without waiting, and no byte beyond the authentication's.
+    /// Reads the bytes that have arrived, without waiting, and no byte beyond the authentication.
     pub(super) fn hear(&mut self) -> Result<Standing, Cause> {
         loop {
             let turn = match self.next() {
@@ -130,7 +130,7 @@ impl<S: AsHandle> Guest<S> {
         }
     }
 
-    /// What follows from the bytes that have come; or how many bytes, at most [`MOST`], the message lacks.
+    /// What follows from the bytes that have arrived, or how many bytes, at most [`MOST`], the message lacks.
     fn next(&mut self) -> ControlFlow<Turn, usize> {
         match length_prefix::begin(&self.inbox) {
             Ok(Begin::Missing(missing)) => ControlFlow::Continue(missing),
@@ -143,7 +143,7 @@ impl<S: AsHandle> Guest<S> {
         }
     }
 
-    /// Whether the other end has not said a byte.
+    /// Whether the other end has not sent a byte.
     fn has_heard_nothing(&self) -> bool {
         self.inbox.is_empty() && self.handshake.is_untouched()
     }
@@ -160,25 +160,25 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|d| d.saturating_duration_since(Instant::now()))
 }
 
-/// Why a client did not get in.
+/// Why a client was not admitted.
 #[derive(Debug)]
 pub enum Unwelcome {
     /// What the other end, or the operating system, did.
     Because(Cause),
     /// The deadline has passed.
     Late,
-    /// The caller's hook broke the wait off.
+    /// The caller's hook ended the wait.
     Interrupted,
 }
 
-/// Does the client's part of the authentication over a connected socket in blocking mode.
+/// Performs the client's part of the authentication over a connected socket in blocking mode.
 ///
-/// A listener that is busy may take a client late, so the wait has no bound of its own. But one that has taken the client
-/// and has a key speaks at once. Where the system tells that the client was taken ([`socket::is_taken`]), a
-/// listener that then says nothing for [`SILENCE`] has no key: [`Cause::Mute`].
+/// A busy listener may accept a client late, so the wait has no limit of its own. But a listener that has accepted the
+/// client and has a key sends its challenge at once. If the system reports that the client was accepted
+/// ([`socket::is_taken`]), a listener that then sends nothing for [`SILENCE`] has no key: [`Cause::Mute`].
 ///
 /// # Errors
-/// [`Unwelcome`]; the connection is of no use any more.
+/// [`Unwelcome`]; the connection is then unusable.
 pub fn get_in(
     socket: BorrowedHandle<'_>,
     key: &[u8],
@@ -211,22 +211,23 @@ pub fn get_in(
     }
 }
 
-/// One client's authentication for a server that has a loop of its own: it waits for the socket, and calls
-/// [`hear`](Greeting::hear) when that can be read.
+/// One client's authentication for a server that has its own loop: the server waits for the socket, and calls
+/// [`hear`](Greeting::hear) when the socket can be read.
 #[derive(Debug)]
 pub struct Greeting(Guest<HubOnly>);
 
 impl Greeting {
-    /// Begins one over a connected socket, which it duplicates. Forked children do not keep the duplicate.
+    /// Begins an authentication over a connected socket, which it duplicates. Forked children do not keep the
+    /// duplicate.
     ///
     /// # Errors
-    /// [`Cause`]; the client is gone, or no descriptor is left.
+    /// [`Cause`]; the client has disconnected, or no descriptor is left.
     pub fn new(socket: BorrowedHandle<'_>, key: &[u8]) -> Result<Greeting, Cause> {
         let own = atfork::making(|| HubOnly::new(socket.try_clone_to_owned()?)).map_err(Cause::Os)?;
         Guest::new(own, key, Role::Listener, PATIENCE).map(Greeting)
     }
 
-    /// Reads what has come, without waiting. True: the client has the key.
+    /// Reads the bytes that have arrived, without waiting. Returns true once the client has proved that it has the key.
     ///
     /// # Errors
     /// [`Cause`]; the connection is to be closed.
@@ -235,12 +236,12 @@ impl Greeting {
     }
 }
 
-/// What one process knows of its guests.
+/// The guests of one process.
 #[derive(Debug)]
 struct House {
     born: Epoch,
     guests: Vec<Guest<HubOnly>>,
-    // Those who wait in `admit` are to look into `guests`, or at `closed`.
+    // The threads that wait in `admit` have to check `guests` or `closed`.
     kick: Arc<Kick>,
     closed: bool,
 }
@@ -274,7 +275,7 @@ impl Reception {
         self.patience = patience;
     }
 
-    /// Whether the system notices, after hours, that the machine of a silent client is gone.
+    /// Sets whether the system detects, after hours, that the machine of a silent client has failed.
     pub fn set_keep_alive(&mut self, keep_alive: bool) {
         self.keep_alive = keep_alive;
     }
@@ -285,14 +286,15 @@ impl Reception {
             if house.born.since() == Since::Born {
                 let of_parent = mem::replace(&mut *house, House::new()?);
                 house.closed = of_parent.closed;
-                // Their descriptors are closed already; the parent's kick is closed here.
+                // Their descriptors are already closed; this closes the parent's kick.
                 mem::forget(of_parent.guests);
             }
             Ok(act(&mut house))
         })
     }
 
-    /// The next client of `listening` that has shown that it knows `key`, if one is given. `None`: the time is up.
+    /// Returns the next client of `listening` that has proved that it knows `key`, if there is a key. Returns `None` if
+    /// the time limit expired.
     ///
     /// # Errors
     /// [`Refused`].
@@ -353,14 +355,14 @@ impl Reception {
         Ok(Some(client))
     }
 
-    /// Turns out all guests, and ends the calls of [`admit`](Reception::admit) that wait.
+    /// Disconnects all guests, and ends the waiting calls of [`admit`](Reception::admit).
     pub fn close(&self) {
         let closed = self.enter(|house| {
             house.closed = true;
             house.kick.kick();
             mem::take(&mut house.guests)
         });
-        // Outside: to close a guest's descriptor is another visit to the gate.
+        // Outside of the gate, because closing a guest's descriptor enters the gate again.
         drop(closed);
     }
 }
@@ -375,20 +377,20 @@ impl Drop for Reception {
     }
 }
 
-/// Has a connection send at once and, if asked for, notice that the machine of a silent peer is gone.
+/// Makes a connection send at once and, if requested, detect that the machine of a silent peer has failed.
 pub(super) fn tune(socket: BorrowedHandle<'_>, keep_alive: bool) -> io::Result<()> {
     socket::send_at_once(socket)?;
     if keep_alive { socket::keep_alive(socket) } else { Ok(()) }
 }
 
-/// The guests that one call of [`Reception::admit`] looks after.
+/// The guests that one call of [`Reception::admit`] serves.
 struct Company<'a> {
     of: &'a Reception,
     guests: Vec<Guest<HubOnly>>,
 }
 
 impl Company<'_> {
-    /// Takes over the guests that no thread looks after.
+    /// Takes over the guests that no thread serves.
     fn gather(&mut self) -> Result<Arc<Kick>, Refused> {
         let entered = self.of.enter(|house| {
             if house.closed {
@@ -405,7 +407,7 @@ impl Company<'_> {
         Ok(kick)
     }
 
-    /// Takes a new one in.
+    /// Accepts a new guest.
     fn welcome(&mut self, listening: BorrowedHandle<'_>, key: &[u8]) -> Result<(), Refused> {
         let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
         let Some(client) = taken.map_err(Refused::Os)? else { return Ok(()) };

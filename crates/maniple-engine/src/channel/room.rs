@@ -1,15 +1,17 @@
-//! Waiting for room in a socket, and noticing that it will never come because the other end waits in the same way.
+//! Waiting for room in a socket, and detecting that there will be none because the other end waits in the same way.
 //!
-//! Two ends that both send, and receive nothing meanwhile, fill both of their buffers and then wait for each other. A sender sees that its
-//! messages are not received, and that messages wait for itself; but a receiver that is slow looks the same from there. So a sender that
-//! waits without a limit, and knows of no other receiver at its end, *says* so, in a place that belongs to the socket and
-//! that the other end can see (`sys::standoff`). If both say it and nothing changes, neither will ever continue, and an error takes the
-//! place of the wait ([`Error::BothSend`]). What a sender says is taken back when its wait ends, and with its socket.
+//! Two ends that both send, and receive nothing meanwhile, fill both of their buffers and then wait for each other. A
+//! sender sees that its messages are not received, and that messages wait for it; but a slow receiver looks the same.
+//! So a sender that waits without a limit, and knows of no other receiver at its end, *announces* that, in a place that
+//! belongs to the socket and that the other end can see (`sys::standoff`). If both announce it and nothing changes,
+//! neither will ever continue, and the wait ends with an error ([`Error::BothSend`]). A sender withdraws its
+//! announcement when its wait ends; it also ends with the socket.
 //!
-//! Where an end cannot say or see it (the other one is of another program, on another machine, or the kernel does not tell), the wait ends
-//! when for a long time nothing has moved in either direction although messages are there.
+//! If an end cannot announce or see it (the other end belongs to another program, is on another machine, or the kernel
+//! does not show it), the wait ends when nothing has moved for a long time in either direction although there are
+//! messages.
 //!
-//! Rust's senders alone wait so: `Connection.send` of Python's standard package waits without a limit.
+//! Only Rust's senders wait in this way: `Connection.send` of Python's standard package waits without a limit.
 
 use crate::error::{Doing, Error, Result};
 use crate::wait::Until;
@@ -18,23 +20,23 @@ use maniple_sys::ready::{self, Interest};
 use maniple_sys::standoff::{self, Other, Said, Unread};
 use std::time::{Duration, Instant};
 
-/// How long to sleep before looking again: there may be room for one message more before the system says so, which it does when
-/// three quarters are free.
+/// How long to sleep before the next check: there may be room for another message before the system reports room, which
+/// it does when three quarters are free.
 const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(500);
-/// How long nothing may change where both ends say that they wait.
+/// How long nothing may change if both ends announce that they wait.
 const STANDOFF: Duration = Duration::from_secs(2);
-/// And where it is not known whether they do.
+/// How long nothing may change if it is unknown whether both ends wait.
 const DOUBTFUL: Duration = Duration::from_secs(60);
 
-/// What a sender knows of those who receive from its end.
+/// What a sender knows of the receivers at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receivers {
-    /// There are none but itself.
+    /// There are no receivers except the sender.
     Myself,
-    /// There may be some in another process.
+    /// There may be receivers in another process.
     Unknown,
-    /// There are others in this process.
+    /// There are other receivers in this process.
     Others,
 }
 
@@ -61,7 +63,7 @@ impl<'a> Waiting<'a> {
         self.until = Until::Ever;
     }
 
-    /// Waits until there may be room. False: the time is up.
+    /// Waits until there may be room. Returns false if the time limit expired.
     ///
     /// # Errors
     /// [`Error::BothSend`], after some seconds of that.
@@ -85,7 +87,7 @@ impl<'a> Waiting<'a> {
         (self.standoff, self.said) = (None, None);
     }
 
-    /// For those who wait otherwise, and have found no room now: to be called from time to time.
+    /// For callers that wait in another way and have found no room: they call it from time to time.
     ///
     /// # Errors
     /// As [`Waiting::wait`].
@@ -93,7 +95,7 @@ impl<'a> Waiting<'a> {
         if self.receivers == Receivers::Others || !matches!(self.until, Until::Ever) {
             return Ok(());
         }
-        // Where it cannot be learnt, one waits as ever.
+        // If that cannot be determined, the sender waits as usual.
         let Some(unread) = standoff::unread(self.socket).ok().flatten() else {
             self.moved();
             return Ok(());

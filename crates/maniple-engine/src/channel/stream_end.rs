@@ -1,22 +1,23 @@
-//! One end of a connection over a stream of frames: Python's `Connection`, and Rust's over a socket of any program's.
+//! One end of a connection over a stream of frames: Python's `Connection`, and Rust's connection over a socket of any
+//! program.
 //!
-//! The end knows what may travel beside its frames, receives them piece by piece, and keeps what has come where a signal's handler breaks
-//! that off. It does not hold the descriptor: a program may put another one into a Python connection. What a message means, and which
-//! threads may use the end at the same time, is the front's business.
+//! The end knows what may travel beside its frames, receives them piece by piece, and keeps the received part if a
+//! signal handler interrupts the reception. It does not own the descriptor: a program may put another descriptor into a
+//! Python connection. The front defines what a message means, and which threads may use the end at the same time.
 //!
 //! | what is beside a frame | the sender | the receiver |
 //! | --- | --- | --- |
 //! | nothing | every end | every end |
-//! | large buffers in blocks, handles (`parcel`) | an end of a local socket, to a marked one | an end that is one of a local socket, or marked |
+//! | large buffers in blocks, handles (`parcel`) | an end of a local socket, to a marked end | an end of a local socket, or a marked end |
 //!
 //! | sending | leaves |
 //! | --- | --- |
-//! | broken off by the caller's hook in a message | the rest of the message, which goes before the next one |
+//! | interrupted by the caller's hook in a message | the rest of the message, which is sent before the next message |
 //!
 //! | a reception | leaves |
 //! | --- | --- |
-//! | broken off by the caller's hook | what has come, for the next call |
-//! | of a message longer than the caller's limit | a stream that is of no more use for receiving ([`Error::TooLong`]) |
+//! | interrupted by the caller's hook | the received part, for the next call |
+//! | of a message longer than the caller's limit | a stream that cannot be received from any more ([`Error::TooLong`]) |
 //! | for which memory or descriptors are missing | a stream from which the next message can be received |
 
 use super::attendance::Attendance;
@@ -41,7 +42,7 @@ pub struct StreamEnd {
     peer_marked: AtomicBool,
     adaptive: AdaptiveSpin,
     partial: Mutex<Option<Partial>>,
-    // What is left of a message whose sending was interrupted in its middle; and whether there is anything.
+    // The unsent rest of a message whose sending was interrupted in its middle, and whether there is a rest.
     rest: Mutex<Vec<u8>>,
     has_rest: AtomicBool,
     attendance: Attendance,
@@ -61,14 +62,14 @@ pub enum Received {
 pub enum Sent {
     /// It was sent.
     Whole,
-    /// The time was up before there was room.
+    /// The time limit expired before there was room.
     NoRoom,
     /// Too many handles of this user are under way. The message may be sent without blocks.
     Crowded,
 }
 
 impl StreamEnd {
-    /// An end of something of this kind. (The default: of something that is looked at when it is first received from.)
+    /// Creates an end of this kind. (By default the kind is determined at the first reception.)
     pub fn of(kind: Kind) -> StreamEnd {
         StreamEnd {
             socket: (kind != Kind::Other).into(),
@@ -78,7 +79,7 @@ impl StreamEnd {
         }
     }
 
-    /// Another descriptor takes the place of the one before.
+    /// Another descriptor replaces the previous descriptor.
     pub fn replaced(&self) {
         self.has_rest.store(false, Ordering::Relaxed);
         self.rest().clear();
@@ -86,7 +87,7 @@ impl StreamEnd {
         self.peer_marked.store(false, Ordering::Relaxed);
     }
 
-    /// Whether large buffers may travel beside its messages: it is known to be an end of a local socket.
+    /// Whether large buffers may travel beside its messages, because it is known to be an end of a local socket.
     pub fn is_local(&self) -> bool {
         self.local.load(Ordering::Relaxed)
     }
@@ -103,22 +104,22 @@ impl StreamEnd {
 
     // ---- marks ----
 
-    /// Whether messages may come with handles.
+    /// Whether handles may be attached to messages.
     fn may_bring(&self, end: BorrowedHandle<'_>) -> bool {
         if self.is_local() {
             return true;
         }
         if !self.looked.swap(true, Ordering::Relaxed) {
-            // Made around a descriptor; perhaps one of a pipe's.
+            // It was made around a descriptor, which may be that of a pipe.
             self.marked.store(stream::is_marked(end), Ordering::Relaxed);
         }
         self.marked.load(Ordering::Relaxed)
     }
 
-    /// This end's reader takes parcels: marks the end, so that the other one sees it.
+    /// Marks the end, so that the other end sees that this end's reader takes parcels.
     pub fn takes_parcels(&self, end: BorrowedHandle<'_>) {
         if self.is_local() && !self.marked.swap(true, Ordering::Relaxed) {
-            // Where it is marked already, or cannot be, nothing is lost.
+            // If it is already marked, or cannot be marked, nothing is lost.
             let _ = stream::mark(end);
         }
     }
@@ -140,7 +141,8 @@ impl StreamEnd {
     /// Sends a message. Waits in the system while there is no room.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]: in the middle of the message, its rest goes before the next one. The system's.
+    /// [`Error::Interrupted`]: in the middle of the message, its rest is sent before the next message. The operating
+    /// system's error.
     pub fn send(&self, end: BorrowedHandle<'_>, body: &[u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
         self.send_with(end, body, &[], interrupted)
     }
@@ -173,7 +175,8 @@ impl StreamEnd {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a message, waiting for its first room until then. False: there was none, and nothing is sent.
+    /// Sends a message, and waits until the deadline for room for its beginning. Returns false, and sends nothing, if
+    /// there was no room.
     ///
     /// # Errors
     /// The system's; of a socket [`Error::BothSend`], where the other end waits in the same way.
@@ -212,7 +215,8 @@ impl StreamEnd {
 
     // ---- receiving ----
 
-    /// Waits for the length of the next message until then, and for what comes with it. `None`: the time is up.
+    /// Waits until the deadline for the length of the next message, and for what is attached to it. Returns `None` if
+    /// the time limit expired.
     ///
     /// # Errors
     /// [`Error::TooLong`]: it has more than `limit` bytes. [`Error::EndOfStream`], [`Error::CutOff`], [`Error::BadLength`], the system's, and
@@ -235,7 +239,8 @@ impl StreamEnd {
         }
     }
 
-    /// Waits for the next message, and receives it as a whole if it has up to `whole` bytes, or anything beside it; of others the length.
+    /// Waits for the next message. Receives it completely if it has up to `whole` bytes, or anything beside it.
+    /// Otherwise it receives the length.
     ///
     /// # Errors
     /// As [`StreamEnd::begin`].
@@ -247,7 +252,7 @@ impl StreamEnd {
         interrupted: Interrupted<'_, '_>,
     ) -> Result<Received> {
         match self.begin(end, Until::Ever, limit, interrupted)? {
-            // Without a limit to the time there is one.
+            // Without a time limit there is a message.
             None => Err(Error::EndOfStream),
             Some(partial) if partial.is_bare() && partial.len() > whole => Ok(Received::Length(partial)),
             Some(partial) => self.finish(end, partial, interrupted).map(Received::Whole),
@@ -285,7 +290,7 @@ impl StreamEnd {
         filled.map_err(|error| self.broken_off(error, partial))
     }
 
-    /// Keeps what has come of a message whose reception is broken off by a signal's handler.
+    /// Keeps the received part of a message if a signal handler interrupts the reception.
     fn broken_off(&self, error: Error, partial: Partial) -> Error {
         if matches!(error, Error::Interrupted) && partial.has_begun() {
             *self.partial() = Some(partial);
@@ -309,7 +314,7 @@ fn settle(parcel: Parcel, send: impl FnOnce(&[u8], &[BorrowedHandle<'_>]) -> Res
             parcel.unsent();
             Ok(Sent::NoRoom)
         }
-        // The handles go with the first byte: nothing was sent.
+        // The handles are attached to the first byte: nothing was sent.
         Err(error) if parcel.is_crowded(&error) => {
             parcel.unsent();
             Ok(Sent::Crowded)

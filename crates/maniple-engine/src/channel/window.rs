@@ -1,7 +1,8 @@
-//! What a log's side sees of its memory: a mapping of the piece that it works on, moved when the work moves on.
+//! The window of a log's side on its memory: a mapping of the piece that it uses, which moves with its position.
 //!
-//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, for most queues hold little; a window that
-//! has to move is large from then on. Where the system maps nothing more (its limit on mappings or on addresses is reached), bytes go by the handle.
+//! The data is a ring: position `at` lies `at % size` bytes behind the head. A first window is small, because most
+//! queues hold little; a window that has to move is large from then on. If the system maps nothing more (its limit on
+//! mappings or on addresses is reached), bytes are read and written through the handle.
 #![allow(unsafe_code)]
 
 use super::layout::HEAD;
@@ -29,9 +30,9 @@ impl Ring<'_> {
     /// Its handle.
     ///
     /// # Errors
-    /// The program has closed it, and may have a file of its own under the number.
+    /// The program has closed it, and may have opened another file under the number.
     fn handle(&self) -> Result<&OwnedHandle> {
-        self.memory.found().doing("reach a queue's memory, whose descriptor the program has closed")
+        self.memory.found().doing("access a queue's memory, whose descriptor the program has closed")
     }
 
     /// Frees the pages of `len` bytes from position `at` on (whole pages, not more than the ring has).
@@ -65,8 +66,8 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Has a window over the byte at position `at` of the data, and over the `len` bytes from there on where they are so many that moving
-    /// would cost more. False: the system maps nothing more.
+    /// Moves the window over the byte at position `at` of the data, and over the next `len` bytes if they are so many
+    /// that moving would cost more. Returns false if the system maps nothing more.
     fn move_to(&mut self, ring: Ring<'_>, at: u64, len: u64) -> Result<bool> {
         let at = at % ring.size;
         let end = at.saturating_add(len).min(ring.size);
@@ -100,7 +101,8 @@ impl Window {
         Ok(false)
     }
 
-    /// Where the byte at position `at` is mapped, and how many bytes follow in the window. The caller has moved it there.
+    /// Returns the address of the byte at position `at`, and how many bytes follow in the window. The caller has moved
+    /// the window there.
     fn place(&self, ring: Ring<'_>, at: u64) -> Result<(*mut u8, usize)> {
         let inside = (at % ring.size).checked_sub(self.offset).map(|inside| inside as usize);
         match (&*self.mapping, inside) {
@@ -112,7 +114,7 @@ impl Window {
         }
     }
 
-    /// Has the pages of the first `len` bytes of the data mapped at once. They have been written to before.
+    /// Maps the pages of the first `len` bytes of the data at once. They have been written to before.
     pub fn map_in(&mut self, ring: Ring<'_>, len: u64) -> Result<()> {
         if self.move_to(ring, 0, len)?
             && let Some(mapping) = &*self.mapping
@@ -138,7 +140,7 @@ impl Window {
         Ok(len)
     }
 
-    /// Copies bytes to position `to`, which moves on. What lies there is the caller's to write.
+    /// Copies bytes to position `to`, and advances `to`. The caller may write to that place.
     pub fn write(&mut self, ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             if !self.move_to(ring, *to, bytes.len() as u64)? {
@@ -146,8 +148,8 @@ impl Window {
             }
             let (start, room) = self.place(ring, *to)?;
             let (now, later) = bytes.split_at(bytes.len().min(room));
-            // SAFETY: the window has room for so much there, the memory is as long and stays so, and only the holder of the writers' lock
-            // touches what lies behind the tail.
+            // SAFETY: the window has room for so many bytes there, the memory has this length and keeps it, and only
+            // the holder of the writers' lock accesses the bytes behind the tail.
             unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), start, now.len()) };
             *to += now.len() as u64;
             bytes = later;
@@ -155,7 +157,7 @@ impl Window {
         Ok(())
     }
 
-    /// Appends `len` bytes from position `from` on, which moves on. They lie between head and tail.
+    /// Appends `len` bytes from position `from` on, and advances `from`. They lie between head and tail.
     pub fn read(&mut self, ring: Ring<'_>, from: &mut u64, len: usize, bytes: &mut impl Part) -> Result<()> {
         let mut to = bytes.room(len)?;
         let mut left = len;
@@ -164,7 +166,8 @@ impl Window {
             let now = if self.move_to(ring, *from, left as u64)? {
                 let (start, room) = self.place(ring, *from)?;
                 let now = left.min(room);
-                // SAFETY: the window has so much there, published and left alone until the head moves; there is room for it.
+                // SAFETY: the window has so many bytes there, which are published and not changed until the head moves;
+                // there is room for them.
                 unsafe { std::ptr::copy_nonoverlapping(start.cast_const(), to.as_ptr(), now) };
                 now
             } else {
@@ -187,7 +190,7 @@ impl Window {
         Ok(())
     }
 
-    /// The number at position `from`, which moves on.
+    /// Returns the number at position `from`, and advances `from`.
     pub fn read_number(&mut self, ring: Ring<'_>, from: &mut u64) -> Result<u64> {
         let mut number = [0; 8];
         if self.move_to(ring, *from, 8)? {
@@ -210,7 +213,7 @@ impl Window {
     }
 }
 
-/// Copies bytes to position `to`, which moves on, without a mapping.
+/// Copies bytes to position `to` without a mapping, and advances `to`.
 pub fn write_by_handle(ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         let room = (ring.size - *to % ring.size).min(bytes.len() as u64) as usize;

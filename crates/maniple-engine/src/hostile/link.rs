@@ -24,13 +24,13 @@ struct Scene {
     // Of the other end.
     peer: Producer,
     far: Wire,
-    // Where it writes its frames, and where ours lie.
+    // The ring into which it writes frames, and the ring of this side's frames.
     theirs: Place,
     ours: Place,
     sent: Vec<u64>,
 }
 
-/// Either end of a link, whose other end is out of its mind.
+/// An end of a link whose other end misbehaves.
 pub fn link(data: &[u8]) {
     let mut script = Script(data);
     let (segment, _handle) = LinkSegment::create().unwrap();
@@ -46,12 +46,12 @@ pub fn link(data: &[u8]) {
             break;
         }
     }
-    // After every input, an end of this side is reached.
+    // Every input leads to an end of this side.
     scene.hear(None);
 }
 
 impl Scene {
-    /// False: the link is damaged, and its owner closes it.
+    /// Returns false if the link is damaged; its owner then closes it.
     fn step(&mut self, script: &mut Script<'_>, packer: &Packer) -> bool {
         match script.byte() % 12 {
             0 => self.scribble(script),
@@ -72,7 +72,7 @@ impl Scene {
         unsafe { self.segment.memory().start().as_ptr().add(at) }
     }
 
-    /// One of the words by which the two sides keep in step, at an odd value.
+    /// One of the words that synchronize the two sides, with an unusual value.
     fn scribble(&self, script: &mut Script<'_>) {
         let words = [
             self.theirs.cursors,
@@ -101,7 +101,7 @@ impl Scene {
         unsafe { self.memory(place.data + at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
-    /// A frame in good form, of odd content.
+    /// A well-formed frame with unusual content.
     fn frame(&mut self, script: &mut Script<'_>) {
         const KINDS: [u16; 14] = [1, 2, 3, 4, 16, 17, 18, 19, 20, 21, SKIP, 0, 999, u16::MAX - 1];
         let flag = if script.byte().is_multiple_of(4) { kind::BODY_IN_BLOB } else { 0 };
@@ -141,7 +141,7 @@ impl Scene {
     }
 
     fn hear(&mut self, claimed: Option<u16>) -> bool {
-        // No frame is shorter than its head: a ring holds no more of them.
+        // No frame is shorter than its head, which limits the number of frames in a ring.
         for _ in 0..=self.theirs.capacity / size_of::<Head>() {
             match self.reader.take(claimed, &self.wire) {
                 Ok(None) => return true,

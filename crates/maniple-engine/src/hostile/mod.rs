@@ -1,8 +1,8 @@
-//! What another process's bytes can do to the parsers of this crate: one function for each of them, fed by the fuzzer (`fuzz/`), and by
-//! the test below with all inputs that were ever of interest. Not part of an ordinary build.
+//! Tests of the parsers of another process's bytes: one function for each parser. The fuzzer (`fuzz/`) calls it, and
+//! the test below calls it with all inputs of the corpus. Not part of an ordinary build.
 //!
-//! A function takes any bytes. It returns where they are refused or understood; a panic, a signal, a wait without an end or an allocation
-//! beyond [`MEMORY`] is a fault of the parser.
+//! A function takes any bytes. It returns normally whether the parser refuses or accepts them; a panic, a signal, an endless
+//! wait or an allocation beyond [`MEMORY`] is a fault of the parser.
 
 #![allow(clippy::unwrap_used)]
 
@@ -51,7 +51,7 @@ impl<'a> Script<'a> {
         self.bytes(width).iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// A number as those who break protocols choose it: small, next to a power of two, or any.
+    /// A number that may break a protocol: small, next to a power of two, or any.
     fn odd_number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..128 => small.into(),

@@ -1,18 +1,20 @@
 //! Whether jobs are submitted, or fed, in quick succession by threads that do not wait for them.
 //!
-//! Such a thread looks after the hub itself at every call, so no thread has to be woken for what workers say meanwhile. Waking the keeper
-//! for it costs more than the task: two switches, and in some fronts an interpreter's lock. So in a *burst* of calls the bell stays
-//! silent, and the keeper *polls*: it looks at intervals, and when it finds that the burst is over, it arms the bell again.
+//! Such a thread drives the hub itself at every call, so no thread has to be woken for the messages of workers
+//! meanwhile. Waking the keeper for them costs more than the task: two context switches, and in some fronts an
+//! interpreter's lock. So in a *burst* of calls the bell stays silent, and the keeper *polls*: it checks at intervals,
+//! and when it finds that the burst is over, it arms the bell again.
 
 use std::time::Duration;
 
 /// Calls that are no further apart than this (ns) are a burst.
 const NEAR: u64 = 60_000;
-/// After so many of them in a row.
+/// A burst begins after so many of them in a row.
 const MANY: u32 = 8;
-/// In a burst workers are listened to at every so many calls: what they said costs little more to take in than one answer does.
+/// In a burst the hub receives messages at every so many calls: receiving many costs little more than receiving one
+/// answer.
 const EVERY: u32 = 4;
-/// How often the keeper polls: a worker is given about so much work in advance.
+/// How often the keeper polls: a worker gets about so much work in advance.
 pub(super) const POLLING: Duration = Duration::from_millis(1);
 
 /// The state of it.
@@ -32,7 +34,7 @@ pub(super) struct Burst {
 pub(super) struct Advice {
     /// Listen to the workers.
     pub listen: bool,
-    /// Have the keeper poll: a burst begins.
+    /// Make the keeper poll: a burst begins.
     pub begin: bool,
 }
 
@@ -52,7 +54,7 @@ impl Burst {
         Advice { listen, begin }
     }
 
-    /// The keeper does not poll any more.
+    /// The keeper no longer polls.
     pub fn end(&mut self) {
         self.polled = false;
         self.near = 0;

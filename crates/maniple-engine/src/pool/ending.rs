@@ -3,11 +3,11 @@
 //! | worker | when |
 //! | --- | --- |
 //! | waits for a task | it reads the end from its link, at once |
-//! | runs a task | it is *asked*, by a signal that it may handle, at once |
-//! | is starting | the same; where it would run a handler of its parent's, it gets [`NOTICE`] to learn of the end from its link |
+//! | runs a task | it is *asked* to end, by a signal that it may handle, at once |
+//! | is starting | the same; if it would run a handler of its parent, it gets [`NOTICE`] to read of the end in its link |
 //! | has not ended when its [`grace`](EndTerms::grace) is over, or is adopted after that | it is *killed* |
 //!
-//! A front that does not ask ([`EndTerms::AT_ONCE`]) kills all of them at once.
+//! A front that does not ask ([`EndTerms::AT_ONCE`]) kills all workers at once.
 
 use super::policy::{GRACE, NOTICE};
 use super::scheduler::WorkerId;
@@ -19,9 +19,9 @@ use std::time::Duration;
 pub struct EndTerms {
     /// Whether workers that are busy are asked first.
     pub asks: bool,
-    /// Whether a worker that is starting would run a handler of its parent's if it was asked.
+    /// Whether a starting worker would run a handler of its parent if it was asked to end.
     pub starting_hear_late: bool,
-    /// How long after the beginning all that are left are killed.
+    /// The time after the beginning at which all remaining workers are killed.
     pub grace: Duration,
 }
 
@@ -29,7 +29,7 @@ impl EndTerms {
     /// All are killed at once.
     pub const AT_ONCE: EndTerms = EndTerms { asks: false, starting_hear_late: false, grace: Duration::ZERO };
 
-    /// Workers are asked. `ignored`: they ignore the signal that asks them.
+    /// Workers are asked to end. `ignored` says that they ignore the signal.
     pub fn asking(ignored: bool, starting_hear_late: bool) -> EndTerms {
         EndTerms { asks: true, starting_hear_late, grace: if ignored { NOTICE } else { GRACE } }
     }
@@ -44,18 +44,18 @@ pub enum End {
     Kill,
 }
 
-/// The end of one pool. Times are nanoseconds on any clock that does not go back.
+/// The end of one pool. Times are nanoseconds on any monotonic clock.
 #[derive(Debug)]
 pub struct Ending {
     terms: EndTerms,
     kill_at: u64,
-    /// Whom to ask, and when.
+    /// The workers to ask, and when.
     ask: Vec<(WorkerId, u64)>,
     killed: FxHashSet<WorkerId>,
 }
 
 impl Ending {
-    /// Begins. `unsettled`: the workers that do not end by themselves, and whether each is still starting.
+    /// Begins the end. `unsettled` are the workers that do not end by themselves, and whether each is still starting.
     pub fn new(terms: EndTerms, unsettled: &[(WorkerId, bool)], now: u64) -> Ending {
         let mut ending =
             Ending { terms, kill_at: after(now, terms.grace), ask: Vec::new(), killed: FxHashSet::default() };
@@ -63,7 +63,7 @@ impl Ending {
         ending
     }
 
-    /// Asks those of the first time once more that are left.
+    /// Asks the remaining workers of the first time once more.
     pub fn ask_again(&mut self, unsettled: &[(WorkerId, bool)], now: u64) {
         let late = after(now, NOTICE);
         let when = |starting| if starting && self.terms.starting_hear_late { late } else { now };
@@ -74,7 +74,7 @@ impl Ending {
         };
     }
 
-    /// What is to be done now to one of those that live. It is said once.
+    /// Returns what the front has to do now to one of the living workers. It returns each step once.
     pub fn next(&mut self, living: impl Iterator<Item = WorkerId> + Clone, now: u64) -> Option<(WorkerId, End)> {
         if now >= self.kill_at {
             let worker = living.clone().find(|worker| !self.killed.contains(worker))?;
@@ -90,12 +90,12 @@ impl Ending {
         None
     }
 
-    /// Whether there is something to be done now.
+    /// Whether there is a step now.
     pub fn is_due(&self, living: impl Iterator<Item = WorkerId> + Clone, now: u64) -> bool {
         self.wait(living, now) == Some(0)
     }
 
-    /// How long until there is something to be done; `None`: nothing that is known now.
+    /// How long until the next step; `None`: no step is known.
     pub fn wait(&self, mut living: impl Iterator<Item = WorkerId> + Clone, now: u64) -> Option<u64> {
         let lives = |worker: WorkerId| living.clone().any(|one| one == worker);
         let ask = self.ask.iter().filter(|&&(worker, _)| lives(worker)).map(|&(_, when)| when).min();
@@ -120,7 +120,7 @@ mod tests {
         (0..count).map(|_| all.insert(())).collect()
     }
 
-    /// What is done until there is nothing more to wait for, each with its time in milliseconds.
+    /// The steps until the end, each with its time in milliseconds.
     fn course(ending: &mut Ending, living: &[WorkerId]) -> Vec<(u64, WorkerId, End)> {
         let (mut now, mut done) = (0, Vec::new());
         while let Some(wait) = ending.wait(living.iter().copied(), now) {

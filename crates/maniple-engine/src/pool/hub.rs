@@ -1,12 +1,12 @@
 //! The hub: scheduler, links and jobs under one lock.
 //!
-//! The lock is a leaf: it is never held while a front's code runs (sources are taken out of their job while they are asked),
-//! nor while sleeping. So a front may call in here while it holds locks of its own, such as an interpreter's.
+//! The lock is a leaf: no thread holds it while a front's code runs (a source is taken out of its job while it is
+//! called) or while it sleeps. So a front may call the hub while it holds its own locks, such as an interpreter's.
 //!
 //! These threads drive, that is, receive the workers' messages and act on them:
 //! * the *driver*, a caller that waits for a ticket (see [`ticket`]); there is at most one;
 //! * a thread that submits, for as long as it takes to distribute the new work;
-//! * the keeper, when there is something to do and no caller waits.
+//! * the keeper, when there is work and no caller waits.
 #![allow(unsafe_code)]
 
 mod act;
@@ -53,21 +53,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Free blocks that a hub keeps for its tasks, in bytes.
 const KEPT: usize = 256 << 20;
 
-/// What a pool is like.
+/// The properties of a pool.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
     /// How many workers.
     pub processes: usize,
     /// After how many tasks a worker is replaced; `None`: never.
     pub max_tasks_per_child: Option<NonZeroU64>,
-    /// Whether workers' standard error passes through the hub, so that errors can quote it.
+    /// Whether the hub reads the workers' standard error, so that errors can quote it.
     pub tap_stderr: bool,
 }
 
-/// The process's side of a pool. Clones are the same hub.
+/// This process's side of a pool. Clones are the same hub.
 #[derive(Clone)]
 pub struct Hub {
-    // Never dropped in a forked child: what it holds belongs to the parent.
+    // Never dropped in a forked child: its content belongs to the parent.
     inner: ManuallyDrop<Arc<Inner>>,
 }
 
@@ -95,11 +95,11 @@ pub(crate) struct Inner {
 pub(super) struct State {
     pub sched: Scheduler<Packet>,
     slots: SecondaryMap<WorkerId, WorkerSlot>,
-    // Not by slot: a job stays here until it is collected, long after the scheduler has used its slot again.
+    // Not by slot: a job stays here until it is collected, long after the scheduler has reused its slot.
     pub jobs: FxHashMap<JobId, Job>,
     pub(super) functions: FxHashMap<u32, Packet>,
     pub(super) next_function: u32,
-    /// How many of them hold handles.
+    /// How many of the jobs hold handles.
     pub(super) holding: usize,
     pub seats: Seats<Arc<Cell>>,
     pub(super) fills: VecDeque<(JobId, usize, usize)>,
@@ -112,10 +112,10 @@ pub(super) struct State {
     pub(super) commands: Vec<Command>,
     // Reused by `listen`.
     pub(super) roster: Vec<WorkerId>,
-    /// Something happened that the scheduler has not thought about yet.
+    /// There is an event that the scheduler has not processed yet.
     pub(super) unplanned: bool,
     pub(super) spin: Spin,
-    /// The death that is being dealt with.
+    /// The death that is being processed.
     pub loss: Option<Arc<Loss>>,
     /// Why no worker could be started.
     pub broken: Option<Arc<Loss>>,
@@ -124,22 +124,22 @@ pub(super) struct State {
     pub(super) unsettled: Vec<(WorkerId, bool)>,
     /// Jobs that have not ended and whose end is reported to the front.
     pub(super) watched: usize,
-    /// An outcome of another caller came since the driver last looked.
+    /// An outcome of another caller has arrived since the driver's last check.
     pub called: bool,
-    /// Futures wait: the keeper must look at everything.
+    /// Futures wait: the keeper must check everything.
     pub attended: bool,
     pub(super) burst: Burst,
     keeper: Attention,
-    /// The front wants the keeper back ([`Hub::kick`]).
+    /// The front requests the keeper's return ([`Hub::kick`]).
     pub(super) front_called: bool,
-    /// What is to be dropped once the lock is free.
+    /// Values to drop once the lock is free.
     pub(super) gone: Vec<Gone>,
     /// A source sends its thread back to the front ([`Filling::interrupt`](super::spec::Filling::interrupt)).
     pub(super) interrupted: bool,
 }
 
-/// The hub's state, locked. Values of the front's that come to their end meanwhile are dropped after the lock is free, and futures are
-/// woken then: both may run code of the program.
+/// The hub's state, locked. Values of the front are dropped, and futures are woken, after the lock is free: both may
+/// run code of the program.
 pub(super) struct Locked<'a>(ManuallyDrop<MutexGuard<'a, State>>);
 
 impl Deref for Locked<'_> {
@@ -170,7 +170,7 @@ impl Inner {
         Locked(ManuallyDrop::new(self.state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// The same, if no thread has it.
+    /// As `lock`, if no thread has the lock.
     pub(super) fn try_lock(&self) -> Option<Locked<'_>> {
         self.state.try_lock().ok().map(|guard| Locked(ManuallyDrop::new(guard)))
     }
@@ -241,7 +241,8 @@ impl Hub {
         if self.is_foreign() { Err(Error::Foreign { owner: self.inner.owner }) } else { Ok(()) }
     }
 
-    /// Whether this is a forked child, whose copy of the hub is to be left as it is: the workers and their links are the parent's.
+    /// Whether this is a forked child, which must not change its copy of the hub: the workers and their links belong to
+    /// the parent.
     fn is_foreign(&self) -> bool {
         self.inner.born.since() == Since::Born
     }
@@ -253,13 +254,14 @@ impl Hub {
 
     // ---- how things stand ----
 
-    /// The jobs that have not ended, each with its number of items that have an outcome. Takes in what workers have said.
+    /// Returns the jobs that have not ended, each with its number of items that have an outcome. Receives the workers'
+    /// messages first.
     pub fn open_jobs(&self) -> Vec<(JobId, usize)> {
         self.poll();
         self.lock().jobs.iter().filter(|(_, job)| !job.ended).map(|(&id, job)| (id, job.cell.done())).collect()
     }
 
-    /// How many jobs wait that no worker was given a task of, and how many tasks wait behind others at their worker.
+    /// Returns how many jobs wait of which no worker has a task, and how many tasks wait behind others at their worker.
     pub fn waiting(&self) -> (usize, usize) {
         self.poll();
         let st = self.lock();
@@ -268,8 +270,7 @@ impl Hub {
 
     // ---- changes ----
 
-    /// How many workers there should be from now on: starts may be due then ([`Hub::begin_start`]). Workers that are too many stay
-    /// until they end.
+    /// Sets the number of workers: starts may be due then ([`Hub::begin_start`]). Surplus workers stay until they end.
     pub fn resize(&self, processes: usize) {
         if self.is_foreign() {
             return;
@@ -282,14 +283,14 @@ impl Hub {
         self.inner.kick.kick();
     }
 
-    /// After how many tasks a worker is replaced from now on; `None`: never.
+    /// Sets the number of tasks after which a worker is replaced; `None`: never.
     pub fn set_max_tasks(&self, tasks: Option<NonZeroU64>) {
         self.lock().sched.set_max_tasks(tasks.map(NonZeroU64::get));
     }
 
     // ---- the end ----
 
-    /// No more jobs. What was submitted still runs; then the workers end.
+    /// Closes the pool for new jobs. Submitted jobs still run; then the workers end.
     pub fn close(&self) {
         if self.is_foreign() {
             return;
@@ -302,8 +303,8 @@ impl Hub {
         self.inner.kick.kick();
     }
 
-    /// Whether this thread is in the middle of making tasks for a call, as a signal's handler may be: what it waits for must not be that
-    /// call's end.
+    /// Whether this thread is in the middle of making tasks for a call, as a signal handler may be: it must not wait
+    /// for that call's end.
     pub fn is_in_source(&self) -> bool {
         is_in_source()
     }
@@ -313,7 +314,7 @@ impl Hub {
         self.lock().sched.is_running()
     }
 
-    /// How things stand, for people.
+    /// Describes the state of the hub, for users.
     pub fn describe(&self) -> String {
         let st = self.lock();
         let seat = if st.seats.is_taken() { "somebody drives" } else { "nobody drives" };
@@ -328,7 +329,7 @@ impl Hub {
         )
     }
 
-    /// Makes the keeper come back to the front.
+    /// Makes the keeper return to the front.
     pub fn kick(&self) {
         if self.is_foreign() {
             return;
@@ -339,8 +340,8 @@ impl Hub {
 
     // ---- driving ----
 
-    /// The driver's seat, if it is free; otherwise a place among those that wait for it, and what to sleep on. `parked` is the place
-    /// that this thread had until now.
+    /// Takes the driver's seat if it is free. Otherwise returns a place among the threads that wait for it, and what to
+    /// sleep on. `parked` is the place that this thread had until now.
     pub(crate) fn take_seat(&self, cell: &Arc<Cell>, parked: Option<Place>) -> Result<Seat<'_>, (Place, u32)> {
         let mut st = self.lock();
         if let Some(place) = parked {
@@ -351,7 +352,7 @@ impl Hub {
         if !free && !nested {
             let place = st.seats.park(cell.clone());
             let ticks = cell.ticks();
-            // Readiness is announced under the lock; a thread that slept after this look would miss it otherwise.
+            // Readiness is announced under the lock; otherwise a thread that sleeps after this check would miss it.
             return Err((place, if cell.is_ready() { ticks.wrapping_sub(1) } else { ticks }));
         }
         // This thread now does what the keeper wanted to be woken for.
@@ -367,7 +368,7 @@ impl Hub {
         }
     }
 
-    /// Receives the workers' messages, unless another thread does.
+    /// Receives the workers' messages, unless another thread does so.
     pub(crate) fn poll(&self) {
         if self.is_foreign() {
             return;
@@ -379,7 +380,7 @@ impl Hub {
         }
     }
 
-    /// A thread waits that cannot drive.
+    /// A thread that cannot drive waits.
     pub(crate) fn attend(&self) {
         if self.is_foreign() {
             return;

@@ -1,4 +1,4 @@
-//! What the hub keeps for each job: outcomes until they are collected, and the cell on which its callers sleep.
+//! The hub's state for each job: outcomes until they are collected, and the cell on which its callers sleep.
 
 use super::packet::Incoming;
 use super::spec::{Collect, Func, Source};
@@ -16,11 +16,11 @@ use std::time::Duration;
 pub enum Outcome {
     /// With a result.
     Done(Incoming),
-    /// With a failure that the worker reported.
+    /// With an error that the worker reported.
     Failed(Incoming),
-    /// It never ran, because its payload could not be made or sent; the value is the front's own (or an [`crate::Error`]).
+    /// It never ran, because its payload could not be made or sent. The value is the front's (or an [`crate::Error`]).
     Unsent(Box<dyn Any + Send>),
-    /// It was answered, but this process lacked memory or descriptors to take the answer.
+    /// It was answered, but this process lacked memory or descriptors to receive the answer.
     Unreceived(Box<crate::Error>),
     /// Its worker died while it ran, or no worker could be started.
     Lost(Arc<Loss>),
@@ -31,18 +31,18 @@ pub enum Outcome {
 /// What is known of a worker's death.
 #[derive(Debug)]
 pub struct Loss {
-    /// The worker; 0 when there was none, because it could not even be started.
+    /// The worker; 0 if there was none, because it could not be started.
     pub pid: u32,
-    /// How it ended, if that could be learnt.
+    /// How it ended, if that is known.
     pub exit: Option<Exit>,
-    /// What it last wrote to its standard error: the last lines, at most 4 KiB.
+    /// The last lines that it wrote to its standard error, at most 4 KiB.
     pub stderr: String,
     /// What happened.
     pub cause: LossCause,
 }
 
 impl Loss {
-    /// Of a worker that never came to be; `why`, as far as that is known.
+    /// The death of a worker that was never started, and `why`, if that is known.
     pub(crate) fn unstarted(why: String) -> Loss {
         Loss { pid: 0, exit: None, stderr: why, cause: LossCause::Unfit(None) }
     }
@@ -53,7 +53,7 @@ impl Loss {
 pub enum LossCause {
     /// The worker died while it ran the task.
     Died,
-    /// Worker after worker ended before it was ready; this was the last, and what it said of itself if it could.
+    /// Several workers in a row ended before they were ready. This was the last of them, with its error if it sent one.
     Unfit(Option<Incoming>),
 }
 
@@ -62,8 +62,8 @@ pub enum LossCause {
 pub struct Settled {
     /// Its number in the job, from 0.
     pub index: u64,
-    /// Its number as the worker that answered knows it ([`Task::number`](super::Task::number)), so that a front can see whether the
-    /// content was made for this task; 0: no worker answered.
+    /// Its number for the worker that answered ([`Task::number`](super::Task::number)), so that a front can check
+    /// whether the content was made for this task; 0: no worker answered.
     pub number: u64,
     /// How many items it had.
     pub items: usize,
@@ -71,7 +71,7 @@ pub struct Settled {
     pub outcome: Outcome,
 }
 
-/// Where a job's callers sleep while another one drives the hub, and how futures learn of news.
+/// The word on which a job's callers sleep while another caller drives the hub, and the wakers of futures.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
     word: AtomicU32,
@@ -98,7 +98,7 @@ impl Cell {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Whether all tasks have ended and no more will come.
+    /// Whether all tasks have ended and there will be no more.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -107,13 +107,13 @@ impl Cell {
         self.done.store(self.done() + items, Ordering::Relaxed);
     }
 
-    /// The count of calls so far; pass it to `sleep` after a last look at what is waited for.
+    /// The count of wake-ups so far. Pass it to `sleep` after a last check of the condition.
     pub fn ticks(&self) -> u32 {
         self.word.load(Ordering::SeqCst)
     }
 
-    /// Makes all sleepers look again. Returns the waker of a future that waits: to be woken where the hub's lock is free, since that
-    /// may run code of the program.
+    /// Makes all sleepers check again. Returns the waker of a waiting future. The caller wakes it when the hub's lock
+    /// is free, because that may run code of the program.
     #[must_use]
     pub fn call(&self) -> Option<Waker> {
         self.word.fetch_add(1, Ordering::SeqCst);
@@ -147,13 +147,13 @@ impl Cell {
 pub(crate) enum Feed {
     /// Tasks were all there from the beginning.
     None,
-    /// The thread that drives the hub calls it; taken out during the call.
+    /// The thread that drives the hub calls it; it is taken out during the call.
     Inline(Option<Box<dyn Source>>),
-    /// A thread of the front's waits on the cell for what is wanted.
+    /// A thread of the front waits on the cell until tasks are wanted.
     External { wanted: Option<(usize, usize)>, cell: Arc<Cell> },
 }
 
-/// What has ended, and may hold values of the front: to be dropped where the hub's lock is free. And the wakers to be woken there.
+/// Ended items that may hold values of the front, and wakers. They are dropped and woken when the hub's lock is free.
 pub(crate) enum Gone {
     Feed(#[allow(dead_code)] Feed),
     Job(#[allow(dead_code)] Box<Job>),
@@ -186,7 +186,7 @@ pub(crate) struct Job {
     weighed: (usize, usize),
     /// No caller will collect.
     pub orphaned: bool,
-    // In order: place 0 is number `first`. Unordered: as they came.
+    // In order: place 0 is number `first`. Unordered: in the order of arrival.
     settled: VecDeque<Option<Settled>>,
     first: u64,
 }
@@ -208,7 +208,7 @@ impl Job {
         }
     }
 
-    /// Keeps a task's end. Returns whether callers have reason to look; or the end itself, since no caller wants it.
+    /// Stores a task's end. Returns whether callers have to check, or the end itself if no caller wants it.
     pub fn settle(&mut self, settled: Settled) -> Result<bool, Box<Settled>> {
         self.cell.count(settled.items);
         if self.orphaned {
@@ -226,7 +226,7 @@ impl Job {
         Ok(self.collect == Collect::Ordered && self.refresh())
     }
 
-    /// Returns what is there and will not be collected.
+    /// Returns the outcomes that will not be collected.
     pub fn drop_settled(&mut self) -> Gone {
         Gone::Settled(std::mem::take(&mut self.settled).into_iter().flatten().collect())
     }
@@ -239,7 +239,7 @@ impl Job {
         (each > 256).then(|| limit / each)
     }
 
-    /// No more will come. Returns what the job no longer needs.
+    /// There will be no more tasks. Returns what the job no longer needs.
     pub fn end(&mut self) -> Gone {
         self.ended = true;
         self.func = None;
@@ -265,7 +265,7 @@ impl Job {
         ready
     }
 
-    /// Takes what can be taken now, at most `most`.
+    /// Takes the outcomes that can be taken now, at most `most`.
     pub fn take(&mut self, most: usize) -> Vec<Settled> {
         let mut taken = Vec::new();
         if self.collect != Collect::All || self.ended {

@@ -1,13 +1,13 @@
-//! A link: the private way between the hub and one worker.
+//! A link: the private connection between the hub and one worker.
 //!
-//! The hub knows a link by the trait [`Link`] alone. [`ShmLink`](shm::ShmLink) is the one that pools use: frames through rings in shared
-//! memory. Another transport, such as a socket to another machine, is another implementation, and changes neither the scheduler nor
-//! the hub. What it has to bring along:
+//! The hub uses a link only through the trait [`Link`]. Pools use [`ShmLink`](shm::ShmLink): frames through rings in
+//! shared memory. Another transport, such as a socket to another machine, is another implementation, and changes
+//! neither the scheduler nor the hub. It has to supply:
 //!
 //! * a *claim* for each frame: the worker claims a task before it acts on it, and the hub takes it back before that or not at all. In
 //!   shared memory the claim is a word of the frame ([`claim`](crate::shm::claim)); elsewhere the far end has to answer;
-//! * news that ring the hub's bell ([`HubPage::ring`](hub_page::HubPage::ring)). A transport without shared memory has something in the hub's process that
-//!   receives, and rings it from there.
+//! * news that ring the hub's bell ([`HubPage::ring`](hub_page::HubPage::ring)). A transport without shared memory has
+//!   a part in the hub's process that receives, and rings it from there.
 //!
 //! `memory` is a link without shared memory, on which the tests run the hub.
 //!
@@ -40,7 +40,7 @@ use std::sync::Arc;
 pub(crate) mod kind {
     /// A function: `aux` is its number.
     pub const DEFINE: u16 = 1;
-    /// The function `aux` is not needed any more.
+    /// The function `aux` is no longer needed.
     pub const FORGET: u16 = 2;
     /// A task of function `aux`; `number` is its number on the link.
     pub const TASK: u16 = 3;
@@ -48,11 +48,11 @@ pub(crate) mod kind {
     pub const STOP: u16 = 4;
     /// The worker is ready.
     pub const HELLO: u16 = 16;
-    /// Task `number` gave a result; `aux` is how long it took, in nanoseconds.
+    /// Task `number` returned a result; `aux` is its duration in nanoseconds.
     pub const DONE: u16 = 17;
-    /// Task `number` failed; the body says how.
+    /// Task `number` failed; the body has the error.
     pub const FAILED: u16 = 18;
-    /// The worker could not get ready; the body says why.
+    /// The worker could not get ready; the body has the reason.
     pub const UNFIT: u16 = 19;
     /// The handles of task `number` have arrived: the hub need not keep its own open.
     pub const TAKEN: u16 = 20;
@@ -62,62 +62,62 @@ pub(crate) mod kind {
     pub const BODY_IN_BLOB: u16 = 0x100;
 }
 
-/// The hub's end of the way to one worker.
+/// The hub's end of the connection to one worker.
 pub(crate) trait Link: Send {
-    /// Sends a frame. Returns its position, or [`Full`] where there is no room now and nothing was sent.
+    /// Sends a frame. Returns its position, or [`Full`] if there is no room now and nothing was sent.
     ///
     /// # Errors
     /// A block is needed, and there is no memory or descriptor for it; or the worker has damaged the link.
     fn send(&mut self, head: Head, packet: &Packet, arena: &Arena) -> Result<Result<u64, Full>>;
 
-    /// The next thing that the worker has said.
+    /// Returns the worker's next message.
     ///
     /// # Errors
     /// The worker has damaged the link.
     fn recv(&mut self) -> Result<Option<Said>>;
 
-    /// Whether the worker has said something that was not received yet.
+    /// Whether there is a message of the worker that was not received yet.
     fn has_news(&mut self) -> bool;
 
-    /// After something was sent: wakes the worker if it sleeps. `halfway`: the number of the task after which the worker is half through
-    /// what it has; 0 if that is of no interest.
+    /// Wakes the worker if it sleeps, after a frame was sent. `halfway` is the number of the task after which the
+    /// worker is half through its tasks; 0 if that is not needed.
     fn ring(&mut self, halfway: u64);
 
-    /// Whether the worker sleeps, and so will not ring the hub's bell for what it has said.
+    /// Whether the worker sleeps, and so will not ring the hub's bell for the messages that it has sent.
     fn is_asleep(&self) -> bool;
 
-    /// Takes the frame at `position` back, with what belongs to it. False: the worker has claimed it.
+    /// Revokes the frame at `position`, with its buffers and handles. Returns false if the worker has claimed it.
     fn revoke(&mut self, position: u64) -> bool;
 
     /// Whether the worker has claimed the frame at `position`; also after the worker's death.
     fn claimed(&self, position: u64) -> bool;
 
-    /// Whether the worker is past all that was sent.
+    /// Whether the worker is past all sent frames.
     fn has_been_read(&self) -> bool;
 
     /// Whether the worker has damaged the link.
     fn is_damaged(&self) -> bool;
 
-    /// Lets the worker see that the pool was terminated where it cannot receive frames, as in a signal's handler.
+    /// Lets the worker read that the pool was terminated, also where it cannot receive frames, as in a signal handler.
     fn note_termination(&self);
 
-    /// What the keeper watches: it is readable when [`Link::drain`] has something to do.
+    /// The handle that the keeper watches: it is readable when [`Link::drain`] has work.
     fn watched(&self) -> Option<Arc<dyn AsHandle + Send + Sync>>;
 
-    /// Does what is due when the watched handle is readable. False: the worker's end is gone.
+    /// Does the work for a readable watched handle. Returns false if the worker's end is closed.
     ///
     /// # Errors
-    /// Something is short here, or the worker has damaged the link.
+    /// This process lacks a resource, or the worker has damaged the link.
     fn drain(&mut self) -> Result<bool>;
 
-    /// Whether memory is kept for what is sent next.
+    /// Whether memory is kept for later frames.
     fn keeps_memory(&self) -> bool;
 
-    /// Returns memory that is not in use to the system.
+    /// Returns unused memory to the system.
     fn trim(&mut self);
 }
 
-/// The links that there are. Where there is one, as in all that is released, calls through the trait cost nothing.
+/// The existing links. A release build has only one kind, so calls through the trait cost nothing.
 #[cfg_attr(test, allow(clippy::large_enum_variant))]
 pub(crate) enum HubLink {
     Shm(shm::ShmLink),

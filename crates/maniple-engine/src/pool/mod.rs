@@ -10,26 +10,26 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `scheduler` | events in, commands out; no clock, no thread, no I/O |
-//! | `packet` | payloads on their way out and in |
-//! | `link` | the hub's way to a worker: a trait, and its form in shared memory |
+//! | `packet` | payloads to send, and received payloads |
+//! | `link` | the hub's connection to a worker: a trait, and its form in shared memory |
 //! | `worker` | the worker's end of a link |
 //! | `job` | what the hub keeps for each call: outcomes until they are collected |
-//! | `spec` | what a front says of a job, and where its tasks come from |
+//! | `spec` | a front's description of a job, and the source of its tasks |
 //! | `hub` | ties these together, under one lock that is never held while a front's code runs |
 //! | `hub/ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
-//! | `hub/slots` | its workers: links made, adopted, thrown away |
-//! | `hub/jobs` | calls taken on, fed, cancelled |
+//! | `hub/slots` | its workers: links are made, adopted, dropped |
+//! | `hub/jobs` | submission, input and cancellation of jobs |
 //! | `policy` | how much, how often, how long: the numbers of every pool |
-//! | `starts` | which starts are due, and when they are tried again; pure |
+//! | `starts` | which starts are due, and when they are retried; pure |
 //! | `ending` | how the workers of a terminated pool are ended; pure |
-//! | `seats` | the thread that drives the hub, and those that wait to |
+//! | `seats` | the thread that drives the hub, and the threads that wait for that |
 //! | `hub/forks` | hubs across forks of their process |
-//! | `hub/drive` | driving: which thread looks after the hub, and when it sleeps |
-//! | `hub/listen` | taking in what workers say |
-//! | `hub/act` | doing what the scheduler decides |
+//! | `hub/drive` | which thread drives the hub, and when it sleeps |
+//! | `hub/listen` | receiving the workers' messages |
+//! | `hub/act` | executing the scheduler's commands |
 //! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |
 //! | `burst` | calls in quick succession, by threads that do not wait for them |
-//! | `hub/deaths` | what is left of a worker: its exit; `hub/tail`: its last words |
+//! | `hub/deaths` | the exit of a worker; `hub/tail`: its last words |
 //! | `hub/keeper` | the chores that no caller is there to do: deaths, restarts, callbacks, unattended work |
 //!
 //! What a payload means is not known here, nor how a worker is started: a front starts it and hands over its pid.

@@ -1,4 +1,4 @@
-//! Payloads on their way: short bytes inline, large buffers and handles beside them.
+//! Payloads: short bytes inline, large buffers and handles beside them.
 
 use crate::error::{Error, Result};
 use crate::shm::blocks::{Arena, Blob, LONG};
@@ -6,7 +6,7 @@ use crate::shm::inbox::Region;
 use maniple_sys::OwnedHandle;
 use std::time::Duration;
 
-/// Bytes without an allocation where they are few.
+/// Bytes, without an allocation if they are few.
 #[derive(Debug)]
 pub enum Bytes {
     /// Up to 38 of them, and how many.
@@ -49,7 +49,7 @@ impl Default for Bytes {
 pub struct Packet {
     pub(crate) bytes: Bytes,
     pub(crate) blobs: Vec<Blob>,
-    // Handles of the front's. Copies go to the reader; these are closed when it has them.
+    // Handles of the front. The reader receives copies; these are closed when it has the copies.
     pub(crate) handles: Box<[OwnedHandle]>,
     // The first blob is the bytes.
     pub(crate) body_in_blob: bool,
@@ -75,13 +75,14 @@ impl Packet {
     }
 }
 
-/// Bytes that still travel inside a frame; more are a buffer of their own.
+/// The greatest number of bytes that travel inside a frame; more bytes are a separate buffer.
 pub(crate) const INLINE: usize = 16 * 1024;
 
-/// Large buffers beside one payload at most. Each may take a descriptor, and a wire holds no more than a few hundred notes of them.
+/// The greatest number of large buffers beside a payload. Each may take a descriptor, and a wire holds only a few
+/// hundred notes of them.
 pub const MOST_BLOBS: usize = 128;
 
-/// For how long memory is kept for the next packets when there are none.
+/// How long memory is kept for later packets.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Turns bytes and large buffers into packets.
@@ -141,12 +142,12 @@ fn within(blobs: &[Blob]) -> Result<()> {
     }
 }
 
-/// What a frame referred to.
+/// The items that a frame refers to.
 #[derive(Debug, Default)]
 pub(crate) struct Along {
     pub regions: Vec<Region>,
     pub handles: Vec<OwnedHandle>,
-    /// Where its inline bytes begin.
+    /// The position of its inline bytes.
     pub inline: usize,
     /// Why a region or some handles are missing.
     pub missing: Option<Error>,

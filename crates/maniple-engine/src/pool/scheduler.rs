@@ -1,6 +1,6 @@
-//! Assigns tasks to workers: a pure state machine. Events come in as method calls, commands go out through [`Scheduler::commands`].
-//! There is no clock, no thread, no I/O in here; time is a number that the caller passes. The same code runs in production and
-//! in the seeded simulator (`tests/it/simulation.rs`).
+//! Assigns tasks to workers: a pure state machine. Events come in as method calls, commands go out through
+//! [`Scheduler::commands`]. It uses no clock, no thread and no I/O; time is a number that the caller passes. The same
+//! code runs in production and in the seeded simulator (`tests/it/simulation.rs`).
 //!
 //! # Life of a task
 //! ```text
@@ -9,22 +9,24 @@
 //!                               ▲                  │ revoked, or its worker died   │ its worker died
 //!                               └──────────────────┘                               └──────────────▶ lost
 //! ```
-//! Only the worker moves a task from *assigned* to *running* (by claiming its frame), so the scheduler does not know which
-//! of a worker's tasks runs until the caller reports it. That is why a death is reported together with a way to ask.
+//! Only the worker moves a task from *assigned* to *running* (by claiming its frame), so the scheduler does not know
+//! which of a worker's tasks runs until the caller reports it. So the report of a death includes a function that tells
+//! which tasks were claimed.
 //!
 //! # How much a worker is given in advance
-//! Enough for about a millisecond of work by what the function's tasks took so far, one task where nothing is known or tasks
-//! are longer than that. What waits in one worker's link can be revoked for another, idle one: work given in advance is never stuck
-//! behind a long task. Nor is it stuck at a worker that does not begin at all, since it was stopped or gets no processor: such a worker
-//! is *silent*, and is given nothing before it has passed over what was taken back.
+//! A worker gets tasks for about a millisecond of work, estimated from the function's earlier tasks. It gets one task
+//! if the duration is unknown or tasks are longer. Tasks that wait in a worker's link can be revoked for an idle
+//! worker, so work given in advance is never stuck behind a long task. It is also not stuck at a worker that does not
+//! begin at all, because it was stopped or gets no processor: such a worker is *silent*, and gets no tasks before it
+//! has skipped the revoked tasks.
 //!
 //! # When workers cannot be started
-//! After more failures in a row than there are workers, the pool is given up, if none lives. While one lives, the others are tried again
-//! after pauses that grow.
+//! After more failures in a row than there are workers, the pool fails, if no worker lives. While a worker lives, the
+//! starts of the others are retried after growing pauses.
 //!
 //! # How long a chunk is
-//! Where the caller did not say, so long that it takes about two milliseconds, but never more than a share of what is left
-//! that keeps all workers busy to the end.
+//! Without a `chunksize` of the caller, a chunk takes about two milliseconds. It never exceeds a share of the remaining
+//! items that keeps all workers busy to the end.
 
 mod decisions;
 mod jobs;
@@ -38,7 +40,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 pub use terms::{Assigned, Chunk, Command, Config, Dropped, JobId, JobShape, Supply, WorkerId};
 
-/// A task counts as lost if it was the next that so many workers would have begun when they died.
+/// A task counts as lost if so many workers died that would have begun it next.
 const DEADLY: u8 = 3;
 
 #[derive(Debug)]
@@ -77,15 +79,15 @@ struct Worker<P> {
     next_number: u64,
     given: u64,
     full: bool,
-    /// When to try a full worker again that no answer will declare to have room.
+    /// When to retry a full worker for which no answer will report room.
     retry_at: Option<u64>,
-    /// Its newest tasks are being taken back: none may be added behind them before that is done.
+    /// Its newest tasks are being revoked: none may be added behind them before that is done.
     recalled: bool,
     /// The number of the newest task that it is known to have claimed.
     begun: u64,
-    /// All that it was given was taken back, since it did not begin. It is given nothing before it has shown that it is awake.
+    /// All its tasks were revoked, because it did not begin. It gets no task before it has shown that it is awake.
     silent: bool,
-    /// When it last finished a task, or was given one after it had none.
+    /// When it last finished a task, or got a task after it had none.
     last_finish: u64,
 }
 
@@ -97,12 +99,12 @@ enum State {
     Broken,
 }
 
-/// The state machine. `P` is a task's payload, never looked at.
+/// The state machine. `P` is a task's payload, which it never reads.
 #[derive(Debug)]
 pub struct Scheduler<P> {
     config: Config,
     state: State,
-    /// Whether no job can come any more.
+    /// Whether no further job can be submitted.
     closed: bool,
     workers: SlotMap<WorkerId, Worker<P>>,
     jobs: SlotMap<JobId, Job<P>>,
@@ -112,14 +114,14 @@ pub struct Scheduler<P> {
     failed_starts: usize,
     /// How many workers have become ready so far.
     greeted: u64,
-    /// Until when no worker is asked for, after failures in a row.
+    /// The time until which no worker is requested, after failures in a row.
     hold: Option<u64>,
     last_revoke: u64,
     commands: Vec<Command>,
 }
 
 impl<P> Scheduler<P> {
-    /// A pool without workers; the first [`plan`](Self::plan) asks for them.
+    /// Creates a pool without workers; the first [`plan`](Self::plan) requests them.
     pub fn new(config: Config) -> Self {
         Scheduler {
             config,
@@ -140,7 +142,7 @@ impl<P> Scheduler<P> {
 
     // ---- events: workers ----
 
-    /// The outside starts a worker of its own accord or because it was asked to.
+    /// The caller starts a worker, by itself or because the scheduler requested it.
     pub fn worker_started(&mut self) -> WorkerId {
         self.asked = self.asked.saturating_sub(1);
         self.workers.insert(Worker {
@@ -157,13 +159,13 @@ impl<P> Scheduler<P> {
         })
     }
 
-    /// A worker that was asked for could not even be started: the outside will not try again by itself.
+    /// A requested worker could not be started: the caller will not retry by itself.
     pub fn start_failed(&mut self) {
         self.asked = self.asked.saturating_sub(1);
         self.failed_start();
     }
 
-    /// A worker said that it is ready for tasks.
+    /// A worker reported that it is ready for tasks.
     pub fn worker_up(&mut self, worker: WorkerId, now: u64) {
         self.failed_starts = 0;
         self.greeted += 1;
@@ -176,8 +178,8 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// A worker is gone, and all that it had published was taken in before. `claimed` tells whether it had claimed a task
-    /// that it was given: then the task is lost, otherwise it goes to another worker.
+    /// A worker has ended, and all its published messages were received before. `claimed` tells whether it had claimed
+    /// a task: then the task is lost, otherwise it goes to another worker.
     pub fn worker_gone(&mut self, worker: WorkerId, mut claimed: impl FnMut(&P) -> bool) {
         let Some(w) = self.workers.remove(worker) else { return };
         if w.phase == Phase::Starting && self.state != State::Terminated {
@@ -185,7 +187,8 @@ impl<P> Scheduler<P> {
         }
         let mut assigned = w.assigned;
         if let Some(next) = assigned.front_mut() {
-            // A claim that its worker has overwritten does not show that the task was begun. A task that ends its worker so must not end them all.
+            // A claim that its worker has overwritten does not show that the task was begun. A task that ends its
+            // worker in this way must not end all workers.
             next.deaths += u8::from(!claimed(&next.payload));
         }
         let is_lost = |task: &Assigned<P>| claimed(&task.payload) || task.deaths >= DEADLY;
@@ -211,7 +214,7 @@ impl<P> Scheduler<P> {
     fn failed_start(&mut self) {
         self.failed_starts += 1;
         self.hold = None;
-        // As long as a worker lives, the others are tried again, after a pause.
+        // As long as a worker lives, the starts of the others are retried after a pause.
         let lives = self.workers.values().any(|w| w.phase != Phase::Starting);
         if self.failures_in_excess() > 0 && !lives && self.state != State::Terminated {
             self.state = State::Broken;
@@ -219,8 +222,8 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// No worker can be started, since the system lacks something, and none is ready. Open jobs end as if the pool were given up, which it is
-    /// not.
+    /// No worker can be started for lack of a resource, and none is ready. Open jobs end as if the pool had failed,
+    /// which it has not.
     pub fn drop_open_jobs(&mut self) {
         let none_is_ready = self.workers.values().all(|w| w.phase == Phase::Starting);
         if none_is_ready && matches!(self.state, State::Running | State::Closing) {
@@ -228,15 +231,15 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// How many starts more have failed in a row than are made up for at once.
+    /// How many more starts have failed in a row than are replaced at once.
     fn failures_in_excess(&self) -> usize {
         self.failed_starts.saturating_sub(failures_at_most(self.config.processes))
     }
 
     // ---- events: tasks ----
 
-    /// The worker finished the task with this number, after `nanos` of work. Returns its job, number in the job and items;
-    /// `None` when the worker was not given that task, which no healthy worker says.
+    /// The worker finished the task with this number, after `nanos` of work. Returns its job, number in the job and
+    /// items; `None` if the worker does not have that task; a healthy worker never reports such a task.
     pub fn finished(&mut self, worker: WorkerId, number: u64, nanos: u64, now: u64) -> Option<(JobId, u64, usize)> {
         let w = self.workers.get_mut(worker)?;
         if w.assigned.front()?.number != number {
@@ -253,7 +256,8 @@ impl<P> Scheduler<P> {
         Some((task.job, task.index, task.items))
     }
 
-    /// The worker had no room for a task: it and those after it, which were not sent either, go back to the front of their jobs.
+    /// The worker had no room for a task. This task and those after it, which were not sent either, return to the front
+    /// of their jobs.
     pub fn refused(&mut self, worker: WorkerId, number: u64) {
         let Some(w) = self.workers.get_mut(worker) else { return };
         w.full = true;
@@ -284,14 +288,14 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// A worker that was silent has passed over what was taken back from it: it is awake.
+    /// A silent worker has skipped its revoked tasks: it is awake.
     pub fn awake(&mut self, worker: WorkerId) {
         if let Some(w) = self.workers.get_mut(worker) {
             w.silent = false;
         }
     }
 
-    /// The newest `count` tasks of a worker were taken back before it claimed them.
+    /// The newest `count` tasks of a worker were revoked before it claimed them.
     pub fn revoked(&mut self, worker: WorkerId, count: usize) {
         for _ in 0..count {
             let Some(w) = self.workers.get_mut(worker) else { return };
@@ -303,12 +307,12 @@ impl<P> Scheduler<P> {
 
     // ---- events: the pool ----
 
-    /// So many workers are wanted from now on. Workers that are too many stay until they end.
+    /// Sets the number of workers. Surplus workers stay until they end.
     pub fn resize(&mut self, processes: usize) {
         self.config.processes = processes;
     }
 
-    /// After so many tasks a worker is replaced from now on; `None`: never.
+    /// Sets the number of tasks after which a worker is replaced; `None`: never.
     pub fn set_max_tasks(&mut self, tasks: Option<u64>) {
         self.config.max_tasks = tasks;
     }
@@ -326,7 +330,7 @@ impl<P> Scheduler<P> {
         if let Some(why) = dropped.or(job.cancelled.then_some(Dropped::Cancelled)) {
             return self.drop_task(task.job, task.index, task.items, why);
         }
-        // Several workers may give back what they were given in turn: older tasks go first all the same.
+        // Several workers may return tasks in turn: older tasks still go first.
         let at = job.pending.partition_point(|p| p.index < task.index);
         let Assigned { index, items, deaths, payload, .. } = task;
         job.pending.insert(at, Pending { index, items, deaths, payload });
@@ -346,7 +350,7 @@ impl<P> Scheduler<P> {
         let Some(j) = self.jobs.get_mut(job) else { return };
         j.cancelled = true;
         if std::mem::take(&mut j.input_open) {
-            // Tasks that were never made count as one, so that the job is not taken for complete.
+            // Tasks that were never made count as one task, so that the job does not count as complete.
             let index = j.take_number(1);
             j.unfinished += 1;
             self.drop_task(job, index, 1, why);
@@ -392,7 +396,7 @@ impl<P> Scheduler<P> {
 
     fn end_if_done(&mut self, job: JobId) {
         let Some(j) = self.jobs.get(job) else { return };
-        // A cancelled job does not wait for its source, which may be stuck in code of the program.
+        // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
             self.jobs.remove(job);
             self.commands.push(Command::Ended(job));

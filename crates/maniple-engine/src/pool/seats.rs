@@ -6,16 +6,17 @@
 //! | step | by | what follows |
 //! | --- | --- | --- |
 //! | take | a thread that wants to drive | it drives, or it parks |
-//! | leave | the driver | one parked thread is *called*, or, where none waits, the keeper's bell is armed |
+//! | leave | the driver | one parked thread is *called*, or, if none waits, the keeper's bell is armed |
 //! | unpark | a parked thread that wakes, for any reason | it learns whether it was called |
 //!
-//! A thread that was called owes the hub something: it takes the seat, or, where it does not want it any more (its time is up, a signal's
-//! handler has to run, its outcome is there), it leaves as a driver does, and so calls the next or arms the bell. So at any time
-//! some thread drives, some thread was called and has not woken yet, or the bell is armed. `tests/loom/seats.rs` checks that.
+//! A thread that was called must take the seat. If it no longer needs the seat (its time limit expired, a signal
+//! handler has to run, its outcome has arrived), it leaves as a driver does, and so calls the next thread or arms the
+//! bell. So at any time some thread drives, some thread was called and has not woken yet, or the bell is armed.
+//! `tests/loom/seats.rs` checks that.
 //!
-//! A thread is passed over whose outcome is there: it was woken for that already.
+//! A thread whose outcome has arrived is skipped: it has already been woken for that.
 
-/// The thread that drives, and those that wait to. `C`: by what a thread is called.
+/// The thread that drives, and the threads that wait for the seat. `C` is the means to wake a thread.
 #[derive(Debug)]
 pub struct Seats<C> {
     taken: bool,
@@ -23,7 +24,7 @@ pub struct Seats<C> {
     last: u64,
 }
 
-/// A parked thread's place. It must be given back to [`Seats::unpark`].
+/// A parked thread's place. It must be passed to [`Seats::unpark`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a place that is not given back is called in vain"]
 pub struct Place(u64);
@@ -45,7 +46,7 @@ impl<C> Seats<C> {
         self.parked.len()
     }
 
-    /// Takes the seat. False: another thread has it.
+    /// Takes the seat. Returns false if another thread has it.
     pub fn take(&mut self) -> bool {
         !std::mem::replace(&mut self.taken, true)
     }
@@ -57,7 +58,8 @@ impl<C> Seats<C> {
         Place(self.last)
     }
 
-    /// Waits no more. True: this thread was called, and no thread drives, so it has to take the seat or to leave it.
+    /// Ends the wait. Returns true if this thread was called and no thread drives: it then has to take the seat or to
+    /// leave it.
     pub fn unpark(&mut self, place: &Place) -> bool {
         match self.parked.iter().position(|(number, _)| *number == place.0) {
             Some(at) => {
@@ -68,8 +70,8 @@ impl<C> Seats<C> {
         }
     }
 
-    /// Leaves the seat. Returns the call of the thread that is to drive next, of those that `wants` says still want to: the last that came.
-    /// `None`: no thread waits.
+    /// Leaves the seat. Returns the call of the thread that drives next: the last that parked, of those for which
+    /// `wants` returns true. `None`: no thread waits.
     pub fn leave(&mut self, wants: impl Fn(&C) -> bool) -> Option<C> {
         self.taken = false;
         let at = self.parked.iter().rposition(|(_, call)| wants(call))?;

@@ -1,4 +1,4 @@
-//! What a front says of a job: its function, its shape, and where its tasks come from.
+//! A front's description of a job: its function, its shape, and the source of its tasks.
 
 use super::packet::{Packer, Packet};
 use super::policy::{FILL_BYTES, FILL_LOOK, FILL_TIME};
@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-/// A function that workers know, or will when they need it. The last clone that goes makes them forget it.
+/// A function that workers know, or will know when they need it. Dropping the last clone makes them forget it.
 #[derive(Clone, Debug)]
 pub struct Func(Arc<Known>);
 
@@ -52,7 +52,7 @@ pub enum Collect {
 /// A task and its number of items; or why it cannot be sent.
 pub(super) type NewTask = (usize, Result<Packet, Box<dyn Any + Send>>);
 
-/// A job to be.
+/// The description of a job.
 pub struct JobSpec {
     /// What its tasks call.
     pub func: Func,
@@ -62,7 +62,7 @@ pub struct JobSpec {
     pub chunk: Chunk,
     /// How many items there are, if that is known.
     pub items: Option<usize>,
-    /// How many items, and about how many bytes of payload, may be under way and not consumed.
+    /// The greatest number of items, and about how many bytes of payload, that may be under way and not consumed.
     pub window: Option<(usize, usize)>,
     /// Whether the keeper reports the job's end ([`super::Chore::Completed`]).
     pub notify: bool,
@@ -70,17 +70,17 @@ pub struct JobSpec {
 
 /// Where a job's tasks come from.
 pub enum SourceKind {
-    /// Here they are (as a rule, one).
+    /// The tasks themselves (usually one).
     Ready(Vec<(usize, Packet)>),
     /// Called by the thread that drives the hub. It must not block.
     Inline(Box<dyn Source>),
-    /// Asked for through [`Hub::wanted`](super::Hub::wanted) by a thread of the front's, which may block.
+    /// A thread of the front, which may block, learns from [`Hub::wanted`](super::Hub::wanted) how many are wanted.
     External,
 }
 
 /// Makes a job's tasks when there is room for them.
 pub trait Source: Send {
-    /// Puts up to `tasks` tasks of up to `items` items each into `out`. True: there are no more.
+    /// Puts up to `tasks` tasks of up to `items` items each into `out`. Returns true if there are no more.
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool;
 }
 
@@ -111,14 +111,14 @@ impl<'a> Filling<'a> {
         self.tasks.push((items, Err(why)));
     }
 
-    /// This thread has something else to do, such as to pass on what a signal's handler raised: the hub comes back to the front, as it
-    /// does after a signal, and asks for the rest of the tasks later.
+    /// This thread has other work, such as to pass on an exception of a signal handler: the hub returns to the front,
+    /// as it does after a signal, and requests the remaining tasks later.
     pub fn interrupt(&mut self) {
         self.interrupted = true;
     }
 
-    /// Whether there are enough for now: the thread that makes tasks also receives answers, and may have to stop. To be called after each task of
-    /// `items` items.
+    /// Whether there are enough tasks for now: the thread that makes tasks also receives answers, and may have to stop.
+    /// Call it after each task of `items` items.
     pub fn has_enough(&self, items: usize) -> bool {
         let looks = items > FILL_LOOK || self.tasks.len().is_multiple_of(FILL_LOOK);
         self.bytes > FILL_BYTES || looks && !self.tasks.is_empty() && self.began.elapsed() > FILL_TIME

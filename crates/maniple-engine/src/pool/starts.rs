@@ -1,11 +1,12 @@
 //! Which starts of workers are due, and when: a pure state machine, without a clock or a process.
 //!
-//! The scheduler asks for workers. A start that fails because something is short (memory, descriptors, processes) is tried again after
-//! a pause that grows, and does not count as a failure: the pool continues with the workers that it has, and is whole again when there
-//! is enough. The same holds where a worker says, by its exit code, that it lacked something before it was ready. A worker that becomes
-//! ready ends the row of pauses. Where none does for long, the pool has to give up its open calls, not itself.
+//! The scheduler requests workers. A start that fails because of a shortage (memory, descriptors, processes) is retried
+//! after a growing pause, and does not count as a failure: the pool continues with the workers that it has, and is
+//! complete again when there is enough. The same applies if a worker reports, by its exit code, that it lacked a
+//! resource before it was ready. A worker that becomes ready ends the row of pauses. If none becomes ready for long,
+//! the pool's open calls fail, but not the pool.
 //!
-//! A start that fails for another reason is the scheduler's to count; it has pauses of its own.
+//! The scheduler counts a start that fails for another reason; it has its own pauses.
 //!
 //! ```text
 //!   asked for ──▶ due ──▶ begun ──▶ made, or failed
@@ -15,46 +16,47 @@
 
 use super::policy::{START_PATIENCE, START_PAUSES};
 
-/// The starts of one pool. Times are nanoseconds on any clock that does not go back.
+/// The starts of one pool. Times are nanoseconds on any monotonic clock.
 #[derive(Debug, Default)]
 pub struct Starts {
     due: usize,
     begun: usize,
-    /// When the next may begin.
+    /// When the next start may begin.
     at: u64,
     /// The latest pause of a row; 0: there was none.
     pause: u64,
-    /// When the row began in which no worker became ready, and how many had become so by then.
+    /// When the row without a ready worker began, and how many workers had become ready by then.
     row: Option<(u64, u64)>,
 }
 
 impl Starts {
-    /// So many more are due.
+    /// So many more starts are due.
     pub fn ask(&mut self, count: usize) {
         self.due += count;
     }
 
-    /// None is due any more: the pool was terminated.
+    /// No start is due any more: the pool was terminated.
     pub fn call_off(&mut self) {
         self.due = 0;
     }
 
-    /// How many are due, now or later.
+    /// How many starts are due, now or later.
     pub fn due(&self) -> usize {
         self.due
     }
 
-    /// How long until one can begin; `None` if none is due.
+    /// How long until a start can begin; `None` if none is due.
     pub fn wait(&self, now: u64) -> Option<u64> {
         (self.due > 0).then(|| self.at.saturating_sub(now))
     }
 
-    /// Whether one can begin now.
+    /// Whether a start can begin now.
     pub fn is_due(&self, now: u64) -> bool {
         self.wait(now) == Some(0)
     }
 
-    /// Begins one, if one can begin now. `greeted`: how many workers have become ready since the pool began.
+    /// Begins a start, if it can begin now. `greeted` is the number of workers that have become ready since the pool
+    /// began.
     pub fn begin(&mut self, greeted: u64, now: u64) -> bool {
         let begins = self.is_due(now);
         if begins {
@@ -65,20 +67,22 @@ impl Starts {
         begins
     }
 
-    /// A start that was begun is made, or has failed for good. `false`: none was begun.
+    /// Reports that a begun start has succeeded, or has failed for another reason than a shortage. Returns false if
+    /// none was begun.
     pub fn end(&mut self) -> bool {
         let ends = self.begun > 0;
         self.begun -= usize::from(ends);
         ends
     }
 
-    /// A start that was begun met a shortage: it is due again, later. Returns whether this has lasted for too long.
+    /// Reports that a begun start met a shortage: it is due again, later. Returns whether this has lasted for too long.
     pub fn put_off(&mut self, greeted: u64, now: u64) -> bool {
         self.due += usize::from(self.end());
         self.pause_for(greeted, now)
     }
 
-    /// A worker lacked something before it was ready: another start is due, later. Returns whether this has gone on for too long.
+    /// Reports that a worker lacked a resource before it was ready: another start is due, later. Returns whether this
+    /// has lasted for too long.
     pub fn lacked(&mut self, greeted: u64, now: u64) -> bool {
         self.due += 1;
         self.pause_for(greeted, now)
@@ -106,7 +110,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Tries until it has gone on for too long, or `tries` are over; the pauses.
+    /// Retries until it has lasted for too long, or `tries` are over. Returns the pauses.
     fn pauses(starts: &mut Starts, tries: usize, now: &mut u64) -> (Vec<u64>, bool) {
         let mut pauses = Vec::new();
         for _ in 0..tries {
@@ -143,7 +147,7 @@ mod tests {
         starts.ask(1);
         now += 11 * SECOND;
         assert!(starts.begin(1, now));
-        // No worker was ready for long, but the one before was.
+        // No worker was ready for long, but the previous worker was.
         assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
     }
 
@@ -155,7 +159,7 @@ mod tests {
         assert_eq!(starts.due(), 1);
         starts.put_off(0, 0);
         assert!(starts.end() && !starts.end());
-        // Told of a failure without a start, as after an interrupt, it only waits.
+        // A failure that is reported without a start, as after an interrupt, only causes a pause.
         starts.put_off(0, 0);
         assert_eq!(starts.due(), 2);
         starts.lacked(0, 0);

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 /// Free blocks that a worker keeps for its results, in bytes.
 const KEPT: usize = 256 << 20;
-/// The first sleep of a worker that has nothing to do, and the longest one: it doubles. A signal that comes in the moment before a
-/// sleep begins, or together with what ends it, does not end the sleep as an interrupted one. So the front is asked to look for
-/// signals after each sleep; they are most likely soon after a task, where the sleeps are short.
+/// The first sleep of a worker without a task, and the longest: it doubles. A signal that arrives just before a sleep
+/// begins, or together with the event that ends it, does not end the sleep as interrupted. So the front checks for
+/// signals after each sleep. Signals are most likely soon after a task, when the sleeps are short.
 const DOZE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// The line to the hub. One thread uses it.
+/// The connection to the hub. One thread uses it.
 #[derive(Debug)]
 pub struct WorkerLink {
     segment: LinkSegment,
@@ -40,9 +40,9 @@ pub struct WorkerLink {
     spin: Spin,
     may_spin: bool,
     began: u64,
-    // An answer was sent without ringing, because more tasks seemed to be there.
+    // An answer was sent without ringing, because the ring seemed to have more tasks.
     unrung: bool,
-    // How long the next sleep lasts at most.
+    // The longest duration of the next sleep.
     doze: Duration,
     terminated: bool,
     born: Epoch,
@@ -60,18 +60,18 @@ impl PoolEnd {
     }
 }
 
-/// What the hub says.
+/// A message of the hub.
 #[derive(Debug)]
 pub enum Message {
-    /// A function, for tasks that name it by this number; an error where this process lacked something for it.
+    /// A function, for tasks that name it by this number; an error if this process lacked a resource for it.
     Define(u32, Result<Incoming>),
     /// No task will name this function any more.
     Forget(u32),
-    /// A task, claimed: it is now this worker's, and must be answered with [`WorkerLink::reply`].
+    /// A claimed task: this worker owns it, and must answer it with [`WorkerLink::reply`].
     Task(Task),
     /// Nothing more will come.
     Stop,
-    /// A signal handler may have run while waiting; look for it, and ask again.
+    /// A signal may have arrived during the wait: check for it, and call again.
     Interrupted,
 }
 
@@ -82,13 +82,13 @@ pub struct Task {
     pub number: u64,
     /// The function to call.
     pub func: u32,
-    /// What to call it with; an error where this process lacked something for it.
+    /// The arguments; an error if this process lacked a resource for them.
     pub content: Result<Incoming>,
 }
 
 impl WorkerLink {
-    /// Takes up the worker's end, given the handles that the hub made, in their order. From here on this process dies when the hub
-    /// does, and its standard error is seen by the hub.
+    /// Opens the worker's end with the handles that the hub made, in their order. From then on this process dies when
+    /// the hub dies, and the hub reads its standard error.
     ///
     /// # Errors
     /// The handles are not those of a link, or the operating system refuses to use them.
@@ -130,30 +130,30 @@ impl WorkerLink {
         self.terminated
     }
 
-    /// What tells of the pool's end.
+    /// The handle that reports the pool's end.
     pub fn pool_end(&self) -> PoolEnd {
         PoolEnd(self.segment.clone())
     }
 
-    /// Says that this worker is ready for tasks.
+    /// Reports that this worker is ready for tasks.
     pub fn hello(&mut self) -> Result<()> {
         self.say(Head::new(kind::HELLO, 0, 0), Packet::default())
     }
 
-    /// Says that this worker cannot get ready, and why.
+    /// Reports that this worker cannot get ready, and why.
     pub fn unfit(&mut self, why: Packet) -> Result<()> {
         self.say(Head::new(kind::UNFIT, 0, 0), why)
     }
 
-    /// Whether something can be taken without waiting.
+    /// Whether a message can be taken without waiting.
     pub fn has_news(&mut self) -> bool {
         self.reader.has_news()
     }
 
-    /// The next message; waits until there is one.
+    /// Returns the next message. Waits until there is a message.
     ///
     /// # Errors
-    /// The link is damaged, or another process's ([`Error::ForkedWorker`]). This process should end.
+    /// The link is damaged, or belongs to another process ([`Error::ForkedWorker`]). This process should end.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Message> {
         self.check()?;
@@ -185,7 +185,7 @@ impl WorkerLink {
                     self.packer.arena().trim(IDLE);
                     buffers::trim();
                 }
-                // The lifeline is the pool's. A worker that the hub has disowned finds its own link closed.
+                // The lifeline belongs to the pool. A worker that the hub has dropped finds its own link closed.
                 if self.wire.is_hung_up() {
                     return Err(Error::HubGone);
                 }
@@ -221,18 +221,19 @@ impl WorkerLink {
         }))
     }
 
-    /// Answers the task: with its result, or with how it failed.
+    /// Answers the task with its result or its error.
     ///
     /// # Errors
-    /// One for which [`Error::is_local`] is true: the answer needs memory or a descriptor that this process has not. The task is not
-    /// answered yet, and a smaller answer may get through. Any other: the link is damaged, and the worker should end.
+    /// If [`Error::is_local`] is true, the answer needs memory or a descriptor that this process does not have. The
+    /// task is not answered yet, and a smaller answer may succeed. After any other error the link is damaged, and the
+    /// worker should end.
     pub fn reply(&mut self, number: u64, ok: bool, packet: Packet) -> Result<()> {
         let nanos = clock::now().saturating_sub(self.began).min(u64::from(u32::MAX)) as u32;
         let kind = if ok { kind::DONE } else { kind::FAILED };
         self.say(Head::new(kind, nanos, number), packet)
     }
 
-    /// The link has one process at each end: a child that a task has forked must leave it alone.
+    /// The link has one process at each end: a child that a task has forked must not use it.
     fn check(&self) -> Result<()> {
         if self.born.since() == Since::Born { Err(Error::ForkedWorker) } else { Ok(()) }
     }
@@ -255,13 +256,13 @@ impl WorkerLink {
     fn ring_hub(&self, number: u64, urgent: bool, stuck: bool) {
         let says = Saying { segment: &self.segment, sender: &self.sender, number };
         if self.page.ring(urgent, stuck, &says) {
-            // A full wire is readable, and that is all it takes.
+            // A full wire is readable, which is sufficient.
             let _ = self.wire.send(tag::BELL, &[]);
         }
     }
 }
 
-/// What this worker knows of its work after task `number`.
+/// The progress of this worker after task `number`.
 struct Saying<'a> {
     segment: &'a LinkSegment,
     sender: &'a Sender,

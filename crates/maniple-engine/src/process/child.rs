@@ -8,16 +8,16 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Reports when a process has ended, also a child of another process. Its descriptor is readable from then on, forever, so that it can
-/// be waited for together with other things.
+/// Reports when a process has ended, also a child of another process. Its descriptor becomes readable then and stays
+/// so, so that it can be waited for together with other descriptors.
 #[derive(Debug)]
 pub struct ExitWatch {
     handle: Held,
-    // 0: unknown. If the descriptor is no handle on the process, signals go by this number.
+    // 0: unknown. If the descriptor is not a handle on the process, signals are sent by this number.
     pid: u32,
 }
 
-/// A descriptor of the watch's own, or another owner's that stays open for longer.
+/// A descriptor that the watch owns, or another owner's descriptor that stays open for longer.
 #[derive(Debug)]
 enum Held {
     Own(Own),
@@ -28,7 +28,8 @@ impl ExitWatch {
     /// Watches the process `pid`.
     ///
     /// # Errors
-    /// No descriptor is left, or the kernel (before 5.3) or a sandbox refuses handles on processes. A process that has ended is no error.
+    /// No descriptor is left, or the kernel (before 5.3) or a sandbox refuses handles on processes. It is not an error
+    /// if the process has ended.
     pub fn of(pid: u32) -> Result<ExitWatch> {
         if pid == sys::process_id() && !sys::process::has_handles() {
             return of_this_process(pid);
@@ -36,14 +37,14 @@ impl ExitWatch {
         Ok(ExitWatch::by(pid, sys::process::open(pid).doing(WATCH)?))
     }
 
-    /// A watch on child `pid` by a handle of its parent that is readable from the child's end on.
+    /// Creates a watch on child `pid` by a handle of its parent that becomes readable when the child ends.
     pub fn by(pid: u32, handle: OwnedHandle) -> ExitWatch {
         ExitWatch { handle: Held::Own(Own::new(handle)), pid }
     }
 
-    /// The same by a handle of another owner, which keeps it open for as long as this watch is used.
+    /// Creates a watch by a handle of another owner, which keeps it open for as long as this watch is used.
     pub fn by_lent(pid: u32, handle: BorrowedHandle<'_>) -> ExitWatch {
-        // SAFETY: it is only waited for, and a signal by it reaches no process if it is no handle on a process.
+        // SAFETY: it is only waited for, and a signal by it reaches no process if it is not a handle on a process.
         #[allow(unsafe_code)]
         let lent = unsafe { Lent::new(handle) };
         ExitWatch { handle: Held::Lent(lent), pid }
@@ -81,7 +82,7 @@ impl ExitWatch {
         self.wait(Some(Duration::ZERO))
     }
 
-    /// Waits until the process has ended; `false` when the time was up first.
+    /// Waits until the process has ended. Returns `false` if the time limit expired first.
     ///
     /// # Errors
     /// The operating system's.
@@ -99,15 +100,15 @@ impl ExitWatch {
         }
     }
 
-    /// Ends exactly this process at once; a process that has ended is not affected, even if its number is in use again.
+    /// Ends only this process, at once. If it has ended, no process is affected, even if its number is in use again.
     ///
     /// # Errors
-    /// This user may not.
+    /// This user is not permitted to.
     pub fn kill(&self) -> Result<()> {
         sys::process::kill(self.as_handle(), self.pid).doing("kill a process")
     }
 
-    /// Asks exactly this process to end.
+    /// Asks only this process to end.
     ///
     /// # Errors
     /// As [`ExitWatch::kill`].
@@ -116,11 +117,12 @@ impl ExitWatch {
     }
 }
 
-/// Without handles on processes: a pipe's end, readable when this process closes the other one, which it holds until its own end.
+/// Without handles on processes: a pipe's end that becomes readable when this process closes the other end, which it
+/// holds until its own end.
 fn of_this_process(pid: u32) -> Result<ExitWatch> {
     static MADE: Mutex<Option<(u32, OwnedHandle)>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    // A forked child inherits its parent's, which does not report the child's end.
+    // A forked child inherits its parent's end, which does not report the child's end.
     let watch = match made.take() {
         Some((maker, watch)) if maker == pid => watch,
         _ => {
@@ -139,11 +141,11 @@ maniple_sys::as_handle!(impl[] for ExitWatch, |this| match &this.handle {
     Held::Lent(lent) => lent.as_handle(),
 });
 
-const WATCH: &str = "get a handle on a process (pidfd_open, which Linux has since 5.3)";
+const WATCH: &str = "get a handle on a process (pidfd_open, Linux 5.3 and newer)";
 
 /// Where the exit status of children is reported that another process has forked.
 pub(super) trait Statuses: std::fmt::Debug + Send + Sync {
-    /// How the child of this number, which has ended, ended.
+    /// Returns how the ended child of this number ended.
     fn take(&self, serial: u64) -> Result<Exit>;
 }
 
@@ -174,7 +176,7 @@ impl Child {
         Child { pid, watch: Arc::new(watch), parent: Parent::Server(serial, statuses), exit: Mutex::new(None) }
     }
 
-    /// Its process number. Free to be used again by the system once the child is reaped.
+    /// Its process number. The system may use it again once the child is reaped.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -184,7 +186,7 @@ impl Child {
         &self.watch
     }
 
-    /// How it ended, if it has; it is then reaped.
+    /// Returns how the child ended, if it has, and reaps it.
     ///
     /// # Errors
     /// The operating system's.
@@ -207,7 +209,7 @@ impl Child {
     pub fn wait(&self) -> Result<Exit> {
         loop {
             match self.watch.wait(None) {
-                // A waiting thread has time, and a process that is not waited for stays as a zombie.
+                // A waiting thread has time, and a process that is not reaped stays as a zombie.
                 Err(error) if error.is_shortage() => std::thread::sleep(Duration::from_millis(10)),
                 other => drop(other?),
             }
@@ -217,7 +219,7 @@ impl Child {
         }
     }
 
-    /// The same for at most `timeout`; `None` when it still runs.
+    /// As [`Child::wait`], for at most `timeout`. Returns `None` if the child still runs.
     ///
     /// # Errors
     /// The operating system's.
@@ -229,7 +231,7 @@ impl Child {
         self.try_wait()
     }
 
-    /// Ends it at once, also while it is busy. Not an error if it has ended.
+    /// Ends the child at once, also while it is busy. It is not an error if it has ended.
     ///
     /// # Errors
     /// This user may not (the child has changed its user).
@@ -237,7 +239,7 @@ impl Child {
         self.watch.kill()
     }
 
-    /// Asks it to end. Not an error if it has ended.
+    /// Asks the child to end. It is not an error if it has ended.
     ///
     /// # Errors
     /// As [`Child::kill`].
@@ -250,7 +252,7 @@ impl Child {
 pub enum Forked {
     /// The new process.
     Child,
-    /// The process that forked, with the new one.
+    /// The process that forked, with the new process.
     Parent(Child),
 }
 

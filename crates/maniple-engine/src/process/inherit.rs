@@ -1,8 +1,9 @@
-//! What a started child inherits: its role, and the handles that came with it.
+//! What a started child inherits: its role and its handles.
 //!
-//! They are announced in one environment variable, `MANIPLE_INHERITED=<role>:<number>,<number>,…`, which [`inherited`]
-//! removes before the program's own code can see it or pass it on to programs that it starts. After a semicolon comes the number of a
-//! pipe's end that the process only holds, so that its parent sees its end: where the kernel has no handles on processes.
+//! One environment variable lists them, `MANIPLE_INHERITED=<role>:<number>,<number>,…`, which [`inherited`] removes
+//! before the program's own code can see it or pass it on to programs that it starts. If the kernel has no handles on
+//! processes, the list ends with a semicolon and the number of a pipe's end, which the process only holds so that its
+//! parent detects its end.
 
 use maniple_sys as sys;
 use maniple_sys::atfork;
@@ -20,9 +21,9 @@ pub struct Inherited {
     pub handles: Vec<OwnedHandle>,
 }
 
-/// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way, in
-/// a process that runs with more rights than its starter (set-user-id: its environment is not to be trusted), and when
-/// the announced handles do not exist.
+/// What this process inherited, once: later calls find nothing. `None` in a process that was started in any other way,
+/// in a process that runs with more rights than its starter (set-user-id: its environment cannot be trusted), and if
+/// the listed handles do not exist.
 ///
 /// # Safety
 /// No other thread of this process reads or changes the environment meanwhile: it is called before the program has a second thread.

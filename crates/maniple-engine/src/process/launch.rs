@@ -1,6 +1,7 @@
 //! Starts a program in a fresh process.
 //!
-//! The Rust front alone uses it: a Python child is started by the interpreter's fork, or by the standard package's command line.
+//! Only the Rust front uses it: a Python child is started by the interpreter's fork, or by the standard package's
+//! command line.
 
 use super::child::Child;
 use super::inherit;
@@ -34,8 +35,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// This program again: the very file that runs now, even if its name now belongs to another file, and the
-    /// same arguments.
+    /// Starts this program again, with the same arguments: the same file, even if its name now belongs to another file.
     pub fn this_program() -> Launch {
         Launch { arguments: std::env::args_os().collect(), ..Launch::default() }
     }
@@ -46,21 +46,21 @@ impl Launch {
         Launch { arguments: vec![path.clone().into()], program: Some(path), ..Launch::default() }
     }
 
-    /// One more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Launch {
         self.arguments.push(argument.into());
         self
     }
 
-    /// An environment variable for the child, in addition to this process's own.
+    /// Sets an environment variable for the child, in addition to those of this process.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Launch {
         self.changes.push((name.into(), Some(value.into())));
         self
     }
 
-    /// An environment variable that the child does not get.
+    /// Removes an environment variable for the child.
     #[must_use]
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Launch {
         self.changes.push((name.into(), None));
@@ -103,15 +103,15 @@ impl Launch {
     }
 
     /// Handles for the child, under the same numbers; it reads them from [`super::inherited`] if a role is given. No
-    /// other child gets them, also one that another thread starts at the same time.
+    /// other child gets them, also if another thread starts it at the same time.
     #[must_use]
     pub fn handles(mut self, handles: Vec<OwnedHandle>) -> Launch {
         self.handles.extend(handles);
         self
     }
 
-    /// Starts it. The child has default signal handling, no blocked signal, and of this process's descriptors only the
-    /// standard streams and those given. This process's copies of the given handles are closed.
+    /// Starts the child. It has default signal handling, no blocked signal, and of this process's descriptors only the
+    /// standard streams and the passed handles. This process's copies of these handles are closed.
     ///
     /// # Errors
     /// The program cannot be run, or there are too many processes or descriptors.

@@ -1,17 +1,17 @@
-//! The lifeline: a pipe whose write end only the hub holds. When the hub dies, of any cause, the kernel closes that
-//! end, and all workers, which hold the other, end at once. One pipe serves all workers of a hub.
+//! The lifeline: a pipe whose write end only the hub holds. When the hub dies, for any reason, the kernel closes that
+//! end, and all workers, which hold the other end, end at once. One pipe serves all workers of a hub.
 //!
-//! A worker need not look: [`arm`] asks the kernel to kill it when the pipe hangs up. So a worker that computes, sleeps,
-//! or is stuck in foreign code dies all the same, and no thread watches. What the kernel is asked belongs to an open file and not to a
-//! descriptor, so each worker opens the pipe's end anew (by `/proc/self/fd`). Where the system cannot do that, a thread that
-//! waits at the pipe does it.
+//! A worker need not check: [`arm`] asks the kernel to kill it when the pipe hangs up. So a worker that computes,
+//! sleeps, or hangs in foreign code dies as well, and no thread watches. The request belongs to an open file and not to
+//! a descriptor, so each worker opens the pipe's end again (by `/proc/self/fd`). If the system cannot do that, a thread
+//! waits at the pipe and kills the worker.
 //!
-//! A worker's work is lost with its hub, so it is killed. A process that is more than a worker gets SIGTERM first, and a
-//! grace to clean up in: [`arm_gently`].
+//! A worker's work is lost with its hub, so it is killed. Other processes get SIGTERM first, and time to clean up:
+//! [`arm_gently`].
 //!
-//! What each death leaves: the hub's death ends all its workers, and through their lifelines the workers of their pools. A
-//! worker's death closes its read end, which has no effect. A hub that dies before the worker has armed: [`arm`] finds the
-//! pipe hung up and ends the worker there.
+//! The hub's death ends all its workers, and through their lifelines the workers of their pools. A worker's death
+//! closes its read end, which has no effect. If a hub dies before the worker has armed its end, [`arm`] finds the pipe
+//! hung up and ends the worker.
 
 use crate::error::{Doing, Result};
 use crate::wait::retry;
@@ -21,13 +21,13 @@ use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The hub's end. As long as it lives, the workers may.
+/// The hub's end. As long as it is open, the workers may run.
 #[derive(Debug)]
 pub struct LifelineHub {
     _end: HubOnly,
 }
 
-/// A hub's lifeline, with the end of which each of its workers gets a copy.
+/// A hub's lifeline, with the read end of which each worker gets a copy.
 #[derive(Debug)]
 pub struct Lifelines {
     _hub: LifelineHub,
@@ -73,27 +73,28 @@ pub fn pair() -> Result<(LifelineHub, OwnedHandle)> {
 /// Call it in the worker, before anything that takes time.
 ///
 /// # Errors
-/// `handle` is no lifeline, or neither the kernel's help nor a thread is to be had.
+/// `handle` is not a lifeline, or neither the kernel's help nor a thread is available.
 pub fn arm(handle: OwnedHandle) -> Result<()> {
     match sys::process::die_when_hung_up(handle.as_handle()) {
         Ok(own) => {
-            if retry::while_short(|| sys::process::hung_up(own.as_handle()).doing("look at the lifeline"))? {
+            if retry::while_short(|| sys::process::hung_up(own.as_handle()).doing("check the lifeline"))? {
                 sys::process::die();
             }
-            // Until this process ends: closing it would disarm it.
+            // Kept until this process ends: closing it would disarm the lifeline.
             atfork::hold_until_the_end(own).doing("hold the lifeline")
         }
         Err(_) => watch(handle),
     }
 }
 
-/// Ties this process's life to its maker's, whose pid is `maker` here: when the last holder of the maker's end has closed it,
-/// and the maker has ended, this process gets SIGTERM, and SIGKILL after `grace`. At once if that has happened before.
+/// Ties this process's life to its maker's, whose pid is `maker` here: when the last holder of the maker's end has
+/// closed it, and the maker has ended, this process gets SIGTERM, and SIGKILL after `grace`. It gets them at once if
+/// that has already happened.
 ///
-/// The pipe stays the caller's. Closing all descriptors of this process unties the two.
+/// The caller keeps the pipe. Closing all descriptors of this process separates the two.
 ///
 /// # Errors
-/// `pipe` is no lifeline, or neither the kernel's help nor a thread is to be had.
+/// `pipe` is not a lifeline, or neither the kernel's help nor a thread is available.
 pub fn arm_gently(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> Result<()> {
     if sys::process::maker::end_after(pipe, maker, grace).is_ok() {
         return Ok(());
@@ -110,10 +111,11 @@ pub fn arm_gently(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> Resu
     })
 }
 
-/// How long a process waits for what its watcher lacks: its maker would only start another in its place, which lacks it as well.
+/// How long a process waits for the end of a shortage that its watcher meets: its maker would only start another
+/// process, which meets it as well.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Has a thread watch the lifeline.
+/// Starts a thread that watches the lifeline.
 fn watch_by(watcher: impl FnOnce() + Clone + Send + 'static) -> Result<()> {
     let since = Instant::now();
     let mut nap = Duration::from_millis(10);
@@ -130,7 +132,7 @@ fn watch_by(watcher: impl FnOnce() + Clone + Send + 'static) -> Result<()> {
 /// How often a thread looks whether a maker still runs that has closed its end.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The same as [`arm`] by a thread that waits for the pipe to hang up.
+/// As [`arm`], by a thread that waits for the pipe to hang up.
 fn watch(handle: OwnedHandle) -> Result<()> {
     let handle = Arc::new(handle);
     watch_by(move || {

@@ -1,8 +1,8 @@
-//! Processes: start one, wait for it, signal it, learn how it ended, and ensure that it ends when its hub does.
+//! Processes: starting, waiting, signals, exit status, and lifelines that end a process with its hub.
 //!
-//! Two ways to start a worker. *spawn*: [`Launch`] runs a program (as a rule this one, once more) in a fresh process.
-//! *forkserver*: a [`Server`] is such a process, does nothing but wait, and forks a worker whenever the hub asks; a restart
-//! then costs a fork of a small single-threaded process instead of a program start.
+//! There are two ways to start a worker. *spawn*: [`Launch`] runs a program (usually this program, once more) in a
+//! fresh process. *forkserver*: a [`Server`] is such a process, which only waits, and forks a worker whenever the hub
+//! requests it; a restart then costs a fork of a small single-threaded process instead of a program start.
 //!
 //! ```text
 //!          Launch::start          handles + a marker in the environment
@@ -15,7 +15,7 @@
 //! Lifetimes: a child outlives its [`Child`] value unless it is killed; a worker that has armed a
 //! [`lifeline`] does not outlive its hub. Descriptors of the hub that no forked child may keep are listed in [`maniple_sys::atfork`].
 //!
-//! Nothing in this folder names an operating system; what one must supply is in [`maniple_sys::process`].
+//! Nothing in this folder names an operating system; [`maniple_sys::process`] defines what a system must supply.
 
 mod child;
 mod inherit;

@@ -1,23 +1,23 @@
-//! The fork server: a small single-threaded process that forks a child whenever the hub asks.
+//! The fork server: a small single-threaded process that forks a child whenever the hub requests it.
 //!
-//! The Rust front alone uses it: Python's fork server forks an interpreter, and speaks the standard package's protocol.
+//! Only the Rust front uses it: Python's fork server forks an interpreter, and uses the standard package's protocol.
 //!
 //! # Protocol
 //! One packet socket between hub and server. Every packet is three numbers, some with handles beside them:
 //!
 //! | from | numbers | handles | meaning |
 //! | --- | --- | --- | --- |
-//! | hub | `FORK`, serial, 0 | what the child gets | fork a child |
+//! | hub | `FORK`, serial, 0 | the child's handles | fork a child |
 //! | server | `STARTED`, serial, pid | a watch on it | done |
 //! | server | `REFUSED`, serial, error number | | the system refused |
-//! | server | `ENDED`, serial, exit | | it ended so, and is reaped |
+//! | server | `ENDED`, serial, exit | | it ended with this exit, and is reaped |
 //!
 //! The hub numbers the children itself, because the system uses a process number again once it is reaped.
 //!
 //! # Deaths
-//! The hub's: the socket closes and the server exits; its children die by their own lifelines. The server's: its children
-//! continue, and how they end stays unknown; the next [`Server::fork`] fails, and the caller starts another server. A child's:
-//! the server reaps it and reports its exit.
+//! If the hub dies, the socket closes and the server exits; its children die by their own lifelines. If the server
+//! dies, its children continue, and their exit stays unknown; the next [`Server::fork`] fails, and the caller starts
+//! another server. If a child dies, the server reaps it and reports its exit.
 
 use super::child::{Child, ExitWatch, Forked, Statuses, fork};
 use super::launch::Launch;
@@ -41,7 +41,7 @@ const ENDED: i64 = 4;
 /// The server's requests and answers.
 type Packet = [i64; 3];
 
-/// How long a server that lacks something waits before it looks again.
+/// How long a server that met a shortage waits before it checks again.
 const PAUSE: Duration = Duration::from_millis(20);
 
 fn send(socket: impl AsHandle, packet: Packet, handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
@@ -52,8 +52,8 @@ fn send(socket: impl AsHandle, packet: Packet, handles: &[BorrowedHandle<'_>]) -
     packet::send(socket.as_handle(), &bytes, handles)
 }
 
-/// A packet, and whether all of its handles arrived: those for which this process has no descriptor left are lost. `None`: the other side
-/// is gone.
+/// Receives a packet. Returns whether all of its handles arrived: handles for which this process has no descriptor left
+/// are lost. `None`: the other side has closed.
 fn receive(socket: impl AsHandle, handles: &mut Vec<OwnedHandle>) -> io::Result<Option<(Packet, bool)>> {
     let mut bytes = [0; 24];
     let (len, whole) = packet::receive(socket.as_handle(), &mut bytes, handles)?;
@@ -103,7 +103,7 @@ impl Told {
     /// Takes the next packet that is not `ENDED`; `None` if it recorded the end of a child instead.
     fn step(&self, ended: &mut Ended<'_>, handles: &mut Vec<OwnedHandle>) -> io::Result<Option<Packet>> {
         match receive(&self.socket, handles)? {
-            None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the fork server is gone")),
+            None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the fork server has ended")),
             Some(([ENDED, serial, exit], _)) => {
                 ended.insert(serial as u64, decode(exit));
                 Ok(None)
@@ -114,7 +114,7 @@ impl Told {
 }
 
 impl Statuses for Told {
-    /// How child `serial`, which has ended, ended. The server has reported it or is about to.
+    /// Returns how the ended child `serial` ended. The server has reported it or is about to.
     fn take(&self, serial: u64) -> Result<Exit> {
         let mut ended = self.lock();
         loop {
@@ -126,7 +126,7 @@ impl Statuses for Told {
                 Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                     return Ok(Exit::Unknown);
                 }
-                Err(e) => return Err(e).doing("learn from the fork server how a child ended"),
+                Err(e) => return Err(e).doing("read a child's exit status from the fork server"),
             }
         }
     }
@@ -174,7 +174,7 @@ impl Server {
     /// # Errors
     /// The server is gone, or the system refuses another process.
     pub fn fork(&self, handles: &[OwnedHandle]) -> Result<Child> {
-        self.ask(handles).doing("have the fork server fork")
+        self.ask(handles).doing("fork in the fork server")
     }
 
     fn ask(&self, handles: &[OwnedHandle]) -> io::Result<Child> {
@@ -190,8 +190,9 @@ impl Server {
             match statuses.step(&mut ended, &mut watch)? {
                 Some([STARTED, s, pid]) if s == serial as i64 => {
                     let Ok(pid) = u32::try_from(pid) else { return Err(io::ErrorKind::InvalidData.into()) };
-                    // If no descriptor was left for the watch, a watch by the process number is as good: the server has not reaped the child, or it
-                    // is about to report its end. A child that cannot be watched at all is ended, since its end could not be detected.
+                    // If no descriptor was left for the watch, a watch by the process number is as good: the server has
+                    // not reaped the child, or it is about to report its end. A child that cannot be watched at all is
+                    // ended, because its end could not be detected.
                     let watch = match watch.pop() {
                         Some(watch) => watch,
                         None => sys::process::open_child(pid, Some(reserved))
@@ -218,14 +219,13 @@ impl Drop for Server {
     }
 }
 
-/// The fork server's main loop. Returns in each forked child, with the child's handles. Exits when the
-/// hub is gone.
+/// The fork server's main loop. Returns in each forked child, with the child's handles. Exits when the hub has ended.
 ///
 /// # Safety
-/// This process has one thread, and makes no other before this returns.
+/// This process has one thread, and starts no other before this returns.
 ///
 /// # Errors
-/// The inherited handle is no server's socket.
+/// The inherited handle is not a server's socket.
 #[allow(unsafe_code)]
 pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
     let Ok([socket]) = <[OwnedHandle; 1]>::try_from(handles) else {
@@ -272,7 +272,7 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
                     Ok(Forked::Child) => return Ok(handles),
                     Ok(Forked::Parent(child)) => {
                         let packet = [STARTED, serial, i64::from(child.pid())];
-                        // Where the watch cannot go along (too many handles are on their way), the hub makes its own.
+                        // If the watch cannot be sent (too many handles are under way), the hub makes its own watch.
                         let told = send(&socket, packet, &[child.watch().as_handle()]);
                         if told.is_err() && send(&socket, packet, &[]).is_err() {
                             give_up(&child);
@@ -294,7 +294,8 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
     }
 }
 
-/// The hub waits for a message about this child and cannot receive it: it must detect that the server is gone. Other children continue.
+/// The hub waits for a message about this child and cannot receive it: it must detect that the server has ended. Other
+/// children continue.
 fn give_up(child: &Child) -> ! {
     let _ = child.kill();
     std::process::exit(0);

@@ -1,4 +1,4 @@
-//! Standard streams of a process that runs already.
+//! Standard streams of a running process.
 
 use crate::error::{Doing, Result};
 use maniple_sys::{OwnedHandle, RawHandle, process};

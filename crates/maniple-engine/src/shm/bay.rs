@@ -1,8 +1,8 @@
-//! A bay: where the bodies of one direction of a link lie that are too long for its ring and too short for blocks of their own.
+//! A bay: memory for the bodies of one direction of a link that are too long for its ring and too short for a block.
 //!
-//! It is a part of the link's memory, of which pages are taken when they are first used. The sender copies a body in, and a frame says
-//! where it lies; the reader copies it out. Frames are read in order, so the space comes back in order: the reader publishes one
-//! number, up to where it has read.
+//! It is a part of the link's memory, whose pages are allocated when they are first used. The sender copies a body in,
+//! and a frame contains its position; the reader copies it out. Frames are read in order, so space is freed in order:
+//! the reader publishes one number, the position up to which it has read.
 #![allow(unsafe_code)]
 
 use super::buffers::Buffer;
@@ -11,7 +11,7 @@ use maniple_sys::memory::Mapping;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where a bay lies in a piece of shared memory.
+/// The position of a bay in a piece of shared memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Bay {
     /// Offset of the number that the reader publishes, a multiple of 8.
@@ -36,11 +36,11 @@ impl Memory {
     }
 
     fn published(&self) -> &AtomicU64 {
-        // SAFETY: aligned and inside the memory (checked in `new`), and touched only as an atomic.
+        // SAFETY: aligned and inside the memory (checked in `new`), and accessed only as an atomic.
         unsafe { AtomicU64::from_ptr(self.memory.start().add(self.bay.word).cast().as_ptr()) }
     }
 
-    /// The two pieces of `len` bytes at `position`, as addresses and lengths: they may go round the end.
+    /// The two pieces of `len` bytes at `position`, as addresses and lengths: the bytes may continue at the beginning.
     fn pieces(&self, position: u64, len: usize) -> [(*mut u8, usize); 2] {
         let at = (position % self.bay.capacity as u64) as usize;
         let first = len.min(self.bay.capacity - at);
@@ -59,7 +59,7 @@ pub struct BayWriter {
     tail: u64,
     // Nothing before this position is in use, regardless of what the reader last published.
     floor: u64,
-    /// Something was written since the last trim.
+    /// Bytes were written since the last trim.
     touched: bool,
 }
 
@@ -76,7 +76,7 @@ impl BayWriter {
         BayWriter { memory: Memory::new(memory, bay), tail: 0, floor: 0, touched: false }
     }
 
-    /// The longest body that is to go this way.
+    /// The longest body for the bay.
     pub fn longest(&self) -> usize {
         self.memory.bay.capacity / 2
     }
@@ -92,7 +92,7 @@ impl BayWriter {
         let head = self.memory.published().load(Ordering::Acquire).max(self.floor);
         match self.tail.checked_sub(head) {
             Some(0) => {
-                // All has been read: begin again at the front, whose pages are warm.
+                // Everything has been read: begin again at the front, whose pages are warm.
                 self.tail = self.tail.next_multiple_of(self.capacity() as u64);
                 self.floor = self.tail;
                 Ok(0)
@@ -113,13 +113,14 @@ impl BayWriter {
         self.tail.saturating_sub(head) > self.capacity() as u64 / 2
     }
 
-    /// Copies `bytes` in, for which there is room, and returns where they lie.
+    /// Copies `bytes` in, for which there is room, and returns their position.
     pub fn write(&mut self, bytes: &[u8]) -> u32 {
         let position = self.tail;
         let mut rest = bytes;
         for (to, len) in self.memory.pieces(position, bytes.len()) {
             let (piece, after) = rest.split_at(len);
-            // SAFETY: the piece lies inside the bay, and `has_room` made sure that the reader is done with these bytes.
+            // SAFETY: the piece lies inside the bay, and `has_room` has checked that the reader no longer uses these
+            // bytes.
             unsafe { to.copy_from_nonoverlapping(piece.as_ptr(), len) };
             rest = after;
         }
@@ -128,17 +129,17 @@ impl BayWriter {
         (position % self.capacity() as u64) as u32
     }
 
-    /// Takes back what was written from the position `tail` on: no frame names it.
+    /// Removes the bytes from the position `tail` on, which no frame names.
     pub fn rewind(&mut self, tail: u64) {
         self.tail = tail.max(self.floor);
     }
 
-    /// How much was ever written.
+    /// The number of bytes ever written.
     pub fn tail(&self) -> u64 {
         self.tail
     }
 
-    /// Whether it has memory that `trim` may give back.
+    /// Whether it has memory that `trim` may return.
     pub fn is_touched(&self) -> bool {
         self.touched
     }
@@ -163,16 +164,16 @@ impl BayReader {
         self.memory.bay.capacity
     }
 
-    /// Where the body is that a frame says to lie at `place`: the next such position.
+    /// The position of the body for which a frame names `place`: the next such position.
     fn position(&self, place: u32) -> u64 {
         let capacity = self.memory.bay.capacity as u64;
         self.head + (u64::from(place) % capacity + capacity - self.head % capacity) % capacity
     }
 
-    /// A copy of the body of `len` bytes at `place`, whose space is given back.
+    /// Returns a copy of the body of `len` bytes at `place`, and frees its space.
     ///
     /// # Errors
-    /// It is longer than a bay; or this process has no memory for it, and then the space is given back all the same.
+    /// It is longer than a bay; or this process has no memory for it, and then its space is freed nevertheless.
     pub fn take(&mut self, place: u32, len: usize) -> Result<Buffer> {
         if len > self.memory.bay.capacity {
             return Err(Error::Damaged("a body is longer than its bay"));
@@ -186,8 +187,8 @@ impl BayReader {
         let mut buffer = Buffer::default();
         let mut to: *mut u8 = buffer.fill(len)?.as_mut_ptr();
         for (from, piece) in self.memory.pieces(self.position(place), len) {
-            // SAFETY: the piece lies inside the bay, the buffer has room for it, and the writer leaves these bytes alone until they are
-            // given back. A reader that breaks this rule gets a mixture of bytes, no more.
+            // SAFETY: the piece lies inside the bay, the buffer has room for it, and the writer does not touch these
+            // bytes until they are freed. If the writer breaks this rule, the reader gets a mixture of bytes, no more.
             unsafe {
                 to.copy_from_nonoverlapping(from, piece);
                 to = to.add(piece);
@@ -196,7 +197,7 @@ impl BayReader {
         Ok(buffer)
     }
 
-    /// Releases the space of a body that will not be read, and of all before it.
+    /// Frees the space of a body that will not be read, and of all bodies before it.
     ///
     /// # Errors
     /// It is longer than a bay.

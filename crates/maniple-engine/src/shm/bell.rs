@@ -1,7 +1,7 @@
-//! How a sleeping side is woken, at no cost while it is awake.
+//! The bell, which wakes a sleeping side and costs nothing while that side is awake.
 //!
-//! One word. 0: the side is awake. Anything else: it sleeps (or is about to), and the value, its *level*, says what it wants
-//! to be woken for and where it sleeps; what levels mean is the business of those who use the bell.
+//! One word. 0: the side is awake. Any other value: it sleeps (or is about to), and the value, its *level*, says which
+//! events have to wake it and where it sleeps. The users of the bell define the levels.
 //!
 //! ```text
 //!   sleeper                               ringer
@@ -12,10 +12,10 @@
 //!   disarm: word = 0                      word: level -> 0 by compare-exchange; won: wake the sleeper
 //! ```
 //!
-//! The fences make it impossible that the sleeper misses the news *and* the ringer misses the level (Dekker's argument).
-//! Only the ringer that wins the compare-exchange makes the system call, so a burst of news costs one. A ringer that dies
-//! between publishing and ringing leaves a sleeper asleep on news: the hub learns of the death by other means and looks at
-//! the ring; the worker in that place dies with the hub.
+//! The fences make it impossible that the sleeper misses the news *and* the ringer misses the level (Dekker's
+//! argument). Only the ringer that wins the compare-exchange makes the system call, so a burst of news costs one. If a
+//! ringer dies between publishing and ringing, the sleeper sleeps although there is news: a hub detects the death in
+//! another way and reads the ring; a worker dies with its hub.
 
 use super::atomic::{AtomicU32, Ordering, fence};
 
@@ -28,7 +28,7 @@ pub struct Bell(AtomicU32);
 pub const AWAKE: u32 = 0;
 
 impl Bell {
-    /// Announces sleep. The caller must look for news once more before it sleeps.
+    /// Announces sleep. The caller must check for news once more before it sleeps.
     pub fn arm(&self, level: u32) {
         self.0.store(level, Ordering::Relaxed);
         // Partner: the fence in `ring`. What was published before that fence is seen after this one, or the level is seen
@@ -46,7 +46,7 @@ impl Bell {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// After publishing news: the level of a sleeper that wants to be woken and that the caller must now wake.
+    /// After publishing news: returns the level of a sleeper that the caller must now wake.
     pub fn ring(&self, wanted: impl FnOnce(u32) -> bool) -> Option<u32> {
         // Partner: the fence in `arm`.
         fence(Ordering::SeqCst);

@@ -1,16 +1,17 @@
-//! Large buffers on their way: in blocks of shared memory, which the side that made them uses again, or in plain memory.
+//! Large buffers to send: in blocks of shared memory, which the side that made them uses again, or in plain memory.
 //!
-//! A [`Blob`] is a filled buffer. A short one is plain memory, which a link's [bay](super::bay) carries. A long one is a *block*: its
-//! owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle with each frame that names it,
-//! marks one of its *slots* as used, and holds the blob. The reader maps the block and closes the handle; when the last user of the
-//! reader's [`Region`](super::inbox::Region) is gone, any thread of the reader marks the slot free. The
-//! owner notices at its next look at the slots, drops its blob, and with the last hold the block goes back to the free list. A
-//! reader that dies takes its link, and so its slots, with it.
+//! A [`Blob`] is a filled buffer. A short blob is plain memory, which a link's [bay](super::bay) carries. A long blob
+//! is a *block*: its owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle
+//! with each frame that names it, marks one of its *slots* as used, and holds the blob. The reader maps the block and
+//! closes the handle; when the last user of the reader's [`Region`](super::inbox::Region) has dropped it, any thread of
+//! the reader marks the slot free. The owner detects that at its next check of the slots and drops its blob; with the
+//! last hold the block returns to the free list. When a reader dies, its link and its slots end.
 //!
-//! Where file sizes are limited (RLIMIT_FSIZE), a block consists of several *pieces*, each a file of its own, which the reader maps one
-//! behind the other.
+//! If file sizes are limited (RLIMIT_FSIZE), a block consists of several *pieces*, each a separate file, which the
+//! reader maps one behind the other.
 //!
-//! Each block costs its owner a descriptor, or one for each piece. An arena that has many has the next buffers wait in plain memory, until they are sent.
+//! Each block costs its owner a descriptor, or one for each piece. If an arena has many blocks, the next buffers wait
+//! in plain memory until they are sent.
 
 #![allow(unsafe_code)]
 
@@ -28,14 +29,14 @@ use std::time::{Duration, Instant};
 
 /// Buffers from this size on travel in blocks: below it, copying costs less than a mapping.
 pub const LONG: usize = (1 << 20) + 1;
-/// Bytes of a block at least.
+/// The smallest number of bytes of a block.
 const LEAST: usize = 4096;
-/// Free blocks that an arena keeps at most.
+/// The greatest number of free blocks that an arena keeps.
 const MOST_FREE: usize = 64;
-/// Of the descriptors that this process may have, blocks take one in so many at most, free ones and others together; and never more than
-/// `MOST`. Beyond that, buffers wait in plain memory.
+/// Blocks, free and used, take at most one in so many of the descriptors that this process may have, and never more
+/// than `MOST`. Beyond that, buffers wait in plain memory.
 const SHARE: usize = 4;
-/// Pieces of a block at most: as many handles as one note carries.
+/// The greatest number of pieces of a block: as many handles as one note carries.
 const MOST_PIECES: usize = sys::wire::MOST;
 const MOST: usize = 512;
 
@@ -57,7 +58,7 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// What an arena keeps for reuse.
+/// The blocks that an arena keeps for reuse.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     // The longest unused first.
@@ -77,13 +78,13 @@ struct Block {
     pieces: Vec<OwnedHandle>,
     piece: usize,
     capacity: usize,
-    /// Bytes at the front that were written to at some time: there are pages for them.
+    /// Bytes at the front that were written to at some time, and so have pages.
     warm: usize,
     view: Option<View>,
 }
 
-/// A block's memory as its owner sees it, from the block's second use on: to copy into it is several times faster than to write by the
-/// handle, where there are pages; but to map fresh pages is slower than that.
+/// The owner's mapping of a block, from the block's second use on. If there are pages, copying into it is several times
+/// faster than writing by the handle; but mapping fresh pages is slower than writing.
 #[derive(Debug)]
 struct View {
     mapping: ManuallyDrop<Mapping>,
@@ -101,12 +102,13 @@ impl View {
         mapping.keep_from_children().then(|| View { mapping: ManuallyDrop::new(mapping), epoch })
     }
 
-    /// Copies bytes to `at`, where they have room. False: this is a forked child, which does not have the mapping.
+    /// Copies bytes to `at`, where they have room. Returns false in a forked child, which does not have the mapping.
     fn write(&self, at: usize, bytes: &[u8]) -> bool {
         if self.epoch.since() == Since::Born || self.mapping.len() < at + bytes.len() {
             return false;
         }
-        // SAFETY: inside the mapping, whose memory keeps its size, and the block has no other user: its last reader is done with it.
+        // SAFETY: inside the mapping, whose memory keeps its size, and the block has no other user: its last reader no
+        // longer uses it.
         unsafe { self.mapping.start().add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         true
     }
@@ -169,7 +171,7 @@ impl Drop for Block {
     }
 }
 
-/// A filled buffer, or rather one hold on it.
+/// A filled buffer, or one hold on it.
 #[derive(Debug, Clone)]
 pub struct Blob(Content);
 
@@ -204,7 +206,7 @@ impl Arena {
     /// No memory, or no descriptor.
     pub fn store(&self, parts: &[&[u8]]) -> Result<Blob> {
         let len: usize = parts.iter().map(|p| p.len()).sum();
-        // Where a block is not to be had now, there may be one when the buffer is sent.
+        // If no block is available now, there may be one when the buffer is sent.
         if len >= LONG
             && (is_room() || !self.lock().free.is_empty())
             && let Ok(block) = self.block(parts)
@@ -227,7 +229,7 @@ impl Arena {
             Some((Err(error), _)) if !memory::is_too_long(&error) => {
                 return Err(error).doing("copy a large buffer into shared memory");
             }
-            // There is none, or file sizes have been limited since it was made.
+            // There is no block, or file sizes have been limited since it was made.
             _ => {
                 let mut block = self.make(rounded(len))?;
                 block.fill(parts).doing("copy a large buffer into shared memory")?;
@@ -250,14 +252,14 @@ impl Arena {
 
     fn make(&self, capacity: usize) -> Result<Block> {
         match Block::make(capacity) {
-            // What is kept for later may be what is missing now.
+            // The blocks that are kept for later may be what is missing now.
             Err(error) if !memory::is_too_long(&error) && self.trim(Duration::ZERO) => Block::make(capacity),
             made => made,
         }
         .doing("make a shared-memory block")
     }
 
-    /// Drops the free blocks that have not been used for so long. Whether there were any.
+    /// Drops the free blocks that have not been used for so long. Returns whether there were any.
     pub fn trim(&self, unused: Duration) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
@@ -327,14 +329,14 @@ impl Blob {
         }
     }
 
-    /// Leaves the block to its reader for good: it is not used again here.
+    /// Leaves the block to its reader: this process does not use it again.
     pub fn give_away(&self) {
         if let Content::Block(hold, _) = &self.0 {
             hold.given_away.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The handles of the block's pieces, to be sent to a reader. None: it is in plain memory.
+    /// The handles of the block's pieces, to be sent to a reader. None if it is in plain memory.
     pub fn handles(&self) -> Vec<BorrowedHandle<'_>> {
         match &self.0 {
             Content::Plain(_) => Vec::new(),

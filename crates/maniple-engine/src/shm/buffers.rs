@@ -1,18 +1,19 @@
-//! Plain memory for what arrives and for what waits to be sent, used again while it is warm.
+//! Plain memory for received buffers and for buffers that wait to be sent. It is used again while it is warm.
 //!
-//! The allocator of the system returns such memory as soon as it is freed, and each fresh page costs a fault, which takes
-//! many times as long as the copy that fills it. So buffers of middling size are cut from *chunks*: a few megabytes each, for which the
-//! system is asked for huge pages. A chunk that is fresh then costs one fault instead of hundreds, and one whose buffers are gone is used
-//! again without any. Longer buffers have memory of their own, likewise in huge pages.
+//! The allocator of the system returns such memory as soon as it is freed, and each fresh page costs a fault, which
+//! takes many times as long as the copy that fills it. So buffers of middling size are cut from *chunks*: a few
+//! megabytes each, for which the system is asked for huge pages. A fresh chunk then costs one fault instead of
+//! hundreds, and a chunk whose buffers were dropped is used again without any. Longer buffers have separate memory,
+//! also in huge pages.
 //!
-//! A chunk knows by a *map*, one bit for each unit, what is in use. Only one thread at a time cuts, the one that holds the pool's lock;
-//! giving back is a store by any thread, and waits for nothing. A chunk without room is left to its buffers, until half of it is free
-//! again. [`trim`] returns to the system what is free, also between buffers that stay.
+//! A chunk has a *map*, one bit for each unit, of the units in use. Only one thread at a time cuts, which holds the
+//! pool's lock. Any thread frees units by a store, and waits for nothing. A chunk without room leaves the list until
+//! half of it is free again. [`trim`] returns free memory to the system, also between buffers that stay.
 //!
-//! The memory of the last long buffers is kept for a second or two, and so are chunks without a buffer, but for a few, which stay until
-//! the next [`trim`].
+//! The memory of the last long buffers is kept for a second or two, and so are chunks without a buffer, except a few,
+//! which stay until the next [`trim`].
 //!
-//! A forked child begins with chunks of its own: to write to its parent's would copy them page by page.
+//! A forked child begins with new chunks: writing to its parent's chunks would copy them page by page.
 #![allow(unsafe_code)]
 
 mod chunks;
@@ -24,11 +25,11 @@ use long::Own;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-/// Shorter buffers come from the allocator, which has memory of that size at hand.
+/// Shorter buffers come from the allocator, which keeps memory of that size.
 const LEAST: usize = 16 * 1024;
 /// Memory that is filled from the front: a `Buffer`, or a plain vector.
 pub trait Part: Default {
-    /// Where `len` bytes have room, behind those that are there.
+    /// Returns room for `len` bytes behind the content.
     ///
     /// # Errors
     /// No memory.
@@ -188,7 +189,7 @@ impl Buffer {
         if let Room::Allocated(bytes) = &mut self.room {
             bytes.resize(len, 0);
         }
-        // Memory of the system's is initialised from the first: with zeros, or with what a buffer left there.
+        // Memory from the system is always initialised: with zeros, or with the content of an earlier buffer.
         self.len = len;
         Ok(self.bytes_mut())
     }
@@ -202,12 +203,12 @@ impl Buffer {
     }
 }
 
-/// Returns to the system what no buffer uses.
+/// Returns to the system the memory that no buffer uses.
 pub fn trim() {
     POOL.trim();
 }
 
-/// Bytes that `trim` may give back.
+/// Bytes that `trim` may return.
 pub fn kept() -> usize {
     POOL.kept.load(Ordering::Relaxed)
 }
@@ -266,7 +267,7 @@ mod tests {
                 if which.load(Ordering::Acquire) >= round {
                     break;
                 }
-                // At work at the same time, as a rule: on one processor they cannot be.
+                // Usually they run at the same time; on one processor they cannot.
                 if turn < 10_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
             }
         };

@@ -1,5 +1,5 @@
-//! The word that decides which side owns a published frame: the consumer, which claims it before it acts on it, or the producer, which
-//! takes it back. The side whose compare-exchange wins owns the frame, and no other ever does.
+//! The word that decides which side owns a published frame: the consumer, which claims it before it acts on it, or the
+//! producer, which revokes it. The side whose compare-exchange succeeds owns the frame, and the other never does.
 
 use super::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +7,7 @@ use super::atomic::{AtomicU32, Ordering};
 pub const WAITING: u32 = 0;
 /// The consumer acts, or has acted, on the frame.
 pub const CLAIMED: u32 = 1;
-/// The producer has taken the frame back; the consumer passes over it.
+/// The producer has revoked the frame; the consumer skips it.
 pub const REVOKED: u32 = 2;
 
 /// A frame's state, in shared memory.
@@ -16,13 +16,13 @@ pub const REVOKED: u32 = 2;
 pub struct Claim(AtomicU32);
 
 impl Claim {
-    /// For the consumer, before it acts on the frame. False: the producer has taken it back.
+    /// For the consumer, before it acts on the frame. Returns false if the producer has revoked it.
     pub fn claim(&self) -> bool {
         // Partner: `revoke`; the winner owns the frame.
         self.0.compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// For the producer. False: the consumer was first.
+    /// For the producer. Returns false if the consumer has claimed it first.
     pub fn revoke(&self) -> bool {
         // Partner: `claim`.
         self.0.compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()

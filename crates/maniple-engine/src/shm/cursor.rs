@@ -1,8 +1,9 @@
-//! The two counters of a single-producer single-consumer ring, and nothing else: which side may touch which bytes, and when.
+//! The two counters of a single-producer single-consumer ring: which side may access which bytes, and when.
 //!
-//! The algorithm is Lamport's ring ("Specifying Concurrent Program Modules", 1983) with the cached counters of FastForward
-//! and its successors: each side keeps a private copy of the other's counter and looks at the shared one only when the copy
-//! says there is no room (or nothing to read), so a busy ring moves cache lines once per batch, not once per frame.
+//! The algorithm is Lamport's ring ("Specifying Concurrent Program Modules", 1983) with the cached counters of
+//! FastForward and its successors: each side keeps a private copy of the other's counter and reads the shared counter
+//! only if the copy shows no room (or nothing to read), so a busy ring moves cache lines once per batch, not once per
+//! frame.
 //!
 //! * Counters count bytes since the beginning and never wrap (2^64 bytes take centuries); the place in the ring is the
 //!   counter modulo the capacity, a power of two.
@@ -10,12 +11,12 @@
 //!   others to the producer.
 //! * The producer publishes with `tail.store(Release)`; the consumer's `tail.load(Acquire)` sees all bytes below it. The
 //!   consumer releases bytes with `head.store(Release)`, seen by the producer's `head.load(Acquire)`.
-//! * A producer that dies before its store leaves bytes that no side sees. A consumer that dies leaves the ring as it was:
-//!   the producer may read `head` and knows what had been taken.
+//! * A producer that dies before its store leaves bytes that no side sees. A consumer that dies leaves the ring as it
+//!   was: the producer may read `head`, and so knows what was taken.
 
 use super::atomic::{AtomicU64, Ordering};
 
-/// Both counters, each on cache lines of its own (two: processors fetch pairs).
+/// Both counters, each on separate cache lines (two: processors fetch pairs).
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Cursors {
@@ -34,7 +35,7 @@ impl Cursors {
         self.tail.0.load(Ordering::Acquire)
     }
 
-    /// How far the consumer has given bytes back.
+    /// How far the consumer has freed bytes.
     pub fn head(&self) -> u64 {
         // Partner: `ReadSide::release`.
         self.head.0.load(Ordering::Acquire)
@@ -51,12 +52,12 @@ pub struct WriteSide {
 }
 
 impl WriteSide {
-    /// For a ring of `capacity` bytes that was not written to yet.
+    /// For a ring of `capacity` bytes that is not written to yet.
     pub fn new(capacity: u64) -> WriteSide {
         WriteSide { capacity, tail: 0, head_seen: 0, nonsense: false }
     }
 
-    /// Where the next byte goes.
+    /// The position of the next byte to write.
     pub fn tail(&self) -> u64 {
         self.tail
     }
@@ -67,7 +68,7 @@ impl WriteSide {
             return true;
         }
         let head = cursors.head();
-        // A head outside what was published is the mark of a damaged consumer: never believe it.
+        // A head outside of the published bytes shows a damaged consumer, and is never used.
         if head > self.tail || head < self.head_seen {
             self.nonsense = true;
             return false;
@@ -76,12 +77,12 @@ impl WriteSide {
         self.tail + need - self.head_seen <= self.capacity
     }
 
-    /// Whether the consumer's counter was found to make no sense.
+    /// Whether the consumer's counter was found to be invalid.
     pub fn has_met_nonsense(&self) -> bool {
         self.nonsense
     }
 
-    /// Hands the next `len` bytes, written before, to the consumer.
+    /// Passes the next `len` bytes, written before, to the consumer.
     pub fn publish(&mut self, cursors: &Cursors, len: u64) {
         self.tail += len;
         // Partner: `Cursors::tail` in the consumer.
@@ -97,7 +98,7 @@ pub struct ReadSide {
     tail_seen: u64,
 }
 
-/// The producer's counter makes no sense.
+/// The producer's counter is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Nonsense;
 
@@ -107,12 +108,12 @@ impl ReadSide {
         ReadSide { capacity, head: 0, tail_seen: 0 }
     }
 
-    /// Where the next byte is read.
+    /// The position of the next byte to read.
     pub fn head(&self) -> u64 {
         self.head
     }
 
-    /// How many bytes can be read now; looks at the shared counter only when none are known of.
+    /// Returns how many bytes can be read now. Reads the shared counter only if none are known.
     pub fn available(&mut self, cursors: &Cursors) -> Result<u64, Nonsense> {
         if self.tail_seen == self.head {
             let tail = cursors.tail();
@@ -124,12 +125,12 @@ impl ReadSide {
         Ok(self.tail_seen - self.head)
     }
 
-    /// Moves past `len` bytes without giving them back yet.
+    /// Moves past `len` bytes without freeing them yet.
     pub fn advance(&mut self, len: u64) {
         self.head += len;
     }
 
-    /// Releases all that was moved past.
+    /// Frees all bytes up to the current position.
     pub fn release(&self, cursors: &Cursors) {
         // Partner: `Cursors::head` in the producer.
         cursors.head.0.store(self.head, Ordering::Release);

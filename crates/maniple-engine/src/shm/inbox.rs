@@ -1,9 +1,9 @@
-//! The reader's side of large buffers: what came over the wire or lies in the bay, and regions, which tell the owner of a block when
-//! they are gone.
+//! The reader's side of large buffers: the notes of the wire, the bay, and regions, which notify the owner of a block
+//! when they are dropped.
 //!
-//! A block is mapped as soon as its handle has come, and the handle is closed: what is kept costs memory alone. The mapping is
-//! copy-on-write: its user may write to it as to memory of its own, several readers may look at one block, and a `fork()`
-//! makes the contents of parent and child independent, as with any other private memory.
+//! A block is mapped as soon as its handle has arrived, and the handle is closed: a kept block costs only memory. The
+//! mapping is copy-on-write: its user may write to it as to private memory, several readers may map one block, and a
+//! `fork()` makes the contents of parent and child independent, as with any other private memory.
 #![allow(unsafe_code)]
 
 use super::bay::BayReader;
@@ -18,23 +18,24 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the tags of a wire's notes mean.
+/// The tags of a wire's notes.
 pub mod tag {
-    /// A ring of the hub's keeper.
+    /// A wake-up of the hub's keeper.
     pub const BELL: u64 = 0;
     /// The handle of a block, in the batch whose number is in the low half.
     pub const BLOCK: u64 = 1 << 32;
-    /// Handles of the front's, in the batch whose number is in the low half; many come in several notes.
+    /// Handles of the front, in the batch whose number is in the low half; many handles take several notes.
     pub const HANDLES: u64 = 3 << 32;
 }
 
-/// Notes that are taken off a wire in one go.
+/// Notes that are read from a wire at once.
 const AT_ONCE: usize = 1024;
-/// What has come and is not named yet: what fits into a ring's longest frame, and into a wire, is far less.
+/// The greatest number of items that have arrived and are not named yet. Far fewer fit into a ring's longest frame, and
+/// into a wire.
 const MOST_UNNAMED: usize = 16 * 1024;
 
-/// Blocks that are mapped and that no frame has named yet, in all links of this process: a quarter of what a process may have mapped, as a
-/// rule. A peer that sends blocks and never a frame does not take the others' mappings.
+/// Blocks that are mapped and that no frame has named yet, in all links of this process: usually a quarter of the
+/// mappings of a process. So a peer that sends blocks and never a frame does not use up the mappings of others.
 const MOST_MAPPED: usize = 16 * 1024;
 
 /// How many there are, below the number of the process that has counted them.
@@ -61,7 +62,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let own = u64::from(sys::process_id()) << 32;
-        // Those that a fork has copied are not counted.
+        // Copies in a forked child are not counted.
         let take = |word: u64| (word & !0xffff_ffff == own && word as u32 > 0).then(|| word - 1);
         let _ = MAPPED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
     }
@@ -70,11 +71,11 @@ impl Drop for Counted {
 #[derive(Debug)]
 enum Arrived {
     Block(Result<Body>),
-    /// And whether some were lost, because this process had no descriptors left.
+    /// Also whether some were lost, because this process had no descriptors left.
     Handles(Vec<OwnedHandle>, bool),
 }
 
-/// What a note says.
+/// The content of a note.
 enum News {
     Nothing,
     Ring,
@@ -88,7 +89,7 @@ fn read_note(wire: &Wire) -> Result<News, End> {
         Ok(Note::Nothing) => return Ok(News::Nothing),
         Ok(Note::Closed) => return Err(End::Closed),
         Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::InvalidData => {
-            return Err(End::Refused(Error::Damaged("a note of another length came over a wire")));
+            return Err(End::Refused(Error::Damaged("a note of a wrong length arrived over a wire")));
         }
         Err(error) => return Err(End::Refused(error)),
     };
@@ -103,14 +104,16 @@ fn read_note(wire: &Wire) -> Result<News, End> {
     Ok(News::Came(tag as u32, arrived))
 }
 
-/// What came over the wire ahead of the frames that name it, in the order of the frames, by the number of its batch.
+/// The items that arrived over the wire before the frames that name them, in the order of the frames, by the number of
+/// their batch.
 ///
-/// A frame's sender may begin a batch in vain, and begins another then. What no frame names goes when a later batch is taken.
+/// A frame's sender may fail to complete a batch, and then begins another. Items that no frame names are dropped when a
+/// later batch is taken.
 #[derive(Debug, Default)]
 pub struct Inbox(VecDeque<(u32, Arrived)>);
 
 impl Inbox {
-    /// Takes one note off the wire. False: there is none.
+    /// Reads one note from the wire. Returns false if there is none.
     fn receive(&mut self, wire: &Wire) -> Result<bool, End> {
         // Of a block only a mapping stays.
         match wire.take(|tag| tag & !0xffff_ffff == tag::BLOCK, read_note)? {
@@ -124,8 +127,8 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Takes in what is on the wire now, but not more than a peer that never stops sending could make endless. False: the other end
-    /// is gone.
+    /// Reads the notes that are on the wire now, up to a limit, so that a peer that never stops sending cannot make it
+    /// endless. Returns false if the other end is closed.
     pub fn drain(&mut self, wire: &Wire) -> Result<bool> {
         for _ in 0..AT_ONCE {
             match self.receive(wire) {
@@ -138,13 +141,13 @@ impl Inbox {
         Ok(true)
     }
 
-    /// The next thing of a batch, which was sent before the frame that names it.
+    /// Takes the next item of a batch, which was sent before the frame that names it.
     fn next(&mut self, batch: u32, wire: &Wire) -> Result<Arrived> {
         const UNSENT: Error = Error::Damaged("a buffer was named but never sent");
         loop {
             match self.0.pop_front() {
                 Some((number, arrived)) if number == batch => return Ok(arrived),
-                // Begun in vain.
+                // A batch that was not completed.
                 Some((number, _)) if (number.wrapping_sub(batch) as i32) < 0 => {}
                 Some(later) => {
                     self.0.push_front(later);
@@ -159,7 +162,8 @@ impl Inbox {
         }
     }
 
-    /// The handles that `reference` names. The last are missing where this process had no descriptors left for them.
+    /// Returns the handles that `reference` names. The last are missing if this process had no descriptors left for
+    /// them.
     pub fn take_handles(&mut self, reference: BlobRef, wire: &Wire) -> Result<Vec<OwnedHandle>> {
         let mut all = Vec::new();
         let mut cut = false;
@@ -175,7 +179,8 @@ impl Inbox {
         Ok(all)
     }
 
-    /// The buffer that `reference` names, as a region. Even after a failure because of a shortage, the frames that follow can be read.
+    /// Returns the buffer that `reference` names, as a region. Even after a failure because of a shortage, the
+    /// following frames can be read.
     pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots, bay: &mut BayReader) -> Result<Region> {
         let len = reference.len as usize;
         if reference.slot == BAY {
@@ -190,7 +195,7 @@ impl Inbox {
             Body::Mapped(mapping, _) if len <= mapping.len() => {
                 if !Seen::is_room(len) {
                     let mut copy = Buffer::default();
-                    // SAFETY: inside the mapping, whose memory its owner leaves alone until the slot is put back.
+                    // SAFETY: inside the mapping, whose memory its owner does not touch until the slot is freed.
                     if copy.extend(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), len) }).is_ok() {
                         return Ok(Region(Content::Plain(copy)));
                     }
@@ -205,7 +210,7 @@ impl Inbox {
         }
     }
 
-    /// Drops what came for a frame that was taken back.
+    /// Drops the items for a revoked frame.
     pub fn discard(&mut self, reference: BlobRef, wire: &Wire, bay: &mut BayReader) -> Result<()> {
         match reference.slot {
             BAY => bay.release(reference.place, reference.len as usize),
@@ -220,7 +225,7 @@ enum End {
     Refused(Error),
 }
 
-/// A block as it is seen here.
+/// A block, as this process accesses it.
 #[derive(Debug)]
 enum Body {
     Mapped(Mapping, Counted),
@@ -229,7 +234,7 @@ enum Body {
 }
 
 fn take_in(pieces: &[OwnedHandle]) -> Result<Body> {
-    const TAKE: &str = "take in a large buffer from another process";
+    const TAKE: &str = "receive a large buffer from another process";
     let measure = |piece| memory::len(piece).map(|len| (piece, len));
     let pieces = pieces.iter().map(measure).collect::<std::io::Result<Vec<_>>>().doing(TAKE)?;
     let len = pieces.iter().try_fold(0usize, |sum, (_, len)| sum.checked_add(*len));
@@ -254,15 +259,15 @@ fn take_in(pieces: &[OwnedHandle]) -> Result<Body> {
     Ok(Body::Copied(buffer))
 }
 
-/// A buffer that arrived, in memory of this process's own: it may be written to, and no other process sees that.
-/// Dropping it lets its block be used again.
+/// A buffer that arrived, in private memory of this process: it may be written to, and no other process sees that.
+/// Dropping it allows the reuse of its block.
 #[derive(Debug)]
 pub struct Region(Content);
 
 #[derive(Debug)]
 enum Content {
     Plain(Buffer),
-    // In this order: the mapping goes before the slot is put back.
+    // In this order: the mapping ends before the slot is freed.
     Mapped { mapping: Seen, len: usize, _back: Option<PutBack> },
 }
 
@@ -290,7 +295,7 @@ impl Region {
 
     /// The content.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: they are this process's own or mapped, and the owner of a block leaves it alone until the slot is put back.
+        // SAFETY: the bytes are private or mapped, and the owner of a block does not touch it until the slot is freed.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
     }
 
@@ -342,7 +347,7 @@ mod tests {
         assert!(is_closed(&revoked) && !is_closed(&begun));
         let handles = inbox.take_handles(batch(3, 4), &there).unwrap();
         assert_eq!(handles.len(), 4);
-        // A batch that was only begun goes with the next that is taken.
+        // An incomplete batch is dropped when the next is taken.
         assert!(is_closed(&begun) && !is_closed(&wanted));
         drop(handles);
         assert!(is_closed(&wanted));
@@ -372,7 +377,7 @@ mod tests {
         let mapped = |inbox: &Inbox| inbox.0.iter().filter(|(_, a)| matches!(a, Arrived::Block(Ok(_)))).count();
         let held: usize = links.iter().map(|(_, inbox)| mapped(inbox)).sum();
         assert!(held > 10_000 && held <= MOST_MAPPED, "{held}");
-        // A frame that names a block for which there was no place is a shortage, and other frames are read.
+        // A frame that names a block for which there was no place fails with a shortage; other frames are read.
         let ((_, wire), inbox) = &mut links[1];
         let slots = Slots::new(&Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), 0);
         let reference = |place| BlobRef { place, slot: NO_SLOT, len: 8 };
@@ -395,7 +400,7 @@ mod tests {
         let (here, there) = Wire::pair().unwrap();
         let mut inbox = Inbox::default();
         let slots = Slots::new(&Arc::new(crate::shm::segment::create_mapped("inbox-test", 8192).unwrap().0), 0);
-        // What a worker that means harm may send: neither sealed nor of one piece.
+        // What a malicious worker may send: neither sealed nor in one piece.
         let loose = testing::unsealed_memory(0);
         memory::write_at(loose.as_handle(), &[7; 300_000], 0).unwrap();
         let sealed = memory::create("sealed", 10).unwrap();

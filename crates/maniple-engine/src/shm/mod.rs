@@ -1,8 +1,8 @@
 //! Shared memory between a hub and one worker: segments, the ring, the bell, blocks.
 //!
-//! What may not be known here: what the bytes mean, which tasks exist, which threads wait for what. The protocols are argued in
-//! prose at the head of each file; `cursor`, `claim`, `bell` and `wait_count` are checked by a model checker (`tests/loom`), which sees
-//! atomics only, so that what needs an operating system is left out of its build.
+//! This module does not depend on what the bytes mean, which tasks exist, or which threads wait for what. The head of
+//! each file explains its protocol. A model checker (`tests/loom`) checks `cursor`, `claim`, `bell` and `wait_count`.
+//! It sees atomics only, so its build leaves out everything that needs an operating system.
 
 pub mod atomic;
 #[cfg(not(loom))]

@@ -1,11 +1,12 @@
-//! Frames in a ring: the bytes that [`cursor`](super::cursor) says belong to whom.
+//! Frames in a ring, whose bytes [`cursor`](super::cursor) assigns to a side.
 //!
-//! A frame is a [`Head`] and its body, contiguous, in a multiple of 8 bytes. A frame that does not fit before the ring's end
-//! starts at its beginning; the gap is covered by a head of kind [`SKIP`], or is too small for any head and then implied.
+//! A frame is a [`Head`] and its body, contiguous, in a multiple of 8 bytes. A frame that does not fit before the
+//! ring's end starts at its beginning; a head of kind [`SKIP`] covers the gap, unless the gap is too small for a head
+//! and is implied.
 //!
-//! `Head::state`, a [`Claim`], is the one word that both sides write after publishing: the consumer claims a frame before it
-//! acts on it, the producer may take it back. Since only the producer reuses the bytes, it may look at a frame's state for as
-//! long as it has not overwritten it, whether or not the consumer is still alive.
+//! `Head::state`, a [`Claim`], is the one word that both sides write after publishing: the consumer claims a frame
+//! before it acts on it, and the producer may revoke it. Only the producer reuses the bytes, so it may read a frame's
+//! state for as long as it has not overwritten it, whether or not the consumer is still alive.
 #![allow(unsafe_code)]
 
 use super::claim::{Claim, WAITING};
@@ -44,7 +45,7 @@ pub const SKIP: u16 = u16::MAX;
 
 const HEAD: usize = size_of::<Head>();
 
-/// There is no room for the frame at present.
+/// There is no room for the frame now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -61,7 +62,7 @@ pub struct Place {
 
 #[derive(Debug, Clone)]
 struct Memory {
-    // Keeps the mapping alive for as long as a side uses it.
+    // Keeps the mapping for as long as a side uses it.
     _segment: Arc<Mapping>,
     cursors: NonNull<Cursors>,
     data: NonNull<u8>,
@@ -96,7 +97,8 @@ impl Memory {
     }
 
     fn state_at(&self, position: u64) -> &Claim {
-        // SAFETY: as `head_at`; `state` is the head's first word, aligned, and touched only through atomics once published.
+        // SAFETY: as `head_at`; `state` is the head's first word, aligned, and accessed only through atomics once
+        // published.
         unsafe { &*self.head_at(position).cast() }
     }
 }
@@ -124,13 +126,13 @@ impl Producer {
         self.memory.capacity / 4
     }
 
-    /// Whether a frame with a body of so many bytes has room now. It still has until something else is pushed.
+    /// Whether a frame with a body of so many bytes has room now. It keeps the room until the next push.
     pub fn has_room(&mut self, body: usize) -> bool {
         let (gap, need) = self.place(body);
         body <= self.longest() && self.side.has_room(self.memory.cursors(), (gap + need) as u64)
     }
 
-    /// Bytes that a frame takes, and those that are passed over before it because it does not fit before the ring's end.
+    /// Bytes that a frame takes, and bytes that are skipped before it because it does not fit before the ring's end.
     fn place(&self, body: usize) -> (usize, usize) {
         let need = span(body);
         let before_end = self.memory.capacity - self.memory.offset(self.side.tail());
@@ -167,7 +169,7 @@ impl Producer {
         Ok(position)
     }
 
-    /// Whether `position` is one at which a frame may lie that was pushed and that no later one has overwritten.
+    /// Whether a pushed frame that no later frame has overwritten may lie at `position`.
     pub fn may_hold(&self, position: u64) -> bool {
         let tail = self.side.tail();
         position.is_multiple_of(8) && position < tail && tail - position <= self.memory.capacity as u64
@@ -176,12 +178,13 @@ impl Producer {
     /// Whether the consumer has claimed the frame at `position`.
     ///
     /// # Safety
-    /// [`Producer::may_hold`] says so of the position. What it says of one at which no frame begins means nothing.
+    /// [`Producer::may_hold`] returned true for the position. The result for a position at which no frame begins has no
+    /// meaning.
     pub unsafe fn claimed(&self, position: u64) -> bool {
         self.memory.cursors().head() > position || self.memory.state_at(position).is_claimed()
     }
 
-    /// Takes the frame at `position` back. False: the consumer was first.
+    /// Revokes the frame at `position`. Returns false if the consumer has claimed it first.
     ///
     /// # Safety
     /// As [`Producer::claimed`].
@@ -189,17 +192,17 @@ impl Producer {
         self.memory.cursors().head() <= position && self.memory.state_at(position).revoke()
     }
 
-    /// Whether the consumer was found to have gone past what was published: it is damaged, and there will never be room.
+    /// Whether the consumer was found beyond the published bytes: it is damaged, and there will never be room.
     pub fn is_damaged(&self) -> bool {
         self.side.has_met_nonsense()
     }
 
-    /// Whether more than half of the ring holds what the consumer has not given back.
+    /// Whether the consumer has not freed more than half of the ring.
     pub fn is_half_full(&self) -> bool {
         self.backlog() > self.memory.capacity as u64 / 2
     }
 
-    /// Bytes published that the consumer has not given back.
+    /// Published bytes that the consumer has not freed.
     pub fn backlog(&self) -> u64 {
         self.side.tail().saturating_sub(self.memory.cursors().head())
     }
@@ -223,7 +226,7 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Claims the frame before it is acted on. False: the producer has revoked it.
+    /// Claims the frame before the consumer acts on it. Returns false if the producer has revoked it.
     pub fn claim(&self) -> bool {
         self.state.claim()
     }
@@ -235,7 +238,7 @@ impl Consumer {
         Consumer { memory: Memory::new(segment, place), side: ReadSide::new(place.capacity as u64) }
     }
 
-    /// The oldest frame, if there is one. It stays until [`Consumer::pop`].
+    /// Returns the oldest frame, if there is one. It stays until [`Consumer::pop`].
     pub fn peek(&mut self) -> Result<Option<Frame<'_>>, Error> {
         loop {
             let available = self
@@ -252,8 +255,8 @@ impl Consumer {
                 continue;
             }
             let at = self.memory.head_at(self.side.head());
-            // SAFETY: the cursor protocol gave us `available` bytes, and a head fits before the ring's end. The state word, which
-            // the producer may be changing, is not touched here.
+            // SAFETY: the cursor protocol gave us `available` bytes, and a head fits before the ring's end. The state
+            // word, which the producer may be changing, is not read here.
             let head = unsafe {
                 Head {
                     state: WAITING,
@@ -275,7 +278,8 @@ impl Consumer {
                 self.skip(before_end, available)?;
                 continue;
             }
-            // SAFETY: `len` bytes after the head were just checked to be ours to read and before the ring's end.
+            // SAFETY: the check above ensures that `len` bytes after the head belong to the consumer and lie before the
+            // ring's end.
             let body = unsafe {
                 std::slice::from_raw_parts(self.memory.head_at(self.side.head()).cast::<u8>().add(HEAD), len)
             };
@@ -299,7 +303,7 @@ impl Consumer {
         self.side.release(self.memory.cursors());
     }
 
-    /// Whether anything more was published.
+    /// Whether there are further published bytes.
     pub fn has_news(&mut self) -> bool {
         self.side.available(self.memory.cursors()) != Ok(0)
     }

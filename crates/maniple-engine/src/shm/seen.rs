@@ -1,19 +1,20 @@
-//! Blocks of other processes that are looked at here, without a copy.
+//! Blocks of other processes that this process has mapped, without a copy.
 //!
-//! A block that is looked at is one that its owner cannot use again, and fresh memory costs the owner several times what a copy costs
-//! here. So a process whose user drops what arrives looks at blocks; a process whose user keeps much of it copies what arrives next.
+//! The owner of a mapped block cannot use it again, and fresh memory costs the owner several times as much as a copy
+//! costs here. So a process whose user drops received buffers maps blocks; a process whose user keeps many of them
+//! copies the next buffers.
 
 use maniple_sys::memory::Mapping;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Blocks, and bytes of blocks, that are looked at at most.
+/// The greatest number of mapped blocks, and of their bytes.
 const MOST: usize = 16;
 const MOST_BYTES: usize = 256 << 20;
 
 static TALLY: Tally = Tally { blocks: AtomicUsize::new(0), bytes: AtomicUsize::new(0) };
 
-/// What is looked at in this process.
+/// The mapped blocks of this process.
 #[derive(Debug)]
 struct Tally {
     blocks: AtomicUsize,
@@ -42,7 +43,7 @@ impl Tally {
 pub struct Seen(Mapping);
 
 impl Seen {
-    /// Whether one more of so many bytes may be looked at. The first always may, however large it is.
+    /// Whether another block of so many bytes may be mapped. The first always may, for any size.
     pub fn is_room(len: usize) -> bool {
         TALLY.has_room(len)
     }

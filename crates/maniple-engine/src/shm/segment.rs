@@ -1,4 +1,5 @@
-//! A piece of shared memory: its handle, to give to others, and its mapping. Where no handle is needed any more, the mapping alone.
+//! A piece of shared memory: its handle, to pass to other processes, and its mapping, or the mapping alone if no handle
+//! is needed any more.
 
 use crate::error::{Doing, Result};
 use maniple_sys::AsHandle;
@@ -13,13 +14,13 @@ pub fn create_mapped(label: &str, len: usize) -> Result<(Mapping, OwnedHandle)> 
     Ok((mapping, handle.into_handle()))
 }
 
-/// The memory behind a handle that another process made, which is not needed any more then.
+/// Maps the memory behind a handle that another process made. The handle is no longer needed then.
 pub fn open_mapped(handle: &OwnedHandle) -> Result<Mapping> {
     let len = memory::len(handle).doing("measure shared memory")?;
     Mapping::new(handle.as_handle(), len, memory::Share::All).doing("map shared memory")
 }
 
-/// Shared memory that is mapped here and can be handed to another process.
+/// Shared memory that is mapped here and can be passed to another process.
 #[derive(Debug)]
 pub struct Segment {
     handle: Own,
@@ -41,7 +42,7 @@ impl Segment {
         Ok(Segment { handle: Own::new(handle), mapping })
     }
 
-    /// Whether it can be handed to another process: the program has not closed its handle.
+    /// Whether it can be passed to another process, because the program has not closed its handle.
     pub fn is_there(&self) -> bool {
         self.handle.is_there()
     }

@@ -6,13 +6,13 @@ use maniple_sys::memory::Mapping;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-/// How many blocks one direction of a link can have under way that are to be used again.
+/// How many reusable blocks one direction of a link can have under way.
 pub const SLOTS: usize = 64;
 
 /// The slot of a block that its owner will never use again: the last process that unmaps it frees it.
 pub const NO_SLOT: u16 = u16::MAX;
 
-/// The slot of a reference that names handles of the front's: `place` is the number of their batch, `len` how many there are.
+/// The slot of a reference that names handles of the front: `place` is the number of their batch, `len` their number.
 pub const HANDLES: u16 = u16::MAX - 1;
 
 /// The slot of a reference to a body in the bay: `place` is where it lies.
@@ -21,9 +21,9 @@ pub const BAY: u16 = u16::MAX - 2;
 /// A frame's reference to a buffer, or to handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobRef {
-    /// Where it is: of a block, the number of the batch with which its handle came.
+    /// Its place: for a block, the number of the batch that contains its handle.
     pub place: u32,
-    /// The slot to mark when the region is gone; or one of the constants above.
+    /// The slot to mark when the region is dropped, or one of the constants above.
     pub slot: u16,
     /// Bytes of content.
     pub len: u64,
@@ -65,9 +65,10 @@ const RETIRED: u32 = 2;
 pub enum Slot {
     /// The reader uses the block.
     Used,
-    /// It is done with it.
+    /// The reader no longer uses it.
     Free,
-    /// It is done with it, but a process that was forked meanwhile may still look at it: it must not be used again.
+    /// The reader no longer uses it, but a process that was forked meanwhile may still map it: it must not be used
+    /// again.
     Retired,
 }
 
@@ -83,7 +84,7 @@ impl Slots {
 
     fn word(&self, slot: u16) -> &AtomicU32 {
         let slot = usize::from(slot) % SLOTS;
-        // SAFETY: inside the segment (checked in `new`), aligned, and only ever touched as an atomic.
+        // SAFETY: inside the segment (checked in `new`), aligned, and only accessed as an atomic.
         unsafe { AtomicU32::from_ptr(self.segment.start().add(self.offset + 4 * slot).cast().as_ptr()) }
     }
 
@@ -102,13 +103,14 @@ impl Slots {
         }
     }
 
-    /// Reader: what puts the slot back when it is dropped.
+    /// Reader: a value that frees the slot when it is dropped.
     pub(super) fn on_drop(&self, slot: u16) -> PutBack {
         PutBack { slots: Arc::downgrade(&self.segment), offset: self.offset, slot, epoch: Epoch::now() }
     }
 }
 
-/// The slot of a block that is in use here. It does not keep the link: a block whose owner is gone needs no return.
+/// The slot of a block that is in use here. It does not keep the link: a block whose owner has ended need not be
+/// returned.
 #[derive(Debug)]
 pub(super) struct PutBack {
     slots: Weak<Mapping>,

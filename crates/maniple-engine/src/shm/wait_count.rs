@@ -17,7 +17,7 @@
 //! sleep has seen an older `bell`, will not sleep on it, and counts itself anew; a sleeper that came since has changed *joins*. And a sleeper
 //! whose count was dropped takes no other off the count, since it leaves in another era.
 //!
-//! A sleeper that is woken and dies before it acts has used up a call: sleep in slices.
+//! A sleeper that is woken and dies before it acts has used up a wake-up. So sleepers sleep in slices.
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -44,7 +44,8 @@ const ONE_ERA: u64 = 1 << 16;
 const ONE_JOIN: u64 = 1 << 32;
 
 impl WaitCount {
-    /// Announces sleep. The caller must look for news once more before it sleeps, and [`leave`](WaitCount::leave) afterwards.
+    /// Announces sleep. The caller must check for news once more before it sleeps, and call [`leave`](WaitCount::leave)
+    /// afterwards.
     pub fn join(&self) -> Seat {
         let seen = self.bell.load(Ordering::Relaxed);
         let era = self.asleep.fetch_add(ONE_JOIN + 1, Ordering::Relaxed) & ERA;
@@ -59,7 +60,8 @@ impl WaitCount {
         let _ = self.asleep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// After publishing news for one: wakes one, if any sleeps. `wake` wakes one sleeper of the bell and says how many there were.
+    /// After publishing news for one sleeper: wakes a sleeper, if any sleeps. `wake` wakes one sleeper of the bell and
+    /// returns how many there were.
     pub fn call(&self, wake: impl FnOnce(&AtomicU32) -> usize) {
         // Partner: the fence in `join`.
         fence(Ordering::SeqCst);

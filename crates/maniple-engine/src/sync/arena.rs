@@ -1,31 +1,30 @@
-//! Where the words lie.
+//! The memory of the words.
 //!
-//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process cuts its
-//! locks out of its current arena, in order, and makes a new arena when that is full. A forked child can use the arenas
-//! it inherits, but makes its own for new locks, so no two processes ever hand out cells of one arena.
+//! An *arena* is a segment of shared memory with a header and 1023 *cells* of one cache line each. A process takes the
+//! cells of its locks from its current arena, in order, and makes a new arena when that is full. A forked child can use
+//! the inherited arenas, but makes new arenas for new locks, so no two processes ever allocate cells of one arena.
 //!
-//! A cell travels as its arena's handle and its number: however many locks a process makes or is sent, it holds one
-//! descriptor for each arena, not for each lock. An arena that comes in twice is recognised by the id in its header and
-//! mapped once.
+//! A cell travels as its arena's handle and its number: a process holds one descriptor for each arena, not for each
+//! lock that it makes or receives. An arena that arrives twice is recognised by the id in its header and mapped once.
 //!
-//! What needs more than one cell, a barrier's places or a value beside its lock, takes several in a row, a *span*,
-//! which is known by its first.
+//! A barrier's places, or a value beside its lock, need more than one cell. They take several cells in a row, a *span*,
+//! which is identified by its first cell.
 //!
 //! # When a cell is used again
-//! A cell that no other process can know is used again as soon as its owner drops it: the process has not forked since it
-//! made the cell and the cell was never sent. Any other is given up for good: its users cannot be counted
-//! reliably, as processes are killed. What counts reliably is the operating system: when all that a process had in an
-//! arena is dropped, it unmaps the arena, and when all have or are dead, the memory is gone. So there is no count to be
-//! wrong, nothing to repair after a death, and no cell is ever used by two. The price: a lock that lives for long keeps
-//! the 64 KiB it lies in, and their descriptor.
+//! A cell that no other process can know is used again as soon as its owner drops it: the process has not forked since
+//! it made the cell and the cell was never sent. Any other cell is not used again: its users cannot be counted
+//! reliably, because processes are killed. The operating system counts reliably: when a process has dropped all its
+//! cells of an arena, it unmaps the arena, and when all processes have done so or are dead, the system frees the
+//! memory. So no count can be wrong, nothing has to be repaired after a death, and no cell ever has two uses. The
+//! price: a long-lived lock keeps the 64 KiB of its arena, and a descriptor.
 //!
 //! | killed | leaves |
 //! | --- | --- |
-//! | anywhere here | its mappings and descriptors, which the system takes back |
-//! | with a sent cell not yet opened | the descriptor in the message, which goes with it |
+//! | at any point | its mappings and descriptors, which the system releases |
+//! | with a sent cell not yet opened | the descriptor in the message, which is closed with it |
 //!
 //! # Forks
-//! The table of arenas is only touched inside [`atfork::making`], so a forked child finds it whole and unlocked.
+//! The table of arenas is only accessed inside [`atfork::making`], so a forked child finds it consistent and unlocked.
 #![allow(unsafe_code)]
 
 use super::holder;
@@ -52,13 +51,13 @@ const MAGIC: u64 = u64::from_le_bytes(*b"mnplsync");
 pub struct Cell {
     /// The word of the protocol.
     pub word: AtomicU64,
-    /// What the cell is. Written before any other process has the cell, as is `limit`.
+    /// The kind of the cell. Written before any other process has the cell, as is `limit`.
     pub kind: AtomicU32,
     /// The highest value, of a semaphore.
     pub limit: AtomicU32,
     /// How often its lock was taken over from a dead holder.
     pub abandoned: AtomicU32,
-    /// More words, for what needs them.
+    /// Further words.
     pub more: [AtomicU64; MORE],
 }
 
@@ -70,7 +69,7 @@ pub const MOST_CELLS: u32 = CELLS - 1;
 #[repr(C, align(64))]
 struct Header {
     magic: AtomicU64,
-    // When and by whom it was made: unique on a machine.
+    // The time of its creation and its creator: unique on a machine.
     id: [AtomicU64; 2],
     // The pid namespace of the creator; 0: unknown.
     space: AtomicU64,
@@ -100,7 +99,7 @@ impl Cell {
     }
 }
 
-/// What a process knows of arenas.
+/// A process's table of arenas.
 struct Table {
     current: Option<Current>,
     known: Vec<Weak<Arena>>,
@@ -128,8 +127,8 @@ impl Arena {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let segment = Segment::create("maniple-sync", LEN)?;
         let (me, space) = holder::identify();
-        // One process makes only one arena at a time, so the clock tells them apart; the counter is for clocks that
-        // stand still.
+        // One process makes only one arena at a time, so the clock distinguishes them; the counter is for clocks that
+        // do not advance.
         let id = [me.bits(), sys::clock::now().wrapping_add(MADE.fetch_add(1, Ordering::Relaxed).into())];
         let arena = Arena { segment, id, checked: AtomicU64::new(me.bits()) };
         let header = arena.header();
@@ -151,14 +150,14 @@ impl Arena {
         let number = handle.as_raw();
         let len = sys::memory::len(&handle).doing("measure shared memory")?;
         if len != LEN {
-            return Err(Error::Lock("its size is not that of an arena of locks"));
+            return Err(Error::Lock("its size is not the size of an arena of locks"));
         }
         sys::memory::close_on_exec(&handle).doing("keep a descriptor from other programs")?;
         let segment = Segment::open(handle)?;
         let mut arena = Arena { segment, id: [0; 2], checked: AtomicU64::new(0) };
         let header = arena.header();
         if header.magic.load(Ordering::Relaxed) != MAGIC {
-            return Err(Error::Lock("there are no locks in it"));
+            return Err(Error::Lock("it contains no locks"));
         }
         let id = [0, 1].map(|part| header.id[part].load(Ordering::Relaxed));
         arena.id = id;
@@ -189,7 +188,7 @@ impl Arena {
         unsafe { self.segment.start().cast::<Cell>().add(number as usize).as_ref() }
     }
 
-    /// What tells it from all others on this machine.
+    /// The id that distinguishes it from all others on this machine.
     pub fn id(&self) -> [u64; 2] {
         self.id
     }
@@ -218,8 +217,8 @@ impl Arena {
         let (me, space) = holder::identify();
         let header = self.header();
         if space == 0 || header.space.load(Ordering::Relaxed) != space {
-            // Before this process takes anything here. Partner: the Acquire in `can_judge`; a process that reads our number in
-            // a word, by an exchange that acquires, and then finds us "dead", sees this.
+            // Before this process acquires anything here. Partner: the Acquire in `can_judge`; a process that reads
+            // this process's number in a word, by an exchange that acquires, and then finds it "dead", sees this.
             header.mixed.store(1, Ordering::SeqCst);
         }
         self.checked.store(me.bits(), Ordering::Relaxed);
@@ -238,10 +237,10 @@ impl Table {
         self.known.push(Arc::downgrade(arena));
     }
 
-    /// So many cells in a row without another user.
+    /// Returns so many cells in a row without another user.
     fn cut(&mut self, cells: u32) -> Result<(Arc<Arena>, u32)> {
-        // What a forked child inherits is its parent's to hand out.
-        // And what the program has closed cannot be sent to another process.
+        // The parent allocates the cells of an inherited arena. An arena whose handle the program has closed cannot be
+        // sent to another process.
         let is_good = |current: &Current| current.since.since() != Since::Born && current.arena.can_be_sent();
         self.current = self.current.take().filter(is_good);
         if let Some(current) = &mut self.current {
@@ -261,7 +260,7 @@ impl Table {
 }
 
 impl Current {
-    /// So many cells in a row out of those that were given back.
+    /// Returns so many cells in a row out of the freed cells.
     fn reuse(&mut self, cells: u32) -> Option<u32> {
         if cells == 1 {
             return self.free.pop();
@@ -279,13 +278,13 @@ pub struct Place {
     arena: Arc<Arena>,
     number: u32,
     cells: u32,
-    /// When this process made it; `None`: it came from another.
+    /// When this process made it; `None`: another process made it.
     made: Option<Epoch>,
     sent: AtomicBool,
 }
 
 impl Place {
-    /// A zeroed cell that no other process knows.
+    /// Allocates a zeroed cell that no other process knows.
     ///
     /// # Errors
     /// No shared memory, no descriptor left.
@@ -293,7 +292,7 @@ impl Place {
         Place::create_span(kind, 1)
     }
 
-    /// So many zeroed cells in a row that no other process knows.
+    /// Allocates so many zeroed cells in a row that no other process knows.
     ///
     /// # Errors
     /// No shared memory, no descriptor left; more than [`MOST_CELLS`], or none.
@@ -323,7 +322,7 @@ impl Place {
         Ok(Place { arena, number, cells: 1, made: None, sent: AtomicBool::new(true) })
     }
 
-    /// The same place with the cells behind it, as many as it was made with.
+    /// Returns the same place with the cells behind it, as many as it was made with.
     ///
     /// # Errors
     /// So many do not follow.
@@ -359,18 +358,18 @@ impl Place {
         CellRef { arena: self.arena.clone(), number: self.number }
     }
 
-    /// Where it is: the number of its cell.
+    /// The number of its cell.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// This process, as it may write itself into the cell.
+    /// The identity of this process, which it may write into the cell.
     #[inline]
     pub fn me(&self) -> Holder {
         self.arena.me()
     }
 
-    /// Whether `holder`, as read from the cell, has ended for certain.
+    /// Whether `holder`, as read from the cell, has certainly ended.
     pub fn is_gone(&self, holder: Holder) -> bool {
         self.arena.can_judge() && holder != self.me() && holder::is_gone(holder)
     }
@@ -404,7 +403,7 @@ impl Drop for Place {
     }
 }
 
-/// A cell on its way to another process: the arena, whose handle has to go along, and the cell's number.
+/// A cell to send to another process: the arena, whose handle has to be sent with it, and the cell's number.
 #[derive(Clone, Debug)]
 pub struct CellRef {
     /// The arena.

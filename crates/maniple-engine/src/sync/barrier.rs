@@ -1,4 +1,4 @@
-//! A place where a number of parties wait for each other.
+//! A barrier, at which a number of parties wait for each other.
 //!
 //! # What lies where
 //! A barrier for *n* parties is a span of cells. The first has the word of a [`Lock`], the *state*, and the first of
@@ -12,9 +12,9 @@
 //!         born        ending    pid                all zero: free
 //! ```
 //!
-//! *Ending* says how a round ends: 0 not yet, 1 all came, 2 a party gave up, 3 a party died. *Broken* is 0, or how
-//! the round ended that broke the barrier. The waiters are not counted: their number is that of the slots that have
-//! a party and no ending, so it cannot be wrong.
+//! *Ending* says how a round ends: 0 not yet, 1 all arrived, 2 a party gave up, 3 a party died. *Broken* is 0, or how
+//! the round ended that broke the barrier. The waiters are not counted: their number is the number of slots that have a
+//! party and no ending, so it cannot be wrong.
 //!
 //! # Steps
 //! | step | change | by |
@@ -22,32 +22,33 @@
 //! | arrive | a free slot → me | a party, with the lock |
 //! | end | 1. state: ending (and broken); 2. each slot of a waiter: ending; 3. state: no ending, number + 1; 4. wake all | the holder of the lock: the last to arrive, a party that gives up, finds a waiter dead, aborts or resets |
 //! | finish | 2 to 4 | a party that takes the lock and finds an ending in the state |
-//! | act | the last slot → me; then, without the lock, the action; then end, as all came or as a party gave up | the last to arrive, with the lock, if it has an action |
+//! | act | the last slot → me; then, without the lock, the action; then end, with "all arrived" or "a party gave up" | the last to arrive, with the lock, if it has an action |
 //! | leave | an ended slot → free; tell: if wanted, state: not wanted, number + 1, wake all | the waiter, without the lock |
 //! | clear | the ended slot of a dead waiter → free | a party that finds no free slot, with the lock |
 //!
-//! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter learns from its own slot how its round ended,
-//! however many rounds have begun meanwhile. A party that finds no slot, since slow leavers of the round before still have
-//! theirs, asks for news, looks once more, and sleeps.
+//! The state is a [`NewsWord`]: *wanted* and the number are its. A waiter reads in its own slot how its round ended,
+//! also if further rounds have begun meanwhile. If a party finds no slot, because slow leavers of the previous round
+//! still have theirs, it asks for news, checks once more, and sleeps.
 //!
 //! # What a death leaves
 //! | killed | leaves | and then |
 //! | --- | --- | --- |
-//! | before it arrives | nothing | the others wait, as long as they said they would |
-//! | waiting | its slot | the party that would complete the round, and each waiter at the end of its slices, check whether all waiters live; if not, the barrier breaks, and all parties learn why |
-//! | with the lock, before an ending is in the state | at most its slot | the lock is taken over, and its slot found |
-//! | with the lock, after that | a round half ended | the lock is taken over, and the round's ending finished as it was begun |
-//! | woken, before it has left | an ended slot | cleared when it is wanted |
+//! | before it arrives | nothing | the others wait until their time limits |
+//! | waiting | its slot | the party that would complete the round, and each waiter at the end of its slices, check whether all waiters live; if not, the barrier breaks, and all parties get the reason |
+//! | with the lock, before an ending is in the state | at most its slot | a party takes over the lock, and finds its slot |
+//! | with the lock, after that | a round half ended | a party takes over the lock, and finishes the round's ending |
+//! | woken, before it has left | an ended slot | cleared when it is needed |
 //! | in the action | the last slot | a waiter finds it at the end of a slice, and the barrier breaks |
 //! | before it has woken the others | sleepers asleep | their slices end |
 //!
-//! So a round is completed only by parties that lived when the last one came. That a party died which had not arrived
-//! cannot be known here: any process may be the next to arrive. A front may have it otherwise ([`Barrier::count_dead`]):
-//! then a party that was killed while it waited has arrived, as in Python's standard package, and only the death of the
-//! party that runs the action breaks the barrier.
+//! So only parties that lived when the last party arrived complete a round. The barrier cannot detect the death of a
+//! party that had not arrived: any process may be the next to arrive. A front may choose another rule
+//! ([`Barrier::count_dead`]): then a party that was killed while it waited counts as arrived, as in Python's standard
+//! package, and only the death of the party that runs the action breaks the barrier.
 //!
-//! While the action runs, the barrier's lock is free, so `abort` and `reset` do not wait for it, also where the action
-//! itself calls them. A waiter whose time is up waits for the end of the action: all parties have come.
+//! While the action runs, the barrier's lock is free, so `abort` and `reset` do not wait for it, also if the action
+//! itself calls them. A waiter whose time limit expires waits for the end of the action, because all parties have
+//! arrived.
 
 use super::Outcome;
 use super::arena::{Cell, CellRef, MORE, MOST_CELLS, Place};
@@ -61,7 +62,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const KIND: u32 = 6;
-/// Words of the first cell that are no slots: the lock's poison, and the state.
+/// Words of the first cell that are not slots: the lock's poison, and the state.
 const HEAD: u32 = 2;
 const PER_CELL: u32 = MORE as u32;
 /// The most parties a barrier can have.
@@ -72,7 +73,7 @@ const BROKEN: u32 = 35;
 const PART: u64 = 3;
 const SLOT_ENDING: u64 = 3 << 30;
 
-/// How long a party whose time is short waits for the barrier's own lock: it is held for moments, unless its holder
+/// How long a party with a short time limit waits for the barrier's own lock: it is held for moments, unless its holder
 /// was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -94,7 +95,7 @@ impl Ending {
 /// Why a barrier is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A party's time was up or its wait was interrupted, or the barrier was aborted or reset.
+    /// A party's time limit expired, its wait was interrupted, or the barrier was aborted or reset.
     GivenUp,
     /// A party died while it waited.
     Died,
@@ -103,13 +104,13 @@ pub enum Cause {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
-    /// All came. How many of the round had come before: each party of a round has another number.
+    /// All arrived. The number of parties of the round that had arrived before: it differs for each party of a round.
     All(u32),
-    /// The time was up, and so the barrier is broken now.
+    /// The time limit expired, so the barrier is broken now.
     TimedOut,
-    /// The interrupt hook broke the wait off, and so the barrier is broken now.
+    /// The interrupt hook ended the wait, so the barrier is broken now.
     Interrupted,
-    /// It is, or was while this one waited, broken.
+    /// The barrier is broken, or was broken while this party waited.
     Broken(Cause),
 }
 
@@ -129,7 +130,8 @@ pub struct Barrier {
     dead_count: bool,
 }
 
-/// What the last party to arrive runs before the others continue. `false` breaks the barrier.
+/// The function that the last party to arrive runs before the others continue. If it returns `false`, the barrier
+/// breaks.
 pub type Action<'a> = &'a mut dyn FnMut() -> bool;
 
 fn cells(parties: u32) -> u32 {
@@ -158,7 +160,7 @@ fn waiter(slot: u64) -> Holder {
 }
 
 impl Barrier {
-    /// One for so many parties: 1 to [`MOST`].
+    /// Creates a barrier for 1 to [`MOST`] parties.
     ///
     /// # Errors
     /// No shared memory, no descriptor left; too many parties, or none.
@@ -181,7 +183,8 @@ impl Barrier {
         Ok(Barrier { lock: Lock::at(place.with_span(cells(parties))?), parties, dead_count: false })
     }
 
-    /// The same barrier, for which a party that is killed while it waits has arrived. All processes have to choose the same.
+    /// Returns the same barrier with another rule: a party that is killed while it waits counts as arrived. All
+    /// processes have to choose the same rule.
     #[must_use]
     pub fn count_dead(self) -> Barrier {
         Barrier { dead_count: true, ..self }
@@ -192,12 +195,12 @@ impl Barrier {
         self.lock.place()
     }
 
-    /// How many have to come.
+    /// The number of parties of a round.
     pub fn parties(&self) -> u32 {
         self.parties
     }
 
-    /// How many wait now; with the one that runs an action, while it does.
+    /// The number of waiting parties, including a party that runs an action.
     pub fn waiting(&self) -> u32 {
         self.slots().filter(|slot| waits(slot.load(Ordering::Relaxed))).count() as u32
     }
@@ -207,22 +210,23 @@ impl Barrier {
         broken(self.state().load(Ordering::Relaxed))
     }
 
-    /// Breaks it: all waiting and all later calls report that, until it is reset.
+    /// Breaks the barrier: all waiting and all later calls report that, until it is reset.
     pub fn abort(&self) {
         self.locked(Until::Ever, || self.end(Ending::GivenUp, Some(Ending::GivenUp)));
     }
 
-    /// Makes it as new. For those who wait it breaks.
+    /// Resets the barrier to its initial state. For waiting parties it breaks.
     pub fn reset(&self) {
         self.locked(Until::Ever, || self.end(Ending::GivenUp, None));
     }
 
-    /// Waits until all have come.
+    /// Waits until all parties have arrived.
     pub fn wait(&self, limit: Until, interrupt: Interrupt<'_>) -> Met {
         self.wait_and_act(limit, interrupt, None)
     }
 
-    /// The same. If the caller is the last to come, it runs `action` first, without any lock; `false` from it breaks the barrier.
+    /// As `wait`. If the caller is the last to arrive, it runs `action` first, without any lock; if that returns
+    /// `false`, the barrier breaks.
     pub fn wait_and_act(&self, limit: Until, interrupt: Interrupt<'_>, action: Option<Action<'_>>) -> Met {
         let mut wait = WordWait::new(limit, interrupt);
         let (slot, index) = loop {
@@ -246,8 +250,8 @@ impl Barrier {
             // `finish` changes the number after the slots, so a slot that has no ending then means that the number will
             // change.
             let seen = self.news().look();
-            // Acquire: partner is the Release by which `finish` marks it; what all parties did before they came is seen
-            // from here on.
+            // Acquire: partner is the Release by which `finish` marks it; what all parties did before they arrived is
+            // seen from here on.
             if let Some(ending) = ended(slot.load(Ordering::Acquire)) {
                 self.leave(slot);
                 return if ending == Ending::AllCame { Met::All(index) } else { Met::Broken(cause(ending)) };
@@ -271,9 +275,9 @@ impl Barrier {
         }
     }
 
-    /// Runs the action of a round that all have come to, and ends the round, unless that has happened meanwhile.
+    /// Runs the action of a round to which all have arrived, and ends the round, unless that has happened meanwhile.
     fn act(&self, action: Action<'_>) -> Met {
-        /// Ends the round also where the action panics.
+        /// Ends the round also if the action panics.
         struct Acting<'b> {
             barrier: &'b Barrier,
             went_well: bool,
@@ -304,11 +308,11 @@ impl Barrier {
         waits(self.slot(self.parties - 1).load(Ordering::Relaxed))
     }
 
-    /// Leaves the barrier, which breaks, unless the round has ended meanwhile: then `false`.
+    /// Leaves the barrier, which breaks. Returns `false` if the round has ended meanwhile.
     fn give_up(&self, slot: &AtomicU64) -> bool {
         let gave_up = self.locked(Until::after(GRACE), || {
             let waited = waits(slot.load(Ordering::Relaxed));
-            // The others do not need this one any more where they wait for the action's end only.
+            // The others no longer need this party if they only wait for the action's end.
             if waited && !self.is_acting() {
                 self.end(Ending::GivenUp, Some(Ending::GivenUp));
             }
@@ -317,7 +321,7 @@ impl Barrier {
         match gave_up {
             Some(true) => self.leave(slot),
             Some(false) => {}
-            // The lock cannot be had: this one withdraws at least.
+            // The lock cannot be acquired: this party at least withdraws.
             None => {
                 let now = slot.load(Ordering::Relaxed);
                 return waits(now) && slot.compare_exchange(now, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -344,7 +348,8 @@ impl Barrier {
         (0..self.parties).map(|number| self.slot(number))
     }
 
-    /// Does `work` with the lock, after what a dead holder of it left half done. `None`: it cannot be had in time.
+    /// Calls `work` with the lock, after completing what a dead holder left half done. `None`: the lock cannot be
+    /// acquired in time.
     fn locked<R>(&self, limit: Until, work: impl FnOnce() -> R) -> Option<R> {
         let outcome = self.lock.acquire(limit, &mut || true);
         if !outcome.is_ours() {
@@ -402,13 +407,13 @@ impl Barrier {
         }
     }
 
-    /// Breaks the barrier if one has died that the others need: whether one has. With the lock.
+    /// Breaks the barrier if a party has died that the others need, and returns whether one has. With the lock.
     fn look_for_the_dead(&self) -> bool {
         let mut living = self.place().me();
         let needed = if self.dead_count { self.parties as usize - 1 } else { 0 };
         let dead = self.slots().skip(needed).map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| waits(slot)).any(
             |slot| {
-                // Threads of one process mostly come together.
+                // Threads of one process usually arrive together.
                 if waiter(slot) == living {
                     return false;
                 }
@@ -422,7 +427,7 @@ impl Barrier {
         dead
     }
 
-    /// Frees the slots of those who died before they left. With the lock.
+    /// Frees the slots of parties that died before they left. With the lock.
     fn clear_the_dead(&self) {
         for slot in self.slots() {
             let now = slot.load(Ordering::Relaxed);
@@ -440,7 +445,7 @@ impl Barrier {
         self.finish();
     }
 
-    /// Does what is left to do of a round's ending, if one was begun. With the lock.
+    /// Finishes a round's ending, if one was begun. With the lock.
     fn finish(&self) {
         let state = self.state().load(Ordering::Relaxed);
         let Some(ending) = Ending::from_bits(state >> ENDING) else { return };

@@ -1,7 +1,8 @@
-//! A place to wait until another process says that something changed.
+//! A condition, at which a process waits until another process notifies it.
 //!
-//! The condition's lock is a [`Lock`] or an [`RLock`], which the waiter holds. Waiting is: enter, release the lock altogether, sleep until
-//! called, acquire the lock again as deep as it was. The notifier waits for no waiter, so a waiter that was killed cannot hold it up.
+//! The condition's lock is a [`Lock`] or an [`RLock`], which the waiter holds. A waiter enters, releases the lock
+//! completely, sleeps until it is called, and acquires the lock again at the same depth. The notifier waits for no
+//! waiter, so a killed waiter cannot block it.
 
 use super::arena::{CellRef, Place};
 use super::lock::{Lock, RLock};
@@ -13,9 +14,9 @@ use crate::wait::{Interrupt, Until};
 
 const KIND: u32 = 5;
 
-/// What a waiter holds, releases, and acquires again.
+/// The lock that a waiter holds, releases, and acquires again.
 pub trait Guard {
-    /// Lets go, however deep it is held: how deep that was; `None`: this thread does not hold it.
+    /// Releases the lock completely. Returns the depth at which it was held; `None`: this thread does not hold it.
     fn let_go(&self) -> Option<u32>;
     /// Takes it again.
     fn take_again(&self, depth: u32, interrupt: Interrupt<'_>) -> Outcome;
@@ -47,7 +48,7 @@ impl Guard for RLock {
 pub struct Waited {
     /// `Taken`: called; `TimedOut`; `Interrupted`.
     pub outcome: Outcome,
-    /// How taking the lock again ended: `Interrupted` means that it is not held.
+    /// How acquiring the lock again ended: `Interrupted` means that it is not held.
     pub lock: Outcome,
 }
 
@@ -84,10 +85,10 @@ impl Condition {
     /// Releases `guard`, waits to be called, and acquires `guard` again.
     ///
     /// # Errors
-    /// More than 65535 wait already, or this thread does not hold `guard`.
+    /// 65535 threads already wait, or this thread does not hold `guard`.
     pub fn wait(&self, guard: &impl Guard, limit: Until, interrupt: Interrupt<'_>) -> Result<Waited> {
         let word = self.word();
-        let entered_at = word.enter().ok_or(Error::Lock("65535 wait for this condition already"))?;
+        let entered_at = word.enter().ok_or(Error::Lock("65535 threads already wait for this condition"))?;
         let Some(depth) = guard.let_go() else {
             word.leave(entered_at);
             return Err(Error::Lock("the condition's lock is not held"));
@@ -106,7 +107,7 @@ impl Condition {
         Ok(Waited { outcome, lock: guard.take_again(depth, interrupt) })
     }
 
-    /// Calls at most `most` of those who wait: how many. The caller holds the lock.
+    /// Calls at most `most` waiters, and returns how many. The caller holds the lock.
     pub fn notify(&self, most: u32) -> u32 {
         let called = self.word().notify(most);
         if called > 0 {
@@ -115,7 +116,7 @@ impl Condition {
         called
     }
 
-    /// How many wait and are not called; how many are called and have not noticed.
+    /// How many wait and are not called; how many are called and have not returned.
     pub fn counts(&self) -> (u32, u32) {
         self.word().counts()
     }

@@ -1,11 +1,12 @@
 //! Memory with a lock beside it, for a value that processes share.
 //!
-//! A small one lies in the cells behind its lock's, so that a thousand shared numbers take no descriptor of their own.
-//! A larger one has a piece of shared memory to itself, whose handle has to go along: cells that were sent once are not
-//! used again as long as their arena lasts. The lock's cell has the number of bytes, and where they are, before
-//! any other process has it.
+//! A small value lies in the cells behind its lock's cell, so that a thousand shared numbers need no further
+//! descriptor. A larger value has a separate piece of shared memory, whose handle has to be sent with it, because cells
+//! that were sent once are not used again as long as their arena exists. The lock's cell contains the number of bytes
+//! and their place before any other process has it.
 //!
-//! The lock decides nothing here: the code that hands the bytes out defines which accesses are allowed, and when.
+//! The lock does not define the accesses: the code that passes the bytes out defines which accesses are allowed, and
+//! when.
 
 #![allow(unsafe_code)]
 
@@ -18,13 +19,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const KIND: u32 = 7;
-/// More bytes than this have memory of their own.
+/// More bytes than this have separate memory.
 const SMALL: usize = 16 * CELL;
 /// Every room begins at a multiple of so many bytes.
 pub const ALIGNMENT: usize = CELL;
 
-/// How a region's bytes are accessed. All its users agree, or one would change behind a lock's back what another guards
-/// by it.
+/// How a region's bytes are accessed. All its users agree on it; otherwise one user could change without the lock what
+/// another guards by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// By the holder of the lock.
@@ -40,7 +41,7 @@ impl Access {
     fn number(self) -> u32 {
         match self {
             Access::Guarded => 0,
-            // As no number of bytes.
+            // A value that is not a number of bytes.
             Access::Shared => u32::MAX,
             Access::Raw(bytes) => bytes,
         }
@@ -61,7 +62,7 @@ fn cells(len: usize) -> u32 {
 }
 
 fn len_of(place: &Place) -> &AtomicU64 {
-    // The one before is the lock's.
+    // The previous cell is the lock's.
     &place.more[1]
 }
 
@@ -82,7 +83,8 @@ impl GuardedRegion {
         Ok(GuardedRegion { lock: Lock::at(place), len, apart })
     }
 
-    /// Opens a region that another process made. `apart`: the handle that went along, if it has memory of its own.
+    /// Opens a region that another process made. `apart` is the handle that was sent with it, if it has separate
+    /// memory.
     ///
     /// # Errors
     /// The ticket is for something else, or made for another access, or the memory of another size.
@@ -95,7 +97,7 @@ impl GuardedRegion {
         let place = place.with_span(cells(len))?;
         let apart = apart.map(Segment::open).transpose()?;
         if apart.as_ref().map_or(0, Segment::len) < if len > SMALL { len } else { 0 } {
-            return Err(Error::Lock("the memory of a shared value did not come along"));
+            return Err(Error::Lock("the memory of a shared value was not sent with it"));
         }
         Ok(GuardedRegion { lock: Lock::at(place), len, apart })
     }
@@ -111,12 +113,12 @@ impl GuardedRegion {
         self.lock.place()
     }
 
-    /// The handle that has to go along, if it has memory of its own.
+    /// The handle that has to be sent with it, if it has separate memory.
     pub fn apart(&self) -> Option<BorrowedHandle<'_>> {
         self.apart.as_ref().map(Segment::as_handle)
     }
 
-    /// The first byte, at a multiple of [`ALIGNMENT`]. The bytes stay as long as this room.
+    /// The first byte, at a multiple of [`ALIGNMENT`]. The bytes are valid as long as this region.
     #[inline]
     pub fn start(&self) -> NonNull<u8> {
         match &self.apart {

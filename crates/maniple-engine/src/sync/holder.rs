@@ -1,14 +1,15 @@
-//! The identity of this process, and whether another process that holds something still lives.
+//! The identity of this process, and the check whether another holder still lives.
 //!
-//! A holder is a process, not a thread: a process whose holding thread has ended still runs and may release. It is named by its number and
-//! its birth, so a number that is used again does not keep a dead holder alive. Zombies are dead: the process that should reap them may
-//! be the very process that waits.
+//! A holder is a process, not a thread: a process whose holding thread has ended still runs and may release. It is
+//! named by its number and its birth, so a reused number does not make a dead holder look alive. Zombies are dead: the
+//! process that should reap them may be the waiting process.
 //!
-//! Numbers of another pid namespace mean other processes or none. The first process of an arena writes its namespace into it, and any
-//! other that finds itself elsewhere, when it opens the arena or first uses it after a fork, marks the arena *mixed* before it takes
-//! anything there. In a mixed arena no process judges another dead, and an abandoned lock stays locked, as it does in the standard
-//! package. The same where neither `/proc` nor the kernel (6.11 and later) identifies this process, and for processes of several time
-//! namespaces where birth is a time.
+//! Numbers of another pid namespace mean other processes or none. The first process of an arena writes its namespace
+//! into it. Any other process that is in another namespace marks the arena *mixed* when it opens the arena or first
+//! uses it after a fork, before it acquires anything in it. In a mixed arena no process determines that another is
+//! dead, and an abandoned lock stays locked, as it does in the standard package. The same applies if neither `/proc`
+//! nor the kernel (6.11 and later) identifies this process, and to processes of several time namespaces if birth is a
+//! time.
 
 use super::word::lock::Holder;
 use maniple_sys as sys;
@@ -26,17 +27,17 @@ extern "C" fn in_child() {
     ME.store(0, Ordering::Relaxed);
 }
 
-/// Makes forked children determine their identity again. To be called before anything else here.
+/// Makes forked children determine their identity again. Call it before any other function of this module.
 ///
 /// # Errors
-/// When the operating system cannot take the fork handlers (out of memory).
+/// If the operating system cannot register the fork handlers (out of memory).
 pub fn watch_forks() -> io::Result<()> {
     static WATCHING: OnceLock<Result<(), i32>> = OnceLock::new();
     atfork::hold_forks()?;
     (*WATCHING.get_or_init(|| sys::process::at_fork(nothing, nothing, in_child))).map_err(io::Error::from_raw_os_error)
 }
 
-/// This process, if it is known already.
+/// This process, if it is already known.
 #[inline]
 pub fn known() -> Option<Holder> {
     let bits = ME.load(Ordering::Relaxed);
@@ -62,7 +63,7 @@ pub fn is_gone(holder: Holder) -> bool {
     sys::holder::is_gone(holder.pid(), holder.born())
 }
 
-/// A number that tells this thread from all others that live in this process.
+/// A number that distinguishes this thread from all other living threads of this process.
 #[inline]
 pub fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });

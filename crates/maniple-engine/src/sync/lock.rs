@@ -1,18 +1,18 @@
 //! Mutual exclusion that survives its holder.
 //!
-//! [`Lock`] knows which process holds it, but any may release it, as Python's `Lock` may be. [`RLock`] is a `Lock` with
-//! an owner: one thread, which may take it several times, and alone may release it.
+//! [`Lock`] records which process holds it, but any process may release it, as with Python's `Lock`. [`RLock`] is a
+//! `Lock` with an owner: one thread, which may acquire it several times, and which alone may release it.
 //!
 //! # Taking over
-//! A waiter checks, at the end of each slice, whether the holder has ended, and if so takes the lock from it. No other
-//! process does: a lock without a waiter stays with its dead holder, since another process may be about to release
-//! it, as is its right with a plain `Lock`. Should it do so after the lock was taken over, it releases the new
-//! holder's, just as any release by a process that does not hold the lock. Repeated attempts
-//! without waiting count as waiting, too: at most every 100 ms such an attempt checks the holder.
+//! A waiter checks, at the end of each slice, whether the holder has ended, and if so takes over the lock. No other
+//! process does: a lock without a waiter stays with its dead holder, because another process may be about to release
+//! it, which a plain `Lock` allows. If that process releases it after the take-over, it releases the new holder's lock,
+//! as any release by a process that does not hold the lock does. Repeated attempts without waiting also count as
+//! waiting: at most every 100 ms such an attempt checks the holder.
 //!
-//! The new owner learns it from [`Outcome::TakenOver`], the cell counts it, and the lock is *poisoned*: a word beside it
-//! names the process that may have left a half-made change, until a process that has repaired it clears the word. A front may also
-//! poison a lock. Only the holder of the lock writes the word; a process that dies between taking a lock
+//! The new owner gets [`Outcome::TakenOver`], the cell counts the take-over, and the lock is *poisoned*: a word beside
+//! it names the process that may have left a half-made change, until a process that has repaired it clears the word. A
+//! front may also poison a lock. Only the holder of the lock writes the word; a process that dies between taking a lock
 //! over and writing the word is a dead holder itself, and the next owner writes it.
 
 use super::arena::{CellRef, Place};
@@ -25,12 +25,12 @@ use crate::wait::{Interrupt, Until};
 use maniple_sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Why what a lock guards may be half changed.
+/// Why the data that a lock guards may be half changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poison {
-    /// The process number of the holder that left it so.
+    /// The process number of the holder that left it half changed.
     pub pid: u32,
-    /// It died. Otherwise it lives, and a panic cut it short.
+    /// The holder died. Otherwise it lives, and a panic interrupted it.
     pub died: bool,
 }
 
@@ -51,14 +51,14 @@ impl Poison {
 
 const PLAIN: u32 = 2;
 const OWNED: u32 = 3;
-/// Nanoseconds between two looks at a holder by those who do not sleep.
+/// Nanoseconds between two checks of a holder by attempts that do not sleep.
 const LOOK_EVERY: u64 = 100_000_000;
 
 /// A lock that any process or thread may release.
 #[derive(Debug)]
 pub struct Lock {
     place: Place,
-    // When an attempt that does not sleep looks at the holder next.
+    // The time of the next check of the holder by an attempt that does not sleep.
     next_look: AtomicU64,
 }
 
@@ -119,7 +119,7 @@ impl Lock {
         self.word().take(self.place.me()).is_ok()
     }
 
-    /// Takes it, waiting for it if need be.
+    /// Acquires the lock, and waits until it is free.
     pub fn acquire(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let (word, me) = (self.word(), self.place.me());
         let mut seen = match word.take(me) {
@@ -164,7 +164,7 @@ impl Lock {
         }
     }
 
-    /// On giving up: a wake-up that was meant for a sleeper, and that this one may have got, must not be lost.
+    /// On giving up: a wake-up that was meant for another sleeper, and that this thread may have got, must not be lost.
     fn leave(&self) {
         self.word().leave();
         if self.word().held().is_none() {
@@ -172,7 +172,7 @@ impl Lock {
         }
     }
 
-    /// For those who do not sleep: takes the lock over if its holder has ended and it is time to look.
+    /// For attempts that do not sleep: takes over the lock if its holder has ended and a check is due.
     fn look(&self, seen: Held) -> Option<Outcome> {
         let now = clock::now();
         let next = self.next_look.load(Ordering::Relaxed);
@@ -202,19 +202,18 @@ impl Lock {
         &self.place.more[0]
     }
 
-    /// Whether it is poisoned, and by which process. For the holder; to other processes it returns what was true a moment
-    /// ago.
+    /// Whether it is poisoned, and by which process. For the holder; other processes may get an old value.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
         Poison::from_bits(self.poison_word().load(Ordering::Relaxed))
     }
 
-    /// Poisons it in the name of this process, which lives. It holds the lock.
+    /// Poisons the lock with the number of this living process, which holds the lock.
     pub fn set_poison(&self) {
         self.poison_word().store(Poison { pid: self.place.me().pid(), died: false }.bits(), Ordering::Relaxed);
     }
 
-    /// Takes the poison away.
+    /// Removes the poison.
     pub fn clear_poison(&self) {
         self.poison_word().store(0, Ordering::Relaxed);
     }
@@ -231,7 +230,7 @@ impl Lock {
     }
 }
 
-/// Looks at a lock for about the time that a short critical section takes: a sleep and a wake-up cost more.
+/// Spins for about the time of a short critical section: a sleep and a wake-up cost more.
 fn spin(mut taken: impl FnMut() -> bool) -> bool {
     for _ in 0..SPINS {
         std::hint::spin_loop();
@@ -244,12 +243,12 @@ fn spin(mut taken: impl FnMut() -> bool) -> bool {
 
 const SPINS: u32 = 100;
 
-/// A lock that its owner, one thread of one process, may take again, and that no other may release.
+/// A lock that its owner, one thread of one process, may acquire again, and that no other thread may release.
 #[derive(Debug)]
 pub struct RLock {
     lock: Lock,
-    // Both are written by the owner only, while it holds the lock, so that a thread that finds itself here is the owner
-    // for certain.
+    // Only the owner writes both, while it holds the lock, so a thread that finds itself in them is certainly the
+    // owner.
     owner: AtomicUsize,
     depth: AtomicU32,
 }
@@ -283,12 +282,12 @@ impl RLock {
     /// How often this thread holds it.
     #[inline]
     pub fn depth(&self) -> u32 {
-        // A forked child inherits owner and depth, but the lock is its parent's.
+        // A forked child inherits owner and depth, but the lock belongs to its parent.
         let mine = self.owner.load(Ordering::Relaxed) == holder::this_thread() && self.lock.is_held_here();
         if mine { self.depth.load(Ordering::Relaxed) } else { 0 }
     }
 
-    /// Takes it once more if this thread holds it, or if it is free.
+    /// Acquires the lock if it is free, or once more if this thread holds it.
     #[inline]
     pub fn try_acquire(&self) -> bool {
         if self.again() {
@@ -324,7 +323,7 @@ impl RLock {
         self.acquire_deep(1, limit, interrupt)
     }
 
-    /// Takes it, which this thread does not hold, `depth` times at once.
+    /// Acquires the lock, which this thread does not hold, `depth` times at once.
     pub fn acquire_deep(&self, depth: u32, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let outcome = self.lock.acquire(limit, interrupt);
         if outcome.is_ours() {
@@ -346,7 +345,7 @@ impl RLock {
         }
     }
 
-    /// Releases it, at any depth; this thread holds it.
+    /// Releases the lock completely; this thread holds it.
     pub fn release_deep(&self) -> Released {
         self.owner.store(0, Ordering::Relaxed);
         self.depth.store(0, Ordering::Relaxed);

@@ -1,40 +1,42 @@
 //! Locks, semaphores, conditions, events and barriers that processes share: futex words in nameless shared memory.
 //!
-//! What may not be known here: what is guarded, what starts the processes, how a [`arena::CellRef`] travels. Nothing has a name in the
-//! system, so nothing is left when all are dead, and no descriptor is spent per lock.
+//! This module does not depend on what a lock guards, how processes are started, or how a [`arena::CellRef`] travels.
+//! Nothing has a name in the system, so nothing is left when all processes are dead, and a lock costs no descriptor.
 //!
 //! | file | what it is for |
 //! | --- | --- |
 //! | `word/` | the protocols, each one 64-bit word; pure, under the model checker |
-//! | [`arena`] | where the words lie: cells in shared memory, and when a cell may be used again |
+//! | [`arena`] | the memory of the words: cells in shared memory, and when a cell may be used again |
 //! | [`holder`] | the holder of a lock, and whether that process still lives |
 //! | [`wait::word`](crate::wait::word) | sleeping on a word, with a deadline and an interrupt hook |
 //! | [`lock`] | `Lock`, `RLock` |
-//! | [`semaphore`], [`condition`], [`event`] | the others that are one word |
-//! | [`barrier`] | a lock, and a place for each of those who wait |
+//! | [`semaphore`], [`condition`], [`event`] | the other types of one word |
+//! | [`barrier`] | a lock, and a place for each waiting party |
 //! | [`owned_semaphore`] | a semaphore that records the holders of its units |
 //! | [`guarded_region`] | a value beside its lock |
 //! | [`rwlock`] | a value with a lock for many readers or one writer |
 //!
 //! # What a death leaves
-//! A process may be killed between any two instructions. Two things keep the others going:
+//! A process may be killed between any two instructions. Two rules keep the others going:
 //!
 //! * **Every change of state is one compare-exchange of one word.** There is no half-changed state.
-//! * **Every sleeper looks again by itself**, after 10 ms, then in growing intervals up to half a second ([`wait::word`](crate::wait::word)). A wake-up
-//!   that a dead process owed, or that died with the sleeper it went to, is thereby delayed and not lost.
+//! * **Every sleeper checks again by itself**, after 10 ms, then in growing intervals up to half a second
+//!   ([`wait::word`](crate::wait::word)). So a wake-up that a dead process did not send, or that a dead sleeper
+//!   received, is delayed and not lost.
 //!
 //! | killed | leaves | and then |
 //! | --- | --- | --- |
-//! | holding a lock | its number and birth in the word | a waiter finds that it has ended and takes the lock over ([`lock`]) |
-//! | between freeing a word and waking a sleeper | a free word, sleepers asleep | the first to look again takes it |
-//! | asleep, or woken and not yet awake | a mark that a thread sleeps | the next to free the word makes one system call in vain |
-//! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper takes for its own |
-//! | holding a unit of a semaphore | the unit is gone | as meant: a semaphore counts, it has no holder; where it has, there are [`owned_semaphore`] |
+//! | holding a lock | its number and birth in the word | a waiter finds that it has ended and takes over the lock ([`lock`]) |
+//! | between freeing a word and waking a sleeper | a free word, sleepers asleep | the first to check again takes it |
+//! | asleep, or woken and not yet awake | a mark that a thread sleeps | the next release makes an unnecessary system call |
+//! | asleep in a condition | a sleeper too many in the count | a later `notify_all` may leave one wake-up, which one later sleeper uses |
+//! | holding a unit of a semaphore | the unit is lost | as intended: a semaphore has no holders; [`owned_semaphore`] has |
 //! | reading under a lock for readers and writers | its share | a waiting writer clears it ([`rwlock`]) |
-//! | waiting at a barrier | its slot | the barrier breaks, and all waiters learn why ([`barrier`]) |
+//! | waiting at a barrier | its slot | the barrier breaks, and all waiters get the reason ([`barrier`]) |
 //!
-//! A holder that died is seen by processes of its own pid namespace only: across namespaces numbers mean nothing. Where an arena is
-//! used from more than one, or where `/proc` does not tell, nothing is ever taken over ([`holder`]).
+//! Only processes of its own pid namespace detect the death of a holder: numbers of different namespaces cannot be
+//! compared. If an arena is used from more than one namespace, or if `/proc` is missing, no lock is ever taken over
+//! ([`holder`]).
 #[cfg(not(loom))]
 pub mod arena;
 #[cfg(not(loom))]
@@ -57,12 +59,12 @@ pub mod rwlock;
 pub mod semaphore;
 pub mod word;
 
-/// How an attempt to acquire something ended.
+/// How an attempt to acquire a lock or a unit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is ours.
+    /// The caller has it.
     Taken,
-    /// It is ours, and was held by a process that died: what it guards may be half changed.
+    /// The caller has it, and its previous holder died: the data that it guards may be half changed.
     TakenOver,
     /// The time was up.
     TimedOut,
@@ -71,7 +73,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether it is ours.
+    /// Whether the caller has it.
     pub fn is_ours(self) -> bool {
         matches!(self, Outcome::Taken | Outcome::TakenOver)
     }
@@ -80,7 +82,7 @@ impl Outcome {
 /// What a release found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
-    /// It was given back.
+    /// It was released.
     Done,
     /// It was not held (a lock), or would have risen above its limit (a semaphore): nothing was changed.
     TooOften,

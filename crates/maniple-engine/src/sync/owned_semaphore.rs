@@ -1,25 +1,26 @@
-//! A number of units, each of which records its holder: a semaphore whose units do not die with their holders.
+//! A number of units, each of which records its holder: a semaphore whose units are not lost with their holders.
 //!
-//! A plain [`Semaphore`](super::semaphore::Semaphore) only counts, so what a killed process had taken is gone. Here
-//! every unit is a *slot*, a word with the number and birth of its holder, as a lock's is, and taking a unit is taking
-//! any slot.
+//! A plain [`Semaphore`](super::semaphore::Semaphore) only counts, so the units that a killed process had acquired are
+//! lost. Here every unit is a *slot*, a word with the number and birth of its holder, as a lock's word, and acquiring a
+//! unit is acquiring any slot.
 //!
-//! The slots are [`UnitWord`]s, and the cell's first word is a [`NewsWord`], on which a waiter sleeps that finds none free.
+//! The slots are [`UnitWord`]s, and the cell's first word is a [`NewsWord`], on which a waiter sleeps if no slot is
+//! free.
 //!
 //! | step | change | by |
 //! | --- | --- | --- |
 //! | take | a slot: free → me | anyone |
-//! | ask | the news; then look at all slots once more | a waiter that is about to sleep |
+//! | ask | the news; then check all slots once more | a waiter that is about to sleep |
 //! | release | the slot → free; tell, and wake all if a waiter asked | its holder |
 //! | take over | a slot: that very holder → me | a waiter, at the end of its slice, that finds that the holder has ended |
 //!
-//! All are woken, for a wake-up of a process that is killed would be lost; units are few.
+//! All waiters are woken, because a single wake-up would be lost if its receiver is killed; units are few.
 //!
 //! | killed | leaves | and then |
 //! | --- | --- | --- |
-//! | with a unit | its number and birth in the slot | a waiter takes it over, and its call reports that |
+//! | with a unit | its number and birth in the slot | a waiter takes over the unit, and its call reports that |
 //! | between giving back and waking | sleepers asleep | their slices end |
-//! | asleep | at most the question | the next to give back makes one system call in vain |
+//! | asleep | at most the question | the next release makes an unnecessary system call |
 
 use super::Released;
 use super::arena::{CellRef, MORE, MOST_CELLS, Place};
@@ -42,7 +43,7 @@ const LOOK_EVERY: u64 = 100_000_000;
 pub enum Granted {
     /// The unit of this number is ours.
     Unit(u32),
-    /// The unit of this number is ours, and was a process's that died.
+    /// The caller has the unit of this number, whose previous holder died.
     TakenOver {
         /// Its number.
         unit: u32,
@@ -60,9 +61,9 @@ pub enum Granted {
 pub struct OwnedSemaphore {
     place: Place,
     units: u32,
-    // Where this process looks first.
+    // The slot that this process checks first.
     hint: AtomicU32,
-    // When an attempt that does not sleep looks at the holders next.
+    // The time of the next check of the holders by an attempt that does not sleep.
     next_look: AtomicU64,
 }
 
@@ -152,7 +153,7 @@ impl OwnedSemaphore {
         }
     }
 
-    /// For attempts that do not sleep: looks at the holders, if it is time to.
+    /// For attempts that do not sleep: checks the holders, if a check is due.
     fn look(&self) -> Option<Granted> {
         let now = clock::now();
         let next = self.next_look.load(Ordering::Relaxed);

@@ -19,13 +19,14 @@
 //! | release | writer → 0; release the gate | the writer |
 //! | clear | the share of a dead reader → free | a writer that waits, at the end of its slices; a reader that finds no free share |
 //!
-//! Readers acquire the gate for a moment and writers keep it, so writers exclude each other, and a writer that waits for
-//! readers keeps new ones out. A writer checks a share by a load that acquires, so a writer sees all that its readers did.
+//! Readers acquire the gate for a moment and writers keep it, so writers exclude each other, and a writer that waits
+//! for readers blocks new readers. A writer checks a share by a load that acquires, so a writer sees everything that
+//! the readers did.
 //!
 //! # Order
-//! A writer waits for the readers that had a share when it acquired the gate, and for no later one: readers do not starve
-//! writers. The gate is a plain [`Lock`], and the kernel decides which of its waiters acquires it next; a
-//! process that comes along when it is free may be faster. There is no queue in the order of arrival.
+//! A writer waits for the readers that had a share when it acquired the gate, and for no later reader: readers do not
+//! starve writers. The gate is a plain [`Lock`], and the kernel decides which of its waiters acquires it next; a
+//! process that arrives when it is free may be faster. There is no queue in the order of arrival.
 //!
 //! # What a death leaves
 //! | killed | leaves | and then |
@@ -104,11 +105,11 @@ impl RwLock {
     /// # Errors
     /// No shared memory, no descriptor left.
     pub fn create(len: usize) -> Result<RwLock> {
-        let too_long = Error::Lock("a shared value of so many bytes fits into no memory");
+        let too_long = Error::Lock("a shared value of so many bytes does not fit into memory");
         GuardedRegion::create(len.checked_add(HEADER).ok_or(too_long)?, Access::Shared).map(RwLock::over)
     }
 
-    /// Opens a lock that another process made. `apart`: the handle that went along, if it has memory of its own.
+    /// Opens a lock that another process made. `apart` is the handle that was sent with it, if it has separate memory.
     ///
     /// # Errors
     /// The ticket is for something else, or the memory of another size.
@@ -187,7 +188,7 @@ impl RwLock {
         self.gate().is_held_here() && self.is_written()
     }
 
-    /// Acquires the gate, and puts right what a dead holder of it has left.
+    /// Acquires the gate, and corrects the state that a dead holder has left.
     fn enter(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let outcome = self.gate().acquire(limit, interrupt);
         if outcome == Outcome::TakenOver {
@@ -241,7 +242,7 @@ impl RwLock {
         self.shares().all(UnitWord::is_free)
     }
 
-    /// Frees the shares of those who died. With the gate.
+    /// Frees the shares of dead readers. With the gate.
     fn clear_the_dead(&self) {
         let place = self.region.place();
         let mut living = place.me();
@@ -255,7 +256,7 @@ impl RwLock {
         }
     }
 
-    /// Takes a share, waiting while there is a writer if need be.
+    /// Acquires a share, and waits while there is a writer.
     pub fn read(&self, limit: Until, interrupt: Interrupt<'_>) -> Admitted {
         loop {
             let entered = match limit {
@@ -300,7 +301,7 @@ impl RwLock {
         Released::Done
     }
 
-    /// Takes the lock for writing, waiting for readers and other writers if need be.
+    /// Acquires the lock for writing, and waits for readers and other writers.
     pub fn write(&self, limit: Until, interrupt: Interrupt<'_>) -> Outcome {
         let entered = match limit {
             Until::Now => self.enter(Until::Now, &mut *interrupt),
@@ -375,7 +376,7 @@ impl RwLock {
         &self.words()[POISON]
     }
 
-    /// Whether, and by whom, it is poisoned. To be asked by a process that reads or writes.
+    /// Whether it is poisoned, and by which process. For a process that reads or writes.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
         Poison::from_bits(self.poison_word().load(Ordering::Relaxed))

@@ -1,6 +1,7 @@
-//! A counter that is lowered by acquiring, which waits while it is zero, and raised by releasing.
+//! A counter that acquiring decrements and releasing increments. Acquiring waits while it is zero.
 //!
-//! It has no holder: units may be acquired by one process and released by another, and those of a dead process stay taken.
+//! It has no holder: one process may acquire a unit and another release it, and the units of a dead process stay
+//! acquired.
 
 use super::arena::{CellRef, Place};
 use super::word::{CountWord, Given};
@@ -98,7 +99,7 @@ impl Semaphore {
         if why == Outcome::TimedOut {
             return Outcome::Taken;
         }
-        // The interrupt goes first, so the unit goes back.
+        // The interrupt has priority, so the unit is released.
         self.release();
         why
     }

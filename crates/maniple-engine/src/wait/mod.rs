@@ -1,14 +1,14 @@
-//! Waiting: for how long, awake or asleep, and what ends it early.
+//! Waiting: time limits, spinning or sleeping, and what ends a wait early.
 //!
 //! | file | what it is for |
 //! | --- | --- |
 //! | [`until`](Until) | the limit of a wait |
-//! | `spin` | a short spin before sleep, for news that lies in memory: pools and queues |
-//! | `adaptive_spin` | the same where each look is a system call: connections |
+//! | `spin` | a short spin before sleep, for news in memory: pools and queues |
+//! | `adaptive_spin` | a spin in which each check is a system call: connections |
 //! | [`word`] | sleep on a word that another process changes: pools, queues, locks |
-//! | `retry` | repeats what a starting process lacks the resources for |
+//! | `retry` | repeats a step of a starting process after a shortage |
 //!
-//! No other module of the engine sleeps on a word. Waits for descriptors are the system's own (`maniple_sys::ready`). This module does not
+//! No other module of the engine sleeps on a word. `maniple_sys::ready` waits for descriptors. This module does not
 //! know what its callers wait for.
 
 #[cfg(not(loom))]

@@ -1,9 +1,9 @@
 //! Sleeping on a word that another thread or process changes.
 //!
-//! [`sleep`] and [`wake`] are the system's own. [`WordWait`] is a wait of several sleeps: with a deadline, a hook for interrupts, and a
-//! look at the world now and then. None of its sleeps lasts longer than a *slice*: 10 ms at first, then doubling up to half a second.
-//! Slices make up for wake-ups of processes that died, holders that died, and signals that came just before the sleep
-//! began. A waiter thus costs at most two wake-ups a second, some ten microseconds.
+//! [`sleep`] and [`wake`] are the system's own. [`WordWait`] is a wait of several sleeps: with a deadline, a hook for
+//! interrupts, and periodic checks. None of its sleeps lasts longer than a *slice*: 10 ms at first, then doubling up to
+//! half a second. Slices compensate for lost wake-ups of dead processes, dead holders, and signals that arrived just
+//! before the sleep began. A waiter thus costs at most two wake-ups a second, some ten microseconds.
 #![allow(unsafe_code)]
 
 use super::Until;
@@ -43,7 +43,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Asked now and then while a wait lasts, and after each signal: `false` breaks the wait off.
+/// Called from time to time during a wait, and after each signal. If it returns `false`, the wait ends.
 pub type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
 
 /// Why a sleep ended.
@@ -51,11 +51,11 @@ pub type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
 pub enum Nap {
     /// The word may have changed.
     Look,
-    /// A slice is over: look at the word, and whether the process that is waited for still lives.
+    /// A slice has ended: check the word, and whether the holder still lives.
     Slice,
     /// The time is up.
     TimedOut,
-    /// The hook broke the wait off.
+    /// The hook ended the wait.
     Interrupted,
 }
 
@@ -63,7 +63,7 @@ pub enum Nap {
 pub struct WordWait<'a> {
     deadline: Option<u64>,
     slice: Duration,
-    // When the present slice is over. An early end of a sleep, by a signal above all, does not put that off.
+    // The end of the current slice. An early end of a sleep, for example by a signal, does not postpone it.
     slice_end: Option<u64>,
     interrupt: Interrupt<'a>,
 }

@@ -60,7 +60,7 @@ fn both_ends_get_to_know_that_their_keys_differ() {
     assert!(matches!(why, Refusal::Rejected(_)), "{why}");
     assert_eq!(
         why.to_string(),
-        "digest sent was rejected: the peer's key is another one than ours; both ends need the same (it said \"#FAILURE#\")"
+        "digest sent was rejected: the peer has another key; both ends need the same key (the peer sent \"#FAILURE#\")"
     );
 }
 
@@ -112,16 +112,16 @@ fn the_name_of_the_digest_is_signed_with_the_rest() {
 #[test]
 fn what_is_no_challenge_gets_no_signature() {
     for (message, expected) in [
-        (&b"hello"[..], "\"hello\" where a challenge was due"),
-        (b"", "\"\" where a challenge was due"),
+        (&b"hello"[..], "\"hello\" instead of a challenge"),
+        (b"", "\"\" instead of a challenge"),
         (b"#WELCOME#", "#WELCOME#"),
         (b"#CHALLENGE#", "has 0 bytes"),
         (b"#CHALLENGE#{sha256}short", "has 13 bytes"),
-        (b"#CHALLENGE#0123456789abcdefghijk", "neither of the MD5 form"),
-        (b"#CHALLENGE#{sha1}0123456789abcdefghijk", "names a digest that is known"),
-        (b"#CHALLENGE#{SHA256}0123456789abcdefghijk", "names a digest that is known"),
-        (b"#CHALLENGE#{sha256 0123456789abcdefghijk", "names a digest that is known"),
-        (b"#CHALLENGE#{}0123456789abcdefghijk", "names a digest that is known"),
+        (b"#CHALLENGE#0123456789abcdefghijk", "which is not an MD5 digest"),
+        (b"#CHALLENGE#{sha1}0123456789abcdefghijk", "name a known digest"),
+        (b"#CHALLENGE#{SHA256}0123456789abcdefghijk", "name a known digest"),
+        (b"#CHALLENGE#{sha256 0123456789abcdefghijk", "name a known digest"),
+        (b"#CHALLENGE#{}0123456789abcdefghijk", "name a known digest"),
     ] {
         let (mut client, _) = Handshake::new(KEY, Role::Client, [5; RANDOM]);
         let (said, state) = hear(&mut client, message);

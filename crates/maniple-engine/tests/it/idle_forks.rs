@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Takes a while to be given back.
+/// Returning it takes a while.
 struct Slow;
 
 impl Kept for Slow {

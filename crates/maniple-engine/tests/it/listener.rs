@@ -298,7 +298,7 @@ fn an_unfinished_client_is_handed_on_to_whoever_waits() {
     assert!(listener.accept(Some(KEY), soon(), &mut never()).unwrap().is_none());
     thread::scope(|scope| {
         let others: Vec<_> = (0..2).map(|_| scope.spawn(|| accept(&listener, Some(KEY)).unwrap())).collect();
-        // The thread that has the slow client returns with this one; the other thread is to look after the slow client.
+        // The thread that has the slow client returns with this one; the other thread has to serve the slow client.
         let address = listener.address().clone();
         connect(&address, Some(KEY), None, &mut never()).unwrap();
         let challenge = read_message(&mut slow);
@@ -328,7 +328,7 @@ fn errors_name_the_address_and_what_to_do() {
     let nowhere = Address::Local("/nonexistent/socket".into());
     let error = connect(&nowhere, None, None, &mut never()).unwrap_err().to_string();
     assert!(error.starts_with("could not connect to /nonexistent/socket: "), "{error}");
-    assert!(error.ends_with("has the listener been made?"), "{error}");
+    assert!(error.ends_with("does the listener exist?"), "{error}");
     let error = Listener::bind(&nowhere, 1).unwrap_err().to_string();
     assert!(error.starts_with("could not listen at /nonexistent/socket: "), "{error}");
 
@@ -338,7 +338,7 @@ fn errors_name_the_address_and_what_to_do() {
     let address = first.address().clone();
     drop(first);
     let error = connect(&address, None, None, &mut never()).unwrap_err().to_string();
-    assert!(error.contains("nobody listens there"), "{error}");
+    assert!(error.contains("no process listens at this address"), "{error}");
 
     let temporary = Listener::temporary(1).unwrap();
     let error = Listener::bind(temporary.address(), 1).unwrap_err().to_string();

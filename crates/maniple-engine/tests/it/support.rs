@@ -52,7 +52,7 @@ pub fn alone<F: FnOnce()>(body: F) {
     let done = program.output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success(), "{}\n{said}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
-    // A name that is not a test's would be passed over.
+    // A name that is not a test's would be ignored.
     assert!(said.contains("1 passed"), "{test} was not run: {said}");
 }
 

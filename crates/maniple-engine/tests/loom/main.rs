@@ -161,8 +161,8 @@ fn whoever_loses_a_frame_sees_what_the_winner_did_before() {
     race(Claim::claim, |claim| !claim.is_claimed());
 }
 
-/// As [`a_frame_is_claimed_or_taken_back_and_never_both_or_neither`], but through a ring: a frame is looked at by its position,
-/// as the producer does for its dead or busy consumer, after the consumer may have gone past it.
+/// As [`a_frame_is_claimed_or_taken_back_and_never_both_or_neither`], but through a ring: a frame is read by its
+/// position, as the producer does for its dead or busy consumer, after the consumer may have gone past it.
 #[test]
 fn a_frame_that_was_gone_past_is_not_taken_back() {
     model(|| {

@@ -31,7 +31,7 @@ pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Se
             Ok(work())
         };
         let thread = quiet::spawn_scoped(scope, "maniple-aside", run)?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine's has panicked")))
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine has panicked")))
     })
 }
 
@@ -40,8 +40,8 @@ fn have_own(keep: &[BorrowedHandle<'_>]) -> io::Result<()> {
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw() as u32).collect();
     kept.sort_unstable();
     let behind = kept.last().map_or(3, |last| (last + 1).max(3));
-    // SAFETY: both concern the calling thread alone, which has opened nothing yet. Containers refuse `unshare`, as a rule, but not the
-    // other, which systems before 5.9 do not have.
+    // SAFETY: both concern the calling thread alone, which has opened nothing yet. Containers usually refuse `unshare`,
+    // but not the other, which systems before 5.9 do not have.
     unsafe {
         if libc::syscall(libc::SYS_close_range, behind, u32::MAX, libc::CLOSE_RANGE_UNSHARE) != 0 {
             if libc::unshare(libc::CLONE_FILES) != 0 {

@@ -3,8 +3,9 @@
 //! **Its size is sealed.** If another process makes memory shorter, a signal (SIGBUS) ends a process that maps it. So memory made here has its
 //! size from the first and keeps it; memory from another process is mapped only where [`is_fixed`] says that its size stays.
 //!
-//! **It counts as a file** where file sizes are limited (RLIMIT_FSIZE): its size when it is made, and how far a `write` goes, but not
-//! what is stored through a mapping. The system ends a program that goes beyond the limit (SIGXFSZ), as a rule; here that is an error.
+//! **It counts as a file** where file sizes are limited (RLIMIT_FSIZE): its size when it is made, and how far a `write`
+//! goes, but not what is stored through a mapping. The system usually ends a program that exceeds the limit (SIGXFSZ);
+//! here that is an error.
 #![allow(unsafe_code)]
 
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};

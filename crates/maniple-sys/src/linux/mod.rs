@@ -42,15 +42,16 @@ pub fn advice(error: &std::io::Error) -> &'static str {
     use rustix::io::Errno;
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::MFILE) {
-        "; this process has as many descriptors as it may: close some, or raise the limit (ulimit -n)"
+        "; this process has reached its limit of descriptors: close some, or raise the limit (ulimit -n)"
     } else if is(Errno::NFILE) {
-        "; the system has as many open files as it can: close some, or raise fs.file-max"
+        "; the system has reached its limit of open files: close some, or raise fs.file-max"
     } else if is(Errno::FBIG) {
         "; shared memory counts as a file: raise the limit on file sizes (ulimit -f), or send less at once"
     } else if is(Errno::NOMEM) {
-        "; there is no memory left, or as much is mapped as may be (ulimit -v, vm.max_map_count)"
+        "; there is no memory left, or a limit on mappings is reached (ulimit -v, vm.max_map_count)"
     } else if is(Errno::TOOMANYREFS) {
-        "; too many descriptors of this user are on their way: receive some, or raise the limit on open files (ulimit -n)"
+        "; too many descriptors of this user are in messages under way: receive some, or raise the limit on open \
+            files (ulimit -n)"
     } else {
         ""
     }

@@ -14,7 +14,7 @@ const HUGE: usize = 2 << 20;
 /// From so many bytes on, what is left at the end is a huge page as well.
 const WORTH_ONE: usize = HUGE / 4 * 3;
 
-/// A piece of memory, all zeros at first; given back when dropped.
+/// A piece of memory, all zeros at first; returned to the system when dropped.
 #[derive(Debug)]
 pub struct Plain {
     start: NonNull<u8>,
@@ -37,7 +37,7 @@ impl Plain {
         let len =
             if rest >= WORTH_ONE { len - rest + HUGE } else { len.next_multiple_of(rustix::param::page_size()).max(1) };
         let huge = len >= HUGE;
-        // Huge pages begin at multiples of their size: what is before the first is given back.
+        // Huge pages begin at multiples of their size: the memory before the first is returned.
         let whole = len.checked_add(if huge { HUGE } else { 0 }).ok_or(io::ErrorKind::OutOfMemory)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.

@@ -254,8 +254,8 @@ pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
     super::stream::pipe()
 }
 
-/// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can hold up. That holds for as
-/// long as the returned handle is open.
+/// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can delay.
+/// That holds for as long as the returned handle is open.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let own = opened_anew(pipe)?;
     signal_when_hung_up(own.as_handle(), libc::SIGKILL)?;

@@ -103,8 +103,8 @@ fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     }
 }
 
-/// Waits until one is ready. False: a signal handler may have run. (One that runs just before the wait begins does not end it, so it ends
-/// now and then by itself.)
+/// Waits until one is ready. False: a signal handler may have run. (One that runs just before the wait begins does not
+/// end it, so it ends from time to time by itself.)
 pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
     const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
     match rustix::event::poll(&mut [interest.0.clone()], Some(&LOOK_UP)) {

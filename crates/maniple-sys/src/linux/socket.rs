@@ -129,7 +129,7 @@ pub fn is_taken(client: BorrowedHandle<'_>) -> Option<bool> {
     found.or_else(|| inode("/proc/net/tcp6", mapped(there), mapped(here))).map(|inode| inode != 0)
 }
 
-/// A connection in the making.
+/// A connection that is being established.
 #[derive(Debug)]
 pub struct Dial {
     socket: OwnedHandle,

@@ -176,7 +176,8 @@ fn receive_with(
     flags: RecvFlags,
 ) -> io::Result<usize> {
     if wire::are_numbers_scarce() {
-        // The system drops the handles for which there is no number. What is looked at stays, and can be received later.
+        // The system drops the handles for which there is no number. A message that was only peeked at stays, and can
+        // be received later.
         let looked_at = receive_once(fd, bytes, &mut Vec::new(), flags | RecvFlags::PEEK)?;
         if looked_at.is_cut {
             return Err(wire::out_of_handles());

@@ -129,7 +129,7 @@ impl Wire {
         Ok(Note::Tag(tag, handles))
     }
 
-    /// The next note's number, which stays there. `None`: there is none, or it is not to be had.
+    /// Returns the next note's number; the note stays on the wire. `None`: there is none, or it cannot be read.
     fn peek(&self) -> Option<u64> {
         let mut bytes = [0u8; 8];
         let (_, got) = rustix::net::recv(self.as_handle(), &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
@@ -196,7 +196,7 @@ fn is_top_free() -> bool {
     limit > ROOM && [1, ROOM / 4, ROOM / 2, ROOM].iter().all(|below| is_free(limit - below))
 }
 
-/// Runs `with` with one descriptor more to spare, as a rule, where they are scarce.
+/// Runs `with` with one more spare descriptor, usually, if descriptors are scarce.
 fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     // Not waited for: another thread takes something in just now, or did so when this process was forked.
     let Ok(mut spare) = SPARE.try_lock() else { return with() };

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 const ALIGNMENT: usize = 4096;
 
-/// A piece of memory, all zeros at first; given back when dropped.
+/// A piece of memory, all zeros at first; returned to the system when dropped.
 #[derive(Debug)]
 pub struct Plain {
     start: NonNull<u8>,

@@ -42,7 +42,7 @@ pub fn is_taken(_client: BorrowedHandle<'_>) -> Option<bool> {
     None
 }
 
-/// A connection in the making.
+/// A connection that is being established.
 #[derive(Debug)]
 pub struct Dial(OwnedHandle);
 

@@ -10,7 +10,7 @@ use std::io;
 
 /// Opens the memory called `name`, with `open(2)`'s flags; if those make it, `mode` says which users may open it later.
 ///
-/// The descriptor is not handed on to programs that this process starts.
+/// Programs that this process starts do not inherit the descriptor.
 pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
     // A link under the name would lead anywhere: the C library refuses one, too.
     let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as _);

@@ -273,7 +273,7 @@ pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Resul
     let mut plan = Plan::new()?;
     for (to, stdio) in (0..).zip(&start.stdio) {
         match stdio {
-            // Where there is none, or one that does not go along, what the child opens first must not take its place.
+            // If there is none, or if it is not inherited, the child's first open file must not take its place.
             Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,

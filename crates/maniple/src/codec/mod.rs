@@ -46,7 +46,7 @@ use write::Writer;
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no codec",
+    message = "`{Self}` is not a codec",
     note = "use `maniple::Postcard`, `maniple::Json` (feature `json`), or implement `maniple::Codec` for a type that names yours"
 )]
 pub trait Codec: 'static {
@@ -206,7 +206,7 @@ pub(crate) fn check_type<T>(fingerprint: u32) -> Result<()> {
 
 #[cold]
 fn other_type() -> Refused {
-    Refused::new("what was sent is a value of another type; both ends have to name the same one")
+    Refused::new("the sender sent a value of another type; both ends have to name the same type")
 }
 
 #[cold]

@@ -51,7 +51,7 @@ pub(super) struct Written {
 }
 
 const HINTS: usize = 16;
-/// Not in the value at hand.
+/// Not in the current value.
 const UNUSED: u16 = u16::MAX;
 
 #[derive(Debug)]

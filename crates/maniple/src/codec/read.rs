@@ -28,8 +28,9 @@ const MOST_EMPTY: usize = if cfg!(fuzzing) { 1 << 16 } else { 1 << 26 };
 /// optimization.
 const DEEPEST: u16 = 1000;
 
-const UNTYPED: &str = "its form depends on what the input says (an untagged or internally tagged enum, `flatten`, a \
-                       `serde_json::Value`), which the bytes do not tell; use an enum as serde writes it by default, or another Codec";
+const UNTYPED: &str = "its type depends on the input (an untagged or internally tagged enum, `flatten`, a \
+    `serde_json::Value`), and the bytes do not contain it; use an enum with serde's default representation, or \
+    another Codec";
 
 impl<'de> Reader<'de> {
     pub(super) fn new(bytes: &'de [u8], names: Read<'de>) -> Reader<'de> {
@@ -142,7 +143,7 @@ impl<'de> Reader<'de> {
 #[cold]
 fn too_deep() -> Refused {
     Refused::new(format_args!(
-        "more than {DEEPEST} lists, options and enums lie within each other in it; send a list of its parts instead"
+        "it has more than {DEEPEST} nested lists, options and enums; send a list of its parts instead"
     ))
 }
 

@@ -216,7 +216,7 @@ impl Counted<'_, '_> {
 
 #[cold]
 fn miscounted() -> Refused {
-    Refused::new("its Serialize implementation announces another number of items than it has")
+    Refused::new("its Serialize implementation announces a wrong number of items")
 }
 
 macro_rules! counted {

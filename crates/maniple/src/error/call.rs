@@ -31,7 +31,7 @@ pub enum CallError {
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
     /// The call was cancelled, or the pool was terminated, before the call had run to its end.
-    #[error("cancelled, or the pool was terminated, before it ran to its end")]
+    #[error("the call was cancelled, or the pool was terminated, before the call had ended")]
     Cancelled,
     /// The initializer failed in a worker.
     #[error("the initializer failed in a worker: {0}")]
@@ -40,7 +40,7 @@ pub enum CallError {
     #[error("in the worker: {0}")]
     Remote(String),
     /// The value of the call has already been taken.
-    #[error("the value of this call was taken before")]
+    #[error("the value of this call has already been taken")]
     Taken,
 }
 

@@ -28,8 +28,8 @@ pub enum ChannelError {
     /// Both ends of a connection send and wait for room, and neither receives: without this error they would wait for each other forever.
     /// The message is not sent.
     #[error(
-        "both ends of this connection send and neither receives, so that each waits for the other; receive what has come before \
-         more is sent, receive in a thread of its own, or send with send_timeout or try_send"
+        "both ends of this connection send and neither receives, so that each waits for the other; receive before you \
+            send more, receive in another thread, or send with send_timeout or try_send"
     )]
     Deadlock,
     /// The queue was closed. Nothing can be put into it any more, or it is empty.
@@ -37,8 +37,8 @@ pub enum ChannelError {
     QueueClosed,
     /// The queue holds as many bytes as it can: it was made by a process whose files may have no more (`ulimit -f`).
     #[error(
-        "the queue is full: file sizes were limited (ulimit -f) when it was made, so it holds at most {0} bytes; get something out of it \
-         first, or make it with a higher limit"
+        "the queue is full: file sizes were limited (ulimit -f) when it was made, so it holds at most {0} bytes; \
+            remove an item first, or make the queue with a higher limit"
     )]
     QueueMemory(u64),
     /// A message cannot be sent or received in this way.

@@ -21,22 +21,24 @@ use std::fmt;
 #[non_exhaustive]
 pub enum ManagerError {
     /// A call that was changing the object panicked before it had finished.
-    #[error("this object is poisoned: a call that was changing it panicked; see to it, and call clear_poison()")]
+    #[error("this object is poisoned: a call that was changing it panicked; repair it, and call clear_poison()")]
     Poisoned,
     /// A party that waited at the barrier gave up or died, or the barrier was aborted or reset.
-    #[error("the barrier is broken: one who waited gave up or died, or it was aborted; reset() makes it as new")]
+    #[error(
+        "the barrier is broken: a waiting party gave up or died, or the barrier was aborted; reset() begins a new round"
+    )]
     BrokenBarrier,
     /// The object was dropped before the proxy arrived.
-    #[error("it no longer has this object: no proxy for it was left when this one arrived")]
+    #[error("it no longer has this object: no other proxy for it was left when this proxy arrived")]
     ObjectGone,
     /// The value has this other type.
-    #[error("what it has there is of another type: {0}")]
+    #[error("its value has another type: {0}")]
     WrongType(String),
     /// This thread does not hold the lock.
-    #[error("this lock is not held by this thread, or no longer; lock it first")]
+    #[error("this thread does not hold this lock; lock it first")]
     NotHeld,
     /// This thread itself holds the lock.
-    #[error("this thread holds this lock already and would wait for itself; use rlock()")]
+    #[error("this thread already holds this lock and would wait for itself; use rlock()")]
     WouldDeadlock,
     /// A bounded semaphore would have more permits than at its creation.
     #[error("this bounded semaphore was released more often than acquired")]
@@ -45,16 +47,16 @@ pub enum ManagerError {
     #[error("task_done() was called more often than items were put")]
     TaskDoneTooOften,
     /// The server runs another build of the program.
-    #[error("its server is another build of the program than this one; run the same executable at both ends")]
+    #[error("its server runs another build of the program; run the same executable at both ends")]
     WrongBuild,
     /// The server was built with another version of this crate.
-    #[error("it was built with another version of maniple; build both ends with the same")]
+    #[error("it was built with another version of maniple; build both ends with the same version")]
     WrongVersion,
     /// A proxy arrived by a way on which keys are not sent.
-    #[error("a proxy has arrived here without its key; connect to its manager (Manager::connect) first")]
+    #[error("a proxy has arrived without its key; connect to its manager (Manager::connect) first")]
     MissingKey,
     /// A function that runs on an object called the same object through a proxy.
-    #[error("this object is being used by the function that calls it; use what the function was called with")]
+    #[error("this object is in use by the function that calls it; use the function's argument instead of a proxy")]
     Reentrant,
     /// Only a manager's server can do this.
     #[error("this process is not its server; use Manager::serve")]
@@ -94,11 +96,11 @@ pub struct ManagerLost {
 
 impl fmt::Display for ManagerLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the manager at {} is gone", self.address)?;
+        write!(f, "the manager at {} is lost", self.address)?;
         if let Some(exit) = &self.exit {
             write!(f, ", {exit}")?;
         }
-        write!(f, ": {}; what it held is lost, start another", self.why)
+        write!(f, ": {}; its objects are lost, start another manager", self.why)
     }
 }
 

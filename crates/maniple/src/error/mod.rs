@@ -87,7 +87,7 @@ pub enum Error {
     /// Shared memory cannot be used in this way, or has unexpected content.
     #[error("shared memory: {0}")]
     SharedMemory(String),
-    /// A manager's server has ended: it was shut down, killed, or cannot be reached any more.
+    /// A manager's server is lost: it was shut down, killed, or cannot be reached any more.
     #[error(transparent)]
     ManagerLost(Box<ManagerLost>),
     /// A manager refused a call.
@@ -104,7 +104,7 @@ pub enum Error {
         why: String,
     },
     /// An argument has a value without a meaning, such as a size of 0. The call did nothing.
-    #[error("cannot make sense of {0}")]
+    #[error("invalid argument: {0}")]
     InvalidArgument(&'static str),
     /// The time limit expired. What the call waited for may still happen, so the caller can repeat the call.
     #[error(transparent)]
@@ -201,7 +201,7 @@ mod tests {
         use std::error::Error as _;
         let behind = Error::InvalidArgument("nothing");
         let error = Error::from(CallError::Initializer(Box::new(behind)));
-        assert_eq!(error.source().map(ToString::to_string), Some("cannot make sense of nothing".into()));
+        assert_eq!(error.source().map(ToString::to_string), Some("invalid argument: nothing".into()));
         assert!(Error::Manager(ManagerError::NotHeld).source().is_some_and(|source| source.is::<ManagerError>()));
     }
 }

@@ -15,20 +15,21 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// The lock was acquired, but the process that held it before died, or the thread panicked. The guard was given back when this was
-    /// made; to keep it, match on the [`PoisonError`](crate::PoisonError) instead of using `?`.
+    /// The lock was acquired, but the process that held it before died, or the thread panicked. The guard was dropped
+    /// when this was made; to keep it, match on the [`PoisonError`](crate::PoisonError) instead of using `?`.
     #[error(
-        "{0}: what it guards may be half changed; put it right (into_inner() gives the guard), then call clear_poison()"
+        "{0}: the data that it guards may be half changed; repair it (into_inner() returns the guard), then call \
+            clear_poison()"
     )]
     Poisoned(Poison),
     /// Another thread holds the lock.
-    #[error("somebody else holds it just now; wait for it with lock() or lock_timeout()")]
+    #[error("another holder has the lock; wait for it with lock() or lock_timeout()")]
     WouldBlock,
     /// There was nothing to release.
-    #[error("it cannot be given back: nobody holds it, or not this process")]
+    #[error("there is nothing to release: no process holds it, or another process does")]
     NotHeld,
     /// Not all parties arrived at the barrier.
-    #[error("the barrier is broken: {0}; reset() makes it as new")]
+    #[error("the barrier is broken: {0}; reset() begins a new round")]
     BrokenBarrier(BrokenBarrier),
 }
 
@@ -94,8 +95,8 @@ pub enum BrokenBarrier {
 impl fmt::Display for BrokenBarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BrokenBarrier::Died => "a process died while it waited there",
-            BrokenBarrier::GivenUp => "the time of one that waited was up, or it was aborted or reset",
+            BrokenBarrier::Died => "a process died while it waited at the barrier",
+            BrokenBarrier::GivenUp => "the time limit of a waiting party expired, or the barrier was aborted or reset",
         })
     }
 }

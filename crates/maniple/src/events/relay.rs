@@ -44,7 +44,7 @@ impl Relay {
         &self.handle
     }
 
-    /// Hands on what is there. False: nothing more will come.
+    /// Passes on the available events. Returns false if there will be no more.
     pub(crate) fn deliver(&self) -> bool {
         // Another thread is at it; or this thread is, and a subscriber has asked after the child.
         let Ok(mut begun) = self.begun.try_lock() else { return true };
@@ -84,7 +84,7 @@ fn emit(record: &Record) {
             line: None,
             fields: vec!["message".into(), "lost".into()],
         };
-        let text = "events of a process had no room on their way and are lost".to_owned();
+        let text = "events of a process had no room in the pipe and are lost".to_owned();
         dispatch(site(&place), record.pid, "", &[(0, Content::Text(text)), (1, Content::Unsigned(record.lost))]);
     }
     dispatch(site(&record.place), record.pid, &record.spans, &record.values);

@@ -45,7 +45,7 @@ struct Teller {
     handle: OwnedHandle,
     most: Level,
     lost: AtomicU64,
-    /// The last wait for room was in vain: there is no reader.
+    /// The last wait for room was unsuccessful: there is no reader.
     hopeless: AtomicBool,
     next: AtomicU64,
     spans: Mutex<HashMap<u64, Span>>,

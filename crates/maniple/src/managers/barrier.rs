@@ -234,7 +234,7 @@ impl Manager {
     /// [`Error::InvalidArgument`] for 0 parties, [`Error::ManagerLost`].
     pub fn barrier(&self, parties: usize) -> Result<Barrier> {
         if parties == 0 {
-            return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
+            return Err(Error::InvalidArgument("a barrier for 0 parties; use 1 or more"));
         }
         let maker = |parties: usize| {
             Content::new(WaitQueue::<State>::new(State { parties, arrived: 0, round: Arc::default() }))

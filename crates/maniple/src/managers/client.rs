@@ -65,7 +65,7 @@ impl Connection {
         hello.item(&Hello { protocol: PROTOCOL, purpose })?;
         let answer = connection.ask(hello.bytes());
         let Ok(bytes) = answer else {
-            return Err(lost(address, None, "it closed the connection before it said hello"));
+            return Err(lost(address, None, "it closed the connection before it sent its greeting"));
         };
         match Input::plain(bytes).item::<Welcome>()?? {
             welcome if welcome.protocol == PROTOCOL => Ok((connection, welcome)),
@@ -332,7 +332,7 @@ impl RemoteServer {
     pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8], limit: Option<Duration>) -> Result<R> {
         let mut line = match self.own_line() {
             Some(line) => line,
-            // What is to be given back went back with the line.
+            // The end of the line has released it.
             None if limit.is_some() => return Err(self.lost("this thread's connection was closed")),
             None => self.open_line()?,
         };
@@ -382,7 +382,7 @@ impl RemoteServer {
     }
 }
 
-const REPLACED: &str = "another one has taken its address";
+const REPLACED: &str = "another server has its address";
 
 fn lost(address: &Address, exit: Option<Exit>, why: impl Display) -> Error {
     Error::ManagerLost(Box::new(ManagerLost { address: address.to_string(), exit, why: why.to_string() }))
@@ -448,6 +448,6 @@ mod tests {
             RemoteServer::open(&impostor(Welcome { protocol: 0, ..welcome() }), &"key".into(), None).err().unwrap();
         assert!(error.to_string().contains("another version"), "{error}");
         let error = RemoteServer::open(&impostor(welcome()), &"key".into(), Some(7)).err().unwrap();
-        assert!(error.to_string().contains("another one has taken its address"), "{error}");
+        assert!(error.to_string().contains("another server has its address"), "{error}");
     }
 }

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | a [`Session`], for the proxies in a client process | each is released, or the control connection ends |
 //! | a [`InTransit`], for a proxy in a message | it arrives; if it never does, some time after its sender's end |
-//! | a proxy in the server itself, as a rule within another object | it is dropped |
+//! | a proxy in the server itself, usually within another object | it is dropped |
 //! | a call that is under way | it ends |
 
 use super::ManagerError;
@@ -169,7 +169,7 @@ impl Session {
     }
 }
 
-/// Something that a thread can hold and not give back.
+/// A lock or permit that a thread can hold and not release.
 pub(super) trait Abandon: Send + Sync {
     /// The thread with that line is gone.
     fn abandon(&self, line: u64);
@@ -265,7 +265,7 @@ mod tests {
         sender.end(&registry);
         registry.sweep(Instant::now());
         assert!(registry.find(id).is_ok());
-        // A receiver that comes in between has it for good.
+        // A receiver that arrives in between keeps it.
         let claimed = registry.claim(other, transit).unwrap();
         registry.sweep(late());
         assert_eq!(registry.find(id).err(), Some(ManagerError::ObjectGone));

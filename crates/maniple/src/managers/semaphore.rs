@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) struct State {
     free: u32,
     most: u32,
-    /// Permits that lines have to give back.
+    /// Permits that lines have to release.
     lent: HashMap<u64, u32>,
 }
 
@@ -30,7 +30,7 @@ impl Abandon for Counter {
     }
 }
 
-/// The line has one less to give back.
+/// The line has one less to release.
 fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), ManagerError> {
     let lent = state.lent.get_mut(&line.number).ok_or(ManagerError::NotHeld)?;
     *lent -= 1;

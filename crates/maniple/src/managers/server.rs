@@ -164,7 +164,7 @@ impl Server {
                 Ok(Some(socket)) => {
                     let server = self.clone();
                     let serve = move || drop(server.serve(socket));
-                    // No thread to be had: the client finds its connection closed.
+                    // No thread can be started: the client finds its connection closed.
                     let _ = std::thread::Builder::new().name("maniple-manager".into()).spawn(serve);
                 }
                 Ok(None) => {}

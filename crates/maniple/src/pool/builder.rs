@@ -170,12 +170,14 @@ impl PoolBuilder {
     /// started, and the errors of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
-            Some(0) => return Err(Error::InvalidArgument("a pool of 0 workers; give it 1 or more, or leave it out")),
+            Some(0) => {
+                return Err(Error::InvalidArgument("a pool of 0 workers; use 1 or more, or leave the option out"));
+            }
             Some(processes) => processes,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let none = Error::InvalidArgument(
-            "workers that end after 0 tasks; give max_tasks_per_child 1 or more, or leave it out",
+            "workers that end after 0 tasks; set max_tasks_per_child to 1 or more, or leave it out",
         );
         let max_tasks_per_child = match self.max_tasks {
             Some(tasks) => Some(NonZeroU64::new(tasks).ok_or(none)?),

@@ -186,7 +186,7 @@ impl Pool {
     ) -> Result<JobHandle<Vec<R>>> {
         if self.shared.program.is_some() {
             return Err(Error::Call(CallError::Function(
-                "another program cannot be given a state; make it part of the items",
+                "a state cannot be sent to another program; make it part of the items",
             )));
         }
         let mut output = Output::new(self.shared.hub.packer());

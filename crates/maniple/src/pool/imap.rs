@@ -60,7 +60,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
         Imap { pool, job, window, reader, ready, consumed: 0, over: false, panic: None, feeder, results: PhantomData }
     }
 
-    /// Waits until something can be taken. Looks now and then whether items are kept waiting for an input that is late.
+    /// Waits until a result can be taken. Checks from time to time whether a late input delays items.
     fn wait(&self) -> Result<()> {
         let mut patience = Duration::from_millis(1);
         while !self.job.is_ready() {

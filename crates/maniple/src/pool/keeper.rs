@@ -48,7 +48,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
             let _alive: Sender<()> = alive;
             mine.keep();
         })
-        .map_err(|e| Error::Process(ProcessError::Start(format!("no thread for the pool's chores: {e}"))))?;
+        .map_err(|e| Error::Process(ProcessError::Start(format!("no thread could be started for the pool: {e}"))))?;
     *shared.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(Keeper { thread, ended });
     Ok(())
 }
@@ -137,7 +137,7 @@ impl Shared {
         Ok(true)
     }
 
-    /// Hands on what a worker has told.
+    /// Passes on a worker's events.
     fn deliver(&self, worker: WorkerId) {
         // Not with the crew locked: a subscriber is the user's code.
         let relay = self.crew().relays.get(&worker).cloned();
@@ -151,7 +151,7 @@ impl Shared {
     /// Which events are wanted, the initializer and its arguments, in memory that the worker reads once; the pipe for events; and copies
     /// of the descriptors in the arguments.
     fn setup(&self, level: u8, pipe: Option<OwnedHandle>) -> maniple_engine::Result<Vec<OwnedHandle>> {
-        let doing = |source| maniple_engine::Error::Os { doing: "lay out the initializer's arguments", source };
+        let doing = |source| maniple_engine::Error::Os { doing: "store the initializer's arguments", source };
         let memory = memory::create("maniple-setup", 1 + self.setup.bytes.len()).map_err(doing)?;
         memory::write_at(memory.as_handle(), &[level], 0).map_err(doing)?;
         memory::write_at(memory.as_handle(), &self.setup.bytes, 1).map_err(doing)?;

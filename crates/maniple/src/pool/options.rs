@@ -83,14 +83,14 @@ impl CallOptions {
         let chunk = match self.chunksize {
             None => Chunk::Adaptive,
             Some(0) => {
-                return Err(Error::InvalidArgument("a chunksize of 0 items; give it 1 or more, or leave it out"));
+                return Err(Error::InvalidArgument("a chunksize of 0 items; use 1 or more, or leave the option out"));
             }
             Some(items) => Chunk::Fixed(items),
         };
         let window = match self.buffersize {
             None => WINDOW,
             Some(0) => {
-                return Err(Error::InvalidArgument("a buffersize of 0 items; give it 1 or more, or leave it out"));
+                return Err(Error::InvalidArgument("a buffersize of 0 items; use 1 or more, or leave the option out"));
             }
             Some(items) => (items, usize::MAX),
         };

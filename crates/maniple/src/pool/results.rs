@@ -65,7 +65,7 @@ impl Reader {
                     check_task(input, number)?;
                     if input.chunk::<R>()? as usize != items {
                         return Err(Error::Call(CallError::Remote(
-                            "a worker answered another number of items than it was given".into(),
+                            "a worker returned more or fewer results than it was sent items".into(),
                         )));
                     }
                     if let Some(numbers) = input.numbers::<R>(items) {
@@ -126,7 +126,7 @@ fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
     match input.task()? {
         task if task == number => Ok(()),
         _ => Err(Error::Call(CallError::Remote(
-            "a worker sent the answer to another task; please report it, this is a fault in maniple".into(),
+            "a worker sent the answer to another task; this is a fault in maniple, please report it".into(),
         ))),
     }
 }

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A chunk in the making.
+/// A chunk that is being filled.
 struct Chunk(Output);
 
 /// What happened to an item.
@@ -114,12 +114,12 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
                 break;
             }
         }
-        // Known now rather than at the next call: the last task is not waited for in vain.
+        // Determined now and not at the next call, so that no call waits needlessly for the last task.
         self.items.as_slice().is_empty()
     }
 }
 
-/// An input that may take its time, read by a thread of its own so that it holds up neither results nor other calls.
+/// A slow input, which a separate thread reads, so that it delays neither results nor other calls.
 ///
 /// The thread collects items into chunks. A chunk must not wait for an item that will come late, or never before its own
 /// results do. So the thread hands a chunk over early when an item took long to come; and the thread that waits for results
@@ -176,7 +176,7 @@ impl Feeder {
     /// notes which items are in each task.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// No thread can be started.
     pub(super) fn start<I>(
         hub: &Hub,
         job: JobId,

@@ -90,7 +90,9 @@ impl Pool {
         let feeder = Feeder::start(&self.shared.hub, job.job(), share, collect == Collect::Unordered, items)
             // No thread will feed it, and none is to wait for it.
             .inspect_err(|_| job.cancel())
-            .map_err(|e| Error::Process(ProcessError::Start(format!("no thread to take items from the input: {e}"))))?;
+            .map_err(|e| {
+                Error::Process(ProcessError::Start(format!("no thread could be started to read the input: {e}")))
+            })?;
         let about = About { method, function: Plain(function).callee() };
         Ok(Imap::new(self.shared.clone(), job, window.0, Reader::new(about, None), feeder))
     }

@@ -315,7 +315,7 @@ impl ProcessBuilder {
     /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the
     /// function is not part of the program.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
-        // Before the function is looked at, for the error that says what to do.
+        // Before the function is checked, for the error that says what to do.
         startup::check(self.program.as_deref())?;
         let call = match self.program {
             None => child::send(function, &argument)?,
@@ -357,7 +357,7 @@ impl ProcessBuilder {
     fn finish(mut self, call: child::Called) -> Result<Process> {
         if self.program.is_some() && self.method != StartMethod::Spawn {
             return Err(Error::Process(ProcessError::Start(
-                "the fork server forks this program; another one can only be spawned".into(),
+                "the fork server forks this program; another program can only be spawned".into(),
             )));
         }
         startup::check(self.program.as_deref())?;
@@ -501,7 +501,8 @@ fn from_server(handles: &[OwnedHandle]) -> maniple_engine::Result<maniple_engine
 
 /// What the child reads first, in memory of its own.
 fn lay_out(setup: &Setup, given: &[bool; 3], call: &[u8]) -> maniple_engine::Result<OwnedHandle> {
-    let doing = |source| maniple_engine::Error::Os { doing: "lay out what a process is to call", source };
+    let doing =
+        |source| maniple_engine::Error::Os { doing: "store the function and the argument of a process", source };
     let bytes = child::encode(setup, *given, call);
     let memory = memory::create("maniple-setup", bytes.len()).map_err(doing)?;
     memory::write_at(memory.as_handle(), &bytes, 0).map_err(doing)?;

@@ -102,7 +102,7 @@ fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
     let mut handles = handles.into_iter();
     let mut next = || handles.next().ok_or_else(|| Error::Call(CallError::Remote("a handle is missing".into())));
     let bytes = memory::read_all(next()?.as_handle())
-        .map_err(|e| Error::Call(CallError::Remote(format!("what to call cannot be read: {e}"))))?;
+        .map_err(|e| Error::Call(CallError::Remote(format!("the function and its argument cannot be decoded: {e}"))))?;
     let mut input = Input::plain(&bytes);
     let (setup, given) = input.item::<(Setup, [bool; 3])>()??;
     let parent = ExitWatch::from_inherited(next()?);
@@ -168,7 +168,10 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Owne
     }
     if let Some(folder) = &setup.folder {
         std::env::set_current_dir(folder).map_err(|e| {
-            Error::Call(CallError::Remote(format!("the folder {} cannot be entered: {e}", folder.display())))
+            Error::Call(CallError::Remote(format!(
+                "the working directory cannot be changed to {}: {e}",
+                folder.display()
+            )))
         })?;
     }
     current::become_child(setup.name, setup.daemon, setup.parent, setup.parent_name, parent);

@@ -18,7 +18,7 @@ use std::fmt::Debug;
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "no exit code can be made of `{Self}`",
+    message = "`{Self}` cannot be converted into an exit code",
     label = "the function of a `Process` returns this",
     note = "let the function return `()`, an `i32` or a `Result` of these; for a result of any type use `maniple::spawn` or a `Pool`"
 )]

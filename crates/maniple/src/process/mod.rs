@@ -149,7 +149,7 @@ impl Process {
         // Held while it starts, so that a second caller does not continue before there is a child.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(taken) = plan.take() else {
-            return Err(Error::Process(ProcessError::State("it was started before; make another")));
+            return Err(Error::Process(ProcessError::State("it has already been started; make another process")));
         };
         let running = taken.start()?;
         let _ = self.shared.running.set(running);
@@ -157,7 +157,7 @@ impl Process {
         Ok(())
     }
 
-    /// Comes by whenever the process is asked something, so what it has told is handed on.
+    /// Every call to the handle uses it, so the process's events are passed on.
     fn running(&self) -> Result<&Running> {
         let running = self.shared.running.get();
         if let Some(relay) = running.and_then(|running| running.relay.as_ref()) {
@@ -438,7 +438,7 @@ impl Drop for Shared {
 }
 
 impl Running {
-    /// Waits for its end, for at most `limit`, and hands on what it has told. False: it still runs.
+    /// Waits for its end, for at most `limit`, and passes on its events. Returns false if it still runs.
     fn see_out(&self, limit: Option<Duration>) -> bool {
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let _ = self.wait(until);
@@ -455,7 +455,7 @@ impl Running {
         ended
     }
 
-    /// Hands on what the process tells, until it has ended or the time is up.
+    /// Passes on the process's events until it has ended or the time limit expires.
     fn wait(&self, until: Option<Instant>) -> Result<()> {
         let Some(relay) = &self.relay else { return Ok(()) };
         let mut open = true;

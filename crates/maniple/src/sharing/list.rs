@@ -423,11 +423,11 @@ fn number(memory: &SharedMemory, offset: usize) -> Result<usize> {
 }
 
 fn no_list(memory: &SharedMemory) -> Error {
-    Error::SharedMemory(format!("{:?} does not hold a list", memory.name().unwrap_or("this memory")))
+    Error::SharedMemory(format!("{:?} does not contain a list", memory.name().unwrap_or("this memory")))
 }
 
 fn strange(index: usize) -> Error {
-    Error::SharedMemory(format!("item {index} is of no known form, or is being changed; guard the list with a lock"))
+    Error::SharedMemory(format!("item {index} has an unknown form, or is being changed; guard the list with a lock"))
 }
 
 /// Without the zeros at the end.

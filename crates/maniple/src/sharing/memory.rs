@@ -215,7 +215,7 @@ impl SharedMemory {
     /// # Errors
     /// [`Error::SharedMemory`] if it has no name, or if the name has been removed.
     pub fn unlink(&self) -> Result<()> {
-        let Some(name) = self.name() else { return Err(Error::SharedMemory("it has no name to be taken away".into())) };
+        let Some(name) = self.name() else { return Err(Error::SharedMemory("it has no name to remove".into())) };
         self.keep();
         at_name(name, named::unlink)
     }
@@ -225,7 +225,7 @@ impl SharedMemory {
             return Ok(());
         }
         let all = self.len();
-        Err(Error::SharedMemory(format!("{len} bytes from {offset} on do not lie within its {all}")))
+        Err(Error::SharedMemory(format!("{len} bytes from {offset} on are not within its {all} bytes")))
     }
 
     fn bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
@@ -366,7 +366,7 @@ fn failed(what: &str, error: &io::Error) -> Error {
 fn at_name<R>(name: &str, work: impl FnOnce(&str) -> io::Result<R>) -> Result<R> {
     let plain = name.strip_prefix('/').unwrap_or(name);
     let why = if plain.is_empty() || plain.contains(['/', '\0']) || plain.len() > 250 {
-        "a name has 1 to 250 bytes, and no slash but perhaps as the first".to_owned()
+        "a name has 1 to 250 bytes, and no slash except as the first character".to_owned()
     } else {
         match work(plain) {
             Ok(done) => return Ok(done),

@@ -95,7 +95,7 @@ impl<T: Pod> RawArray<T> {
     pub fn copy_from_slice(&self, values: &[T]) -> Result<()> {
         if values.len() != self.len() {
             return Err(Error::SharedMemory(format!(
-                "{} values do not fill an array of {}; for a part of it there is write_range()",
+                "{} values do not fill an array of {}; use write_range() for a part of it",
                 values.len(),
                 self.len()
             )));

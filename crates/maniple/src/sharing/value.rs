@@ -234,7 +234,7 @@ pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<GuardedRegi
     };
     let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| isize::try_from(bytes).is_ok());
     Ok(GuardedRegion::create(
-        bytes.ok_or_else(|| Error::SharedMemory(format!("{len} elements are more than fit into memory")))?,
+        bytes.ok_or_else(|| Error::SharedMemory(format!("{len} elements do not fit into memory")))?,
         access,
     )?)
 }
@@ -247,7 +247,7 @@ pub(super) fn room_of<T: Pod>(
 ) -> maniple_engine::Result<GuardedRegion> {
     let room = GuardedRegion::open(ticket, apart, access)?;
     if !room.len().is_multiple_of(size_of::<T>()) {
-        return Err(maniple_engine::Error::Lock("the shared array that was sent is no whole number of elements"));
+        return Err(maniple_engine::Error::Lock("the shared array that was sent is not a whole number of elements"));
     }
     Ok(room)
 }

@@ -105,7 +105,7 @@ impl Barrier {
     /// [`Error::InvalidArgument`] for 0 parties, [`Error::System`] for more than 5113, or if there is no memory or descriptor left.
     pub fn new(parties: usize) -> Result<Barrier> {
         if parties == 0 {
-            return Err(Error::InvalidArgument("a barrier for 0 parties; give it 1 or more"));
+            return Err(Error::InvalidArgument("a barrier for 0 parties; use 1 or more"));
         }
         Ok(Barrier(Arc::new(Inner::new(u32::try_from(parties).unwrap_or(u32::MAX))?)))
     }

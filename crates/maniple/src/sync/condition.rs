@@ -78,7 +78,7 @@ impl WaitTimeoutResult {
     }
 }
 
-/// A guard that a [`Condition`] can give back and take again.
+/// A guard whose lock a [`Condition`] can release and acquire again.
 ///
 /// ```
 /// use maniple::{Condition, Guard, Lock, Mutex};
@@ -94,8 +94,9 @@ impl WaitTimeoutResult {
 /// # Ok::<(), maniple::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no guard of a lock that a `Condition` can release while it waits",
-    note = "give it the guard of a `maniple::Lock`, `RLock`, `Mutex`, `Value` or `Array`; those of `std::sync` are of one process"
+    message = "`{Self}` is not a guard of a lock that a `Condition` can release while it waits",
+    note = "use the guard of a `maniple::Lock`, `RLock`, `Mutex`, `Value` or `Array`; the locks of `std::sync` work \
+        within one process"
 )]
 pub trait Guard: sealed::Waits {}
 

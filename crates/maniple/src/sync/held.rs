@@ -1,5 +1,5 @@
-//! What all guards of a lock have in common: it is given back when they are dropped, and poisoned if that is because of
-//! a panic.
+//! The common part of all guards of a lock: dropping a guard releases the lock, and poisons it if that is because of a
+//! panic.
 
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 #[cfg(feature = "async")]

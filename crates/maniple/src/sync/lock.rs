@@ -177,9 +177,7 @@ impl Lock {
     /// });
     /// assert!(thread.join().is_err());
     /// if let Err(poisoned) = lock.lock() {
-    ///     // Looks after what the lock is for, and then:
-    ///     lock.clear_poison();
-    ///     drop(poisoned);
+    ///     // Repairs the resource that the lock guards, and then: lock.clear_poison(); drop(poisoned);
     /// }
     /// assert!(lock.lock().is_ok());
     /// # Ok::<(), maniple::Error>(())

@@ -65,7 +65,7 @@ pub struct MutexGuard<'a, T: ?Sized> {
 
 // SAFETY: it is a `&mut T` and a lock that is the process's, not a thread's.
 unsafe impl<T: ?Sized + Send> Send for MutexGuard<'_, T> {}
-// SAFETY: through a shared one, only a `&T` can be had.
+// SAFETY: a shared guard returns only a `&T`.
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {

@@ -203,7 +203,7 @@ impl BoundedSemaphore {
     pub fn new(units: u32) -> Result<BoundedSemaphore> {
         if units == 0 {
             return Err(Error::InvalidArgument(
-                "a bounded semaphore of 0 units, which nobody could acquire; give it 1 or more",
+                "a bounded semaphore of 0 units, which no process could acquire; use 1 or more",
             ));
         }
         Ok(BoundedSemaphore(Arc::new(OwnedSemaphore::new(units)?)))

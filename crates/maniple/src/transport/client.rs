@@ -128,7 +128,7 @@ impl ClientBuilder {
     /// let connecting = Client::builder().authkey("a key").connect_timeout(Duration::from_millis(20));
     /// // The listener does not accept it.
     /// let error = connecting.connect::<()>(listener.address()).unwrap_err();
-    /// assert!(error.to_string().contains("it said too little within"));
+    /// assert!(error.to_string().contains("the peer did not complete the authentication within"));
     /// # Ok(())
     /// # }
     /// ```

@@ -77,7 +77,7 @@ fn packet<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Outgoing> {
 fn post(end: &PacketEnd, outgoing: &mut Outgoing, until: Until) -> Result<bool> {
     end.send(outgoing, until).map_err(|error| match error {
         maniple_engine::Error::Os { source, .. } if wire::is_crowded(&source) => Error::Channel(ChannelError::Message(
-            "as many descriptors are on their way as this user may have there (RLIMIT_NOFILE); receive some first",
+            "this user has too many descriptors in messages under way (RLIMIT_NOFILE); receive some first",
         )),
         other => sending(other),
     })
@@ -255,7 +255,7 @@ impl Endpoint {
                         return Err(NOT_BYTES);
                     }
                     if incoming.bytes().len() as u64 > limit {
-                        let why = ChannelError::Message("it is longer than it may be; it was dropped");
+                        let why = ChannelError::Message("it is longer than the limit; it was dropped");
                         return Err(Error::Channel(why));
                     }
                     Ok(incoming.bytes().to_vec())
@@ -266,7 +266,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a message, or the end, can be had without waiting.
+    /// Whether a message, or the end, can be received without waiting.
     pub(crate) fn poll(&self, until: Until) -> Result<bool> {
         self.attendance().receives();
         Ok(readiness::message(self.as_handle(), until, &mut || false)?)

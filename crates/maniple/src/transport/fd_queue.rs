@@ -98,7 +98,7 @@ impl FdQueue {
     pub(super) fn take(&self, position: u64, nonce: u64) -> Result<Vec<OwnedHandle>> {
         const WHAT: &str = "take descriptors out of a queue";
         let mine = note(position, nonce);
-        let lost = || Error::Channel(ChannelError::Message("its descriptors did not come along"));
+        let lost = || Error::Channel(ChannelError::Message("its descriptors were not sent with it"));
         loop {
             let mut head = [0; NOTE];
             if stream::peek_packet(self.out.as_handle(), &mut head).map_err(failed(WHAT))? != Some(NOTE) {

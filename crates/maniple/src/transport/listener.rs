@@ -167,7 +167,7 @@ impl Listener {
     /// let listener = Listener::bind("127.0.0.1:0")?;
     /// assert_ne!(listener.address().port(), Some(0));
     /// let error = Listener::bind(listener.address()).unwrap_err();
-    /// assert!(error.to_string().contains("take another port"));
+    /// assert!(error.to_string().contains("use another port"));
     /// # Ok(())
     /// # }
     /// ```
@@ -404,7 +404,7 @@ impl ListenerBuilder {
     /// # fn main() -> maniple::Result<()> {
     /// let listener = Listener::builder().bind("127.0.0.1:0")?;
     /// let error = Listener::builder().bind(listener.address()).unwrap_err();
-    /// assert!(error.to_string().contains("take another port"));
+    /// assert!(error.to_string().contains("use another port"));
     /// # Ok(())
     /// # }
     /// ```
@@ -436,7 +436,7 @@ impl ListenerBuilder {
 
     fn check(&self) -> Result<()> {
         match self.backlog {
-            0 => Err(Error::InvalidArgument("a backlog of 0 clients; give it 1 or more, or leave it out")),
+            0 => Err(Error::InvalidArgument("a backlog of 0 clients; use 1 or more, or leave the option out")),
             _ => Ok(()),
         }
     }

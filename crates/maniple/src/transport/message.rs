@@ -27,7 +27,7 @@ pub(super) fn receiving(error: maniple_engine::Error, begun: bool) -> Error {
         maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ended),
         maniple_engine::Error::CutOff => Error::Channel(ChannelError::UnexpectedEof),
         maniple_engine::Error::TooLong => {
-            Error::Channel(ChannelError::Message("it is longer than it may be; the connection is of no more use"))
+            Error::Channel(ChannelError::Message("it is longer than the limit; the connection is unusable"))
         }
         _ => error.into(),
     }

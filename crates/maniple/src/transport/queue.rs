@@ -102,7 +102,7 @@ pub(super) struct Outgoing {
     nonce: u64,
 }
 
-/// The last byte of a value says whether descriptors go along; then the nonce is before it.
+/// The last byte of a value says whether it has descriptors; then the nonce is before it.
 const ALONE: u8 = 0;
 const WITH_HANDLES: u8 = 1;
 
@@ -154,7 +154,7 @@ impl<T> Queue<T> {
     /// queue.
     pub fn bounded(most: usize) -> Result<Queue<T>> {
         if most == 0 {
-            return Err(Error::InvalidArgument("a queue with room for 0 values; give it 1 or more, or use new()"));
+            return Err(Error::InvalidArgument("a queue with room for 0 values; use 1 or more, or new()"));
         }
         let queue = Queue::new()?;
         queue.shared.log.limit(most as u64);
@@ -492,7 +492,7 @@ maniple_sys::as_handle!(
     /// Readable while there is something to get, or the queue is closed: for [`wait`](crate::wait). From the first use
     /// of it on, puts and gets in all processes keep it so, which costs them a little.
     impl[T] for Queue<T>, |this| {
-    // It takes a lock; where that fails the queue is of no use either, and says so when it is used.
+    // It acquires a lock. If that fails, the queue is unusable as well, and its next call returns an error.
     let _ = this.shared.log.watch(&mut || false);
     this.shared.log.event()
 });

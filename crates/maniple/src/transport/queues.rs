@@ -102,7 +102,7 @@ impl<T> JoinableQueue<T> {
         if done {
             Ok(())
         } else {
-            Err(Error::Channel(ChannelError::Message("task_done was called more often than something was put")))
+            Err(Error::Channel(ChannelError::Message("task_done was called more often than values were put")))
         }
     }
 
@@ -145,7 +145,7 @@ impl<T> JoinableQueue<T> {
     /// [`Error::Timeout`], or the operating system's error.
     pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now().checked_add(timeout);
-        self.0.shared.log.join(deadline, &mut || false)?.in_time("the values of the queue to be done", timeout)
+        self.0.shared.log.join(deadline, &mut || false)?.in_time("the values of the queue to be processed", timeout)
     }
 }
 

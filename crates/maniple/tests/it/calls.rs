@@ -76,7 +76,7 @@ fn starmap_refuses_closures_and_says_what_to_do() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();
     let error = pool.starmap(|a: u8, b: u8| a + b, [(1, 2)]).unwrap_err();
-    assert!(error.to_string().contains("give a closure to map"), "{error}");
+    assert!(error.to_string().contains("pass a closure to map"), "{error}");
     let captured = 7u8;
     let error = pool.starmap(move |a: u8, b: u8| a + b + captured, [(1, 2)]).unwrap_err();
     assert!(matches!(error, Error::Call(maniple::CallError::Function(_))), "{error}");

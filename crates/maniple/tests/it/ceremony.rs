@@ -58,7 +58,7 @@ fn run(program: &Path, arguments: &[&str]) -> String {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    // A runner reads to the end: a process that was left behind would hold it up.
+    // A runner reads to the end: a process that was left behind would delay it.
     let printed = printed.join().unwrap().unwrap();
     assert!(status.success(), "{} {arguments:?}: {status}\n{printed}", program.display());
     printed

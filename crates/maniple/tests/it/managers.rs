@@ -364,7 +364,7 @@ fn an_object_that_calls_itself_gets_an_error_instead_of_waiting_for_itself() {
     let own = manager.namespace().unwrap();
     own.set("own", &own).unwrap();
     let nested = own.with::<Namespace, _, _>("own", |own, ()| own.names().map_err(|e| e.to_string()), ()).unwrap();
-    assert!(nested.unwrap().unwrap_err().contains("is being used by the function"));
+    assert!(nested.unwrap().unwrap_err().contains("is in use by the function"));
     // Another one is no matter.
     let pushed = list.with(|lists, ()| lists[0].push(&1).and_then(|()| lists[0].len()).unwrap(), ()).unwrap();
     assert_eq!((pushed, own.names().unwrap()), (1, vec!["own".to_owned()]));
@@ -608,7 +608,7 @@ fn when_the_server_is_killed_all_that_wait_get_an_error_at_once() {
     lost(manager.dict::<u8, u8>().unwrap_err());
     let mut bytes = Vec::new();
     let error = Postcard::encode(&queue, &mut bytes).unwrap_err();
-    assert!(error.to_string().contains("is gone"), "{error}");
+    assert!(error.to_string().contains("is lost"), "{error}");
     lost(manager.shutdown().unwrap_err());
 }
 

@@ -170,7 +170,7 @@ fn hold(_: Handle<PipeWriter>) {
     std::thread::sleep(std::time::Duration::from_millis(1));
 }
 
-/// The reader of a pipe whose other end went into a task learns of its end although no caller waits for the task.
+/// The reader of a pipe whose other end went into a task detects its end although no caller waits for the task.
 #[test]
 fn a_pipe_ends_with_the_task_though_nobody_waits_for_that() {
     let (_dog, _alone) = (watchdog(), ALONE.lock());

@@ -34,7 +34,7 @@ fn two_processes_that_both_send_first_get_an_error() {
             process.start().unwrap();
             let result = send_first((ours, size, count));
             // So many descriptors may not be on their way, where it is not the room that ends first.
-            let crowded = matches!(&result, Err(Error::Channel(maniple::ChannelError::Message(why))) if why.contains("on their way"));
+            let crowded = matches!(&result, Err(Error::Channel(maniple::ChannelError::Message(why))) if why.contains("under way"));
             assert!(both_or_gone(&result) || crowded, "{size}: {result:?}");
             process.join().unwrap();
         })

@@ -259,7 +259,7 @@ fn units_of_a_dead_holder_come_back_one_by_one_with_a_word() {
     assert_eq!(bounded.value(), 0);
     let heir = |bounded: BoundedSemaphore| assert!(bounded.acquire().is_err());
     ends_well(&started(heir, bounded.clone()));
-    // What the heir gave back is as any.
+    // A lock that the successor released is as any other.
     let one = bounded.acquire().unwrap();
     let others = [bounded.acquire().unwrap_err(), poison(bounded.acquire_timeout(LONG).unwrap_err())];
     assert!(others.iter().all(|error| error.poison() == died));

@@ -41,7 +41,7 @@ fn a_late_message_value_client_or_process_is_named() {
     assert_eq!(late(queue.put_timeout(&2, SHORT)), "room in the queue");
     let jobs = JoinableQueue::new().unwrap();
     jobs.put(&1).unwrap();
-    assert_eq!(late(jobs.join_timeout(SHORT)), "the values of the queue to be done");
+    assert_eq!(late(jobs.join_timeout(SHORT)), "the values of the queue to be processed");
     assert_eq!(late(Listener::temporary().unwrap().accept_timeout::<()>(SHORT)), "a client to connect");
     let process = Process::builder()
         .daemon(true)

@@ -277,7 +277,7 @@ class WorkerLostError(ManipleError, RuntimeError):
         if self.task:
             text += f"; it was running {self.task}"
         if self.stderr_tail:
-            text += f"\nThe last it wrote to its standard error:\n{self.stderr_tail}"
+            text += f"\nThe end of its standard error:\n{self.stderr_tail}"
         return text
 
 
@@ -289,7 +289,7 @@ def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
     try:
         error = loads(pickled)
         if not isinstance(error, BaseException):
-            why, error = f"its pickle contains {_text(error)}, which is no exception", None
+            why, error = f"its pickle contains {_text(error)}, which is not an exception", None
     except Exception as failure:
         if interrupts(failure):
             raise
@@ -338,13 +338,14 @@ def lost(
     if pid == 0:
         message = "no worker process can be started"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
-    message = f"no worker process gets ready for work, the pool is given up; the last, {pid}, {_ending(exitcode)} while it started"
+    message = "no worker process gets ready, so the pool has failed; "
+    message += f"the last, {pid}, {_ending(exitcode)} while it started"
     if told is None:
         frozen = getattr(sys, "frozen", False)
         hint = "does the frozen program call freeze_support() before it reads its arguments?"
         message += f" ({hint})" if frozen else " (could it import the main module?)"
     else:
-        message += f", since its initializer raised {told[0]}: {told[1]}"
+        message += f", because its initializer raised {told[0]}: {told[1]}"
     error = WorkerLostError(message, pid, exitcode, "", stderr_tail)
     if told is not None:
         error.__cause__ = raised(told)

@@ -70,8 +70,8 @@ class Elsewhere:
 
     def __enter__(self) -> None:
         raise RuntimeError(
-            "the threads of this pool are in the process that forked this one; a forked child cannot use it, "
-            "make a pool of its own"
+            "the threads of this pool are in the process that forked this one; a forked child cannot use "
+            "them; make another pool in the child"
         )
 
     def __exit__(self, *exc_info: object) -> None:

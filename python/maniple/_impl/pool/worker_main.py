@@ -359,7 +359,7 @@ class NoMain(WorkerMain):
         return True
 
     def why_not(self) -> str:
-        return "cannot load the program's main module, which is no file that can be imported"
+        return "cannot load the program's main module, which is not a file that can be imported"
 
 
 #: modules whose objects may be pickled only while a process is being started

@@ -291,7 +291,7 @@ class Workers:
                 except Exception as problem:
                     # A lack of memory. Without its keeper, the pool would let its callers wait forever.
                     time.sleep(_AGAIN)
-                    util.sub_warning("a pool's chore is tried again: %s", problem)
+                    util.sub_warning("a pool's thread repeats a step: %s", problem)
         finally:
             imports_in_progress.keep(frozenset())
             self._all_ended.set()
@@ -360,7 +360,7 @@ class Workers:
             late = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
-            util.sub_warning("could not see a worker out yet: %s", problem)
+            util.sub_warning("could not reap a worker yet: %s", problem)
             return False
         if late is not None:
             self._late.append(late)
@@ -412,8 +412,8 @@ class Workers:
         """Wait until all processes have ended."""
         if not self._terminated and (self.hub.is_making_tasks() or threading.get_ident() in self.opening):
             raise RuntimeError(
-                "join() would wait for ever: this signal handler has interrupted a call that hands in its items, which goes on when it "
-                "returns; terminate() the pool, or join it after the handler"
+                "join() would wait forever: this signal handler has interrupted a call that submits its items, "
+                "which continues when the handler returns; terminate() the pool, or join it after the handler"
             )
         self._wait_for_keeper()
 

@@ -237,7 +237,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         for name, member in content.items():
             if not isinstance(member, DEFINITIONS) and (reason := self._reason_against(member)) is not None:
                 raise TypeError(
-                    f"the class {cls.__qualname__!r} of {cls.__module__} goes by value, since the process {self._main.why_not()}, "
+                    f"the class {cls.__qualname__!r} of {cls.__module__} is sent by value, because the process "
+                    f"{self._main.why_not()}, "
                     f"and its attribute {name!r} cannot be sent: {reason}"
                 )
 
@@ -327,7 +328,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 continue
             if self._verdicts is not None and (reason := self._reason_against(value)) is not None:
                 missing[name] = (
-                    f"{name!r} of {func.__module__} was not sent along, since the process {self._main.why_not()}, and {reason}"
+                    f"{name!r} of {func.__module__} was not sent, because the process "
+                    f"{self._main.why_not()}, and {reason}"
                 )
                 continue
             lacking.append((name, value, key))

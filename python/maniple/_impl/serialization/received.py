@@ -116,7 +116,7 @@ def returned(key: tuple[bytes, int], name: str) -> Any:
     """Return the object that this process had sent by value and that comes back."""
     found = registry.find(key)
     if found is None:
-        raise LookupError(f"{name!r} was sent by value and comes back, but no longer exists in this process")
+        raise LookupError(f"{name!r} was sent by value and returned, but no longer exists in this process")
     return found
 
 

@@ -69,7 +69,7 @@ def refuse_what_is_handed_over(obj: Any) -> None:
     package, _, _ = kind.__module__.partition(".")
     if package in (PACKAGE, "multiprocessing") or kind in reduction._standard._extra_reducers:
         if not issubclass(kind, (type, FunctionType, MethodType, KeyedValue, Stream)):
-            raise TypeError(f"{kind.__name__!r} object goes to one process at a time")
+            raise TypeError(f"{kind.__name__!r} object can be sent to one process at a time")
 
 
 @contextmanager

@@ -32,7 +32,9 @@ def handle() -> Any:
             descriptor = os.open(way, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
             popen._to_close.append(descriptor)
             return reduction.DupFd(descriptor)
-    raise FileNotFoundError("the current directory of this process cannot be passed to a child: change to another one")
+    raise FileNotFoundError(
+        "the current directory of this process cannot be passed to a child: change to another directory"
+    )
 
 
 def enter(handed: Any) -> None:

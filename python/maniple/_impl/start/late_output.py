@@ -121,7 +121,7 @@ class _Forwarder:
             try:
                 launch.start_program(argv[0], argv, pipes, blocked_signals=(SIGINT, SIGHUP, SIGQUIT))
             except OSError as problem:
-                util.info("the standard error of programs that go on is closed: %s", problem)
+                util.info("the standard error of programs that continue is closed: %s", problem)
 
 
 def _pass_on(fd: int) -> bool:

@@ -1,8 +1,9 @@
 //! The limits of a log: a bound on its messages, and its end.
 //!
-//! A bound is no count of free places, which a process could take and die with: a writer that holds the lock compares how many were put and
-//! how many were taken. A reader killed between taking and counting leaves one too many in that, until the next reader comes; none
-//! need come to an empty log, so that is never called full.
+//! A bound is not a count of free places, which a process could take and lose when it dies: a writer that holds the
+//! lock compares how many messages were put and how many were taken. A reader that is killed between taking and
+//! counting leaves the difference one too large until the next reader takes a message. An empty log may have no next
+//! reader, so an empty log never counts as full.
 //!
 //! Closing happens under the writers' lock: a process that sees the log closed sees every message there will ever be.
 
@@ -14,12 +15,12 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 impl View {
-    /// Sets how many messages there may be at most (0: any number), before any other process has the log.
+    /// Sets the greatest number of messages (0: any number), before any other process has the log.
     pub fn limit(&self, messages: u64) {
         self.header().calls.bound.store(messages, Ordering::Relaxed);
     }
 
-    /// Whether there are as many messages as there may be.
+    /// Whether the log has as many messages as its bound allows.
     pub fn is_full(&self) -> bool {
         let bound = self.header().calls.bound.load(Ordering::Relaxed);
         if bound == 0 {
@@ -29,7 +30,7 @@ impl View {
         there + self.held_back() >= bound
     }
 
-    /// Whether there is room for a message of these parts, as far as bytes go.
+    /// Whether there is room for the bytes of a message of these parts.
     pub fn has_room(&self, parts: &[&[u8]]) -> Result<bool> {
         let header = self.header();
         let head = header.readers.at.load(Ordering::Acquire);
@@ -59,7 +60,7 @@ impl View {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
-            // A reader may be killed before it calls.
+            // A reader may be killed before it wakes a writer.
             let woken = word::sleep(&calls.room, seen, Some(left.map_or(SLICE, |left| left.min(SLICE))));
             if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
@@ -67,7 +68,7 @@ impl View {
         }
     }
 
-    /// Has those who wait for room look again.
+    /// Wakes the writers that wait for room.
     fn call_writers(&self) {
         let calls = &self.header().calls;
         calls.room.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +83,7 @@ impl View {
 }
 
 impl Log {
-    /// Ends putting: from now on it fails, what is there can still be taken, and no thread waits any more.
+    /// Closes the log: later puts fail, the messages in the log can still be taken, and no thread waits any more.
     pub fn close(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let held = hold(&header.writers, Some(interrupted))?;
@@ -97,8 +98,9 @@ impl Log {
         Ok(())
     }
 
-    /// Sets how many messages were taken in this process but not delivered, and are delivered next. They count here for the
-    /// bound, and threads of this process that wait for a message or for the descriptor are woken; other processes look in vain.
+    /// Sets how many messages were taken in this process but not delivered, and are delivered next. They count for the
+    /// bound in this process, and wake its threads that wait for a message or for the descriptor; other processes do
+    /// not see them.
     pub fn hold_back(&self, messages: u64) {
         let before = self.set_held_back(messages);
         let watched = self.is_watched();
@@ -110,7 +112,7 @@ impl Log {
         } else if messages < before {
             self.call_writers();
             if messages == 0 && watched {
-                // Where it cannot be had now, the next reader that looks does it.
+                // If the lock is not free now, the next reader that checks does it.
                 let _ = self.hush(None);
             }
         }

@@ -1,8 +1,8 @@
-//! Whether the positions in a log's head are possible: a process that was out of its mind may have written them.
+//! Checks the positions in a log's head: a faulty process may have written them.
 
 use crate::error::{Error, Result};
 
-/// What a message, or all of a log, takes at most: positions never come near the end of their numbers.
+/// The greatest size of a message, or of a log: positions never come near the largest number.
 const MOST: u64 = 1 << 62;
 
 /// The positions, as the holder of a lock sees them.
@@ -13,7 +13,7 @@ pub(super) struct Span {
     pub tail: u64,
 }
 
-/// Sees that what is in a log of `len` bytes has room in it.
+/// Checks that the content of a log of `len` bytes has room in it.
 ///
 /// # Errors
 /// They are out of order, or too large.

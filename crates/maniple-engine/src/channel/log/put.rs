@@ -12,13 +12,14 @@ use maniple_sys::memory;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-/// Pages for small messages are made so many bytes at a time.
+/// Pages for small messages are allocated so many bytes at a time.
 const AHEAD: u64 = 64 * 1024;
-/// Messages of a page and more keep pace with the readers: what they would take of fresh memory costs more than their copy.
+/// Messages of a page and more keep pace with the readers: fresh memory for them costs more than their copy.
 const PACED: usize = 4096;
 /// How long a reader may take over one message while a writer waits for it.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// How long a writer waits in all. Where readers need longer for what is there, fresh memory is the smaller part of what a message costs.
+/// How long a writer waits in total. If readers need longer for the content, fresh memory is the smaller part of a
+/// message's cost.
 const IN_ALL: Duration = Duration::from_millis(50);
 
 /// How a message is put.
@@ -26,9 +27,9 @@ const IN_ALL: Duration = Duration::from_millis(50);
 pub struct Terms<'a, 'b> {
     /// It is to be reported done ([`View::done`](super::View::done)).
     pub counted: bool,
-    /// It does not wait for readers, were it large.
+    /// It does not wait for readers, even if it is large.
     pub hurried: bool,
-    /// Called with the message's position before it is published. False: it is not to be.
+    /// Called with the message's position before it is published. If it returns false, the message is not published.
     #[allow(clippy::type_complexity)]
     pub before: Option<&'a mut (dyn FnMut(u64) -> Result<bool> + 'b)>,
 }
@@ -44,21 +45,22 @@ impl std::fmt::Debug for Terms<'_, '_> {
 pub enum Put {
     /// It is in.
     Done,
-    /// It would have to wait for another writer, or for readers, and is not to.
+    /// The put would have to wait for another writer, or for readers, and must not.
     Busy,
-    /// There are as many as there may be ([`View::limit`](super::View::limit)).
+    /// The log has as many messages as its bound allows ([`View::limit`](super::View::limit)).
     Full,
-    /// Its memory, which is limited ([`View::is_limited`](super::View::is_limited)), has no room for so many bytes more now.
+    /// The log's memory, which is limited ([`View::is_limited`](super::View::is_limited)), has no room for so many more
+    /// bytes now.
     Cramped,
     /// The log was closed ([`Log::close`]).
     Closed,
-    /// [`Terms::before`] did not want it.
+    /// [`Terms::before`] rejected it.
     Refused,
 }
 
 impl Log {
-    /// Puts a message in, its parts one after the other. False, if `interrupted` is not given: it would have to wait.
-    /// `counted`: it is to be reported done ([`View::done`](super::View::done)).
+    /// Puts a message in, its parts one after the other. Without `interrupted` it returns false if it would have to
+    /// wait. `counted` says that the message has to be reported done ([`View::done`](super::View::done)).
     pub fn put(&self, parts: &[&[u8]], counted: bool, interrupted: Option<Interrupted<'_, '_>>) -> Result<bool> {
         Ok(self.put_on(parts, Terms { counted, ..Terms::default() }, interrupted)? == Put::Done)
     }
@@ -82,7 +84,7 @@ impl Log {
         }
         let ring = self.ring();
         let tail = header.writers.at.load(Ordering::Relaxed);
-        // Partner: the reader's `advance`: what it read it has read before we write over it.
+        // Partner: the reader's `advance`: the reader has read the bytes before this writer overwrites them.
         let head = header.readers.at.load(Ordering::Acquire);
         in_order(Span { base: header.base.load(Ordering::Relaxed), head, tail }, ring.size)?;
         let empty = head == tail;
@@ -164,10 +166,10 @@ impl Log {
             // Partner: the fence in `take`.
             fence(Ordering::SeqCst);
             if !self.is_empty() {
-                // And as long as a slow machine takes to copy what is there.
+                // In addition, the time that a slow machine takes to copy the content.
                 let patience = PATIENCE + Duration::from_nanos(tail - head.min(tail));
                 let woken = word::sleep(&header.calls.room, seen, Some(patience));
-                // Not by how the sleep ended: signals may come more often than it is long.
+                // Not by how the sleep ended: signals may arrive more often than its length.
                 if since.elapsed() >= patience && header.readers.at.load(Ordering::Relaxed) == head {
                     self.stalled.store(head, Ordering::Relaxed);
                 }
@@ -193,7 +195,7 @@ impl Log {
         for part in parts {
             let after = to + part.len() as u64;
             if part.len() > LARGE && after > warm && within_limit(ring, to, after) {
-                // It has its pages made on the way.
+                // The write allocates its pages.
                 write_by_handle(ring, &mut to, part)?;
                 header.ready.fetch_max(after, Ordering::Relaxed);
                 continue;
@@ -209,7 +211,7 @@ impl Log {
         Ok(())
     }
 
-    /// Has pages made up to `end`, where there are none yet. The caller holds the writers' lock.
+    /// Allocates the missing pages up to `end`. The caller holds the writers' lock.
     fn prepare(&self, window: &mut Window, ring: Ring<'_>, at: u64, end: u64, warm: u64) -> Result<()> {
         let header = self.header();
         let ready = header.ready.load(Ordering::Relaxed);
@@ -221,7 +223,7 @@ impl Log {
         while from < until {
             match window.prepare(ring, from, until - from) {
                 Ok(len) => from += len,
-                // What was only for later may be what is too much.
+                // The pages in advance may be what exceeds the limit.
                 Err(_) if from >= end => break,
                 Err(error) => return Err(error),
             }
@@ -242,7 +244,7 @@ pub(super) fn length_of(parts: &[&[u8]]) -> Result<u64> {
     Ok(total.next_multiple_of(8) as u64)
 }
 
-/// Whether this process may write there by the handle.
+/// Whether this process may write to that place by the handle.
 fn within_limit(ring: Ring<'_>, from: u64, to: u64) -> bool {
     let last = if from / ring.size == to / ring.size { to % ring.size } else { ring.size };
     HEAD as u64 + last <= memory::longest()

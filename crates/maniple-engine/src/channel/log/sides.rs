@@ -1,4 +1,4 @@
-//! The two windows of a log in this process, and how its memory goes back when the log is idle.
+//! The two windows of a log in this process, and how its memory returns to the system when the log is idle.
 
 use super::super::window::Window;
 use super::{LAP, Shared, hold, hold_writers};
@@ -13,7 +13,7 @@ pub struct Sides {
     pub writing: Mutex<Window>,
     pub reading: Mutex<Window>,
     is_watched: AtomicBool,
-    // The tail, when it was last looked at.
+    // The tail at the last check.
     seen: AtomicU64,
 }
 
@@ -28,7 +28,7 @@ impl Sides {
         }
     }
 
-    /// Has the memory go back when the log has been idle for a while.
+    /// Returns the memory to the system when the log has been idle for a while.
     pub fn watch(this: &Arc<Sides>) {
         if !this.is_watched.load(Ordering::Relaxed) && !this.is_watched.swap(true, Ordering::Relaxed) {
             this.seen.store(u64::MAX, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Kept for Sides {
             }
             return true;
         }
-        // The next user of the log has it watched again.
+        // The next user of the log registers it again.
         self.is_watched.store(false, Ordering::Relaxed);
         self.give_back(0);
         false

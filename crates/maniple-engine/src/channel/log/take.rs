@@ -10,7 +10,7 @@ use crate::wait::word;
 use maniple_sys::memory;
 use std::sync::atomic::{Ordering, fence};
 
-/// Pages behind the head are given back in pieces of at least so many bytes.
+/// Pages behind the head are returned in pieces of at least so many bytes.
 const GIVE_BACK: u64 = 4 << 20;
 
 /// Called under the readers' lock with the position of a message that was taken and its first part.
@@ -24,13 +24,14 @@ pub struct Taken {
 }
 
 impl Log {
-    /// Takes the next message: its first part into `first`, which is emptied before, the others apart. None: there is none,
-    /// or, if `interrupted` is not given, it would take time: another reader is at it, or it is large.
+    /// Takes the next message: its first part into `first`, which is emptied before, the others separately. Returns
+    /// None if there is no message. Without `interrupted` it also returns None if taking it would take time, because
+    /// another reader is at work or the message is large.
     pub fn take(&self, first: &mut Vec<u8>, interrupted: Option<Interrupted<'_, '_>>) -> Result<Option<Taken>> {
         self.take_and(first, interrupted, &mut |_, _| {})
     }
 
-    /// The same with something to be done under the lock.
+    /// As [`take`](Log::take), with a function that is called under the lock.
     pub fn take_and(
         &self,
         first: &mut Vec<u8>,
@@ -77,7 +78,7 @@ impl Log {
                 }
             }
             if end == tail && header.calls.watched.load(Ordering::Relaxed) != 0 {
-                // Where it cannot be had now, the next reader that looks does it.
+                // If the lock is not free now, the next reader that checks does it.
                 self.hush(None)?;
             }
             if end == tail && end - base > WORTH_IT {
@@ -87,7 +88,7 @@ impl Log {
         }
     }
 
-    /// Copies the message at position `head` out. None: it is large, and only small ones were wanted.
+    /// Copies the message at position `head` out. Returns None if it is large and only small messages were requested.
     fn read(
         &self,
         ring: Ring<'_>,
@@ -136,15 +137,15 @@ impl Log {
             header.freed.store(0, Ordering::Relaxed);
             freed = 0;
         }
-        // The first lap's pages stay: when the writer starts over, fresh ones would cost it several times as much.
+        // The first lap's pages stay: when the writer starts over, fresh pages would cost it several times as much.
         freed = freed.max(LAP);
         let upto = at - at % memory::PAGES as u64;
-        // A writer may come round the ring to these pages, if it is small or nearly full.
+        // A writer may reach these pages again, if the ring is small or nearly full.
         if upto.saturating_sub(freed) >= GIVE_BACK
             && (upto - freed).saturating_add(unread) < ring.size / 2
             && !self.is_limited()
         {
-            // It is only tidiness: if it fails, the memory stays until the log starts over.
+            // This is optional: if it fails, the memory stays until the log starts over.
             let _ = ring.release(freed, upto - freed);
             header.freed.store(upto, Ordering::Relaxed);
         }

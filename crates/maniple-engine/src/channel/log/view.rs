@@ -1,4 +1,4 @@
-//! What can be seen of a log by its head alone, for which no descriptor has to be open.
+//! The state of a log that its head shows, for which no descriptor has to be open.
 
 use super::super::layout::Header;
 use super::{BOUNDLESS, Shared};
@@ -7,13 +7,13 @@ use maniple_sys::memory::Mapping;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// How much there is in a log, how much may be, and what is reported done.
+/// The number of messages in a log, its bound, and the number of messages that were reported done.
 #[derive(Debug)]
 pub struct View {
     head: Arc<Mapping>,
     pub(super) cores: usize,
     pub(super) spin: Mutex<Spin>,
-    // Messages that were taken here and are to be taken once more: this process's affair.
+    // Messages that were taken in this process and will be taken once more. Only this process knows them.
     held: Arc<AtomicU64>,
 }
 
@@ -47,7 +47,8 @@ impl View {
         header.writers.count.load(Ordering::Acquire).saturating_sub(taken)
     }
 
-    /// How many messages were taken in this process and given back to it ([`Log::hold_back`](super::Log::hold_back)).
+    /// Returns how many messages were taken in this process and are held back for it
+    /// ([`Log::hold_back`](super::Log::hold_back)).
     pub fn held_back(&self) -> u64 {
         self.held.load(Ordering::Acquire)
     }
@@ -56,7 +57,8 @@ impl View {
         self.held.swap(messages, Ordering::AcqRel)
     }
 
-    /// Whether the memory is limited: file sizes were, when it was made. A message may be longer than there is room for.
+    /// Whether the memory is limited, because file sizes were limited when it was made. A message may then be longer
+    /// than the memory.
     pub fn is_limited(&self) -> bool {
         self.capacity() < BOUNDLESS
     }

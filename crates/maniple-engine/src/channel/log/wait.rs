@@ -39,7 +39,7 @@ impl View {
             if self.has_news() {
                 return Ok(true);
             }
-            // Also where the time was up: a signal that came just before the sleep does not end it.
+            // Also if the time limit expired: a signal that arrived just before the sleep does not end the sleep.
             if woken != Woken::Rung && interrupted() {
                 return Err(Error::Interrupted);
             }
@@ -51,12 +51,12 @@ impl View {
     /// How many counted messages are not reported done yet.
     pub fn undone(&self) -> u32 {
         let calls = &self.header().calls;
-        // In this order: what is counted meanwhile makes it too many, never too few.
+        // In this order: a message that is counted meanwhile makes the number too large, never too small.
         let done = calls.done.load(Ordering::Acquire);
         calls.counted.load(Ordering::Acquire).wrapping_sub(done)
     }
 
-    /// Reports a counted message as done. False: more were reported than put.
+    /// Reports a counted message as done. Returns false if more were reported than put.
     pub fn done(&self) -> bool {
         let Calls { counted, done, .. } = &self.header().calls;
         // A process that reports a message has taken it, and so sees it counted.
@@ -95,7 +95,7 @@ impl View {
 }
 
 impl Log {
-    /// From now on [`Log::event`] is readable whenever there is a message.
+    /// Makes [`Log::event`] readable whenever there is a message, from now on.
     pub fn watch(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         if header.calls.watched.load(Ordering::Relaxed) == 0 {
@@ -114,7 +114,7 @@ impl Log {
         self.header().calls.watched.load(Ordering::Relaxed) != 0
     }
 
-    /// What to wait for along with other things, after [`Log::watch`].
+    /// Returns the handle to wait for, together with others, after [`Log::watch`].
     pub fn event(&self) -> BorrowedHandle<'_> {
         self.shared.event.as_handle()
     }
@@ -131,7 +131,7 @@ impl Log {
                 }
                 return Ok(empty);
             }
-            // Nothing is held while waiting: a front's signal handler may want to use the queue.
+            // No lock is held during a wait: a front's signal handler may use the queue.
             drop(readers);
             let Some(interrupted) = interrupted.as_deref_mut() else { return Ok(true) };
             drop(hold(&header.writers, Some(interrupted))?);

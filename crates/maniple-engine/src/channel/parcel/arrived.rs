@@ -15,18 +15,19 @@ use maniple_sys::{AsHandle, OwnedHandle};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-/// A buffer that arrived, in memory of this process's own: it may be written to, and no other process sees what is written.
+/// A buffer that arrived, in private memory of this process: it may be written to, and no other process sees the
+/// changes.
 #[derive(Debug)]
 pub struct Arrived(Content);
 
 #[derive(Debug)]
 enum Content {
     Plain(Buffer),
-    // In this order: the mapping goes before the block is free.
+    // In this order: the mapping ends before the block is free.
     Mapped(Seen, #[allow(dead_code)] PutBack),
 }
 
-/// What says that a block is done with.
+/// Reports that a block is no longer used.
 #[derive(Debug)]
 struct PutBack {
     state: State,
@@ -71,7 +72,7 @@ impl Arrived {
         }
         let mut bytes = Buffer::default();
         memory::read_at(handle.as_handle(), bytes.fill(len)?, 0).doing("receive a large buffer")?;
-        // Where this process may not write so far, the block is not used again.
+        // If this process may not write to that place, the block is not used again.
         let _ = memory::write_at(handle.as_handle(), &FREE.to_ne_bytes(), room as u64);
         Ok(Arrived(Content::Plain(bytes)))
     }
@@ -99,7 +100,7 @@ impl Arrived {
 
     /// The content.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: they are this process's own or mapped, and the sender leaves the block alone until the word says so.
+        // SAFETY: the bytes are private or mapped, and the sender does not touch the block until the word says so.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
     }
 

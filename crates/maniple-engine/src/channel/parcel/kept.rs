@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 
 /// Blocks that the senders of a process keep.
 pub const MOST: usize = 16;
-/// How many buffers are under way at once before a sender lets its readers catch up: fresh blocks cost several times what those cost that
-/// were used before. Of short ones there are more, since a sender sleeps longer than a reader takes for a few.
+/// How many buffers are under way at once before a sender lets its readers catch up: a fresh block costs several times
+/// as much as a block that was used before. More short buffers are allowed, because a sender sleeps longer than a
+/// reader takes for a few of them.
 const AT_ONCE: usize = 6;
 const SHORT_AT_ONCE: usize = 14;
 const SHORT: usize = 400_000;
-/// For how long, and how often it looks. Where readers keep what they have, no sender waits again before one of them has released something.
+/// For how long a sender waits, and how often it checks. If readers keep their blocks, no sender waits again before a
+/// reader has released a block.
 const PATIENCE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(50);
 /// Bytes of blocks that they keep.
@@ -37,19 +39,19 @@ impl State {
     }
 
     pub(super) fn word(&self) -> &AtomicU32 {
-        // SAFETY: a page's first word, only ever touched as an atomic, mapped as long as `self`.
+        // SAFETY: a page's first word, only ever accessed as an atomic, mapped as long as `self`.
         unsafe { AtomicU32::from_ptr(self.0.start().cast().as_ptr()) }
     }
 }
 
-/// A block of this process's making.
+/// A block that this process made.
 #[derive(Debug)]
 pub(super) struct Block {
     handle: OwnedHandle,
     state: State,
     room: usize,
-    // From its second use on. Copying into memory that is mapped is several times faster than writing to the handle; but mapping
-    // fresh memory is slower than that.
+    // The mapping, from the block's second use on. Copying into mapped memory is several times faster than writing to
+    // the handle, but mapping fresh memory is slower than writing.
     mapping: Option<Mapping>,
     since: Instant,
 }
@@ -59,7 +61,7 @@ impl Block {
     pub(super) fn filled(buffer: &[u8]) -> Result<Block> {
         let block = Block::with_room(buffer.len())?;
         match &block.mapping {
-            // SAFETY: the block has room for it, and only this process writes to it: its last reader is done with it.
+            // SAFETY: the block has room for it, and only this process writes to it: its last reader no longer uses it.
             Some(room) => unsafe { room.start().copy_from_nonoverlapping(NonNull::from(buffer).cast(), buffer.len()) },
             None => {
                 memory::write_at(block.handle.as_handle(), buffer, 0)
@@ -74,7 +76,7 @@ impl Block {
         let block = match KeptBlocks::get().take(len) {
             Some(mut block) => {
                 if block.mapping.is_none() {
-                    // Where it cannot be mapped, it is written to as before.
+                    // If it cannot be mapped, it is written to as before.
                     block.mapping = Mapping::new(&block.handle, block.room, Share::All).ok();
                     if let Some(mapping) = &block.mapping {
                         mapping.prepare(0, len).doing("make a shared-memory block")?;
@@ -86,7 +88,7 @@ impl Block {
             None => {
                 let room = rounded(len);
                 let make = || memory::create("maniple-parcel", room + PAGE);
-                // What is kept for later may be what is missing now.
+                // The blocks that are kept for later may be what is missing now.
                 let made = make().or_else(|error| if KeptBlocks::get().clear() { make() } else { Err(error) });
                 let handle = made.doing("make a shared-memory block")?;
                 Block { state: State::of(&handle, room)?, handle, room, mapping: None, since: Instant::now() }
@@ -118,13 +120,13 @@ pub(super) fn keep(blocks: impl Iterator<Item = Block>) {
     KeptBlocks::keep(KeptBlocks::get(), blocks.map(|block| Block { since, ..block }));
 }
 
-/// What the senders of this process have under way, and keep to use again.
+/// The blocks that the senders of this process have under way, or keep to use again.
 #[derive(Debug)]
 struct KeptBlocks {
     // The longest unused first.
     blocks: Mutex<(Vec<Block>, Option<Epoch>)>,
     is_watched: AtomicBool,
-    // It was waited for readers in vain.
+    // A sender has waited for readers without success.
     is_stalled: AtomicBool,
 }
 
@@ -140,7 +142,7 @@ impl KeptBlocks {
         })
     }
 
-    /// Works on the blocks. No fork comes meanwhile, so a child finds the lock free.
+    /// Calls the function on the blocks. No fork happens meanwhile, so a child finds the lock free.
     fn with<T>(&self, work: impl FnOnce(&mut Vec<Block>) -> T) -> T {
         atfork::making(|| {
             let mut guard: MutexGuard<'_, _> = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +168,7 @@ impl KeptBlocks {
         free || used < if len <= SHORT { SHORT_AT_ONCE } else { AT_ONCE }
     }
 
-    /// Lets readers catch up. False: they do not.
+    /// Waits until readers have caught up. Returns false if they do not.
     fn wait_for_room(&self, len: usize) -> bool {
         let since = Instant::now();
         while !self.is_open_to(len) {
@@ -181,7 +183,7 @@ impl KeptBlocks {
         true
     }
 
-    /// Takes the block that fits best, if one is free.
+    /// Takes the free block that fits best, if there is a free block.
     fn take(&self, len: usize) -> Option<Block> {
         self.with(|blocks| {
             // Partner: `PutBack::drop` in `arrived`; the reader's last access to the data comes before.
@@ -240,8 +242,8 @@ fn rounded(len: usize) -> usize {
     len.next_multiple_of((len.next_power_of_two() / 16).max(PAGE)).next_multiple_of(PAGE)
 }
 
-/// Waits a moment for a block that was used before. Whether a buffer of so many bytes is better sent in a block than among the bytes of its
-/// message.
+/// Waits a moment for a block that was used before. Returns whether a buffer of so many bytes is better sent in a block
+/// than among the bytes of its message.
 pub fn is_worth_a_block(len: usize) -> bool {
     KeptBlocks::get().wait_for_room(len) || len >= LONG
 }

@@ -1,4 +1,4 @@
-//! Doing what the scheduler decides. All of it runs with the hub's lock held.
+//! Executes the scheduler's commands. All of it runs with the hub's lock held.
 
 use super::{Inner, State};
 use crate::error::Error;
@@ -10,11 +10,11 @@ use crate::shm::ring::Head;
 use maniple_sys::clock;
 use std::sync::PoisonError;
 
-/// Why a worker is ended that has spoilt what it only reads.
+/// Why a worker is killed that has damaged memory that it only reads.
 const DAMAGED: Error = Error::Damaged("more was read from a ring than was written");
 
 impl Inner {
-    /// Lets the scheduler decide, and does what it says.
+    /// Lets the scheduler decide, and executes its commands.
     pub(super) fn advance(&self, st: &mut State) {
         self.forget_unused(st);
         self.look_at_silent(st);
@@ -49,7 +49,7 @@ impl Inner {
         }
     }
 
-    /// Takes back what no worker has begun. Returns the workers that are at work, and those that are not ready yet (true).
+    /// Revokes all tasks that no worker has begun. Returns the busy workers, and those that are not ready yet (true).
     pub(super) fn take_back_all(&self, st: &mut State) -> Vec<(WorkerId, bool)> {
         let State { slots, sched, .. } = st;
         let mut unsettled = Vec::new();
@@ -148,7 +148,8 @@ impl Inner {
             let empty = Packet::default();
             let unknown = (!slot.functions.contains(&func)).then(|| functions.get(&func).unwrap_or(&empty));
             if !first && (holds || unknown.is_some_and(Packet::holds_handles)) {
-                // Behind a long task they would be held open for nothing, and a reader that waits for a pipe's end would wait for that task.
+                // Behind a long task the handles would stay open for nothing, and a reader that waits for a pipe's end
+                // would wait for that task.
                 return Ok(None);
             }
             if let Some(packet) = unknown {
@@ -178,7 +179,7 @@ impl Inner {
                 st.unplanned = true;
             }
             Err(error) => {
-                // Not this worker's fault, and another would fare no better: the task ends here.
+                // This is not the worker's fault, and another worker would fail as well: the task ends here.
                 st.unplanned = true;
                 if let Some((job, index, items)) = sched.unsendable(worker, number) {
                     st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(Box::new(error)) });
@@ -187,7 +188,7 @@ impl Inner {
         }
     }
 
-    /// A worker that passes over what was taken back from it is awake.
+    /// A worker that skips revoked tasks is awake.
     fn look_at_silent(&self, st: &mut State) {
         let State { sched, slots, .. } = st;
         let silent: Vec<WorkerId> = sched.silent().collect();
@@ -206,7 +207,7 @@ impl Inner {
             st.sched.forget_cost(func);
             for slot in st.slots.values_mut() {
                 if slot.functions.remove(&func) {
-                    // Where there is no room, the worker keeps a function that it does not need.
+                    // If there is no room, the worker keeps a function that it does not need.
                     let _ = slot.send(Head::new(kind::FORGET, func, 0), &Packet::default(), self.packer.arena());
                 }
             }

@@ -1,4 +1,4 @@
-//! What is left of a worker: its last words, and the news of how it ended.
+//! The end of a worker: its last words, and how it ended.
 
 use super::Hub;
 use super::slots::WorkerSlot;
@@ -10,12 +10,13 @@ use maniple_sys::{OwnedHandle, tap};
 use std::sync::Arc;
 
 impl WorkerSlot {
-    /// Takes what the worker wrote to its standard error, to be passed on with [`tap::forward`] once the hub's lock is free: the reader
-    /// there may be waiting for something that a holder of the lock has. False: the worker has closed it.
+    /// Reads what the worker wrote to its standard error. The caller passes it on with [`tap::forward`] once the hub's
+    /// lock is free, because the reader of the standard error may wait for a resource of the lock's holder. Returns
+    /// false if the worker has closed it.
     pub fn take_stderr(&mut self, out: &mut Vec<u8>) -> bool {
         let Some(handle) = self.stderr.clone() else { return false };
         let mut buffer = [0; 4096];
-        // A worker that never stops writing must not keep the hub from everything else.
+        // A worker that never stops writing must not block the hub.
         for _ in 0..64 {
             match tap::drain(handle.as_handle(), &mut buffer) {
                 Ok(Some(0)) => return true,
@@ -33,13 +34,13 @@ impl WorkerSlot {
     }
 }
 
-/// The exit code of a worker that lacked something before it was ready: memory, a thread, a descriptor (`EX_TEMPFAIL`). Another is started
-/// after a pause.
+/// The exit code of a worker that lacked memory, a thread or a descriptor before it was ready (`EX_TEMPFAIL`). Another
+/// worker is started after a pause.
 pub const LACKING: i32 = 75;
 
 impl Hub {
-    /// Passes on what a worker has written to its standard error. The keeper does so all the time; this is for a thread that waits for a
-    /// worker which may itself wait for room there.
+    /// Passes on what a worker has written to its standard error. The keeper does so continuously; this is for a thread
+    /// that waits for a worker that may itself wait for room in its standard error.
     pub fn pass_on_stderr(&self, worker: WorkerId) {
         let mut wrote = Vec::new();
         if let Some(slot) = self.lock().slots.get_mut(worker) {
@@ -69,15 +70,16 @@ impl Hub {
         words
     }
 
-    /// A worker's process was reaped. Its running task, if there was one, ends; the others go to other workers.
+    /// Reports that a worker's process was reaped. Its running task, if there was one, ends; its other tasks go to
+    /// other workers.
     ///
-    /// Returns the pipe that was its standard error where something still has the other end, such as a program that a task has started.
-    /// The front has to read the output of such a program: writing to a closed pipe would kill it.
+    /// Returns the pipe of its standard error if another process still has the other end, such as a program that a task
+    /// has started. The front has to read the output of such a program: writing to a closed pipe would kill it.
     pub fn exited(&self, worker: WorkerId, exit: Option<Exit>) -> Option<OwnedHandle> {
         self.check().ok()?;
         let inner = self.shared();
         let mut st = self.lock();
-        // What it had published before it died counts.
+        // Messages that it had published before it died count.
         inner.hear_out(&mut st, worker);
         let mut slot = st.slots.remove(worker)?;
         let mut wrote = Vec::new();

@@ -1,6 +1,6 @@
-//! Driving the hub: handing the seat on, asking sources, sleeping.
+//! Driving the hub: passing the seat on, calling sources, sleeping.
 //!
-//! Everything here runs with the hub's lock held, but for a source's code and sleep.
+//! Everything here runs with the hub's lock held, except a source's code and sleeping.
 
 use super::{Inner, Locked, State};
 use crate::pool::job::{Cell, Feed, Gone, Outcome, Settled};
@@ -12,14 +12,14 @@ use maniple_sys::clock;
 use std::cell::Cell as Counter;
 use std::time::{Duration, Instant};
 
-/// How long a driver sleeps at most when it asked to be woken late, or when waiting tasks might need another worker.
+/// The longest sleep of a driver that requested a late wake-up, or whose waiting tasks might need another worker.
 const NAP: Duration = Duration::from_micros(400);
 
-/// The right to drive, and the duty to hand it on.
+/// The right to drive, and the duty to pass it on.
 pub(crate) struct Seat<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: Option<Locked<'a>>,
-    /// The seat is this thread's already: it waits in the middle of a source's code, as in a signal's handler.
+    /// This thread already has the seat: it waits in the middle of a source's code, as in a signal handler.
     pub(super) nested: bool,
 }
 
@@ -28,12 +28,13 @@ thread_local! {
     static LETTING_GO: Counter<u32> = const { Counter::new(0) };
 }
 
-/// Whether this thread runs code of the front's that may have been begun by the hub, which it drives: then the seat may be its own.
+/// Whether this thread runs code of the front that the hub may have called while this thread drives it: then the thread
+/// may already have the seat.
 pub(super) fn is_within() -> bool {
     is_in_source() || LETTING_GO.get() > 0
 }
 
-/// Wakes and drops what was put off until the hub's lock was free. That may run code of the program.
+/// Wakes futures and drops values that had to wait for the hub's lock to be free. That may run code of the program.
 pub(super) fn let_go(gone: Vec<Gone>) {
     if gone.is_empty() {
         return;
@@ -49,7 +50,7 @@ pub(super) fn let_go(gone: Vec<Gone>) {
     gone.into_iter().for_each(Gone::go);
 }
 
-/// Whether this thread is in the middle of a source's code, asked by the hub that it drives.
+/// Whether this thread is in the middle of a source's code, called by the hub that it drives.
 pub(super) fn is_in_source() -> bool {
     IN_SOURCES.get() > 0
 }
@@ -105,7 +106,7 @@ impl Seat<'_> {
         };
         if self.nested {
             drop(st);
-            // Where the seat is another thread's, that thread may sleep on news that was read here.
+            // If another thread has the seat, it may sleep although news for it was read here.
             inner.page.wake();
         } else {
             inner.leave_seat(st);
@@ -114,7 +115,8 @@ impl Seat<'_> {
     }
 }
 
-/// A source that is being asked. Where it panics, its job is cancelled and the seat is left: the panic is that of one call.
+/// A source that is being called. If it panics, its job is cancelled and the thread leaves the seat: the panic concerns
+/// one call.
 struct Asked<'a> {
     inner: &'a Inner,
     job: JobId,
@@ -141,7 +143,8 @@ impl Drop for Asked<'_> {
 }
 
 impl Inner {
-    /// Takes in all news, acts on it, and asks sources for what is wanted, unless one sends this thread back. The caller holds the seat.
+    /// Receives all messages, acts on them, and requests tasks from sources, unless a source sends this thread back.
+    /// The caller holds the seat.
     pub(super) fn drive_once<'a>(&'a self, mut st: Locked<'a>) -> Locked<'a> {
         st.interrupted = false;
         loop {
@@ -199,13 +202,14 @@ impl Inner {
         }
     }
 
-    /// After an event from a thread that does not drive: distributes tasks, and ensures that some thread does the work that came up.
+    /// After an event from a thread that does not drive: distributes tasks, and ensures that some thread does the
+    /// resulting work.
     pub(super) fn follow_up(&self, st: &mut State) {
         let driven = st.seats.is_taken();
         if !driven {
             let advice = st.burst.call(clock::now());
             if advice.listen {
-                // What was answered meanwhile makes room, and shows which workers are idle.
+                // Answers that arrived meanwhile make room, and show which workers are idle.
                 self.listen(st);
             }
             if advice.begin {
@@ -224,7 +228,7 @@ impl Inner {
         }
     }
 
-    /// No thread drives now: ensures that one comes when it is needed.
+    /// No thread drives now: ensures that a thread drives when it is needed.
     pub(super) fn settle_down(&self, st: &mut State, driven: bool) {
         if driven || st.seats.is_taken() {
             self.stir(st);
@@ -235,7 +239,7 @@ impl Inner {
             None => bell.disarm(),
             // The keeper polls, or is about to.
             Some(_) if st.burst.polled => bell.disarm(),
-            // It is armed, and every worker that has spoken since has rung it.
+            // It is armed, and every worker that has sent a message since then has rung it.
             Some(level) if bell.level() == level && st.fills.is_empty() => {}
             Some(level) => {
                 bell.arm(level);
@@ -247,26 +251,26 @@ impl Inner {
         }
         let missed = !st.keeper.ticks && st.wants_tick() || !st.keeper.near && st.wants_look();
         if missed || st.has_chores() {
-            // It comes, and need not be called again before it has looked.
+            // The keeper was woken, and need not be woken again before it has checked.
             (st.keeper.ticks, st.keeper.near) = (true, true);
             self.kick.kick();
         }
     }
 
-    /// If a thread drives: wakes it where there is something for it to do, or an outcome that may be its own.
+    /// If a thread drives: wakes it if there is work for it, or an outcome that may be its own.
     pub(super) fn stir(&self, st: &mut State) {
         if st.seats.is_taken() && (std::mem::take(&mut st.called) || !st.fills.is_empty()) && self.page.stir() {
             self.kick.kick();
         }
     }
 
-    /// Whether a worker said something before the bell was armed, and will not ring it again.
+    /// Whether a worker sent a message before the bell was armed, and will not ring it again.
     pub(super) fn has_stale_news(&self, st: &mut State, level: u32) -> bool {
         st.slots.values_mut().any(|p| !p.damaged && p.link.has_news() && (level == level::KEEPER || p.link.is_asleep()))
     }
 
     fn may_have_news(&self) -> bool {
-        // The lock is free for a moment at a time; a spinner that finds it taken looks again.
+        // The lock is free for a moment at a time; a spinning thread that finds it taken checks again.
         self.try_lock().is_some_and(|mut st| self.has_news(&mut st))
     }
 
@@ -276,7 +280,7 @@ impl Inner {
 }
 
 impl State {
-    /// Leaves the seat, and calls one of the threads that wait for it. False: none does.
+    /// Leaves the seat, and wakes one of the threads that wait for it. Returns false if no thread waits.
     pub(super) fn call_next(&mut self) -> bool {
         let next = self.seats.leave(|cell| !cell.is_ready());
         if let Some(cell) = &next {
@@ -285,17 +289,17 @@ impl State {
         next.is_some()
     }
 
-    /// Whether tasks are so short, and so many are under way, that a report of each costs more than it is worth.
+    /// Whether tasks are so short, and so many are under way, that a wake-up for each costs more than it gains.
     fn is_brisk(&self) -> bool {
         self.slots.keys().any(|w| self.sched.halfway(w).is_some())
     }
 
-    /// Whether a thread must look again within a millisecond or so, though nothing happens.
+    /// Whether a thread must check again within about a millisecond, although nothing happens.
     fn wants_tick(&self) -> bool {
         self.sched.wants_tick() || self.slots.values().any(|p| p.stop_due && !p.damaged)
     }
 
-    /// Whether a thread must look again now and then.
+    /// Whether a thread must check again from time to time.
     pub(super) fn wants_look(&self) -> bool {
         self.sched.open_jobs() > 0 || self.sched.is_holding()
     }
@@ -306,14 +310,15 @@ impl State {
             || (self.sched.is_drained() && self.slots.is_empty())
     }
 
-    /// What the keeper wants to be woken for while no thread drives.
+    /// The events for which the keeper has to be woken while no thread drives.
     pub(super) fn unattended_level(&self) -> Option<u32> {
         if self.sched.open_jobs() == 0 {
             return None;
         }
         // A pool that closes ends with its last job: a thread must see that.
         let watched = self.attended || self.watched > 0 || !self.sched.is_running();
-        // Handles are closed here as soon as a worker has them, or needs them no more: a reader may wait for a pipe's end.
+        // The hub closes handles as soon as a worker has them, or no longer needs them: a reader may wait for a pipe's
+        // end.
         let watched = watched || self.holding > 0 || self.slots.values().any(|p| !p.untaken.is_empty());
         Some(if watched {
             level::KEEPER

@@ -1,9 +1,10 @@
 //! Hubs across forks of their process.
 //!
-//! A forked child has a copy of each hub, whose workers are not its own: it may look at what has come, and does nothing else
-//! ([`Hub::check`](super::Hub::check)). For that, the copy must be whole, and its locks free. So a fork waits until it has the locks of all
-//! hubs, and frees them afterwards on both sides. A hub's lock is a leaf, held for moments, by threads that wait for no fork: the locks
-//! are taken before the gate of `process::atfork` is closed, through which some of those threads may still have to go.
+//! A forked child has a copy of each hub, whose workers belong to the parent: it may take outcomes that have arrived,
+//! and nothing else ([`Hub::check`](super::Hub::check)). For that, the copy must be consistent, and its locks free. So
+//! a fork waits until it has the locks of all hubs, and frees them afterwards on both sides. A hub's lock is a leaf,
+//! held for moments, by threads that wait for no fork. The locks are acquired before the gate of `process::atfork`
+//! closes, because some of those threads may still have to pass the gate.
 #![allow(unsafe_code)]
 
 use super::{Inner, State};
@@ -22,7 +23,7 @@ struct Locks {
     _arena: MutexGuard<'static, blocks::State>,
     _unused: MutexGuard<'static, Vec<u32>>,
     _state: MutexGuard<'static, State>,
-    // Not dropped in a forked child: what a hub holds belongs to the parent.
+    // Not dropped in a forked child: a hub's content belongs to the parent.
     hub: ManuallyDrop<Arc<Inner>>,
 }
 
@@ -61,7 +62,7 @@ extern "C" fn in_parent() {
     let Ok(Some(Held { hubs, _all })) = HELD.try_with(RefCell::take) else { return };
     let hubs: Vec<_> = hubs.into_iter().map(|Locks { hub, .. }| hub).collect();
     drop(_all);
-    // Its last owner may have gone meanwhile.
+    // Its last owner may have dropped it meanwhile.
     hubs.into_iter().for_each(|hub| drop(ManuallyDrop::into_inner(hub)));
 }
 
@@ -69,13 +70,13 @@ extern "C" fn in_child() {
     drop(HELD.try_with(RefCell::take));
 }
 
-/// Has forks wait for this hub's locks.
+/// Makes forks wait for this hub's locks.
 ///
 /// # Errors
-/// When the operating system cannot take the fork handlers (out of memory).
+/// If the operating system cannot register the fork handlers (out of memory).
 pub(super) fn register(hub: &Arc<Inner>) -> io::Result<()> {
     static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    // What is registered later is called earlier before a fork.
+    // Before a fork, handlers that were registered later are called first.
     atfork::hold_forks()?;
     (*HANDLERS.get_or_init(|| sys::process::at_fork(before, in_parent, in_child)))
         .map_err(io::Error::from_raw_os_error)?;

@@ -1,4 +1,4 @@
-//! Calls: taken on, fed, cancelled.
+//! Jobs: submission, input, cancellation.
 
 use super::Hub;
 use super::ticket::Ticket;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Hub {
-    /// Makes a function known: `packet` reaches each worker once, before its first task of it.
+    /// Registers a function: `packet` reaches each worker once, before its first task of the function.
     pub fn define(&self, packet: Packet) -> Func {
         let mut st = self.lock();
         st.next_function += 1;
@@ -21,7 +21,7 @@ impl Hub {
         Func::new(number, &self.inner.unused)
     }
 
-    /// Takes a job on.
+    /// Submits a job.
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::Foreign`].
@@ -35,7 +35,7 @@ impl Hub {
             window: spec.window.map(|(items, _)| items),
         };
         let mut st = self.lock();
-        // A broken pool takes the job and fails it with what broke the pool.
+        // A broken pool accepts the job and fails it with the pool's error.
         let broken = st.sched.is_broken();
         let id = if broken { Some(st.sched.submit_broken(shape)) } else { st.sched.submit(shape) };
         let Some(id) = id else { return Err(Error::NotRunning) };
@@ -61,8 +61,8 @@ impl Hub {
         Ok(Ticket::new(self.clone(), id, cell))
     }
 
-    /// For the thread that feeds a job of [`SourceKind::External`]: waits until tasks are wanted, and returns how many, of how
-    /// many items each. `None`: the job is over.
+    /// For the thread that makes the tasks of a job of [`SourceKind::External`]: waits until tasks are wanted, and
+    /// returns how many, of how many items each. `None`: the job has ended.
     pub fn wanted(&self, job: JobId, timeout: Duration) -> Option<(usize, usize)> {
         if self.is_foreign() {
             return None;
@@ -84,7 +84,7 @@ impl Hub {
         }
     }
 
-    /// One task of what is wanted: it is on its way before the thread looks for the next, which may take long to come.
+    /// Submits one of the wanted tasks: it is sent before the thread reads the next item, which may take long.
     pub fn feed_one(&self, job: JobId, filling: Filling<'_>) {
         if self.is_foreign() {
             return;
@@ -94,7 +94,7 @@ impl Hub {
         self.inner.follow_up(&mut st);
     }
 
-    /// What such a thread made of it. `ended`: there is no more.
+    /// Submits the tasks that such a thread made. `ended`: there are no more.
     pub fn feed(&self, job: JobId, filling: Filling<'_>, ended: bool) {
         if self.is_foreign() {
             return;
@@ -111,7 +111,7 @@ impl Hub {
         let taken = j.take(most);
         let over = j.ended && j.is_empty();
         if over && !j.notify {
-            // The ticket knows; there is nothing to come back for.
+            // The ticket knows it; the thread need not return for it.
             st.discard(job);
         }
         (taken, over)
@@ -124,7 +124,7 @@ impl Hub {
         let mut st = self.lock();
         st.sched.consumed(job, items);
         if !st.seats.take() {
-            // The driver acts on it when it next looks; it may be asleep.
+            // The driver acts on it at its next check; it may be asleep.
             self.inner.advance(&mut st);
             self.inner.stir(&mut st);
             return;
@@ -143,8 +143,9 @@ impl Hub {
         self.inner.stir(&mut st);
     }
 
-    /// No caller collects the outcomes. `begun`: a caller had begun to, one by one, and stops; tasks that have not begun do not begin.
-    /// Otherwise all of the work is done, as far as its input goes, and without a window, which no caller would move.
+    /// Reports that no caller collects the outcomes. `begun`: a caller had begun to take them one by one, and stops;
+    /// tasks that have not begun do not begin. Otherwise all tasks run, to the end of the input, and without a window,
+    /// which no caller would move.
     pub(crate) fn orphan(&self, job: JobId, begun: bool) {
         if self.is_foreign() {
             return;
@@ -163,7 +164,7 @@ impl Hub {
         }
         let mut gone = vec![j.drop_settled()];
         if begun {
-            // Not only with the last task that still runs, whose end is reported to no caller.
+            // Now, and not only with the last running task, whose end is reported to no caller.
             gone.push(j.drop_feed());
         }
         st.gone.append(&mut gone);

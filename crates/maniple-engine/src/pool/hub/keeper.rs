@@ -1,8 +1,8 @@
-//! The keeper: a thread of the front's that does the chores no caller is there to do.
+//! The keeper: a thread of the front that does the work for which no caller waits.
 //!
-//! It calls [`Hub::keep`] over and over. In there it waits for deaths, for what workers write to their standard error, and,
-//! while no thread drives the hub, for the workers' messages. Work that needs the front (starting and reaping processes, callbacks) it
-//! returns as a [`Chore`].
+//! It calls [`Hub::keep`] repeatedly. In this call it waits for deaths, for output on the workers' standard error, and,
+//! while no thread drives the hub, for the workers' messages. `keep` returns work that needs the front (starting and
+//! reaping processes, callbacks) as a [`Chore`].
 
 use super::{Hub, Inner, State};
 use crate::pool::burst::POLLING;
@@ -16,38 +16,38 @@ use maniple_sys::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Something that the front must do.
+/// Work that the front must do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chore {
     /// Start workers, by [`Hub::begin_start`], until that returns `None`.
     Start,
-    /// End workers, as [`Hub::next_end`] says, until that returns `None`.
+    /// End workers as [`Hub::next_end`] says, until it returns `None`.
     End,
-    /// This worker's process has ended: reap it, and say [`Hub::exited`].
+    /// This worker's process has ended: reap it, and call [`Hub::exited`].
     Reap(WorkerId),
-    /// The handle that was given to [`Hub::listen_to`] for this worker can be read: read all there is, or this comes again at once. Where
-    /// its other end is closed say [`Hub::listen_no_more`].
+    /// The handle that was passed to [`Hub::listen_to`] for this worker can be read: read everything, otherwise the
+    /// same chore is returned again at once. If its other end is closed, call [`Hub::listen_no_more`].
     Heard(WorkerId),
-    /// A job whose end the front wants to know has ended.
+    /// A job whose end has to be reported to the front has ended.
     Completed(JobId),
-    /// The pool has ended, and all its workers. There is nothing more to keep.
+    /// The pool and all its workers have ended. The keeper may return.
     Done,
-    /// Nothing: the time is up, or the front wanted its keeper back ([`Hub::kick`]).
+    /// No work: the time limit expired, or the front requested the keeper's return ([`Hub::kick`]).
     Idle,
 }
 
-/// While tasks are short and many, how often an unattended hub is looked after.
+/// How often the keeper checks an unattended hub while tasks are short and many.
 const BRISK: Duration = Duration::from_micros(200);
 
-/// How often the keeper looks at least while a pool is in use: for events that wake no thread, such as a worker that was stopped
-/// before it took its task.
+/// The longest time between two checks of the keeper while a pool is in use, for events that wake no thread, such as a
+/// worker that was stopped before it took its task.
 const ROUND: Duration = Duration::from_millis(100);
-/// How often where something is to be tried again soon.
+/// How often it checks if a step has to be retried soon.
 const TICK: Duration = Duration::from_millis(1);
-/// How often it looks where it cannot be woken, because of a shortage.
+/// How often it checks if it cannot be woken because of a shortage.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
-/// When the keeper looks next, by itself.
+/// The time of the keeper's next check by itself.
 #[derive(Debug)]
 pub(super) struct Attention {
     /// Within [`ROUND`].
@@ -66,7 +66,7 @@ impl Attention {
 }
 
 impl Default for Attention {
-    /// A keeper that has not begun looks at everything first.
+    /// A keeper that has not begun checks everything first.
     fn default() -> Self {
         Attention { near: true, ticks: true, calls: 0, known: 0 }
     }
@@ -145,7 +145,7 @@ impl Hub {
         }
     }
 
-    /// Arms the hub's bell as far as it is this thread's to arm, and says how long to sleep.
+    /// Arms the hub's bell as far as this thread may arm it, and returns how long to sleep.
     fn settle_to_sleep(&self, st: &mut State, quiet: u32) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         let inner = self.shared();
@@ -157,7 +157,7 @@ impl Hub {
             inner.page.disarm();
             return POLLING;
         }
-        // A worker whose link was full could not receive the order to stop.
+        // A worker whose link was full could not receive the stop frame.
         let stop_due = st.slots.values().any(|p| p.stop_due && !p.damaged);
         let next_look = st.sched.next_look(clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
         let quiet_sleep = if stop_due { TICK } else { next_look.unwrap_or(LONG) };
@@ -166,7 +166,7 @@ impl Hub {
             return quiet_sleep;
         };
         if level == level::KEEPER && quiet < 3 {
-            // Answers come thick and fast: look again soon rather than be woken for each.
+            // Many answers arrive: check again soon instead of being woken for each.
             return BRISK;
         }
         inner.page.arm(level);
@@ -190,7 +190,8 @@ impl Hub {
         match ready::wait(&mut interests, Some(timeout)) {
             Ok(0) => return,
             Ok(_) => {}
-            // The system lacks something, or allows fewer descriptors than are held: what can be seen without it is looked at.
+            // The system lacks a resource, or allows fewer descriptors than are open: everything that can be checked
+            // without it is checked.
             Err(_) => return std::thread::sleep(timeout.min(UNWATCHED)),
         }
         inner.kick.clear();
@@ -210,9 +211,11 @@ impl Hub {
             }
             if wire {
                 match slot.link.drain() {
-                    // A wire whose other end is gone stays readable; the worker's exit, which must follow, is what counts.
+                    // A wire whose other end is closed stays readable; only the worker's exit, which must follow,
+                    // counts.
                     Ok(open) => slot.wire_open &= open,
-                    // What is short here may be there again when it is next looked at; what the worker has said is in its ring.
+                    // A missing resource may be available again at the next check; the worker's messages are in its
+                    // ring.
                     Err(why) if why.is_local() => slot.wire_rests = true,
                     Err(why) => slot.condemn(&why),
                 }
@@ -228,7 +231,7 @@ impl Hub {
 }
 
 impl Inner {
-    /// Whether memory is kept for the next calls, though there may be none.
+    /// Whether memory is kept for later calls, although there may be none.
     fn keeps_memory(&self, st: &State) -> bool {
         self.packer.arena().idle_bytes() > 0 || buffers::kept() > 0 || st.slots.values().any(|p| p.link.keeps_memory())
     }

@@ -1,4 +1,4 @@
-//! Taking in what workers say. All of it runs with the hub's lock held.
+//! Receives the workers' messages. All of it runs with the hub's lock held.
 
 use super::{Inner, State};
 use crate::error::Error;
@@ -9,10 +9,10 @@ use crate::pool::scheduler::{JobId, WorkerId};
 use maniple_sys::clock;
 
 impl Inner {
-    /// Takes in what workers have said.
+    /// Receives the messages of all workers.
     pub(super) fn listen(&self, st: &mut State) -> bool {
         let mut any = false;
-        // The list is kept, and its memory: this is done for every few tasks.
+        // The list and its memory are kept, because this runs for every few tasks.
         let mut workers = std::mem::take(&mut st.roster);
         workers.clear();
         workers.extend(st.slots.keys());
@@ -23,7 +23,7 @@ impl Inner {
         any
     }
 
-    /// Takes in what one worker has said.
+    /// Receives the messages of one worker.
     pub(super) fn hear_out(&self, st: &mut State, worker: WorkerId) -> bool {
         let mut any = false;
         let mut now = None;
@@ -47,7 +47,7 @@ impl Inner {
                             }
                             Ok(())
                         }
-                        None => Err(Error::Damaged("handles are taken that were not sent")),
+                        None => Err(Error::Damaged("the worker reports handles that it was not sent")),
                     },
                     kind::DONE | kind::FAILED => slot.account.answer(said.number).and_then(|()| {
                         let now = *now.get_or_insert_with(clock::now);
@@ -62,7 +62,8 @@ impl Inner {
                                 st.settle(job, Settled { index, number: said.number, items, outcome });
                                 Ok(())
                             }
-                            // After a termination, or when the pool was given up, the scheduler knows nothing of what still runs.
+                            // After a termination, or when the pool has failed, the scheduler no longer knows the tasks
+                            // that still run.
                             None if st.terminated || st.sched.is_broken() => Ok(()),
                             None => Err(Error::Damaged("an answer to a task that the worker was not given")),
                         }

@@ -1,4 +1,5 @@
-//! The hub's workers: a link for each, made before its process is started and thrown away after that has ended.
+//! The hub's workers: a link for each, which is made before its process is started and dropped after the process has
+//! ended.
 
 use super::Hub;
 use super::tail::Tail;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// A worker, from before it is started until it has ended.
 pub(super) struct WorkerSlot {
     pub link: HubLink,
-    /// Something was sent since the worker was last rung.
+    /// A frame was sent since the worker was last rung.
     pub dirty: bool,
     /// Functions that the worker knows.
     pub functions: FxHashSet<u32>,
@@ -26,22 +27,22 @@ pub(super) struct WorkerSlot {
     pub stderr: Option<Arc<HubOnly>>,
     pub pid: u32,
     pub watch: Option<Arc<ExitWatch>>,
-    /// Where the watch is by something of the front's.
+    /// The watch is by a handle of the front.
     pub _sentinel: Option<NotForChildren>,
     pub tail: Tail,
-    /// What it said when it could not get ready.
+    /// The error that it sent when it could not get ready.
     pub unfit: Option<Incoming>,
-    /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
+    /// It wrote what no healthy worker writes: the hub no longer reads from it or writes to it, and kills it.
     pub damaged: bool,
-    /// What it was sent, and what it may still say.
+    /// What it was sent, and which messages it may still send.
     pub account: Account,
-    /// Its exit was seen, and the front has been asked to reap it.
+    /// Its exit was detected, and the front has been asked to reap it.
     pub reaping: bool,
-    /// The front is still to be asked.
+    /// The front has not been asked yet.
     pub reap_due: bool,
     /// Its end of the wire is not closed.
     pub wire_open: bool,
-    /// Something was lacking when the wire was read: it is left alone for a moment.
+    /// A resource was missing when the wire was read: the wire is not read for a moment.
     pub wire_rests: bool,
     pub stop_due: bool,
     /// Tasks with handles that it has been sent and has not taken.
@@ -51,13 +52,13 @@ pub(super) struct WorkerSlot {
     pub extra_due: bool,
 }
 
-/// What a worker was sent. All that it says answers something of this, once, so what a worker that has gone mad can make the hub do is
-/// bounded by what it was asked to do.
+/// What a worker was sent. Each of its messages answers one of these items, once. So the work that a faulty worker can
+/// cause is bounded by what it was asked to do.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     greeted: bool,
     unfit: bool,
-    /// Functions sent, and those of them that it says it has not got.
+    /// Functions sent, and those of them that it reported as missing.
     pub functions: u64,
     missed: u64,
     /// The newest task that it was sent, and the newest that it has answered.
@@ -73,13 +74,16 @@ impl Account {
 
     /// It cannot get ready.
     pub fn fail(&mut self) -> Result<()> {
-        check(!std::mem::replace(&mut self.unfit, true) && !self.greeted, "a worker that was ready says that it is not")
+        check(
+            !std::mem::replace(&mut self.unfit, true) && !self.greeted,
+            "a worker that was ready reports that it is not",
+        )
     }
 
     /// It has not got a function.
     pub fn miss(&mut self) -> Result<()> {
         self.missed += 1;
-        check(self.missed <= self.functions, "a function is missed that was never sent")
+        check(self.missed <= self.functions, "the worker reports that a function is missing that it was never sent")
     }
 
     /// It answers a task.
@@ -125,10 +129,10 @@ impl WorkerSlot {
         self.link.send(head, packet, arena)
     }
 
-    /// Has nothing more to do with a worker that has gone mad. Its death, which follows, settles what it had.
+    /// Ends all communication with a faulty worker. Its death, which follows, decides about its tasks.
     pub fn condemn(&mut self, why: &Error) {
         if !std::mem::replace(&mut self.damaged, true) {
-            self.tail.add(format!("maniple: this worker was killed, since {why}\n").as_bytes());
+            self.tail.add(format!("maniple: this worker was killed, because {why}\n").as_bytes());
             self.kill();
         }
     }
@@ -146,7 +150,7 @@ impl WorkerSlot {
 }
 
 impl Hub {
-    /// A worker at the other end of this link is about to be started.
+    /// Adds the link of a worker that is about to be started.
     pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
         let mut st = self.lock();
         let worker = st.sched.worker_started();
@@ -164,15 +168,15 @@ impl Hub {
         Ok(())
     }
 
-    /// The link's process runs, and the front has a handle that is readable from its end on. The front owns it and keeps it open until
-    /// [`Hub::exited`] was said; forked children do not have it.
+    /// The link's process runs, and the front has a handle that becomes readable when the process ends. The front owns
+    /// the handle and keeps it open until it has called [`Hub::exited`]; forked children do not have it.
     pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedHandle<'_>) {
-        // Where that fails, children have one descriptor more.
+        // If that fails, children have one more descriptor.
         let kept = NotForChildren::new(sentinel).ok();
         self.take_up(worker, pid, Arc::new(ExitWatch::by_lent(pid, sentinel)), kept);
     }
 
-    /// The link's process runs, and the front watches it already.
+    /// The link's process runs, and the front already watches it.
     pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>) {
         self.take_up(worker, pid, watch, None);
     }
@@ -192,7 +196,8 @@ impl Hub {
         self.shared().kick.kick();
     }
 
-    /// Makes the keeper watch a handle of the front as long as the worker lives; see [`Chore::Heard`](super::Chore::Heard).
+    /// Makes the keeper watch a handle of the front as long as the worker runs; see
+    /// [`Chore::Heard`](super::Chore::Heard).
     pub fn listen_to(&self, worker: WorkerId, handle: Arc<OwnedHandle>) {
         if let Some(slot) = self.lock().slots.get_mut(worker) {
             slot.extra = Some(handle);
@@ -200,14 +205,14 @@ impl Hub {
         self.shared().kick.kick();
     }
 
-    /// The handle given to [`Hub::listen_to`] is at its end.
+    /// The handle that was passed to [`Hub::listen_to`] is at its end.
     pub fn listen_no_more(&self, worker: WorkerId) {
         if let Some(slot) = self.lock().slots.get_mut(worker) {
             slot.extra = None;
         }
     }
 
-    /// The processes of the pool's workers, as far as they were adopted.
+    /// The processes of the pool's adopted workers.
     pub fn pids(&self) -> Vec<u32> {
         self.lock().slots.values().map(|p| p.pid).filter(|&p| p != 0).collect()
     }

@@ -1,4 +1,4 @@
-//! Starts of workers: the front starts a process, the hub decides when, and what a failure means.
+//! Starts of workers: the front starts a process; the hub decides when, and what a failure means.
 
 use super::{Hub, Inner, State};
 use crate::error::Result;
@@ -11,8 +11,9 @@ use maniple_sys::{OwnedHandle, clock};
 use std::sync::Arc;
 
 impl Hub {
-    /// Begins a start, if one is due: its worker, and the handles that the worker must be given, in this order. The front starts a process
-    /// with them and says [`Hub::adopt`], or, also where this call is an error, [`Hub::start_failed`].
+    /// Begins a start, if a start is due. Returns its worker, and the handles for the worker, in this order. The front
+    /// starts a process with them and calls [`Hub::adopt`]. If the start fails, or if this call returns an error, the
+    /// front calls [`Hub::start_failed`].
     ///
     /// # Errors
     /// No shared memory or no descriptor left.
@@ -24,7 +25,7 @@ impl Hub {
         })
     }
 
-    /// The same with a link that `make` makes, beside what the front needs for the start.
+    /// As `begin_start`, with a link that `make` makes, and a value that the front needs for the start.
     pub(crate) fn begin_start_by<T>(
         &self,
         make: impl FnOnce() -> Result<(HubLink, Option<Arc<HubOnly>>, T)>,
@@ -41,9 +42,10 @@ impl Hub {
         Ok(Some((self.take_in_link(link, stderr), given)))
     }
 
-    /// A start has failed, and `why`; its link is thrown away, if there is one. `is_short`: the system lacks something that may be there
-    /// again. Then the start is tried again later as long as the pool needs it, and counts as failed otherwise. Where no worker is ready for
-    /// long, open jobs end with an error that says `why`; later ones have their answer once a worker was started.
+    /// Reports that a start has failed, and `why`. Its link is dropped, if there is one. `is_short`: the system lacks a
+    /// resource that may be available again. Then the start is retried later as long as the pool needs it; otherwise it
+    /// counts as failed. If no worker is ready for long, open jobs end with an error that says `why`; later jobs get
+    /// their answers once a worker was started.
     pub fn start_failed(&self, worker: Option<WorkerId>, why: String, is_short: bool) {
         if self.check().is_err() {
             return;
@@ -57,7 +59,7 @@ impl Hub {
                 st.sched.worker_postponed(worker);
             }
             let greeted = st.sched.greeted();
-            // Those that are starting may become ready yet.
+            // Starting workers may still become ready.
             if st.starts.put_off(greeted, clock::now()) && !st.slots.values().any(|slot| slot.pid != 0) {
                 inner.give_up_jobs(&mut st, why);
             }
@@ -77,22 +79,23 @@ impl Hub {
 }
 
 impl Inner {
-    /// A worker lacked something before it was ready. The hub does not count that as a start that has failed: another is due, later.
+    /// Reports that a worker lacked a resource before it was ready. The hub does not count that as a failed start:
+    /// another start is due later.
     pub(super) fn worker_lacked(&self, st: &mut State, worker: WorkerId, said: &str) {
         st.sched.worker_postponed(worker);
         let greeted = st.sched.greeted();
-        // Others that are starting are as short of it.
+        // Other starting workers lack it as well.
         if st.starts.lacked(greeted, clock::now()) {
             let mut why = "workers lack descriptors, memory or processes before they are ready".to_owned();
             if !said.is_empty() {
-                why = format!("{why}; the last of them wrote to its standard error:\n{said}");
+                why = format!("{why}; the last worker wrote to its standard error:\n{said}");
             }
             self.give_up_jobs(st, why);
         }
     }
 
-    /// No worker can be started, since the system lacks something. Where no worker is ready, what is open ends with an error that says
-    /// `why`. The pool is not given up.
+    /// Ends open jobs with an error that says `why`, because no worker can be started for lack of a resource and none
+    /// is ready. The pool itself does not fail.
     fn give_up_jobs(&self, st: &mut State, why: String) {
         let before = st.broken.replace(Arc::new(Loss::unstarted(why)));
         st.sched.drop_open_jobs();

@@ -6,8 +6,8 @@ use crate::pool::scheduler::WorkerId;
 use maniple_sys::clock;
 
 impl Hub {
-    /// Drops all that has not ended, and tells the workers to stop. A worker that waits for tasks stops by itself. The front ends the
-    /// others as [`Hub::next_end`] says. Called again, it asks those of the first time once more that are left.
+    /// Drops all jobs that have not ended, and tells the workers to stop. A worker that waits for tasks stops by
+    /// itself. The front ends the others as [`Hub::next_end`] says. Another call asks the remaining workers once more.
     pub fn terminate(&self, terms: EndTerms) {
         if self.is_foreign() {
             return;
@@ -37,8 +37,8 @@ impl Hub {
         self.inner.kick.kick();
     }
 
-    /// What the front has to do now to a worker of a terminated pool: the keeper when it gets [`Chore::End`](super::Chore::End), or any
-    /// other thread.
+    /// Returns what the front has to do now to a worker of a terminated pool. The keeper calls it when it gets
+    /// [`Chore::End`](super::Chore::End); any other thread may call it.
     pub fn next_end(&self) -> Option<(WorkerId, End)> {
         if self.is_foreign() {
             return None;
@@ -50,7 +50,7 @@ impl Hub {
 }
 
 impl State {
-    /// How many nanoseconds until a worker of a terminated pool is to be ended; `None`: none is.
+    /// How many nanoseconds until a worker of a terminated pool has to be ended; `None`: no worker has to be ended.
     pub(super) fn wait_for_end(&self, now: u64) -> Option<u64> {
         let living = self.slots.iter().filter(|(_, slot)| slot.is_living()).map(|(worker, _)| worker);
         self.ending.as_ref()?.wait(living, now)

@@ -1,8 +1,9 @@
 //! The caller's handle on a job.
 //!
-//! A thread that waits for a ticket drives the hub meanwhile, unless another does: it takes results from the links, feeds workers,
-//! asks sources for more. So a call's answer goes from the worker straight to the thread that wants it, with no thread between.
-//! Others that wait sleep on their job's cell; a driver that leaves hands the seat to one of them, or to the keeper.
+//! A thread that waits for a ticket drives the hub meanwhile, unless another thread does: it receives results from the
+//! links, sends tasks to workers, and requests tasks from sources. So a call's answer goes directly from the worker to
+//! the thread that waits for it, without another thread between. Other waiting threads sleep on their job's cell; a
+//! driver that leaves passes the seat to one of them, or to the keeper.
 
 use super::Hub;
 use crate::error::{Error, Result};
@@ -21,13 +22,13 @@ pub struct Ticket {
     pub(crate) hub: Hub,
     pub(crate) job: JobId,
     pub(crate) cell: Arc<Cell>,
-    // All was taken: the hub holds nothing for it any more.
+    // All outcomes were taken: the hub keeps nothing for it any more.
     over: AtomicBool,
-    // Something was taken of a job whose results are taken one by one, or its user says so.
+    // An outcome was taken of a job whose results are taken one by one, or its user says so.
     begun: AtomicBool,
 }
 
-/// Signals are looked for at least so often while waiting: a signal that arrives just before the wait begins does not end it.
+/// A wait checks for signals at least so often: a signal that arrives just before the wait begins does not end it.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 impl Ticket {
@@ -40,7 +41,7 @@ impl Ticket {
         self.job
     }
 
-    /// Whether something can be taken (for a whole job: whether it is complete). Takes in what workers have said.
+    /// Whether an outcome can be taken (for a whole job: whether it is complete). Receives the workers' messages first.
     pub fn is_ready(&self) -> bool {
         if !self.cell.is_ready() {
             self.hub.poll();
@@ -48,7 +49,7 @@ impl Ticket {
         self.cell.is_ready()
     }
 
-    /// How many items have an outcome, and whether that is all there will be. Takes in what workers have said.
+    /// Returns how many items have an outcome, and whether the job is complete. Receives the workers' messages first.
     pub fn progress(&self) -> (usize, bool) {
         if !self.cell.has_ended() {
             self.hub.poll();
@@ -56,7 +57,8 @@ impl Ticket {
         (self.cell.done(), self.cell.has_ended())
     }
 
-    /// Waits until something can be taken. `interrupted` is called when a signal handler may have run; false from it breaks the wait off.
+    /// Waits until an outcome can be taken. It calls `interrupted` when a signal handler may have run; if that returns
+    /// false, the wait ends.
     ///
     /// # Errors
     /// [`Error::Interrupted`], or [`Error::Foreign`] in a forked child.
@@ -91,14 +93,14 @@ impl Ticket {
         }
     }
 
-    /// As [`Ticket::wait`], for an executor: remembers the task's waker instead of blocking. The keeper does the driving.
+    /// As [`Ticket::wait`], for an executor: stores the task's waker instead of blocking. The keeper drives the hub.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         self.cell.set_waker(context.waker());
         self.hub.attend();
         if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Takes what is there, at most `most` tasks; the flag says that nothing more will come.
+    /// Takes the available outcomes, of at most `most` tasks. The flag says that there will be no more.
     pub fn take(&self, most: usize) -> (Vec<Settled>, bool) {
         let (taken, over) = self.hub.take_outcomes(self.job, most);
         if over {
@@ -107,12 +109,13 @@ impl Ticket {
         (taken, over)
     }
 
-    /// The user takes results one by one: if the ticket is dropped before the last, tasks that have not begun do not begin.
+    /// Declares that the user takes results one by one: if the ticket is dropped before the last, tasks that have not
+    /// begun do not begin.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// For a job with a window: so many items were handed to the user, so many more may come under way.
+    /// For a job with a window: the user has taken so many items, so as many more may be started.
     pub fn consumed(&self, items: usize) {
         self.begin();
         self.hub.consumed(self.job, items);

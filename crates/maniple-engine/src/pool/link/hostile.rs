@@ -32,7 +32,7 @@ const SEEDS: u64 = 150;
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Ends the tests' process where the hub itself does not come back.
+/// Ends the tests' process if the hub itself hangs.
 struct Watchdog(Arc<AtomicBool>);
 
 fn watchdog() -> Watchdog {
@@ -58,7 +58,7 @@ impl Drop for Watchdog {
     }
 }
 
-/// A worker that is played by the test.
+/// A worker that the test simulates.
 struct Played {
     id: WorkerId,
     process: Child,
@@ -149,7 +149,7 @@ fn submit(hub: &Hub, tasks: u8) -> Ticket {
     hub.submit(spec, SourceKind::Ready(tasks)).unwrap()
 }
 
-/// A pool of two: the first is to go mad, the second is healthy.
+/// A pool of two workers: the first becomes faulty, the second is healthy.
 fn pool() -> (Hub, Played, Played) {
     let hub = Hub::new(HubConfig { processes: 2, max_tasks_per_child: None, tap_stderr: false }).unwrap();
     let (mad, healthy) = (Played::new(&hub), Played::new(&hub));
@@ -164,7 +164,7 @@ fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// Ends what the mad worker had, if the hub has killed it; `finally`: it ends by itself then.
+/// Ends the tasks of the faulty worker, if the hub has killed it; `finally`: it ends by itself then.
 fn bury(hub: &Hub, mad: &mut Played, finally: bool) -> bool {
     if finally {
         let _ = mad.process.kill();
@@ -176,7 +176,7 @@ fn bury(hub: &Hub, mad: &mut Played, finally: bool) -> bool {
     dead.is_some()
 }
 
-/// Lets the healthy worker do all that is left, and checks each outcome. Returns how many were lost.
+/// Lets the healthy worker run all remaining tasks, and checks each outcome. Returns how many were lost.
 fn finish(ticket: &Ticket, healthy: &mut Played, tasks: u8) -> usize {
     wait_until("the job's end", || {
         while let Some((number, content)) = healthy.take() {
@@ -197,7 +197,8 @@ fn finish(ticket: &Ticket, healthy: &mut Played, tasks: u8) -> usize {
     lost
 }
 
-/// The mad worker does something that no healthy one does, before it has greeted, or with a task that it has claimed.
+/// The faulty worker does something that no healthy worker does, before its greeting, or with a task that it has
+/// claimed.
 fn is_ended_for(what: &str, greeted: bool, mad_deed: impl Fn(&mut Played)) {
     let _watchdog = watchdog();
     let (hub, mut mad, mut healthy) = pool();
@@ -296,7 +297,7 @@ fn a_second_answer_changes_nothing() {
 #[test]
 fn counters_that_tell_of_more_than_was_sent_end_their_worker_alone() {
     let _watchdog = watchdog();
-    // Where the worker says how far it has read: of the ring, and of the bay.
+    // The words by which the worker publishes how far it has read: of the ring, and of the bay.
     for at in [DOWN_AT + size_of::<Cursors>() / 2, DOWN_BAY_AT] {
         let (hub, mut mad, mut healthy) = pool();
         for worker in [&mut mad, &mut healthy] {
@@ -356,7 +357,7 @@ impl Random {
     }
 }
 
-/// One thing that a mad worker does.
+/// One action of a faulty worker.
 fn nonsense(mad: &mut Played, random: &mut Random) {
     match random.below(8) {
         // Words of the protocol.
@@ -397,7 +398,7 @@ fn nonsense(mad: &mut Played, random: &mut Random) {
             let handles = [file.as_handle()];
             let _ = mad.wire.send(tag, &handles[..random.below(2) as usize]);
         }
-        // Nothing but what a healthy worker does, as far as its link still lets it.
+        // Only what a healthy worker does, as far as its link still allows it.
         _ => {
             if let Ok(Some(said)) = mad.reader.take(Some(kind::TASK), &mad.wire)
                 && let (kind::TASK, Ok(content)) = (said.kind, said.content)
@@ -487,7 +488,7 @@ impl crate::pool::Source for Panics {
     }
 }
 
-/// It is not a worker that goes mad here, but a caller.
+/// Here a caller is faulty, and not a worker.
 #[test]
 fn a_source_that_panics_ends_its_own_call_alone() {
     let _watchdog = watchdog();

@@ -9,25 +9,25 @@ use maniple_sys::OwnedHandle;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Levels of the hub's bell: what its sleeper wants to be woken for, and where it sleeps.
+/// Levels of the hub's bell: the events that wake its sleeper, and where it sleeps.
 pub(crate) mod level {
-    /// A caller sleeps on the bell itself and wants all news.
+    /// A caller sleeps on the bell itself, and all messages wake it.
     pub const CALLER: u32 = 1;
     /// The same, but only where a worker is half through what it has.
     pub const CALLER_HALF: u32 = 2;
-    /// No caller waits; the keeper, reached over the wire, wants all news.
+    /// No caller waits; all messages wake the keeper, over the wire.
     pub const KEEPER: u32 = 3;
     /// The same, but only where a worker is half through what it has.
     pub const KEEPER_HALF: u32 = 4;
-    /// No caller waits and there is nothing to distribute: the keeper comes only where answers fill a worker's ring.
+    /// No caller waits and there is nothing to distribute: the keeper is woken only if answers fill a worker's ring.
     pub const KEEPER_FULL: u32 = 5;
 }
 
 /// What a worker knows of its work when it rings.
 pub(crate) trait Says {
-    /// It is half through what it was given.
+    /// It is half through its tasks.
     fn is_half_through(&self) -> bool;
-    /// Half of the room for what it says is taken.
+    /// Half of the room for its messages is taken.
     fn is_half_full(&self) -> bool;
 }
 
@@ -53,22 +53,23 @@ impl HubPage {
         unsafe { self.0.start().cast().as_ref() }
     }
 
-    /// Announces that the hub's sleeper wants to be woken as `level` says. It looks for news once more before it sleeps.
+    /// Announces when the hub's sleeper has to be woken, by `level`. The sleeper checks for messages once more before
+    /// it sleeps.
     pub fn arm(&self, level: u32) {
         self.bell().arm(level);
     }
 
-    /// Announces that a thread looks for news by itself.
+    /// Announces that a thread checks for messages by itself.
     pub fn disarm(&self) {
         self.bell().disarm();
     }
 
-    /// What the hub's sleeper wants to be woken for.
+    /// The level of the hub's sleeper.
     pub fn level(&self) -> u32 {
         self.bell().level()
     }
 
-    /// Sleeps while the level is `level`, one of a caller's.
+    /// Sleeps while the level is `level`, which is a caller's level.
     pub fn sleep(&self, level: u32, limit: Duration) -> Woken {
         self.bell().sleep(level, Some(limit))
     }
@@ -78,14 +79,15 @@ impl HubPage {
         self.bell().wake();
     }
 
-    /// Wakes the hub's sleeper, at any level. True: it is the keeper, which the caller has to wake.
+    /// Wakes the hub's sleeper, at any level. Returns true if it is the keeper, which the caller has to wake.
     #[must_use]
     pub fn stir(&self) -> bool {
         self.rouse(|_| true)
     }
 
-    /// After a worker has said something: wakes the hub's sleeper if that is what it wants to be woken for. True: it is the keeper, which
-    /// the caller has to wake. `urgent`: the worker has nothing more to do. `stuck`: it has no room to say more.
+    /// After a worker has sent a message: wakes the hub's sleeper if its level requests that. Returns true if it is the
+    /// keeper, which the caller has to wake. `urgent`: the worker has no more tasks. `stuck`: it has no room for more
+    /// messages.
     #[must_use]
     pub fn ring(&self, urgent: bool, stuck: bool, says: &impl Says) -> bool {
         self.rouse(|wanted| match wanted {

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// More frames than this have no room.
+/// The greatest number of frames.
 const ROOM: usize = 6;
 
 /// A frame on its way to a worker.
@@ -153,7 +153,7 @@ impl Says for Saying {
 }
 
 impl MemoryWorker {
-    /// The next frame; a task is claimed, and one that was taken back passed over. `None`: none came within a moment.
+    /// Returns the next frame. It claims a task, and skips a revoked task. `None`: no frame arrived within a moment.
     pub fn next(&self) -> Option<Frame> {
         let mut queues = self.0.lock();
         loop {
@@ -204,7 +204,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// What a worker does with a task's bytes; `None`: it dies.
+    /// What a worker does with a task's bytes. If it returns `None`, the worker dies.
     type Work = fn(&[u8]) -> Option<Vec<u8>>;
 
     fn reversed(bytes: &[u8]) -> Option<Vec<u8>> {

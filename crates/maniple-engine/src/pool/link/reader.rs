@@ -20,7 +20,8 @@ pub(crate) struct Reader {
     pub inbox: Inbox,
 }
 
-/// A frame as it was read. The content is an error where this process lacked something for it, which harms no other frame.
+/// A frame as it was read. The content is an error if this process lacked a resource for it, which affects no other
+/// frame.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub kind: u16,
@@ -38,7 +39,7 @@ impl Reader {
         self.ring.has_news()
     }
 
-    /// The next frame. Those of the kind `claimed` are claimed first, and passed over where they were taken back.
+    /// Returns the next frame. Frames of the kind `claimed` are claimed first, and skipped if they were revoked.
     ///
     /// # Errors
     /// The link is damaged.
@@ -83,7 +84,7 @@ impl Reader {
     }
 }
 
-/// Nothing is lost with a buffer that is not wanted.
+/// Dropping a buffer that is not needed loses nothing.
 fn passable(discarded: Result<()>) -> Result<()> {
     match discarded {
         Err(error) if error.is_local() => Ok(()),

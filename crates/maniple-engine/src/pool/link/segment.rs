@@ -31,12 +31,12 @@ pub(super) const UP_DATA_AT: usize = DOWN_DATA_AT + RING;
 // A multiple of any system's pages.
 const BAYS_AT: usize = (UP_DATA_AT + RING).next_multiple_of(BAY_STEP);
 const BAY_STEP: usize = 64 * 1024;
-/// Bytes in a bay, as a rule. Where a file may not be so large, the least that does.
+/// Bytes in a bay, usually. If a file may not be so large, the smallest sufficient number.
 const BAY_BYTES: [usize; 2] = [2 << 20, BAY_STEP];
 pub(crate) const DOWN: Place = Place { cursors: DOWN_AT, data: DOWN_DATA_AT, capacity: RING };
 pub(crate) const UP: Place = Place { cursors: UP_AT, data: UP_DATA_AT, capacity: RING };
 
-/// What both ends see of a link's segment.
+/// A link's segment, as both ends see it.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkSegment(pub(super) Arc<Mapping>);
 
@@ -80,13 +80,13 @@ impl LinkSegment {
 
     /// The number of the task after which a hub that sleeps at a "half" level wants to be woken.
     pub fn halfway(&self) -> &AtomicU64 {
-        // SAFETY: aligned, inside the segment, touched only as an atomic.
+        // SAFETY: aligned, inside the segment, accessed only as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.start().add(HALFWAY_AT).cast().as_ptr()) }
     }
 
-    /// Not 0: the pool was terminated. For those who cannot read the ring, as in a signal's handler.
+    /// Not 0: the pool was terminated. For code that cannot read the ring, such as a signal handler.
     pub fn terminated(&self) -> &AtomicU64 {
-        // SAFETY: aligned, inside the segment, touched only as an atomic.
+        // SAFETY: aligned, inside the segment, accessed only as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.start().add(TERMINATED_AT).cast().as_ptr()) }
     }
 

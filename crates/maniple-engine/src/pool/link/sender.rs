@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 /// The sending half of either end: frames, and the buffers and handles that they refer to.
 ///
-/// Handles, those of blocks and the front's, go over the wire as a numbered *batch*, ahead of the frame that names the
-/// number, so the reader of a frame finds its batch. The sender first checks that the ring has room for the frame. A batch of several
-/// notes may be cut off: the sender sends it again under another number, and the reader drops the first part when it reads the next
-/// batch. A reader that skips a frame that was taken back drops its batch. All other handles on the wire or at the reader are closed
-/// with them.
+/// Handles of blocks and of the front are sent over the wire as a numbered *batch*, before the frame that names the
+/// number, so the reader of a frame finds its batch. The sender first checks that the ring has room for the frame. A
+/// batch of several notes may be interrupted: the sender sends it again under another number, and the reader drops the
+/// first part when it reads the next batch. A reader that skips a revoked frame drops its batch. All other handles on
+/// the wire or at the reader are closed with them.
 #[derive(Debug)]
 pub(crate) struct Sender {
     ring: Producer,
@@ -85,7 +85,7 @@ impl Sender {
                 Ok(Ok(position))
             }
             Err(why) => {
-                // What was written ahead of the frame is not named by any.
+                // No frame names the bytes that were written before this frame.
                 self.bay.rewind(tail);
                 self.free_slots.extend(self.held.drain(taken..).map(|held| held.slot));
                 match why {
@@ -96,7 +96,7 @@ impl Sender {
         }
     }
 
-    /// There is no room: now, or, where the reader has damaged the link, ever.
+    /// There is no room now, or, if the reader has damaged the link, ever.
     fn full(&self) -> Result<Result<u64, Full>> {
         if self.is_damaged() {
             Err(Error::Damaged("more was read from a ring than was written"))
@@ -150,7 +150,7 @@ impl Sender {
     /// A block with these bytes.
     fn block(&mut self, arena: &Arena, bytes: &[u8]) -> Result<Blob> {
         arena.block(&[bytes]).or_else(|_| {
-            // Blocks that the reader has need no descriptor here, if they are left to it.
+            // A block that the reader has needs no descriptor here, if it is left to the reader.
             for blob in self.held.iter_mut().filter_map(|held| held.blob.take()) {
                 blob.give_away();
             }
@@ -158,10 +158,10 @@ impl Sender {
         })
     }
 
-    /// Sends a block's handle. Returns the slot that its reader puts back, if the block is to be used again.
+    /// Sends a block's handle. Returns the slot that its reader frees, if the block is to be used again.
     fn send_block(&mut self, blob: &Blob, wire: &Wire) -> Result<u16, Unsent> {
         self.note(wire, tag::BLOCK, &blob.handles(), "send a large buffer")?;
-        // A reader that keeps more buffers than there are slots is given blocks that never come back.
+        // A reader that keeps more buffers than there are slots gets blocks that are never returned.
         let Some(slot) = self.free_slots.pop() else {
             blob.give_away();
             return Ok(NO_SLOT);
@@ -171,8 +171,8 @@ impl Sender {
         Ok(slot)
     }
 
-    /// Makes a block of these bytes and sends its handle, where this process has no number for that: the block is the reader's alone. `None`:
-    /// that cannot be done either.
+    /// Makes a block of these bytes and sends its handle, for a process that has no number for a handle. The block
+    /// belongs to the reader alone. Returns `None` if that is impossible as well.
     fn send_block_aside(&self, bytes: &[u8], wire: &Wire) -> Option<Result<u16, Unsent>> {
         let tag = tag::BLOCK | u64::from(self.batch);
         let send = || {
@@ -190,7 +190,7 @@ impl Sender {
     fn noted(&self, sent: std::io::Result<()>, doing: &'static str) -> Result<(), Unsent> {
         match sent {
             Ok(()) => Ok(()),
-            // Nothing is on its way that would make room.
+            // No frame under way would make room.
             Err(source) if wire::is_crowded(&source) && self.ring.backlog() == 0 => {
                 Err(Unsent::Refused(Error::Os { doing, source }))
             }
@@ -199,7 +199,7 @@ impl Sender {
         }
     }
 
-    /// Releases blocks whose readers are done with them.
+    /// Releases blocks that their readers no longer use.
     pub fn sweep(&mut self) {
         if self.held.is_empty() {
             return;
@@ -217,19 +217,20 @@ impl Sender {
         });
     }
 
-    /// Returns memory that is not in use to the system.
+    /// Returns unused memory to the system.
     pub fn trim(&mut self) {
         self.sweep();
         self.bay.trim();
     }
 
-    /// Whether the worker has claimed the frame at `position`, which [`Sender::send`] gave.
+    /// Whether the worker has claimed the frame at `position`, which [`Sender::send`] returned.
     pub fn claimed(&self, position: u64) -> bool {
-        // SAFETY: looked at just before. The worker has gone past what is overwritten.
+        // SAFETY: checked just before. The worker is past the overwritten bytes.
         !self.ring.may_hold(position) || unsafe { self.ring.claimed(position) }
     }
 
-    /// Takes the frame at `position` back, which [`Sender::send`] gave, and what goes with it. False: the worker was first.
+    /// Revokes the frame at `position`, which [`Sender::send`] returned, with its buffers and handles. Returns false if
+    /// the worker has claimed it first.
     pub fn revoke(&mut self, position: u64) -> bool {
         // SAFETY: as above.
         let revoked = self.ring.may_hold(position) && unsafe { self.ring.revoke(position) };
@@ -239,7 +240,7 @@ impl Sender {
         revoked
     }
 
-    /// Releases the blocks of a frame that was taken back, which the reader will never open.
+    /// Releases the blocks of a revoked frame, which the reader will never open.
     fn release(&mut self, frame: u64) {
         let free = &mut self.free_slots;
         self.held.retain(|held| {
@@ -255,12 +256,12 @@ impl Sender {
         self.ring.is_damaged()
     }
 
-    /// Whether memory is kept for what is sent next.
+    /// Whether memory is kept for later frames.
     pub fn keeps_memory(&self) -> bool {
         self.bay.is_touched() || !self.held.is_empty()
     }
 
-    /// Whether the other end is past all that was sent.
+    /// Whether the other end is past all sent frames.
     pub fn has_been_read(&self) -> bool {
         self.ring.backlog() == 0
     }
@@ -271,7 +272,7 @@ impl Sender {
     }
 }
 
-/// Too many handles under way, or no reader: neither is the sender's fault, and both conditions end.
+/// Too many handles are under way, or there is no reader: the sender causes neither condition, and both end.
 fn is_passing(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, WouldBlock};
     matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused)

@@ -1,7 +1,8 @@
-//! The hub's end of a link through shared memory: a segment, a wire and, where wanted, a tap on the worker's standard error.
+//! The hub's end of a link through shared memory: a segment, a wire and, if requested, a tap on the worker's standard
+//! error.
 //!
-//! A worker costs the hub two descriptors, and its watch a third. A worker that goes mad can spoil its own link, which dies with it, and
-//! ring the hub's bell too often.
+//! A worker costs the hub two descriptors, and its watch a third. A faulty worker can damage its own link, which ends
+//! with it, and ring the hub's bell too often.
 
 use super::Link;
 use super::hub_page::HubPage;
@@ -30,7 +31,7 @@ pub(crate) struct Handles {
     pub stderr: Option<OwnedHandle>,
 }
 
-/// How many handles a worker is given: with a tap on its standard error, and without.
+/// The number of handles for a worker: with a tap on its standard error, and without.
 pub fn worker_handles(tapped: bool) -> usize {
     4 + usize::from(tapped)
 }
@@ -53,7 +54,7 @@ impl Handles {
     }
 }
 
-/// A new link: the hub's end, what the worker has to be given, and the hub's end of the worker's standard error.
+/// Makes a link. Returns the hub's end, the handles for the worker, and the hub's end of the worker's standard error.
 pub(crate) struct Made {
     pub link: ShmLink,
     pub handles: Handles,
@@ -96,7 +97,7 @@ impl Link for ShmLink {
     fn recv(&mut self) -> Result<Option<Said>> {
         let said = self.reader.take(None, &self.wire)?;
         if said.is_some() {
-            // The worker is done with the task's buffers, as a rule: the next task can have their blocks.
+            // Usually the worker no longer uses the task's buffers: the next task can use their blocks.
             self.sender.sweep();
         }
         Ok(said)

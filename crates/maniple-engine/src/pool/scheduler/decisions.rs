@@ -6,23 +6,23 @@ use slotmap::Key;
 
 /// Work given in advance, in nanoseconds.
 const AHEAD: u64 = 1_000_000;
-/// Tasks given in advance at most.
+/// The greatest number of tasks given in advance.
 const DEEPEST: u64 = 1024;
 /// What an adaptive chunk should take, in nanoseconds.
 const CHUNK: u64 = 2_000_000;
-/// Items of an adaptive chunk while nothing is known of their cost.
+/// Items of an adaptive chunk while their cost is unknown.
 const FIRST_CHUNK: usize = 16;
 /// What it costs to wake a worker, in nanoseconds.
 const WAKE: u64 = 8_000;
 /// For so long (ns) after its last task a worker is likely to be awake.
 const ALERT: u64 = 40_000;
-/// A task that has run for so long (ns) is long enough to take from under it what waits behind.
+/// A task that has run for so long (ns) is long enough to revoke the tasks that wait behind it.
 const STUCK: u64 = 300_000;
-/// A worker that has not begun its first task after so long (ns) is not about to.
+/// A worker that has not begun its first task after so long (ns) will not begin it soon.
 pub(super) const SILENT: u64 = 30_000_000;
-/// The first pause (ns) after too many failed starts in a row, and how often it doubles at most.
+/// The first pause (ns) after too many failed starts in a row, and the greatest number of times that it doubles.
 const PAUSE: (u64, usize) = (10_000_000, 7);
-/// A worker that had no room and has nothing to finish either is tried again after so long (ns).
+/// A worker that had no room and has no task to finish is retried after so long (ns).
 const RETRY: u64 = 300_000;
 
 impl<P> Scheduler<P> {
@@ -32,14 +32,14 @@ impl<P> Scheduler<P> {
             self.forgive(now);
             self.hand_out(now);
             self.share_out(now);
-            // By the next plan, what was commanded has been done.
+            // By the next plan, the commands have been executed.
             self.workers.values_mut().for_each(|w| w.recalled = false);
         }
         self.renew(now);
     }
 
-    /// Room is as a rule made by the answer to a task. Where there is none to come (all were taken back, or it was the wire
-    /// that was full), only time can tell.
+    /// Usually the answer to a task makes room. If no answer will arrive (all tasks were revoked, or the wire was
+    /// full), the worker is retried after some time.
     fn forgive(&mut self, now: u64) {
         for w in self.workers.values_mut().filter(|w| w.full && w.assigned.is_empty()) {
             if now >= *w.retry_at.get_or_insert(now + RETRY) {
@@ -53,8 +53,8 @@ impl<P> Scheduler<P> {
         if self.queue.is_empty() {
             return;
         }
-        // Waking a worker that has been idle for a while costs as much as some short tasks, which another one does meanwhile, unless
-        // that one is stuck itself.
+        // Waking a worker that has been idle for a while costs as much as some short tasks, which another worker runs
+        // meanwhile, unless that worker hangs itself.
         let first = self.queue.front().and_then(|&j| self.jobs.get(j));
         let each = first.and_then(|j| self.cost.get(&j.shape.func)).copied();
         let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
@@ -70,11 +70,11 @@ impl<P> Scheduler<P> {
             while let Some(task) = job.pending.front() {
                 let Some(&Reverse((load, seen, worker))) = open.peek() else { break };
                 let each = self.cost.get(&job.shape.func).copied();
-                // The wake-up counts where there is a choice, not against the limit.
+                // The wake-up counts for the choice of a worker, not against the limit.
                 let given = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
                 if given >= depth(each, task.items) {
                     if std::mem::take(&mut waking) > 0 {
-                        // Those who are awake have enough: now the others must come.
+                        // The awake workers have enough tasks: now the others must be woken.
                         open = by_load(&self.workers, now, 0);
                         continue;
                     }
@@ -108,7 +108,7 @@ impl<P> Scheduler<P> {
                     continue;
                 }
                 if job.filling && job.shape.supply == Supply::OnDemand {
-                    // Its turn is now: later jobs get only what it leaves.
+                    // It is this job's turn: later jobs get only what it leaves.
                     at += 1;
                     continue;
                 }
@@ -134,7 +134,7 @@ impl<P> Scheduler<P> {
             .max_by_key(|(_, w)| w.assigned.len());
         if let Some((worker, w)) = fullest {
             let waiting = w.assigned.len() - 1;
-            // Not again at once: what cannot be revoked now has been claimed, and its worker will say so.
+            // Not again at once: a task that cannot be revoked now has been claimed, and its worker will report it.
             self.last_revoke = now;
             self.commands.push(Command::Revoke { worker, count: waiting - waiting / (idle + 1) });
             return;
@@ -148,7 +148,7 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Whether no worker is asked for at present.
+    /// Whether no worker is requested at present.
     fn is_held(&mut self, now: u64) -> bool {
         let excess = self.failures_in_excess();
         if excess == 0 {
@@ -180,7 +180,7 @@ impl<P> Scheduler<P> {
             }
         }
         let staying = self.workers.values().filter(|w| w.phase != Phase::Retiring).count() + self.asked;
-        // A retiring worker is replaced when it is gone: the pool never has more processes than its limit.
+        // A retiring worker is replaced when it has ended: the pool never has more processes than its limit.
         let gone = self.config.processes.saturating_sub(self.workers.len() + self.asked);
         let missing = self.config.processes.saturating_sub(staying).min(gone);
         if missing > 0 {
@@ -204,7 +204,7 @@ impl<P> Job<P> {
         index
     }
 
-    /// Whether the job may have tasks to give, now or after a fill.
+    /// Whether the job may have tasks, now or after a fill.
     fn can_give(&self) -> bool {
         let room = self.shape.window.is_none_or(|w| self.in_window < w);
         !self.pending.is_empty() || (self.input_open && (room || self.filling))
@@ -225,7 +225,7 @@ impl<P> Job<P> {
             Chunk::Adaptive => {
                 let by_cost = each.map_or(FIRST_CHUNK, |each| (CHUNK / each.max(1)) as usize);
                 let share = self.items_left.map_or(by_cost, |left| left.div_ceil(processes.max(1) * 4));
-                // Several chunks fit into the window, so that one can be worked on while another is handed out.
+                // Several chunks fit into the window, so that workers can run one while another is returned.
                 let part = self.shape.window.map_or(usize::MAX, |w| w / 4);
                 by_cost.min(share).min(part).max(1)
             }
@@ -244,30 +244,30 @@ impl<P> Job<P> {
             idle &= open >= window / 8 || self.unfinished == 0;
             room = room.min(if open >= window / 4 { u64::MAX } else { 0 });
         }
-        // Ask rarely, for much: unless a worker is idle, wait until there is room for half.
+        // Requests are rare and large: unless a worker is idle, wait until there is room for half of the window.
         let enough = idle || room >= deepest;
         (tasks > 0 && enough).then_some(Command::Fill { job: id, tasks, items })
     }
 }
 
 impl<P> Worker<P> {
-    /// Whether it could run something at once.
+    /// Whether it could run a task at once.
     pub(super) fn is_idle(&self) -> bool {
         self.phase == Phase::Up && !self.full && !self.silent && self.assigned.is_empty()
     }
 
-    /// When it should have begun its oldest task, if it is not known to have.
+    /// When it should have begun its oldest task, if it is not known to have begun it.
     pub(super) fn begins_at(&self) -> Option<u64> {
         let waits = self.phase != Phase::Starting && self.assigned.front().is_some_and(|t| t.number > self.begun);
         waits.then_some(self.last_finish + SILENT)
     }
 }
 
-/// A worker's tasks, with what counts as such; how long ago it was last busy; the worker.
+/// A worker's number of tasks, including what counts as tasks; how long ago it was last busy; the worker.
 type Load = Reverse<(u64, Reverse<u64>, WorkerId)>;
 
-/// The workers that can get tasks: least loaded first; among equals the one that was busy last, whose caches are warm. A worker that has slept,
-/// or has been stuck, for long counts as if it had `late` more tasks.
+/// The workers that can get tasks: least loaded first; among equals first the worker that was busy last, whose caches
+/// are warm. A worker that has slept, or has not responded, for long counts as if it had `late` more tasks.
 fn by_load<P>(workers: &SlotMap<WorkerId, Worker<P>>, now: u64, late: u64) -> BinaryHeap<Load> {
     let open = workers.iter().filter(|(_, w)| w.phase == Phase::Up && !w.full && !w.recalled && !w.silent);
     open.map(|(id, w)| {

@@ -3,7 +3,7 @@
 use super::*;
 
 impl<P> Scheduler<P> {
-    /// A new job. `None`: the pool does not take any more.
+    /// Adds a job. `None`: the pool is closed for new jobs.
     pub fn submit(&mut self, shape: JobShape) -> Option<JobId> {
         if self.state != State::Running {
             return None;
@@ -16,7 +16,7 @@ impl<P> Scheduler<P> {
     fn insert(&mut self, shape: JobShape) -> JobId {
         self.jobs.insert(Job {
             shape,
-            // A single call's job is as small as can be: there may be a million of them.
+            // A single call's job is as small as possible: there may be a million of them.
             pending: VecDeque::with_capacity(usize::from(shape.items == Some(1))),
             filling: false,
             input_open: true,
@@ -36,7 +36,8 @@ impl<P> Scheduler<P> {
         job
     }
 
-    /// Adds a task to a job whose input is still open. Returns its number; `None` when the job is gone or cancelled.
+    /// Adds a task to a job whose input is still open. Returns its number; `None` if the job has ended or was
+    /// cancelled.
     pub fn add(&mut self, job: JobId, items: usize, payload: P) -> Option<u64> {
         let broken = self.state == State::Broken;
         let j = self.jobs.get_mut(job)?;
@@ -57,12 +58,12 @@ impl<P> Scheduler<P> {
         Some(index)
     }
 
-    /// Counts a task that was decided before it could be sent (its payload could not be made). Returns its number.
+    /// Counts a task that ended before it could be sent (its payload could not be made). Returns its number.
     pub fn add_settled(&mut self, job: JobId, items: usize) -> Option<u64> {
         Some(self.jobs.get_mut(job)?.take_number(items))
     }
 
-    /// A fill is done; `ended`: there will be no more.
+    /// Reports the end of a fill; `ended`: there will be no more tasks.
     pub fn filled(&mut self, job: JobId, ended: bool) {
         if let Some(j) = self.jobs.get_mut(job) {
             j.filling = false;
@@ -75,7 +76,7 @@ impl<P> Scheduler<P> {
         self.end_if_done(job);
     }
 
-    /// The caller took so many items' results out of the window.
+    /// Reports that the caller took so many items' results out of the window.
     pub fn consumed(&mut self, job: JobId, items: usize) {
         if let Some(j) = self.jobs.get_mut(job) {
             j.in_window = j.in_window.saturating_sub(items);
@@ -86,7 +87,7 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Removes the window: no caller takes the job's results, so no task has to wait until others were taken.
+    /// Removes the window: no caller takes the job's results, so no task has to wait for that.
     pub fn unbound(&mut self, job: JobId) {
         if let Some(j) = self.jobs.get_mut(job) {
             j.shape.window = None;
@@ -97,7 +98,7 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// The job's items are large: at most so many more under way than one for each worker.
+    /// Limits a job of large items: at most so many more items are under way than one for each worker.
     pub fn narrow(&mut self, job: JobId, window: usize) {
         let least = self.config.processes * 2;
         if let Some(w) = self.jobs.get_mut(job).and_then(|j| j.shape.window.as_mut()) {
@@ -117,7 +118,7 @@ impl<P> Scheduler<P> {
         self.end_if_done(job);
     }
 
-    /// No more jobs; workers end when all is done.
+    /// Closes the pool for new jobs; workers end when all jobs are done.
     pub fn close(&mut self) {
         self.closed = true;
         if self.state == State::Running {
@@ -136,7 +137,7 @@ impl<P> Scheduler<P> {
     pub fn terminate(&mut self) {
         self.closed = true;
         self.state = State::Terminated;
-        // Starts that were asked for and not begun are called off; the pool does not wait for them.
+        // Requested starts that were not begun are cancelled; the pool does not wait for them.
         self.asked = 0;
         self.hold = None;
         self.drop_all(Dropped::Cancelled);

@@ -1,25 +1,25 @@
-//! What may be asked of the scheduler. Nothing here changes anything but what is taken out.
+//! Queries of the scheduler. They change nothing, except that commands are removed when they are taken.
 
 use super::decisions::SILENT;
 use super::{Assigned, Command, Phase, Scheduler, State, Worker, WorkerId};
 
-/// The shortest time (ns) after which it is of use to look again.
+/// The shortest time (ns) after which another check is useful.
 const TICK: u64 = 400_000;
 
 impl<P> Scheduler<P> {
-    /// Takes the commands that came up since the last time.
+    /// Takes the commands since the last call.
     pub fn commands(&mut self, into: &mut Vec<Command>) {
         into.append(&mut self.commands);
     }
 
-    /// A task that a worker was given and has not finished.
+    /// Returns a task that a worker has and has not finished.
     pub fn task(&mut self, worker: WorkerId, number: u64) -> Option<&mut Assigned<P>> {
         let w = self.workers.get_mut(worker)?;
         let at = w.place(number)?;
         w.assigned.get_mut(at)
     }
 
-    /// What a worker has been given and not finished, oldest first.
+    /// Returns the tasks that a worker has not finished, oldest first.
     pub fn assigned(&self, worker: WorkerId) -> impl DoubleEndedIterator<Item = &Assigned<P>> {
         self.workers.get(worker).into_iter().flat_map(|w| &w.assigned)
     }
@@ -34,7 +34,7 @@ impl<P> Scheduler<P> {
         self.workers.len()
     }
 
-    /// Whether a worker is known and has said that it is ready.
+    /// Whether a worker is known and has reported that it is ready.
     pub fn is_up(&self, worker: WorkerId) -> bool {
         self.workers.get(worker).is_some_and(|w| w.phase != Phase::Starting)
     }
@@ -49,28 +49,28 @@ impl<P> Scheduler<P> {
         self.jobs.len()
     }
 
-    /// How many jobs have not ended of which no worker was given a task yet.
+    /// Returns how many jobs have not ended of which no worker has got a task yet.
     pub fn untouched_jobs(&self) -> usize {
         self.jobs.values().filter(|j| j.next_index as usize == j.pending.len()).count()
     }
 
-    /// How many tasks wait behind others at the worker that was given them.
+    /// Returns how many tasks wait behind others at their worker.
     pub fn queued_tasks(&self) -> usize {
         self.workers.values().map(|w| w.assigned.len().saturating_sub(1)).sum()
     }
 
-    /// Whether the pool still takes jobs.
+    /// Whether the pool still accepts jobs.
     pub fn is_running(&self) -> bool {
         self.state == State::Running
     }
 
-    /// Whether no worker could be started, time and again.
+    /// Whether starts have failed so often that the pool is broken.
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken
     }
 
-    /// Whether all work is done (or dropped), no more can come, and all workers are gone. A broken pool that is not closed takes
-    /// jobs still: each ends at once, and its caller still has to be notified.
+    /// Whether all jobs are done (or dropped), no more can be submitted, and all workers have ended. A broken pool that
+    /// is not closed still accepts jobs: each ends at once, and its caller still has to be notified.
     pub fn is_drained(&self) -> bool {
         self.closed
             && self.state != State::Running
@@ -79,8 +79,8 @@ impl<P> Scheduler<P> {
             && self.jobs.is_empty()
     }
 
-    /// Whether [`plan`](Self::plan) should be called a little later, though nothing happens: idle workers might then take over
-    /// waiting tasks, or one that had no room have some.
+    /// Whether [`plan`](Self::plan) should be called a little later, although nothing happens: idle workers might then
+    /// take over waiting tasks, or a full worker might have room.
     pub fn wants_tick(&self) -> bool {
         let mut up = self.workers.values().filter(|w| w.phase == Phase::Up);
         if !self.queue.is_empty() && up.clone().any(|w| w.retry_at.is_some()) {
@@ -89,7 +89,8 @@ impl<P> Scheduler<P> {
         up.any(Worker::is_idle) && self.workers.values().any(|w| w.assigned.len() > 1)
     }
 
-    /// After how long (ns) [`plan`](Self::plan) should be called, though nothing happens; `None`: it need not be.
+    /// After how long (ns) [`plan`](Self::plan) should be called, although nothing happens; `None`: it need not be
+    /// called.
     pub fn next_look(&self, now: u64) -> Option<u64> {
         if self.wants_tick() {
             return Some(TICK);
@@ -101,22 +102,22 @@ impl<P> Scheduler<P> {
         Some(next.saturating_sub(now).max(TICK))
     }
 
-    /// The workers that do not begin what they are given.
+    /// The workers that do not begin their tasks.
     pub fn silent(&self) -> impl Iterator<Item = WorkerId> {
         self.workers.iter().filter(|(_, w)| w.silent).map(|(worker, _)| worker)
     }
 
-    /// Whether workers are missing, and are asked for after a pause.
+    /// Whether workers are missing, and will be requested after a pause.
     pub fn is_holding(&self) -> bool {
         self.hold.is_some()
     }
 
-    /// Whether anything waits: to be handed out, to be asked for, or behind another task.
+    /// Whether a task waits: to be assigned, to be requested from its source, or behind another task.
     pub fn has_waiting(&self) -> bool {
         !self.queue.is_empty() || self.workers.values().any(|w| w.assigned.len() > 1)
     }
 
-    /// The number of the task at which half of what the worker has is done, if it has several short ones.
+    /// The number of the task after which half of the worker's tasks are done, if it has several short tasks.
     pub fn halfway(&self, worker: WorkerId) -> Option<u64> {
         let w = self.workers.get(worker)?;
         if w.assigned.len() < 4 {
@@ -125,7 +126,7 @@ impl<P> Scheduler<P> {
         Some(w.assigned[w.assigned.len() / 2].number)
     }
 
-    /// How things stand, for people: a line for the pool, one for each worker, one for each job.
+    /// Describes the state for users: a line for the pool, a line for each worker, a line for each job.
     pub fn describe(&self) -> String {
         let mut text = format!("{:?}, {} workers asked for, {} jobs queued", self.state, self.asked, self.queue.len());
         for (id, w) in &self.workers {

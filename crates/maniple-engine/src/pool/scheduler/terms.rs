@@ -1,4 +1,4 @@
-//! What is said to the scheduler, and what it says.
+//! The scheduler's inputs and outputs.
 
 use slotmap::new_key_type;
 
@@ -18,19 +18,19 @@ pub enum Chunk {
     Adaptive,
 }
 
-/// Where a job's tasks come from.
+/// The source of a job's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supply {
-    /// All were submitted with it.
+    /// All tasks were submitted with the job.
     Complete,
-    /// They are asked for with [`Command::Fill`], and end some time.
+    /// Tasks are requested with [`Command::Fill`]; their number is not known in advance.
     OnDemand,
 }
 
-/// What a job is like.
+/// The properties of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct JobShape {
-    /// Jobs of the same function share what is known of its cost.
+    /// Jobs of the same function share the knowledge of its cost.
     pub func: u32,
     /// Where tasks come from.
     pub supply: Supply,
@@ -42,17 +42,18 @@ pub struct JobShape {
     pub window: Option<usize>,
 }
 
-/// What the outside has to do now.
+/// What the caller has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send a task that a worker was assigned ([`task`](super::Scheduler::task)); if there is no room, say [`refused`](super::Scheduler::refused).
+    /// Send a task that a worker was assigned ([`task`](super::Scheduler::task)); if there is no room, call
+    /// [`refused`](super::Scheduler::refused).
     Send {
         /// To whom.
         worker: WorkerId,
         /// The task's number on the worker's link.
         number: u64,
     },
-    /// Ask the job's source for tasks of so many items each, then say [`filled`](super::Scheduler::filled).
+    /// Request tasks of so many items each from the job's source, then call [`filled`](super::Scheduler::filled).
     Fill {
         /// Whose source.
         job: JobId,
@@ -61,16 +62,16 @@ pub enum Command {
         /// Items in each.
         items: usize,
     },
-    /// Try to take back the worker's newest `count` tasks, newest first, then say [`revoked`](super::Scheduler::revoked).
+    /// Try to revoke the worker's newest `count` tasks, newest first, then call [`revoked`](super::Scheduler::revoked).
     Revoke {
         /// From whom.
         worker: WorkerId,
         /// How many at most.
         count: usize,
     },
-    /// Tell the worker that nothing more will come: it ends after what it has.
+    /// Tell the worker that there are no more tasks: it ends after its last task.
     Retire(WorkerId),
-    /// Start so many workers, then say [`worker_started`](super::Scheduler::worker_started) for each.
+    /// Start so many workers, then call [`worker_started`](super::Scheduler::worker_started) for each.
     Start(usize),
     /// A task ended without running to its end.
     Drop {
@@ -83,7 +84,7 @@ pub enum Command {
         /// Why.
         why: Dropped,
     },
-    /// All tasks of the job have ended and no more will come. The job is forgotten.
+    /// All tasks of the job have ended and there will be no more. The scheduler forgets the job.
     Ended(JobId),
 }
 
@@ -98,7 +99,7 @@ pub enum Dropped {
     Broken,
 }
 
-/// A task that a worker was given.
+/// A task that a worker has.
 #[derive(Debug)]
 pub struct Assigned<P> {
     /// Its number on the worker's link, ascending.
@@ -111,13 +112,13 @@ pub struct Assigned<P> {
     pub items: usize,
     /// Its function.
     pub func: u32,
-    /// At how many workers' deaths it was the next that they would have begun.
+    /// How many workers have died that would have begun it next.
     pub deaths: u8,
     /// What to send.
     pub payload: P,
 }
 
-/// How large the pool is and how its workers are renewed.
+/// The size of the pool and the renewal of its workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// How many workers there should be.

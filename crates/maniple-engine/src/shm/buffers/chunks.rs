@@ -9,37 +9,37 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// What is cut from chunks is cut in units of so many bytes.
+/// Buffers are cut from chunks in units of so many bytes.
 pub(super) const UNIT: usize = 4096;
 /// Units in a chunk.
 pub(super) const UNITS: usize = 64 * WORDS;
 pub(super) const WORDS: usize = 16;
-/// The longest buffer that is cut from a chunk: several must have room.
+/// The longest buffer that is cut from a chunk, so that several have room.
 pub(super) const LONGEST: usize = UNIT * UNITS / 2;
 /// Chunks without any buffer that are kept until the next `trim`.
 pub(super) const KEPT: usize = 2;
-/// Those that are kept at most, for a second or two: 64 MiB.
+/// The greatest number that is kept, for a second or two: 64 MiB.
 pub(super) const MOST_KEPT: usize = 16;
 
-/// What buffers are cut from.
+/// The chunks from which buffers are cut.
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) listed: Mutex<Listed>,
-    /// Bytes of chunks that were given back by buffers since the last `trim`.
+    /// Bytes of chunks that buffers have freed since the last `trim`.
     pub(super) kept: AtomicUsize,
     watch: OnceLock<Arc<Watch>>,
 }
 
-/// Chunks with room, the one that was used last at the end.
+/// Chunks with room, the last used at the end.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) chunks: Vec<Arc<Chunk>>,
     epoch: Option<Epoch>,
-    /// When something was cut from one.
+    /// When a buffer was last cut from a chunk.
     since: Option<Instant>,
 }
 
-/// What has the pool's chunks looked at while more than [`KEPT`] of them are free.
+/// Registers the pool's chunks with the sweeper while more than [`KEPT`] of them are free.
 #[derive(Debug)]
 pub(super) struct Watch {
     pool: &'static Pool,
@@ -71,9 +71,9 @@ impl Chunk {
         below(to) & !below(from)
     }
 
-    /// Cuts `units` units off, where there are so many together. Only with the pool's lock.
+    /// Cuts off `units` units, if there are so many together. Only with the pool's lock.
     pub(super) fn cut(&self, units: usize) -> Option<usize> {
-        // Partner: `give_back`; the last access to what is free happened before.
+        // Partner: `give_back`; the last access to the free units happened before.
         let map: [u64; WORDS] = std::array::from_fn(|word| self.map[word].load(Ordering::Acquire));
         let first = runs(&map).find(|&(_, len)| len >= units)?.0;
         for word in first / 64..=(first + units - 1) / 64 {
@@ -94,7 +94,7 @@ impl Chunk {
     }
 }
 
-/// The runs of units that are free: the first of each, and how many.
+/// The runs of free units: the first of each, and how many.
 pub(super) fn runs(map: &[u64; WORDS]) -> impl Iterator<Item = (usize, usize)> {
     let next = |from: usize, used: bool| {
         (from / 64..WORDS).find_map(|word| {
@@ -135,8 +135,8 @@ impl Drop for Cut {
         if used > UNITS / 2 || used > 0 && self.chunk.listed.load(Ordering::Relaxed) {
             return;
         }
-        // Not waited for: another thread is at it, or was when this process was forked. Then the chunk is found by a later buffer of it,
-        // or goes with the last.
+        // Does not wait: another thread holds the lock, or did when this process was forked. Then a later buffer of the
+        // chunk adds it to the list, or it is freed with its last buffer.
         let Ok(mut listed) = self.pool.listed.try_lock() else { return };
         let mut gone = None;
         if !self.chunk.listed.swap(true, Ordering::Relaxed) {
@@ -191,7 +191,7 @@ impl Pool {
     pub(super) fn cut(&'static self, len: usize) -> Option<Cut> {
         let units = len.div_ceil(UNIT);
         let cut = |(chunk, first)| Cut { pool: self, chunk, first, units };
-        // Not waited for, as above.
+        // Does not wait, as above.
         let mut listed = self.listed.try_lock().ok()?;
         let listed = &mut *listed;
         if listed.epoch.is_none_or(|epoch| epoch.since() == Since::Born) {
@@ -223,11 +223,11 @@ impl Pool {
 
     pub(super) fn trim(&self) {
         let Ok(mut listed) = self.listed.try_lock() else { return };
-        // Before the maps are looked at. What is given back later counts for the next time. Partner: the end of a `Cut`.
+        // Before the maps are read. Units that are freed later count for the next time. Partner: the end of a `Cut`.
         self.kept.swap(0, Ordering::Acquire);
         let (used, gone): (Vec<_>, Vec<_>) = listed.chunks.drain(..).partition(|chunk| chunk.used() > 0);
         for chunk in &used {
-            // With the lock: nothing is cut meanwhile.
+            // With the lock: no buffer is cut meanwhile.
             let map: [u64; WORDS] = std::array::from_fn(|word| chunk.map[word].load(Ordering::Acquire));
             for (first, units) in runs(&map) {
                 chunk.memory.forget(first * UNIT, units * UNIT);

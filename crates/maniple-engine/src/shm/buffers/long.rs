@@ -1,4 +1,4 @@
-//! Memory for one long buffer each. That of the last ones is kept for a second or two.
+//! Memory for one long buffer each. The memory of the last long buffers is kept for a second or two.
 
 use crate::idle;
 use maniple_sys::epoch::{Epoch, Since};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// Bytes of longer buffers' memory that are kept at most, for a second or two.
+/// The greatest number of bytes of long buffers' memory that are kept for a second or two.
 const KEPT_LONG: usize = 128 << 20;
 
 /// Memory for one long buffer.
@@ -37,7 +37,7 @@ impl Drop for Own {
     }
 }
 
-/// The memory of longer buffers that are gone.
+/// The memory of dropped long buffers.
 #[derive(Debug)]
 struct Long {
     // The longest unused first.
@@ -52,9 +52,9 @@ impl Long {
     }
 
     fn take(&self, len: usize) -> Option<Plain> {
-        // Not waited for, as with chunks.
+        // Does not wait, as with chunks.
         let mut free = self.free.try_lock().ok()?;
-        // What was kept before a fork is the parent's.
+        // Memory that was kept before a fork belongs to the parent.
         free.retain(|(_, _, epoch)| epoch.since() != Since::Born);
         let at = free.iter().rposition(|(memory, ..)| (len..=len + len / 2).contains(&memory.len()))?;
         Some(free.remove(at).0)

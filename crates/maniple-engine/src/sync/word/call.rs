@@ -12,13 +12,15 @@
 //! | answer | calls − 1, if there are any and the number is not the one at entering | a waiter, whenever it looks |
 //! | leave | answer if possible, else waiting − 1 | a waiter whose time is up |
 //!
-//! Waiters sleep while the number is the one last seen. Each of those who entered is counted once, in *waiting* or in *calls*, so exactly as
-//! many return as were called. Which of them answers is open, except that a waiter that came after the last notify does not.
+//! Waiters sleep while the number is the one last seen. Each waiter that has entered is counted once, in *waiting* or
+//! in *calls*, so exactly as many return as were called. Any of them may answer, except a waiter that entered after the
+//! last notify.
 //!
-//! A waiter between entering and sleeping is not missed, since the number has changed by then. A waiter that was woken and killed leaves its call
-//! to the next waiter that looks. One killed while waiting stays in *waiting*: a later notify of more than the living may then leave a
-//! call over, and one later waiter returns without having been meant. That is the one trace that a death leaves: a
-//! wake-up too many, which users of conditions have to expect anyway, never one too few, and the notifier waits for no process.
+//! A waiter between entering and sleeping is not missed, since the number has changed by then. A waiter that was woken
+//! and killed leaves its call to the next waiter that checks. A waiter that is killed while it waits stays in
+//! *waiting*: a later notify of more than the living waiters may then leave a call over, and one later waiter returns
+//! without a notification. That is the only trace of a death: a wake-up too many, which users of conditions have to
+//! expect anyway, and never a wake-up too few. The notifier waits for no process.
 
 use crate::shm::atomic::{AtomicU64, Ordering};
 
@@ -49,9 +51,9 @@ fn answered(word: u64, entered_at: u32) -> Option<u64> {
 }
 
 impl CallWord {
-    // Acquire and Release throughout the changes would add nothing: what the notifier publishes, waiters see by the lock.
+    // Acquire and Release on the changes would add nothing: waiters see through the lock what the notifier publishes.
 
-    /// Enters a waiter: the number of the last notify. `None`: too many wait.
+    /// Enters a waiter, and returns the number of the last notify. `None`: too many wait.
     pub fn enter(&self) -> Option<u32> {
         let room = |now| (waiting(now) + calls(now) < MOST).then(|| now + WAITER);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(number)
@@ -63,7 +65,7 @@ impl CallWord {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, answer).map(drop).map_err(number)
     }
 
-    /// Takes a waiter off. Whether it was called after all.
+    /// Removes a waiter, and returns whether it was called after all.
     pub fn leave(&self, entered_at: u32) -> bool {
         let leave = |now| Some(answered(now, entered_at).unwrap_or(if waiting(now) > 0 { now - WAITER } else { now }));
         let was = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, leave);

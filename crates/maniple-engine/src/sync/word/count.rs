@@ -5,9 +5,10 @@
 //!   sleepers    value
 //! ```
 //!
-//! A sleeper enters itself while the value is 0, by one exchange of both halves, and takes itself off together with the unit that it
-//! takes, or when it gives up. A process that raises the value sees by its own exchange whether another sleeps, and wakes one. Sleepers sleep while
-//! the value is 0. A killed sleeper stays entered: from then on each release makes a system call that may be in vain.
+//! A sleeper enters itself while the value is 0, by one exchange of both halves. It removes itself together with the
+//! unit that it acquires, or when it gives up. A process that increments the value sees by its own exchange whether
+//! another sleeps, and wakes one. Sleepers sleep while the value is 0. A killed sleeper stays entered: from then on
+//! each release makes a system call that may be unnecessary.
 
 use super::Given;
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -52,14 +53,14 @@ impl CountWord {
         self.change(Ordering::Relaxed, |now| (value(now) == 0).then(|| now + SLEEPER)).is_ok()
     }
 
-    /// Takes a unit and takes an entered sleeper off, if there is a unit.
+    /// Acquires a unit and removes an entered sleeper, if there is a unit.
     pub fn take_and_leave(&self) -> bool {
         let changed =
             |now: u64| (value(now) > 0).then(|| (now - 1).saturating_sub(SLEEPER).max(u64::from(value(now) - 1)));
         self.change(Ordering::Acquire, changed).is_ok()
     }
 
-    /// Takes an entered sleeper off: with a unit after all (`true`), or without.
+    /// Removes an entered sleeper, with a unit after all (`true`) or without.
     pub fn leave(&self) -> bool {
         let was = self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, |now| {
             let left = now.saturating_sub(SLEEPER).max(u64::from(value(now)));

@@ -5,8 +5,9 @@
 //!   –           sleepers   how often it was set  set
 //! ```
 //!
-//! Sleepers mark the word and sleep while its low half is what they saw. A process that sets the flag removes the mark by the same
-//! exchange and wakes all. A flag that is set and cleared at once has another number, so those who slept know that it was set.
+//! Sleepers mark the word and sleep while its low half is what they saw. A process that sets the flag removes the mark
+//! by the same exchange and wakes all. A flag that is set and cleared at once has another number, so sleepers detect
+//! that it was set.
 
 use super::Given;
 use crate::shm::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,8 @@ impl FlagWord {
         (now & SET == 0).then_some(now as u32)
     }
 
-    /// Marks that a thread is about to sleep on what it has seen. `false`: the flag was set since.
+    /// Marks that a thread is about to sleep on the state that it has seen. Returns `false` if the flag was set since
+    /// then.
     pub fn enter(&self, seen: u32) -> bool {
         let mark = |now| (now as u32 == seen).then_some(now | SLEEPERS);
         self.0.fetch_update(Ordering::Acquire, Ordering::Acquire, mark).is_ok()

@@ -8,13 +8,13 @@
 //! | step | change | by |
 //! | --- | --- | --- |
 //! | take | free → me | anyone |
-//! | take, having slept | free → me, contended: others may sleep still, and the wake-up for one of them was spent on me | a sleeper |
+//! | take, having slept | free → me, contended: others may still sleep, and this thread used the wake-up for one of them | a sleeper |
 //! | announce | held → held, contended | a thread that is about to sleep |
 //! | free | anything → free; was contended: wake one | the holder (or, for a lock without owner, anyone) |
 //! | take over | that very holder → me, contended | a waiter that has found that the holder has ended |
 //!
-//! A sleeper sleeps while the low half is *pid, contended*. A sleeper that gives up announces once more, since it may have
-//! eaten a wake-up, and the next holder may have come without the mark.
+//! A sleeper sleeps while the low half is *pid, contended*. A sleeper that gives up announces once more, because it may
+//! have used a wake-up, and the next holder may have acquired the lock without the mark.
 //!
 //! Taking over compares the whole word: if the dead holder's lock was released meanwhile (a plain lock may be, by anyone) and taken by
 //! another process, or taken over by another waiter, the exchange fails.
@@ -55,7 +55,7 @@ impl Holder {
     }
 }
 
-/// A word that another holder held when it was looked at.
+/// A word that another holder held at the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held(u64);
 
@@ -97,20 +97,22 @@ impl LockWord {
         }
     }
 
-    /// Announces that a thread is about to sleep: the low half to sleep on. `None`: the word has changed, so look again.
+    /// Announces that a thread is about to sleep: the low half to sleep on. `None`: the word has changed, so check
+    /// again.
     pub fn announce(&self, seen: Held) -> Option<u32> {
         let marked = seen.0 | CONTENDED;
         if seen.0 == 0 {
             return None;
         }
         if marked != seen.0 {
-            // Relaxed: nothing is published by it; the process that frees the word reads it by the very exchange that frees it.
+            // Relaxed: it publishes nothing; the process that frees the word reads it by the same exchange that frees
+            // it.
             self.0.compare_exchange(seen.0, marked, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         }
         Some(marked as u32)
     }
 
-    /// Says, on giving up, that others may sleep.
+    /// Announces, on giving up, that others may sleep.
     pub fn leave(&self) {
         while let Some(held) = self.held() {
             if self.announce(held).is_some() {

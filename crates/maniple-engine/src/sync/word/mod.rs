@@ -1,7 +1,7 @@
-//! The protocols, each in one 64-bit word, which lies in zeroed shared memory. No waiting here: a word says what to sleep on and whom
-//! to wake, `lock`, `semaphore` and so on do it.
+//! The protocols, each in one 64-bit word, which lies in zeroed shared memory. This module does not wait: a word says
+//! what to sleep on and how many to wake; `lock`, `semaphore` and so on do it.
 //!
-//! In each the *low half* is what sleepers sleep on: it changes whenever there may be something for them.
+//! Sleepers sleep on the *low half* of the word: it changes whenever a sleeper may continue.
 #![allow(unsafe_code)]
 
 use crate::shm::atomic::AtomicU64;
@@ -20,18 +20,18 @@ pub use lock::LockWord;
 pub use news::NewsWord;
 pub use unit::UnitWord;
 
-/// What a process that has released something has to do.
+/// What a process has to do after a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     /// Nothing: no thread sleeps.
     Quiet,
     /// Wake a sleeper.
     Wake,
-    /// There was nothing to give back, or no room for it. Nothing was changed.
+    /// There was nothing to release, or no room for it. Nothing was changed.
     Refused,
 }
 
-/// A plain word seen as a protocol's, and the other way round.
+/// Conversions between a plain word and a protocol's word.
 macro_rules! views {
     ($($word:ident)*) => {$(
         impl $word {

@@ -1,18 +1,18 @@
-//! Whether any process sleeps until there is news, and how often there was some.
+//! Whether any process sleeps until there is news, and how often there was news.
 //!
 //! ```text
 //!   63 ─── 33         32       31 ─── 0
 //!   its owner's own   asked    number of the news
 //! ```
 //!
-//! For what is looked for in other words than this: a free unit, a free place. A thread that finds none *asks*, looks at those
-//! words once more, and sleeps while the number is what it was at asking. A thread that has freed something *tells*: if another
-//! asked, the question is taken off, the number raised, and all are woken.
+//! It serves searches in other words: for a free unit, a free place. A thread that finds none *asks*, checks those
+//! words once more, and sleeps while the number is what it was at asking. A thread that has freed a unit or place
+//! *tells*: if another asked, it removes the question, increments the number, and wakes all.
 //!
-//! Nothing is missed: asking and telling are exchanges of this one word, and each acquires and releases, so one comes
-//! after the other. If asking comes second, the look that follows finds what was freed before the telling. If telling
-//! does, it finds the question; and a thread that asks between a teller's two steps, and is not woken, has seen what there was
-//! to see.
+//! No thread misses news: asking and telling are exchanges of this one word, and each acquires and releases, so one is
+//! after the other. If asking is second, the check that follows finds what was freed before the telling. If telling is
+//! second, it finds the question. A thread that asks between a teller's two steps, and is not woken, has already found
+//! the freed unit or place.
 
 use crate::shm::atomic::{AtomicU64, Ordering};
 
@@ -25,13 +25,13 @@ const LOW: u64 = u32::MAX as u64;
 pub struct NewsWord(pub(super) AtomicU64);
 
 impl NewsWord {
-    /// Asks for news: the number to sleep on, after one more look.
+    /// Asks for news. Returns the number to sleep on, after one more check.
     pub fn ask(&self) -> u32 {
         // Partner, both ways: `tell`.
         self.0.fetch_or(ASKED, Ordering::AcqRel) as u32
     }
 
-    /// Announces that something was freed. Whether a thread asked: then all are to be woken.
+    /// Announces that a unit or place was freed. Returns whether a thread asked: then all have to be woken.
     pub fn tell(&self) -> bool {
         // Partner, both ways: `ask`.
         let asked = self.0.fetch_and(!ASKED, Ordering::AcqRel) & ASKED != 0;
@@ -41,7 +41,7 @@ impl NewsWord {
         asked
     }
 
-    /// Changes what the owner of the word keeps in its upper part, and raises the number.
+    /// Changes the owner's data in the upper part of the word, and increments the number.
     pub fn renew(&self, change: impl Fn(u64) -> u64) {
         // Release: partner is the Acquire in `look`.
         let next = |now: u64| Some(change(now) & !LOW | u64::from((now as u32).wrapping_add(1)));

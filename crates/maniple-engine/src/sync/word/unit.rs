@@ -5,7 +5,7 @@
 //!   born        pid         all zero: free
 //! ```
 //!
-//! As a lock's word, but without a mark for sleepers: they do not sleep for one thing but for any
+//! As a lock's word, but without a mark for sleepers: they do not wait for a certain unit but for any
 //! ([`NewsWord`](super::NewsWord)).
 
 use super::lock::Holder;
@@ -45,7 +45,7 @@ impl UnitWord {
         self.exchange(from.bits(), me)
     }
 
-    /// Frees it if it is this one's.
+    /// Frees it if this process holds it.
     #[inline]
     pub fn give(&self, me: Holder) -> bool {
         // Release: partner is the Acquire in `exchange`.

@@ -90,7 +90,7 @@ fn install() -> io::Result<i32> {
         SIGNAL.store(signal, Relaxed);
         return Ok(signal);
     }
-    Err(io::Error::other("every real-time signal has a handler already"))
+    Err(io::Error::other("every real-time signal already has a handler"))
 }
 
 extern "C" fn on_signal(_signal: i32) {
