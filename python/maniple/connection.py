@@ -74,7 +74,7 @@ MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
 CONNECTION_TIMEOUT = 20.0
 
 default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
-families = list(dict.fromkeys(("AF_INET", default_family)))
+families: list[str] = list(dict.fromkeys(("AF_INET", default_family)))
 
 
 class _ConnectionBase(Channel[_Sent, _Received], Parts):

@@ -175,7 +175,7 @@ class BaseManager:
                 with writer:
                     server.start()
                 self._address = reader.recv()
-                self.shutdown = util.Finalize(
+                self.shutdown: util.Finalize = util.Finalize(
                     self,
                     type(self)._finalize_manager,
                     args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),

@@ -64,7 +64,7 @@ class Server:
     """
 
     #: the calls of clients to the server itself
-    public = [
+    public: list[str] = [
         "shutdown",
         "create",
         "accept_connection",
@@ -85,15 +85,15 @@ class Server:
         if not isinstance(authkey, bytes):
             raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
         self.registry = registry
-        self.authkey = process.AuthenticationString(authkey)
-        self.listener = listener_client[serializer][0](address=address, backlog=128)
-        self.address = self.listener.address
+        self.authkey: process.AuthenticationString = process.AuthenticationString(authkey)
+        self.listener: Any = listener_client[serializer][0](address=address, backlog=128)
+        self.address: Any = self.listener.address
         self._objects = Objects()
-        self.id_to_obj = self._objects.counted
-        self.id_to_refcount = self._objects.counts
-        self.id_to_local_proxy_obj = self._objects.living
-        self.mutex = self._objects.mutex
-        self.stop_event = threading.Event()
+        self.id_to_obj: dict[str, Shared] = self._objects.counted
+        self.id_to_refcount: dict[str, int] = self._objects.counts
+        self.id_to_local_proxy_obj: Any = self._objects.living
+        self.mutex: Any = self._objects.mutex
+        self.stop_event: threading.Event = threading.Event()
         self._process = getpid()
         self._held = Held()
         self._line_numbers = count(1)
