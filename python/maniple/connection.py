@@ -12,13 +12,13 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable
-from math import ceil
 from operator import index
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import above_stdio, patiently, pipe
+from ._impl.start.descriptors import above_stdio, pipe
 from ._impl.transport.connection_parts import Parts, go_through_parts
+from ._impl.transport.polling import new_poller, wait_for_events
 from ._maniple import (
     Channel,
     Reception,
@@ -74,7 +74,7 @@ MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
 CONNECTION_TIMEOUT = 20.0
 
 default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
-families = list(dict.fromkeys(("AF_INET", default_family)))
+families: list[str] = list(dict.fromkeys(("AF_INET", default_family)))
 
 
 class _ConnectionBase(Channel[_Sent, _Received], Parts):
@@ -179,36 +179,6 @@ def _connection_over(sock: Socket) -> Connection:
     return Connection(descriptor)
 
 
-#: milliseconds; poll() takes a C int
-_LONGEST_POLL = 0x7FFFFFFF
-
-
-def new_poller() -> select.poll:
-    """Return a `select.poll` object, or a substitute if gevent has removed it."""
-    if hasattr(select, "poll"):
-        return select.poll()
-    from ._impl.compat.greenlets import SelectPoller
-
-    return SelectPoller()  # type: ignore[return-value]  # all that is used of it
-
-
-#: seconds: a thousand years
-_LONGEST_WAIT = 3e10
-
-
-def _wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
-    """Return the events of `poller` within `timeout` seconds. None means no limit; a negative number does not wait."""
-    if timeout is not None and timeout > _LONGEST_WAIT:
-        timeout = None  # also infinity
-    milliseconds = None if timeout is None else ceil(timeout * 1000) if timeout > 0 else 0
-    if milliseconds is None or milliseconds <= _LONGEST_POLL:
-        return patiently(poller.poll, milliseconds)
-    started = time.monotonic()
-    while not (events := patiently(poller.poll, min(milliseconds, _LONGEST_POLL))) and milliseconds > 0:
-        milliseconds = ceil((started + timeout - time.monotonic()) * 1000)  # type: ignore[operator]  # None has returned
-    return events
-
-
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Wait until at least one object is ready, and return the list of the ready ones, in the order of `object_list`.
 
@@ -236,9 +206,9 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         if something_is_kept():
             # A message that a signal handler kept from its receiver is ready, although its descriptor is not.
             kept = {fd for obj, fd in zip(objects, descriptors) if getattr(obj, "_is_kept", False)}
-            ready = kept | {fd for fd, _ in _wait_for_events(poller, 0 if kept else timeout)}
+            ready = kept | {fd for fd, _ in wait_for_events(poller, 0 if kept else timeout)}
         else:
-            ready = {fd for fd, _ in _wait_for_events(poller, timeout)}
+            ready = {fd for fd, _ in wait_for_events(poller, timeout)}
         if event in ready and len(ready) == 1:
             # The kept message may be another object's. Check once more.
             kept_event_of(objects)

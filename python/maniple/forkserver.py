@@ -41,6 +41,7 @@ from ._impl.start import launch
 from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
 from ._impl.start.preload import preload_all as _handle_preload
+from ._impl.transport.polling import new_poller
 from ._maniple import Hold, get_in
 from .context import AuthenticationError as AuthenticationError
 from .context import reduction
@@ -99,7 +100,7 @@ class _Pipe:
 
 def _has_data(fd: int, lives: Callable[[], bool]) -> bool:
     """Wait until a pipe has data or is closed, or the server has ended; return whether there is data."""
-    poller = connection.new_poller()
+    poller = new_poller()
     poller.register(fd, select.POLLIN)
     alive = True
     # The end of the server need not close the pipe: a child that another thread forks at the moment may hold the other end.

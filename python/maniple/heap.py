@@ -41,7 +41,7 @@ class Arena:
     def __init__(self, size: int, fd: int = -1) -> None:
         self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
         util.Finalize(self, close_own, (self.fd, mark(self.fd)))
-        self.buffer = mmap.mmap(self.fd, size, **MAP_ALONE)
+        self.buffer: mmap.mmap = mmap.mmap(self.fd, size, **MAP_ALONE)
 
     @staticmethod
     def _fresh_fd(size: int) -> int:

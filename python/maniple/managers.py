@@ -40,14 +40,9 @@ from ._impl.manager.proxy_types import PoolProxy as PoolProxy
 from ._impl.manager.proxy_types import SetProxy as SetProxy
 from ._impl.manager.proxy_types import ValueProxy as ValueProxy
 from ._impl.manager.rpc import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
-from ._impl.manager.server import (  # noqa: F401
-    Server,
-    SharedMemoryServer,
-    _SharedMemoryTracker,
-    all_methods,
-    public_methods,
-)
-from ._impl.manager.server import shared_memory as shared_memory
+from ._impl.manager.server import Server, all_methods, public_methods  # noqa: F401
+from ._impl.manager.shared_memory_server import SharedMemoryServer, _SharedMemoryTracker  # noqa: F401
+from ._impl.manager.shared_memory_server import shared_memory as shared_memory
 from ._impl.manager.value_types import Array as Array
 from ._impl.manager.value_types import Namespace as Namespace
 from ._impl.manager.value_types import Value as Value
@@ -180,7 +175,7 @@ class BaseManager:
                 with writer:
                     server.start()
                 self._address = reader.recv()
-                self.shutdown = util.Finalize(
+                self.shutdown: util.Finalize = util.Finalize(
                     self,
                     type(self)._finalize_manager,
                     args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
@@ -188,6 +183,9 @@ class BaseManager:
                 )
                 self._state.value = State.STARTED
             except EOFError:
+                if server._popen is None:
+                    # The fork server's end, from the start itself.
+                    raise
                 server.join()
                 raise EOFError(
                     f"the manager's process ended with exit code {server.exitcode} before it could serve; "

@@ -17,7 +17,7 @@ from functools import partial
 
 from . import get_context, util
 from ._impl.compat import public_module
-from ._impl.pool.inputs import copy_of_list, default_processes, iterator_over
+from ._impl.pool.inputs import copy_of_list, default_processes
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -36,11 +36,11 @@ from ._impl.pool.results import ChunkedResults, Result, stay_if_program_ends
 from ._impl.pool.results import IMapIterator as IMapIterator
 from ._impl.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._impl.pool.results import MapResult as MapResult
+from ._impl.pool.streams import open_stream
 from ._impl.pool.threads import ThreadWorkers
 from ._impl.pool.views import SETTERS, VIEWS
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
-from ._impl.sync.thread_start import start_steadily
 from ._maniple import Hub
 from .connection import wait
 from .context import TimeoutError
@@ -405,44 +405,13 @@ class Pool(QueueParts):
             chunksize = 1  # an int, also if the caller passed True or 1.0
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
-        hub = self._hub
-        if hub is None:
+        if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
-        window = buffersize or WINDOW
-        external = type(iterable) not in self._tame
-        opening = self._workers.opening
-        me = threading.get_ident()
-        opening.append(me)
-        try:
-            stream = self._open_stream(hub, func, iterable, external, chunksize, window, kind is IMapIterator)
-        finally:
-            opening.remove(me)
+        window, ordered = buffersize or WINDOW, kind is IMapIterator
+        stream = open_stream(
+            self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered
+        )
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
-
-    def _open_stream(
-        self, hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool
-    ) -> Any:
-        """Return the stream of a call of `imap`, after the start of its feeder."""
-        try:
-            stream = hub.stream(func, iterable, external, False, chunksize, window, ordered)
-        except ValueError:
-            stay_if_program_ends()
-            raise
-        if external:
-            feeder = threading.Thread(
-                target=hub.feed,
-                args=(stream.job, iterator_over(iterable), False),
-                name="maniple-pool-feeder",
-                daemon=True,
-            )
-            try:
-                start_steadily(feeder)
-            except BaseException:  # without the thread the stream would wait for items forever
-                stream.cancel()
-                raise
-            # If a signal handler raises before this call, the stream is cancelled.
-            stream.fed()
-        return stream
 
     def _stream_by_queues(
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None

@@ -55,11 +55,11 @@ class Lifeline:
     """This process's pipe for all of its children, and a spare descriptor for a child's pidfd when no other is free."""
 
     def __init__(self) -> None:
-        self.maker = os.getpid()
+        self.maker: int = os.getpid()
         self.r, self.w = pipe()
         self.spare = -1
         _hold(self.w)
-        self.file = _lifelines[self.w]
+        self.file: Mark = _lifelines[self.w]
 
     def is_there(self) -> bool:
         """Return True if the write end is open. A program that becomes a daemon may close it."""
@@ -193,7 +193,7 @@ class Wires:
     """The descriptors between this process and a child that is about to be started."""
 
     def __init__(self) -> None:
-        self.line = lifeline()
+        self.line: Lifeline = lifeline()
         # Without pidfds, a pipe of the child serves as the sentinel.
         self.ended: tuple[int, ...] = () if _have_pidfds() else pipe()
 

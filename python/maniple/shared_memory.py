@@ -1,36 +1,21 @@
-"""Named shared memory, and a list of fixed layout inside it.
-
-The layout of `ShareableList` is the standard package's, so a process that uses the standard package can attach to the list.
-In order, all in native byte order:
-
-====================  ==================================================================
-8 bytes               number of items, n
-8 * (n + 1) bytes     offset of each item from the start of the items, and their end
-items                 each in a slot of a multiple of 8 bytes
-8 * n bytes           the `struct` format of each item, padded with NULs
-n bytes               how an item is converted back (`ShareableList._back_transforms_mapping`)
-====================  ==================================================================
-
-A str or bytes item whose last byte is NUL has a format of its exact length with a blank behind it (``'3s '``), so that reading
-it does not strip the NULs.  `struct` ignores the blank.  The standard package strips the NULs, and replaces the format when it
-stores another item.
-"""
+"""Named shared memory, and a list of fixed layout inside it."""
 
 from __future__ import annotations
 
 import functools
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from struct import calcsize, pack_into, unpack_from
 
 from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
 from ._impl.compat import public_module
+from ._impl.memory.list_layout import ENCODING as _encoding
+from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
+from ._impl.memory.mappings import is_exported, pin
 from ._impl.start.descriptors import MAP_ALONE, Mark
-from ._impl.transport.mappings import is_exported, pin
 from ._maniple import shm_open, shm_unlink
-from .context import ManipleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,17 +262,7 @@ class SharedMemory:
         return f"{type(self).__name__}({self.name!r}, size={self.size})"
 
 
-_encoding = "utf8"
-_UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
-
-
-class _NotShareable(ManipleError, KeyError, ValueError):
-    """A value has a type that a `ShareableList` cannot hold. The standard package raises a KeyError."""
-
-    __str__ = Exception.__str__
-
-
-class ShareableList(public_module.Generic[_Item]):
+class ShareableList(ListLayout, public_module.Generic[_Item]):
     """A list of fixed length in shared memory. Its items are int (64 bits), float, bool, str, bytes or None.
 
     An item may be replaced by one of another type. A str or bytes may not need more bytes than the item's slot had at first (its
@@ -308,24 +283,6 @@ class ShareableList(public_module.Generic[_Item]):
         numbers = ShareableList([1, 2.5, "three", None])
         same = ShareableList(name=numbers.shm.name)
     """
-
-    _alignment = 8
-    #: type -> struct format, all of a multiple of 8 bytes; a number of bytes is filled in for str and bytes
-    _types_mapping: dict[type, str] = {
-        int: "q",
-        float: "d",
-        bool: "xxxxxxx?",
-        str: "%ds",
-        bytes: "%ds",
-        type(None): "xxxxxx?x",
-    }
-    #: recreation code -> function that converts the value from `struct` to the item
-    _back_transforms_mapping: dict[int, Callable[[Any], Any]] = {
-        _UNCHANGED: lambda value: value,
-        _TEXT: lambda value: value.rstrip(b"\0").decode(_encoding),
-        _BYTES: lambda value: value.rstrip(b"\0"),
-        _NOTHING: lambda _value: None,
-    }
 
     def __init__(self, sequence: Iterable[_Item] | None = None, *, name: str | None = None) -> None:
         if name is not None and sequence is None:
@@ -356,105 +313,9 @@ class ShareableList(public_module.Generic[_Item]):
         (self._list_len,) = unpack_from("q", self.shm.buf)
         self._allocated_offsets = list(unpack_from(self._format_size_metainfo, self.shm.buf, 8))
 
-    @classmethod
-    def _format_for(cls, value: Any) -> str:
-        fmt = cls._types_mapping.get(type(value)) or next(
-            (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None
-        )
-        if fmt is None:
-            raise _NotShareable(
-                f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None"
-            )
-        if "%" not in fmt:
-            return fmt
-        slot = cls._alignment * (len(value) // cls._alignment + 1)
-        if isinstance(value, str):  # the layout counts characters, which may need several bytes
-            slot = max(slot, -(-len(value.encode(_encoding)) // cls._alignment) * cls._alignment)
-        if len(fmt % slot) > 8:
-            raise ValueError(
-                f"an item of {len(value)} is too long for a ShareableList, which takes less than 10 million"
-            )
-        return fmt % slot
-
-    @staticmethod
-    def _extract_recreation_code(value: Any) -> int:
-        """Return the key of `_back_transforms_mapping` for `value`."""
-        if value is None:
-            return _NOTHING
-        return _TEXT if isinstance(value, str) else _BYTES if isinstance(value, bytes) else _UNCHANGED
-
-    # The offsets of the parts, in bytes from the start of the segment, and their `struct` formats.
-
-    @property
-    def _format_size_metainfo(self) -> str:
-        return "q" * (self._list_len + 1)
-
-    @property
-    def _format_packing_metainfo(self) -> str:
-        return "8s" * self._list_len
-
-    @property
-    def _format_back_transform_codes(self) -> str:
-        return "b" * self._list_len
-
-    @property
-    def _offset_data_start(self) -> int:
-        return 8 * (self._list_len + 2)
-
-    @property
-    def _offset_packing_formats(self) -> int:
-        return self._allocated_offsets[-1] + self._offset_data_start
-
-    @property
-    def _offset_back_transform_codes(self) -> int:
-        return self._offset_packing_formats + 8 * self._list_len
-
-    def _slot(self, position: int, complaint: str) -> int:
-        """Return `position` as an index from the front; raise IndexError with `complaint` if there is no such item."""
-        place = position + self._list_len if position < 0 else position
-        if not 0 <= place < self._list_len:
-            raise IndexError(complaint)
-        return place
-
-    def _get_packing_format(self, position: int) -> str:
-        """The struct format of one item."""
-        place = self._slot(position, "Requested position out of range.")
-        (raw,) = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
-        text: str = raw.rstrip(b"\0").decode(_encoding)
-        return text
-
-    def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
-        place = self._slot(position, "Requested position out of range.")
-        return self._back_transforms_mapping[self._transform_code(place)]
-
-    def _transform_code(self, place: int) -> int:
-        return self.shm.buf[self._offset_back_transform_codes + place]
-
-    def _set_packing_format_and_transform(self, position: int, fmt_as_str: str, value: Any) -> None:
-        place = self._slot(position, "Requested position out of range.")
-        pack_into("8s", self.shm.buf, self._offset_packing_formats + 8 * place, fmt_as_str.encode(_encoding))
-        self.shm.buf[self._offset_back_transform_codes + place] = self._extract_recreation_code(value)
-
-    def _store(self, place: int, fmt: str, value: Any) -> None:
-        raw = value.encode(_encoding) if isinstance(value, str) else value
-        pack_into(fmt, self.shm.buf, self._offset_data_start + self._allocated_offsets[place], raw)
-        if isinstance(raw, bytes) and raw[-1:] == b"\0":
-            # From a million bytes on the format has no room for the blank. `_load` then recognizes it because its length
-            # differs from the slot's.
-            fmt = f"{len(raw)}s "[:8]
-        self._set_packing_format_and_transform(place, fmt, value)
-
     def __getitem__(self, position: int) -> _Item:
         item: _Item = self._load(self._slot(position, "index out of range"))
         return item
-
-    def _load(self, place: int) -> Any:
-        start, end = self._allocated_offsets[place : place + 2]
-        fmt = self._get_packing_format(place)
-        (raw,) = unpack_from(fmt, self.shm.buf, self._offset_data_start + start)
-        if isinstance(raw, bytes) and (fmt[-1] == " " or len(raw) != end - start):
-            return raw.decode(_encoding) if self._transform_code(place) == _TEXT else raw
-        return self._get_back_transform(place)(raw)
 
     def __setitem__(self, position: int, value: _Item) -> None:
         place = self._slot(position, "assignment index out of range")
@@ -477,11 +338,6 @@ class ShareableList(public_module.Generic[_Item]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)}, name={self.shm.name!r})"
-
-    @property
-    def format(self) -> str:
-        """The `struct` format of all items."""
-        return "".join(map(self._get_packing_format, range(self._list_len)))
 
     def count(self, value: Any) -> int:
         """Return the number of items that equal `value`."""

@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from itertools import count
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 from . import process as process
 from ._impl.compat import public_module
+from ._impl.start.after_fork import _afterfork_counter, _afterfork_registry, _run_after_forkers  # noqa: F401
+from ._impl.start.after_fork import register_after_fork as register_after_fork
 from ._impl.start.descriptors import _close_stdin as _close_stdin
 from ._impl.start.descriptors import _flush_std_streams as _flush_std_streams
 from ._impl.start.descriptors import descriptor_limit
@@ -192,65 +194,6 @@ def get_temp_dir() -> str:
         Finalize(None, _remove_temp_dir, args=(temp_dir.remove, made), exitpriority=-100)
         config["tempdir"] = made
     return str(config["tempdir"])
-
-
-# ---------------------------------------------------------------- after a fork
-
-_afterfork_registry: WeakValueDictionary[tuple[int, int, Callable[[Any], object]], Any] = WeakValueDictionary()
-_afterfork_counter = count()
-
-
-def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
-    """Call ``func(obj)`` in each forked child, in the order of registration. The registration does not keep `obj` alive."""
-    _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
-
-
-def _is_ours(package: object) -> bool:
-    return isinstance(package, str) and f"{package}.".startswith(f"{__package__}.")
-
-
-def _run_after_forkers(ours_only: bool = False) -> None:
-    if not _afterfork_registry.data:  # type: ignore[attr-defined]
-        return
-    due = sorted(_afterfork_registry.items(), key=lambda entry: entry[0][:2])
-    for (_, _, func), obj in due:
-        if ours_only and not _is_ours(getattr(func, "__globals__", {}).get("__package__")):
-            continue
-        try:
-            func(obj)
-        except Exception as exc:
-            info("after forker raised exception %s", exc)
-
-
-# The functions that every forked child calls first, also a child of the program's own `os.fork`.
-_first_in_child: list[Callable[[], object]] = []
-#: whether the registered functions are called in a child that this package did not start
-_forked_by_program = False
-
-
-def _in_forked_child() -> None:
-    """Release what a child must not share with its parent; runs in every forked child.
-
-    Of the functions that were registered by `register_after_fork`, it calls only this package's: the program's functions expect a
-    process that this package started.  There `_begin_afresh` calls all of them later.
-    """
-    for act in _first_in_child:
-        act()
-    tracker = sys.modules.get(f"{__package__}.resource_tracker")
-    if tracker is not None and getattr(tracker._fork_intent, "share_tracker", False):
-        return
-    process._children.clear()  # children of the parent: this process neither joins nor terminates them
-    current_process()._config["tempdir"] = None  # the parent removes it at its own end
-    global _forked_by_program
-    _forked_by_program = True
-    try:
-        _run_after_forkers(ours_only=True)
-    finally:
-        _forked_by_program = False
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 # ---------------------------------------------------------------- finalizers

@@ -13,8 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
+from bench import Bench
 from footprint import Footprint, leaks_since, shared_names_of, still_there
-from pools import POOL_KINDS, end_pool, identity, make_pool
+from pools import METHODS, POOL_KINDS, end_pool, identity, make_pool
 
 # No test takes half of this on a loaded two-core machine.
 TEST_TIMEOUT = 90
@@ -179,6 +180,16 @@ def new_pool(
 
 
 @pytest.hookimpl(trylast=True)
+@pytest.fixture(params=METHODS)
+def bench(request: pytest.FixtureRequest, mp: ModuleType, warmed_up: Callable[[str], None]) -> Iterator[Bench]:
+    warmed_up(request.param)
+    mp.Value("i")  # the heap keeps its first memory
+    with nothing_left(request.config):
+        made = Bench(mp, request.param)
+        yield made
+        made.end()
+
+
 def pytest_sessionfinish() -> None:
     """A test that failed may have left processes; they end with the run."""
     for child in psutil.Process().children(recursive=True):

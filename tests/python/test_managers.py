@@ -424,3 +424,18 @@ def test_a_server_that_answers_by_halves_is_an_error(mp: ModuleType, tmp_path: A
         line.call("0", "x", (), {})
     assert line.closed
     peer.close()
+
+
+def test_an_error_of_the_servers_start_is_the_error_of_the_manager(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = mp.get_context("spawn")
+
+    class Process(context.Process):  # type: ignore[misc, name-defined]
+        def start(self) -> None:
+            raise EOFError("the fork server is gone")
+
+    monkeypatch.setattr(context, "Process", Process)
+    managers = importlib.import_module(f"{mp.__name__}.managers")
+    with pytest.raises(EOFError, match="the fork server is gone"):
+        managers.SyncManager(ctx=context).start()

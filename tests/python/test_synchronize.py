@@ -1,8 +1,7 @@
-"""Locks, semaphores, conditions, events and barriers between processes that work, raise, and are killed."""
+"""Locks, semaphores, conditions and events between processes that work, raise, and are killed."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import pickle
@@ -11,68 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import nothing_left
+from bench import LONG, Bench, Rung, ends_well, ring, until, until_asleep
 from pools import METHODS
-
-# Nothing here takes this long; what does not come fails instead of hanging.
-LONG = 30.0
-
-
-class Bench:
-    """Starts processes in one way, and ends them with the test."""
-
-    def __init__(self, mp: ModuleType, method: str) -> None:
-        self.ctx = mp.get_context(method)
-        self.processes: list[Any] = []
-
-    def start(self, target: Callable[..., Any], *args: Any) -> Any:
-        process = self.ctx.Process(target=target, args=args)
-        process.start()
-        self.processes.append(process)
-        return process
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.join()
-            process.close()
-        self.processes.clear()
-
-
-@pytest.fixture(params=METHODS)
-def bench(request: pytest.FixtureRequest, mp: ModuleType, warmed_up: Callable[[str], None]) -> Iterator[Bench]:
-    warmed_up(request.param)
-    mp.Value("i")  # the heap keeps its first memory
-    with nothing_left(request.config):
-        bench = Bench(mp, request.param)
-        yield bench
-        bench.end()
-
-
-def ends_well(process: Any) -> None:
-    process.join(LONG)
-    assert process.exitcode == 0
-
-
-def until_asleep(pid: int) -> None:
-    """Waits until the process's first thread sleeps in the kernel, on a futex where that is to be seen."""
-    deadline = time.monotonic() + LONG
-    asleep = 0
-    while asleep < 3:
-        assert time.monotonic() < deadline, f"process {pid} does not go to sleep"
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        with contextlib.suppress(OSError):
-            where = Path(f"/proc/{pid}/wchan").read_text()
-            state = state if where in ("", "0") or "futex" in where else "elsewhere"
-        asleep = asleep + 1 if state == "S" else 0
-        time.sleep(0.01)
 
 
 def hold(lock: Any, held: Any) -> None:
@@ -194,13 +138,6 @@ def waiting(condition: Any) -> int:
     return condition._sleeping_count.get_value() - condition._woken_count.get_value()
 
 
-def until(true_now: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONG
-    while not true_now():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.005)
-
-
 @pytest.mark.better_than_standard("notify() waits for the dead")
 def test_notify_reaches_the_living_where_others_were_killed_waiting(bench: Bench) -> None:
     condition, done = bench.ctx.Condition(), bench.ctx.Semaphore(0)
@@ -237,150 +174,6 @@ def test_killed_waiters_cost_no_wake_up(bench: Bench) -> None:
     semaphore.release()
     for process in living:
         ends_well(process)
-
-
-def pass_barrier(barrier: Any, times: int) -> None:
-    for _ in range(times):
-        barrier.wait(LONG)
-
-
-def come_and_stay(barrier: Any) -> None:
-    barrier.wait()
-
-
-@pytest.mark.better_than_standard("the barrier waits for the dead to leave")
-def test_a_barrier_whose_waiter_was_killed_opens_and_continues(bench: Bench) -> None:
-    barrier = bench.ctx.Barrier(3)
-    doomed = bench.start(come_and_stay, barrier)
-    until(lambda: barrier.n_waiting == 1)
-    until_asleep(doomed.pid)
-    doomed.kill()
-    doomed.join()
-    # It came before it died.  The next two times it takes three that live.
-    first = bench.start(pass_barrier, barrier, 3)
-    barrier.wait(LONG)
-    second = bench.start(pass_barrier, barrier, 2)
-    barrier.wait(LONG)
-    barrier.wait(LONG)
-    ends_well(first)
-    ends_well(second)
-    assert (barrier.n_waiting, barrier.broken) == (0, False)
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.better_than_standard("they wait for ever")
-def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> None:
-    barrier = bench.ctx.Barrier(2, action=die)
-    # The last party runs the action, so this process comes first.
-    last = bench.start(come_second, barrier)
-    with pytest.raises(threading.BrokenBarrierError):
-        barrier.wait()
-    last.join(LONG)
-    assert last.exitcode == -signal.SIGKILL
-    assert barrier.broken
-    barrier.reset()
-    assert not barrier.broken
-
-
-@pytest.mark.better_than_standard("they wait for ever")
-def test_a_party_killed_in_the_action_breaks_the_barrier_for_who_comes_meanwhile(bench: Bench) -> None:
-    begun = bench.ctx.Event()
-    barrier = bench.ctx.Barrier(2, action=partial(stay, begun))
-    first = bench.start(meet_a_broken_barrier, barrier)
-    until(lambda: barrier.n_waiting == 1)
-    actor = bench.start(come_and_stay, barrier)
-    assert begun.wait(LONG)
-    assert barrier.n_waiting == 2
-    early = bench.start(meet_a_broken_barrier, barrier)
-    until_asleep(early.pid)
-    actor.kill()
-    ends_well(first)
-    ends_well(early)
-    barrier.reset()
-    assert (barrier.n_waiting, barrier.broken) == (0, False)
-
-
-def stay(begun: Any) -> None:
-    begun.set()
-    signal.pause()
-
-
-def meet_a_broken_barrier(barrier: Any) -> None:
-    with pytest.raises(threading.BrokenBarrierError):
-        barrier.wait(LONG)
-
-
-def test_an_action_may_use_its_barrier(mp: ModuleType) -> None:
-    seen: list[Any] = []
-
-    def act() -> None:
-        seen.append((barrier.n_waiting, barrier.broken))
-        if len(seen) == 2:
-            barrier.abort()
-
-    barrier = mp.Barrier(1, act)
-    assert barrier.wait() == 0
-    with pytest.raises(threading.BrokenBarrierError):
-        barrier.wait()
-    assert barrier.broken
-    barrier.reset()
-    assert barrier.wait() == 0
-    assert seen == [(1, False)] * 3
-
-
-def test_an_action_that_raises_raises_there_and_breaks_the_barrier(mp: ModuleType) -> None:
-    def act() -> None:
-        raise LookupError("nothing there")
-
-    barrier = mp.Barrier(2, act)
-    told: list[type[BaseException]] = []
-
-    def come() -> None:
-        try:
-            barrier.wait(LONG)
-        except Exception as error:
-            told.append(type(error))
-
-    other = threading.Thread(target=come)
-    other.start()
-    until(lambda: barrier.n_waiting == 1)
-    with pytest.raises(LookupError, match="nothing there"):
-        barrier.wait(LONG)
-    other.join()
-    assert told == [threading.BrokenBarrierError]
-    assert barrier.broken
-
-
-def test_private_names_of_a_barrier_tell_its_state(mp: ModuleType) -> None:
-    barrier = mp.Barrier(2)
-    with barrier._cond:
-        assert (barrier._state, barrier._count, barrier._parties) == (0, 0, 2)
-    other = threading.Thread(target=lambda: pytest.raises(threading.BrokenBarrierError, barrier.wait))
-    other.start()
-    until(lambda: barrier._count == 1)
-    barrier.abort()
-    other.join()
-    assert (barrier._state, barrier._count) == (-2, 0)
-
-
-def come_second(barrier: Any) -> None:
-    until(lambda: barrier.n_waiting == 1)
-    barrier.wait()
-
-
-def test_an_exception_in_a_barrier_breaks_it(mp: ModuleType) -> None:
-    barrier = mp.Barrier(2)
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(Rung):
-            barrier.wait()
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert barrier.broken
 
 
 # -- meaning
@@ -507,14 +300,6 @@ def test_a_semaphore_out_of_range_is_refused(mp: ModuleType) -> None:
 
 
 # -- signals
-
-
-class Rung(Exception):
-    pass
-
-
-def ring(*_: Any) -> None:
-    raise Rung
 
 
 @pytest.mark.parametrize("what", ["lock", "semaphore", "condition", "event"])

@@ -11,6 +11,7 @@
 //! | [`sync`] | locks, semaphores, conditions and events in shared memory |
 //! | [`channel`] | messages over a stream descriptor, large buffers beside them, and the queue's log |
 //! | [`idle`] | returns kept memory to the system |
+//! | [`reserve`] | memory for small allocations when the system refuses them |
 //! | [`process`] | start, wait, exit status, lifeline |
 //! | [`wait`] | how long a wait lasts, spins and sleeps |
 //! | [`pool`] | the scheduler (a pure state machine), the hub and the worker around it |
@@ -33,6 +34,8 @@ pub mod pool {
     pub mod seats;
 }
 pub mod process;
+#[cfg(not(loom))]
+pub mod reserve;
 pub mod shm;
 pub mod sync;
 pub mod wait;

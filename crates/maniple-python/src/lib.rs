@@ -69,7 +69,11 @@ mod unended;
 mod walk;
 mod worker;
 
+use maniple_engine::reserve::Reserve;
 use pyo3::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve;
 
 #[pymodule(gil_used = false)]
 mod _maniple {

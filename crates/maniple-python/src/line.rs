@@ -14,11 +14,11 @@ use maniple_engine::channel::framed_stream::FramedStream;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, RawHandle, atfork};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::{Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One end of the connection. It is closed by the first exchange that fails: what comes then would be taken for another answer.
 ///
@@ -30,6 +30,9 @@ pub struct PyLine {
     born: Epoch,
     dumps: Py<PyAny>,
     loads: Py<PyAny>,
+    /// The server's number for this line, which a client names when it withdraws a call.
+    #[pyo3(get)]
+    number: Option<u64>,
 }
 
 struct End {
@@ -37,14 +40,60 @@ struct End {
     stream: Option<FramedStream>,
     /// Expected answers to interrupted calls of `call_steadily`.
     owed: usize,
+    /// Calls asked for so far.
+    asked: u64,
     born: Epoch,
 }
 
 impl End {
-    fn open(&mut self) -> PyResult<(&mut FramedStream, &mut usize)> {
+    fn open(&mut self) -> PyResult<&mut FramedStream> {
         match &mut self.stream {
-            Some(stream) if self.born.since() != Since::Born => Ok((stream, &mut self.owed)),
+            Some(stream) if self.born.since() != Since::Born => Ok(stream),
             _ => Err(PyOSError::new_err("handle is closed")),
+        }
+    }
+
+    /// Asks for a call, and waits for its answer; passes over the answers to earlier calls.
+    ///
+    /// A handler's exception that comes after the request leaves the line open if `keep`. It leaves the line open before that, too, if
+    /// `steady`: then the request, which is short, is sent as a whole. After `limit` the answer is owed.
+    fn ask(&mut self, message: &[u8], keep: bool, steady: bool, limit: Option<Duration>) -> PyResult<Vec<u8>> {
+        self.open()?;
+        let End { stream: Some(stream), owed, asked, .. } = self else { return Err(exception(Error::EndOfStream)) };
+        let mut raised = None;
+        let mut interrupted = || signals(&mut raised);
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let sent = if steady {
+            // Not to be broken off: there is always room for what is as short as this.
+            stream.send(message, &mut || false)
+        } else {
+            stream.send(message, &mut interrupted)
+        };
+        let is_sent = sent.is_ok();
+        let answer = sent.and_then(|()| {
+            *owed += 1;
+            *asked += 1;
+            loop {
+                if let Some(until) = until
+                    && !stream.is_ready(until, &mut interrupted)?
+                {
+                    return Ok(None);
+                }
+                let answer = stream.receive(&mut interrupted)?;
+                *owed -= 1;
+                if *owed == 0 {
+                    return Ok(Some(answer.to_vec()));
+                }
+            }
+        });
+        match answer {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(PyTimeoutError::new_err("the server of the manager does not answer")),
+            Err(Error::Interrupted) if keep && is_sent && raised.is_some() => Err(cause(Error::Interrupted, raised)),
+            Err(error) => {
+                self.close();
+                Err(cause(error, raised))
+            }
         }
     }
 
@@ -108,7 +157,7 @@ impl PyLine {
         work: impl FnOnce(&mut FramedStream) -> PyResult<T> + Send,
     ) -> PyResult<T> {
         let mut end = self.taken()?;
-        let (stream, _) = end.open()?;
+        let stream = end.open()?;
         let done = py.detach(|| work(stream));
         if done.is_err() {
             end.close();
@@ -147,17 +196,20 @@ impl PyLine {
 #[pymethods]
 impl PyLine {
     /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` returns `bytes`.
+    /// A `number` says that calls can be withdrawn.
     #[new]
-    fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (handle, dumps, loads, number=None))]
+    fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>, number: Option<u64>) -> PyResult<Self> {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
         count_forks()?;
         let born = Epoch::now();
         atfork::making(|| atfork::register(handle.as_handle()))?;
-        let end = End { stream: Some(FramedStream::new(handle)), owed: 0, born };
-        Ok(PyLine { end: Mutex::new(end), born, dumps, loads })
+        let end = End { stream: Some(FramedStream::new(handle)), owed: 0, asked: 0, born };
+        Ok(PyLine { end: Mutex::new(end), born, dumps, loads, number })
     }
 
-    /// Asks for a call, and waits for the answer.
+    /// Asks for a call, and waits for the answer. When a signal handler raises while it waits, a line with a number stays open: the
+    /// call can be withdrawn, and the next one passes over the answer.
     fn call<'py>(
         &self,
         py: Python<'py>,
@@ -170,10 +222,9 @@ impl PyLine {
         let answer = self.pickled(
             &request,
             |py, message| {
-                self.exchange(py, |stream| {
-                    send(stream, message)?;
-                    receive(stream).map(<[u8]>::to_vec)
-                })
+                let mut end = self.taken()?;
+                let end = &mut *end;
+                py.detach(|| end.ask(message, self.number.is_some(), false, None))
             },
             py,
         )?;
@@ -181,46 +232,34 @@ impl PyLine {
     }
 
     /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the
-    /// next one skips the answer.
+    /// next one skips the answer. `TimeoutError` after `timeout` seconds, if it is given; the line is kept then, too.
+    #[pyo3(signature = (method, args, timeout=None))]
     fn call_steadily<'py>(
         &self,
         py: Python<'py>,
         method: &Bound<'py, PyAny>,
         args: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (none, kwds) = (py.None().into_bound(py), PyDict::new(py).into_any());
         let request = [&none, method, args, &kwds].map(Bound::as_borrowed);
+        let limit = timeout.and_then(|timeout| Duration::try_from_secs_f64(timeout).ok());
         let answer = self.pickled(
             &request,
             |py, message| {
                 let mut end = self.taken()?;
-                let (stream, owed) = end.open()?;
-                let mut raised = None;
-                let done = py.detach(|| {
-                    let mut interrupted = || signals(&mut raised);
-                    // Not interruptible: there is always room for such a short message.
-                    stream.send(message, &mut || false)?;
-                    *owed += 1;
-                    loop {
-                        let answer = stream.receive(&mut interrupted)?;
-                        *owed -= 1;
-                        if *owed == 0 {
-                            return Ok(answer.to_vec());
-                        }
-                    }
-                });
-                match done {
-                    Ok(answer) => Ok(answer),
-                    Err(Error::Interrupted) if raised.is_some() => Err(cause(Error::Interrupted, raised)),
-                    Err(error) => {
-                        end.close();
-                        Err(cause(error, raised))
-                    }
-                }
+                let end = &mut *end;
+                py.detach(|| end.ask(message, true, true, limit))
             },
             py,
         )?;
         self.unpickled(py, &answer)
+    }
+
+    /// How many calls it has asked for.
+    #[getter]
+    fn asked(&self) -> u64 {
+        self.end.try_lock().map_or(0, |end| end.asked)
     }
 
     /// Whether it is closed, at this end or, as far as can be seen without waiting, at the other.
@@ -228,9 +267,10 @@ impl PyLine {
     fn over(&self) -> bool {
         let Ok(mut end) = self.end.try_lock() else { return self.is_foreign() };
         match end.open() {
-            Ok((stream, owed)) => {
+            Ok(stream) => {
                 let mut interests = [Interest::new(stream.as_handle())];
-                *owed == 0 && ready::wait(&mut interests, Some(Duration::ZERO)).is_ok_and(|found| found > 0)
+                let is_readable = ready::wait(&mut interests, Some(Duration::ZERO)).is_ok_and(|found| found > 0);
+                end.owed == 0 && is_readable
             }
             Err(_) => true,
         }
@@ -262,7 +302,7 @@ impl PyLine {
 
     /// The descriptor.
     fn fileno(&self) -> PyResult<RawHandle> {
-        self.taken()?.open().map(|(stream, _)| stream.as_handle().as_raw())
+        self.taken()?.open().map(|stream| stream.as_handle().as_raw())
     }
 
     /// Closes it. If a thread waits on it, that thread closes it.

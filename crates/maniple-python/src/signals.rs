@@ -10,10 +10,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 
 thread_local! {
-    // What a handler raised in this thread while the engine had it make tasks.
-    static HELD: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+    // What a handler raised in this thread while the engine had it make tasks. `detached` takes it before the thread can end, so it needs no
+    // destructor: the C library ends a process that has no memory to note a thread's first one.
+    static HELD: RefCell<ManuallyDrop<Option<PyErr>>> = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 /// What a signal's handler raised, if one is due. Python runs handlers in its first thread only; any other must not ask for the
@@ -25,7 +27,7 @@ pub fn look_for_signals() -> Option<PyErr> {
 
 /// Keeps what a handler raised until this thread is back from the engine.
 pub fn hold(error: PyErr) {
-    HELD.with(|held| *held.borrow_mut() = Some(error));
+    HELD.with(|held| **held.borrow_mut() = Some(error));
 }
 
 /// What [`hold`] was given in this thread since this was last asked.

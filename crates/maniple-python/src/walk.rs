@@ -12,10 +12,10 @@ use crate::arrays::{Array, is_array, single};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::MaybeUninit;
+use std::sync::Mutex;
 
 /// Containers that lie within each other.
 pub const DEEP: u32 = 40;
@@ -133,14 +133,17 @@ struct Texts {
     slots: Vec<Written>,
 }
 
-thread_local! {
-    // Kept from one walk to the next, so that nothing has to be cleared.
-    static TEXTS: Cell<Option<Texts>> = const { Cell::new(None) };
-}
+// SAFETY: a walk follows the pointers of its own entries only: `Written::is` compares the walk's number first.
+unsafe impl Send for Texts {}
+
+/// Kept from one walk to the next, so that nothing has to be cleared. Only `try_lock` is used: a thread that meets another one, or
+/// the lock of a thread that a fork left behind, makes its own. (It is no thread-local: the C library ends a process that
+/// has no memory to note a thread's destructor.)
+static TEXTS: Mutex<Option<Texts>> = Mutex::new(None);
 
 impl Texts {
     fn get() -> Texts {
-        let kept = TEXTS.try_with(Cell::take).ok().flatten();
+        let kept = TEXTS.try_lock().ok().and_then(|mut kept| kept.take());
         let mut texts = kept.unwrap_or(Texts { walk: 0, slots: Vec::new() });
         texts.walk = texts.walk.wrapping_add(1);
         if texts.walk == 0 || texts.slots.is_empty() {
@@ -213,8 +216,10 @@ pub struct Walk {
 
 impl Drop for Walk {
     fn drop(&mut self) {
-        if let Some(texts) = self.texts.take() {
-            let _ = TEXTS.try_with(|kept| kept.set(Some(texts)));
+        if let Some(texts) = self.texts.take()
+            && let Ok(mut kept) = TEXTS.try_lock()
+        {
+            *kept = Some(texts);
         }
     }
 }

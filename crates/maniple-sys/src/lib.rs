@@ -146,6 +146,7 @@
 //! | `Start`, `Stdio`, `start` | a program with its arguments, environment, folder, streams and handles (under the same numbers), and no others. Default signals. Its number, and a handle that is readable from its end on |
 //! | `Forked`, `fork` | (unsafe) a copy of this process |
 //! | `has_handles`, `open` | whether there are handles on any process; one |
+//! | `reserve_handle`, `open_child` | keeps room for a handle on a child that is about to start; the handle, for which it waits up to a second |
 //! | `kill`, `terminate`, `end_by_number` | end it at once; request its end. A process that has ended is not affected |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how our child ended (`None`: it runs); how a child of another process did, if that is known. An exit is a code or a cause; both as Python numbers them |
 //! | `claim` | (unsafe) a handle by the number that this process was given at its start |

@@ -25,6 +25,7 @@ use maniple_sys::ready::{self, Interest};
 use maniple_sys::stream::{self, Received};
 use maniple_sys::{AsHandle, OwnedHandle};
 use std::io;
+use std::time::Instant;
 
 /// Bytes of a body up to which length and body are joined and sent in one call.
 const JOINED: usize = 16 * 1024;
@@ -67,6 +68,28 @@ impl FramedStream {
         }
         send_all(&self.socket, &self.outbox, true, interrupted)?;
         send_all(&self.socket, body, false, interrupted)
+    }
+
+    /// Waits until `receive` finds something, or until that time. Returns whether there is something.
+    ///
+    /// # Errors
+    /// The system's, and [`Error::Interrupted`].
+    pub fn is_ready(&self, until: Instant, interrupted: Interrupted<'_, '_>) -> Result<bool> {
+        loop {
+            let mut interests = [Interest::new(self.socket.as_handle())];
+            let left = until.saturating_duration_since(Instant::now());
+            if self.inbox.len() > self.handed_out
+                || ready::wait(&mut interests, Some(left)).doing("wait for a message")? > 0
+            {
+                return Ok(true);
+            }
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if left.is_zero() {
+                return Ok(false);
+            }
+        }
     }
 
     /// Waits for the next message.

@@ -165,7 +165,8 @@ impl Server {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
+        // What cannot be asked for lack of memory is not dead.
+        self.process.try_wait().map_or_else(|e| e.is_shortage(), |exit| exit.is_none())
     }
 
     /// Forks a child, which returns from [`serve`] with its own copies of `handles`.
@@ -181,6 +182,8 @@ impl Server {
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
         let mut ended = statuses.lock();
         let handles: Vec<BorrowedHandle<'_>> = handles.iter().map(AsHandle::as_handle).collect();
+        // The child runs before its watch arrives, so a number for the watch is reserved first.
+        let reserved = sys::process::reserve_handle()?;
         send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
         let mut watch = Vec::new();
         loop {
@@ -192,7 +195,8 @@ impl Server {
                     // ended, because its end could not be detected.
                     let watch = match watch.pop() {
                         Some(watch) => watch,
-                        None => sys::process::open(pid).inspect_err(|_| sys::process::end_by_number(pid))?,
+                        None => sys::process::open_child(pid, Some(reserved))
+                            .inspect_err(|_| sys::process::end_by_number(pid))?,
                     };
                     return Ok(Child::of_server(pid, ExitWatch::by(pid, watch), serial, statuses.clone()));
                 }

@@ -3,6 +3,7 @@
 
 use crate::atfork;
 use crate::own::above_stdio;
+use crate::unix::again::pauses;
 use crate::unix::process::spawn;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -48,14 +49,35 @@ pub fn has_handles() -> bool {
 /// Starts what `start` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
 /// from the child's end on.
 pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
+    let reserved = watch.is_none().then(reserve_handle).transpose()?;
     let pid = spawn(start, this_program)?;
-    watch.map_or_else(|| watched(pid), |watch| Ok((pid, watch)))
+    watch.map_or_else(|| watched(pid, reserved), |watch| Ok((pid, watch)))
+}
+
+/// Keeps a number free for the handle on a child that is about to start. The child runs at once, and a handle on it cannot be made before:
+/// without a number, the child would have to be ended after it has begun.
+pub fn reserve_handle() -> io::Result<OwnedHandle> {
+    Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?.into())
+}
+
+/// Opens a handle on our child, which is not reaped, after `reserved` has made room for it. If another thread was faster, or the limit was
+/// lowered, this waits up to a second for another number.
+pub fn open_child(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<OwnedHandle> {
+    drop(reserved);
+    let is_short = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
+    for pause in pauses() {
+        match open(pid) {
+            Err(error) if is_short(&error) => std::thread::sleep(pause),
+            other => return other,
+        }
+    }
+    open(pid)
 }
 
 /// Our new child with a handle on it. Its number has not passed to another process yet: that takes a wait for it, which comes later, or
 /// that this process ignores SIGCHLD, and then all numbers would have to be given out once.
-fn watched(pid: u32) -> io::Result<(u32, OwnedHandle)> {
-    match open(pid) {
+fn watched(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
+    match open_child(pid, reserved) {
         Ok(handle) => Ok((pid, handle)),
         Err(error) => {
             // Without a handle, the child could never be waited for.
@@ -194,6 +216,7 @@ pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
 pub unsafe fn fork() -> io::Result<Forked> {
     // The child holds the other end for as long as it lives, and its own children do not.
     let mut ends = if has_handles() { None } else { Some(lifeline()?) };
+    let reserved = ends.is_none().then(reserve_handle).transpose()?;
     // SAFETY: the child continues with a copy of everything; the caller ensures that no other thread holds a lock.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -205,7 +228,7 @@ pub unsafe fn fork() -> io::Result<Forked> {
         }
         pid => match ends {
             Some((watch, _)) => Ok(Forked::Parent(pid as u32, watch)),
-            None => watched(pid as u32).map(|(pid, handle)| Forked::Parent(pid, handle)),
+            None => watched(pid as u32, reserved).map(|(pid, handle)| Forked::Parent(pid, handle)),
         },
     }
 }

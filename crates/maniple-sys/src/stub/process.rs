@@ -95,6 +95,16 @@ pub fn open(_pid: u32) -> io::Result<OwnedHandle> {
 }
 
 /// Not supported.
+pub fn reserve_handle() -> io::Result<OwnedHandle> {
+    Err(unsupported())
+}
+
+/// Not supported.
+pub fn open_child(_pid: u32, _reserved: Option<OwnedHandle>) -> io::Result<OwnedHandle> {
+    Err(unsupported())
+}
+
+/// Not supported.
 pub fn kill(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
     Err(unsupported())
 }

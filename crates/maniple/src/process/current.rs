@@ -134,7 +134,7 @@ impl ParentProcess {
     /// ```
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        matches!(self.watch.ended(), Ok(false))
+        self.watch.ended().map_or_else(|e| e.is_shortage(), |ended| !ended)
     }
 
     /// Waits until the process has ended.

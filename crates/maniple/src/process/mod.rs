@@ -267,7 +267,10 @@ impl Process {
     /// ```
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.running().is_ok_and(|running| matches!(running.child.try_wait(), Ok(None)))
+        // A process that cannot be asked for lack of memory is not dead.
+        self.running().is_ok_and(|running| {
+            running.child.try_wait().map_or_else(|error| error.is_shortage(), |exit| exit.is_none())
+        })
     }
 
     /// Returns how the process ended, if it has.

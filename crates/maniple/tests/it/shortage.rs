@@ -1,7 +1,7 @@
 //! What a pool does while this process lacks descriptors: it continues with what it has, and is whole again afterwards.
 
 use crate::support::{METHODS, apart, descriptors, eventually, pool, watchdog};
-use maniple::{Bulk, CallOptions, Error, Pool, StartMethod};
+use maniple::{Bulk, CallOptions, Error, Exit, Pool, Process, RawValue, StartMethod};
 use maniple_sys::testing::{self, Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Write;
@@ -265,5 +265,32 @@ fn large_values_come_over_a_pipe_without_a_descriptor() {
         drop(files);
         here.send(&one(4)).unwrap();
         assert_eq!(there.recv().unwrap()[..], one(4)[..]);
+    });
+}
+
+#[test]
+fn a_process_whose_start_fails_for_lack_of_a_descriptor_has_not_begun() {
+    let _dog = watchdog();
+    apart(|()| {
+        let start = |limit: u64| {
+            let begun = RawValue::new(0_u32).unwrap();
+            let process = Process::new(|begun: RawValue<u32>| begun.set(1), begun.clone()).unwrap();
+            let loose = getrlimit(Resource::Nofile);
+            setrlimit(Resource::Nofile, Rlimit { current: Some(limit), ..loose }).unwrap();
+            let started = process.start();
+            setrlimit(Resource::Nofile, loose).unwrap();
+            started.map(|()| assert_eq!((process.join().unwrap(), begun.get()), (Exit::Code(0), 1)))
+        };
+        start(1024).unwrap();
+        let before = testing::pages_of_reaped_children();
+        // A limit from which on it works is found before the process has that many descriptors.
+        let fails = (3..200).take_while(|&limit| start(limit).is_err()).count();
+        assert!((3..190).contains(&fails), "{fails}");
+        let after_one = testing::pages_of_reaped_children();
+        assert!(after_one > before);
+        for limit in 3..3 + fails as u64 {
+            start(limit).unwrap_err();
+        }
+        assert_eq!(testing::pages_of_reaped_children(), after_one, "a child was started and ended");
     });
 }

@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from ... import util
 from ..._maniple import Hold
+from ..start.after_fork import first_in_child
 from .rpc import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False
@@ -31,6 +32,8 @@ __all__ = ["Site", "forget_site", "site_at", "tell_server"]
 
 #: seconds that a server may take to open the session of a child that is about to be forked
 _BEFORE_FORK = 2.0
+#: seconds that a server may take to withdraw a call, which delay a handler's exception if the server has stopped
+_WITHDRAWAL = 2.0
 
 
 def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order: str, *args: Any) -> Any:
@@ -164,6 +167,16 @@ class Site:
         with Hold(self._lock):
             self._assure(authkey)
             return _answer(*self._line.call_steadily(order, args))
+
+    def withdraw(self, line: Any) -> str:
+        """Withdraw the last call over `line`, and return what has to be done with the line (`withdrawals`)."""
+        order, args = "withdraw", (line.number, line.asked)
+        if self._lock._is_owned():  # a signal handler in the middle of another call
+            return str(self.tell(self._authkey, order, *args))
+        with Hold(self._lock, _WITHDRAWAL) as taken:
+            if not taken:
+                raise TimeoutError("another thread waits for the server of the manager")
+            return str(_answer(*self._line.call_steadily(order, args, _WITHDRAWAL)))
 
     # ---- references ----
 
@@ -382,7 +395,7 @@ def _watch_forks() -> None:
     if not _watching and hasattr(os, "register_at_fork"):
         _watching = True
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
-        util._first_in_child.append(_in_child)
+        first_in_child.append(_in_child)
 
 
 def _before_fork() -> None:

@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable, Iterable
 
 from ... import context, process, util
+from ..start import after_fork
 from .client import site_at
 from .client import tell_server as tell_server
 from .objects import MARK, plain_id
 from .rpc import Token, convert_to_error, line_over, listener_client, of_managers
+from .withdrawals import CLOSE, KEEP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,8 +106,8 @@ class BaseProxy:
         name, thread = process.current_process().name, threading.current_thread().name
         if thread != "MainThread":
             name = f"{name}|{thread}"
-        conn, _ = self._site.call(self._Client, self._authkey, "accept_connection", (name,))
-        return line_over(conn)
+        conn, number = self._site.call(self._Client, self._authkey, "accept_connection", (name,))
+        return line_over(conn, number)
 
     def _other_line(self, line: Any) -> Any:
         """Return a new connection if the calling thread has none, or cannot use it: it is broken, or a signal handler has interrupted
@@ -130,7 +132,13 @@ class BaseProxy:
         line = getattr(self._tls, "connection", None)
         if line is None or not line.ready:
             line = self._other_line(line)
-        kind, result = line.call(self._id, methodname, args, kwds)
+        asked = line.asked
+        try:
+            kind, result = line.call(self._id, methodname, args, kwds)
+        except BaseException as error:
+            if line.asked != asked and not line.closed:
+                self._withdraw(line, error)
+            raise
         if kind == "#RETURN":
             return result
         if kind == "#PROXY":
@@ -139,6 +147,21 @@ class BaseProxy:
             raise convert_to_error(kind, result)
         finally:
             del result
+
+    def _withdraw(self, line: Any, error: BaseException) -> None:
+        """Withdraw the last call over `line` at the server: a signal handler has raised `error` in it, so its caller does not get the
+        result. If the server cannot be asked, or nothing is bound to the line, close the line; this withdraws the call later."""
+        todo = CLOSE
+        try:
+            todo = self._site.withdraw(line)
+            if todo not in (CLOSE, KEEP):  # a method that only the thread of this line in the server can call
+                line.call(self._id, todo, (), {})
+        except Exception as other:
+            util.debug("the call that %r has interrupted cannot be withdrawn: %r", error, other)
+            todo = CLOSE
+        finally:
+            if todo == CLOSE:
+                line.close()
 
     def _proxy_for(self, exposed: tuple[str, ...], token: Token) -> Any:
         """Return a proxy for an object that the server made for this client, with one reference counted for it."""
@@ -197,7 +220,7 @@ class BaseProxy:
             self._manager = None
             self._drop_when_collected()  # the finalizer of the parent does not run in this process
             return
-        if util._forked_by_program:  # such a child may never use the proxy, and end without its finalizers
+        if after_fork.forked_by_program:  # such a child may never use the proxy, and end without its finalizers
             return
         self._manager = None
         try:

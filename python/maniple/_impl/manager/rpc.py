@@ -9,6 +9,7 @@ The server's answer is a pair:
 ``#ERROR``            the exception that the method raised
 ``#TRACEBACK``        the text of a traceback: the server could not make the call
 ``#UNSERIALIZABLE``   the text of a traceback: the answer could not be pickled
+``#WITHDRAWN``        None: the client has withdrawn the call, and passes over this
 ====================  ======================================================================================
 
 The standard package uses the same protocol, so either side may use that package.  A `Token`, a proxy or a `Namespace` is pickled by
@@ -138,7 +139,10 @@ listener_client: dict[str, tuple[Any, Any]] = {
 
 
 class _SlowLine:
-    """The interface of the native `Line` for any connection."""
+    """The interface of the native `Line` for any connection. Its calls cannot be withdrawn: an interruption closes it."""
+
+    number = None
+    asked = 0
 
     def __init__(self, conn: ConnectionWrapper) -> None:
         self._conn, self._is_closed, self._waiting, self.fileno = conn, False, False, conn.fileno
@@ -199,15 +203,17 @@ class _SlowLine:
 AUTHENTICATING = (_WireListener, XmlListener)
 
 
-def line_over(conn: Any) -> Any:
+def line_over(conn: Any, number: int | None = None) -> Any:
     """Return a `Line`, or a substitute, that takes `conn` over for requests and answers; `conn` must not be used any more.
+
+    `number` is that of the line at a server where its calls can be withdrawn.
 
     A native `Line` makes the round trip of a proxy's call faster.
     """
     if type(conn) is ConnectionWrapper and conn._dumps is _dumps:
         # The line takes the descriptor over, since there may be no free descriptor for a copy.
         descriptor, conn._conn._handle = conn.fileno(), None
-        return Line(descriptor, _dumps, _loads)
+        return Line(descriptor, _dumps, _loads, number)
     return _SlowLine(conn)
 
 

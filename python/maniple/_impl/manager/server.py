@@ -15,25 +15,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from os import fsdecode, getpid
+from itertools import count
+from os import getpid
 
 from ... import connection, process, util
 from ...context import AuthenticationError
 from ..compat.greenlets import start_thread
 from .objects import Objects, Session, Shared, plain_id
 from .rpc import AUTHENTICATING, Token, line_over, listener_client, of_managers
-from .wait_queue import SLICED, WAITING, ClientGone, Held, patient
+from .wait_queue import ClientGone, Held
+from .withdrawals import CLOSE, WAITING, ServedLine, record_waiters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-try:
-    from ... import shared_memory as shared_memory
-except ImportError:  # the system has no shared memory: `managers` then has no SharedMemoryManager
-    shared_memory = None  # type: ignore[assignment]  # an optional type would need checks at every use
-
-__all__ = ["Server", "SharedMemoryServer", "all_methods", "public_methods"]
+__all__ = ["Server", "all_methods", "public_methods"]
 
 
 def _traceback() -> str:
@@ -67,7 +64,7 @@ class Server:
     """
 
     #: the calls of clients to the server itself
-    public = [
+    public: list[str] = [
         "shutdown",
         "create",
         "accept_connection",
@@ -82,24 +79,27 @@ class Server:
         "in_session",
     ]
     #: the calls over a control connection
-    _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave"))
+    _in_sessions = frozenset(("incref", "decref_all", "send_proxy", "under_way", "leave", "withdraw"))
 
     def __init__(self, registry: dict[str, tuple[Any, ...]], address: Any, authkey: bytes, serializer: str) -> None:
         if not isinstance(authkey, bytes):
             raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
         self.registry = registry
-        self.authkey = process.AuthenticationString(authkey)
-        self.listener = listener_client[serializer][0](address=address, backlog=128)
-        self.address = self.listener.address
+        self.authkey: process.AuthenticationString = process.AuthenticationString(authkey)
+        self.listener: Any = listener_client[serializer][0](address=address, backlog=128)
+        self.address: Any = self.listener.address
         self._objects = Objects()
-        self.id_to_obj = self._objects.counted
-        self.id_to_refcount = self._objects.counts
-        self.id_to_local_proxy_obj = self._objects.living
-        self.mutex = self._objects.mutex
-        self.stop_event = threading.Event()
+        self.id_to_obj: dict[str, Shared] = self._objects.counted
+        self.id_to_refcount: dict[str, int] = self._objects.counts
+        self.id_to_local_proxy_obj: Any = self._objects.living
+        self.mutex: Any = self._objects.mutex
+        self.stop_event: threading.Event = threading.Event()
         self._process = getpid()
         self._held = Held()
-        # The session that the calling thread serves, and the token ids that it has pickled.
+        self._line_numbers = count(1)
+        #: number -> a line of a client with a session
+        self._lines: dict[int, ServedLine] = {}
+        # The session and the line that the calling thread serves, and the token ids that it has pickled.
         self._here = threading.local()
 
     def serve_forever(self) -> None:
@@ -215,6 +215,7 @@ class Server:
             raise ValueError("Without callable, must have one non-keyword argument")
         else:
             (obj,) = args
+        record_waiters(obj)
         names = list(public_methods(obj) if exposed is None else exposed)
         if method_to_typeid is not None:
             if not isinstance(method_to_typeid, dict):
@@ -250,8 +251,14 @@ class Server:
     def accept_connection(self, c: Any, name: str) -> None:
         """Serve the calls of a client thread, called `name`, over this connection."""
         threading.current_thread().name = name
-        c.send(("#RETURN", None))
-        self.serve_client(c)
+        line = self._here.line = ServedLine(next(self._line_numbers), self._session, self._held)
+        if line.session is not None:
+            self._lines[line.number] = line
+        try:
+            c.send(("#RETURN", None if line.session is None else line.number))
+            self.serve_client(c)
+        finally:
+            self._lines.pop(line.number, None)
 
     # Sessions.
 
@@ -270,6 +277,10 @@ class Server:
         finally:
             self._objects.end(session)
             self._held.session_ends(session)
+            for line in [*self._lines.values()]:
+                if line.session is session:
+                    with contextlib.suppress(RuntimeError, MemoryError):  # no thread can be started
+                        line.abandon()
         sys.exit(0)
 
     def _keep(self, line: Any, session: Session) -> None:
@@ -312,6 +323,11 @@ class Server:
         if (session := self._session) is not None:
             session.in_order = True
 
+    def withdraw(self, c: Any, number: int, call: int) -> str:
+        """Withdraw a call over the line of that number; return what the client has to do (`withdrawals`)."""
+        line = self._lines.get(number)
+        return CLOSE if line is None or line.session is not self._session else line.withdraw(call)
+
     # Proxies in the server's process, usually of a managed object inside another.
 
     def owns(self, token: Token) -> bool:
@@ -336,6 +352,9 @@ class Server:
         conn = line_over(conn)
         pickled: list[str] = []
         self._here.pickled = pickled
+        line: ServedLine | None = getattr(self._here, "line", None)
+        if line is None:  # a program calls this method itself
+            line = self._here.line = ServedLine(0, self._session, self._held)
         request: Any
         answer: Any
         receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
@@ -343,10 +362,13 @@ class Server:
             request = answer = None  # they must keep nothing alive while the thread waits
             try:
                 request = receive()
+                line.begins()
                 answer = call(conn, request)
             except ClientGone:
-                util.debug("the client of %r has disconnected", name)
-                break
+                if not line.withdrawn:
+                    util.debug("the client of %r has disconnected", name)
+                    break
+                answer = "#WITHDRAWN", None
             except Exception as error:
                 if conn.closed:  # the client has closed it, or has sent an invalid message
                     util.debug("got %s; exiting thread serving %r", type(error).__name__, name)
@@ -366,7 +388,7 @@ class Server:
             except Exception as error:
                 util.info("exception in thread serving %r: %r", name, error)
                 break
-        self._held.thread_ends()
+        line.ends()
         conn.close()
         sys.exit(0)
 
@@ -375,11 +397,12 @@ class Server:
         kind, result = answer
         if kind == "#RETURN" and request[1] in WAITING:
             with contextlib.suppress(KeyError):  # the object was freed with its client
-                self._held.undo(self._objects.find(request[0]), request[1], result, self._session)
+                self._held.undo(self._objects.find(request[0]), request[1], result, self._here.line)
 
     def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
         """Make the call of a client's request, and return the answer."""
         ident, methodname, args, kwds = request
+        line: ServedLine = self._here.line
         shared = self.id_to_obj.get(ident) or self._objects.find(ident)
         obj, exposed = shared.obj, shared.exposed
         try:
@@ -392,8 +415,8 @@ class Server:
                 raise
             return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
         try:
-            if methodname in WAITING and (type(obj), methodname) in SLICED:
-                result = patient(obj, methodname, args, kwds, lambda: conn.over)
+            if methodname in WAITING:
+                result = line.call(shared, methodname, args, kwds, lambda: conn.over)
             else:
                 result = function(*args, **kwds)
         except ClientGone:
@@ -402,8 +425,8 @@ class Server:
             return "#ERROR", error
         except (SystemExit, KeyboardInterrupt):  # must end neither this thread nor, as an answer, the client
             return "#TRACEBACK", _traceback()
-        if methodname == "acquire" and result or methodname == "release":
-            self._held.note(shared, methodname, self._session)
+        if methodname == "release":
+            self._held.note(shared, methodname, line)
         method_to_typeid = shared.method_to_typeid
         typeid = method_to_typeid and method_to_typeid.get(methodname)
         if not typeid:
@@ -439,77 +462,3 @@ class Server:
         "#GETVALUE": fallback_getvalue,
         "locked": fallback_locked,
     }
-
-
-@of_managers
-class _SharedMemoryTracker:
-    """The names of the segments that a `SharedMemoryServer` removes at its end."""
-
-    def __init__(self, name: str, segment_names: list[str] | None = None) -> None:
-        self.shared_memory_context_name = name
-        self.segment_names = [] if segment_names is None else segment_names
-
-    def register_segment(self, segment_name: str) -> None:
-        """Add a segment."""
-        util.debug("Register segment %r in pid %d", segment_name, getpid())
-        self.segment_names.append(segment_name)
-
-    def destroy_segment(self, segment_name: str) -> None:
-        """Remove a segment from the system; no process has to be attached to it."""
-        util.debug("Destroy segment %r in pid %d", segment_name, getpid())
-        self.segment_names.remove(segment_name)
-        segment = shared_memory.SharedMemory(segment_name)
-        segment.close()
-        segment.unlink()
-
-    def unlink(self) -> None:
-        """Remove all segments."""
-        for segment_name in self.segment_names[:]:
-            self.destroy_segment(segment_name)
-
-    # Bound as defaults: the modules may be empty at the end of the interpreter.
-    def __del__(self, debug: Callable[..., None] = util.debug, getpid: Callable[[], int] = getpid) -> None:
-        debug("Call %s.__del__ in %d", type(self).__name__, getpid())
-        self.unlink()
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.shared_memory_context_name, self.segment_names
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # the constructor of a subclass takes the subclass's state
-
-
-@of_managers
-class SharedMemoryServer(Server):
-    """A server that also tracks segments of shared memory, and removes them at its end."""
-
-    public = Server.public + ["track_segment", "release_segment", "list_segments"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        address = fsdecode(self.address) if isinstance(self.address, bytes) else self.address
-        self.shared_memory_context = _SharedMemoryTracker(f"shm_{address}_{getpid()}")
-        util.debug("SharedMemoryServer started by pid %d", getpid())
-
-    def create(self, c: Any, typeid: str, /, *args: Any, **kwargs: Any) -> tuple[str, tuple[str, ...]]:
-        """Make an object as `Server.create` does; pass the tracker if the proxy type has `_shared_memory_proxy`."""
-        if hasattr(self.registry[typeid][-1], "_shared_memory_proxy"):
-            kwargs["shared_memory_context"] = self.shared_memory_context
-        return super().create(c, typeid, *args, **kwargs)
-
-    def shutdown(self, c: Any) -> None:
-        """Remove all segments, and end the server."""
-        self.shared_memory_context.unlink()
-        return super().shutdown(c)
-
-    def track_segment(self, c: Any, segment_name: str) -> None:
-        """Register a segment, which the server removes at its end."""
-        self.shared_memory_context.register_segment(segment_name)
-
-    def release_segment(self, c: Any, segment_name: str) -> None:
-        """Remove a segment now."""
-        self.shared_memory_context.destroy_segment(segment_name)
-
-    def list_segments(self, c: Any) -> list[str]:
-        """Return the names of the segments."""
-        return self.shared_memory_context.segment_names

@@ -1,8 +1,8 @@
 """Waiting calls and held locks in a manager's server whose clients may die.
 
 A call that waits is made in slices, and between two slices the server checks whether the client is connected.  So no thread waits,
-acquires a lock or removes an item for a client that has died.  (`Condition.wait`, `Barrier.wait` and `Queue.join` are not sliced,
-because a caller that returns from them loses its place.)
+acquires a lock or removes an item for a client that has died.  `withdrawals` ends `Condition.wait`, `Barrier.wait` and `Queue.join`,
+which are not sliced, because a caller that returns from them loses its place.
 
 What happens to the objects that a client held when it died:
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .objects import Session, Shared
+    from .withdrawals import ServedLine
 
-__all__ = ["ClientGone", "Held", "SLICED", "WAITING", "patient"]
+__all__ = ["ClientGone", "Held", "SLICED", "patient"]
 
 #: seconds of a slice, after which the server checks whether the client is connected
 SLICE = 1.0
@@ -39,18 +40,17 @@ _SEMAPHORE = ("blocking", True), ("timeout", None)
 SLICED: dict[tuple[Any, str], tuple[tuple[str, Any], ...]] = {
     (_Lock, "acquire"): _LOCK,
     (_RLock, "acquire"): _LOCK,
+    (threading.Condition, "acquire"): _LOCK,
     (threading.Semaphore, "acquire"): _SEMAPHORE,
     (threading.BoundedSemaphore, "acquire"): _SEMAPHORE,
     (threading.Event, "wait"): (("timeout", None),),
     (queue.Queue, "get"): (("block", True), ("timeout", None)),
     (queue.Queue, "put"): (("item", None), ("block", True), ("timeout", None)),
 }
-#: the names of those methods
-WAITING = frozenset(method for _, method in SLICED)
 
 
 class ClientGone(Exception):
-    """The client of a call has disconnected."""
+    """The client of a call has disconnected, or has withdrawn the call."""
 
 
 def patient(obj: Any, method: str, args: tuple[Any, ...], kwds: dict[str, Any], gone: Callable[[], bool]) -> Any:
@@ -87,14 +87,14 @@ class Held:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._holders: WeakKeyDictionary[Shared, list[Session | None]] = WeakKeyDictionary()
-        self._here = threading.local()
 
-    def note(self, shared: Shared, method: str, session: Session | None) -> None:
-        """Record that a client has acquired or released an object."""
-        kind = type(shared.obj)
+    def note(self, shared: Shared, method: str, line: ServedLine) -> None:
+        """Record that the client of a line has acquired or released an object."""
+        kind, session = type(shared.obj), line.session
         if kind is _RLock or kind is threading.Condition:
-            if method == "acquire":
-                vars(self._here).setdefault("owned", set()).add(shared)
+            times = line.owned.pop(shared, 0) + (1 if method == "acquire" else -1)
+            if times > 0:
+                line.owned[shared] = times
         elif kind is _Lock or kind is threading.BoundedSemaphore:
             with self._mutex:
                 holders = self._holders.setdefault(shared, [])
@@ -109,23 +109,19 @@ class Held:
                     return
             self._release(shared)  # the session has ended meanwhile
 
-    def undo(self, shared: Shared, method: str, result: Any, session: Session | None) -> None:
-        """Undo a call whose answer cannot be delivered."""
-        if method == "acquire" and result is True and not isinstance(shared.obj, threading.Condition):
-            if isinstance(shared.obj, (_Lock, _RLock, threading.Semaphore)):
-                self.note(shared, "release", session)
+    def undo(self, shared: Shared, method: str, result: Any, line: ServedLine) -> None:
+        """Undo a call whose answer cannot be delivered. The thread of the line calls this for a lock that no other can release."""
+        obj = shared.obj
+        if method == "acquire" and result is True:
+            if isinstance(obj, (_Lock, _RLock, threading.Semaphore, threading.Condition)):
+                self.note(shared, "release", line)
                 self._release(shared)
-        elif method == "get" and type(shared.obj) is queue.Queue:
-            items = shared.obj
-            with items.mutex:
-                items.queue.appendleft(result)
-                items.not_empty.notify()
-
-    def thread_ends(self) -> None:
-        """Release the locks that only this thread can release."""
-        for shared in vars(self._here).pop("owned", ()):
-            while shared.obj._is_owned():
-                shared.obj.release()
+        elif method == "wait" and result is True and type(obj) is threading.Condition:
+            obj.notify()  # for another thread
+        elif method == "get" and type(obj) is queue.Queue:
+            with obj.mutex:
+                obj.queue.appendleft(result)
+                obj.not_empty.notify()
 
     def session_ends(self, session: Session) -> None:
         """Release the locks of a process that was killed."""

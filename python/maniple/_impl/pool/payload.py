@@ -135,8 +135,8 @@ class MaybeEncodingError(ManipleError):
     """
 
     def __init__(self, exc: object, value: object) -> None:
-        self.exc = _text(exc)
-        self.value = _text(value)
+        self.exc: str = _text(exc)
+        self.value: str = _text(value)
         super().__init__(self.exc, self.value)
 
     def __reduce__(self) -> Any:

@@ -2,7 +2,8 @@
 
 A handle has one of two sources. A call of the engine has a *ticket* (or a *stream*), which holds the outcome. A handle without a
 ticket works as the standard package's: it adds itself to its pool's `_cache`, and the pool, or a program that makes tasks itself,
-passes outcomes to `_set`. Both kinds have the attributes that programs read, such as `_number_left`.
+passes outcomes to `_set`. Both kinds have the attributes that programs read, such as `_number_left`
+(`inner_attributes`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from ...context import TimeoutError
 from ...util import is_exiting
 from ..compat.public_module import Generic, TypeVar
 from ..sync.bells import Bells, SteadyEvent
+from .inner_attributes import Ending, Held, Inner, NoCondition, jobs_of
 from .names import job_counter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn, Self
+    from typing import Any, Self
 
 Result = TypeVar("Result")
 
@@ -31,7 +33,6 @@ __all__ = [
     "ChunkedResults",
     "IMapIterator",
     "IMapUnorderedIterator",
-    "Inner",
     "MapResult",
     "stay_if_program_ends",
     "tell",
@@ -45,54 +46,6 @@ def tell(error: BaseException) -> None:
     threading.excepthook(
         threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
     )
-
-
-class Inner:
-    """An attribute of the standard package's handles: `view` computes it if the engine runs the call; else it is an ordinary one."""
-
-    def __init__(self, view: Callable[[Any], Any]) -> None:
-        self.view = view
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, handle: Any, owner: type | None = None) -> Any:
-        if handle is None:
-            return self
-        if handle._ticket is not None:
-            return self.view(handle)
-        try:
-            return handle.__dict__[self.name]
-        except KeyError:
-            raise AttributeError(f"{type(handle).__name__!r} object has no attribute {self.name!r}") from None
-
-    def __set__(self, handle: Any, value: Any) -> None:
-        if handle._ticket is not None:
-            raise AttributeError(f"{self.name} can be read but not set: the outcome of this call comes from the engine")
-        handle.__dict__[self.name] = value
-
-
-class Ending:
-    """The end of a call, with the interface of a `threading.Event`."""
-
-    def __init__(self, result: ApplyResult[Any]) -> None:
-        self._result = result
-
-    def is_set(self) -> bool:
-        """Return True if the call has ended."""
-        return self._result.ready()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the call has ended, at most `timeout` seconds; return True if it has."""
-        return self._result._wait(timeout)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the event of a call that the engine runs has is_set() and wait(), but no {name!r}")
-
-
-def _jobs_of(handle: Any) -> Any:
-    return {} if handle._pool is None else handle._pool._cache
 
 
 def _value_of(result: ApplyResult[Any]) -> Any:
@@ -174,7 +127,7 @@ class ApplyResult(Handle[Result]):
     # ---- the inner attributes of the standard package's handles ----
 
     _job = Inner(lambda result: result._ticket.job)
-    _cache = Inner(_jobs_of)
+    _cache = Inner(jobs_of)
     _event = Inner(Ending)
     _callback = Inner(lambda result: result._callbacks[0])
     _error_callback = Inner(lambda result: result._callbacks[1])
@@ -364,29 +317,6 @@ class MapResult(ApplyResult[list[Result]]):
             super()._abandon(error)
 
 
-class Held:
-    """The outcomes that wait to be taken. The engine holds them, so only their number is available."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-
-class NoCondition:
-    """Replaces the condition of the standard package's iterator, which the engine would never notify."""
-
-    def __enter__(self) -> NoReturn:
-        raise AttributeError("this iterator is fed by the engine and has no condition to wait for; use next(timeout)")
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing; `__enter__` always raises."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        self.__enter__()
-
-
 class IMapIterator(Results[Result], Handle[Result]):
     """The iterator that `Pool.imap` returns: the results, in the order of the items.
 
@@ -412,7 +342,7 @@ class IMapIterator(Results[Result], Handle[Result]):
         self._cache[self._job] = self
 
     _job = Inner(lambda results: results._ticket.job)
-    _cache = Inner(_jobs_of)
+    _cache = Inner(jobs_of)
     _cond = Inner(lambda results: NoCondition())
     _index = Inner(lambda results: results._ticket.progress()[0])
     _items = Inner(lambda results: Held(results._ticket.progress()[0] - results._ticket.progress()[1]))

@@ -7,38 +7,19 @@ since both remove the new thread from the same table.  Handlers run in the main 
 from __future__ import annotations
 
 import threading
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
 
 from ..compat.greenlets import threads_are_real
+from .thread_call import ThreadCall
 
 __all__ = ["ThreadStart", "start_steadily"]
 
 
-class ThreadStart:
+class ThreadStart(ThreadCall):
     """The start of a thread."""
 
     def __init__(self, thread: threading.Thread) -> None:
-        self._thread = thread
-        self._error: BaseException | None = None
-        self._over = False
-        self._taken = allocate_lock()
-        self._running = allocate_lock()
-        self._running.acquire()
-
-    def _run(self) -> None:
-        if not self._taken.acquire(False):
-            return
-        try:
-            self._thread.start()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._over = True
-            self._running.release()
-
-    def _wait(self) -> None:
-        if not self._over:
-            self._running.acquire()
+        super().__init__(thread.start)
 
     def __call__(self) -> None:
         """Start the thread. If a handler of the calling thread raises, the thread starts nevertheless, or `cancel` prevents it.
@@ -50,16 +31,14 @@ class ThreadStart:
             start_new_thread(self._run, ())
         else:
             self._run()
-        self._wait()
-        if self._error is not None:
-            raise self._error
+        self._result()
 
     def cancel(self) -> bool:
         """Prevent the start, unless the thread has started already; return whether it is prevented."""
         if self._taken.acquire(False):
             return True
         self._wait()
-        return self._error is not None
+        return self.error is not None
 
 
 def start_steadily(thread: threading.Thread) -> None:

@@ -1,0 +1,1 @@
+"""Named shared memory: the lifetime of mappings, and the layout of lists."""

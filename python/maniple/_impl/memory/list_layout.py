@@ -1,0 +1,171 @@
+"""The layout of a `ShareableList` in shared memory.
+
+The layout is the standard package's, so a process that uses the standard package can attach to the list.
+In order, all in native byte order:
+
+====================  ==================================================================
+8 bytes               number of items, n
+8 * (n + 1) bytes     offset of each item from the start of the items, and their end
+items                 each in a slot of a multiple of 8 bytes
+8 * n bytes           the `struct` format of each item, padded with NULs
+n bytes               how an item is converted back (`ListLayout._back_transforms_mapping`)
+====================  ==================================================================
+
+A str or bytes item whose last byte is NUL has a format of its exact length with a blank behind it (``'3s '``), so that reading
+it does not strip the NULs.  `struct` ignores the blank.  The standard package strips the NULs, and replaces the format when it
+stores another item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import pack_into, unpack_from
+
+from ...context import ManipleError
+from .. import PACKAGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...shared_memory import SharedMemory
+
+__all__ = ["ENCODING", "ListLayout"]
+
+ENCODING = "utf8"
+_UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
+
+
+class _NotShareable(ManipleError, KeyError, ValueError):
+    """A value has a type that a `ShareableList` cannot hold. The standard package raises a KeyError."""
+
+    __module__ = f"{PACKAGE}.shared_memory"
+    __str__ = Exception.__str__
+
+
+class ListLayout:
+    """The base class of `ShareableList`: where each item is, and how it becomes bytes and back."""
+
+    _alignment = 8
+    #: type -> struct format, all of a multiple of 8 bytes; a number of bytes is filled in for str and bytes
+    _types_mapping: dict[type, str] = {
+        int: "q",
+        float: "d",
+        bool: "xxxxxxx?",
+        str: "%ds",
+        bytes: "%ds",
+        type(None): "xxxxxx?x",
+    }
+    #: recreation code -> function that converts the value from `struct` to the item
+    _back_transforms_mapping: dict[int, Callable[[Any], Any]] = {
+        _UNCHANGED: lambda value: value,
+        _TEXT: lambda value: value.rstrip(b"\0").decode(ENCODING),
+        _BYTES: lambda value: value.rstrip(b"\0"),
+        _NOTHING: lambda _value: None,
+    }
+
+    shm: SharedMemory
+    _list_len: int
+    #: the offset of each item from the start of the items, and their end
+    _allocated_offsets: list[int]
+
+    @classmethod
+    def _format_for(cls, value: Any) -> str:
+        fmt = cls._types_mapping.get(type(value)) or next(
+            (known for kind, known in cls._types_mapping.items() if isinstance(value, kind)), None
+        )
+        if fmt is None:
+            raise _NotShareable(
+                f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None"
+            )
+        if "%" not in fmt:
+            return fmt
+        slot = cls._alignment * (len(value) // cls._alignment + 1)
+        if isinstance(value, str):  # the layout counts characters, which may need several bytes
+            slot = max(slot, -(-len(value.encode(ENCODING)) // cls._alignment) * cls._alignment)
+        if len(fmt % slot) > 8:
+            raise ValueError(
+                f"an item of {len(value)} is too long for a ShareableList, which takes less than 10 million"
+            )
+        return fmt % slot
+
+    @staticmethod
+    def _extract_recreation_code(value: Any) -> int:
+        """Return the key of `_back_transforms_mapping` for `value`."""
+        if value is None:
+            return _NOTHING
+        return _TEXT if isinstance(value, str) else _BYTES if isinstance(value, bytes) else _UNCHANGED
+
+    # The offsets of the parts, in bytes from the start of the segment, and their `struct` formats.
+
+    @property
+    def _format_size_metainfo(self) -> str:
+        return "q" * (self._list_len + 1)
+
+    @property
+    def _format_packing_metainfo(self) -> str:
+        return "8s" * self._list_len
+
+    @property
+    def _format_back_transform_codes(self) -> str:
+        return "b" * self._list_len
+
+    @property
+    def _offset_data_start(self) -> int:
+        return 8 * (self._list_len + 2)
+
+    @property
+    def _offset_packing_formats(self) -> int:
+        return self._allocated_offsets[-1] + self._offset_data_start
+
+    @property
+    def _offset_back_transform_codes(self) -> int:
+        return self._offset_packing_formats + 8 * self._list_len
+
+    def _slot(self, position: int, complaint: str) -> int:
+        """Return `position` as an index from the front; raise IndexError with `complaint` if there is no such item."""
+        place = position + self._list_len if position < 0 else position
+        if not 0 <= place < self._list_len:
+            raise IndexError(complaint)
+        return place
+
+    def _get_packing_format(self, position: int) -> str:
+        """The struct format of one item."""
+        place = self._slot(position, "Requested position out of range.")
+        (raw,) = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
+        text: str = raw.rstrip(b"\0").decode(ENCODING)
+        return text
+
+    def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
+        place = self._slot(position, "Requested position out of range.")
+        return self._back_transforms_mapping[self._transform_code(place)]
+
+    def _transform_code(self, place: int) -> int:
+        return self.shm.buf[self._offset_back_transform_codes + place]
+
+    def _set_packing_format_and_transform(self, position: int, fmt_as_str: str, value: Any) -> None:
+        place = self._slot(position, "Requested position out of range.")
+        pack_into("8s", self.shm.buf, self._offset_packing_formats + 8 * place, fmt_as_str.encode(ENCODING))
+        self.shm.buf[self._offset_back_transform_codes + place] = self._extract_recreation_code(value)
+
+    def _store(self, place: int, fmt: str, value: Any) -> None:
+        raw = value.encode(ENCODING) if isinstance(value, str) else value
+        pack_into(fmt, self.shm.buf, self._offset_data_start + self._allocated_offsets[place], raw)
+        if isinstance(raw, bytes) and raw[-1:] == b"\0":
+            # From a million bytes on the format has no room for the blank. `_load` then recognizes it because its length
+            # differs from the slot's.
+            fmt = f"{len(raw)}s "[:8]
+        self._set_packing_format_and_transform(place, fmt, value)
+
+    def _load(self, place: int) -> Any:
+        start, end = self._allocated_offsets[place : place + 2]
+        fmt = self._get_packing_format(place)
+        (raw,) = unpack_from(fmt, self.shm.buf, self._offset_data_start + start)
+        if isinstance(raw, bytes) and (fmt[-1] == " " or len(raw) != end - start):
+            return raw.decode(ENCODING) if self._transform_code(place) == _TEXT else raw
+        return self._get_back_transform(place)(raw)
+
+    @property
+    def format(self) -> str:
+        """The `struct` format of all items."""
+        return "".join(map(self._get_packing_format, range(self._list_len)))

@@ -1,0 +1,67 @@
+"""The start of the stream of a call of `imap`, and of the thread that feeds the stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from ..sync.thread_start import start_steadily
+from .inputs import iterator_over
+from .results import stay_if_program_ends
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["open_stream"]
+
+
+def open_stream(
+    workers: Any,
+    func: Callable[[Any], Any],
+    iterable: Iterable[Any],
+    external: bool,
+    chunksize: int,
+    window: int,
+    ordered: bool,
+) -> Any:
+    """Return the stream of a call of `imap`, after the start of its feeder.
+
+    Args:
+        workers: the workers of the pool.
+        func: the function to call.
+        iterable: its arguments.
+        external: whether a separate thread reads `iterable`, because reading it runs code of the program.
+        chunksize: the number of items of a task.
+        window: the number of items that may be in progress or wait to be taken.
+        ordered: whether the results come in the order of the items.
+    """
+    me = threading.get_ident()
+    workers.opening.append(me)
+    try:
+        return _opened(workers.hub, func, iterable, external, chunksize, window, ordered)
+    finally:
+        workers.opening.remove(me)
+
+
+def _opened(hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool) -> Any:
+    try:
+        stream = hub.stream(func, iterable, external, False, chunksize, window, ordered)
+    except ValueError:
+        stay_if_program_ends()
+        raise
+    if external:
+        feeder = threading.Thread(
+            target=hub.feed,
+            args=(stream.job, iterator_over(iterable), False),
+            name="maniple-pool-feeder",
+            daemon=True,
+        )
+        try:
+            start_steadily(feeder)
+        except BaseException:  # without the thread the stream would wait for items forever
+            stream.cancel()
+            raise
+        # If a signal handler raises before this call, the stream is cancelled.
+        stream.fed()
+    return stream

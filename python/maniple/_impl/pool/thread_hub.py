@@ -1,0 +1,424 @@
+"""The hub of a pool of threads, and the ticket and the stream of a call: the counterparts of `Hub`, `Ticket` and `Stream` without processes.
+
+Nothing is pickled; the caller gets the exception object that the task raised.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from ... import util
+from ..._maniple import Hold
+from ...context import TimeoutError
+from ..sync.bells import Bells
+from .payload import cancelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .threads import ThreadWorkers
+
+__all__ = ["ThreadHub"]
+
+
+class Job:
+    """One call. Its hub's condition guards all attributes."""
+
+    def __init__(
+        self, number: int, func: Callable[..., Any], star: bool, window: int | None = None, chunksize: int = 1
+    ) -> None:
+        self.number = number
+        self.func: Callable[..., Any] | None = func
+        self.star = star
+        self.window = window
+        self.chunksize = chunksize
+        # task -> whether it succeeded, its results or exception, and of how many items
+        self.outcomes: dict[int, tuple[bool, Any, int]] = {}
+        self.arrivals: collections.deque[int] = collections.deque()
+        self.made = 0
+        self.ended = 0
+        self.items: int | None = None
+        self.items_done = 0
+        self.input_open = True
+        # The numbers of items in tasks, and of items whose results were taken. The latter is set, not incremented: an exception of a
+        # signal handler may make the caller that takes results start again.
+        self.fed = self.taken = 0
+        self.told = False
+        # `abandoned`: no caller takes the outcomes. `cancelled`: tasks that have not begun do not begin.
+        self.abandoned = self.cancelled = False
+
+    @property
+    def over(self) -> bool:
+        return not self.input_open and self.ended == self.made
+
+    def run(self, chunk: list[Any]) -> tuple[bool, Any]:
+        func = self.func
+        assert func is not None
+        try:
+            return True, [func(*item) for item in chunk] if self.star else [func(item) for item in chunk]
+        except BaseException as error:
+            return False, error
+
+
+class Elsewhere:
+    """Replaces the condition in a forked child, which has no copies of the pool's threads: using the pool raises an error."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError(
+            "the threads of this pool are in the process that forked this one; a forked child cannot use "
+            "them; make another pool in the child"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def notify_all(self) -> None:
+        """Do nothing: no thread waits here."""
+
+
+class Changed(threading.Condition):
+    """The condition on which the pool's threads wait with `wait_for`, and callers with `wait_steadily`, because signal handlers may raise in
+    the callers' threads."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        super().__init__(lock)
+        self._mutex = lock
+        self._bells = Bells()
+
+    def notify_all(self) -> None:
+        """Wake all waiting threads."""
+        if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; checked first since each task calls this method
+            super().notify_all()
+        if self._bells:
+            self._bells.ring()
+
+    def wait_steadily(self, found: Callable[[], Any], timeout: float | None) -> Any:
+        """Wait until `found`, which is called with the lock held, returns a true value; return its last value."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with Hold(self._mutex):
+                result = found()
+                left = None if limit is None else limit - time.monotonic()
+                if result or (left is not None and left <= 0):
+                    return result
+                bell = self._bells.new()
+            self._bells.wait(bell, left)
+
+
+class ThreadHub:
+    """Distributes tasks to threads."""
+
+    def __init__(self, workers: ThreadWorkers) -> None:
+        self.workers = workers
+        self.lock: Any = threading.RLock()
+        self.changed: Any = Changed(self.lock)
+        util.register_after_fork(self, ThreadHub._lose_threads)
+        self.tasks: collections.deque[tuple[Job, int, list[Any]]] = collections.deque()
+        self.jobs: dict[int, Job] = {}
+        self.numbers = itertools.count(1)
+        self.closed = False
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this process is a forked child, which has no copies of the threads."""
+        return isinstance(self.changed, Elsewhere)
+
+    # ---- calls ----
+
+    def call(self, func: Any, args: Any, kwds: Any, told: bool) -> ThreadTicket:
+        def whole_call(_: None) -> Any:
+            return func(*args, **kwds)
+
+        return ThreadTicket(self, self._submit(whole_call, [[None]], 1, False, told), single=True)
+
+    def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> ThreadTicket:
+        if chunksize is None:
+            chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
+        chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
+        # An empty input makes one empty task, so that its end is processed like that of any other.
+        return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
+
+    def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:
+        job = Job(next(self.numbers), func, star)
+        job.items = items
+        job.input_open, job.made, job.told = False, len(chunks), told
+        with self.lock:
+            self.jobs[job.number] = job
+            self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
+            self.changed.notify_all()
+        return job
+
+    def stream(
+        self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
+    ) -> ThreadStream:
+        job = Job(next(self.numbers), func, star, window, chunksize)
+        with self.lock:
+            self.jobs[job.number] = job
+        return ThreadStream(self, job, ordered, external)
+
+    def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
+        job = self.jobs.get(number)
+        if job is None:
+            return  # the stream was dropped already
+        while True:
+            with self.lock:
+                self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+                if not job.input_open:
+                    return
+            failure: BaseException | None = None
+            try:
+                chunk = list(itertools.islice(iterator, job.chunksize))
+            except BaseException as error:
+                chunk, failure = [], error
+            with self.lock:
+                if not job.input_open:
+                    return
+                if chunk:
+                    self.tasks.append((job, job.made, chunk))
+                    job.fed += len(chunk)
+                    job.made += 1
+                elif failure is not None:
+                    job.made += 1
+                    self._note(job, job.made - 1, (False, failure))
+                job.input_open = bool(chunk)
+                self.changed.notify_all()
+                if not chunk:
+                    self._forget_if_over(job)
+                    return
+
+    def _has_room(self, job: Job) -> bool:
+        return self.closed or job.window is None or job.fed - job.taken < job.window
+
+    # ---- threads ----
+
+    def serve(self) -> None:
+        """Run the tasks in a thread of the pool."""
+        while True:
+            with self.lock:
+                self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
+                if not self.tasks:
+                    return
+                job, index, chunk = self.tasks.popleft()
+            outcome = (False, None) if job.cancelled else job.run(chunk)
+            with self.lock:
+                self._note(job, index, outcome, len(chunk))
+                job.items_done += len(chunk)
+                self.changed.notify_all()
+            del outcome, chunk
+            self._end_if_over(job)
+            del job
+
+    def _note(self, job: Job, index: int, outcome: tuple[bool, Any], items: int = 0) -> None:
+        job.ended += 1
+        if not job.abandoned:
+            job.outcomes[index] = *outcome, items
+            job.arrivals.append(index)
+
+    def abandon(self, job: Job, begun: bool) -> None:
+        """Drop the outcomes of a job, which no caller takes any more; if `begun`, also cancel its tasks that have not begun."""
+        if self.is_elsewhere:
+            return
+        with self.lock:
+            job.abandoned, job.window = True, None
+            job.outcomes.clear()
+            if begun:
+                job.cancelled, job.input_open = True, False
+            self.changed.notify_all()
+            self._forget_if_over(job)
+
+    def _end_if_over(self, job: Job) -> None:
+        with self.lock:
+            over = self._forget_if_over(job)
+        if over and job.told:
+            self.workers.completed(job.number)
+
+    def _forget_if_over(self, job: Job) -> bool:
+        if not job.over or self.jobs.pop(job.number, None) is None:
+            return False
+        job.func = None
+        self.changed.notify_all()
+        return True
+
+    # ---- state ----
+
+    def open_jobs(self) -> dict[int, int]:
+        with self.lock:
+            return {number: job.items_done for number, job in self.jobs.items()}
+
+    def waiting(self) -> tuple[int, int]:
+        """Return the number of jobs that no thread has begun, and 0: threads get no tasks in advance."""
+        with self.lock:
+            waiting: dict[int, int] = {}
+            for job, _, _ in self.tasks:
+                waiting[job.number] = waiting.get(job.number, 0) + 1
+            return sum(number in self.jobs and self.jobs[number].made == n for number, n in waiting.items()), 0
+
+    def kick(self) -> None:
+        """Do nothing: no thread has to be woken."""
+
+    # ---- the end ----
+
+    def _lose_threads(self) -> None:
+        self.lock = self.changed = Elsewhere()
+        self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
+
+    def close(self) -> None:
+        if self.is_elsewhere:
+            return
+        with self.lock:
+            self.closed = True
+            self.changed.notify_all()
+
+    def terminate(self) -> None:
+        if self.is_elsewhere:
+            return
+        with self.lock:
+            self.closed = True
+            self.tasks.clear()
+            for job in self.jobs.values():
+                # The remaining tasks count as one failed task, so that no caller waits for them.
+                job.input_open = False
+                job.made = job.ended + 1
+                self._note(job, job.made - 1, (False, cancelled()))
+            self.jobs.clear()
+            self.changed.notify_all()
+
+
+class ThreadTicket:
+    """The outcome of a call."""
+
+    def __init__(self, hub: ThreadHub, job: Job, single: bool) -> None:
+        self._hub, self._job, self._single = hub, job, single
+        self.job = job.number
+        self._lock = threading.Lock()
+        self._outcome: tuple[bool, Any] | None = None
+
+    def ready(self) -> bool:
+        return self._job.over
+
+    def left(self) -> int:
+        """Return the number of items without an outcome."""
+        return 0 if self._job.over else (self._job.items or 0) - self._job.items_done
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return bool(self._hub.changed.wait_steadily(lambda: self._job.over, timeout))
+
+    def successful(self) -> bool:
+        return self._collect()[0]
+
+    def get(self, timeout: float | None = None) -> Any:
+        if not self.wait(timeout):
+            raise TimeoutError
+        fine, value = self._collect()
+        if fine:
+            return value
+        raise value
+
+    def _collect(self) -> tuple[bool, Any]:
+        with Hold(self._lock):
+            if self._outcome is None:
+                outcomes = self._job.outcomes
+                # In this order: a signal's handler may raise after any step.
+                self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
+                self._job.outcomes = {}
+            return self._outcome
+
+    def _gathered(self, outcomes: list[tuple[bool, Any, int]]) -> tuple[bool, Any]:
+        values: list[Any] = []
+        for fine, value, _ in outcomes:
+            if not fine:
+                return False, value
+            values.extend(value)
+        return True, values[0] if self._single else values
+
+
+class ThreadStream:
+    """The results of `imap` and `imap_unordered`."""
+
+    def __init__(self, hub: ThreadHub, job: Job, ordered: bool, external: bool) -> None:
+        self._hub, self._job, self._ordered = hub, job, ordered
+        self.job = job.number
+        self._is_fed = not external
+        # The task that results were taken of last, those that are left of it, and of how many items all were up to there. It changes in
+        # one step: a signal's handler may raise between any two.
+        self._batch: tuple[int, collections.deque[tuple[bool, Any]], int] = -1, collections.deque(), 0
+
+    def __del__(self) -> None:
+        if not self._job.over:
+            self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+
+    def fed(self) -> None:
+        """Record that a thread feeds the stream. A stream that is dropped before, because its maker was interrupted, is cancelled."""
+        self._is_fed = True
+
+    def cancel(self) -> None:
+        """Cancel the tasks that have not begun."""
+        self._hub.abandon(self._job, True)
+
+    @property
+    def _given(self) -> int:
+        _, left, items = self._batch
+        return items - len(left)
+
+    def progress(self) -> tuple[int, int, bool]:
+        """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
+        return self._job.items_done, self._given, self._job.over
+
+    def _next_index(self) -> int | None:
+        last, arrivals, outcomes = self._batch[0], self._job.arrivals, self._job.outcomes
+        if not self._ordered:
+            if arrivals and arrivals[0] == last:
+                arrivals.popleft()
+            index = arrivals[0] if arrivals else None
+        else:
+            index = last + 1 if last + 1 in outcomes else None
+        outcomes.pop(last, None)
+        return index
+
+    def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
+        """Wait for results, and return them as pairs: whether the call succeeded, and its result or exception. The caller takes the first.
+
+        Raises:
+            TimeoutError: there is no result after `timeout` seconds.
+            StopIteration: there are no more results.
+        """
+        _, left, items = self._batch
+        if left:
+            job = self._job
+            # The first counts as taken.
+            job.taken = items - len(left) + 1
+            # Checked after the assignment: the feeder counts its items before its own check.
+            if job.window is not None and job.fed - job.taken + 1 >= job.window:
+                with self._hub.lock:
+                    self._hub.changed.notify_all()
+            return left
+        outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)
+        if outcomes is None:
+            raise TimeoutError
+        return outcomes
+
+    def _look(self) -> collections.deque[tuple[bool, Any]] | None:
+        """Return the available results; None if there are none yet."""
+        job = self._job
+        job.taken = self._given
+        while not self._batch[1]:
+            index = self._next_index()
+            if index is None:
+                if job.over and not job.outcomes:
+                    raise StopIteration
+                if job.input_open:
+                    self._hub.changed.notify_all()
+                return None
+            fine, value, items = job.outcomes[index]
+            # A failed task has a single outcome for all of its items.
+            outcomes = collections.deque([(True, one) for one in value] if fine else [(False, value)])
+            self._batch = index, outcomes, self._batch[2] + max(items, len(outcomes))
+        job.taken = self._given + 1
+        if job.input_open:
+            self._hub.changed.notify_all()
+        return self._batch[1]
