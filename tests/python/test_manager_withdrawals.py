@@ -1,4 +1,4 @@
-"""Calls to a manager that a signal's handler breaks off, or whose client dies: nothing is held, counted or taken for them."""
+"""Calls to a manager that a signal's handler interrupts, or whose client dies: nothing is held, counted or taken for them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def alarms() -> Iterator[None]:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for it; the test's own timeout ends a wait in vain."""
+    """Wait for it; the test's own timeout ends a wait without success."""
     while not condition():
         time.sleep(0.01)
 

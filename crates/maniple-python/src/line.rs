@@ -53,7 +53,7 @@ impl End {
         }
     }
 
-    /// Asks for a call, and waits for its answer; passes over the answers to earlier calls.
+    /// Asks for a call, and waits for its answer; skips the answers to earlier calls.
     ///
     /// A handler's exception that comes after the request leaves the line open if `keep`. It leaves the line open before that, too, if
     /// `steady`: then the request, which is short, is sent as a whole. After `limit` the answer is owed.
@@ -64,7 +64,7 @@ impl End {
         let mut interrupted = || signals(&mut raised);
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let sent = if steady {
-            // Not to be broken off: there is always room for what is as short as this.
+            // Not to be interrupted: there is always room for what is as short as this.
             stream.send(message, &mut || false)
         } else {
             stream.send(message, &mut interrupted)
@@ -209,7 +209,7 @@ impl PyLine {
     }
 
     /// Asks for a call, and waits for the answer. When a signal handler raises while it waits, a line with a number stays open: the
-    /// call can be withdrawn, and the next one passes over the answer.
+    /// call can be withdrawn, and the next one skips the answer.
     fn call<'py>(
         &self,
         py: Python<'py>,

@@ -9,7 +9,7 @@ The server's answer is a pair:
 ``#ERROR``            the exception that the method raised
 ``#TRACEBACK``        the text of a traceback: the server could not make the call
 ``#UNSERIALIZABLE``   the text of a traceback: the answer could not be pickled
-``#WITHDRAWN``        None: the client has withdrawn the call, and passes over this
+``#WITHDRAWN``        None: the client has withdrawn the call, and skips this
 ====================  ======================================================================================
 
 The standard package uses the same protocol, so either side may use that package.  A `Token`, a proxy or a `Namespace` is pickled by

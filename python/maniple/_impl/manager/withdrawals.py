@@ -10,11 +10,11 @@ waits on a condition           its thread wakes at once, and leaves the conditio
 waits for a lock               its thread ends the wait after the present slice (`wait_queue`)
 was answered                   what it acquired is released; a lock that only the thread of the line can release is released by
                                the client, in another call, and a notification is passed on likewise
-cannot be withdrawn            runs to its end; the client passes over the answer
+cannot be withdrawn            runs to its end; the client skips the answer
 =============================  ==============================================================================================
 
 The line stays open if its thread is free at once.  It also stays open while its thread holds a lock that only this thread can
-release: after ``with condition: condition.wait()`` is broken off, the client releases the condition over the same line.  Otherwise
+release: after ``with condition: condition.wait()`` is interrupted, the client releases the condition over the same line.  Otherwise
 the client closes the line and uses another.  The end of a session withdraws its calls, too.
 
 To wake one thread of many, the server must know on which waiter of a condition it sleeps.  `threading.Condition` appends a waiter to
