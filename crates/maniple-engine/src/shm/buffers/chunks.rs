@@ -139,7 +139,12 @@ impl Drop for Cut {
         // chunk adds it to the list, or it is freed with its last buffer.
         let Ok(mut listed) = self.pool.listed.try_lock() else { return };
         let mut gone = None;
-        if !self.chunk.listed.swap(true, Ordering::Relaxed) {
+        if !self.chunk.listed.load(Ordering::Relaxed) {
+            if used == 0 {
+                // A `trim` has taken it off the list since its units were freed, and no longer counts them: it is freed with this buffer.
+                return;
+            }
+            self.chunk.listed.store(true, Ordering::Relaxed);
             listed.chunks.insert(0, self.chunk.clone());
         }
         let free = if used == 0 { listed.chunks.iter().filter(|chunk| chunk.used() == 0).count() } else { 0 };
