@@ -1,6 +1,6 @@
 //! What the hub keeps for each job: outcomes until they are collected, and the cell on which its callers sleep.
 
-use super::packet::Incoming;
+use super::packet::ReceivedPacket;
 use super::spec::{Collect, Func, Source};
 use crate::process::Exit;
 use crate::wait::word::{self, Woken};
@@ -15,9 +15,9 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Outcome {
     /// With a result.
-    Done(Incoming),
+    Done(ReceivedPacket),
     /// With a failure that the worker reported.
-    Failed(Incoming),
+    Failed(ReceivedPacket),
     /// It never ran, because its payload could not be made or sent; the value is the front's own (or an [`crate::Error`]).
     Unsent(Box<dyn Any + Send>),
     /// It was answered, but this process lacked memory or descriptors to take the answer.
@@ -54,7 +54,7 @@ pub enum LossCause {
     /// The worker died while it ran the task.
     Died,
     /// Worker after worker ended before it was ready; this was the last, and what it said of itself if it could.
-    Unfit(Option<Incoming>),
+    Unfit(Option<ReceivedPacket>),
 }
 
 /// A task's end.

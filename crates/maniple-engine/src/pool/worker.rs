@@ -6,7 +6,7 @@ use super::link::reader::Reader;
 use super::link::segment::LinkSegment;
 use super::link::sender::Sender;
 use super::link::shm::Handles;
-use super::packet::{IDLE, Incoming, Packer, Packet};
+use super::packet::{IDLE, Packer, Packet, ReceivedPacket};
 use crate::error::{Doing, Error, Result};
 use crate::process::lifeline;
 use crate::shm::buffers;
@@ -64,7 +64,7 @@ impl PoolEnd {
 #[derive(Debug)]
 pub enum Message {
     /// A function, for tasks that name it by this number; an error where this process lacked something for it.
-    Define(u32, Result<Incoming>),
+    Define(u32, Result<ReceivedPacket>),
     /// No task will name this function any more.
     Forget(u32),
     /// A task, claimed: it is now this worker's, and must be answered with [`WorkerLink::reply`].
@@ -83,7 +83,7 @@ pub struct Task {
     /// The function to call.
     pub func: u32,
     /// What to call it with; an error where this process lacked something for it.
-    pub content: Result<Incoming>,
+    pub content: Result<ReceivedPacket>,
 }
 
 impl WorkerLink {

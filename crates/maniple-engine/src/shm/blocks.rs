@@ -3,7 +3,7 @@
 //! A [`Blob`] is a filled buffer. A short one is plain memory, which a link's [bay](super::bay) carries. A long one is a *block*: its
 //! owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle with each frame that names it,
 //! marks one of its *slots* as used, and holds the blob. The reader maps the block and closes the handle; when the last user of the
-//! reader's [`Region`](super::inbox::Region) is gone, any thread of the reader marks the slot free. The
+//! reader's [`Region`](super::region::Region) is gone, any thread of the reader marks the slot free. The
 //! owner notices at its next look at the slots, drops its blob, and with the last hold the block goes back to the free list. A
 //! reader that dies takes its link, and so its slots, with it.
 //!

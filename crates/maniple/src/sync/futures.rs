@@ -33,22 +33,7 @@ impl Lock {
     /// Dropping the future is safe: a lock that was acquired for it is released. A thread waits meanwhile, of which a few are kept; any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let lock = maniple::Lock::new()?;
     /// let guard = block_on(lock.lock_async())?;
@@ -71,22 +56,7 @@ impl<T: Pod> Mutex<T> {
     /// Dropping the future is safe: a lock that was acquired for it is released. A thread waits meanwhile, of which a few are kept; any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let total = maniple::Mutex::new(1)?;
     /// *block_on(total.lock_async())? += 1;
@@ -108,22 +78,7 @@ impl<T: Pod> RwLock<T> {
     /// Dropping the future is safe: what was acquired for it is given back. A thread waits meanwhile, of which a few are kept; any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let total = maniple::RwLock::new(1)?;
     /// assert_eq!(*block_on(total.read_async())?, 1);
@@ -155,22 +110,7 @@ impl<T: Pod> RwLock<T> {
     /// meanwhile; a few such threads are kept. Any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let total = maniple::RwLock::new(1)?;
     /// *block_on(total.write_async())? += 1;
@@ -202,22 +142,7 @@ impl Semaphore {
     /// Dropping the future is safe: a unit that was acquired for it is released. A thread waits meanwhile, of which a few are kept; any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let semaphore = maniple::Semaphore::new(1)?;
     /// block_on(semaphore.acquire_async());
@@ -245,22 +170,7 @@ impl BoundedSemaphore {
     /// Dropping the future is safe: a unit that was acquired for it is given back. A thread waits meanwhile, of which a few are kept; any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let semaphore = maniple::BoundedSemaphore::new(1)?;
     /// let permit = block_on(semaphore.acquire_async())?;
@@ -296,22 +206,7 @@ impl Event {
     /// Dropping the future is safe: nothing of it is left. A thread waits meanwhile, of which a few are kept; any executor will do.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let event = maniple::Event::new()?;
     /// event.set();

@@ -4,8 +4,8 @@ use super::Hub;
 use super::tail::Tail;
 use crate::error::{Error, Result};
 use crate::pool::link::HubLink;
-use crate::pool::packet::Incoming;
 use crate::pool::packet::Packet;
+use crate::pool::packet::ReceivedPacket;
 use crate::pool::scheduler::WorkerId;
 use crate::process::ExitWatch;
 use crate::shm::blocks::Arena;
@@ -30,7 +30,7 @@ pub(super) struct WorkerSlot {
     pub _sentinel: Option<NotForChildren>,
     pub tail: Tail,
     /// What it said when it could not get ready.
-    pub unfit: Option<Incoming>,
+    pub unfit: Option<ReceivedPacket>,
     /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
     /// What it was sent, and what it may still say.
