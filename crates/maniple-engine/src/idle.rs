@@ -8,12 +8,16 @@
 //! Order of locks: a kept thing may hold its own lock when it calls [`watch`]; so the sweeper, which holds the lock of the list, only
 //! tries the locks of kept things and does not wait for them.
 
+mod shelf;
+
+pub use shelf::{Limits, Shelf};
+
 use maniple_sys::atfork;
 use maniple_sys::process::at_fork;
 use maniple_sys::quiet::{self, Number};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +28,37 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 pub trait Kept: Send + Sync {
     /// Returns to the system what was not used for so long, unless it is in use now; it must not wait. Returns whether to call it again.
     fn trim(&self, unused: Duration) -> bool;
+}
+
+/// Whether a kept thing is registered.
+#[derive(Debug, Default)]
+pub struct Watched(AtomicBool);
+
+impl Watched {
+    /// Registers the thing if it is not registered. False: the sweeper cannot run, and the thing must keep nothing.
+    #[inline]
+    pub fn begin<K: Kept + 'static>(&self, kept: &Arc<K>) -> bool {
+        if self.is_on() || self.0.swap(true, Ordering::Relaxed) {
+            return true;
+        }
+        let weak: Weak<dyn Kept> = Arc::downgrade(kept) as Weak<dyn Kept>;
+        let watched = watch(weak);
+        if !watched {
+            self.end();
+        }
+        watched
+    }
+
+    /// The thing keeps nothing more, and its `trim` says so.
+    pub fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 struct Sweeper {

@@ -7,8 +7,8 @@ use crate::made;
 use crate::region::PyRegion;
 use crate::unended;
 use crate::walk::{DEEP, MOST_SAME};
-use maniple_engine::pool::Incoming;
-use maniple_engine::shm::inbox::Region;
+use maniple_engine::pool::ReceivedPacket;
+use maniple_engine::shm::region::Region;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -24,12 +24,12 @@ pub struct Decoder<'a> {
 
 /// What arrived. It can be read more than once: reading may be interrupted.
 pub struct Payload {
-    content: Incoming,
+    content: ReceivedPacket,
     regions: Vec<Arc<Region>>,
 }
 
-impl From<Incoming> for Payload {
-    fn from(mut content: Incoming) -> Self {
+impl From<ReceivedPacket> for Payload {
+    fn from(mut content: ReceivedPacket) -> Self {
         let regions = std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect();
         Payload { content, regions }
     }

@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use maniple_engine::Error;
-use maniple_engine::channel::parcel::Arrived;
 use maniple_engine::shm::buffers::Buffer;
+use maniple_engine::shm::region::Region;
 use maniple_sys::{self as sys, OwnedHandle, RawHandle};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -19,37 +19,29 @@ pub fn nameless_memory(label: &str, size: usize) -> PyResult<RawHandle> {
 
 /// Memory of this process's own. Supports the buffer protocol, writable, and nothing else.
 #[pyclass(name = "Memory", module = "maniple._maniple", frozen)]
-pub struct PyMemory(Kind);
-
-pub enum Kind {
-    Heap(Buffer),
-    Block(Arrived),
-}
+pub struct PyMemory(Region);
 
 impl From<Vec<u8>> for PyMemory {
     fn from(bytes: Vec<u8>) -> Self {
-        PyMemory(Kind::Heap(Buffer::from_vec(bytes)))
+        Buffer::from_vec(bytes).into()
     }
 }
 
 impl From<Buffer> for PyMemory {
     fn from(bytes: Buffer) -> Self {
-        PyMemory(Kind::Heap(bytes))
+        PyMemory(bytes.into())
     }
 }
 
-impl From<Arrived> for PyMemory {
-    fn from(block: Arrived) -> Self {
-        PyMemory(Kind::Block(block))
+impl From<Region> for PyMemory {
+    fn from(region: Region) -> Self {
+        PyMemory(region)
     }
 }
 
 impl PyMemory {
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Kind::Heap(bytes) => bytes.bytes().len(),
-            Kind::Block(block) => block.len(),
-        }
+        self.0.len()
     }
 }
 
@@ -64,10 +56,7 @@ impl PyMemory {
             return Err(PyBufferError::new_err("no view to fill in"));
         }
         let memory = &slf.get().0;
-        let (start, len) = match memory {
-            Kind::Heap(bytes) => (bytes.bytes().as_ptr().cast_mut(), bytes.bytes().len()),
-            Kind::Block(block) => (block.start().as_ptr(), block.len()),
-        };
+        let (start, len) = (memory.start().as_ptr(), memory.len());
         // SAFETY: `start` and `len` describe memory that lives and stays in place as long as this object, to which the view holds
         // a reference, and that Rust does not look at again: writing to it is as safe as to any Python buffer.
         let failed = unsafe {

@@ -7,9 +7,9 @@ use crate::once::{failure_takes_once, payload_takes_once};
 use crate::signals::{held, interrupts, look_for_signals};
 use crate::unended;
 use maniple_engine::Error;
-use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled, Ticket};
+use maniple_engine::pool::{Loss, LossCause, Outcome, ReceivedPacket, Settled, Ticket};
 use maniple_engine::process::Exit;
-use maniple_engine::shm::inbox::Region;
+use maniple_engine::shm::region::Region;
 use pyo3::exceptions::{PyMemoryError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -26,8 +26,8 @@ pub struct Piece {
 
 /// How a task ended.
 pub enum Kind {
-    Done(Incoming),
-    Failed(Incoming),
+    Done(ReceivedPacket),
+    Failed(ReceivedPacket),
     // It was not sent, or the answer did not fit in.
     Unsent(Box<PyErr>),
     Lost(Arc<Loss>),
@@ -182,7 +182,7 @@ const AGAIN: &str = "there was no memory to unpickle a result, which is kept: re
 /// Hands each result of a task to `each`. An error: they cannot be decoded.
 pub fn results<'py>(
     py: Python<'py>,
-    content: &Incoming,
+    content: &ReceivedPacket,
     regions: &[Arc<Region>],
     each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
 ) -> Result<PyResult<()>, Interrupt> {

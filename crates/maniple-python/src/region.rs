@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::made;
-use maniple_engine::shm::inbox::Region;
+use maniple_engine::shm::region::Region;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;

@@ -5,7 +5,7 @@ use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, deadline, failure, m
 use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
 use maniple_engine::pool::policy::{report_after, take_at_once};
-use maniple_engine::shm::inbox::Region;
+use maniple_engine::shm::region::Region;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use slotmap::Key;

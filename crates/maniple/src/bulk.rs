@@ -6,8 +6,9 @@
 //! The module `sideband` puts it beside the bytes. Outside of maniple, for example in `serde_json`, a `Bulk` is
 //! serialized as an ordinary sequence.
 
-use crate::sideband::{self, Lent};
+use crate::sideband;
 use bytemuck::Pod;
+use maniple_engine::shm::region::Region;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -59,7 +60,7 @@ pub struct Bulk<T: Pod>(Store<T>);
 enum Store<T: Pod> {
     Owned(Vec<T>),
     /// A block of the other side's that is ours alone until it is dropped.
-    Lent(Lent, PhantomData<T>),
+    Lent(Region, PhantomData<T>),
 }
 
 impl<T: Pod> Bulk<T> {
@@ -89,7 +90,7 @@ impl<T: Pod> Bulk<T> {
         }
     }
 
-    fn from_lent(lent: Lent) -> Result<Self, &'static str> {
+    fn from_lent(lent: Region) -> Result<Self, &'static str> {
         if !lent.as_slice().len().is_multiple_of(size_of::<T>()) {
             return Err("its shared memory is not a whole number of elements");
         }

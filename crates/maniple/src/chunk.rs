@@ -23,7 +23,7 @@ use crate::error::{CallError, Error, Result};
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::sideband::{self, Mark, Sink, Source};
-use maniple_engine::pool::{Incoming, Packer, Packet};
+use maniple_engine::pool::{Packer, Packet, ReceivedPacket};
 use maniple_sys::OwnedHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -318,8 +318,8 @@ pub(crate) struct Input<'a> {
 }
 
 /// Opens what arrived, for the time that `read` takes.
-pub(crate) fn open<R>(mut incoming: Incoming, read: impl FnOnce(&mut Input<'_>) -> R) -> R {
-    let source = Source::regions(std::mem::take(&mut incoming.regions), std::mem::take(&mut incoming.handles));
+pub(crate) fn open<R>(mut incoming: ReceivedPacket, read: impl FnOnce(&mut Input<'_>) -> R) -> R {
+    let source = Source::with(std::mem::take(&mut incoming.regions), std::mem::take(&mut incoming.handles));
     read(&mut Input { bytes: incoming.bytes(), source, numbers: false })
 }
 

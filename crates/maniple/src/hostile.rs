@@ -58,7 +58,7 @@ fn value<T: Serialize + DeserializeOwned>(body: &[u8], named: bool) {
     let tail = fingerprint_of::<T>() | if named { 1 << 31 } else { 0 };
     let bytes = [body, &tail.to_le_bytes()].concat();
     let mut rest = &bytes[..];
-    let mut source = Source::parts([vec![1; 70_000], vec![2; 3]].map(Buffer::from_vec).into(), Vec::new());
+    let mut source = Source::with([vec![1; 70_000], vec![2; 3]].map(Buffer::from_vec), Vec::new());
     let Ok(value) = sideband::decode::<Postcard, T>(&mut rest, &mut source) else { return };
     assert!(rest.is_empty());
     let (once, mut parts) = written(&value).unwrap();
@@ -70,7 +70,7 @@ fn value<T: Serialize + DeserializeOwned>(body: &[u8], named: bool) {
 fn written<T: Serialize>(value: &T) -> crate::Result<(Vec<u8>, Source)> {
     let (mut bytes, mut sink) = (Vec::new(), Sink::parts());
     sideband::encode::<Postcard, T>(value, &mut bytes, &mut sink)?;
-    Ok((bytes, Source::parts(sink.take_parts().into_iter().map(Buffer::from_vec).collect(), Vec::new())))
+    Ok((bytes, Source::with(sink.take_parts().into_iter().map(Buffer::from_vec), Vec::new())))
 }
 
 fn values(data: &[u8]) {

@@ -10,11 +10,10 @@
 
 use crate::codec::{self, Codec};
 use crate::error::{Error, Result};
-use maniple_engine::channel::parcel::{self, Arrived, Load};
+use maniple_engine::channel::parcel::{self, Load};
 use maniple_engine::pool::{Packer, policy};
 use maniple_engine::shm::blocks::Blob;
-use maniple_engine::shm::buffers::Buffer;
-use maniple_engine::shm::inbox::Region;
+use maniple_engine::shm::region::Region;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,19 +76,8 @@ impl Mark {
 /// Where a decoder finds it again.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
-    large: Vec<Option<Lent>>,
+    large: Vec<Option<Region>>,
     handles: Vec<Option<OwnedHandle>>,
-}
-
-/// A large buffer that came beside the bytes.
-#[derive(Debug)]
-pub(crate) enum Lent {
-    /// In a block of the other side's, which is ours alone until it is dropped.
-    Region(Region),
-    /// In a block that came with a connection's message.
-    Arrived(Arrived),
-    /// In memory of ours.
-    Part(Buffer),
 }
 
 thread_local! {
@@ -290,37 +278,9 @@ impl Source {
         Source { large: Vec::new(), handles: handles.into_iter().map(Some).collect() }
     }
 
-    /// With the blocks and descriptors of a connection's message.
-    pub(crate) fn parcel(buffers: Vec<Arrived>, handles: Vec<OwnedHandle>) -> Source {
-        Source { large: buffers.into_iter().map(|b| Some(Lent::Arrived(b))).collect(), ..Source::new(handles) }
-    }
-
-    /// With the parts and descriptors of a queue's message.
-    pub(crate) fn parts(parts: Vec<Buffer>, handles: Vec<OwnedHandle>) -> Source {
-        Source { large: parts.into_iter().map(|p| Some(Lent::Part(p))).collect(), ..Source::new(handles) }
-    }
-
-    /// With the blocks of a pool's link, and the received descriptors.
-    pub(crate) fn regions(regions: Vec<Region>, handles: Vec<OwnedHandle>) -> Source {
-        Source { large: regions.into_iter().map(|r| Some(Lent::Region(r))).collect(), ..Source::new(handles) }
-    }
-}
-
-impl Lent {
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            Lent::Region(region) => region.as_slice(),
-            Lent::Arrived(arrived) => arrived.as_slice(),
-            Lent::Part(part) => part.bytes(),
-        }
-    }
-
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        match self {
-            Lent::Region(region) => region.as_mut_slice(),
-            Lent::Arrived(arrived) => arrived.as_mut_slice(),
-            Lent::Part(part) => part.bytes_mut(),
-        }
+    /// With the large buffers and the descriptors that came along.
+    pub(crate) fn with(large: impl IntoIterator<Item = impl Into<Region>>, handles: Vec<OwnedHandle>) -> Source {
+        Source { large: large.into_iter().map(|buffer| Some(buffer.into())).collect(), ..Source::new(handles) }
     }
 }
 
@@ -341,7 +301,7 @@ pub(crate) fn send_large<E: serde::ser::Error>(bytes: &[u8]) -> Result<Option<u3
 }
 
 /// The large buffer of that number.
-pub(crate) fn take_large<E: serde::de::Error>(number: u32) -> Result<Lent, E> {
+pub(crate) fn take_large<E: serde::de::Error>(number: u32) -> Result<Region, E> {
     let place = (number as usize).wrapping_sub(1);
     let found = SOURCE.with_borrow_mut(|source| source.as_mut()?.large.get_mut(place)?.take());
     found.ok_or_else(|| E::custom("its shared memory was not sent with it, or has already been taken"))

@@ -6,15 +6,14 @@
 //! kept.
 #![allow(unsafe_code)]
 
-use crate::idle;
+use crate::idle::{Limits, Shelf};
 use crate::shm::buffers::Buffer;
 use maniple_sys::OwnedHandle;
 use maniple_sys::memory::{self, Mapping, Share};
 use maniple_sys::own::File;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The greatest number of known blocks, and of their mapped bytes.
 const MOST: usize = 32;
@@ -25,7 +24,6 @@ struct Block {
     file: File,
     /// None: the block has arrived once.
     mapping: Option<Mapping>,
-    since: Instant,
 }
 
 impl Block {
@@ -34,59 +32,9 @@ impl Block {
     }
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    // The longest unused first.
-    blocks: Mutex<Vec<Block>>,
-    is_watched: AtomicBool,
-}
-
-impl Known {
-    fn get() -> &'static Arc<Known> {
-        static KNOWN: OnceLock<Arc<Known>> = OnceLock::new();
-        KNOWN.get_or_init(Arc::default)
-    }
-
-    fn take(&self, file: File) -> Option<Block> {
-        // Does not wait: another thread uses it, or did when this process was forked.
-        let mut blocks = self.blocks.try_lock().ok()?;
-        let at = blocks.iter().rposition(|block| block.file == file)?;
-        Some(blocks.remove(at))
-    }
-
-    fn keep(&self, block: Block) {
-        let mut gone = Vec::new();
-        if let Ok(mut blocks) = self.blocks.try_lock() {
-            blocks.push(block);
-            while blocks.len() > MOST || blocks.iter().map(Block::bytes).sum::<usize>() > MOST_BYTES {
-                gone.push(blocks.remove(0));
-            }
-        }
-        drop(gone);
-        if !self.is_watched.swap(true, Ordering::Relaxed) {
-            let weak: Weak<dyn idle::Kept> = Arc::downgrade(Known::get()) as Weak<dyn idle::Kept>;
-            if !idle::watch(weak) {
-                self.is_watched.store(false, Ordering::Relaxed);
-                idle::Kept::trim(self, Duration::ZERO);
-            }
-        }
-    }
-}
-
-impl idle::Kept for Known {
-    fn trim(&self, unused: Duration) -> bool {
-        // A fork waits for the lock: its holder releases it in a moment.
-        let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
-        let Some(mut blocks) = guard else { return true };
-        let now = Instant::now();
-        let stay = blocks.iter().position(|b| now.duration_since(b.since) < unused).unwrap_or(blocks.len());
-        let gone: Vec<_> = blocks.drain(..stay).collect();
-        let has_more = !blocks.is_empty();
-        self.is_watched.store(has_more, Ordering::Relaxed);
-        drop(blocks);
-        drop(gone);
-        has_more
-    }
+fn known() -> &'static Arc<Shelf<Block>> {
+    static KNOWN: OnceLock<Arc<Shelf<Block>>> = OnceLock::new();
+    KNOWN.get_or_init(|| Shelf::new(Limits { things: MOST, bytes: MOST_BYTES, size: Block::bytes }))
 }
 
 /// If the block is mapped here, copies its first `len` bytes out, and then writes `free` into the word at `room`.
@@ -99,13 +47,10 @@ pub(super) fn copy(
     whole: usize,
     free: u32,
 ) -> Option<Buffer> {
-    let known = Known::get();
-    let mut block = match known.take(file) {
-        Some(block) => block,
-        None => {
-            known.keep(Block { file, mapping: None, since: Instant::now() });
-            return None;
-        }
+    // Not waited for: another thread is at it, or was when this process was forked.
+    let Some(mut block) = known().try_take(|block| block.file == file) else {
+        Shelf::try_keep(known(), Block { file, mapping: None });
+        return None;
     };
     if block.mapping.is_none() && memory::is_fixed(handle) && !memory::is_narrow() {
         block.mapping = Mapping::new(handle, whole, Share::All).ok();
@@ -122,7 +67,6 @@ pub(super) fn copy(
         }
         Some(bytes)
     });
-    block.since = Instant::now();
-    known.keep(block);
+    Shelf::try_keep(known(), block);
     copied
 }

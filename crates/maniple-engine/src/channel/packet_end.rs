@@ -14,8 +14,9 @@
 use super::attendance::Attendance;
 use super::frame::Until;
 use super::packet_socket;
-use super::parcel::{self, Arrived, Came, Load, Parcel};
+use super::parcel::{self, Came, Load, Parcel};
 use crate::error::{Doing, Error, Result};
+use crate::shm::region::Region;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream};
 use std::sync::{Mutex, PoisonError};
 
@@ -50,16 +51,16 @@ pub enum Outgoing {
 /// A received message.
 #[derive(Debug)]
 pub struct ReceivedPacket<'a> {
-    long: Option<Arrived>,
+    long: Option<Region>,
     short: &'a [u8],
     /// The large buffers beside it, and the other handles.
-    pub beside: Option<(Vec<Arrived>, Vec<OwnedHandle>)>,
+    pub beside: Option<(Vec<Region>, Vec<OwnedHandle>)>,
 }
 
 impl ReceivedPacket<'_> {
     /// The message's bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.long.as_ref().map_or(self.short, Arrived::as_slice)
+        self.long.as_ref().map_or(self.short, Region::as_slice)
     }
 }
 

@@ -39,10 +39,10 @@
 mod arrived;
 mod kept;
 
-pub use arrived::Arrived;
 pub use kept::{KEEP, MOST, is_worth_a_block};
 
 use crate::error::{Doing, Error, Result};
+use crate::shm::region::Region;
 use kept::Block;
 use maniple_sys::epoch;
 use maniple_sys::memory;
@@ -192,9 +192,8 @@ impl Parcel {
 pub enum Came {
     /// A handle.
     Handle(OwnedHandle),
-    /// A buffer that has already been opened, because this process had no number left for its handle; or the error of a
-    /// further shortage.
-    Buffer(Result<Arrived>),
+    /// A buffer that is opened already, since this process had no number left for its handle; or what it lacked besides.
+    Buffer(Result<Region>),
 }
 
 impl From<OwnedHandle> for Came {
@@ -207,7 +206,7 @@ impl From<OwnedHandle> for Came {
 #[derive(Debug)]
 pub struct Opened {
     /// The large buffers.
-    pub buffers: Vec<Arrived>,
+    pub buffers: Vec<Region>,
     /// The other handles.
     pub others: Vec<OwnedHandle>,
     /// The position in the content at which the stream begins.
@@ -243,15 +242,14 @@ pub(crate) fn receive_aside(
         let mut handles = Vec::new();
         // If there is nothing, another reader has been faster: wait again.
         let got = stream::read_now(fd, bytes, Some(&mut handles))?.ok_or(std::io::ErrorKind::Interrupted)?;
-        let open = |(handle, &(len, room)): (&OwnedHandle, _)| Came::Buffer(Arrived::checked(handle, len, room));
+        let open = |(handle, &(len, room)): (&OwnedHandle, _)| Came::Buffer(arrived::open(handle, len, room));
         Ok((got, handles.iter().zip(&buffers).map(open).collect()))
     });
     received.unwrap_or_else(|_| Err(wire::out_of_handles()))
 }
 
-/// Opens a frame that arrived with handles of buffers only. Returns the buffers, and the position in `content` at which
-/// the stream begins.
-pub fn open(content: &[u8], came: Vec<impl Into<Came>>) -> Result<(Vec<Arrived>, usize)> {
+/// Opens a frame that came with the handles of buffers alone: these, and where in `content` the stream begins.
+pub fn open(content: &[u8], came: Vec<impl Into<Came>>) -> Result<(Vec<Region>, usize)> {
     let opened = open_all(content, came)?;
     if opened.others.is_empty() {
         Ok((opened.buffers, opened.at))
@@ -287,7 +285,7 @@ pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
     for (index, came) in came.by_ref().take(count).enumerate() {
         let (len, room) = (number(24 + 16 * index)? as usize, number(32 + 16 * index)? as usize);
         buffers.push(match came {
-            Came::Handle(handle) => Arrived::checked(&handle, len, room)?,
+            Came::Handle(handle) => arrived::open(&handle, len, room)?,
             Came::Buffer(Ok(arrived)) if arrived.len() != len => return Err(damaged()),
             Came::Buffer(arrived) => arrived?,
         });

@@ -1,6 +1,6 @@
 //! The hub's state for each job: outcomes until they are collected, and the cell on which its callers sleep.
 
-use super::packet::Incoming;
+use super::packet::ReceivedPacket;
 use super::spec::{Collect, Func, Source};
 use crate::process::Exit;
 use crate::wait::word::{self, Woken};
@@ -15,10 +15,10 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Outcome {
     /// With a result.
-    Done(Incoming),
-    /// With an error that the worker reported.
-    Failed(Incoming),
-    /// It never ran, because its payload could not be made or sent. The value is the front's (or an [`crate::Error`]).
+    Done(ReceivedPacket),
+    /// With a failure that the worker reported.
+    Failed(ReceivedPacket),
+    /// It never ran, because its payload could not be made or sent; the value is the front's own (or an [`crate::Error`]).
     Unsent(Box<dyn Any + Send>),
     /// It was answered, but this process lacked memory or descriptors to receive the answer.
     Unreceived(Box<crate::Error>),
@@ -53,8 +53,8 @@ impl Loss {
 pub enum LossCause {
     /// The worker died while it ran the task.
     Died,
-    /// Several workers in a row ended before they were ready. This was the last of them, with its error if it sent one.
-    Unfit(Option<Incoming>),
+    /// Worker after worker ended before it was ready; this was the last, and what it said of itself if it could.
+    Unfit(Option<ReceivedPacket>),
 }
 
 /// A task's end.

@@ -51,7 +51,7 @@ pub use ending::{End, EndTerms};
 pub use hub::{Chore, Hub, HubConfig, LACKING, Ticket};
 pub use job::{Loss, LossCause, Outcome, Settled};
 pub use link::worker_handles;
-pub use packet::{Bytes, Incoming, MOST_BLOBS, Packer, Packet};
+pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};
 pub use scheduler::{Chunk, JobId, WorkerId};
 pub use spec::{Collect, Filling, Func, JobSpec, Source, SourceKind};
 pub use worker::{Message, PoolEnd, Task, WorkerLink};

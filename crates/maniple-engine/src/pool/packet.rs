@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::shm::blocks::{Arena, Blob, LONG};
-use crate::shm::inbox::Region;
+use crate::shm::region::Region;
 use maniple_sys::OwnedHandle;
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ pub(crate) struct Along {
 
 /// A payload that arrived.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct ReceivedPacket {
     bytes: Bytes,
     body: Option<Region>,
     /// The large buffers, in the order in which they were packed.
@@ -164,14 +164,14 @@ pub struct Incoming {
     pub handles: Vec<OwnedHandle>,
 }
 
-impl Incoming {
-    pub(crate) fn new(bytes: &[u8], along: Along, body_in_blob: bool) -> Result<Incoming> {
+impl ReceivedPacket {
+    pub(crate) fn new(bytes: &[u8], along: Along, body_in_blob: bool) -> Result<ReceivedPacket> {
         let Along { mut regions, handles, missing, .. } = along;
         if let Some(error) = missing {
             return Err(error);
         }
         let body = (body_in_blob && !regions.is_empty()).then(|| regions.remove(0));
-        Ok(Incoming { bytes: Bytes::copy(bytes), body, regions, handles })
+        Ok(ReceivedPacket { bytes: Bytes::copy(bytes), body, regions, handles })
     }
 
     /// Bytes of content, with those of its large buffers.

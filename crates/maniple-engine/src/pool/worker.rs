@@ -6,7 +6,7 @@ use super::link::reader::Reader;
 use super::link::segment::LinkSegment;
 use super::link::sender::Sender;
 use super::link::shm::Handles;
-use super::packet::{IDLE, Incoming, Packer, Packet};
+use super::packet::{IDLE, Packer, Packet, ReceivedPacket};
 use crate::error::{Doing, Error, Result};
 use crate::process::lifeline;
 use crate::shm::buffers;
@@ -63,8 +63,8 @@ impl PoolEnd {
 /// A message of the hub.
 #[derive(Debug)]
 pub enum Message {
-    /// A function, for tasks that name it by this number; an error if this process lacked a resource for it.
-    Define(u32, Result<Incoming>),
+    /// A function, for tasks that name it by this number; an error where this process lacked something for it.
+    Define(u32, Result<ReceivedPacket>),
     /// No task will name this function any more.
     Forget(u32),
     /// A claimed task: this worker owns it, and must answer it with [`WorkerLink::reply`].
@@ -82,8 +82,8 @@ pub struct Task {
     pub number: u64,
     /// The function to call.
     pub func: u32,
-    /// The arguments; an error if this process lacked a resource for them.
-    pub content: Result<Incoming>,
+    /// What to call it with; an error where this process lacked something for it.
+    pub content: Result<ReceivedPacket>,
 }
 
 impl WorkerLink {

@@ -1,11 +1,11 @@
 //! Large buffers to send: in blocks of shared memory, which the side that made them uses again, or in plain memory.
 //!
-//! A [`Blob`] is a filled buffer. A short blob is plain memory, which a link's [bay](super::bay) carries. A long blob
-//! is a *block*: its owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle
-//! with each frame that names it, marks one of its *slots* as used, and holds the blob. The reader maps the block and
-//! closes the handle; when the last user of the reader's [`Region`](super::inbox::Region) has dropped it, any thread of
-//! the reader marks the slot free. The owner detects that at its next check of the slots and drops its blob; with the
-//! last hold the block returns to the free list. When a reader dies, its link and its slots end.
+//! A [`Blob`] is a filled buffer. A short one is plain memory, which a link's [bay](super::bay) carries. A long one is a *block*: its
+//! owner's [`Arena`] makes it, or takes it from its free list, and fills it. A link sends its handle with each frame that names it,
+//! marks one of its *slots* as used, and holds the blob. The reader maps the block and closes the handle; when the last user of the
+//! reader's [`Region`](super::region::Region) is gone, any thread of the reader marks the slot free. The
+//! owner notices at its next look at the slots, drops its blob, and with the last hold the block goes back to the free list. A
+//! reader that dies takes its link, and so its slots, with it.
 //!
 //! If file sizes are limited (RLIMIT_FSIZE), a block consists of several *pieces*, each a separate file, which the
 //! reader maps one behind the other.

@@ -1,21 +1,18 @@
-//! The reader's side of large buffers: the notes of the wire, the bay, and regions, which notify the owner of a block
-//! when they are dropped.
+//! The reader's side of large buffers: what came over the wire or lies in the bay.
 //!
-//! A block is mapped as soon as its handle has arrived, and the handle is closed: a kept block costs only memory. The
-//! mapping is copy-on-write: its user may write to it as to private memory, several readers may map one block, and a
-//! `fork()` makes the contents of parent and child independent, as with any other private memory.
+//! A block is mapped as soon as its handle has come, and the handle is closed: what is kept costs memory alone.
 #![allow(unsafe_code)]
 
 use super::bay::BayReader;
 use super::buffers::Buffer;
+use super::region::Region;
 use super::seen::Seen;
-use super::slots::{BAY, BlobRef, HANDLES, NO_SLOT, PutBack, Slots};
+use super::slots::{BAY, BlobRef, HANDLES, NO_SLOT, Slots};
 use crate::error::{Doing, Error, Result};
 use maniple_sys::memory::{self, Mapping};
 use maniple_sys::wire::{Note, Wire, out_of_handles};
 use maniple_sys::{self as sys, AsHandle, OwnedHandle};
 use std::collections::VecDeque;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The tags of a wire's notes.
@@ -184,7 +181,7 @@ impl Inbox {
     pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots, bay: &mut BayReader) -> Result<Region> {
         let len = reference.len as usize;
         if reference.slot == BAY {
-            return bay.take(reference.place, len).map(|bytes| Region(Content::Plain(bytes)));
+            return bay.take(reference.place, len).map(Region::from);
         }
         let back = (reference.slot != NO_SLOT).then(|| slots.on_drop(reference.slot));
         let Arrived::Block(body) = self.next(reference.place, wire)? else {
@@ -197,14 +194,14 @@ impl Inbox {
                     let mut copy = Buffer::default();
                     // SAFETY: inside the mapping, whose memory its owner does not touch until the slot is freed.
                     if copy.extend(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), len) }).is_ok() {
-                        return Ok(Region(Content::Plain(copy)));
+                        return Ok(copy.into());
                     }
                 }
-                Ok(Region(Content::Mapped { mapping: mapping.into(), len, _back: back }))
+                Ok(Region::mapped(mapping, len, back))
             }
             Body::Copied(mut bytes) if len <= bytes.bytes().len() => {
                 bytes.truncate(len);
-                Ok(Region(Content::Plain(bytes)))
+                Ok(bytes.into())
             }
             _ => Err(TOO_LONG),
         }
@@ -257,58 +254,6 @@ fn take_in(pieces: &[OwnedHandle]) -> Result<Body> {
         rest = later;
     }
     Ok(Body::Copied(buffer))
-}
-
-/// A buffer that arrived, in private memory of this process: it may be written to, and no other process sees that.
-/// Dropping it allows the reuse of its block.
-#[derive(Debug)]
-pub struct Region(Content);
-
-#[derive(Debug)]
-enum Content {
-    Plain(Buffer),
-    // In this order: the mapping ends before the slot is freed.
-    Mapped { mapping: Seen, len: usize, _back: Option<PutBack> },
-}
-
-impl Region {
-    /// The first byte.
-    pub fn start(&self) -> NonNull<u8> {
-        match &self.0 {
-            Content::Plain(buffer) => NonNull::from(buffer.bytes()).cast(),
-            Content::Mapped { mapping, .. } => mapping.start(),
-        }
-    }
-
-    /// Bytes.
-    pub fn len(&self) -> usize {
-        match &self.0 {
-            Content::Plain(buffer) => buffer.bytes().len(),
-            Content::Mapped { len, .. } => *len,
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The content.
-    pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the bytes are private or mapped, and the owner of a block does not touch it until the slot is freed.
-        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
-    }
-
-    /// The content, to be changed in place.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &mut self.0 {
-            Content::Plain(buffer) => buffer.bytes_mut(),
-            // SAFETY: as in `as_slice`, and `&mut self` is the only borrow.
-            Content::Mapped { mapping, len, .. } => unsafe {
-                std::slice::from_raw_parts_mut(mapping.start().as_ptr(), *len)
-            },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub mod cursor;
 #[cfg(not(loom))]
 pub mod inbox;
 #[cfg(not(loom))]
+pub mod region;
+#[cfg(not(loom))]
 pub mod ring;
 #[cfg(not(loom))]
 pub mod seen;

@@ -1,10 +1,10 @@
 //! The reference to a large buffer in a frame, and the words by which a block's reader returns the block to its owner.
 #![allow(unsafe_code)]
 
-use maniple_sys::epoch::{Epoch, Since};
+use super::region::PutBack;
 use maniple_sys::memory::Mapping;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
 
 /// How many reusable blocks one direction of a link can have under way.
 pub const SLOTS: usize = 64;
@@ -82,10 +82,14 @@ impl Slots {
         Slots { segment: segment.clone(), offset }
     }
 
+    /// Where the word of a slot is.
+    fn at(&self, slot: u16) -> usize {
+        self.offset + 4 * (usize::from(slot) % SLOTS)
+    }
+
     fn word(&self, slot: u16) -> &AtomicU32 {
-        let slot = usize::from(slot) % SLOTS;
-        // SAFETY: inside the segment (checked in `new`), aligned, and only accessed as an atomic.
-        unsafe { AtomicU32::from_ptr(self.segment.start().add(self.offset + 4 * slot).cast().as_ptr()) }
+        // SAFETY: inside the segment (checked in `new`), aligned, and only ever touched as an atomic.
+        unsafe { AtomicU32::from_ptr(self.segment.start().add(self.at(slot)).cast().as_ptr()) }
     }
 
     /// Owner: marks a slot as used, before the frame that names it is published (which orders this store).
@@ -95,7 +99,7 @@ impl Slots {
 
     /// Owner: returns the state of a slot.
     pub fn look(&self, slot: u16) -> Slot {
-        // Partner: `put_back`; the reader's last access to the block happened before.
+        // Partner: the end of a `PutBack`; the reader's last access to the block happened before.
         match self.word(slot).load(Ordering::Acquire) {
             FREE => Slot::Free,
             RETIRED => Slot::Retired,
@@ -105,30 +109,6 @@ impl Slots {
 
     /// Reader: a value that frees the slot when it is dropped.
     pub(super) fn on_drop(&self, slot: u16) -> PutBack {
-        PutBack { slots: Arc::downgrade(&self.segment), offset: self.offset, slot, epoch: Epoch::now() }
-    }
-}
-
-/// The slot of a block that is in use here. It does not keep the link: a block whose owner has ended need not be
-/// returned.
-#[derive(Debug)]
-pub(super) struct PutBack {
-    slots: Weak<Mapping>,
-    offset: usize,
-    slot: u16,
-    epoch: Epoch,
-}
-
-impl Drop for PutBack {
-    fn drop(&mut self) {
-        let word = match self.epoch.since() {
-            Since::Nothing => FREE,
-            Since::Forked => RETIRED,
-            Since::Born => return,
-        };
-        if let Some(segment) = self.slots.upgrade() {
-            // Partner: `look`.
-            Slots { segment, offset: self.offset }.word(self.slot).store(word, Ordering::Release);
-        }
+        PutBack::in_segment(&self.segment, self.at(slot), FREE, RETIRED)
     }
 }

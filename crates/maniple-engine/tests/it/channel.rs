@@ -8,6 +8,7 @@ use maniple_engine::channel::log::Log;
 use maniple_engine::channel::packet_socket;
 use maniple_engine::channel::parcel::{self, Load, Parcel};
 use maniple_engine::channel::room::Receivers;
+use maniple_engine::shm::region::Region;
 use maniple_sys::testing::{self, UnixStream};
 use maniple_sys::{AsHandle, IntoHandle, OwnedHandle};
 use maniple_sys::{memory, stream};
@@ -109,7 +110,7 @@ fn load(buffers: &[&[u8]]) -> Load {
 }
 
 /// Sends buffers through a socket and opens them.
-fn pass(buffers: &[&[u8]]) -> Vec<parcel::Arrived> {
+fn pass(buffers: &[&[u8]]) -> Vec<Region> {
     let (a, b) = stream::pair().unwrap();
     let parcel = Parcel::new(&[], b"stream", load(buffers), Vec::new());
     frame::send(a.as_handle(), parcel.content(), &parcel.handles(), &mut Vec::new(), &mut never()).unwrap();

@@ -175,6 +175,35 @@ impl Mapping {
         Ok(Mapping { start, len })
     }
 
+    /// Maps `len` bytes of memory that no file backs.
+    pub(super) fn anonymous(len: usize, access: ProtFlags, flags: MapFlags) -> io::Result<Mapping> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, flags)? };
+        Ok(Mapping { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, len })
+    }
+
+    /// Unmaps all but `len` bytes from `offset` on (whole pages).
+    ///
+    /// # Panics
+    /// The mapping does not have these bytes.
+    pub(super) fn cut(self, offset: usize, len: usize) -> Mapping {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
+        let whole = std::mem::ManuallyDrop::new(self);
+        let part = |offset: usize, len: usize| Mapping {
+            // SAFETY: inside the mapping, or at its end where there is nothing.
+            start: unsafe { whole.start.add(offset) },
+            len,
+        };
+        // The three parts make up the mapping.
+        let (before, behind) = (part(0, offset), part(offset + len, whole.len - offset - len));
+        for rest in [before, behind] {
+            if rest.is_empty() {
+                std::mem::forget(rest);
+            }
+        }
+        part(offset, len)
+    }
+
     /// Keeps the mapping from children that this process forks: they do not have it. False: the system cannot do that.
     pub fn keep_from_children(&self) -> bool {
         // SAFETY: it changes nothing in this process.
@@ -190,9 +219,7 @@ impl Mapping {
             return Mapping::new(handle, len, share);
         }
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
-        let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags)? };
-        let whole = Mapping { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, len };
+        let whole = Mapping::anonymous(len, ProtFlags::empty(), flags)?;
         let kind = match share {
             Share::All => MapFlags::SHARED,
             Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,

@@ -5,6 +5,7 @@
 //! ordinary memory.
 #![allow(unsafe_code)]
 
+use super::memory::Mapping;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::io;
 use std::ptr::NonNull;
@@ -16,16 +17,7 @@ const WORTH_ONE: usize = HUGE / 4 * 3;
 
 /// A piece of memory, all zeros at first; returned to the system when dropped.
 #[derive(Debug)]
-pub struct Plain {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: it is plain memory that belongs to its holder; what may be done with it through a shared reference is argued where
-// that is done (buffers).
-unsafe impl Send for Plain {}
-// SAFETY: as above.
-unsafe impl Sync for Plain {}
+pub struct Plain(Mapping);
 
 impl Plain {
     /// At least `len` bytes.
@@ -39,48 +31,41 @@ impl Plain {
         let huge = len >= HUGE;
         // Huge pages begin at multiples of their size: the memory before the first is returned.
         let whole = len.checked_add(if huge { HUGE } else { 0 }).ok_or(io::ErrorKind::OutOfMemory)?;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
-        let begin = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), whole, access, MapFlags::PRIVATE)? };
-        let begin = NonNull::new(begin.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mapping = Mapping::anonymous(whole, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?;
         if !huge {
-            return Ok(Plain { start: begin, len });
+            return Ok(Plain(mapping));
         }
-        let before = begin.as_ptr().align_offset(HUGE).min(whole - len);
-        // SAFETY: the three parts make up the mapping, and no other code has a pointer to it.
-        unsafe {
-            let start = begin.add(before);
-            give_back(begin, before);
-            give_back(start.add(len), whole - len - before);
-            let _ = rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxHugepage);
-            Ok(Plain { start, len })
-        }
+        let before = mapping.start().as_ptr().align_offset(HUGE).min(whole - len);
+        let mapping = mapping.cut(before, len);
+        // SAFETY: it changes no byte of the mapping.
+        let _ = unsafe { rustix::mm::madvise(mapping.start().as_ptr().cast(), len, Advice::LinuxHugepage) };
+        Ok(Plain(mapping))
     }
 
     /// The first byte.
     #[inline]
     pub fn start(&self) -> NonNull<u8> {
-        self.start
+        self.0.start()
     }
 
     /// Bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 
     /// Whether there are none (never).
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 
     /// Returns to the system the pages that lie wholly among the `len` bytes from `offset` on. The caller does not use these bytes, which are zeros
     /// afterwards.
     pub fn forget(&self, offset: usize, len: usize) {
         let pages = whole_pages(offset, len, rustix::param::page_size());
-        if !pages.is_empty() && pages.end <= self.len {
-            let start = self.start.as_ptr().wrapping_add(pages.start);
+        if !pages.is_empty() && pages.end <= self.len() {
+            let start = self.start().as_ptr().wrapping_add(pages.start);
             // SAFETY: inside the memory, and these bytes are not in use.
             let _ = unsafe { rustix::mm::madvise(start.cast(), pages.len(), Advice::LinuxDontNeed) };
         }
@@ -92,22 +77,6 @@ impl Plain {
 fn whole_pages(offset: usize, len: usize, page: usize) -> std::ops::Range<usize> {
     let end = offset.saturating_add(len) / page * page;
     offset.checked_next_multiple_of(page).unwrap_or(end)..end
-}
-
-/// # Safety
-/// It is a part of a mapping that is not used any more.
-unsafe fn give_back(start: NonNull<u8>, len: usize) {
-    if len > 0 {
-        // SAFETY: as the caller says.
-        let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) };
-    }
-}
-
-impl Drop for Plain {
-    fn drop(&mut self) {
-        // SAFETY: nothing borrows from memory that is being dropped.
-        unsafe { give_back(self.start, self.len) };
-    }
 }
 
 #[cfg(test)]

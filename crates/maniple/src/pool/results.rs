@@ -5,7 +5,7 @@ use crate::callee::About;
 use crate::chunk::{Input, open};
 use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
 use crate::failure::Failure;
-use maniple_engine::pool::{Incoming, Loss, LossCause, Outcome, Settled};
+use maniple_engine::pool::{Loss, LossCause, Outcome, ReceivedPacket, Settled};
 use maniple_engine::process::Exit;
 use serde::de::DeserializeOwned;
 use std::any::Any;
@@ -132,7 +132,7 @@ fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
 }
 
 /// What a worker said of a failure.
-fn said(incoming: Incoming, number: u64) -> Error {
+fn said(incoming: ReceivedPacket, number: u64) -> Error {
     let read = |input: &mut Input<'_>| {
         check_task(input, number)?;
         input.item::<Failure>()

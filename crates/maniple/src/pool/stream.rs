@@ -25,22 +25,8 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
     ///
     /// ```
     /// # use futures_core::Stream;
-    /// # use std::{pin::{Pin, pin}, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    /// # use std::pin::Pin;
+    #[doc = include_str!("../block_on.txt")]
     /// // Or `StreamExt::next`, of the crate of your choice.
     /// async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     ///     std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await

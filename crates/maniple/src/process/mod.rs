@@ -220,22 +220,7 @@ impl Process {
     /// ```
     /// use maniple::{Exit, Process};
     ///
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// async fn run(code: i32) -> maniple::Result<Exit> {
     ///     let process = Process::new(|code: i32| code, code)?;
     ///     process.start()?;

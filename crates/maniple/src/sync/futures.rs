@@ -34,22 +34,7 @@ impl Lock {
     /// few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let lock = maniple::Lock::new()?;
     /// let guard = block_on(lock.lock_async())?;
@@ -73,22 +58,7 @@ impl<T: Pod> Mutex<T> {
     /// few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let total = maniple::Mutex::new(1)?;
     /// *block_on(total.lock_async())? += 1;
@@ -111,22 +81,7 @@ impl<T: Pod> RwLock<T> {
     /// few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let total = maniple::RwLock::new(1)?;
     /// assert_eq!(*block_on(total.read_async())?, 1);
@@ -158,22 +113,7 @@ impl<T: Pod> RwLock<T> {
     /// A thread waits meanwhile; a few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let total = maniple::RwLock::new(1)?;
     /// *block_on(total.write_async())? += 1;
@@ -206,22 +146,7 @@ impl Semaphore {
     /// few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let semaphore = maniple::Semaphore::new(1)?;
     /// block_on(semaphore.acquire_async());
@@ -250,22 +175,7 @@ impl BoundedSemaphore {
     /// few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let semaphore = maniple::BoundedSemaphore::new(1)?;
     /// let permit = block_on(semaphore.acquire_async())?;
@@ -302,22 +212,7 @@ impl Event {
     /// are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let event = maniple::Event::new()?;
     /// event.set();

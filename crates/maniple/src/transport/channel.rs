@@ -1,4 +1,7 @@
 //! A pipe in one direction.
+//!
+//! `Sender` and `Receiver` are typed faces of an `Endpoint`, as `Connection` is: their methods make one call of it each, and have
+//! examples of their own.
 
 use super::endpoint::{self, Endpoint};
 use crate::codec::{Codec, Postcard};
@@ -133,22 +136,7 @@ impl<T: Serialize, C: Codec> Sender<T, C> {
     /// As [`send`](Sender::send), as a future; see [`Connection::send_async`](crate::Connection::send_async).
     ///
     /// ```
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     struct Unpark(std::thread::Thread);
-    /// #     impl std::task::Wake for Unpark {
-    /// #         fn wake(self: std::sync::Arc<Self>) {
-    /// #             self.0.unpark();
-    /// #         }
-    /// #     }
-    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    /// #     let mut future = std::pin::pin!(future);
-    /// #     loop {
-    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-    /// #             std::task::Poll::Ready(output) => return output,
-    /// #             std::task::Poll::Pending => std::thread::park(),
-    /// #         }
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let (sender, receiver) = maniple::channel::<u8>()?;
     /// block_on(sender.send_async(&1))?;
@@ -224,22 +212,7 @@ impl<T: DeserializeOwned, C: Codec> Receiver<T, C> {
     /// Waits for a value as a future; see [`Connection::recv_async`](crate::Connection::recv_async).
     ///
     /// ```
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     struct Unpark(std::thread::Thread);
-    /// #     impl std::task::Wake for Unpark {
-    /// #         fn wake(self: std::sync::Arc<Self>) {
-    /// #             self.0.unpark();
-    /// #         }
-    /// #     }
-    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    /// #     let mut future = std::pin::pin!(future);
-    /// #     loop {
-    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-    /// #             std::task::Poll::Ready(output) => return output,
-    /// #             std::task::Poll::Pending => std::thread::park(),
-    /// #         }
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let (sender, receiver) = maniple::channel::<u8>()?;
     /// let thread = std::thread::spawn(move || sender.send(&1));

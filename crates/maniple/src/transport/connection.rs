@@ -278,22 +278,7 @@ impl<T: Serialize, C: Codec> Connection<T, C> {
     /// room: the polling thread writes the rest of a long message.
     ///
     /// ```
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     struct Unpark(std::thread::Thread);
-    /// #     impl std::task::Wake for Unpark {
-    /// #         fn wake(self: std::sync::Arc<Self>) {
-    /// #             self.0.unpark();
-    /// #         }
-    /// #     }
-    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    /// #     let mut future = std::pin::pin!(future);
-    /// #     loop {
-    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-    /// #             std::task::Poll::Ready(output) => return output,
-    /// #             std::task::Poll::Pending => std::thread::park(),
-    /// #         }
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<u8>()?;
     /// block_on(a.send_async(&1))?;
@@ -373,22 +358,7 @@ impl<T: DeserializeOwned, C: Codec> Connection<T, C> {
     /// Waits for a value as a future, with any executor. A future that is dropped has received nothing.
     ///
     /// ```
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     struct Unpark(std::thread::Thread);
-    /// #     impl std::task::Wake for Unpark {
-    /// #         fn wake(self: std::sync::Arc<Self>) {
-    /// #             self.0.unpark();
-    /// #         }
-    /// #     }
-    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    /// #     let mut future = std::pin::pin!(future);
-    /// #     loop {
-    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-    /// #             std::task::Poll::Ready(output) => return output,
-    /// #             std::task::Poll::Pending => std::thread::park(),
-    /// #         }
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let (a, b) = maniple::pipe::<u8>()?;
     /// let thread = std::thread::spawn(move || a.send(&1));

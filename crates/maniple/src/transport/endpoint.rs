@@ -152,7 +152,7 @@ impl SharedStream {
             return decode::<C, T>(&content, &mut Source::default()).map(Some);
         }
         let opened = parcel::open_all(&content, came)?;
-        decode::<C, T>(&content[opened.at..], &mut Source::parcel(opened.buffers, opened.others)).map(Some)
+        decode::<C, T>(&content[opened.at..], &mut Source::with(opened.buffers, opened.others)).map(Some)
     }
 
     fn receive_bytes(&self, until: Until, limit: u64) -> Result<Option<Vec<u8>>> {
@@ -239,7 +239,7 @@ impl Endpoint {
             Endpoint::Paired(end) => {
                 let received = end.receive(until, |mut incoming| {
                     let (buffers, handles) = incoming.beside.take().unwrap_or_default();
-                    decode::<C, T>(incoming.bytes(), &mut Source::parcel(buffers, handles))
+                    decode::<C, T>(incoming.bytes(), &mut Source::with(buffers, handles))
                 });
                 received.map_err(|error| receiving(error, false))?.transpose()
             }

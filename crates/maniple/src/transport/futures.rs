@@ -32,22 +32,7 @@ impl<T: Serialize> Queue<T> {
     /// background thread waits for room meanwhile; a few such threads are kept. Any executor works.
     ///
     /// ```
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let queue = maniple::Queue::bounded(1)?;
     /// block_on(queue.put_async(&1))?;
@@ -85,22 +70,7 @@ impl Listener {
     /// ```
     /// use maniple::{Client, Connection, Listener};
     ///
-    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-    /// # struct Unpark(Thread);
-    /// # impl Wake for Unpark {
-    /// #     fn wake(self: Arc<Self>) {
-    /// #         self.0.unpark();
-    /// #     }
-    /// # }
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-    /// #     loop {
-    /// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-    /// #             return value;
-    /// #         }
-    /// #         thread::park();
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let listener = Listener::temporary()?;
     /// let address = listener.address().clone();

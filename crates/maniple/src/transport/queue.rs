@@ -408,22 +408,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// Waits for a value as a future, with any executor. A future that is dropped has removed nothing.
     ///
     /// ```
-    /// # fn block_on<F: Future>(future: F) -> F::Output {
-    /// #     struct Unpark(std::thread::Thread);
-    /// #     impl std::task::Wake for Unpark {
-    /// #         fn wake(self: std::sync::Arc<Self>) {
-    /// #             self.0.unpark();
-    /// #         }
-    /// #     }
-    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    /// #     let mut future = std::pin::pin!(future);
-    /// #     loop {
-    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-    /// #             std::task::Poll::Ready(output) => return output,
-    /// #             std::task::Poll::Pending => std::thread::park(),
-    /// #         }
-    /// #     }
-    /// # }
+    #[doc = include_str!("../block_on.txt")]
     /// # fn main() -> maniple::Result<()> {
     /// let queue = maniple::Queue::<u8>::new()?;
     /// let ours = queue.clone();
@@ -479,7 +464,7 @@ fn nonce_of(first: &[u8]) -> Option<u64> {
 fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<maniple_sys::OwnedHandle>) -> Result<T> {
     let trailer = if nonce_of(first).is_some() { 9 } else { 1 };
     let bytes = &first[..first.len().saturating_sub(trailer)];
-    super::message::decode::<Postcard, T>(bytes, &mut Source::parts(rest, handles))
+    super::message::decode::<Postcard, T>(bytes, &mut Source::with(rest, handles))
 }
 
 impl<T> Clone for Queue<T> {

@@ -60,22 +60,7 @@ pub fn wait_timeout(what: &[&dyn AsHandle], timeout: Duration) -> Result<Vec<usi
 /// ```
 /// use maniple::{channel, wait_async};
 ///
-/// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread::{self, Thread}};
-/// # struct Unpark(Thread);
-/// # impl Wake for Unpark {
-/// #     fn wake(self: Arc<Self>) {
-/// #         self.0.unpark();
-/// #     }
-/// # }
-/// # fn block_on<F: Future>(future: F) -> F::Output {
-/// #     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
-/// #     loop {
-/// #         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-/// #             return value;
-/// #         }
-/// #         thread::park();
-/// #     }
-/// # }
+#[doc = include_str!("../block_on.txt")]
 /// # fn main() -> maniple::Result<()> {
 /// let (first, second) = (channel::<u8>()?, channel::<u8>()?);
 /// second.0.send(&1)?;

@@ -2,9 +2,9 @@
 
 use super::super::window::Window;
 use super::{LAP, Shared, hold, hold_writers};
-use crate::idle::{self, Kept};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use crate::idle::{Kept, Watched};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -12,8 +12,8 @@ pub struct Sides {
     shared: Arc<Shared>,
     pub writing: Mutex<Window>,
     pub reading: Mutex<Window>,
-    is_watched: AtomicBool,
-    // The tail at the last check.
+    watched: Watched,
+    // The tail, when it was last looked at.
     seen: AtomicU64,
 }
 
@@ -23,19 +23,16 @@ impl Sides {
             shared,
             writing: Mutex::default(),
             reading: Mutex::default(),
-            is_watched: AtomicBool::new(false),
+            watched: Watched::default(),
             seen: AtomicU64::new(u64::MAX),
         }
     }
 
     /// Returns the memory to the system when the log has been idle for a while.
     pub fn watch(this: &Arc<Sides>) {
-        if !this.is_watched.load(Ordering::Relaxed) && !this.is_watched.swap(true, Ordering::Relaxed) {
+        if !this.watched.is_on() {
             this.seen.store(u64::MAX, Ordering::Relaxed);
-            let weak: Weak<dyn Kept> = Arc::downgrade(this) as Weak<dyn Kept>;
-            if !idle::watch(weak) {
-                this.is_watched.store(false, Ordering::Relaxed);
-            }
+            this.watched.begin(this);
         }
     }
 }
@@ -75,8 +72,8 @@ impl Kept for Sides {
             }
             return true;
         }
-        // The next user of the log registers it again.
-        self.is_watched.store(false, Ordering::Relaxed);
+        // The next user of the log has it watched again.
+        self.watched.end();
         self.give_back(0);
         false
     }

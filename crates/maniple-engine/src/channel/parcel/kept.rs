@@ -3,14 +3,15 @@
 
 use super::{FREE, PAGE, SPENT, USED};
 use crate::error::{Doing, Result};
-use crate::idle;
+use crate::idle::{Limits, Shelf};
 use crate::shm::blocks::LONG;
-use maniple_sys::epoch::{self, Epoch, Since};
+use crate::shm::region::PutBack;
+use maniple_sys::epoch;
 use maniple_sys::memory::{self, Mapping, Share};
-use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, atfork};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Blocks that the senders of a process keep.
@@ -38,6 +39,11 @@ impl State {
         Ok(State(mapping))
     }
 
+    /// Reader: what sets it when the buffer is gone.
+    pub(super) fn put_back(self) -> PutBack {
+        PutBack::of(self.0, FREE, SPENT)
+    }
+
     pub(super) fn word(&self) -> &AtomicU32 {
         // SAFETY: a page's first word, only ever accessed as an atomic, mapped as long as `self`.
         unsafe { AtomicU32::from_ptr(self.0.start().cast().as_ptr()) }
@@ -53,7 +59,6 @@ pub(super) struct Block {
     // The mapping, from the block's second use on. Copying into mapped memory is several times faster than writing to
     // the handle, but mapping fresh memory is slower than writing.
     mapping: Option<Mapping>,
-    since: Instant,
 }
 
 impl Block {
@@ -73,7 +78,7 @@ impl Block {
 
     fn with_room(len: usize) -> Result<Block> {
         epoch::count_forks().doing("watch for forks")?;
-        let block = match KeptBlocks::get().take(len) {
+        let block = match take(len) {
             Some(mut block) => {
                 if block.mapping.is_none() {
                     // If it cannot be mapped, it is written to as before.
@@ -88,10 +93,10 @@ impl Block {
             None => {
                 let room = rounded(len);
                 let make = || memory::create("maniple-parcel", room + PAGE);
-                // The blocks that are kept for later may be what is missing now.
-                let made = make().or_else(|error| if KeptBlocks::get().clear() { make() } else { Err(error) });
+                // What is kept for later may be what is missing now.
+                let made = make().or_else(|error| if clear() { make() } else { Err(error) });
                 let handle = made.doing("make a shared-memory block")?;
-                Block { state: State::of(&handle, room)?, handle, room, mapping: None, since: Instant::now() }
+                Block { state: State::of(&handle, room)?, handle, room, mapping: None }
             }
         };
         // Ordered by the sending of the frame.
@@ -102,6 +107,17 @@ impl Block {
     /// Bytes that it has room for.
     pub(super) fn room(&self) -> usize {
         self.room
+    }
+
+    /// No reader looks at it.
+    fn is_free(&self) -> bool {
+        // Partner: as in `take`.
+        self.state.word().load(Ordering::Acquire) == FREE
+    }
+
+    /// Whether it is free, and neither too short for a buffer nor much too long.
+    fn fits(&self, len: usize) -> bool {
+        self.room >= len && self.room / 2 <= rounded(len) && self.is_free()
     }
 
     /// No other process has seen its content.
@@ -116,126 +132,58 @@ impl Block {
 
 /// Keeps blocks to use them again.
 pub(super) fn keep(blocks: impl Iterator<Item = Block>) {
+    Shelf::keep(shelf(), blocks);
+}
+
+/// What the senders of this process have under way, and keep to use again.
+fn shelf() -> &'static Arc<Shelf<Block>> {
+    static SHELF: OnceLock<Arc<Shelf<Block>>> = OnceLock::new();
+    SHELF.get_or_init(|| Shelf::new(Limits { things: MOST, bytes: KEEP, size: Block::room }))
+}
+
+/// Readers were waited for in vain.
+static IS_STALLED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a buffer finds a block that was used before, or few are under way.
+fn is_open_to(len: usize) -> bool {
+    let (free, used) = shelf().with(|blocks| {
+        let free = blocks.iter().any(|(block, _)| block.fits(len));
+        (free, blocks.iter().filter(|(block, _)| !block.is_free()).count())
+    });
+    if free {
+        IS_STALLED.store(false, Ordering::Relaxed);
+    }
+    free || used < if len <= SHORT { SHORT_AT_ONCE } else { AT_ONCE }
+}
+
+/// Lets readers catch up. False: they do not.
+fn wait_for_room(len: usize) -> bool {
     let since = Instant::now();
-    KeptBlocks::keep(KeptBlocks::get(), blocks.map(|block| Block { since, ..block }));
+    while !is_open_to(len) {
+        if since.elapsed() > PATIENCE {
+            IS_STALLED.store(true, Ordering::Relaxed);
+        }
+        if IS_STALLED.load(Ordering::Relaxed) {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
 }
 
-/// The blocks that the senders of this process have under way, or keep to use again.
-#[derive(Debug)]
-struct KeptBlocks {
-    // The longest unused first.
-    blocks: Mutex<(Vec<Block>, Option<Epoch>)>,
-    is_watched: AtomicBool,
-    // A sender has waited for readers without success.
-    is_stalled: AtomicBool,
+/// Takes the block that fits best, if one is free.
+fn take(len: usize) -> Option<Block> {
+    shelf().with(|blocks| {
+        // Partner: the end of a `PutBack`; the reader's last access to the data comes before.
+        blocks.retain(|(block, _)| block.state.word().load(Ordering::Acquire) != SPENT);
+        let best = (0..blocks.len()).filter(|&i| blocks[i].0.fits(len)).min_by_key(|&i| blocks[i].0.room)?;
+        Some(blocks.remove(best).0)
+    })
 }
 
-impl KeptBlocks {
-    fn get() -> &'static Arc<KeptBlocks> {
-        static KEPT: OnceLock<Arc<KeptBlocks>> = OnceLock::new();
-        KEPT.get_or_init(|| {
-            Arc::new(KeptBlocks {
-                blocks: Mutex::default(),
-                is_watched: AtomicBool::new(false),
-                is_stalled: AtomicBool::new(false),
-            })
-        })
-    }
-
-    /// Calls the function on the blocks. No fork happens meanwhile, so a child finds the lock free.
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<Block>) -> T) -> T {
-        atfork::making(|| {
-            let mut guard: MutexGuard<'_, _> = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-            let (blocks, epoch) = &mut *guard;
-            if epoch.is_some_and(|epoch| epoch.since() == Since::Born) {
-                blocks.clear();
-            }
-            *epoch = Some(Epoch::now());
-            work(blocks)
-        })
-    }
-
-    /// Whether a buffer finds a block that was used before, or few are under way.
-    fn is_open_to(&self, len: usize) -> bool {
-        let is_free = |b: &Block| b.state.word().load(Ordering::Acquire) == FREE;
-        let (free, used) = self.with(|blocks| {
-            let free = blocks.iter().any(|b| b.room >= len && b.room / 2 <= rounded(len) && is_free(b));
-            (free, blocks.iter().filter(|b| !is_free(b)).count())
-        });
-        if free {
-            self.is_stalled.store(false, Ordering::Relaxed);
-        }
-        free || used < if len <= SHORT { SHORT_AT_ONCE } else { AT_ONCE }
-    }
-
-    /// Waits until readers have caught up. Returns false if they do not.
-    fn wait_for_room(&self, len: usize) -> bool {
-        let since = Instant::now();
-        while !self.is_open_to(len) {
-            if since.elapsed() > PATIENCE {
-                self.is_stalled.store(true, Ordering::Relaxed);
-            }
-            if self.is_stalled.load(Ordering::Relaxed) {
-                return false;
-            }
-            std::thread::sleep(LOOK);
-        }
-        true
-    }
-
-    /// Takes the free block that fits best, if there is a free block.
-    fn take(&self, len: usize) -> Option<Block> {
-        self.with(|blocks| {
-            // Partner: `PutBack::drop` in `arrived`; the reader's last access to the data comes before.
-            blocks.retain(|b| b.state.word().load(Ordering::Acquire) != SPENT);
-            let fits = |b: &Block| {
-                b.room >= len && b.room / 2 <= rounded(len) && b.state.word().load(Ordering::Acquire) == FREE
-            };
-            let best = (0..blocks.len()).filter(|&i| fits(&blocks[i])).min_by_key(|&i| blocks[i].room)?;
-            Some(blocks.remove(best))
-        })
-    }
-
-    fn keep(this: &Arc<KeptBlocks>, new: impl Iterator<Item = Block>) {
-        let mut gone = Vec::new();
-        this.with(|blocks| {
-            blocks.extend(new);
-            let mut bytes = blocks.iter().map(|b| b.room).sum::<usize>();
-            while blocks.len() > MOST || bytes > KEEP {
-                let oldest = blocks.remove(0);
-                bytes -= oldest.room;
-                gone.push(oldest);
-            }
-        });
-        // Freeing memory takes a while: not under the lock.
-        drop(gone);
-        let weak: Weak<dyn idle::Kept> = Arc::downgrade(this) as Weak<dyn idle::Kept>;
-        if !this.is_watched.swap(true, Ordering::Relaxed) && !idle::watch(weak) {
-            this.is_watched.store(false, Ordering::Relaxed);
-            this.clear();
-        }
-    }
-
-    fn clear(&self) -> bool {
-        !self.with(std::mem::take).is_empty()
-    }
-}
-
-impl idle::Kept for KeptBlocks {
-    fn trim(&self, unused: Duration) -> bool {
-        let now = Instant::now();
-        // A fork waits for the lock: its holder releases it in a moment.
-        let guard = if unused.is_zero() { self.blocks.lock().ok() } else { self.blocks.try_lock().ok() };
-        let Some(mut guard) = guard else { return true };
-        let blocks = &mut guard.0;
-        let stay = blocks.iter().position(|b| now.duration_since(b.since) < unused).unwrap_or(blocks.len());
-        let gone: Vec<Block> = blocks.drain(..stay).collect();
-        let has_more = !blocks.is_empty();
-        self.is_watched.store(has_more, Ordering::Relaxed);
-        drop(guard);
-        drop(gone);
-        has_more
-    }
+/// Drops all that is kept; returns whether there was any.
+fn clear() -> bool {
+    !shelf().with(std::mem::take).is_empty()
 }
 
 fn rounded(len: usize) -> usize {
@@ -245,5 +193,5 @@ fn rounded(len: usize) -> usize {
 /// Waits a moment for a block that was used before. Returns whether a buffer of so many bytes is better sent in a block
 /// than among the bytes of its message.
 pub fn is_worth_a_block(len: usize) -> bool {
-    KeptBlocks::get().wait_for_room(len) || len >= LONG
+    wait_for_room(len) || len >= LONG
 }

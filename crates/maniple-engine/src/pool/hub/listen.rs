@@ -4,7 +4,7 @@ use super::{Inner, State};
 use crate::error::Error;
 use crate::pool::job::{Gone, Outcome, Settled};
 use crate::pool::link::kind;
-use crate::pool::packet::Incoming;
+use crate::pool::packet::ReceivedPacket;
 use crate::pool::scheduler::{JobId, WorkerId};
 use maniple_sys::clock;
 
@@ -53,7 +53,7 @@ impl Inner {
                         let now = *now.get_or_insert_with(clock::now);
                         match st.sched.finished(worker, said.number, u64::from(said.aux), now) {
                             Some((job, index, items)) => {
-                                st.weigh(job, items, said.content.as_ref().map_or(0, Incoming::size));
+                                st.weigh(job, items, said.content.as_ref().map_or(0, ReceivedPacket::size));
                                 let outcome = match said.content {
                                     Ok(content) if said.kind == kind::DONE => Outcome::Done(content),
                                     Ok(content) => Outcome::Failed(content),

@@ -5,8 +5,8 @@ use super::Hub;
 use super::tail::Tail;
 use crate::error::{Error, Result};
 use crate::pool::link::HubLink;
-use crate::pool::packet::Incoming;
 use crate::pool::packet::Packet;
+use crate::pool::packet::ReceivedPacket;
 use crate::pool::scheduler::WorkerId;
 use crate::process::ExitWatch;
 use crate::shm::blocks::Arena;
@@ -30,9 +30,9 @@ pub(super) struct WorkerSlot {
     /// The watch is by a handle of the front.
     pub _sentinel: Option<NotForChildren>,
     pub tail: Tail,
-    /// The error that it sent when it could not get ready.
-    pub unfit: Option<Incoming>,
-    /// It wrote what no healthy worker writes: the hub no longer reads from it or writes to it, and kills it.
+    /// What it said when it could not get ready.
+    pub unfit: Option<ReceivedPacket>,
+    /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
     /// What it was sent, and which messages it may still send.
     pub account: Account,

@@ -5,7 +5,7 @@ use super::hub_page::{HubPage, Says};
 use super::reader::Said;
 use super::{Link, kind};
 use crate::error::Result;
-use crate::pool::packet::{Along, Incoming, Packet};
+use crate::pool::packet::{Along, Packet, ReceivedPacket};
 use crate::shm::blocks::Arena;
 use crate::shm::claim::Claim;
 use crate::shm::ring::{Full, Head};
@@ -173,7 +173,7 @@ impl MemoryWorker {
     }
 
     pub fn say(&self, kind: u16, number: u64, bytes: &[u8]) {
-        let content = Incoming::new(bytes, Along::default(), false);
+        let content = ReceivedPacket::new(bytes, Along::default(), false);
         let mut queues = self.0.lock();
         queues.up.push_back(Said { kind, aux: 1000, number, content });
         let urgent = queues.down.is_empty();

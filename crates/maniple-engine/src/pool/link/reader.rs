@@ -2,7 +2,7 @@
 
 use super::kind;
 use crate::error::{Error, Result};
-use crate::pool::packet::{Along, Incoming};
+use crate::pool::packet::{Along, ReceivedPacket};
 use crate::shm::bay::{Bay, BayReader};
 use crate::shm::inbox::Inbox;
 use crate::shm::ring::{Consumer, Frame, Head};
@@ -27,7 +27,7 @@ pub(crate) struct Said {
     pub kind: u16,
     pub aux: u32,
     pub number: u64,
-    pub content: Result<Incoming>,
+    pub content: Result<ReceivedPacket>,
 }
 
 impl Reader {
@@ -77,7 +77,7 @@ impl Reader {
                 }
             }
             let in_blob = frame.head.kind & kind::BODY_IN_BLOB != 0;
-            let content = Incoming::new(&frame.body[along.inline..], along, in_blob);
+            let content = ReceivedPacket::new(&frame.body[along.inline..], along, in_blob);
             ring.pop(len);
             return Ok(Some(Said { kind, aux, number, content }));
         }

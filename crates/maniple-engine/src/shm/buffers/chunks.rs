@@ -1,12 +1,12 @@
 //! Chunks: memory from which buffers of middling size are cut. See the head of `buffers.rs`.
 #![allow(unsafe_code)]
 
-use crate::idle;
+use crate::idle::{Kept, Watched};
 use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::plain::Plain;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Buffers are cut from chunks in units of so many bytes.
@@ -43,7 +43,7 @@ pub(super) struct Listed {
 #[derive(Debug)]
 pub(super) struct Watch {
     pool: &'static Pool,
-    is_on: AtomicBool,
+    watched: Watched,
 }
 
 pub(super) static POOL: Pool = Pool::new();
@@ -162,13 +162,13 @@ impl Drop for Cut {
     }
 }
 
-impl idle::Kept for Watch {
+impl Kept for Watch {
     fn trim(&self, unused: Duration) -> bool {
         let Ok(listed) = self.pool.listed.try_lock() else { return true };
         let is_used = listed.since.is_some_and(|since| since.elapsed() < unused);
         drop(listed);
         if !is_used {
-            self.is_on.store(false, Ordering::Relaxed);
+            self.watched.end();
             self.pool.trim();
         }
         is_used
@@ -182,13 +182,8 @@ impl Pool {
     }
 
     pub(super) fn watch(&'static self) {
-        let watch = self.watch.get_or_init(|| Arc::new(Watch { pool: self, is_on: AtomicBool::new(false) }));
-        if watch.is_on.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let weak: Weak<dyn idle::Kept> = Arc::downgrade(watch) as Weak<dyn idle::Kept>;
-        if !idle::watch(weak) {
-            watch.is_on.store(false, Ordering::Relaxed);
+        let watch = self.watch.get_or_init(|| Arc::new(Watch { pool: self, watched: Watched::default() }));
+        if !watch.watched.begin(watch) {
             self.trim();
         }
     }

@@ -7,7 +7,7 @@ use super::random::Rng;
 use super::traits::{LONGEST_DELAY, MICRO, MILLI, Traits};
 use super::worker::{Claim, News, Peer};
 use callers::Act;
-use maniple_engine::pool::scheduler::{Command, Dropped, JobId, Scheduler, WorkerId};
+use maniple_engine::pool::scheduler::{Command, JobId, Scheduler, WorkerId};
 use maniple_engine::pool::starts::Starts;
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -187,96 +187,6 @@ impl World {
                 self.sched.consumed(job, items);
                 self.advance();
             }
-        }
-    }
-
-    fn start_worker(&mut self) {
-        if self.starts.begin(self.sched.greeted(), self.now) {
-            return self.start_begun();
-        }
-        // `None`: taken back by a termination.
-        if let Some(wait) = self.starts.wait(self.now) {
-            self.count("start awaited");
-            self.later(wait, Event::Start);
-        }
-    }
-
-    fn start_begun(&mut self) {
-        let short = self.traits.short(self.now);
-        if short {
-            self.count("start in a shortage");
-        }
-        if short && self.rng.per_mille(500) || self.rng.per_mille(self.traits.start_fails) && self.rng.per_mille(300) {
-            note!(self, "a worker cannot even be started");
-            self.count("start refused");
-            assert!(self.starts.end(), "a start that was not begun");
-            self.sched.start_failed();
-            self.failed_start(false);
-            return self.advance();
-        }
-        let worker = self.sched.worker_started();
-        if !self.ledger.terminated && (short || self.rng.per_mille(self.traits.start_fails)) {
-            note!(self, "{worker:?} cannot be started now, and is tried again later");
-            self.count("start postponed");
-            self.sched.worker_postponed(worker);
-            let too_long = self.starts.put_off(self.sched.greeted(), self.now);
-            self.start_later(too_long, self.peers.is_empty());
-            return self.advance();
-        }
-        assert!(self.starts.end(), "a start that was not begun");
-        note!(self, "{worker:?} is started");
-        self.peers.insert(worker, Peer::new(self.traits.link));
-        let boot = Traits::delay(&mut self.rng, self.traits.boot);
-        if self.ledger.terminated {
-            self.later(boot, Event::Crash(worker));
-        } else if self.rng.per_mille(self.traits.start_fails) {
-            self.count("start failed");
-            if let Some(peer) = self.peers.get_mut(&worker) {
-                peer.lacking = self.rng.per_mille(500);
-            }
-            self.later(boot, Event::Crash(worker));
-        } else {
-            self.later(boot, Event::Booted(worker));
-        }
-        self.advance();
-    }
-
-    /// Something is short. `hopeless`: no worker is ready, or about to be.
-    fn start_later(&mut self, too_long: bool, hopeless: bool) {
-        // Also at other times than the engine would, which it has to stand.
-        if hopeless && (too_long || self.rng.per_mille(200)) {
-            self.count(if too_long { "given up after long" } else { "given up early" });
-            self.give_up_jobs();
-        }
-        let wait = self.starts.wait(self.now).expect("a start that is put off");
-        self.later(wait, Event::Start);
-    }
-
-    /// No worker can be started for long: what is open ends, and the pool continues.
-    fn give_up_jobs(&mut self) {
-        note!(self, "the open jobs are given up");
-        self.count("jobs given up");
-        self.ledger.giving_up = true;
-        self.ledger.jobs.values_mut().filter(|job| !job.ended).for_each(|job| job.cancelled = true);
-        self.sched.drop_open_jobs();
-        self.advance();
-        self.ledger.giving_up = false;
-        if !self.sched.is_broken() {
-            self.ledger.jobs.values().for_each(|job| assert!(job.ended, "a job outlives being given up"));
-        }
-    }
-
-    fn failed_start(&mut self, retiring: bool) {
-        if retiring || self.ledger.terminated {
-            return;
-        }
-        self.failed_in_row += 1;
-        if self.failed_in_row > self.traits.config.processes.max(2) && !self.ledger.broken {
-            if self.peers.values().any(|p| p.greeted || p.retired) {
-                return self.count("not given up while a worker lives");
-            }
-            self.ledger.broken = true;
-            self.count("pool broken");
         }
     }
 
@@ -527,103 +437,13 @@ impl World {
             }
         }
     }
-
-    fn execute(&mut self, command: Command) {
-        match command {
-            Command::Send { worker, number } => self.send(worker, number),
-            Command::Fill { job, tasks, items } => {
-                note!(self, "{job:?} is asked for {tasks} tasks of {items}");
-                self.ledger.fill_wanted(job, tasks, items);
-                let after = Traits::delay(&mut self.rng, self.traits.look);
-                self.later(after, Event::Filled(job));
-            }
-            Command::Revoke { worker, count } => self.revoke(worker, count),
-            Command::Retire(worker) => {
-                note!(self, "{worker:?} is to retire");
-                self.count("retired");
-                let peer = self.peers.get_mut(&worker).expect("a worker to retire");
-                assert!(!std::mem::replace(&mut peer.retired, true), "a worker is retired twice");
-                peer.stop_due = true;
-            }
-            Command::Start(count) => {
-                note!(self, "{count} workers are wanted");
-                assert!(!self.ledger.terminated && !self.sched.is_broken() && count > 0, "a start that nobody needs");
-                self.starts.ask(count);
-                for _ in 0..count {
-                    let after = Traits::delay(&mut self.rng, self.traits.boot);
-                    self.later(after, Event::Start);
-                }
-            }
-            Command::Drop { job, index, items, why } => {
-                if let Dropped::Lost(_) = why {
-                    self.count("task lost");
-                }
-                self.end_task(job, index, items, End::Dropped(why));
-            }
-            Command::Ended(job) => {
-                note!(self, "{job:?} has ended");
-                self.ledger.job_ended(job);
-            }
-        }
-    }
-
-    fn send(&mut self, worker: WorkerId, number: u64) {
-        let (Some(peer), Some(task)) = (self.peers.get_mut(&worker), self.sched.task(worker, number)) else { return };
-        let place = task.payload.place;
-        assert!(!peer.retired, "a task for a worker that was told to stop");
-        if self.ledger.tasks[place].fate == Fate::Unsendable {
-            self.count("unsendable");
-            if let Some((job, index, items)) = self.sched.unsendable(worker, number) {
-                self.end_task(job, index, items, End::Unsendable);
-            }
-            return;
-        }
-        let short = self.traits.short(self.now) && self.rng.per_mille(200);
-        if peer.is_full() || short || self.rng.per_mille(self.traits.refuses) {
-            note!(self, "{worker:?} refuses {number}");
-            peer.refused = true;
-            self.count("refused");
-            return self.sched.refused(worker, number);
-        }
-        task.payload.sent_to = Some((worker, number));
-        let (job, index) = (task.job, task.index);
-        note!(self, "{index} of {job:?} is sent to {worker:?} as {number}");
-        let in_order = !self.counts.contains_key("refused");
-        self.ledger.sent(place, in_order);
-        let peer = self.peers.get_mut(&worker).expect("it was there");
-        peer.post(number, place);
-        let after = Traits::delay(&mut self.rng, 5 * MICRO);
-        self.later(after, Event::Work(worker));
-    }
-
-    fn revoke(&mut self, worker: WorkerId, count: usize) {
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
-        let (mut taken, mut begun) = (0, None);
-        for task in self.sched.assigned(worker).rev().take(count) {
-            assert_eq!(
-                task.payload.sent_to,
-                Some((worker, task.number)),
-                "a task is to be taken back from where it was not sent"
-            );
-            if !peer.revoke(task.number) {
-                begun = Some(task.number);
-                break;
-            }
-            taken += 1;
-        }
-        if let Some(number) = begun {
-            self.sched.begun(worker, number);
-        }
-        note!(self, "{worker:?} gives back {taken} of {count}");
-        if self.sched.silent().any(|silent| silent == worker) {
-            self.count("taken from a silent worker");
-        }
-        self.count(if taken == count { "revoked" } else { "not all revoked" });
-        self.sched.revoked(worker, taken);
-    }
 }
 
 #[path = "callers.rs"]
 mod callers;
 #[path = "checks.rs"]
 mod checks;
+#[path = "commands.rs"]
+mod commands;
+#[path = "worker_starts.rs"]
+mod worker_starts;
