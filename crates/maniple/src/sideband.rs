@@ -278,7 +278,7 @@ impl Source {
         Source { large: Vec::new(), handles: handles.into_iter().map(Some).collect() }
     }
 
-    /// With the large buffers and the descriptors that came along.
+    /// With the large buffers and the descriptors that arrived with it.
     pub(crate) fn with(large: impl IntoIterator<Item = impl Into<Region>>, handles: Vec<OwnedHandle>) -> Source {
         Source { large: large.into_iter().map(|buffer| Some(buffer.into())).collect(), ..Source::new(handles) }
     }

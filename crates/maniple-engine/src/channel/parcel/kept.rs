@@ -141,7 +141,7 @@ fn shelf() -> &'static Arc<Shelf<Block>> {
     SHELF.get_or_init(|| Shelf::new(Limits { things: MOST, bytes: KEEP, size: Block::room }))
 }
 
-/// Readers were waited for in vain.
+/// Readers were waited for without success.
 static IS_STALLED: AtomicBool = AtomicBool::new(false);
 
 /// Whether a buffer finds a block that was used before, or few are under way.
