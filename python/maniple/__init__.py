@@ -150,6 +150,11 @@ if not TYPE_CHECKING:
             from ._maniple import __version__
 
             return __version__
+        if name in ("connection", "managers", "pool", "queues", "shared_memory", "sharedctypes", "synchronize"):
+            # ``help(maniple.pool.Pool)`` works without an import of its own.
+            from importlib import import_module
+
+            return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
