@@ -69,7 +69,9 @@ def test_rare_slow_moments_that_become_frequent_are_growth() -> None:
     assert change.after > 3 * change.before + 0.005
 
 
-@pytest.mark.parametrize("seconds, enough", [(20, False), (240, False), (339, False), (340, True), (600, True), (3600, True)])
+@pytest.mark.parametrize(
+    "seconds, enough", [(20, False), (240, False), (339, False), (340, True), (600, True), (3600, True)]
+)
 def test_a_run_is_long_enough_if_three_minutes_follow_the_warm_up(seconds: float, enough: bool) -> None:
     assert growth.is_long_enough(seconds) is enough
 
