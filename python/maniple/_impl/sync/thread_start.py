@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import threading
 from _thread import allocate_lock, start_new_thread
+from contextvars import copy_context
 
 from ..compat.greenlets import threads_are_real
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ThreadStart", "start_steadily"]
 
 
 class ThreadStart:
-    """The start of a thread."""
+    """The start of a thread, or of an object with such a method `start`."""
 
-    def __init__(self, thread: threading.Thread) -> None:
+    def __init__(self, thread: Any) -> None:
         self._thread = thread
+        # From Python 3.14 on, a thread may inherit the context of the thread that starts it.
+        self._context = copy_context()
         self._error: BaseException | None = None
         self._over = False
         self._taken = allocate_lock()
@@ -29,7 +36,7 @@ class ThreadStart:
         if not self._taken.acquire(False):
             return
         try:
-            self._thread.start()
+            self._context.run(self._thread.start)
         except BaseException as error:
             self._error = error
         finally:
@@ -62,6 +69,6 @@ class ThreadStart:
         return self._error is not None
 
 
-def start_steadily(thread: threading.Thread) -> None:
+def start_steadily(thread: Any) -> None:
     """Start a thread (see `ThreadStart`)."""
     ThreadStart(thread)()
