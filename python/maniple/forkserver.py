@@ -77,25 +77,15 @@ def explain(problem: BaseException) -> None:
 
 
 class _Pipe:
-    """A pipe whose ends are closed at the end of the block, except those that were kept."""
+    """A pipe; the ends that are in `to_close` are closed at the end of the block."""
 
     def __enter__(self) -> _Pipe:
         self.r, self.w = pipe()
-        self._to_close = {self.r, self.w}
+        self.to_close = {self.r, self.w}
         return self
 
-    def keep_r(self) -> int:
-        """Keep the read end, and return it."""
-        self._to_close.discard(self.r)
-        return self.r
-
-    def keep_w(self) -> int:
-        """Keep the write end, and return it."""
-        self._to_close.discard(self.w)
-        return self.w
-
     def __exit__(self, *exc_info: object) -> None:
-        util.close_fds(*self._to_close)
+        util.close_fds(*self.to_close)
 
 
 def _has_data(fd: int, lives: Callable[[], bool]) -> bool:
@@ -157,14 +147,23 @@ class ForkServer:
             OSError: the server cannot fork.
             ValueError: there are too many descriptors.
         """
+        ends: list[int] = []
+        self._connect(fds, ends)
+        return ends[0], ends[1]
+
+    def _connect(self, fds: list[int], ends: list[int]) -> None:
+        """Do what `connect_to_new_process` does, and append the pipes' ends to `ends`; they are there also if a signal handler raises."""
         if (count := len(fds) + 4) >= MAXFDS_TO_SEND:
             raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, not {count - 4}")
         for last_try in (False, True):
             try:
                 with Hold(self._lock):
                     self._assure()
-                    return self._request(fds)
+                    self._request(fds, ends)
+                return
             except (EOFError, ConnectionError) as problem:
+                while ends:
+                    os.close(ends.pop())
                 # A server that was killed is replaced. A server that exited by
                 # itself before it was ready is not.
                 ended = self._how_it_ended()
@@ -176,7 +175,7 @@ class ForkServer:
                     raise
         raise AssertionError("not reached")
 
-    def _request(self, fds: list[int]) -> tuple[int, int]:
+    def _request(self, fds: list[int], ends: list[int]) -> None:
         line = self._known_line()
         with _Pipe() as data, _Pipe() as status:
             try:
@@ -185,21 +184,18 @@ class ForkServer:
             except BaseException:
                 self._hang_up()  # a part of the message may have been sent
                 raise
-            ends = status.keep_r(), data.keep_w()
+            # No signal handler runs between these steps, none of which is a call.
+            status.to_close, data.to_close = {status.w}, {data.r}
+            ends += [status.r, data.w]
         # A request to a server that is being killed is lost without an error.  The
         # caller may repeat it: a child that was forked nevertheless has received
         # nothing, and ends when it finds the data pipe closed.
-        try:
-            if not _has_data(ends[0], self._lives):
-                number = self._refusal(line)
-                if number:
-                    raise OSError(number, f"the fork server could not fork: {os.strerror(number)}")
-                self._hang_up()
-                raise EOFError("the fork server did not answer")
-        except BaseException:
-            util.close_fds(*ends)
-            raise
-        return ends
+        if not _has_data(ends[0], self._lives):
+            number = self._refusal(line)
+            if number:
+                raise OSError(number, f"the fork server could not fork: {os.strerror(number)}")
+            self._hang_up()
+            raise EOFError("the fork server did not answer")
 
     def _refusal(self, line: net.socket) -> int:
         """Return the error number that the server sent for a request; 0 if it has closed the connection or ended."""
@@ -310,7 +306,7 @@ class ForkServer:
             except BaseException:
                 popen_fork.end_unwatched(pid)
                 raise
-            self._forkserver_alive_fd = alive.keep_w()
+            self._forkserver_alive_fd, alive.to_close = alive.w, {alive.r}
         self._forkserver_address, self._forkserver_authkey = address, key
         self._forkserver_pid, self._owner = pid, os.getpid()
 

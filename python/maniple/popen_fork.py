@@ -27,7 +27,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from . import process, util
 from ._impl.compat import public_module
 from ._impl.start import forked as _forked
-from ._impl.start.descriptors import Mark, above_stdio, mark, pipe
+from ._impl.start.descriptors import Mark, above_stdio, call_into, mark, pipe
 from ._maniple import Hold
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
@@ -164,19 +164,23 @@ def end_unwatched(pid: int) -> None:
 
 def _watch(pid: int, line: Lifeline | None = None) -> int:
     """Return a descriptor that becomes readable when the child ``pid`` ends."""
+    opened: list[int] = []
     try:
         try:
-            return above_stdio(os.pidfd_open(pid))
+            call_into(opened, os.pidfd_open, pid)
+            return above_stdio(opened[0])
         except OSError as problem:
             if problem.errno != errno.EMFILE or line is None:
                 raise
             line.give_spare()
-            return os.pidfd_open(pid)
+            call_into(opened, os.pidfd_open, pid)
+            return opened[0]
     except OSError as problem:
         if problem.errno != errno.ESRCH:
-            if line is not None:
-                end_unwatched(pid)
             raise
+    except BaseException:  # raised by a signal handler
+        close_fds(*opened)
+        raise
     # The child is reaped already: SIGCHLD is ignored, or another thread waits for any child.
     # The read end of a pipe without a writer is readable, as a pidfd of an ended process is.
     ended, writer = pipe()
@@ -205,13 +209,15 @@ class Wires:
     def become_parent(self, pid: int) -> int:
         """In the parent, after the fork: close the child's ends, and return the sentinel."""
         if self.ended:
-            os.close(self.ended[1])
-            return self.ended[0]
+            sentinel, ours = self.ended
+            self.ended = (sentinel,)
+            os.close(ours)
+            return sentinel
         return _watch(pid, self.line)
 
-    def abandon(self) -> None:
-        """Close the descriptors, since no child was started."""
-        close_fds(*self.ended)
+    def abandon(self, sentinel: int = -1) -> None:
+        """Close the descriptors, and the sentinel if there is one, since no child was started."""
+        close_fds(*{sentinel, *self.ended} - {-1})
 
 
 class Popen:
@@ -255,8 +261,13 @@ class Popen:
         if found is None:
             return None
         self.returncode = code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-        with suppress(OSError):
-            os.waitid(kind, number, os.WEXITED | os.WNOHANG)
+        try:
+            with suppress(OSError):
+                os.waitid(kind, number, os.WEXITED | os.WNOHANG)
+        except BaseException:  # raised by a signal handler: no later call reaps the child, whose code is stored
+            with suppress(OSError):
+                os.waitid(kind, number, os.WEXITED | os.WNOHANG)
+            raise
         return code
 
     def _look_by_number(self, flag: int) -> int | None:
@@ -354,24 +365,27 @@ class Popen:
             code: int = process_obj._bootstrap(wires.line.r)
             return code
 
-        _fork_intent.preserve_fd = True
+        started: list[int] = []
         try:
-            pid = os.fork()
-            if pid == 0:
-                _forked.live_and_exit(life)
+            _fork_intent.preserve_fd = True
+            try:
+                call_into(started, os.fork)
+                if started[0] == 0:
+                    _forked.live_and_exit(life)
+            finally:
+                _fork_intent.preserve_fd = False
+            self.pid: int = started[0]
+            held[0] = self.sentinel = wires.become_parent(self.pid)
+            self.finalizer = finalizer
+            process_obj._popen = self  # here: a signal handler may raise before the caller stores this object
         except BaseException:
+            if started == [0]:
+                os._exit(1)  # a handler has raised in the child before it began
             finalizer.cancel()
-            wires.abandon()
+            wires.abandon(held[0])
+            if started:
+                end_unwatched(started[0])
             raise
-        finally:
-            _fork_intent.preserve_fd = False
-        self.pid: int = pid
-        try:
-            held[0] = self.sentinel = wires.become_parent(pid)
-        except BaseException:  # `become_parent` has closed everything
-            finalizer.cancel()
-            raise
-        self.finalizer = finalizer
 
     def _keep(self, sentinel: int, line: Lifeline) -> None:
         """Store the sentinel; it is closed by `close`, or when this object is collected."""

@@ -54,18 +54,28 @@ class Popen(ToldPopen):
         speech = self._speech(process_obj, line)
         # Held by the thread that reads the exit code, which can be read once.
         self._reading = Lock()
-        status_r, told_w = forkserver.connect_to_new_process(self._fds)
-        popen_fork._hold(told_w)
-        self._keep(status_r, line)
+        ends: list[int] = []  # of the status pipe for reading, of the data pipe for writing
         try:
-            self.pid = forkserver.read_signed(status_r)
-            self._say(told_w, speech)
+            forkserver._forkserver._connect(self._fds, ends)
+            popen_fork._hold(ends[1])
+            self._keep(ends[0], line)
+            self.pid = forkserver.read_signed(ends[0])
+            self._say(ends[1], speech)
+            process_obj._popen = self  # here: a signal handler may raise before the caller stores this object
         except BaseException as problem:
-            self.close()
+            # A child that was forked nevertheless has received nothing or a part, and ends when it finds the data pipe closed.
+            if self.finalizer is not None:
+                self.close()
+            elif ends:
+                os.close(ends[0])
             forkserver.explain(problem)
             raise
         finally:
-            popen_fork.let_go(told_w)
+            for end in ends[1:]:
+                if end in popen_fork._lifelines:
+                    popen_fork.let_go(end)
+                else:
+                    os.close(end)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None; with ``flag`` 0 wait for it."""

@@ -165,24 +165,28 @@ class Popen(ToldPopen):
             wires.abandon()
             raise
         popen_fork._hold(told_w)  # the child detects by the end of the pipe that the parent has given up
+        started: list[int] = []
         try:
             try:
                 line = launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
                 self._fds += [tracker, told_r, *wires.ended[1:]]
                 stderr = None if self._tap is None else self._tap[0]
-                self.pid = launch.run(spawn._interpreter(), line, self._fds, stderr=stderr)
-            except BaseException:
-                wires.abandon()
-                raise
+                launch.run(spawn._interpreter(), line, self._fds, stderr=stderr, started=started)
             finally:
                 os.close(told_r)
-            self._keep(wires.become_parent(self.pid), wires.line)
-            try:
-                self._say(told_w, speech)
-            except BaseException:
-                # The child died at once, or a signal handler raised: do not leave a child that has read only a part.
+            self.pid = started[0]
+            self.sentinel = wires.become_parent(self.pid)
+            self._keep(self.sentinel, wires.line)
+            self._say(told_w, speech)
+            process_obj._popen = self  # here: a signal handler may raise before the caller stores this object
+        except BaseException:
+            # Also if the child died at once, or a signal handler raised: do not leave a child that has read only a part.
+            if self.finalizer is None:
+                wires.abandon(vars(self).get("sentinel", -1))
+            else:
                 self.close()
-                popen_fork.end_unwatched(self.pid)
-                raise
+            if started:
+                popen_fork.end_unwatched(started[0])
+            raise
         finally:
             popen_fork.let_go(told_w)

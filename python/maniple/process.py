@@ -192,17 +192,20 @@ class BaseProcess:
         if self._is_tied():
             _sibling("_maniple")  # imported here, so that no forked child has to import it
         try:
-            popen = self._popen = self._Popen(self)
+            self._popen = self._Popen(self)
         except BlockingIOError as problem:  # EAGAIN: the limit on processes is reached
             from ._impl.start.shortage import advice
 
             problem.add_note(f"the process cannot be started: {advice(problem)}")
             raise
-        self._sentinel: int = popen.sentinel
+        finally:
+            # Also if a signal handler has raised after the child had started: the Popen then stores itself.
+            if (popen := self._popen) is not None:
+                self._sentinel: int = popen.sentinel
+                _children.add(self)
         # The arguments may refer to large objects, or to this object: drop them.
         for spent in ("_target", "_args", "_kwargs"):
             delattr(self, spent)
-        _children.add(self)
 
     def interrupt(self) -> None:
         """Send SIGINT to the process. Python raises KeyboardInterrupt there, unless the process handles the signal.

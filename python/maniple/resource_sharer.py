@@ -19,6 +19,7 @@ from time import sleep
 from . import process, util
 from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, close_own, mark
+from ._impl.sync.thread_start import ThreadStart
 from ._maniple import Hold
 from .context import reduction
 
@@ -230,13 +231,14 @@ class _ResourceSharer:
         listener = self._listener = connection.Listener(authkey=key, backlog=128)
         self._address = listener.address
         thread = Thread(target=self._serve, args=(listener, self._cache), name="maniple-resource-sharer", daemon=True)
+        self._thread, start = thread, ThreadStart(thread)
         try:
-            thread.start()
-        except BaseException:  # without the thread, clients of an open listener would wait forever
-            self._close_listener()
-            self._listener = self._address = None
+            start()
+        except BaseException:
+            if start.cancel():  # without the thread, clients of an open listener would wait forever
+                self._close_listener()
+                self._listener = self._address = self._thread = None
             raise
-        self._thread = thread
 
     def _serve(self, listener: Any, offers: _Offers) -> None:
         from .context import AuthenticationError

@@ -10,6 +10,7 @@ from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, 
 from weakref import WeakKeyDictionary
 
 from .._impl.compat import public_module
+from .._impl.sync.thread_start import start_steadily
 from ..process import _NO_KWARGS
 from . import connection
 
@@ -68,7 +69,7 @@ class DummyProcess(Thread):
         siblings = getattr(maker, "_children", None)
         if siblings is not None:
             siblings[self] = None
-        super().start()
+        start_steadily(super())
 
     @property
     def exitcode(self) -> int | None:

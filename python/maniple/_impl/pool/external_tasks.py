@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from ..sync.thread_start import ThreadStart
 from .results import tell
 
 TYPE_CHECKING = False
@@ -69,12 +70,14 @@ class ExternalTasks:
         thread = threading.Thread(
             target=self._feed, args=(tasks, set_length, AHEAD + 4 * processes), name="maniple-pool-feeder", daemon=True
         )
+        start = ThreadStart(thread)
         try:
-            thread.start()
+            start()
         except BaseException:
-            with self.changed:
-                self.waiting -= 1
-            self._close_after()
+            if start.cancel():
+                with self.changed:
+                    self.waiting -= 1
+                self._close_after()
             raise
 
     def _feed(self, tasks: Iterable[Any], set_length: Callable[[int], object] | None, most: int) -> None:

@@ -68,11 +68,17 @@ class Job:
 class Elsewhere:
     """Replaces the condition in a forked child, which has no copies of the pool's threads: using the pool raises an error."""
 
-    def __enter__(self) -> None:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Raise RuntimeError."""
         raise RuntimeError(
             "the threads of this pool are in the process that forked this one; a forked child cannot use "
             "them; make another pool in the child"
         )
+
+    __enter__ = acquire
+
+    def release(self) -> None:
+        """Do nothing: this is never acquired."""
 
     def __exit__(self, *exc_info: object) -> None:
         pass
@@ -111,7 +117,11 @@ class Changed(threading.Condition):
 
 
 class ThreadHub:
-    """Distributes tasks to threads."""
+    """Distributes tasks to threads.
+
+    The threads of callers hold the lock by a `Hold`, since signal handlers may raise there. The pool's own threads hold it by ``with``,
+    which costs less.
+    """
 
     def __init__(self, workers: ThreadWorkers) -> None:
         self.workers = workers
@@ -147,9 +157,11 @@ class ThreadHub:
         job = Job(next(self.numbers), func, star)
         job.items = items
         job.input_open, job.made, job.told = False, len(chunks), told
-        with self.lock:
+        tasks = [(job, index, chunk) for index, chunk in enumerate(chunks)]
+        with Hold(self.lock):
+            # In this order: if a signal handler raises between the two, the tasks run, and `close` waits for no job without tasks.
+            self.tasks.extend(tasks)
             self.jobs[job.number] = job
-            self.tasks.extend((job, index, chunk) for index, chunk in enumerate(chunks))
             self.changed.notify_all()
         return job
 
@@ -157,9 +169,11 @@ class ThreadHub:
         self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
     ) -> ThreadStream:
         job = Job(next(self.numbers), func, star, window, chunksize)
-        with self.lock:
+        # Made first: if a signal handler raises, its end cancels the job.
+        stream = ThreadStream(self, job, ordered, external)
+        with Hold(self.lock):
             self.jobs[job.number] = job
-        return ThreadStream(self, job, ordered, external)
+        return stream
 
     def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
         job = self.jobs.get(number)
@@ -223,7 +237,7 @@ class ThreadHub:
         """Drop the outcomes of a job, which no caller takes any more; if `begun`, also cancel its tasks that have not begun."""
         if self.is_elsewhere:
             return
-        with self.lock:
+        with Hold(self.lock):
             job.abandoned, job.window = True, None
             job.outcomes.clear()
             if begun:
@@ -247,12 +261,12 @@ class ThreadHub:
     # ---- state ----
 
     def open_jobs(self) -> dict[int, int]:
-        with self.lock:
+        with Hold(self.lock):
             return {number: job.items_done for number, job in self.jobs.items()}
 
     def waiting(self) -> tuple[int, int]:
         """Return the number of jobs that no thread has begun, and 0: threads get no tasks in advance."""
-        with self.lock:
+        with Hold(self.lock):
             waiting: dict[int, int] = {}
             for job, _, _ in self.tasks:
                 waiting[job.number] = waiting.get(job.number, 0) + 1
@@ -270,14 +284,14 @@ class ThreadHub:
     def close(self) -> None:
         if self.is_elsewhere:
             return
-        with self.lock:
+        with Hold(self.lock):
             self.closed = True
             self.changed.notify_all()
 
     def terminate(self) -> None:
         if self.is_elsewhere:
             return
-        with self.lock:
+        with Hold(self.lock):
             self.closed = True
             self.tasks.clear()
             for job in self.jobs.values():
@@ -350,7 +364,11 @@ class ThreadStream:
 
     def __del__(self) -> None:
         if not self._job.over:
-            self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+            try:
+                self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+            except BaseException:  # raised by a signal handler: nothing else ends the job
+                self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+                raise
 
     def fed(self) -> None:
         """Record that a thread feeds the stream. A stream that is dropped before, because its maker was interrupted, is cancelled."""
@@ -394,7 +412,7 @@ class ThreadStream:
             job.taken = items - len(left) + 1
             # Checked after the assignment: the feeder counts its items before its own check.
             if job.window is not None and job.fed - job.taken + 1 >= job.window:
-                with self._hub.lock:
+                with Hold(self._hub.lock):
                     self._hub.changed.notify_all()
             return left
         outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)

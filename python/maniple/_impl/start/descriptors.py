@@ -11,6 +11,8 @@ import errno
 import io
 import os
 import sys
+from functools import partial
+from itertools import starmap
 from time import sleep
 
 TYPE_CHECKING = False
@@ -26,6 +28,7 @@ __all__ = [
     "HeldDescriptor",
     "Mark",
     "above_stdio",
+    "call_into",
     "close_own",
     "descriptor_limit",
     "flush_without_fail",
@@ -106,6 +109,15 @@ class HeldDescriptor:
         """Whether the descriptor still refers to the file that it had when it was set."""
         fd, file = vars(holder).get(self._number), vars(holder).get(self._file)
         return fd is not None and file is not None and mark(fd) == file
+
+
+def call_into(results: list[R], function: Callable[..., R], *args: Any, **kwds: Any) -> None:
+    """Append ``function(*args, **kwds)`` to `results`, in one step of the interpreter if the function is native.
+
+    No signal handler runs between the return of the function and the append, so its exception does not make the caller lose a process or a
+    descriptor that the function has made.
+    """
+    results.extend(starmap(partial(function, *args, **kwds), ((),)))
 
 
 def descriptor_limit() -> int:

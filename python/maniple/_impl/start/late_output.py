@@ -19,6 +19,7 @@ from signal import SIGHUP, SIGINT, SIGQUIT
 
 from ... import util
 from ..._maniple import Hold
+from ..sync.thread_start import ThreadStart
 from .descriptors import Mark, close_own, mark, patiently, pipe
 
 __all__ = ["forward"]
@@ -67,12 +68,14 @@ class _Forwarder:
                 self._wake_r, self._wake_w = pipe()
                 self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
                 self._pipes[fd] = mark(fd)
+                start = ThreadStart(self._thread)
                 try:
-                    self._thread.start()
+                    start()
                 except BaseException:
-                    self._thread = None
                     del self._pipes[fd]
-                    util.close_fds(self._wake_r, self._wake_w)
+                    if start.cancel():
+                        self._thread = None
+                        util.close_fds(self._wake_r, self._wake_w)
                     raise
             else:
                 self._pipes[fd] = mark(fd)

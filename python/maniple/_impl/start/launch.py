@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 
 from .. import PACKAGE
 from ..run import alias
-from .descriptors import above_stdio, mark
+from .descriptors import above_stdio, call_into, mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,14 +86,20 @@ def run(
     *,
     blocked_signals: Iterable[int] = (),
     stderr: int | None = None,
+    started: list[int] | None = None,
 ) -> int:
-    """Start a child, the fork server or the tracker; if the program has replaced `util.spawnv_passfds`, by that."""
+    """Start a child, the fork server or the tracker; if the program has replaced `util.spawnv_passfds`, by that.
+
+    The pid is appended to ``started``, also if a signal handler then raises.
+    """
     from ... import util
 
+    started = [] if started is None else started
     if util.spawnv_passfds is util._spawnv_passfds:
-        return start_program(path, args, passfds, blocked_signals=blocked_signals, stderr=stderr)
+        return start_program(path, args, passfds, blocked_signals=blocked_signals, stderr=stderr, started=started)
     with _blocking(set(blocked_signals)):
-        return util.spawnv_passfds(path, args, list(passfds))
+        call_into(started, util.spawnv_passfds, path, args, list(passfds))
+        return started[0]
 
 
 def _is_watched() -> bool:
@@ -112,24 +118,28 @@ def start_program(
     *,
     blocked_signals: Iterable[int] = (),
     stderr: int | None = None,
+    started: list[int] | None = None,
 ) -> int:
-    """Start program ``path`` and return its pid.
+    """Start program ``path`` and return its pid, which is appended to ``started``, too.
 
     The child has this process's environment, descriptors 0 to 2 and ``passfds``
     under the same numbers, and no other; ``stderr``, if given, is its descriptor 2.
     It begins with ``blocked_signals`` blocked on top of this thread's mask.
     """
+    started = [] if started is None else started
     # A stream object may name a standard stream that the program has closed.
     wanted = [fd for fd in sorted(set(map(int, passfds))) if fd > 2 or mark(fd) is not None]
     argv = [os.fsencode(arg) for arg in args]
     if not hasattr(os, "posix_spawn") or _is_watched():
         with _blocking(set(blocked_signals)):
-            return _start_by_subprocess(path, argv, wanted, stderr)
+            call_into(started, _start_by_subprocess, path, argv, wanted, stderr)
+            return started[0]
     strays = _inheritable_strays(set(wanted))
     if max((2, *strays, *wanted)) >= (os.sysconf("SC_OPEN_MAX") & 0x7FFFFFFF):
         # The C library rejects numbers above the limit. Descriptors have such numbers if the limit was lowered later.
         with _blocking(set(blocked_signals)):
-            return _start_by_subprocess(path, argv, wanted, stderr)
+            call_into(started, _start_by_subprocess, path, argv, wanted, stderr)
+            return started[0]
     # A descriptor that is copied onto itself keeps its close-on-exec flag under
     # older C libraries; a detour over a scratch number clears it everywhere.
     scratch = above_stdio(os.open(os.devnull, os.O_RDONLY))
@@ -153,7 +163,8 @@ def start_program(
             import signal
 
             extra["setsigmask"] = signal.pthread_sigmask(signal.SIG_BLOCK, ()) | blocked
-        return os.posix_spawn(path, argv, os.environ, file_actions=actions, **extra)
+        call_into(started, os.posix_spawn, path, argv, os.environ, file_actions=actions, **extra)
+        return started[0]
     finally:
         os.close(scratch)
 

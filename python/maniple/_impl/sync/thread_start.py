@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import threading
 from _thread import start_new_thread
+from contextvars import copy_context
+from functools import partial
 
 from ..compat.greenlets import threads_are_real
 from .thread_call import ThreadCall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ThreadStart", "start_steadily"]
 
 
 class ThreadStart(ThreadCall):
-    """The start of a thread."""
+    """The start of a thread, or of an object with such a method `start`."""
 
-    def __init__(self, thread: threading.Thread) -> None:
-        super().__init__(thread.start)
+    def __init__(self, thread: Any) -> None:
+        # From Python 3.14 on, a thread may inherit the context of the thread that starts it.
+        super().__init__(partial(copy_context().run, thread.start))
 
     def __call__(self) -> None:
         """Start the thread. If a handler of the calling thread raises, the thread starts nevertheless, or `cancel` prevents it.
@@ -41,6 +48,6 @@ class ThreadStart(ThreadCall):
         return self.error is not None
 
 
-def start_steadily(thread: threading.Thread) -> None:
+def start_steadily(thread: Any) -> None:
     """Start a thread (see `ThreadStart`)."""
     ThreadStart(thread)()

@@ -24,6 +24,7 @@ from ... import util
 from ..._maniple import Hold
 from ...util import Finalize, debug, register_after_fork
 from ..compat.public_module import Generic, TypeVar
+from ..sync.thread_start import ThreadStart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,15 +236,19 @@ class FedQueue(Generic[Item]):
         feed = _fitting(self, "_feed", len(what + how)) or FedQueue._feed
         feeder = threading.Thread(target=feed, args=what + how, name="QueueFeederThread", daemon=True)
         self._thread = feeder
+        start = ThreadStart(feeder)
         try:
-            feeder.start()
-        except BaseException:  # the interpreter is ending, and starts no more threads
-            self._thread = None
+            start()
+        except BaseException:  # the interpreter is ending, and starts no more threads; or raised by a signal handler
+            if start.cancel():
+                self._thread = None
             raise
-        if not self._joincancelled:
-            # Low priority: other finalizers may still put items.
-            self._jointhread = Finalize(feeder, self._finalize_join, (weakref.ref(feeder),), exitpriority=-5)
-        self._close = Finalize(self, self._finalize_close, (self._buffer, self._notempty), exitpriority=10)
+        finally:
+            if self._thread is feeder:
+                if not self._joincancelled:
+                    # Low priority: other finalizers may still put items.
+                    self._jointhread = Finalize(feeder, self._finalize_join, (weakref.ref(feeder),), exitpriority=-5)
+                self._close = Finalize(self, self._finalize_close, (self._buffer, self._notempty), exitpriority=10)
 
     @staticmethod
     def _finalize_join(twr: weakref.ref[threading.Thread]) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from traceback import print_exception
 
 from ...util import Finalize, debug
+from ..sync.thread_start import start_steadily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ class Reporter:
         self._done = False
         debug("Queue._start_thread()")
         self.thread = threading.Thread(target=self._run, name="QueueFeederThread", daemon=True)
-        self.thread.start()
+        try:
+            start_steadily(self.thread)
+        except BaseException:
+            self.close()  # it may run, for a caller that a signal handler has interrupted
+            raise
 
     def finalizers(self, queue: Any, join_at_exit: bool) -> tuple[Finalize | None, Finalize]:
         """Return the finalizer that joins the thread at exit, or None, and the one that ends it at exit or with the queue."""

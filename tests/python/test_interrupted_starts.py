@@ -1,0 +1,94 @@
+"""`Process.start` that a signal's handler interrupts: the child is known to its object, or it has been ended and reaped."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+class Broken(Exception):
+    pass
+
+
+def nothing() -> None:
+    pass
+
+
+def children(but: set[int]) -> set[int]:
+    """The children of this process, zombies included."""
+    task = Path(f"/proc/self/task/{os.getpid()}/children")
+    return {int(pid) for pid in task.read_text().split()} - but
+
+
+@pytest.mark.better_than_standard("a child that was started is not known")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "method, times, within", [("fork", 150, 0.0015), ("spawn", 25, 0.02), ("forkserver", 20, 0.008)]
+)
+def test_a_start_that_is_broken_off_leaves_no_unknown_child(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str, times: int, within: float
+) -> None:
+    # Some handlers run in the fork hooks of `logging`; pytest's own hook for those is Python code, in which handlers run too.
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: None)
+    ctx, rng, armed, broken = mp.get_context(method), random.Random(method), False, 0
+
+    def handler(*_: Any) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Broken
+
+    first = ctx.Process(target=nothing)
+    first.start()
+    first.join()
+    before = signal.signal(signal.SIGALRM, handler)
+    helpers = children(set())
+    try:
+        for _ in range(times):
+            process = ctx.Process(target=nothing)
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, rng.random() ** 2 * within + 1e-6)
+                process.start()
+                armed = False
+            except Broken:
+                broken += 1
+            armed = False
+            if process.pid is None:
+                assert process not in mp.active_children()
+                process.start()  # there is none yet
+            process.join()
+            assert process.exitcode == 0
+            process.close()
+            assert not children(helpers)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert broken
+
+
+@pytest.mark.better_than_standard("the process object does not know the child")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_whose_start_is_broken_off_at_its_end_is_known(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    process = mp.get_context(method).Process(target=nothing)
+    start = type(process)._Popen
+
+    def broken_off(process_obj: Any) -> Any:
+        start(process_obj)
+        raise Broken
+
+    monkeypatch.setattr(process, "_Popen", broken_off, raising=False)
+    with pytest.raises(Broken):
+        process.start()
+    assert process in mp.active_children() or not process.is_alive()
+    process.join()
+    assert process.exitcode == 0
