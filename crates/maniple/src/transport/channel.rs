@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// The end of a [`channel`] that sends.
 ///
-/// Clones are the same end: the receiver gets [`ChannelError::Closed`](crate::ChannelError::Closed) when the last clone
+/// Clones are the same end: the receiver gets [`ChannelError::Closed`] when the last clone
 /// and the last copy in another process are gone.
 ///
 /// ```
