@@ -261,27 +261,29 @@ class Finalize:
         getpid: Callable[[], int] = os.getpid,
     ) -> Any:
         """Make the call, unless it was made or cancelled, or another process made the finalizer."""
-        if _finalizer_registry.pop(self._key, None) is None:
-            sub_debug("finalizer no longer registered")
-            return None
         outcome = None
-        if self._pid == getpid():
-            call: Any = self._callback
-            args, kwargs = self._args or (), self._kwargs or {}
-            sub_debug("finalizer calling %s with args %s and kwargs %s", call, args, kwargs)
-            try:
+        try:
+            if _finalizer_registry.pop(self._key, None) is None:
+                sub_debug("finalizer no longer registered")
+                return None
+            if self._pid == getpid():
+                call: Any = self._callback
+                args, kwargs = self._args or (), self._kwargs or {}
+                sub_debug("finalizer calling %s with args %s and kwargs %s", call, args, kwargs)
                 outcome = call(*args, **kwargs)
-            except BaseException as error:
-                if self._key[0] is not None and _is_interruption(error):
-                    # The work is not done. The next call, or the exit, does it.
-                    _finalizer_registry[self._key] = self
-                raise
-        else:
-            sub_debug("finalizer ignored because different process")
+            else:
+                sub_debug("finalizer ignored because different process")
+        except BaseException as error:
+            if self._callback is not None and self._key[0] is not None and _is_interruption(error):
+                # The work is not done. The next call, or the exit, does it.
+                _finalizer_registry[self._key] = self
+            raise
         self._forget()
         return outcome
 
-    def _forget(self) -> None:
+    def _forget(self, _finalizer_registry: dict[Any, Any] = _finalizer_registry) -> None:
+        # An interrupted call in a handler may have registered it again meanwhile.
+        _finalizer_registry.pop(self._key, None)
         self._weakref = self._callback = None
         self._args = self._kwargs = self._key = None
 

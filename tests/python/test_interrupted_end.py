@@ -158,6 +158,29 @@ def test_a_manager_whose_start_or_end_is_interrupted_leaves_no_server(mp: Module
     eventually(lambda: set(mp.active_children()) <= before)
 
 
+def test_a_finalizer_that_is_interrupted_before_its_call_calls_later(mp: ModuleType) -> None:
+    util = importlib.import_module(f"{mp.__name__}.util")
+    called: list[int] = []
+
+    def strike(*_: Any) -> None:
+        raise Struck
+
+    def log(*_: Any) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    finalizer = util.Finalize(None, called.append, (1,), exitpriority=0)
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        with pytest.raises(Struck):
+            finalizer(None, util._finalizer_registry, log)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not called and finalizer.still_active()
+    finalizer()
+    finalizer()
+    assert called == [1] and not finalizer.still_active()
+
+
 PROGRAM = """
 import os, signal, sys, threading, time
 import {package} as mp
