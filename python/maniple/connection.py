@@ -469,7 +469,9 @@ def SocketClient(address: Any, timeout: float | None = None) -> Connection:
         sock.settimeout(timeout)
         sock.connect(address)
         return _connection_over(sock)
-    except BaseException:
+    except BaseException as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:
+            problem.filename = address  # the message names it
         sock.close()
         raise
 

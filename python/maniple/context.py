@@ -474,7 +474,10 @@ def assert_spawning(obj: object) -> None:
     """
     if get_spawning_popen() is not None:
         return
-    raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")
+    raise RuntimeError(
+        f"{type(obj).__name__} objects should only be shared between processes through inheritance: give it to the processes as they "
+        f"start, by Process(args=...) or by Pool(initializer=..., initargs=...), or use such an object of a Manager()"
+    )
 
 
 public_module.finish(globals())

@@ -142,6 +142,12 @@ class BaseProcess:
             raise ValueError(f"process object is closed: {self._name}")
         return self._popen
 
+    def _running(self, action: str) -> Any:
+        """The Popen behind this object, for an action that needs one."""
+        if (popen := self._opened()) is None:
+            raise AttributeError(f"can only {action} a started process")  # the standard package's type of error
+        return popen
+
     def _check_closed(self) -> None:
         self._opened()
 
@@ -193,10 +199,11 @@ class BaseProcess:
             _sibling("_maniple")  # imported here, so that no forked child has to import it
         try:
             self._popen = self._Popen(self)
-        except BlockingIOError as problem:  # EAGAIN: the limit on processes is reached
-            from ._impl.start.shortage import advice
+        except (OSError, MemoryError) as problem:
+            from ._impl.start.shortage import advice, is_shortage
 
-            problem.add_note(f"the process cannot be started: {advice(problem)}")
+            if is_shortage(problem):
+                problem.add_note(f"the process cannot be started: {advice(problem)}")
             raise
         finally:
             # Also if a signal handler has raised after the child had started: the Popen then stores itself.
@@ -212,7 +219,7 @@ class BaseProcess:
 
         The standard package has this method from Python 3.14 on.
         """
-        self._opened().interrupt()
+        self._running("interrupt").interrupt()
 
     def terminate(self) -> None:
         """Send SIGTERM to the process; on Windows, end it.
@@ -220,11 +227,11 @@ class BaseProcess:
         Unless the process handles the signal, its ``finally`` blocks and exit handlers do not run. Its daemonic children end with
         it; its other children keep running.
         """
-        self._opened().terminate()
+        self._running("terminate").terminate()
 
     def kill(self) -> None:
         """Send SIGKILL to the process; on Windows, end it."""
-        self._opened().kill()
+        self._running("kill").kill()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the process ends. It may be called any number of times.

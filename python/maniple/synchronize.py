@@ -427,7 +427,9 @@ class Barrier(_ThreadBarrier):
         if place == _DIED:
             raise BrokenBarrierError("the party that ran the barrier's action died")
         if place < 0:
-            raise BrokenBarrierError
+            raise BrokenBarrierError(
+                "the barrier is broken: a party's time limit passed, its action failed, or abort() or reset() was called"
+            )
         return place
 
     def reset(self) -> None:

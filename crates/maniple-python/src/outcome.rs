@@ -209,9 +209,11 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
     }
 }
 
+const NOT_YET: &str = "the time limit passed before there was a result; it can still be waited for";
+
 /// What a wait raises whose time is up.
 pub fn timed_out(py: Python<'_>) -> PyErr {
     static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call0());
-    error.map_or_else(|_| PyTimeoutError::new_err(()), PyErr::from_value)
+    let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call1((NOT_YET,)));
+    error.map_or_else(|_| PyTimeoutError::new_err(NOT_YET), PyErr::from_value)
 }

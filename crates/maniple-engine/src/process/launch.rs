@@ -10,6 +10,7 @@ use maniple_sys as sys;
 use maniple_sys::OwnedHandle;
 use maniple_sys::process::{Start, Stdio};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::PathBuf;
 
 /// A builder for a program start.
@@ -138,7 +139,14 @@ impl Launch {
             stdio: self.stdio,
             handles: self.handles,
         };
-        let (pid, handle) = sys::process::start(&start, watch).doing("start a process")?;
+        let named = |error: io::Error| match (&start.program, error.kind()) {
+            // Which file it was, and not this program's own, is what the caller has to know.
+            (Some(program), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                io::Error::new(error.kind(), format!("{}: {error}", program.display()))
+            }
+            _ => error,
+        };
+        let (pid, handle) = sys::process::start(&start, watch).map_err(named).doing("start a process")?;
         Ok(Child::ours(pid, handle))
     }
 

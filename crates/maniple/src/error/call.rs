@@ -116,7 +116,7 @@ pub struct Panicked {
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the function panicked in worker {}", self.pid)?;
+        write!(f, "the function panicked in process {}", self.pid)?;
         if let Some(location) = &self.location {
             write!(f, " at {location}")?;
         }

@@ -63,6 +63,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// An `Error` does not travel: it may hold an error of the system or of another thread. A task of a pool that makes such
+/// calls itself returns a `Result<T, String>`, with `map_err(|error| error.to_string())`, or an error type of its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -104,12 +104,18 @@ impl Shared {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
     options: CallOptions,
     /// False for what [`Pool::with`] returns, whose end is not the pool's.
     owner: bool,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shared { method, .. } = &*self.shared;
+        f.debug_struct("Pool").field("start_method", method).field("pids", &self.pids()).finish_non_exhaustive()
+    }
 }
 
 impl Pool {

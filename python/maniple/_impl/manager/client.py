@@ -36,9 +36,17 @@ _BEFORE_FORK = 2.0
 _WITHDRAWAL = 2.0
 
 
+def _reach(connect: Callable[..., Any], address: Any, authkey: bytes) -> Any:
+    try:
+        return connect(address, authkey=authkey)
+    except (ConnectionRefusedError, FileNotFoundError) as problem:
+        problem.add_note(f"no manager serves at {address!r}: its server has ended, or was shut down")
+        raise
+
+
 def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order: str, *args: Any) -> Any:
     """Make one call to the server itself, over a new connection, and return the result."""
-    conn = connect(address, authkey=authkey)
+    conn = _reach(connect, address, authkey)
     try:
         return dispatch(conn, None, order, args)
     finally:
@@ -90,7 +98,7 @@ class Site:
         """Open the session unless it is open. The caller holds the lock."""
         if self._line is not None or self._standard:
             return
-        conn = self._connect(self.address, authkey=authkey)
+        conn = _reach(self._connect, self.address, authkey)
         try:
             number = dispatch(conn, None, "open_session", (None,))
         except RemoteError as error:
@@ -141,7 +149,7 @@ class Site:
         """
         for last_try in (False, True):
             asked, told = self.in_session(authkey, order, args)
-            conn = connect(self.address, authkey=authkey)
+            conn = _reach(connect, self.address, authkey)
             try:
                 return conn, dispatch(conn, None, asked, told, kwds or {})
             except BaseException as error:

@@ -231,7 +231,7 @@ class ApplyResult(Handle[Result]):
             What the call raised, and the pool's errors: `WorkerLostError`, `ResultDecodeError`, `MaybeEncodingError`, ValueError.
         """
         if not self._wait(timeout):
-            raise TimeoutError
+            raise TimeoutError(f"the call has not ended after {timeout} seconds")
         result: Result
         if self._ticket is None:
             if not self._success:
@@ -371,7 +371,7 @@ class IMapIterator(Results[Result], Handle[Result]):
                     raise StopIteration
                 left = None if limit is None else limit - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError
+                    raise TimeoutError(f"no result arrived within {timeout} seconds")
                 bell = self._bells.new()
             self._bells.wait(bell, left)
 

@@ -327,7 +327,7 @@ class ThreadTicket:
 
     def get(self, timeout: float | None = None) -> Any:
         if not self.wait(timeout):
-            raise TimeoutError
+            raise TimeoutError(f"the call has not ended after {timeout} seconds")
         fine, value = self._collect()
         if fine:
             return value
@@ -417,7 +417,7 @@ class ThreadStream:
             return left
         outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)
         if outcomes is None:
-            raise TimeoutError
+            raise TimeoutError(f"no result arrived within {timeout} seconds")
         return outcomes
 
     def _look(self) -> collections.deque[tuple[bool, Any]] | None:

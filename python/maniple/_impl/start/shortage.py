@@ -83,8 +83,8 @@ def advice(problem: BaseException) -> str:
     number = problem.errno if isinstance(problem, OSError) else None
     if number == errno.EMFILE:
         return (
-            f"this process may have {_limit('SC_OPEN_MAX')} descriptors, of which a worker takes three: raise the limit (ulimit -n), "
-            "or ask for less"
+            f"this process may have {_limit('SC_OPEN_MAX')} descriptors, of which a worker takes three and another child one: "
+            "raise the limit (ulimit -n), or ask for less"
         )
     if number == errno.ENFILE:
         return "the system has no free descriptor (fs.file-max): close files, in any process"
