@@ -19,6 +19,7 @@
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
+//! | `assured` | `Assured`: a call in a new thread whose end is reported without memory, too |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
@@ -33,6 +34,7 @@
 #![deny(unsafe_code)]
 
 mod arrays;
+mod assured;
 mod connection;
 mod decode;
 mod encode;
@@ -83,6 +85,8 @@ mod _maniple {
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
     use crate::handles::{exit_told, socket_pair};
+    #[pymodule_export]
+    use crate::assured::PyAssured;
     #[pymodule_export]
     use crate::hold::PyHold;
     #[pymodule_export]

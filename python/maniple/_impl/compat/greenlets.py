@@ -38,7 +38,9 @@ def _original() -> Any:
 def start_thread(target: Callable[..., object], *args: object) -> None:
     """Call ``target`` in a daemonic thread of the operating system, also if `threading` starts greenlets."""
     if threads_are_real():
-        threading.Thread(target=target, args=args, daemon=True).start()
+        from ..sync.thread_start import start_assured
+
+        start_assured(threading.Thread(target=target, args=args, daemon=True))
     else:
         _original().start_new_thread(target, args)
 

@@ -295,7 +295,9 @@ def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
             raise
         why = f"{type(failure).__name__}: {failure} (does its class pass all arguments to super().__init__(), or define __reduce__?)"
     if error is None:
-        error = ResultDecodeError(f"the task raised {kind}: {message}; the exception itself cannot be unpickled here: {why}")
+        error = ResultDecodeError(
+            f"the task raised {kind}: {message}; the exception itself cannot be unpickled here: {why}"
+        )
     if trace is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
     return error

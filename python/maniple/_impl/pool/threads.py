@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from ..._maniple import Hold
+from ..sync.thread_start import start_assured
 from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
@@ -82,7 +83,7 @@ class ThreadWorkers:
             while len(self.processes) < processes:
                 thread = self.make_process(target=_run, args=(self, self.initializer, self.initargs))
                 thread.daemon = True
-                thread.start()
+                start_assured(thread)
                 self.processes.append(thread)
 
     def close(self) -> None:

@@ -61,12 +61,13 @@ def by_value() -> Any:
         import threading
 
         from ..compat.greenlets import threads_are_real
+        from ..sync.thread_start import start_assured
 
         if threading.current_thread() is threading.main_thread() and threads_are_real():
             loader = threading.Thread(target=_load_by_value, name="maniple-loader", daemon=True)
             try:
-                loader.start()
-            except RuntimeError:
+                start_assured(loader)
+            except (RuntimeError, MemoryError):
                 pass  # no thread can be started
             else:
                 loader.join()

@@ -6,8 +6,6 @@ unpickles it, and the main thread waits.
 
 from __future__ import annotations
 
-from _thread import start_new_thread
-
 from ..compat.greenlets import threads_are_real
 from ..sync.thread_call import ThreadCall
 
@@ -31,7 +29,7 @@ class HandlerFreeCall(ThreadCall):
                 if not threads_are_real():
                     raise RuntimeError
                 # Not `threading.Thread`, whose start waits until the thread runs, which is time for the next signal.
-                start_new_thread(self._run, ())
+                self.begin()
             except RuntimeError:  # no thread can be started: the calling thread does the work
                 self.alone = True  # after an interruption the owner starts again
                 make: Any = self._make

@@ -5,7 +5,9 @@ Handlers run in the main thread only. An exception of a handler then ends the wa
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
+
+from ..._maniple import Assured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ __all__ = ["ThreadCall"]
 
 
 class ThreadCall:
-    """The call ``make()``, which runs once: `_run` is the target of the thread.
+    """The call ``make()``, which runs once, in the thread that `begin` starts.
 
     A handler may raise after any step that the main thread does here.  So the owner stores the object before the work begins, and if an
     interrupted call has started a second thread, that thread finds the work taken.
@@ -31,6 +33,22 @@ class ThreadCall:
         self._taken = allocate_lock()
         self._running = allocate_lock()
         self._running.acquire()
+
+    def begin(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        start_new_thread(Assured(self._run, self._finish), ())
+
+    def _finish(self, error: BaseException | None) -> bool:
+        if error is None or not self._taken.acquire(False):
+            return False
+        # The thread had no memory to begin with `_run`.
+        self._make, self.error, self._over = None, error, True
+        self._running.release()
+        return True
 
     def _run(self) -> None:
         if not self._taken.acquire(False):

@@ -7,10 +7,10 @@ since both remove the new thread from the same table.  Handlers run in the main 
 from __future__ import annotations
 
 import threading
-from _thread import start_new_thread
 from contextvars import copy_context
 from functools import partial
 
+from ..._maniple import Assured
 from ..compat.greenlets import threads_are_real
 from .thread_call import ThreadCall
 
@@ -18,7 +18,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ThreadStart", "start_steadily"]
+__all__ = ["ThreadStart", "start_assured", "start_steadily"]
+
+
+def start_assured(thread: Any) -> None:
+    """Start a thread, or call the method `start` of another object.
+
+    Raises:
+        RuntimeError: no thread can be started.
+        MemoryError: the new thread had no memory to begin with. (`Thread.start` would wait forever.)
+    """
+    if not isinstance(thread, threading.Thread):
+        thread.start()
+        return
+    failed: list[BaseException | None] = []
+
+    def finish(error: BaseException | None) -> bool:
+        started: threading.Event = thread._started  # type: ignore[attr-defined]
+        if not failed:
+            if started.is_set():
+                return False
+            failed.append(error)
+        started.set()
+        return True
+
+    attributes = vars(thread)
+    attributes["_bootstrap"] = Assured(thread._bootstrap, finish)  # type: ignore[attr-defined]
+    try:
+        thread.start()
+    finally:
+        attributes.pop("_bootstrap", None)
+    if failed:
+        threading._limbo.pop(thread, None)  # type: ignore[attr-defined]
+        raise MemoryError("there was no memory for a new thread to begin with") from failed[0]
 
 
 class ThreadStart(ThreadCall):
@@ -26,7 +58,7 @@ class ThreadStart(ThreadCall):
 
     def __init__(self, thread: Any) -> None:
         # From Python 3.14 on, a thread may inherit the context of the thread that starts it.
-        super().__init__(partial(copy_context().run, thread.start))
+        super().__init__(partial(copy_context().run, start_assured, thread))
 
     def __call__(self) -> None:
         """Start the thread. If a handler of the calling thread raises, the thread starts nevertheless, or `cancel` prevents it.
@@ -35,7 +67,7 @@ class ThreadStart(ThreadCall):
             RuntimeError: no thread can be started.
         """
         if threading.current_thread() is threading.main_thread() and threads_are_real():
-            start_new_thread(self._run, ())
+            self.begin()
         else:
             self._run()
         self._result()

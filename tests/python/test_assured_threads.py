@@ -1,0 +1,69 @@
+"""Threads that have no memory to begin with: their start raises, and nothing waits for them forever."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from maniple._impl.sync.thread_call import ThreadCall
+from maniple._impl.sync.thread_start import start_assured, start_steadily
+
+
+class Starved:
+    """The first call in another thread raises MemoryError, as one does without memory for its frame."""
+
+    def __init__(self, call: Any) -> None:
+        self.call, self.times = call, 0
+
+    def __call__(self, *args: Any) -> Any:
+        if threading.get_ident() != threading.main_thread().ident:
+            self.times += 1
+            if self.times == 1:
+                raise MemoryError("no memory for a frame")
+        return self.call(*args)
+
+
+@pytest.mark.parametrize("start", [start_assured, start_steadily])
+def test_a_thread_that_cannot_begin_is_an_error_of_its_start(start: Any) -> None:
+    thread = threading.Thread(target=print)
+    vars(thread)["_bootstrap"] = Starved(thread._bootstrap)  # type: ignore[attr-defined]
+    with pytest.raises(MemoryError):
+        start(thread)
+    assert thread not in threading.enumerate()
+
+
+def test_a_thread_that_begins_is_not_changed() -> None:
+    ran: list[threading.Thread] = []
+    thread = threading.Thread(target=lambda: ran.append(threading.current_thread()))
+    start_assured(thread)
+    thread.join(30)
+    assert ran == [thread] and "_bootstrap" not in vars(thread) and not thread.is_alive()
+
+
+def test_a_call_whose_thread_cannot_begin_raises() -> None:
+    call = ThreadCall(lambda: 5)
+    vars(call)["_run"] = Starved(call._run)
+    call.begin()
+    with pytest.raises(MemoryError):
+        call._result()
+
+
+def test_the_report_is_made_again_until_there_is_memory_for_it() -> None:
+    call = ThreadCall(lambda: 5)
+    vars(call)["_run"] = Starved(call._run)
+    vars(call)["_finish"] = finish = Starved(call._finish)
+    call.begin()
+    with pytest.raises(MemoryError):
+        call._result()
+    assert finish.times == 2
+
+
+def test_a_call_has_its_result_and_its_error() -> None:
+    call = ThreadCall(lambda: 5)
+    call.begin()
+    assert call._result() == 5
+    failing = ThreadCall(lambda: 1 // 0)
+    failing.begin()
+    with pytest.raises(ZeroDivisionError):
+        failing._result()
