@@ -86,3 +86,15 @@ def test_one_clause_catches_what_the_package_raises(mp: ModuleType) -> None:
             pool.apply_async(signal.pause).get(timeout=0.01)
     with pytest.raises(mp.ManipleError):
         importlib.import_module(f"{mp.__name__}.shared_memory").ShareableList([{1}])
+
+
+def test_a_worker_that_cannot_pickle_any_error_reports_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = importlib.import_module("maniple._impl.pool.payload")
+
+    def refuse(_: BaseException) -> bytes:
+        raise pickle.PicklingError("import of module failed")
+
+    monkeypatch.setattr(payload, "_dump_error", refuse)
+    kind, message, _, pickled = payload.report(ValueError("first"), False, None)
+    assert kind == "MemoryError" and message == str(pickle.loads(pickled))
+    assert type(pickle.loads(pickled)) is MemoryError

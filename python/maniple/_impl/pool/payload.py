@@ -5,7 +5,7 @@ from __future__ import annotations
 import copyreg
 import io
 import sys
-from _pickle import PicklingError, loads
+from _pickle import PicklingError, dumps, loads
 from collections.abc import Callable
 from signal import Signals
 
@@ -177,6 +177,11 @@ def _trace(error: BaseException) -> str:
         return "".join(lines)
 
 
+_NOTHING_LEFT = "the worker had no memory to report the outcome of its task"
+# Made while there is memory.
+_PICKLED_SHORTAGE = dumps(MemoryError(_NOTHING_LEFT))
+
+
 def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
     """Return a failure in a form that can always be sent: type, message, traceback or None, pickle."""
     trace: str | None
@@ -194,7 +199,13 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
         pickled = _dump_error(error)
     except Exception as failure:
         error = MaybeEncodingError(failure, error)
-        pickled = _dump_error(error)
+        try:
+            pickled = _dump_error(error)
+        except Exception as failure:
+            # Nothing can be pickled, not even text: memory is short, and an import needs it.
+            if interrupts(failure):
+                raise
+            error, pickled = MemoryError(_NOTHING_LEFT), _PICKLED_SHORTAGE
     try:
         message = str(error)
     except Exception:
