@@ -469,7 +469,7 @@ def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_gets_an_error
             else:  # another thread is at it
                 signal.setitimer(signal.ITIMER_REAL, 0.01)
 
-        with handler(end), pytest.raises(RuntimeError, match="wait for ever"):
+        with handler(end), pytest.raises(RuntimeError, match="wait forever"):
             for _ in range(100):
                 pool.map(identity, [SlowToPickle(n) for n in range(20)], 20)
 
@@ -501,7 +501,7 @@ def test_a_handler_may_end_the_pool_whose_call_is_being_pickled(mp: ModuleType, 
             pool.join()
         except RuntimeError as error:
             # The items of a map are pickled while the pool works on them; the handler gets an error instead of waiting for itself.
-            assert call == "map_async" and "would wait for ever" in str(error)
+            assert call == "map_async" and "would wait forever" in str(error)
         ended.append(True)
 
     before = signal.signal(signal.SIGUSR1, end)
