@@ -113,7 +113,7 @@ impl<'a> Waiting<'a> {
         match &self.standoff {
             Some((since, before)) if *before == unread => {
                 if since.elapsed() >= most {
-                    // The announcement stays, or the other end would go on waiting for this one. `Attendance::resume` withdraws it.
+                    // The announcement stays, or the other end would keep waiting for this one. `Attendance::resume` withdraws it.
                     if let Some(said) = self.said.take() {
                         said.leave();
                     }
