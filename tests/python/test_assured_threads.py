@@ -49,16 +49,6 @@ def test_a_call_whose_thread_cannot_begin_raises() -> None:
         call._result()
 
 
-def test_the_report_is_made_again_until_there_is_memory_for_it() -> None:
-    call = ThreadCall(lambda: 5)
-    vars(call)["_run"] = Starved(call._run)
-    vars(call)["_finish"] = finish = Starved(call._finish)
-    call.begin()
-    with pytest.raises(MemoryError):
-        call._result()
-    assert finish.times == 2
-
-
 def test_a_call_has_its_result_and_its_error() -> None:
     call = ThreadCall(lambda: 5)
     call.begin()

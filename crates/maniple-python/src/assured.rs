@@ -1,45 +1,180 @@
-//! `Assured`: a call in a new thread whose end is reported even if there is no memory for a single frame of Python code.
+//! `assured`: the first step of a new thread, whose failure is reported even if there is no memory for a single frame of Python code.
 //!
 //! A thread of Python begins with Python code. If the interpreter has no memory for its first frame, the thread ends with a
-//! `MemoryError` that only standard error shows, and a caller that waits for a sign of the thread waits forever.
+//! `MemoryError` that only standard error shows, and a caller that waits for a sign of the thread waits forever. So the first step is
+//! native, and so is its report: it consists of changes to entries that exist, and of methods of locks. Objects that it
+//! needs are made by the thread that starts the other one.
+//!
+//! The C library ends the process if a thread finds no memory for this library's thread-local data. So the first step uses none, neither
+//! itself nor by PyO3's wrappers, until it has seen that there is memory; then it makes that data.
+#![allow(unsafe_code)]
 
-use pyo3::PyTraverseError;
-use pyo3::exceptions::PyMemoryError;
-use pyo3::gc::PyVisit;
+use pyo3::ffi;
 use pyo3::prelude::*;
-use std::time::Duration;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use std::cell::Cell;
+use std::ptr::null_mut;
 
-/// Calls `call()`, then `finish(error)` with what that raised, or `None`. Calls `finish` again while there is no memory for it. Raises the
-/// error unless `finish` returns true.
-#[pyclass(name = "Assured", module = "maniple._maniple", frozen)]
-pub struct PyAssured {
-    call: Py<PyAny>,
-    finish: Py<PyAny>,
+/// What the first step needs: `call`, `note`, "error", and how it knows whether the called code has begun.
+const CALL: isize = 0;
+const NOTE: isize = 1;
+const ERROR: isize = 2;
+/// Of a pair of locks: `acquire`, `(False,)`, `release`.
+const ACQUIRE: isize = 3;
+const AT_ONCE: isize = 4;
+const RELEASE: isize = 5;
+/// Of an event: `acquire`, `()`, `release` of its condition, then its fields, "_flag", the waiters, their `popleft` and "release".
+const FIELDS: isize = 6;
+const FLAG: isize = 7;
+const WAITERS: isize = 8;
+const NEXT: isize = 9;
+const WAKE: isize = 10;
+
+/// `assured(call, note, begun)` returns a function without parameters, for a new thread, which calls `call()`. If that raises before
+/// the called code has begun, `note["error"]` becomes the exception, and `begun` decides whether it has:
+///
+/// - a pair of locks: it has begun if the first one is taken; the second one, which a caller waits for, is released;
+/// - a `threading.Event`: it has begun if the event is set; the event is set.
+#[pyfunction]
+pub fn assured<'py>(
+    call: Bound<'py, PyAny>,
+    note: Bound<'py, PyDict>,
+    begun: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = call.py();
+    let error = PyString::intern(py, "error");
+    // The entry is there before there is no memory for it.
+    if !note.contains(&error)? {
+        note.set_item(&error, py.None())?;
+    }
+    let mut parts = vec![call, note.into_any(), error.into_any()];
+    if let Ok((taken, running)) = begun.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>() {
+        let at_once = PyTuple::new(py, [false])?.into_any();
+        parts.extend([taken.getattr("acquire")?, at_once, running.getattr("release")?]);
+    } else {
+        let condition = begun.getattr("_cond")?;
+        let waiters = condition.getattr("_waiters")?;
+        let next = waiters.getattr("popleft")?;
+        let at_once = PyTuple::empty(py).into_any();
+        parts.extend([condition.getattr("acquire")?, at_once, condition.getattr("release")?]);
+        parts.extend([begun.getattr("__dict__")?, PyString::intern(py, "_flag").into_any(), waiters, next]);
+        parts.push(PyString::intern(py, "release").into_any());
+    }
+    let parts = PyTuple::new(py, parts)?;
+    struct Definition(ffi::PyMethodDef);
+    // SAFETY: nothing changes it, and its pointers are to static data.
+    unsafe impl Sync for Definition {}
+    static DEFINITION: Definition = Definition(ffi::PyMethodDef {
+        ml_name: c"assured".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: begin },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: std::ptr::null(),
+    });
+    // SAFETY: the definition is static, and the interpreter does not change it. The function keeps `parts` as its `self`.
+    unsafe {
+        let function = ffi::PyCFunction_NewEx((&raw const DEFINITION.0).cast_mut(), parts.as_ptr(), null_mut());
+        Bound::from_owned_ptr_or_err(py, function)
+    }
 }
 
-#[pymethods]
-impl PyAssured {
-    #[new]
-    fn new(call: Py<PyAny>, finish: Py<PyAny>) -> PyAssured {
-        PyAssured { call, finish }
+/// The first step of the thread; `this` is the tuple that [`assured`] has made.
+unsafe extern "C" fn begin(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls it with its lock held. `this` is the tuple, which lives through the call, and so do its items.
+    unsafe {
+        let done = if there_is_memory() {
+            ffi::PyObject_CallObject(part(this, CALL), null_mut())
+        } else {
+            ffi::PyErr_NoMemory()
+        };
+        if !done.is_null() {
+            return done;
+        }
+        let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
+        #[allow(deprecated)]
+        {
+            ffi::PyErr_Fetch(&mut kind, &mut value, &mut trace);
+            ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut trace);
+        }
+        if report(this, value) {
+            ffi::Py_XDECREF(kind);
+            ffi::Py_XDECREF(value);
+            ffi::Py_XDECREF(trace);
+            let none = ffi::Py_None();
+            ffi::Py_INCREF(none);
+            return none;
+        }
+        #[allow(deprecated)]
+        ffi::PyErr_Restore(kind, value, trace);
+        null_mut()
     }
+}
 
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        const PAUSE: Duration = Duration::from_millis(5);
-        let done = self.call.bind(py).call0();
-        let error = done.as_ref().err().map(|error| error.value(py).clone());
-        loop {
-            match self.finish.bind(py).call1((error.clone(),)) {
-                Err(short) if short.is_instance_of::<PyMemoryError>(py) => py.detach(|| std::thread::sleep(PAUSE)),
-                // Whether `finish` has passed the error on. If not, it is the thread's own.
-                Ok(taken) if taken.is_truthy()? => break Ok(()),
-                other => break other.and(done.map(drop)),
+/// Whether this thread has memory for its thread-local data, which it then has.
+fn there_is_memory() -> bool {
+    thread_local! {
+        static MADE: Cell<bool> = const { Cell::new(false) };
+    }
+    // As much as it takes, and what the allocator adds. The allocator keeps it for this thread.
+    const ENOUGH: usize = 8192;
+    // SAFETY: the memory is freed at once, and not used.
+    unsafe {
+        let memory = ffi::PyMem_Malloc(ENOUGH);
+        if memory.is_null() {
+            return false;
+        }
+        ffi::PyMem_Free(memory);
+    }
+    MADE.set(true);
+    true
+}
+
+/// # Safety
+/// `parts` is the tuple of [`assured`], and has such an item.
+unsafe fn part(parts: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
+    // SAFETY: as the caller promises. The reference is borrowed from the tuple.
+    unsafe { ffi::PyTuple_GetItem(parts, index) }
+}
+
+/// Reports the error, unless the called code has begun. Returns whether it did.
+///
+/// # Safety
+/// As [`begin`]; `error` is an exception.
+unsafe fn report(parts: *mut ffi::PyObject, error: *mut ffi::PyObject) -> bool {
+    // SAFETY: the items are what `assured` has put there, and live as long as the tuple. Results are released, or are borrowed.
+    unsafe {
+        let call = |index: isize, arguments: *mut ffi::PyObject| {
+            let result = ffi::PyObject_CallObject(part(parts, index), arguments);
+            let is_true = !result.is_null() && ffi::PyObject_IsTrue(result) == 1;
+            ffi::Py_XDECREF(result);
+            ffi::PyErr_Clear();
+            is_true
+        };
+        let is_event = ffi::PyTuple_Size(parts) > FIELDS;
+        if is_event {
+            let flag = ffi::PyDict_GetItemWithError(part(parts, FIELDS), part(parts, FLAG));
+            if flag.is_null() || ffi::PyObject_IsTrue(flag) != 0 {
+                return false;
             }
         }
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.call)?;
-        visit.call(&self.finish)
+        // Of an event it is the lock of the condition, which is held for moments only.
+        if !call(ACQUIRE, part(parts, AT_ONCE)) {
+            return false;
+        }
+        ffi::PyDict_SetItem(part(parts, NOTE), part(parts, ERROR), error);
+        if is_event {
+            ffi::PyDict_SetItem(part(parts, FIELDS), part(parts, FLAG), ffi::Py_True());
+            while ffi::PySequence_Size(part(parts, WAITERS)) > 0 {
+                let waiter = ffi::PyObject_CallObject(part(parts, NEXT), null_mut());
+                if waiter.is_null() {
+                    break;
+                }
+                let woken = ffi::PyObject_CallMethodObjArgs(waiter, part(parts, WAKE), null_mut::<ffi::PyObject>());
+                ffi::Py_XDECREF(woken);
+                ffi::Py_DECREF(waiter);
+            }
+        }
+        call(RELEASE, null_mut());
+        ffi::PyErr_Clear();
+        true
     }
 }

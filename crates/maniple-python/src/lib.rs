@@ -19,7 +19,7 @@
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
 //! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
-//! | `assured` | `Assured`: a call in a new thread whose end is reported without memory, too |
+//! | `assured` | `assured`: the first step of a new thread, which reports its failure without memory, too |
 //! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
 //! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
@@ -80,7 +80,7 @@ static ALLOCATOR: Reserve = Reserve;
 #[pymodule(gil_used = false)]
 mod _maniple {
     #[pymodule_export]
-    use crate::assured::PyAssured;
+    use crate::assured::assured;
     #[pymodule_export]
     use crate::connection::PyChannel;
     #[pymodule_export]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock, start_new_thread
 
-from ..._maniple import Assured
+from ..._maniple import assured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,15 +40,8 @@ class ThreadCall:
         Raises:
             RuntimeError: no thread can be started.
         """
-        start_new_thread(Assured(self._run, self._finish), ())
-
-    def _finish(self, error: BaseException | None) -> bool:
-        if error is None or not self._taken.acquire(False):
-            return False
-        # The thread had no memory to begin with `_run`.
-        self._make, self.error, self._over = None, error, True
-        self._running.release()
-        return True
+        # If the thread has no memory to begin with `_run`, `_taken` and `_running` change as there, and `error` is set.
+        start_new_thread(assured(self._run, vars(self), (self._taken, self._running)), ())
 
     def _run(self) -> None:
         if not self._taken.acquire(False):
@@ -74,4 +67,4 @@ class ThreadCall:
     def _wait(self) -> None:
         if not self._over:
             with self._running:
-                pass
+                self._over = True

@@ -10,7 +10,7 @@ import threading
 from contextvars import copy_context
 from functools import partial
 
-from ..._maniple import Assured
+from ..._maniple import assured
 from ..compat.greenlets import threads_are_real
 from .thread_call import ThreadCall
 
@@ -31,26 +31,17 @@ def start_assured(thread: Any) -> None:
     if not isinstance(thread, threading.Thread):
         thread.start()
         return
-    failed: list[BaseException | None] = []
-
-    def finish(error: BaseException | None) -> bool:
-        started: threading.Event = thread._started  # type: ignore[attr-defined]
-        if not failed:
-            if started.is_set():
-                return False
-            failed.append(error)
-        started.set()
-        return True
-
-    attributes = vars(thread)
-    attributes["_bootstrap"] = Assured(thread._bootstrap, finish)  # type: ignore[attr-defined]
+    note: dict[str, Any] = {}
+    attributes: dict[str, Any] = vars(thread)
+    own: Any = thread
+    attributes["_bootstrap"] = assured(own._bootstrap, note, own._started)
     try:
         thread.start()
     finally:
         attributes.pop("_bootstrap", None)
-    if failed:
+    if note["error"] is not None:
         threading._limbo.pop(thread, None)  # type: ignore[attr-defined]
-        raise MemoryError("there was no memory for a new thread to begin with") from failed[0]
+        raise MemoryError("there was no memory for a new thread to begin with") from note["error"]
 
 
 class ThreadStart(ThreadCall):
