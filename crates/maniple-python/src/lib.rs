@@ -80,13 +80,13 @@ static ALLOCATOR: Reserve = Reserve;
 #[pymodule(gil_used = false)]
 mod _maniple {
     #[pymodule_export]
+    use crate::assured::PyAssured;
+    #[pymodule_export]
     use crate::connection::PyChannel;
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
     use crate::handles::{exit_told, socket_pair};
-    #[pymodule_export]
-    use crate::assured::PyAssured;
     #[pymodule_export]
     use crate::hold::PyHold;
     #[pymodule_export]

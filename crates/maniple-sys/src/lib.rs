@@ -101,7 +101,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `unread`, `Unread`, `Other` | what lies unreceived at both ends (`None`: nothing at one of them), and what is known of the other end |
-//! | `Said` | says that this end waits, while it lives; `new` fails where that cannot be said |
+//! | `Said`, `unsay` | says that this end waits, while it lives, or from `leave` to `unsay`; `new` fails where that cannot be said |
 //!
 //! ## `ready`: waiting for handles
 //! | item | promise |

@@ -4,6 +4,8 @@
 //! Only Rust's senders use it: `Connection.send` of Python's standard package waits without a limit.
 
 use super::room::Receivers;
+use crate::error::Error;
+use maniple_sys::{BorrowedHandle, standoff};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What is known of one end.
@@ -12,6 +14,8 @@ pub struct Attendance {
     // None, the only thread that has received, or several of them.
     thread: AtomicUsize,
     given: AtomicBool,
+    // Whether an error has left the announcement that this end waits.
+    announced: AtomicBool,
 }
 
 const NONE: usize = 0;
@@ -44,6 +48,21 @@ impl Attendance {
     /// Notes that a copy of the end is sent to another process.
     pub fn give_away(&self) {
         self.given.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes how a wait for room has failed.
+    pub fn failed(&self, error: &Error) {
+        if matches!(error, Error::BothSend) {
+            self.announced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Withdraws an announcement that a failed wait left: this end sends or receives again.
+    #[inline]
+    pub fn resume(&self, end: BorrowedHandle<'_>) {
+        if self.announced.load(Ordering::Relaxed) && self.announced.swap(false, Ordering::Relaxed) {
+            standoff::unsay(end);
+        }
     }
 
     /// Returns the receivers of an end, as this thread sees them.

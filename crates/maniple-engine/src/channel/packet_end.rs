@@ -150,17 +150,19 @@ impl PacketEnd {
     /// [`Error::BothSend`] where the other end waits in the same way, and the system's; nothing is sent.
     pub fn send(&self, outgoing: &mut Outgoing, until: Until) -> Result<bool> {
         let (end, receivers) = (self.end.as_handle(), self.attendance.receivers());
-        match outgoing {
+        self.attendance.resume(end);
+        let sent = match outgoing {
             Outgoing::Plain(packet) => packet_socket::send(end, packet, &[], until, receivers),
-            Outgoing::Beside(parcel) => {
-                let Some(going) = parcel else { return Ok(true) };
-                let sent = packet_socket::send(end, going.content(), &going.handles(), until, receivers)?;
-                if sent {
-                    parcel.take().into_iter().for_each(Parcel::sent);
-                }
-                Ok(sent)
+            Outgoing::Beside(None) => Ok(true),
+            Outgoing::Beside(Some(going)) => {
+                packet_socket::send(end, going.content(), &going.handles(), until, receivers)
             }
+        };
+        let sent = sent.inspect_err(|error| self.attendance.failed(error))?;
+        if sent && let Outgoing::Beside(parcel) = outgoing {
+            parcel.take().into_iter().for_each(Parcel::sent);
         }
+        Ok(sent)
     }
 
     /// Waits for the next message until the deadline, and calls `read` on it. Returns `None` if the time limit expired.
@@ -169,6 +171,7 @@ impl PacketEnd {
     /// [`Error::EndOfStream`], [`Error::Damaged`], and the system's.
     pub fn receive<R>(&self, until: Until, read: impl FnOnce(ReceivedPacket<'_>) -> R) -> Result<Option<R>> {
         self.attendance.receives();
+        self.attendance.resume(self.end.as_handle());
         let kept = self.buffer().take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; MOST].into());
         let mut came = Vec::new();

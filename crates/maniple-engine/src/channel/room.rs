@@ -5,7 +5,8 @@
 //! So a sender that waits without a limit, and knows of no other receiver at its end, *announces* that, in a place that
 //! belongs to the socket and that the other end can see (`sys::standoff`). If both announce it and nothing changes,
 //! neither will ever continue, and the wait ends with an error ([`Error::BothSend`]). A sender withdraws its
-//! announcement when its wait ends; it also ends with the socket.
+//! announcement when its wait finds room, and after an error when it next sends or receives, so that both ends get the error. The
+//! announcement also ends with the socket.
 //!
 //! If an end cannot announce or see it (the other end belongs to another program, is on another machine, or the kernel
 //! does not show it), the wait ends when nothing has moved for a long time in either direction although there are
@@ -112,6 +113,10 @@ impl<'a> Waiting<'a> {
         match &self.standoff {
             Some((since, before)) if *before == unread => {
                 if since.elapsed() >= most {
+                    // The announcement stays, or the other end would keep waiting for this one. `Attendance::resume` withdraws it.
+                    if let Some(said) = self.said.take() {
+                        said.leave();
+                    }
                     return Err(Error::BothSend);
                 }
             }

@@ -186,7 +186,9 @@ impl StreamEnd {
 
     fn put(&self, end: BorrowedHandle<'_>, body: &[u8], handles: &[BorrowedHandle<'_>], until: Until) -> Result<bool> {
         if self.socket.load(Ordering::Relaxed) {
-            return frame::send_until(end, body, handles, until, self.attendance.receivers());
+            self.attendance.resume(end);
+            let sent = frame::send_until(end, body, handles, until, self.attendance.receivers());
+            return sent.inspect_err(|error| self.attendance.failed(error));
         }
         Ok(readiness::room(end, until, &mut || false)?
             && self.send_with(end, body, handles, &mut || false).map(|()| true)?)
@@ -228,6 +230,7 @@ impl StreamEnd {
         limit: Option<u64>,
         interrupted: Interrupted<'_, '_>,
     ) -> Result<Option<Partial>> {
+        self.attendance.resume(end);
         let brings = self.may_bring(end);
         let adaptive = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.adaptive);
         let mut partial = self.partial().take().unwrap_or_default();

@@ -57,6 +57,17 @@ impl<'a> Said<'a> {
         sockopt::set_socket_recv_buffer_size(socket, WAITS)?;
         Ok(Said { socket, before })
     }
+
+    /// Leaves it said, until [`unsay`].
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// Withdraws what [`Said::leave`] left.
+pub fn unsay(socket: BorrowedHandle<'_>) {
+    // Nothing depends on it, and any other size is as good.
+    let _ = sockopt::set_socket_recv_buffer_size(socket, 3 * WAITS);
 }
 
 impl Drop for Said<'_> {
@@ -92,6 +103,10 @@ mod tests {
                 let said = Said::new(b).unwrap();
                 assert_eq!(other(), Other::Waits);
                 drop(said);
+                assert_eq!(other(), silent);
+                Said::new(b).unwrap().leave();
+                assert_eq!(other(), Other::Waits);
+                unsay(b);
                 assert_eq!(other(), silent);
             }
             let mut bytes = [0; 1000];

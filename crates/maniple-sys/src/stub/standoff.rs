@@ -21,7 +21,13 @@ impl<'a> Said<'a> {
     pub fn new(_socket: BorrowedHandle<'a>) -> io::Result<Said<'a>> {
         Err(unsupported())
     }
+
+    /// There is nothing to leave.
+    pub fn leave(self) {}
 }
+
+/// There is nothing to withdraw.
+pub fn unsay(_socket: BorrowedHandle<'_>) {}
 
 impl Drop for Said<'_> {
     fn drop(&mut self) {}

@@ -209,7 +209,9 @@ impl RLock {
     /// });
     /// assert!(thread.join().is_err());
     /// if let Err(poisoned) = lock.lock() {
-    ///     // Repairs the resource that the lock guards, and then: lock.clear_poison(); drop(poisoned);
+    ///     // Repairs the resource that the lock guards, and then:
+    ///     lock.clear_poison();
+    ///     drop(poisoned);
     /// }
     /// assert!(lock.lock().is_ok());
     /// # Ok::<(), maniple::Error>(())

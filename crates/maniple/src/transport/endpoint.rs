@@ -288,7 +288,7 @@ async fn patiently(
     let attempt = || {
         let done = attempt()?;
         if !done {
-            waiting.look()?;
+            waiting.look().inspect_err(|error| attendance.failed(error))?;
         }
         Ok(done)
     };

@@ -1,7 +1,7 @@
 //! What `send` does when there is no room: it waits for a receiver, however slow, but not for an end that waits in the same way.
 
 use crate::support::{self, LONG, block_on, watchdog};
-use maniple::{Bytes, Connection, Error, Process, Result, channel, pipe};
+use maniple::{Bytes, Connection, Error, Exit, Process, Result, channel, pipe};
 use maniple_sys::testing::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,6 +42,41 @@ fn two_processes_that_both_send_first_get_an_error() {
     waits.into_iter().for_each(|wait| wait.join().unwrap());
 }
 
+/// Sends until that is an error, and returns it as an exit code.
+fn sends_only(line: Connection<Vec<u8>>) -> i32 {
+    sends_until_an_error(&line)
+}
+
+fn sends_until_an_error(line: &Connection<Vec<u8>>) -> i32 {
+    loop {
+        match line.send(&vec![1; 1000]) {
+            Ok(()) => {}
+            Err(Error::Channel(maniple::ChannelError::Deadlock)) => return 7,
+            Err(_) => return 8,
+        }
+    }
+}
+
+#[test]
+fn both_get_the_error_though_neither_lets_go_of_its_end() {
+    let _dog = watchdog();
+    let (streamed, other) = UnixStream::pair().unwrap();
+    let ends = (Connection::<Vec<u8>>::from_stream(streamed), Connection::<Vec<u8>>::from_stream(other));
+    std::thread::scope(|scope| {
+        for (ours, theirs) in [pipe::<Vec<u8>>().unwrap(), ends] {
+            scope.spawn(move || {
+                let process = Process::new(sends_only, theirs).unwrap();
+                process.start().unwrap();
+                // 8: the process had the error first, and has ended.
+                assert!([7, 8].contains(&sends_until_an_error(&ours)));
+                assert_eq!(process.join().unwrap(), Exit::Code(7));
+                // What was sent before is still there.
+                assert_eq!(ours.recv().unwrap(), [1; 1000]);
+            });
+        }
+    });
+}
+
 #[test]
 fn what_was_sent_before_is_received_after_it_and_the_rest_can_be_sent_then() {
     let _dog = watchdog();
@@ -58,7 +93,7 @@ fn what_was_sent_before_is_received_after_it_and_the_rest_can_be_sent_then() {
                         came += 1;
                     }
                     errors += 1;
-                    over.store(errors == 2, Ordering::Relaxed);
+                    over.fetch_or(errors == 2, Ordering::Relaxed);
                 }
                 Err(error) => panic!("{error}"),
             }

@@ -72,7 +72,7 @@ fn when_the_server_is_killed_all_that_wait_get_an_error_at_once() {
     lost(manager.dict::<u8, u8>().unwrap_err());
     let mut bytes = Vec::new();
     let error = Postcard::encode(&queue, &mut bytes).unwrap_err();
-    assert!(error.to_string().contains("is gone"), "{error}");
+    assert!(error.to_string().contains("is lost"), "{error}");
     lost(manager.shutdown().unwrap_err());
 }
 
