@@ -6,6 +6,7 @@ are in `_impl.manager`: `server` (the process that owns the objects), `proxies` 
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -154,7 +155,7 @@ class BaseManager:
         Raises:
             ProcessError: the manager has started or shut down.
             TypeError: `initializer` is not callable.
-            OSError: the process cannot be started.
+            OSError: the process cannot be started, or has no descriptor for a client.
         """
         self._insist_on_being_new()
         if initializer is not None and not callable(initializer):
@@ -174,7 +175,16 @@ class BaseManager:
             try:
                 with writer:
                     server.start()
-                self._address = reader.recv()
+                answer = reader.recv()
+                if isinstance(answer, OSError):
+                    from ._impl.start.shortage import advice
+
+                    answer.add_note(f"the manager's server has no descriptor for a client: {advice(answer)}")
+                    try:
+                        raise answer
+                    finally:
+                        del answer  # its traceback has this frame: a cycle would keep the process's descriptor
+                self._address = answer
                 self.shutdown: util.Finalize = util.Finalize(
                     self,
                     type(self)._finalize_manager,
@@ -213,7 +223,16 @@ class BaseManager:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # after a Ctrl-C the parent may still need the objects
         if initializer is not None:
             initializer(*initargs)
-        server = cls._Server(registry, address, authkey, serializer)
+        try:
+            server = cls._Server(registry, address, authkey, serializer)
+            # A client needs two descriptors: for its control connection and for a call. The writer, which is closed next, has the other.
+            os.close(os.dup(writer.fileno()))
+        except OSError as problem:
+            if problem.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            with writer:
+                writer.send(problem)
+            return
         with writer:
             writer.send(server.address)
         util.info("manager serving at %r", server.address)

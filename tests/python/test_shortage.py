@@ -135,3 +135,19 @@ def test_no_descriptor_is_left_for_the_handle_on_a_child(
     mp_package: str, method: str, name: str, times: int, said: str
 ) -> None:
     assert outcome(mp_package, method, "no_pidfd_left", name, str(times)) == said
+
+
+@pytest.mark.better_than_standard("its errors say nothing")
+def test_a_manager_whose_server_has_no_descriptor_for_a_client_does_not_start(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "manager_starts") == "ok"
+
+
+@pytest.mark.better_than_standard("its clients wait for ever")
+def test_a_client_of_a_manager_without_a_descriptor_gets_an_error(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "manager_lacks") == "ok"
+
+
+@pytest.mark.better_than_standard("its clients wait for ever")
+@pytest.mark.parametrize("key", ["", "key"])
+def test_a_client_of_a_listener_without_a_descriptor_gets_an_error(mp_package: str, key: str) -> None:
+    assert outcome(mp_package, "fork", "listener_lacks", key) == "ok"

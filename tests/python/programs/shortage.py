@@ -613,6 +613,137 @@ def no_pidfd_left(name: str, times: str) -> str:
     return settled(before) or works() or said
 
 
+def manager_starts() -> str:
+    """A manager whose server inherits ever fewer descriptors serves a client, or its start raises OSError."""
+    with ctx.Manager() as manager:
+        manager.dict()[1] = 2
+    base, outcomes = len(os.listdir("/proc/self/fd")) - 1, set()
+    for count in range(-4, 24):
+        manager = None
+        try:
+            with only("RLIMIT_NOFILE", base + count):
+                manager = ctx.Manager()
+        except OSError as problem:
+            notes = "".join(getattr(problem, "__notes__", ()))
+            if problem.errno != errno.EMFILE or "server" in notes and "ulimit -n" not in notes:
+                raise
+            outcomes.add("refused by the server" if "server" in notes else "refused before")
+            continue
+        shared = manager.dict()
+        shared[1] = count
+        if shared.copy() != {1: count}:
+            return f"{count}: {shared}"
+        manager.shutdown()
+        outcomes.add("served")
+    return "ok" if outcomes >= {"served", "refused by the server"} else str(outcomes)
+
+
+def manager_lacks() -> str:
+    """Clients of a manager's server without a descriptor get an error. The server continues."""
+    with ctx.Manager() as manager:
+        shared = manager.dict({1: 2})
+        shared.copy()
+        pid, done, errors = manager._process.pid, threading.Event(), []
+        threads: list[threading.Thread] = []
+
+        def call() -> None:
+            try:
+                shared.copy()
+            except Exception as error:
+                errors.append(error)
+            served.set()
+            done.wait()  # the thread's line to the server lives as long as the thread
+
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 4
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, before[1]))
+        while not errors and len(threads) <= most:
+            served = threading.Event()
+            threads.append(threading.Thread(target=call))
+            threads[-1].start()
+            served.wait()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        done.set()
+        for thread in threads:
+            thread.join()
+        if [type(error) for error in errors] != [EOFError] or "ulimit -n" not in str(errors[0]):
+            return repr(errors)
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        return "ok" if len(errors) == 1 else repr(errors)
+
+
+def call_in(address: Any, key: bytes | None, line: Any) -> None:
+    """Connect to the listener at `address` for each message, and answer with what the listener sends, or with the error."""
+    from multiprocessing.connection import Client  # its errors come from the listener
+
+    while line.recv():
+        try:
+            with Client(address, authkey=key) as conn:
+                line.send(conn.recv())
+        except (EOFError, ConnectionResetError) as error:
+            line.send(type(error).__name__)
+
+
+def listener_lacks(key: str) -> str:
+    """Clients of a listener whose process has no descriptor get an error if the shortage lasts, and wait if it passes."""
+    connection = importlib.import_module(f"{PACKAGE}.connection")
+    authkey = b"key" if key else None
+    with connection.Listener(authkey=authkey, backlog=8) as listener:
+        listener._listener._socket.settimeout(0.05)
+        here, there = ctx.Pipe()
+        client = ctx.Process(target=call_in, args=(listener.address, authkey, there), daemon=True)
+        client.start()
+
+        def serve(tries: int, limit: int) -> str:
+            """Accept until the client has its answer; the limit on descriptors is raised after so many failures."""
+            failures = 0
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+            taken = take_all()
+            here.send(True)
+            while not here.poll(0.01):
+                try:
+                    with listener.accept() as conn:
+                        conn.send("served")
+                except TimeoutError:
+                    pass
+                except OSError as problem:
+                    if problem.errno != errno.EMFILE:
+                        raise
+                    failures += 1
+                    if failures == tries:
+                        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            for number in taken:
+                os.close(number)
+            answer: str = here.recv()
+            return answer
+
+        for _ in range(2):
+            if (answer := serve(-1, 100)) not in ("EOFError", "ConnectionResetError"):
+                return f"a shortage that lasts: {answer}"
+            # The machine may be slow: then a few failures last long.
+            if "served" not in (answers := {serve(3, 100) for _ in range(5)}):
+                return f"a shortage that passes: {answers}"
+        here.send(False)
+        client.join()
+    return "ok"
+
+
+def take_all() -> list[int]:
+    """Open files until there is no descriptor left."""
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as problem:
+        if problem.errno != errno.EMFILE:
+            raise
+    return taken
+
+
 def main() -> None:
     faulthandler.dump_traceback_later(80, exit=True)
     case, *arguments = WHAT

@@ -88,10 +88,16 @@ impl fmt::Display for ContactError {
             Step::GetIn => write!(f, "could not authenticate with the listener at {address}: ")?,
         }
         match &self.cause {
-            Cause::Os(e) => write!(f, "{e}{}", advice(&self.step, address, e.kind())),
+            Cause::Os(e) => {
+                write!(f, "{e}{}{}", advice(&self.step, address, e.kind()), maniple_sys::advice(e))
+            }
             Cause::Refusal(why) => why.fmt(f),
             Cause::Gone => {
-                f.write_str("the other end closed the connection, or died, in the middle of the authentication")
+                f.write_str("the other end closed the connection, or died, in the middle of the authentication")?;
+                if self.step == Step::GetIn {
+                    f.write_str("; its process may have no free descriptor (ulimit -n)")?;
+                }
+                Ok(())
             }
             Cause::Late(limit) if self.step == Step::Connect => {
                 write!(f, "no answer within {limit:?}; is the listener's process busy or stopped?")

@@ -8,6 +8,12 @@
 //! The time limit of a guest counts only *attended* time: the time in which some thread waits in `admit`. A program
 //! that works for a minute between two calls does not lose the clients that connected meanwhile.
 //!
+//! # No descriptor left
+//! A process without a free descriptor cannot accept a client, which would wait in the system's queue forever. So a
+//! reception keeps a spare descriptor. The shortage may pass: [`Reception::admit`] only returns the error at first, and
+//! clients wait while the caller retries. If the calls have failed for [`SHORTAGE`], the reception gives up the spare for a
+//! moment, accepts the clients that wait, and closes their connections.
+//!
 //! # Forks
 //! Guests belong to the process that accepted them. Their descriptors are registered in [`atfork`], so a forked child
 //! holds none of them, and the child begins with an empty reception over the same listening socket. The state is
@@ -19,12 +25,14 @@ use super::frame::Interrupted;
 use super::length_prefix::{self, Begin, Length};
 use maniple_sys::atfork::{self, HubOnly};
 use maniple_sys::epoch::{Epoch, Since, count_forks};
+use maniple_sys::process::reserve_handle;
 use maniple_sys::ready::{self, Interest, Kick};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use maniple_sys::{socket, stream};
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +43,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a listener that has accepted a client, and has a key, may be silent. Such a listener sends its challenge at
 /// once; the time is for a process that gets no processor.
 pub const SILENCE: Duration = Duration::from_secs(8);
+/// How long clients wait for a descriptor of the listener's process before the listener closes their connections.
+pub const SHORTAGE: Duration = Duration::from_secs(1);
+/// The greatest number of connections that are closed at a time because of a shortage.
+const MOST_CLOSED: usize = 256;
 /// How often a client checks whether the listener has accepted it.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -244,12 +256,25 @@ struct House {
     // The threads that wait in `admit` have to check `guests` or `closed`.
     kick: Arc<Kick>,
     closed: bool,
+    // Given up for a moment to close the connection of a client; `None` if another thread has taken its number.
+    spare: Option<HubOnly>,
+    // When the shortage began: the first failure since a client was accepted, or since all that waited were closed.
+    short_since: Option<Instant>,
 }
 
 impl House {
     fn new() -> io::Result<House> {
         count_forks()?;
-        Ok(House { born: Epoch::now(), guests: Vec::new(), kick: Arc::new(Kick::new()?), closed: false })
+        let kick = Arc::new(Kick::new()?);
+        Ok(House { born: Epoch::now(), guests: Vec::new(), kick, closed: false, spare: None, short_since: None })
+    }
+
+    /// Takes a spare descriptor unless there is one. The caller is inside the gate.
+    fn take_spare(&mut self) -> io::Result<()> {
+        if self.spare.is_none() {
+            self.spare = Some(HubOnly::new(reserve_handle()?)?);
+        }
+        Ok(())
     }
 }
 
@@ -259,6 +284,8 @@ pub struct Reception {
     house: Mutex<House>,
     patience: Duration,
     keep_alive: bool,
+    // Whether a call of `accept` has failed for a shortage since the last success, or there is no spare descriptor.
+    is_short: AtomicBool,
 }
 
 impl Reception {
@@ -267,7 +294,10 @@ impl Reception {
     /// # Errors
     /// No descriptor is left.
     pub fn new() -> io::Result<Reception> {
-        Ok(Reception { house: Mutex::new(House::new()?), patience: PATIENCE, keep_alive: false })
+        let mut house = House::new()?;
+        atfork::making(|| house.take_spare())?;
+        let is_short = AtomicBool::new(false);
+        Ok(Reception { house: Mutex::new(house), patience: PATIENCE, keep_alive: false, is_short })
     }
 
     /// How long a client has for its authentication.
@@ -287,7 +317,9 @@ impl Reception {
                 let of_parent = mem::replace(&mut *house, House::new()?);
                 house.closed = of_parent.closed;
                 // Their descriptors are already closed; this closes the parent's kick.
-                mem::forget(of_parent.guests);
+                mem::forget((of_parent.guests, of_parent.spare));
+                // Without a spare, clients wait while this process has no descriptor.
+                self.is_short.store(house.take_spare().is_err(), Ordering::Relaxed);
             }
             Ok(act(&mut house))
         })
@@ -333,7 +365,7 @@ impl Reception {
             }
             if ready[0] {
                 let Some(key) = key else {
-                    match self.take(listening) {
+                    match self.taken(listening, self.take(listening)) {
                         Ok(None) => continue,
                         other => return other.map_err(Refused::Os),
                     }
@@ -355,6 +387,52 @@ impl Reception {
         Ok(Some(client))
     }
 
+    /// Returns the result of an accept, and closes the connections of clients if this process has been short of descriptors for
+    /// [`SHORTAGE`]. The caller is outside of the gate.
+    fn taken<T>(&self, listening: BorrowedHandle<'_>, taken: io::Result<T>) -> io::Result<T> {
+        if taken.is_ok() {
+            if self.is_short.load(Ordering::Relaxed) {
+                let recovered = self.enter(|house| {
+                    house.short_since = None;
+                    house.take_spare()
+                });
+                self.is_short.store(!matches!(recovered, Ok(Ok(()))), Ordering::Relaxed);
+            }
+            return taken;
+        }
+        if !taken.as_ref().is_err_and(maniple_sys::is_shortage) {
+            return taken;
+        }
+        self.is_short.store(true, Ordering::Relaxed);
+        let spare = self.enter(|house| {
+            let since = *house.short_since.get_or_insert_with(Instant::now);
+            // If another thread has taken the spare's number, the first number that is free becomes the spare.
+            let _ = house.take_spare();
+            if since.elapsed() >= SHORTAGE { house.spare.take() } else { None }
+        });
+        if let Ok(Some(spare)) = spare {
+            // Outside of the gate, because closing it enters the gate again.
+            drop(spare);
+            // Inside, so that no forked child keeps the connection open.
+            let _ = self.enter(|house| {
+                for _ in 0..MOST_CLOSED {
+                    match socket::accept(listening) {
+                        Ok(Some(client)) => drop(client),
+                        Ok(None) => {
+                            // Later clients may wait as long as these.
+                            house.short_since = None;
+                            break;
+                        }
+                        // Another thread has taken the number.
+                        Err(_) => break,
+                    }
+                }
+                house.take_spare()
+            });
+        }
+        taken
+    }
+
     /// Disconnects all guests, and ends the waiting calls of [`admit`](Reception::admit).
     pub fn close(&self) {
         let closed = self.enter(|house| {
@@ -370,9 +448,9 @@ impl Reception {
 impl Drop for Reception {
     fn drop(&mut self) {
         let house = self.house.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let guests = mem::take(&mut house.guests);
+        let of_this_process = (mem::take(&mut house.guests), house.spare.take());
         if house.born.since() == Since::Born {
-            mem::forget(guests);
+            mem::forget(of_this_process);
         }
     }
 }
@@ -410,7 +488,7 @@ impl Company<'_> {
     /// Accepts a new guest.
     fn welcome(&mut self, listening: BorrowedHandle<'_>, key: &[u8]) -> Result<(), Refused> {
         let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
-        let Some(client) = taken.map_err(Refused::Os)? else { return Ok(()) };
+        let Some(client) = self.of.taken(listening, taken).map_err(Refused::Os)? else { return Ok(()) };
         let who = socket::peer(client.as_handle());
         let guest =
             Guest::new(client, key, Role::Listener, self.of.patience).map_err(|cause| Refused::Client(who, cause))?;

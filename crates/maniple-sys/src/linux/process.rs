@@ -55,9 +55,9 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
 }
 
 /// Keeps a number free for the handle on a child that is about to start. The child runs at once, and a handle on it cannot be made before:
-/// without a number, the child would have to be ended after it has begun.
+/// without a number, the child would have to be ended after it has begun. A listener keeps such a number for clients that it refuses.
 pub fn reserve_handle() -> io::Result<OwnedHandle> {
-    Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?.into())
+    above_stdio(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)
 }
 
 /// Opens a handle on our child, which is not reaped, after `reserved` has made room for it. If another thread was faster, or the limit was

@@ -117,6 +117,10 @@ fn begin(address: Option<Address>, key: Authkey) -> Result<(Arc<Server>, Listene
         None => listen_anywhere()?,
     };
     listener.set_keep_alive(true);
+    // A client needs two descriptors, for its control connection and for a line. The caller closes the report, which has
+    // the other.
+    let doing = "reserve a descriptor for a client of a manager";
+    drop(listener.as_handle().try_clone_to_owned().map_err(|source| maniple_engine::Error::Os { doing, source })?);
     let registry = Arc::<Registry>::default();
     let server = Arc::new(Server {
         token: u64::from_ne_bytes(random()?),

@@ -1,10 +1,10 @@
 //! What a pool does while this process lacks descriptors: it continues with what it has, and is whole again afterwards.
 
 use crate::support::{METHODS, apart, descriptors, eventually, pool, watchdog};
-use maniple::{Bulk, CallOptions, Error, Exit, Pool, Process, RawValue, StartMethod};
-use maniple_sys::testing::{self, Resource, Rlimit, getrlimit, setrlimit};
+use maniple::{Bulk, CallOptions, Error, Exit, Listener, Manager, Pool, Process, RawValue, StartMethod};
+use maniple_sys::testing::{self, Resource, Rlimit, UnixStream, getrlimit, setrlimit};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -292,5 +292,111 @@ fn a_process_whose_start_fails_for_lack_of_a_descriptor_has_not_begun() {
             start(limit).unwrap_err();
         }
         assert_eq!(testing::pages_of_reaped_children(), after_one, "a child was started and ended");
+    });
+}
+
+#[test]
+fn a_client_of_a_listener_without_descriptors_is_disconnected_and_the_listener_goes_on() {
+    let _dog = watchdog();
+    apart(|()| {
+        for key in [None, Some("between us")] {
+            let builder = key.into_iter().fold(Listener::builder(), |builder, key| builder.authkey(key));
+            let listener = builder.temporary().unwrap();
+            let path = listener.address().to_string();
+            few_files();
+            for _ in 0..2 {
+                let mut client = UnixStream::connect(&path).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let files = take_all();
+                eventually("the client's connection is closed", || {
+                    let refused = listener.accept_timeout::<()>(Duration::from_millis(10));
+                    assert!(refused.is_err());
+                    matches!(client.read(&mut [0]), Ok(0))
+                });
+                drop(files);
+            }
+            // The shortage is over: a client waits for its turn.
+            let client = UnixStream::connect(&path).unwrap();
+            match key {
+                None => drop(listener.accept::<()>().unwrap()),
+                Some(_) => {
+                    let refused = listener.accept_timeout::<()>(Duration::from_millis(10));
+                    assert!(refused.is_err());
+                    client.set_nonblocking(true).unwrap();
+                    assert!((&client).read(&mut [0]).is_ok_and(|len| len == 1), "no challenge");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_manager_whose_server_has_no_descriptor_for_a_client_does_not_start() {
+    let _dog = watchdog();
+    apart(|()| {
+        // The manager's server inherits the limit of the fork server.
+        let start = || Manager::builder().start_method(StartMethod::ForkServer).build();
+        start().unwrap();
+        let [server] = children()[..] else { panic!("more children than the fork server: {:?}", children()) };
+        let open = std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count() as u64;
+        let usual = getrlimit(Resource::Nofile);
+        let (mut served, mut refused) = (0, 0);
+        for room in 0..24 {
+            testing::limit_of(server as u32, Resource::Nofile, Rlimit { current: Some(open + room), ..usual });
+            let started = start();
+            testing::limit_of(server as u32, Resource::Nofile, usual);
+            match started {
+                Ok(manager) => {
+                    let event = manager.event().unwrap();
+                    event.set().unwrap();
+                    assert!(event.is_set().unwrap());
+                    served += 1;
+                }
+                Err(why) => {
+                    let why = why.to_string();
+                    assert!(why.contains("Too many open files") && why.contains("ulimit -n"), "{why}");
+                    refused += u32::from(why.contains("reserve a descriptor for a client"));
+                }
+            }
+        }
+        assert!(served > 0 && refused > 0, "{served} {refused}");
+    });
+}
+
+#[test]
+fn a_client_of_a_manager_without_a_descriptor_gets_an_error() {
+    let _dog = watchdog();
+    apart(|()| {
+        let manager = Manager::new().unwrap();
+        let event = manager.event().unwrap();
+        event.set().unwrap();
+        let server = manager.pid().unwrap();
+        let usual = getrlimit(Resource::Nofile);
+        let open = std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count() as u64;
+        testing::limit_of(server, Resource::Nofile, Rlimit { current: Some(open + 4), ..usual });
+        let address = manager.address();
+        let mut why = None;
+        // Each thread has a line of its own.
+        std::thread::scope(|scope| {
+            let (done, waits) = std::sync::mpsc::channel::<()>();
+            let waits = std::sync::Arc::new(std::sync::Mutex::new(waits));
+            for _ in 0..64 {
+                let (say, hear) = std::sync::mpsc::channel();
+                let (event, waits) = (event.clone(), waits.clone());
+                scope.spawn(move || {
+                    say.send(event.is_set().map_err(|e| e.to_string())).unwrap();
+                    let _ = waits.lock().unwrap().recv();
+                });
+                if let Err(e) = hear.recv().unwrap() {
+                    why = Some(e);
+                    break;
+                }
+            }
+            drop(done);
+        });
+        let why = why.expect("all were served");
+        assert!(why.contains("ulimit -n"), "{why}");
+        testing::limit_of(server, Resource::Nofile, usual);
+        assert!(std::thread::scope(|scope| scope.spawn(|| event.is_set().unwrap()).join().unwrap()), "{address}");
     });
 }
