@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -57,3 +59,22 @@ def test_a_call_has_its_result_and_its_error() -> None:
     failing.begin()
     with pytest.raises(ZeroDivisionError):
         failing._result()
+
+
+def test_the_end_of_the_program_ends_daemonic_threads() -> None:
+    # The interpreter unwinds their stacks, the native first step among them.
+    program = """
+import threading, time
+from maniple._impl.sync.thread_start import start_assured
+
+def busy():
+    while True:
+        time.sleep(0.0002)
+
+for _ in range(8):
+    start_assured(threading.Thread(target=busy, daemon=True))
+time.sleep(0.02)
+"""
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -66,7 +66,10 @@ pub fn assured<'py>(
     unsafe impl Sync for Definition {}
     static DEFINITION: Definition = Definition(ffi::PyMethodDef {
         ml_name: c"assured".as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: begin },
+        ml_meth: ffi::PyMethodDefPointer {
+            // SAFETY: both ABIs pass arguments in the same way.
+            PyCFunction: unsafe { std::mem::transmute::<Begin, ffi::PyCFunction>(begin) },
+        },
         ml_flags: ffi::METH_NOARGS,
         ml_doc: std::ptr::null(),
     });
@@ -77,15 +80,22 @@ pub fn assured<'py>(
     }
 }
 
+type Begin = unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+
+unsafe extern "C-unwind" {
+    /// `PyObject_CallObject`, out of which the end of the interpreter may unwind.
+    #[link_name = "PyObject_CallObject"]
+    fn call_object(call: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
 /// The first step of the thread; `this` is the tuple that [`assured`] has made.
-unsafe extern "C" fn begin(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+///
+/// When the interpreter ends, it ends daemonic threads by `pthread_exit`, which unwinds their stacks, this frame among them. So nothing here
+/// has a destructor, and the ABI allows it.
+unsafe extern "C-unwind" fn begin(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls it with its lock held. `this` is the tuple, which lives through the call, and so do its items.
     unsafe {
-        let done = if there_is_memory() {
-            ffi::PyObject_CallObject(part(this, CALL), null_mut())
-        } else {
-            ffi::PyErr_NoMemory()
-        };
+        let done = if there_is_memory() { call_object(part(this, CALL), null_mut()) } else { ffi::PyErr_NoMemory() };
         if !done.is_null() {
             return done;
         }
