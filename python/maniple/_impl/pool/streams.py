@@ -45,23 +45,26 @@ def open_stream(
 
 
 def _opened(hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool) -> Any:
+    stream: Any = None
     try:
-        stream = hub.stream(func, iterable, external, False, chunksize, window, ordered)
-    except ValueError:
-        stay_if_program_ends()
-        raise
-    if external:
-        feeder = threading.Thread(
-            target=hub.feed,
-            args=(stream.job, iterator_over(iterable), False),
-            name="maniple-pool-feeder",
-            daemon=True,
-        )
         try:
-            start_steadily(feeder)
-        except BaseException:  # without the thread the stream would wait for items forever
-            stream.cancel()
+            stream = hub.stream(func, iterable, external, False, chunksize, window, ordered)
+        except ValueError:
+            stay_if_program_ends()
             raise
-        # If a signal handler raises before this call, the stream is cancelled.
-        stream.fed()
-    return stream
+        if external:
+            feeder = threading.Thread(
+                target=hub.feed,
+                args=(stream.job, iterator_over(iterable), False),
+                name="maniple-pool-feeder",
+                daemon=True,
+            )
+            start_steadily(feeder)
+            # If a signal handler raises before this call, the stream is cancelled.
+            stream.fed()
+        return stream
+    except BaseException:
+        # Without the thread the stream would wait for items forever. The exception may be kept, and the stream with it.
+        if external and stream is not None:
+            stream.cancel()
+        raise

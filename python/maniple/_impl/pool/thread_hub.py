@@ -9,6 +9,7 @@ import collections
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 from ... import util
@@ -51,6 +52,9 @@ class Job:
         self.told = False
         # `abandoned`: no caller takes the outcomes. `cancelled`: tasks that have not begun do not begin.
         self.abandoned = self.cancelled = False
+        #: of `imap`: a weak reference to the stream, and whether a thread feeds it
+        self.stream: Callable[[], Any] | None = None
+        self.is_fed = False
 
     @property
     def over(self) -> bool:
@@ -171,9 +175,19 @@ class ThreadHub:
         job = Job(next(self.numbers), func, star, window, chunksize)
         # Made first: if a signal handler raises, its end cancels the job.
         stream = ThreadStream(self, job, ordered, external)
+        job.stream = weakref.ref(stream)
         with Hold(self.lock):
+            self._drop_orphans()
             self.jobs[job.number] = job
         return stream
+
+    def _drop_orphans(self) -> None:
+        """Forget the streams whose making a signal handler interrupted before a thread fed them. Their end does so, unless a handler interrupts
+        it at its first step, or the handler's exception is kept, and with it the stream."""
+        for job in [job for job in self.jobs.values() if job.stream is not None and not job.is_fed]:
+            if not self.workers.opening or (job.stream is not None and job.stream() is None):
+                job.cancelled, job.input_open = True, False
+                self._forget_if_over(job)
 
     def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
         job = self.jobs.get(number)
@@ -286,6 +300,7 @@ class ThreadHub:
             return
         with Hold(self.lock):
             self.closed = True
+            self._drop_orphans()
             self.changed.notify_all()
 
     def terminate(self) -> None:
@@ -363,16 +378,16 @@ class ThreadStream:
         self._batch: tuple[int, collections.deque[tuple[bool, Any]], int] = -1, collections.deque(), 0
 
     def __del__(self) -> None:
-        if not self._job.over:
-            try:
+        try:
+            if not self._job.over:
                 self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
-            except BaseException:  # raised by a signal handler: nothing else ends the job
-                self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
-                raise
+        except BaseException:  # raised by a signal handler
+            self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+            raise
 
     def fed(self) -> None:
         """Record that a thread feeds the stream. A stream that is dropped before, because its maker was interrupted, is cancelled."""
-        self._is_fed = True
+        self._is_fed = self._job.is_fed = True
 
     def cancel(self) -> None:
         """Cancel the tasks that have not begun."""
