@@ -28,7 +28,7 @@ def start_assured(thread: Any) -> None:
         RuntimeError: no thread can be started.
         MemoryError: the new thread had no memory to begin with. (`Thread.start` would wait forever.)
     """
-    if not isinstance(thread, threading.Thread):
+    if not isinstance(thread, threading.Thread) or not threads_are_real():
         thread.start()
         return
     note: dict[str, Any] = {}
