@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::python;
+use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{find_reducers, has_reducer};
@@ -133,7 +134,7 @@ pub fn is_found(py: Python<'_>) -> bool {
 
 fn loaded(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules = MODULES.get_or_try_init(py, || PyResult::Ok(py.import("sys")?.getattr("modules")?.extract()?))?;
+    let modules = MODULES.get_or_make(py, || PyResult::Ok(py.import("sys")?.getattr("modules")?.extract()?))?;
     modules.bind(py).get_item("numpy")
 }
 

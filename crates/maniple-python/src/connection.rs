@@ -1,6 +1,7 @@
 //! `Channel`: what a `Connection` does often.
 #![allow(unsafe_code)]
 
+use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
@@ -463,7 +464,7 @@ fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, Py
         return Ok(view.len_bytes());
     }
     let kind = TOO_SHORT
-        .get_or_try_init(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
+        .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
     Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
 }
 

@@ -1,5 +1,6 @@
 //! Engine errors as Python exceptions, and the Python helpers that the native code calls.
 
+use crate::lazy::Lazy;
 use maniple_engine::Error;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -30,6 +31,6 @@ pub fn helper<'py>(
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
     let found =
-        cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple._impl.pool.payload")?.getattr(name)?.unbind()))?;
+        cell.get_or_make(py, || PyResult::Ok(py.import("maniple._impl.pool.payload")?.getattr(name)?.unbind()))?;
     Ok(found.bind(py))
 }

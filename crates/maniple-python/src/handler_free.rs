@@ -6,6 +6,7 @@
 //! occasional signals do no harm. But it is used at once where a second attempt would not find what the first has taken
 //! ([`once`](crate::once)).
 
+use crate::lazy::Lazy;
 use crate::unended;
 use maniple_sys as sys;
 use pyo3::prelude::*;
@@ -76,7 +77,7 @@ impl Attempts {
         let call = match there {
             Some(call) => call.into_bound(py),
             None => {
-                let kind = KIND.get_or_try_init(py, || {
+                let kind = KIND.get_or_make(py, || {
                     PyResult::Ok(
                         py.import("maniple._impl.serialization.handler_free")?.getattr("HandlerFreeCall")?.unbind(),
                     )

@@ -26,6 +26,7 @@
 //! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
 //! | `truth` | arguments that need only be true or not |
 //! | `maker` | `end_after`: a process that does not outlive its creator |
+//! | `lazy` | objects that are made at their first use |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
@@ -45,6 +46,7 @@ mod handler_free;
 mod handles;
 mod hold;
 mod hub;
+mod lazy;
 mod line;
 mod made;
 mod maker;

@@ -1,6 +1,7 @@
 //! Python values to messages and back: a pickle, and its large buffers apart where the way allows it.
 
 use crate::arrays::{self, Content};
+use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::pickle;
@@ -87,7 +88,7 @@ pub fn reduction<'py>(
     cell: &'static PyOnceLock<Py<PyAny>>,
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
-    let found = cell.get_or_try_init(py, || PyResult::Ok(py.import("maniple.reduction")?.getattr(name)?.unbind()))?;
+    let found = cell.get_or_make(py, || PyResult::Ok(py.import("maniple.reduction")?.getattr(name)?.unbind()))?;
     Ok(found.bind(py))
 }
 
@@ -139,7 +140,7 @@ impl Picklers {
     }
 
     fn watched(&self, py: Python<'_>) -> PyResult<&Watched> {
-        self.watched.get_or_try_init(py, || {
+        self.watched.get_or_make(py, || {
             let names = py.import(self.module)?.dict().unbind();
             let (class, own, dumps, loads) = py.import("maniple.reduction")?.getattr("_as_made")?.extract()?;
             let name = |text| PyString::intern(py, text).unbind();
@@ -184,7 +185,7 @@ static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
 /// Whether a class of the program pickles what a pool sends: a class that the program has put where the standard pool's queues look for theirs.
 /// The first call may import something.
 pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
-    let modules = MODULES.get_or_try_init(py, || {
+    let modules = MODULES.get_or_make(py, || {
         let reduction = py.import("maniple.reduction")?;
         PyResult::Ok(Modules {
             loaded: py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
@@ -223,7 +224,7 @@ static REDUCERS: PyOnceLock<Reducers> = PyOnceLock::new();
 
 /// Finds where reducers are registered; before that, [`has_reducer`] answers yes.
 pub fn find_reducers(py: Python<'_>) -> PyResult<()> {
-    REDUCERS.get_or_try_init(py, || {
+    REDUCERS.get_or_make(py, || {
         let reduction = py.import("maniple.reduction")?;
         PyResult::Ok(Reducers {
             copyreg: reduction.getattr("_copyreg_table")?.extract()?,
@@ -379,8 +380,7 @@ impl Parts {
             return unended::call(&class.getattr(intern!(py, "loads"))?, (whole,), None);
         }
         static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let load =
-            LOAD.get_or_try_init(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
+        let load = LOAD.get_or_make(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
         let value = if self.buffers.is_empty() {
             unended::call(load, (&self.stream,), None)
         } else {

@@ -2,6 +2,7 @@
 
 use crate::connection::deadline;
 use crate::handles::adopt;
+use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Bytes, OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
@@ -439,8 +440,7 @@ impl PyLog {
                 loaded
             }
             None => {
-                let kind =
-                    EMPTY.get_or_try_init(py, || PyResult::Ok(py.import("queue")?.getattr("Empty")?.unbind()))?;
+                let kind = EMPTY.get_or_make(py, || PyResult::Ok(py.import("queue")?.getattr("Empty")?.unbind()))?;
                 Err(PyErr::from_value(kind.bind(py).call0()?))
             }
         }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::connection::deadline;
+use crate::lazy::Lazy;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
@@ -26,9 +27,8 @@ fn borrowed(number: RawHandle) -> PyResult<BorrowedHandle<'static>> {
 fn authentication_error(text: String) -> PyErr {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     Python::attach(|py| {
-        let class = CLASS.get_or_try_init(py, || {
-            PyResult::Ok(py.import("maniple.context")?.getattr("AuthenticationError")?.unbind())
-        });
+        let class = CLASS
+            .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("AuthenticationError")?.unbind()));
         match class.and_then(|class| class.bind(py).call1((text,))) {
             Ok(error) => PyErr::from_value(error),
             Err(error) => error,

@@ -4,6 +4,7 @@ use crate::decode::Payload;
 use crate::encode::{Encoder, Pickler, tag};
 use crate::error::{helper, python};
 use crate::handles::adopt;
+use crate::lazy::Lazy;
 use crate::made;
 use crate::signals::{interrupts, leaves};
 use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
@@ -206,7 +207,7 @@ fn call_each<'py>(
     static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let (cell, module, name) =
         if mode == tag::STARMAP { (&STARMAP, "itertools", "starmap") } else { (&MAP, "builtins", "map") };
-    let each = cell.get_or_try_init(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()))?;
+    let each = cell.get_or_make(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()))?;
     let results = each.bind(py).call1((func, made::list(py, items)?))?;
     made::list_of(&results)
 }
