@@ -248,6 +248,107 @@ def test_a_program_s_own_fork_while_a_thread_uses_something_first(
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
 
 
+# A thread stops inside the n-th import that native code asks for, for each n in turn. A child that is forked then does the same thing for the
+# first time.
+FORKED_INSIDE = """
+import builtins, importlib, os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+mp = importlib.import_module(sys.argv[1])
+ctx, what = mp.get_context("fork"), sys.argv[2]
+
+class Plain:
+    pass
+
+def empty():
+    q = ctx.Queue()
+    try: q.get(timeout=0.01)
+    except Exception as error: assert type(error).__name__ == "Empty", error
+
+def message():
+    a, b = ctx.Pipe()
+    a.send([Plain(), len, 1 + 2j]); b.recv()
+    a.send_bytes(b"12345678")
+    try: b.recv_bytes_into(bytearray(2))
+    except mp.BufferTooShort: pass
+
+def put():
+    q = ctx.SimpleQueue()
+    q.put([Plain(), len]); q.get()
+
+def pool():
+    with ctx.Pool(1) as workers:
+        assert workers.map(abs, [-1]) == [1]
+        try: workers.apply(abs, ("",))
+        except TypeError: pass
+
+def listener():
+    module = importlib.import_module(sys.argv[1] + ".connection")
+    with module.Listener(authkey=b"right") as server:
+        def serve():
+            try: server.accept()
+            except mp.AuthenticationError: pass
+        other = threading.Thread(target=serve); other.start()
+        try: module.Client(server.address, authkey=b"wrong")
+        except mp.AuthenticationError: pass
+        other.join()
+
+def locks():
+    lock = ctx.RLock()
+    with lock, ctx.Condition(): pass
+    try: lock.release()
+    except AssertionError: pass
+
+real, stopped, goes_on = builtins.__import__, threading.Event(), threading.Event()
+
+def stopping(*args, **kwargs):
+    global left
+    # Native code passes a list, an import statement None or a tuple.
+    if os.getpid() == home and threading.current_thread().name == "first" and len(args) > 3 and type(args[3]) is list:
+        left -= 1
+        if left == 0:
+            stopped.set(); goes_on.wait()
+    return real(*args, **kwargs)
+
+def try_at(number):
+    # 0: the child ended well. 1: there is no such import any more.
+    global left, home
+    left, home = number, os.getpid()
+    builtins.__import__ = stopping
+    thread = threading.Thread(target=globals()[what], name="first"); thread.start()
+    while not stopped.wait(0.01):
+        if not thread.is_alive(): return 1
+    pid = os.fork()
+    if not pid:
+        builtins.__import__ = real
+        signal.alarm(10)
+        globals()[what]()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    goes_on.set(); thread.join()
+    return 2 + (code != 0)
+
+number = 0
+while True:
+    number += 1
+    pid = os.fork()
+    if not pid:
+        os._exit(try_at(number))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == 1: break
+    assert code == 2, f"import {number}: {code}"
+print("imports:", number - 1)
+"""
+
+
+@pytest.mark.better_than_standard("a child waits for a module that a thread of its parent was importing")
+@pytest.mark.parametrize("what", ["empty", "message", "put", "pool", "listener", "locks"])
+def test_a_child_that_is_forked_inside_a_first_use_waits_for_no_thread(
+    mp_package: str, tmp_path: Path, what: str
+) -> None:
+    out, err = run(tmp_path / "program.py", FORKED_INSIDE, mp_package, what)
+    assert out.startswith("imports: "), out + err
+
+
 WITHOUT_DESCRIPTORS = """
 import importlib, os, resource, sys
 ctx = importlib.import_module(sys.argv[1]).get_context(sys.argv[2])

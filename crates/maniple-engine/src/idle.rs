@@ -12,12 +12,11 @@ mod shelf;
 
 pub use shelf::{Limits, Shelf};
 
-use maniple_sys::atfork;
-use maniple_sys::process::at_fork;
+use maniple_sys::atfork::{self, Handlers};
 use maniple_sys::quiet::{self, Number};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -77,12 +76,20 @@ fn sweeper() -> MutexGuard<'static, Sweeper> {
     SWEEPER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Makes forks wait for the sweeper.
+///
+/// # Errors
+/// If the operating system cannot register the fork handlers (out of memory).
+pub(crate) fn watch_forks() -> io::Result<()> {
+    static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
+    // In this order: before a fork, the handlers that were registered last run first, and the sweeper may be waiting for the gate.
+    atfork::hold_forks()?;
+    HANDLERS.register()
+}
+
 /// Registers a kept thing: the sweeper calls it until it keeps nothing more. False: the sweeper cannot run, and the thing must keep nothing.
 pub fn watch(kept: Weak<dyn Kept>) -> bool {
-    static HANDLERS: OnceLock<bool> = OnceLock::new();
-    // In this order: before a fork, the handlers that were taken last run first, and the sweeper may be waiting for the gate.
-    let taken = || atfork::hold_forks().is_ok() && at_fork(before_fork, after_fork, in_child).is_ok();
-    if !HANDLERS.get_or_init(taken) {
+    if watch_forks().is_err() {
         return false;
     }
     // A fork finds the list consistent, and its lock free.

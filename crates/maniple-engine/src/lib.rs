@@ -41,3 +41,17 @@ pub mod sync;
 pub mod wait;
 
 pub use error::{Error, Result};
+
+/// Registers every fork handler of the engine. A front calls it when it is loaded, before the program has other threads: a fork by another
+/// thread in the middle of a registration would leave a child that waits forever.
+///
+/// # Errors
+/// If the operating system cannot register the fork handlers (out of memory).
+#[cfg(not(loom))]
+pub fn watch_forks() -> std::io::Result<()> {
+    maniple_sys::epoch::count_forks()?;
+    sync::holder::watch_forks()?;
+    wait::spin::watch_forks()?;
+    idle::watch_forks()?;
+    pool::watch_forks()
+}

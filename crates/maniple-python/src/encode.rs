@@ -485,7 +485,7 @@ impl Form for Encoder<'_> {
 
 /// The `buffer_callback` of a pickler: true keeps a buffer in the stream, false (here: it was copied into a block) takes it out.
 #[pyclass(frozen)]
-struct Buffers {
+pub struct Buffers {
     packer: Packer,
     blobs: Mutex<Vec<Blob>>,
 }

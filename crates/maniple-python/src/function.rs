@@ -1,21 +1,20 @@
 //! Functions: which of them mean the same in every call, and what they are called in errors.
 #![allow(unsafe_code)]
 
+use crate::lazy::Lazy;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyFunction, PyString, PyType};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyString, PyType};
 
 /// Whether this is a function or class at the top of its module, found there under its own name: then its pickle is that name, and
 /// means the same in every call.
 pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = func.py();
     let kind = func.get_type();
-    if !(kind.is(py.get_type::<PyFunction>())
-        || kind.is(py.get_type::<PyCFunction>())
-        || kind.is(py.get_type::<PyType>()))
-    {
+    if !(kind.is(function_type(py)?) || kind.is(py.get_type::<PyCFunction>()) || kind.is(py.get_type::<PyType>())) {
         return Ok(false);
     }
     let Some(module) = attribute(func, intern!(py, "__module__"))? else { return Ok(false) };
@@ -28,6 +27,12 @@ pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     };
     let Ok(name) = func.getattr(intern!(py, "__qualname__"))?.cast_into::<PyString>() else { return Ok(false) };
     Ok(attribute(&loaded, &name)?.is_some_and(|found| found.is(func)))
+}
+
+/// The type of functions that are written in Python. PyO3's cell of it lets other threads wait for an import.
+fn function_type(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    static FOUND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    FOUND.get_or_make(py, || Ok(py.import("types")?.getattr("FunctionType")?.unbind()))
 }
 
 /// What to call it in an error: its qualified name, or that of what a `partial` wraps, or its type's. Never its `repr`, which may be as

@@ -1,7 +1,8 @@
 //! Objects that are made at their first use, in a way that a fork in another thread cannot interrupt.
 //!
 //! `PyOnceLock::get_or_try_init` lets other threads wait while one makes the value. The making runs Python code, so another thread can fork in
-//! its middle, and in the child the first use would wait forever for a thread that is not there.
+//! its middle, and in the child the first use would wait forever for a thread that is not there. The same holds for the cells in
+//! which PyO3 keeps types. Its types that need an import are not used here; our own are made when this module is imported.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -26,4 +27,10 @@ impl<T> Lazy<T> for PyOnceLock<T> {
         drop(self.set(py, make()?));
         self.get(py).ok_or_else(|| PyRuntimeError::new_err("a value that was stored is not there"))
     }
+}
+
+/// Makes the classes that are not added to the module, which PyO3 would make at their first use. No Python code runs.
+pub fn make_classes(py: Python<'_>) {
+    py.get_type::<crate::encode::Buffers>();
+    py.get_type::<crate::shelf::PyUnread>();
 }

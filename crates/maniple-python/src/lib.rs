@@ -149,6 +149,8 @@ mod _maniple {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        maniple_engine::watch_forks()?;
+        crate::lazy::make_classes(module.py());
         crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -32,6 +32,8 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `making` | runs a piece of work that no fork falls into |
+//! | `OnceLock` | a value that is made at its first use, inside `making` |
+//! | `Handlers` | three functions for each fork: before it, after it in the parent and in the child. `register` registers them once (error: no memory; the next call tries again) |
 //! | `hold_forks` | has forks wait for `making`, for tables that a child must find whole (error: no memory) |
 //! | `register`, `unregister` | from here on a handle is closed in forked children; no longer. `unregister` is false where it was not registered |
 //! | `HubOnly` | an owned handle that is registered while it lives; in a forked child it is gone. `new`, `into_handle` (error: a child's copy) |
@@ -150,7 +152,6 @@
 //! | `kill`, `terminate`, `end_by_number` | end it at once; request its end. A process that has ended is not affected |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how our child ended (`None`: it runs); how a child of another process did, if that is known. An exit is a code or a cause; both as Python numbers them |
 //! | `claim` | (unsafe) a handle by the number that this process was given at its start |
-//! | `at_fork` | has three functions called at each fork |
 //! | `close_number`, `put_in_place`, `set_variable` | (unsafe) close a number; make a handle a standard stream; change the environment |
 //! | `nothing` | a handle that reads as empty and discards writes |
 //! | `lifeline`, `hung_up`, `until_hung_up` | a pipe; whether its other end is gone; waits for that |

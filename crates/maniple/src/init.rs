@@ -71,6 +71,8 @@ macro_rules! explicit_init {
 /// # }
 /// ```
 pub fn init() {
+    // Without memory for them, the operations that need them report it.
+    let _ = maniple_engine::watch_forks();
     if startup::begin()
         // SAFETY: before `main`, or first thing in it, as the documentation asks for: there is no other thread.
         && let Some(inherited) = unsafe { inherited() }

@@ -9,11 +9,12 @@
 use crate::idle::{Limits, Shelf};
 use crate::shm::buffers::Buffer;
 use maniple_sys::OwnedHandle;
+use maniple_sys::atfork::OnceLock;
 use maniple_sys::memory::{self, Mapping, Share};
 use maniple_sys::own::File;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// The greatest number of known blocks, and of their mapped bytes.
 const MOST: usize = 32;

@@ -24,6 +24,7 @@ mod ticket;
 
 pub use self::deaths::LACKING;
 use self::drive::{Seat, is_in_source, is_within, let_go};
+pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
 use self::slots::WorkerSlot;

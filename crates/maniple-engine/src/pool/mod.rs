@@ -48,6 +48,7 @@ pub mod starts;
 mod worker;
 
 pub use ending::{End, EndTerms};
+pub(crate) use hub::watch_forks;
 pub use hub::{Chore, Hub, HubConfig, LACKING, Ticket};
 pub use job::{Loss, LossCause, Outcome, Settled};
 pub use link::worker_handles;

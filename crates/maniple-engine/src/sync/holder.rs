@@ -13,9 +13,8 @@
 
 use super::word::lock::Holder;
 use maniple_sys as sys;
-use maniple_sys::atfork;
+use maniple_sys::atfork::{self, Handlers};
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static ME: AtomicU64 = AtomicU64::new(0);
@@ -32,9 +31,9 @@ extern "C" fn in_child() {
 /// # Errors
 /// If the operating system cannot register the fork handlers (out of memory).
 pub fn watch_forks() -> io::Result<()> {
-    static WATCHING: OnceLock<Result<(), i32>> = OnceLock::new();
+    static HANDLERS: Handlers = Handlers::new(nothing, nothing, in_child);
     atfork::hold_forks()?;
-    (*WATCHING.get_or_init(|| sys::process::at_fork(nothing, nothing, in_child))).map_err(io::Error::from_raw_os_error)
+    HANDLERS.register()
 }
 
 /// This process, if it is already known.

@@ -5,8 +5,9 @@
 //! are more runnable sides than cores (the caller passes that), a pause of growing length after spins without success, and a long one after
 //! a spin in which this thread lost its processor, the surest sign that others want it.
 
+use maniple_sys::atfork::{Handlers, OnceLock};
 use maniple_sys::{self as sys, clock};
-use std::sync::OnceLock;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How long a spin lasts at most, in nanoseconds.
@@ -85,13 +86,20 @@ extern "C" fn nobody_spins() {
     SPINNING.store(0, Ordering::Relaxed);
 }
 
+/// Makes forked children forget who spun.
+///
+/// # Errors
+/// If the operating system cannot register the fork handlers (out of memory).
+pub(crate) fn watch_forks() -> io::Result<()> {
+    static HANDLERS: Handlers = Handlers::new(nothing, nothing, nobody_spins);
+    HANDLERS.register()
+}
+
 impl Turn {
     fn take() -> Option<Turn> {
         static MOST: OnceLock<usize> = OnceLock::new();
-        let most = *MOST.get_or_init(|| match sys::process::at_fork(nothing, nothing, nobody_spins) {
-            Ok(()) => sys::cores() / 2,
-            Err(_) => 0,
-        });
+        watch_forks().ok()?;
+        let most = *MOST.get_or_init(|| sys::cores() / 2);
         // Only a count: it publishes no other data.
         if SPINNING.fetch_add(1, Ordering::Relaxed) < most {
             return Some(Turn);

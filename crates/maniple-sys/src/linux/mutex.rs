@@ -1,10 +1,10 @@
 //! A lock in shared memory that outlives its holders: where one dies, the kernel hands the lock to the next.
 #![allow(unsafe_code)]
 
+use crate::atfork;
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use crate::terms::Found;
@@ -96,7 +96,7 @@ type ClockLock = unsafe extern "C" fn(*mut libc::pthread_mutex_t, libc::clockid_
 
 /// `pthread_mutex_clocklock`, which glibc has since 2.30 and musl has not.
 fn clock_lock() -> Option<ClockLock> {
-    static FOUND: OnceLock<Option<ClockLock>> = OnceLock::new();
+    static FOUND: atfork::OnceLock<Option<ClockLock>> = atfork::OnceLock::new();
     *FOUND.get_or_init(|| {
         // SAFETY: looks a name up.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };

@@ -11,7 +11,6 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 pub mod image;
 pub mod maker;
@@ -20,7 +19,7 @@ pub mod packet;
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};
 pub use crate::unix::process::{
-    at_fork, cause_name, claim, close_number, die, end_by_number, ignore_broken_pipes, leave, nothing, program_signals,
+    cause_name, claim, close_number, die, end_by_number, ignore_broken_pipes, leave, nothing, program_signals,
     put_in_place, set_variable, terminate_itself, worker_signals,
 };
 
@@ -33,7 +32,7 @@ fn this_program() -> PathBuf {
 
 /// Whether the kernel provides handles on processes. Linux does so since 5.3; sandboxes may refuse it.
 pub fn has_handles() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
+    static HAS: atfork::OnceLock<bool> = atfork::OnceLock::new();
     *HAS.get_or_init(|| {
         let refused = matches!(
             rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()),

@@ -2,10 +2,27 @@
 
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
+pub use std::sync::OnceLock;
 
 /// Calls `make`.
 pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
+}
+
+/// Functions that are never called.
+#[derive(Debug)]
+pub struct Handlers;
+
+impl Handlers {
+    /// None.
+    pub const fn new(_before: extern "C" fn(), _in_parent: extern "C" fn(), _in_child: extern "C" fn()) -> Handlers {
+        Handlers
+    }
+
+    /// Does nothing.
+    pub fn register(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Nothing is to be held.

@@ -132,11 +132,6 @@ pub unsafe fn fork() -> io::Result<Forked> {
     Err(unsupported())
 }
 
-/// There are no forks.
-pub fn at_fork(_before: extern "C" fn(), _parent: extern "C" fn(), _child: extern "C" fn()) -> Result<(), i32> {
-    Ok(())
-}
-
 /// Nothing was opened.
 ///
 /// # Safety

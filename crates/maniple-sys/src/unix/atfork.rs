@@ -14,13 +14,18 @@
 //! A fork between the making of a descriptor and its registration would let it slip through. So descriptors are made
 //! inside [`making`], and the handler that runs before a fork waits until no thread is inside. `GATE` counts those inside, or
 //! holds `FORKING`.
+//!
+//! # First uses
+//! A child that is forked while another thread makes a value at its first use would wait for that thread forever. [`OnceLock`] makes its value
+//! inside [`making`]. [`Handlers`] cannot: in glibc before 2.36 a fork and a registration exclude each other. A front registers them when it is
+//! loaded, before the program has other threads.
 
 use super::own::{File, Own};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 const FREE: i32 = -1;
 const TAKEN: i32 = -2;
@@ -36,14 +41,14 @@ struct Slot {
 struct Chunk {
     slots: [Slot; CHUNK],
     // Set once; a fork does not come while it is being set, as that happens inside `making`.
-    next: OnceLock<Box<Chunk>>,
+    next: std::sync::OnceLock<Box<Chunk>>,
 }
 
 impl Chunk {
     const fn new() -> Chunk {
         Chunk {
             slots: [const { Slot { fd: AtomicI32::new(FREE), file: AtomicU64::new(0) } }; CHUNK],
-            next: OnceLock::new(),
+            next: std::sync::OnceLock::new(),
         }
     }
 }
@@ -82,15 +87,75 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
 }
 
+/// A value that is made at its first use, while no thread forks.
+#[derive(Debug)]
+pub struct OnceLock<T>(std::sync::OnceLock<T>);
+
+impl<T> OnceLock<T> {
+    /// Without a value.
+    #[expect(clippy::new_without_default, reason = "as the standard library's, which a `static` holds")]
+    pub const fn new() -> OnceLock<T> {
+        OnceLock(std::sync::OnceLock::new())
+    }
+
+    /// Returns the value, which `make` makes if there is none. `make` must not fork.
+    #[inline]
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        match self.0.get() {
+            Some(value) => value,
+            None => making(|| self.0.get_or_init(make)),
+        }
+    }
+}
+
+/// Functions that the C library calls at every `fork()`: before it, after it in the parent, and after it in the child. Before a fork, it first
+/// calls those that were registered last.
+#[derive(Debug)]
+pub struct Handlers {
+    before: extern "C" fn(),
+    in_parent: extern "C" fn(),
+    in_child: extern "C" fn(),
+    is_registered: AtomicBool,
+    registering: Mutex<()>,
+}
+
+impl Handlers {
+    /// Three functions that are not registered yet.
+    pub const fn new(before: extern "C" fn(), in_parent: extern "C" fn(), in_child: extern "C" fn()) -> Handlers {
+        Handlers { before, in_parent, in_child, is_registered: AtomicBool::new(false), registering: Mutex::new(()) }
+    }
+
+    /// Registers them, if they are not. After an error, the next call tries again.
+    ///
+    /// # Errors
+    /// When the operating system cannot take the fork handlers (out of memory).
+    pub fn register(&self) -> io::Result<()> {
+        // Acquire and Release: no other data depends on it, but a thread that finds it set relies on the registration.
+        if self.is_registered.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_registered.load(Ordering::Acquire) {
+            // SAFETY: the three are ordinary functions that live as long as the program.
+            #[allow(unsafe_code)]
+            let error = unsafe { libc::pthread_atfork(Some(self.before), Some(self.in_parent), Some(self.in_child)) };
+            if error != 0 {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            self.is_registered.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
 /// Makes forks wait for the threads inside [`making`], without registering a descriptor: for tables that a forked child must find
 /// whole.
 ///
 /// # Errors
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn hold_forks() -> io::Result<()> {
-    static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*HANDLERS.get_or_init(|| super::process::at_fork(before_fork, after_fork, in_child)))
-        .map_err(io::Error::from_raw_os_error)
+    static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
+    HANDLERS.register()
 }
 
 /// From now on `fd` is closed in every forked child. To be called inside [`making`].

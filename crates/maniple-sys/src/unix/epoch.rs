@@ -3,8 +3,8 @@
 //! Memory that is shared with another process and handed back for reuse when its last user is gone has one more user after a
 //! fork: the child, which reports nothing. Code that hands memory back compares epochs first.
 
+use super::atfork::Handlers;
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use crate::terms::Since;
@@ -31,8 +31,8 @@ extern "C" fn child() {
 /// # Errors
 /// When the operating system cannot take the fork handlers (out of memory).
 pub fn count_forks() -> io::Result<()> {
-    static COUNTING: OnceLock<Result<(), i32>> = OnceLock::new();
-    (*COUNTING.get_or_init(|| super::process::at_fork(before, parent, child))).map_err(io::Error::from_raw_os_error)
+    static HANDLERS: Handlers = Handlers::new(before, parent, child);
+    HANDLERS.register()
 }
 
 impl Epoch {

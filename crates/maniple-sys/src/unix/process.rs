@@ -131,18 +131,6 @@ fn goes_along(number: RawHandle) -> bool {
     flags != -1 && flags & libc::FD_CLOEXEC == 0
 }
 
-/// Has the three called at every `fork()` of the C library: before, after in the parent, after in the child.
-///
-/// # Errors
-/// The system's error number.
-pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<(), i32> {
-    // SAFETY: the three are ordinary functions that live as long as the program.
-    match unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) } {
-        0 => Ok(()),
-        error => Err(error),
-    }
-}
-
 /// Closes a handle by its number. Async-signal-safe.
 ///
 /// # Safety

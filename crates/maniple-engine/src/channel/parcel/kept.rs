@@ -6,12 +6,13 @@ use crate::error::{Doing, Result};
 use crate::idle::{Limits, Shelf};
 use crate::shm::blocks::LONG;
 use crate::shm::region::PutBack;
+use maniple_sys::atfork::OnceLock;
 use maniple_sys::epoch;
 use maniple_sys::memory::{self, Mapping, Share};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Blocks that the senders of a process keep.

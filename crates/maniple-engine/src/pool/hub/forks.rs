@@ -9,12 +9,11 @@
 
 use super::{Inner, State};
 use crate::shm::blocks;
-use maniple_sys as sys;
-use maniple_sys::atfork;
+use maniple_sys::atfork::{self, Handlers};
 use std::cell::RefCell;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 static HUBS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 
@@ -70,16 +69,23 @@ extern "C" fn in_child() {
     drop(HELD.try_with(RefCell::take));
 }
 
+/// Makes forks wait for the locks of registered hubs.
+///
+/// # Errors
+/// If the operating system cannot register the fork handlers (out of memory).
+pub(crate) fn watch_forks() -> io::Result<()> {
+    static HANDLERS: Handlers = Handlers::new(before, in_parent, in_child);
+    // Before a fork, handlers that were registered later are called first.
+    atfork::hold_forks()?;
+    HANDLERS.register()
+}
+
 /// Makes forks wait for this hub's locks.
 ///
 /// # Errors
 /// If the operating system cannot register the fork handlers (out of memory).
 pub(super) fn register(hub: &Arc<Inner>) -> io::Result<()> {
-    static HANDLERS: OnceLock<Result<(), i32>> = OnceLock::new();
-    // Before a fork, handlers that were registered later are called first.
-    atfork::hold_forks()?;
-    (*HANDLERS.get_or_init(|| sys::process::at_fork(before, in_parent, in_child)))
-        .map_err(io::Error::from_raw_os_error)?;
+    watch_forks()?;
     let mut hubs = lock(&HUBS);
     hubs.retain(|hub| hub.strong_count() > 0);
     hubs.push(Arc::downgrade(hub));

@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use crate::idle::{Kept, Watched};
+use maniple_sys::atfork::OnceLock;
 use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::plain::Plain;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Buffers are cut from chunks in units of so many bytes.

@@ -1,9 +1,10 @@
 //! Memory for one long buffer each. The memory of the last long buffers is kept for a second or two.
 
 use crate::idle::{Limits, Shelf};
+use maniple_sys::atfork::OnceLock;
 use maniple_sys::plain::Plain;
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The greatest number of bytes of long buffers' memory that are kept for a second or two.
 const KEPT_LONG: usize = 128 << 20;

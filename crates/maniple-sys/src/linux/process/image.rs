@@ -1,12 +1,12 @@
 //! The running program as it lies in memory: where its code is, and which build it is.
 #![allow(unsafe_code)]
 
+use crate::atfork::OnceLock;
 #[cfg(target_pointer_width = "32")]
 use libc::Elf32_Phdr as Header;
 #[cfg(target_pointer_width = "64")]
 use libc::Elf64_Phdr as Header;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 pub use crate::terms::Image;
 
