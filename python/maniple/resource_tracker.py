@@ -26,7 +26,6 @@ import importlib
 import os
 import sys
 import time
-from binascii import b2a_base64
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,7 +34,6 @@ from warnings import warn
 from weakref import ref
 
 from ._impl.start.descriptors import HeldDescriptor, patiently, pipe
-from ._maniple import Hold
 from .context import ManipleError
 
 TYPE_CHECKING = False
@@ -97,6 +95,8 @@ def _encode(cmd: str, name: str, rtype: str, simple: bool) -> bytes:
     raw = name.encode("utf-8", "surrogateescape")
     if len(raw) > _LONGEST_NAME:
         raise ValueError(f"{rtype.replace('_', ' ')} name too long (max {_LONGEST_NAME} bytes)")
+    from binascii import b2a_base64
+
     coded = b2a_base64(raw, newline=False).translate(_URL_SAFE).decode("ascii")
     return _as_json({"cmd": cmd, "rtype": rtype, "base64_name": coded})
 
@@ -145,6 +145,8 @@ class ResourceTracker:
 
     def __init__(self) -> None:
         self._lock: Any = RLock()
+        # The class of `with` blocks for the lock. Each spawned child imports this module, and few of them load the native module.
+        self._hold: Any = None
         self._fd = None
         self._pid: int | None = None  # None if another process started the tracker
         self._exitcode: int | None = None
@@ -187,7 +189,11 @@ class ResourceTracker:
             if own is not ResourceTracker.ensure_running:
                 self.ensure_running()
             self._reentrant_messages.append(msg)
-        with Hold(self._lock):
+        if self._hold is None:
+            from ._maniple import Hold
+
+            self._hold = Hold
+        with self._hold(self._lock):
             if self._busy:  # a finalizer in the middle of another call: that call writes the message
                 return
             self._busy = True
@@ -287,10 +293,12 @@ class ResourceTracker:
 
     # ------------------------------------------------------------ end
 
-    # `hold` is bound early: at interpreter shutdown the modules may be empty.
-    def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None, hold: type[Hold] = Hold) -> None:
+    def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None) -> None:
         """Close the pipe of a tracker that this process started, and wait for the tracker's end."""
-        with hold(self._lock, -1 if use_blocking_lock else 0) as held:
+        if self._hold is None:  # this process has not used the tracker
+            self._stop_locked(wait_timeout=wait_timeout)
+            return
+        with self._hold(self._lock, -1 if use_blocking_lock else 0) as held:
             if held:
                 self._stop_locked(wait_timeout=wait_timeout)
 
