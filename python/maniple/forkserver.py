@@ -61,8 +61,8 @@ _LOOK = 1000
 # Seconds after which a server that has closed its connections has ended.
 _ENDING = 0.5
 _ON_ERROR = ("ignore", "warn", "fail")
-# The standard package always lists the main module here, but before 3.14 its server does not import it.
-_PRELOADED = ["__main__"] if sys.version_info >= (3, 14) else []
+# The standard package always lists the main module here, but before 3.13.10 its server does not import it (a fault of its own).
+_PRELOADED = ["__main__"] if sys.version_info >= (3, 13, 10) else []
 
 
 # ---------------------------------------------------------------- client
