@@ -428,7 +428,10 @@ def main(fd: int) -> None:
         for rtype, names in listed.items():
             if names:
                 status = max(status, _remove_leftovers(rtype, sorted(names)))
-    sys.exit(status)
+    with suppress(Exception):  # stderr may be gone
+        sys.stderr.flush()
+    # The program waits for this process, which has nothing for the interpreter's end to do.
+    os._exit(status)
 
 
 def _lines(pipe: Any) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ an annotation raises a TypeError.  A `Factory` looks like such a method, and als
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from errno import EMFILE, ENFILE
 from types import FunctionType, GenericAlias, MethodType
 
@@ -69,6 +70,17 @@ class _Siblings:
 
 if not TYPE_CHECKING:
     _siblings = _Siblings()
+
+
+def _begin_server(ctx: BaseContext, module: str) -> None:
+    """Start a context's fork server if this process has yet to import a module, so that both import at the same time.
+
+    What prevents the start is reported by the object that needs the server.
+    """
+    is_time = module not in vars(_siblings) and ctx.get_start_method() == "forkserver"
+    if is_time and not process.current_process()._config.get("daemon"):
+        with suppress(OSError):
+            _siblings.forkserver.ensure_running()
 
 
 class ObjectFactories(_Accepted):
@@ -162,7 +174,9 @@ class ObjectFactories(_Accepted):
             with maniple.Manager() as manager:
                 shared = manager.dict(total=0)
         """
-        started = _siblings.managers.SyncManager(ctx=self.get_context())
+        ctx = self.get_context()
+        _begin_server(ctx, "managers")
+        started = _siblings.managers.SyncManager(ctx=ctx)
         started.start()
         return started
 
@@ -204,6 +218,7 @@ class ObjectFactories(_Accepted):
                     print(pool.map(square, range(10)))
         """
         ctx = self.get_context()
+        _begin_server(ctx, "pool")
         return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
 
     # ------------------------------------------------------------ synchronisation
