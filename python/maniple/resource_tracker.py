@@ -33,7 +33,7 @@ from threading import RLock, local
 from warnings import warn
 from weakref import ref
 
-from ._impl.start.descriptors import HeldDescriptor, patiently, pipe
+from ._impl.start.descriptors import HeldDescriptor, pipe
 from .context import ManipleError
 
 TYPE_CHECKING = False
@@ -48,6 +48,8 @@ _LONGEST_READ = 65536
 _PAUSE = 0.05
 # Seconds that the tracker waits after each read.
 _REST = 0.002
+# No file has this device and inode.
+_NO_FILE = (0, 0)
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
 _LONGEST_NAME = 255  # bytes, of a name in the second form; no system allows more
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -145,8 +147,9 @@ class ResourceTracker:
 
     def __init__(self) -> None:
         self._lock: Any = RLock()
-        # The class of `with` blocks for the lock. Each spawned child imports this module, and few of them load the native module.
+        # From the native module, which each spawned child would load otherwise: `Hold` (for the lock), `write_own`.
         self._hold: Any = None
+        self._write_own: Any = None
         self._fd = None
         self._pid: int | None = None  # None if another process started the tracker
         self._exitcode: int | None = None
@@ -190,9 +193,9 @@ class ResourceTracker:
                 self.ensure_running()
             self._reentrant_messages.append(msg)
         if self._hold is None:
-            from ._maniple import Hold
+            from ._maniple import Hold, write_own
 
-            self._hold = Hold
+            self._write_own, self._hold = write_own, Hold
         with self._hold(self._lock):
             if self._busy:  # a finalizer in the middle of another call: that call writes the message
                 return
@@ -224,8 +227,8 @@ class ResourceTracker:
 
     def _write(self, msg: bytes) -> None:
         """Write one message to the tracker. An OSError of `_is_dead` means that it does not run."""
-        # If the program has closed the pipe, another file may have its number.
-        patiently(os.write, self._fd if self._has_pipe() else -1, msg)
+        fd, file = type(self)._fd.held(self)
+        self._write_own(fd, file or _NO_FILE, msg)
 
     def _has_pipe(self) -> bool:
         return bool(type(self)._fd.is_there(self))

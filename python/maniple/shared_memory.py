@@ -15,7 +15,7 @@ from ._impl.memory.list_layout import ENCODING as _encoding
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
 from ._impl.memory.mappings import is_exported, pin
 from ._impl.start.descriptors import MAP_ALONE, Mark
-from ._maniple import shm_open, shm_unlink
+from ._maniple import file_at, shm_open, shm_unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class SharedMemory:
     _registered: bool = False
     #: attributes, since a segment may be collected when the interpreter ends and the modules are empty
     _close_fd = staticmethod(os.close)
-    _look_at = staticmethod(os.fstat)
+    _look_at = staticmethod(file_at)
     _file: Mark = None
 
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = _UNSAID) -> None:
@@ -158,9 +158,7 @@ class SharedMemory:
     def _map(self, new_size: int | None) -> None:
         if new_size is not None:
             os.ftruncate(self._fd, new_size)
-        found = os.fstat(self._fd)
-        self._file = found.st_dev, found.st_ino
-        self._size = found.st_size
+        self._file, self._size, _ = file_at(self._fd)
         self._mmap = memory = mmap.mmap(self._fd, self._size, **MAP_ALONE)
         self._buf = memoryview(memory)
 
@@ -212,14 +210,14 @@ class SharedMemory:
             return
         fd, self._fd = self._fd, -1
         try:
-            found = self._look_at(fd)
+            found, _, names = self._look_at(fd)
         except OSError:
             return  # the program has closed it
-        if self._file is not None and self._file != (found.st_dev, found.st_ino):
+        if self._file is not None and self._file != found:
             return  # the program has another file under the number
         try:
             # A process with another tracker may have removed the segment that this process registered.
-            if self._registered and not found.st_nlink:
+            if self._registered and not names:
                 self._unregister()
         finally:
             self._close_fd(fd)

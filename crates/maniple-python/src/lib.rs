@@ -88,7 +88,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
-    use crate::handles::{exit_told, socket_pair};
+    use crate::handles::{exit_told, file_at, socket_pair, write_own};
     #[pymodule_export]
     use crate::hold::PyHold;
     #[pymodule_export]

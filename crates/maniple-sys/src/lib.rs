@@ -21,7 +21,7 @@
 //! ## `own`: handles that stay ours
 //! | item | promise |
 //! | --- | --- |
-//! | `File` | what a handle leads to: `of` a handle, `and_len` with how many bytes there are, `at` a number (`None`: not open, or not known); `mixed` is one number for both parts |
+//! | `File` | what a handle leads to: `of` a handle, `and_len` with how many bytes there are, `with_len_and_names`, `at` a number (`None`: not open, or not known); `numbers` and `from_numbers` are its two parts, `mixed` is one number for both |
 //! | `Own` | an owned handle that is used and closed only while it leads to what it was made for. `new`, `is_there`, `found` (error: it is not), `into_handle` |
 //! | `Lent` | a handle whose owner the compiler does not see (unsafe `new`); never closed |
 //! | `above_stdio` | the same under a number that is no standard stream's (error: no handle left) |

@@ -21,6 +21,21 @@ impl File {
     }
 
     /// Not known.
+    pub fn with_len_and_names(_handle: BorrowedHandle<'_>) -> io::Result<(File, u64, u64)> {
+        Err(unsupported())
+    }
+
+    /// Nothing to tell files apart by.
+    pub fn from_numbers(_numbers: (u64, u64)) -> File {
+        File(())
+    }
+
+    /// Nothing to tell files apart by.
+    pub fn numbers(self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    /// Not known.
     pub fn at(_number: RawHandle) -> Option<File> {
         None
     }
@@ -29,6 +44,11 @@ impl File {
     pub fn mixed(self) -> u64 {
         0
     }
+}
+
+/// The error of a handle that is not open.
+pub fn not_there() -> io::Error {
+    unsupported()
 }
 
 /// An owned handle.

@@ -24,10 +24,25 @@ impl File {
 
     /// The file behind a descriptor, and how many bytes it has.
     pub fn and_len(fd: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
+        File::with_len_and_names(fd).map(|(file, len, _)| (file, len as usize))
+    }
+
+    /// The file behind a descriptor, how many bytes it has, and how many names.
+    pub fn with_len_and_names(fd: BorrowedHandle<'_>) -> io::Result<(File, u64, u64)> {
         let found = rustix::fs::fstat(fd)?;
-        // The number of a device has another type on each system.
+        // These numbers have other types on other systems.
         #[allow(clippy::unnecessary_cast)]
-        Ok((File { device: found.st_dev as u64, inode: found.st_ino }, found.st_size as usize))
+        Ok((File { device: found.st_dev as u64, inode: found.st_ino }, found.st_size as u64, found.st_nlink as u64))
+    }
+
+    /// The file with these two numbers, as [`File::numbers`] returns them.
+    pub fn from_numbers((device, inode): (u64, u64)) -> File {
+        File { device, inode }
+    }
+
+    /// Its device and its inode.
+    pub fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 
     /// The file behind a number. `None`: it is not open.
@@ -68,7 +83,7 @@ impl Own {
     /// # Errors
     /// The number leads to something else by now, or to nothing.
     pub fn found(&self) -> io::Result<&OwnedHandle> {
-        if self.is_there() { Ok(&self.handle) } else { Err(rustix::io::Errno::BADF.into()) }
+        if self.is_there() { Ok(&self.handle) } else { Err(not_there()) }
     }
 
     /// The handle, to be given away.
@@ -102,6 +117,11 @@ impl Drop for Own {
             }
         }
     }
+}
+
+/// The error of a number that leads to another file by now, or to none.
+pub fn not_there() -> io::Error {
+    rustix::io::Errno::BADF.into()
 }
 
 /// A descriptor that another owner keeps open for longer than this is used.

@@ -105,9 +105,13 @@ class HeldDescriptor:
         vars(holder)[self._number] = fd
         vars(holder)[self._file] = None if fd is None else mark(fd)
 
+    def held(self, holder: Any) -> tuple[Any, Mark]:
+        """Return the descriptor, and the identity that its file had when it was set."""
+        return vars(holder).get(self._number), vars(holder).get(self._file)
+
     def is_there(self, holder: Any, mark: Any = mark) -> bool:
         """Whether the descriptor still refers to the file that it had when it was set."""
-        fd, file = vars(holder).get(self._number), vars(holder).get(self._file)
+        fd, file = self.held(holder)
         return fd is not None and file is not None and mark(fd) == file
 
 
