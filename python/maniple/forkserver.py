@@ -32,7 +32,7 @@ from _pickle import dumps, loads
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from struct import Struct
-from threading import Lock
+from threading import Lock, get_ident
 from time import monotonic, sleep
 
 from . import connection, popen_fork, process, resource_tracker, spawn, util  # noqa: F401
@@ -106,6 +106,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._lock: Any = Lock()
+        self._holder: int | None = None  # the thread that makes a request
         self._forkserver_pid: int | None = None
         self._forkserver_address: Any = None
         self._forkserver_alive_fd = None
@@ -155,11 +156,21 @@ class ForkServer:
         """Do what `connect_to_new_process` does, and append the pipes' ends to `ends`; they are there also if a signal handler raises."""
         if (count := len(fds) + 4) >= MAXFDS_TO_SEND:
             raise ValueError(f"too many fds: a child can be sent {MAXFDS_TO_SEND - 5}, not {count - 4}")
+        me = get_ident()
         for last_try in (False, True):
             try:
+                if self._holder == me:
+                    self._request_apart(fds, ends)
+                    return
                 with Hold(self._lock):
-                    self._assure()
-                    self._request(fds, ends)
+                    self._holder = (
+                        me  # no signal handler runs before this step, nor between the last step and the lock's release
+                    )
+                    try:
+                        self._assure()
+                        self._request(self._known_line(), fds, ends)
+                    finally:
+                        self._holder = None
                 return
             except (EOFError, ConnectionError) as problem:
                 while ends:
@@ -175,14 +186,26 @@ class ForkServer:
                     raise
         raise AssertionError("not reached")
 
-    def _request(self, fds: list[int], ends: list[int]) -> None:
-        line = self._known_line()
+    def _request_apart(self, fds: list[int], ends: list[int]) -> None:
+        """Make a request in a signal handler that has interrupted a request of this thread, over a connection of its own."""
+        if self._forkserver_address is None:
+            raise RuntimeError(
+                "a signal handler cannot start a process while the thread that it interrupts starts the fork server; "
+                "call forkserver.ensure_running() before the handler is set"
+            )
+        line, _, _ = self._new_line()
+        try:
+            self._request(line, fds, ends)
+        finally:
+            line.close()
+
+    def _request(self, line: net.socket, fds: list[int], ends: list[int]) -> None:
         with _Pipe() as data, _Pipe() as status:
             try:
                 alive: Any = self._forkserver_alive_fd
                 reduction.sendfds(line, [data.r, status.w, alive, resource_tracker.getfd(), *fds])
             except BaseException:
-                self._hang_up()  # a part of the message may have been sent
+                self._give_up(line)  # a part of the message may have been sent
                 raise
             # No signal handler runs between these steps, none of which is a call.
             status.to_close, data.to_close = {status.w}, {data.r}
@@ -194,7 +217,7 @@ class ForkServer:
             number = self._refusal(line)
             if number:
                 raise OSError(number, f"the fork server could not fork: {os.strerror(number)}")
-            self._hang_up()
+            self._give_up(line)
             raise EOFError("the fork server did not answer")
 
     def _refusal(self, line: net.socket) -> int:
@@ -206,24 +229,38 @@ class ForkServer:
 
     def _known_line(self) -> net.socket:
         """Return the authenticated connection to the server; connect if there is none."""
-        key: Any = self._forkserver_authkey
-        if self._line is None or self._line_key != key or mark(self._line.fileno()) != self._line_file:
-            line = net.socket(net.AF_UNIX)
-            try:
-                line.settimeout(None)  # the program may have set a default
-                line.connect(self._forkserver_address)
-                get_in(line.fileno(), key)
-            except BaseException as problem:
-                line.close()
-                if isinstance(problem, EOFError) and not self._is_ending():
-                    raise OSError(errno.EMFILE, "the fork server has too few resources for another client") from problem
-                raise
+        if (
+            self._line is None
+            or self._line_key != self._forkserver_authkey
+            or mark(self._line.fileno()) != self._line_file
+        ):
+            line, key, file = self._new_line()
             self._hang_up()
-            self._line, self._line_key, self._line_file = line, key, mark(line.fileno())
+            self._line, self._line_key, self._line_file = line, key, file
             # An open socket at the end of the interpreter would cause a ResourceWarning.
             atexit.unregister(self._hang_up)
             atexit.register(self._hang_up)
         return self._line
+
+    def _new_line(self) -> tuple[net.socket, bytes, Mark]:
+        """Return a new authenticated connection to the server, the key that authenticated it, and the identity of its file."""
+        key: Any = self._forkserver_authkey
+        line = net.socket(net.AF_UNIX)
+        try:
+            line.settimeout(None)  # the program may have set a default
+            line.connect(self._forkserver_address)
+            get_in(line.fileno(), key)
+        except BaseException as problem:
+            line.close()
+            if isinstance(problem, EOFError) and not self._is_ending():
+                raise OSError(errno.EMFILE, "the fork server has too few resources for another client") from problem
+            raise
+        return line, key, mark(line.fileno())
+
+    def _give_up(self, line: net.socket) -> None:
+        """Close a connection on which a request failed."""
+        if line is self._line:
+            self._hang_up()
 
     def _hang_up(self) -> None:
         if self._line is not None:
@@ -238,6 +275,8 @@ class ForkServer:
 
         The call waits up to a second for the server's end.
         """
+        if self._holder == get_ident():  # a signal handler, in the middle of a request
+            return None
         with Hold(self._lock):
             pid = self._forkserver_pid
             if pid is None or self._owner != os.getpid():
@@ -258,6 +297,8 @@ class ForkServer:
 
         Programs need not call it. A good time to call it is before the program starts threads and uses much memory.
         """
+        if self._holder == get_ident():  # a signal handler, in the middle of a request
+            return
         with Hold(self._lock):
             self._assure()
 
@@ -355,6 +396,7 @@ class ForkServer:
 
     def _after_fork(self) -> None:
         self._lock._at_fork_reinit()
+        self._holder = None
         if self._owner is not None:
             self._forget()
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from _thread import allocate_lock as Lock
+from _thread import RLock
 from contextlib import suppress
 from signal import SIGINT, SIGKILL, SIGTERM
 
@@ -277,7 +277,7 @@ class Popen:
                 from . import connection
 
                 connection.wait([self.sentinel])
-        with Hold(_reaping.setdefault(os.getpid(), Lock())):
+        with Hold(_reaping.setdefault(os.getpid(), RLock())):
             if (code := self.returncode) is not None:
                 return code
             try:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 from errno import ENOMEM
-from threading import Lock
+from threading import RLock
 
 from . import forkserver, popen_fork, spawn, util
 from ._impl.compat import public_module
+from ._impl.start.descriptors import call_into, patiently
+from ._maniple import Hold
 from .context import reduction, set_spawning_popen
 from .popen_spawn_posix import ToldPopen
 
@@ -52,8 +54,9 @@ class Popen(ToldPopen):
     def _launch(self, process_obj: Any) -> None:
         line = popen_fork.lifeline()
         speech = self._speech(process_obj, line)
-        # Held by the thread that reads the exit code, which can be read once.
-        self._reading = Lock()
+        # Held by the thread that reads the exit code, which can be read once. A signal handler in this thread may read it, too.
+        self._reading: Any = RLock()
+        self._answer: list[bytes] = []
         ends: list[int] = []  # of the status pipe for reading, of the data pipe for writing
         try:
             forkserver._forkserver._connect(self._fds, ends)
@@ -85,18 +88,25 @@ class Popen(ToldPopen):
 
         if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
             return None
-        with self._reading:
+        with Hold(self._reading):
             if (code := self.returncode) is None:
                 self.returncode = code = self._read_code()
         return code
 
     def _read_code(self) -> int:
-        try:
-            return forkserver.read_signed(self.sentinel)
-        except (EOFError, OSError) as problem:
-            if isinstance(problem, OSError) and problem.errno == ENOMEM:
-                raise  # the code is still in the pipe
-            return _UNKNOWN_EXIT
+        parts, size = self._answer, forkserver.SIGNED_STRUCT.size
+        # If a signal handler reads meanwhile, this read finds the end of the pipe, and the handler's part is in the list.
+        while len(whole := b"".join(parts)) < size:
+            try:
+                patiently(call_into, parts, os.read, self.sentinel, size - len(whole))
+            except OSError as problem:
+                if problem.errno == ENOMEM:
+                    raise  # the code is still in the pipe
+                return _UNKNOWN_EXIT
+            if not parts[-1] and len(b"".join(parts)) < size:
+                return _UNKNOWN_EXIT
+        (number,) = forkserver.SIGNED_STRUCT.unpack(whole)
+        return int(number)
 
 
 public_module.finish(globals())

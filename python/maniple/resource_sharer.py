@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from threading import Lock, Thread
+from threading import RLock, Thread
 from time import sleep
 
 from . import process, util
@@ -148,7 +148,8 @@ class _ResourceSharer:
     """The server thread, which starts with the first resource, and the resources that it offers."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        # A signal handler may pass something on while the thread that it interrupts does so.
+        self._lock: Any = RLock()
         self._forget_server()
         util.register_after_fork(self, type(self)._afterfork)
 
@@ -214,7 +215,7 @@ class _ResourceSharer:
         # resources and of the listening socket.
         for _, close in self._cache.values():
             close()
-        self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
+        self._lock._at_fork_reinit()  # what `threading` itself calls after a fork
         self._close_listener()
         self._forget_server()
 

@@ -562,3 +562,41 @@ def test_a_handler_sends_a_lambda_while_what_sends_them_is_loaded(
     argv = [sys.executable, str(program), mp_package, method, when]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[1, 2, 3]\n[5]\n", done.stdout + done.stderr
+
+
+HANDLER_STARTS = """
+import importlib, signal, sys, time
+mp = importlib.import_module(sys.argv[1])
+ctx = mp.get_context(sys.argv[2])
+started, busy = [], False
+
+def nothing(): pass
+
+def handle(*_):
+    global busy
+    if busy: return
+    busy = True
+    process = ctx.Process(target=nothing); process.start(); started.append(process); process.join()
+    busy = False
+
+if __name__ == "__main__":
+    first = ctx.Process(target=nothing); first.start(); first.join()
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    end = time.monotonic() + 20
+    codes = []
+    while (len(codes) < 20 or len(started) < 20) and time.monotonic() < end:
+        process = ctx.Process(target=nothing); process.start(); process.join(); codes.append(process.exitcode)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print({*codes, *(process.exitcode for process in started)}, bool(started))
+"""
+
+
+@pytest.mark.better_than_standard("waits for ever for the lock of its fork server")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_handler_starts_processes_while_its_thread_starts_some(mp_package: str, method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(HANDLER_STARTS)
+    argv = [sys.executable, str(program), mp_package, method]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{0} True\n", done.stdout + done.stderr

@@ -7,7 +7,7 @@ steps leaves the lock held, or makes it be released twice.
 from __future__ import annotations
 
 from collections import deque
-from threading import TIMEOUT_MAX, Event, Lock
+from threading import TIMEOUT_MAX, Event, Lock, RLock
 from time import monotonic
 
 from ..._maniple import Hold
@@ -58,7 +58,8 @@ class SteadyEvent(Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._mutex = Lock()
+        # A signal handler may set the event while the thread that it interrupts waits for it.
+        self._mutex = RLock()
         self._bells = Bells()
 
     def set(self) -> None:
@@ -75,9 +76,10 @@ class SteadyEvent(Event):
             if left is not None and left <= 0:
                 return self.is_set()
             with Hold(self._mutex):
+                bell = self._bells.new()
                 # A `set` after this check rings the bell.
                 if self.is_set():
+                    self._bells.ring()
                     break
-                bell = self._bells.new()
             self._bells.wait(bell, left)
         return True
