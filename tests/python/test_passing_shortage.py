@@ -84,27 +84,47 @@ def short(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def test_a_tracker_that_cannot_be_written_to_for_a_moment_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_cannot_be_written_to_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from maniple import resource_tracker
 
     tracker = resource_tracker.ResourceTracker()
     tracker.ensure_running()
-    pid, write, calls = tracker._pid, os.write, []
+    pid = tracker._pid
+    write, left = tracker._write_own, [short(errno.ENOMEM)] * 2
 
-    def failing(fd: int, data: bytes) -> int:
-        calls.append(data)
-        if len(calls) % 2:
-            raise short(errno.ENOMEM)
-        return write(fd, data)
+    def failing(fd: int, file: tuple[int, int], data: bytes) -> int:
+        if left:
+            raise left.pop()
+        return int(write(fd, file, data))
 
-    monkeypatch.setattr(os, "write", failing)
+    monkeypatch.setattr(tracker, "_write_own", failing)
     try:
-        tracker.register("some", "shared_memory")
+        with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+            tracker.register("some", "shared_memory")
         tracker.ensure_running()
+        tracker.register("some", "shared_memory")
         tracker.unregister("some", "shared_memory")
-        assert tracker._pid == pid
+        assert tracker._pid == pid and not left
     finally:
         monkeypatch.undo()
+        tracker._stop()
+    assert tracker._exitcode == 0
+
+
+def test_a_tracker_that_was_killed_is_replaced_with_a_warning() -> None:
+    from maniple import resource_tracker
+
+    tracker = resource_tracker.ResourceTracker()
+    tracker.ensure_running()
+    pid: Any = tracker._pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        with pytest.warns(UserWarning, match="process died unexpectedly"):
+            tracker.register("some", "shared_memory")
+        tracker.unregister("some", "shared_memory")
+        assert tracker._pid != pid
+    finally:
         tracker._stop()
     assert tracker._exitcode == 0
 

@@ -6,6 +6,11 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+/// The failure of a system call, with its number: PyO3's own conversion of an `io::Error` loses the number.
+pub fn os(doing: &'static str, source: std::io::Error) -> PyErr {
+    python(Error::Os { doing, source })
+}
+
 /// The Python exception for an engine error.
 pub fn python(error: Error) -> PyErr {
     match error {

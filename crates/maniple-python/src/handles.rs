@@ -1,8 +1,7 @@
 //! Descriptor numbers from Python as owned handles.
 #![allow(unsafe_code)]
 
-use crate::error::python;
-use maniple_engine::Error;
+use crate::error::os;
 use maniple_engine::process::Exit;
 use maniple_sys::own::File;
 use maniple_sys::{self as sys, BorrowedHandle, OwnedHandle, RawHandle, stream};
@@ -37,7 +36,7 @@ pub fn exit_told(pidfd: RawHandle) -> PyResult<Option<i32>> {
 /// `socket_pair()`: the descriptors of two connected stream sockets, both above 2.
 #[pyfunction]
 pub fn socket_pair() -> PyResult<(RawHandle, RawHandle)> {
-    let (one, other) = stream::pair().map_err(|source| python(Error::Os { doing: "make a pipe", source }))?;
+    let (one, other) = stream::pair().map_err(|e| os("make a pipe", e))?;
     Ok((one.into_raw(), other.into_raw()))
 }
 
@@ -46,7 +45,7 @@ pub fn socket_pair() -> PyResult<(RawHandle, RawHandle)> {
 /// `os.fstat` takes three times as long.
 #[pyfunction]
 pub fn file_at(descriptor: RawHandle) -> PyResult<((u64, u64), u64, u64)> {
-    let (file, len, names) = File::with_len_and_names(borrow(&descriptor)?)?;
+    let (file, len, names) = File::with_len_and_names(borrow(&descriptor)?).map_err(|e| os("use a descriptor", e))?;
     Ok((file.numbers(), len, names))
 }
 
@@ -57,12 +56,12 @@ pub fn file_at(descriptor: RawHandle) -> PyResult<((u64, u64), u64, u64)> {
 pub fn write_own(py: Python<'_>, descriptor: RawHandle, file: (u64, u64), content: &[u8]) -> PyResult<usize> {
     let handle = borrow(&descriptor)?;
     if File::of(handle) != Some(File::from_numbers(file)) {
-        return Err(sys::own::not_there().into());
+        return Err(os("use a descriptor", sys::own::not_there()));
     }
     loop {
         match py.detach(|| stream::write(handle, &[IoSlice::new(content)])) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
-            done => return Ok(done?),
+            done => return done.map_err(|e| os("use a descriptor", e)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Small values of the commonest types are pickled and unpickled here ([`pickle`]), everything else by the functions that the line was made with.
 //! Neither is done while the line is taken: what they call may use the line itself.
 
+use crate::error::os;
 use crate::handles::adopt;
 use crate::made;
 use crate::message::exception;
@@ -201,9 +202,9 @@ impl PyLine {
     #[pyo3(signature = (handle, dumps, loads, number=None))]
     fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>, number: Option<u64>) -> PyResult<Self> {
         let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
-        count_forks()?;
+        count_forks().map_err(|e| os("watch for forks", e))?;
         let born = Epoch::now();
-        atfork::making(|| atfork::register(handle.as_handle()))?;
+        atfork::making(|| atfork::register(handle.as_handle())).map_err(|e| os("watch for forks", e))?;
         let end = End { stream: Some(FramedStream::new(handle)), owed: 0, asked: 0, born };
         Ok(PyLine { end: Mutex::new(end), born, dumps, loads, number })
     }

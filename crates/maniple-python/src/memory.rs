@@ -1,7 +1,7 @@
 //! Bytes that arrived, as Python buffers.
 #![allow(unsafe_code)]
 
-use maniple_engine::Error;
+use crate::error::os;
 use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::shm::region::Region;
 use maniple_sys::{self as sys, OwnedHandle, RawHandle};
@@ -13,8 +13,7 @@ use std::ffi::{c_int, c_void};
 /// `nameless_memory(label, size)`: a descriptor of so many zeroed bytes of shared memory, whose size cannot change.
 #[pyfunction]
 pub fn nameless_memory(label: &str, size: usize) -> PyResult<RawHandle> {
-    let handle = sys::memory::create(label, size).map_err(|source| Error::Os { doing: "make shared memory", source });
-    handle.map(OwnedHandle::into_raw).map_err(crate::error::python)
+    sys::memory::create(label, size).map(OwnedHandle::into_raw).map_err(|e| os("make shared memory", e))
 }
 
 /// Memory of this process's own. Supports the buffer protocol, writable, and nothing else.
