@@ -23,7 +23,7 @@ from ..sync.thread_start import ThreadStart
 from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
-from .results import tell
+from .results import complete
 from .worker_main import ForkedMain, WorkerMain
 
 TYPE_CHECKING = False
@@ -317,7 +317,7 @@ class Workers:
                     time.sleep(_AGAIN)  # a lack of memory
             elif chore == "completed":
                 result, self._chore = self.results.ended(number), None
-                self._complete(result)
+                complete(result)
             elif chore == "done":
                 if self._late:
                     self._read_late()
@@ -328,14 +328,6 @@ class Workers:
                 return
             self._chore = None
 
-    def _complete(self, result: Any) -> None:
-        try:
-            if result is not None:
-                result._complete()
-        except BaseException as error:
-            # A callback failed: report it, and continue.
-            tell(error)
-
     def _schedule_late(self) -> None:
         if self.results.over:
             self._complete_late()
@@ -344,7 +336,7 @@ class Workers:
 
     def _complete_late(self) -> None:
         for result in self.results.entered_late():
-            self._complete(result)
+            complete(result)
 
     def _reap(self, key: int) -> bool:
         """Reap a worker that has ended; return False if a shortage prevents that now."""
