@@ -1,9 +1,9 @@
-//! Payloads back to Python values. The form is described in [`encode`](crate::encode).
+//! Payloads back to Python values. [`payload_format`](crate::payload_format) describes the form.
 
 use crate::arrays;
-use crate::encode::{items, tag};
 use crate::error::helper;
 use crate::made;
+use crate::payload_format::{items, tag};
 use crate::region::PyRegion;
 use crate::unended;
 use crate::walk::{DEEP, MOST_SAME};

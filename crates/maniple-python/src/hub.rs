@@ -1,10 +1,11 @@
 //! The parent's side of a pool, for `maniple.pool`.
 
-use crate::encode::{Encoder, Pickler, tag};
+use crate::encode::{Encoder, Pickler};
 use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
 use crate::handles::borrow;
 use crate::made;
+use crate::payload_format::tag;
 use crate::signals::detached;
 use crate::source::{self, Filled, Items};
 use crate::stream::PyStream;

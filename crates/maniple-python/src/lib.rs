@@ -3,7 +3,7 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `walk` | values of the commonest types, written without asking pickle; what is in them twice |
-//! | `encode`, `decode` | Python values to payloads and back |
+//! | `payload_format`, `encode`, `decode` | the form of a pool's payloads; Python values to payloads and back |
 //! | `pickle` | the pickles of plain values, written and read |
 //! | `message` | values to messages and back |
 //! | `memory` | bytes that arrived, as a Python buffer |
@@ -55,6 +55,7 @@ mod message;
 mod named;
 mod once;
 mod outcome;
+mod payload_format;
 mod pickle;
 mod queue;
 mod reception;

@@ -1,20 +1,25 @@
 //! `Log`: what queues do often.
 
+mod pieces;
+mod put;
+mod take;
+
 use crate::connection::deadline;
 use crate::handles::adopt;
 use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, OF_QUEUES, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{OF_QUEUES, bytes_of, dump, exception, lost, rejoin, waiting};
 use crate::pickle;
 use crate::shelf::Shelf;
 use crate::signals::interrupts;
 use crate::truth::Truth;
 use maniple_engine::Error;
-use maniple_engine::channel::log::{Interrupted, Log, MOST_PARTS, Put, Terms, View};
-use maniple_engine::shm::buffers::Buffer;
+use maniple_engine::channel::log::{Log, View};
 use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::{self as sys, RawHandle};
+use pieces::take_pieces;
+use put::{Wait, put_parts, put_pickled};
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,10 +27,8 @@ use pyo3::types::PyBool;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// Messages of more bytes are copied without the interpreter lock.
-const LONG: usize = 64 * 1024;
+use std::time::Instant;
+use take::{Message, take_one};
 
 /// A queue of objects in shared memory, for any number of processes that put and get.
 ///
@@ -63,15 +66,6 @@ impl Deref for Sight {
     }
 }
 
-/// Marks of pieces: the first of an object, and the last.
-const FIRST: u8 = 1;
-const LAST: u8 = 2;
-/// While another message is kept, the queue is checked so often for the next piece of an object.
-const PAUSE: Duration = Duration::from_millis(1);
-/// A piece is at most this part of the memory, and so long.
-const SHARE: u64 = 4;
-const PIECE: u64 = 1 << 20;
-
 /// Whether an exception says that this process ran out of something, which is not the object's fault.
 fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
     let number = || error.value(py).getattr("errno").and_then(|number| number.extract::<i32>());
@@ -82,29 +76,6 @@ fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
 
 fn closed() -> PyErr {
     PyOSError::new_err("handle is closed")
-}
-
-/// How long a writer waits for a place.
-#[derive(Clone, Copy)]
-enum Wait {
-    Not,
-    Until(Instant),
-    Ever,
-}
-
-impl Wait {
-    fn of(block: bool, timeout: Option<f64>) -> Self {
-        match deadline(timeout) {
-            _ if !block => Wait::Not,
-            Some(then) => Wait::Until(then),
-            None => Wait::Ever,
-        }
-    }
-}
-
-struct Message {
-    first: Vec<u8>,
-    rest: Vec<Buffer>,
 }
 
 impl PyLog {
@@ -154,155 +125,14 @@ impl PyLog {
             log.hold_back(kept);
         }
     }
-
-    /// Puts a message in, of which some parts are these buffers. False: there is no place for it, at once or (where it waits) until `until`.
-    fn put_parts(
-        py: Python<'_>,
-        log: &Log,
-        parts: &[&[u8]],
-        buffers: &[Bytes],
-        counted: bool,
-        wait: Wait,
-    ) -> PyResult<bool> {
-        if log.is_limited() {
-            return waiting(py, |interrupted| put_pieces(log, parts, interrupted)).map(|()| true);
-        }
-        let terms = || Terms { counted, hurried: !matches!(wait, Wait::Ever), before: None };
-        let long = parts.iter().map(|p| p.len()).sum::<usize>() > LONG;
-        if !long {
-            match log.put_on(parts, terms(), None).map_err(exception)? {
-                Put::Done => return Ok(true),
-                Put::Full if matches!(wait, Wait::Not) => return Ok(false),
-                _ => {}
-            }
-        }
-        let until = if let Wait::Until(then) = wait { Some(then) } else { None };
-        let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
-        waiting(py, |interrupted| {
-            loop {
-                let late = || until.is_some_and(|until| Instant::now() >= until);
-                // A writer that was stopped may hold the queue for as long as it likes.
-                match log.put_on(parts, terms(), Some(&mut || late() || interrupted())) {
-                    Ok(Put::Done) => return Ok(true),
-                    Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(false),
-                    Ok(_) => {}
-                    Err(Error::Interrupted) if late() => return Ok(false),
-                    Err(error) => return Err(error),
-                }
-                if !log.wait_for_room(None, until, interrupted)? {
-                    return Ok(false);
-                }
-            }
-        })
-    }
-
-    fn put_pickled(
-        py: Python<'_>,
-        log: &Log,
-        obj: &Bound<'_, PyAny>,
-        pickled: Pickled,
-        counted: bool,
-        wait: Wait,
-    ) -> PyResult<bool> {
-        match pickled {
-            Pickled::Apart(..) if log.is_limited() => {
-                Err(PyOSError::new_err("an object is pickled differently each time"))
-            }
-            Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], &[], counted, wait),
-            Pickled::Apart(stream, buffers) if buffers.len() < MOST_PARTS => {
-                let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(|bytes| &**bytes).collect();
-                Self::put_parts(py, log, &parts, &buffers, counted, wait)
-            }
-            Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || usize::MAX)? {
-                Pickled::Whole(bytes) => Self::put_parts(py, log, &[&bytes], &[], counted, wait),
-                Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
-            },
-        }
-    }
-
-    /// The next message. None: there is none, at once or (where it waits) until `until`.
-    fn take(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
-        if log.is_limited() {
-            return Self::take_pieces(py, log, wait, until);
-        }
-        Self::take_one(py, log, wait, until, false)
-    }
-
-    fn take_pieces(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
-        let mut first = Vec::new();
-        let mut begun = false;
-        loop {
-            // Once there is a piece, the rest is on its way.
-            let until = if begun { None } else { until };
-            let Some(piece) = Self::take_one(py, log, wait || begun, until, begun)? else { return Ok(None) };
-            let (Some(mark), [bytes]) = (piece.first.first(), &piece.rest[..]) else {
-                return Err(exception(Error::Damaged("an object in a queue is not in pieces")));
-            };
-            if mark & FIRST != 0 {
-                // What was there of another was left by a writer that died.
-                first.clear();
-                begun = true;
-            }
-            if begun {
-                first.extend_from_slice(bytes.bytes());
-                if mark & LAST != 0 {
-                    return Ok(Some(Message { first, rest: Vec::new() }));
-                }
-            }
-        }
-    }
-
-    fn take_one(
-        py: Python<'_>,
-        log: &Log,
-        wait: bool,
-        until: Option<Instant>,
-        goes_on: bool,
-    ) -> PyResult<Option<Message>> {
-        let mut first = Vec::with_capacity(256);
-        if let Some(taken) = log.take(&mut first, None).map_err(exception)? {
-            return Ok(Some(Message { first, rest: taken.rest }));
-        }
-        if !wait && log.is_empty() && !log.is_watched() {
-            return Ok(None);
-        }
-        let late = || until.is_some_and(|until| Instant::now() >= until);
-        waiting(py, |interrupted| {
-            loop {
-                // A reader that was stopped may hold the queue for as long as it likes.
-                match log.take(&mut first, Some(&mut || late() || interrupted())) {
-                    Ok(Some(taken)) => return Ok(Some(Message { first, rest: taken.rest })),
-                    Err(Error::Interrupted) if late() => return Ok(None),
-                    other => drop(other?),
-                }
-                let is_kept = log.held_back() > 0;
-                if !wait || is_kept && !goes_on || !log.wait(until, interrupted)? {
-                    return Ok(None);
-                }
-                if is_kept {
-                    std::thread::sleep(PAUSE);
-                }
-            }
-        })
-    }
 }
 
-/// Puts an object's only part in, piece by piece, waiting for room.
-fn put_pieces(log: &Log, parts: &[&[u8]], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
-    let [object] = parts else { return Err(Error::Damaged("an object in pieces has one part")) };
-    let most = (log.capacity() / SHARE).min(PIECE) as usize;
-    let count = object.len().div_ceil(most).max(1);
-    for index in 0..count {
-        let mark = [if index == 0 { FIRST } else { 0 } | if index + 1 == count { LAST } else { 0 }];
-        let piece = [&mark[..], &object[index * most..object.len().min((index + 1) * most)]];
-        loop {
-            match log.put_on(&piece, Terms { hurried: true, ..Terms::default() }, Some(&mut *interrupted))? {
-                Put::Done => break,
-                _ => log.wait_for_room(Some(&piece), None, &mut *interrupted)?,
-            };
-        }
+/// The next message. None: there is none, at once or (where it waits) until `until`.
+fn next_message(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
+    if log.is_limited() {
+        return take_pieces(py, log, wait, until);
     }
-    Ok(())
+    take_one(py, log, wait, until, false)
 }
 
 #[pymethods]
@@ -398,14 +228,14 @@ impl PyLog {
             }
             Err(error) => return Err(error),
         };
-        if Self::put_pickled(py, &log, obj, pickled, counted, wait)? { Ok(py.None().into_bound(py)) } else { full() }
+        if put_pickled(py, &log, obj, pickled, counted, wait)? { Ok(py.None().into_bound(py)) } else { full() }
     }
 
     /// Puts a pickle in, waiting for a place.
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = crate::connection::flat(pickle)?;
-        Self::put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
+        put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
     }
 
     /// Whether there are as many objects in it as there may be.
@@ -425,7 +255,7 @@ impl PyLog {
                 return kept;
             }
             until = until.or_else(|| if block { deadline(timeout) } else { None });
-            match Self::take(py, &log, block, until)? {
+            match next_message(py, &log, block, until)? {
                 None if log.held_back() > 0 => {}
                 message => break message,
             }
@@ -454,7 +284,7 @@ impl PyLog {
                 self.tell_of_kept(&log);
                 return kept;
             }
-            match Self::take(py, &log, true, None)? {
+            match next_message(py, &log, true, None)? {
                 None if log.held_back() > 0 => {}
                 message => break message,
             }
