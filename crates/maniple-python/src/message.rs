@@ -439,7 +439,7 @@ pub fn waiting<T: Send>(
 /// The exception for what went wrong with a channel.
 pub fn exception(error: Error) -> PyErr {
     match error {
-        Error::EndOfStream => PyEOFError::new_err(()),
+        Error::EndOfStream => PyEOFError::new_err(error.to_string()),
         // The standard package's words.
         Error::TooLong => PyOSError::new_err(Error::BadLength.to_string()),
         Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),

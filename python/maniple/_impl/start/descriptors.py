@@ -31,6 +31,7 @@ __all__ = [
     "call_into",
     "close_own",
     "descriptor_limit",
+    "explain_shortage",
     "flush_without_fail",
     "mark",
     "patiently",
@@ -90,6 +91,19 @@ def patiently(call: Callable[P, R], *args: P.args, **kwds: P.kwargs) -> R:
                 raise
         sleep(pause)
         pause *= 2
+
+
+def explain_shortage(problem: BaseException, what: str) -> None:
+    """Add a note that begins with `what` and says what to do, if the error is one of a shortage."""
+    try:
+        from .shortage import advice, is_shortage
+
+        text = advice(problem) if is_shortage(problem) else ""
+    except (OSError, MemoryError, ImportError):  # the import needs a descriptor
+        is_full = isinstance(problem, OSError) and problem.errno in (errno.EMFILE, errno.ENFILE)
+        text = "no descriptor is left: close some files, or raise the limit (ulimit -n)" if is_full else ""
+    if text:
+        problem.add_note(f"{what}: {text}")
 
 
 class HeldDescriptor:
