@@ -257,7 +257,7 @@ impl<'a> Encoder<'a> {
         static DUMP_RESULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMP_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = value.py();
-        let buffers = Bound::new(py, Buffers::new(&self.packer))?;
+        let buffers = Bound::new(py, Buffers::new(self.packer))?;
         let stream = match pickler {
             Pickler::Result => {
                 let dump = helper(py, &DUMP_RESULT, "dump_result")?;

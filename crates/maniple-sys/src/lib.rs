@@ -23,6 +23,7 @@
 //! | --- | --- |
 //! | `File` | what a handle leads to: `of` a handle, `and_len` with how many bytes there are, `with_len_and_names`, `at` a number (`None`: not open, or not known); `numbers` and `from_numbers` are its two parts, `mixed` is one number for both |
 //! | `Own` | an owned handle that is used and closed only while it leads to what it was made for. `new`, `is_there`, `found` (error: it is not), `into_handle` |
+//! | `not_there` | the error of a handle that leads to something else by now |
 //! | `Lent` | a handle whose owner the compiler does not see (unsafe `new`); never closed |
 //! | `above_stdio` | the same under a number that is no standard stream's (error: no handle left) |
 //!
@@ -32,7 +33,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `making` | runs a piece of work that no fork falls into |
-//! | `OnceLock` | a value that is made at its first use, inside `making` |
+//! | `OnceLock` | a value that `get_or_init` makes at its first use, inside `making` |
 //! | `Handlers` | three functions for each fork: before it, after it in the parent and in the child. `register` registers them once (error: no memory; the next call tries again) |
 //! | `hold_forks` | has forks wait for `making`, for tables that a child must find whole (error: no memory) |
 //! | `register`, `unregister` | from here on a handle is closed in forked children; no longer. `unregister` is false where it was not registered |
