@@ -1,4 +1,4 @@
-//! There are no forks: what is to be kept from forked children is kept.
+//! A system without forks: these calls have nothing to do.
 
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
@@ -30,7 +30,7 @@ impl<T> OnceLock<T> {
 pub struct Handlers;
 
 impl Handlers {
-    /// None.
+    /// Ignores the functions.
     pub const fn new(_before: extern "C" fn(), _in_parent: extern "C" fn(), _in_child: extern "C" fn()) -> Handlers {
         Handlers
     }
@@ -41,27 +41,27 @@ impl Handlers {
     }
 }
 
-/// Nothing is to be held.
+/// Does nothing: no fork happens.
 pub fn hold_forks() -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing is to be registered.
+/// Does nothing: no child is forked.
 pub fn register(_handle: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing was registered that is not there.
+/// Returns true, as for a registered handle.
 pub fn unregister(_number: RawHandle) -> bool {
     true
 }
 
-/// A handle.
+/// An owned handle.
 #[derive(Debug)]
 pub struct HubOnly(OwnedHandle);
 
 impl HubOnly {
-    /// Takes it.
+    /// Takes over the handle.
     pub fn new(handle: OwnedHandle) -> io::Result<HubOnly> {
         Ok(HubOnly(handle))
     }
