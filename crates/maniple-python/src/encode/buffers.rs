@@ -1,4 +1,4 @@
-//! The large buffers of a pickle, which go into blocks beside it.
+//! The large buffers of a pickle, which travel in blocks beside it.
 #![allow(unsafe_code)]
 
 use super::LONG;
@@ -11,7 +11,8 @@ use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use std::sync::Mutex;
 
-/// The `buffer_callback` of a pickler: true keeps a buffer in the stream, false (here: it was copied into a block) takes it out.
+/// The `buffer_callback` of a pickler. True keeps a buffer in the stream; false takes it out, after it was copied into
+/// a block.
 #[pyclass(frozen)]
 pub struct Buffers {
     packer: Packer,
@@ -37,8 +38,9 @@ impl Buffers {
             return Ok(true);
         }
         let _pin = arrays::pin(&view_of);
-        // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what
-        // arrives is a mixture, as with any buffer that is changed while it is being pickled.
+        // SAFETY: the view keeps `len_bytes` contiguous bytes alive, and the pin keeps them in place. Another thread
+        // may write to them in the meantime; then a mixture arrives, as with any buffer that changes while it is
+        // pickled.
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
         let blob =
             if bytes.len() > LONG { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
@@ -46,7 +48,7 @@ impl Buffers {
         Ok(false)
     }
 
-    /// Forgets what was collected: another pickler starts over.
+    /// Drops the collected buffers: another pickler starts again.
     fn clear(&self) {
         self.lock().clear();
     }
