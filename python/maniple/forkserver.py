@@ -61,7 +61,7 @@ _LOOK = 1000
 # Seconds after which a server that has closed its connections has ended.
 _ENDING = 0.5
 _ON_ERROR = ("ignore", "warn", "fail")
-# The standard package always lists the main module here, but before 3.13.10 its server does not import it (a fault of its own).
+# The standard package always lists the main module here, but before 3.13.10 its server does not import it (a defect).
 _PRELOADED = ["__main__"] if sys.version_info >= (3, 13, 10) else []
 
 
@@ -179,7 +179,7 @@ class ForkServer:
                 # itself before it was ready is not.
                 ended = self._how_it_ended()
                 if ended == os.EX_TEMPFAIL:
-                    why = "the fork server had too few resources to start; its standard error says which"
+                    why = "the fork server had too few resources to start; its standard error names them"
                     raise OSError(errno.EAGAIN, why) from problem
                 if last_try or ended is None or ended >= 0:
                     explain(problem)
@@ -187,7 +187,8 @@ class ForkServer:
         raise AssertionError("not reached")
 
     def _request_apart(self, fds: list[int], ends: list[int]) -> None:
-        """Make a request in a signal handler that has interrupted a request of this thread, over a connection of its own."""
+        """Make a request over a separate connection, in a signal handler that has interrupted a request of this
+        thread."""
         if self._forkserver_address is None:
             raise RuntimeError(
                 "a signal handler cannot start a process while the thread that it interrupts starts the fork server; "
@@ -383,7 +384,7 @@ class ForkServer:
                     os.waitpid(pid, 0)
 
     def _forget(self) -> None:
-        """Close and clear what belongs to a server that has ended, or that is a child of another process."""
+        """Close and clear the state of a server that has ended, or that is a child of another process."""
         address, mine = self._forkserver_address, self._owner == os.getpid()
         self._hang_up()
         if ForkServer._forkserver_alive_fd.is_there(self):
@@ -405,8 +406,8 @@ class ForkServer:
 
 
 def _write_setting(target: int, key: bytes, setting: dict[str, Any]) -> None:
-    """Write the key, as CPython does, and behind it the setting as one message."""
-    os.write(target, key)  # a pipe takes so few bytes as a whole
+    """Write the key, as CPython does, and then the setting as one message."""
+    os.write(target, key)  # a pipe accepts so few bytes as a whole
     line: connection.Connection = connection.Connection(target, readable=False)
     try:
         line.send_bytes(dumps(setting))

@@ -59,7 +59,7 @@ class Arena:
 
 
 def reduce_arena(a: Arena) -> tuple[Any, ...]:
-    """Return what pickles an arena: a duplicate of its descriptor."""
+    """Return the reduced form of an arena: a duplicate of its descriptor."""
     return rebuild_arena, (a.size, reduction.DupFd(a.fd))
 
 
@@ -72,7 +72,7 @@ reduction.register(Arena, reduce_arena)
 
 
 class _FreeBlocks:
-    """The free blocks of a heap, to be found by length, by first offset and by end."""
+    """The free blocks of a heap, with indexes by length, by first offset and by end."""
 
     def __init__(self) -> None:
         self.lengths: list[int] = []  # sorted; the keys of by_length

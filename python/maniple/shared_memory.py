@@ -230,7 +230,7 @@ class SharedMemory:
             self._close_fd(fd)
 
     def unlink(self) -> None:
-        """Remove the name of the block. The memory is freed when the last process releases it. Call it once over all processes.
+        """Remove the name of the block; the memory is freed when the last process releases it. Only one process calls this.
 
         Raises:
             FileNotFoundError: the name has been removed already.

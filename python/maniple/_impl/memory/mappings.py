@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_exported", "pin"]
 
-#: Mappings that stay mapped until a released view of them is collected: id of the weak reference -> (reference, mapping).
+#: mappings that stay until a released view of them is collected: id of the weak reference -> (reference, mapping)
 _pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
 
 
@@ -29,7 +29,7 @@ def pin(view: memoryview, memory: mmap.mmap) -> None:
 
 
 def is_exported(memory: mmap.mmap) -> bool:
-    """Whether views of the memory exist that count as exports."""
+    """Return whether views of the memory exist that count as exports."""
     try:
         memory.resize(-1)  # fails in any case, but with a BufferError if there are exports
     except BufferError:

@@ -1,8 +1,9 @@
 """Descriptors and standard streams.
 
-The descriptors of this package are above 2, and are closed only if they still refer to the same file.  A program may close descriptors that it did not open.  A program that becomes a daemon closes all of them, and the files that it
-opens next get the same numbers.  If a program closes 0, 1 or 2, new descriptors would get these numbers, and children would use
-them as their standard streams.
+This package's descriptors are above 2, and it closes them only if they still refer to the same file. A program may
+close descriptors that it did not open. A program that becomes a daemon closes all of them, and the files that it opens
+next get the same numbers. If a program closes 0, 1 or 2, new descriptors would get these numbers, and children would
+use them as their standard streams.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class HeldDescriptor:
         return vars(holder).get(self._number), vars(holder).get(self._file)
 
     def is_there(self, holder: Any, mark: Any = mark) -> bool:
-        """Whether the descriptor still refers to the file that it had when it was set."""
+        """Return whether the descriptor still refers to the file that it had when it was set."""
         fd, file = self.held(holder)
         return fd is not None and file is not None and mark(fd) == file
 
