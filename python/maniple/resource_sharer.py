@@ -115,7 +115,7 @@ def _wait_for_end(conn: Any) -> None:
             wait([child.sentinel], _TEARDOWN)
             return
     try:
-        ended = os.pidfd_open(pid)
+        ended = above_stdio(os.pidfd_open(pid))
     except (AttributeError, OSError, ValueError):
         return  # the system has no pidfds, or the process has ended, or it is in another namespace
     try:

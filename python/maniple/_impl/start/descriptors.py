@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAP_ALONE",
+    "FilledStdio",
     "HeldDescriptor",
     "Mark",
     "above_stdio",
+    "arrived",
     "call_into",
     "close_own",
     "descriptor_limit",
@@ -37,6 +39,7 @@ __all__ = [
     "mark",
     "patiently",
     "pipe",
+    "socket_above",
 ]
 
 #: the device and inode of a descriptor's file; None means that it was not open
@@ -51,11 +54,50 @@ def above_stdio(fd: int) -> int:
     """Return ``fd`` if it is above 2; otherwise a duplicate above 2, after closing ``fd``."""
     if fd > 2:
         return fd
+    try:
+        return _duplicate(fd)
+    finally:
+        os.close(fd)
+
+
+def _duplicate(fd: int) -> int:
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-    moved: int = fcntl(fd, F_DUPFD_CLOEXEC, 3)
+    return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+
+
+def arrived(fd: int) -> int:
+    """Return the descriptor, which another process has sent, as `above_stdio` does; ``fd`` itself if there is no other number."""
+    if fd > 2:
+        return fd
+    try:
+        moved = _duplicate(fd)
+    except OSError:
+        return fd
     os.close(fd)
     return moved
+
+
+def socket_above(made: Any) -> Any:
+    """Return the socket if its descriptor is above 2; otherwise a socket for a duplicate above 2."""
+    return made if made.fileno() > 2 else type(made)(fileno=above_stdio(made.detach()))
+
+
+class FilledStdio:
+    """A ``with`` block in which no new descriptor gets one of the numbers 0 to 2."""
+
+    def __enter__(self) -> None:
+        self._fillers: list[int] = []
+        try:
+            while not self._fillers or self._fillers[-1] <= 2:
+                self._fillers.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        for fd in self._fillers:
+            os.close(fd)
 
 
 def pipe() -> tuple[int, int]:
