@@ -157,8 +157,9 @@ impl<'a> Encoder<'a> {
             for large in &large {
                 blobs.push(matches!(large, Large::Bytes(_)).then(|| self.blob(large)).transpose().map_err(python)?);
             }
-            let releases = large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
-            let pins = large.iter().filter(|_| releases).filter_map(|large| match large {
+            let releases_lock =
+                large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
+            let pins = large.iter().filter(|_| releases_lock).filter_map(|large| match large {
                 Large::Array(content) => content.pin(self.py),
                 Large::Bytes(_) => None,
             });
@@ -263,7 +264,7 @@ impl<'a> Encoder<'a> {
         static DUMP_RESULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMP_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = value.py();
-        let buffers = Bound::new(py, Buffers::new(&self.packer))?;
+        let buffers = Bound::new(py, Buffers::new(self.packer))?;
         let stream = match pickler {
             Pickler::Result => {
                 let dump = helper(py, &DUMP_RESULT, "dump_result")?;
