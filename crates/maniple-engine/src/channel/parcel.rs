@@ -39,11 +39,11 @@
 mod arrived;
 mod kept;
 
-pub use kept::{KEEP, MOST, is_worth_a_block};
+pub use kept::{KEEP, MOST};
 
 use crate::error::{Doing, Error, Result};
 use crate::shm::region::Region;
-use kept::Block;
+use kept::{Block, is_worth_a_block};
 use maniple_sys::epoch;
 use maniple_sys::memory;
 use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
