@@ -27,12 +27,12 @@ pub(crate) fn open<R>(mut incoming: ReceivedPacket, read: impl FnOnce(&mut Input
 }
 
 impl<'a> Input<'a> {
-    /// Reads the bytes of an [`Output::plain`].
+    /// Reads the bytes of an [`Output::plain`](super::Output::plain).
     pub(crate) fn plain(bytes: &'a [u8]) -> Input<'a> {
         Input { bytes, source: Source::default(), numbers: false }
     }
 
-    /// Reads the bytes of an [`Output::with_handles`], with the descriptors that arrived beside them.
+    /// Reads the bytes of an [`Output::with_handles`](super::Output::with_handles), with the descriptors that arrived beside them.
     pub(crate) fn with_handles(bytes: &'a [u8], handles: Vec<OwnedHandle>) -> Input<'a> {
         Input { bytes, source: Source::new(handles), numbers: false }
     }

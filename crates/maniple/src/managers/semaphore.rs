@@ -30,7 +30,7 @@ impl Abandon for Counter {
     }
 }
 
-/// The line has one less to release.
+/// Records that the line has released one permit.
 fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), ManagerError> {
     let lent = state.lent.get_mut(&line.number).ok_or(ManagerError::NotHeld)?;
     *lent -= 1;
