@@ -128,7 +128,7 @@ fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "the lock is given back as soon as this is dropped"]
+#[must_use = "the lock is released as soon as this is dropped"]
 pub struct LockGuard<'a> {
     pub(super) proxy: &'a Proxy<Shared>,
     pub(super) abandoned: bool,

@@ -78,7 +78,7 @@ typed_proxy!(
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "the permit is given back as soon as this is dropped"]
+#[must_use = "the permit is released as soon as this is dropped"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
     held: bool,
