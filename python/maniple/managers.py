@@ -48,6 +48,7 @@ from ._impl.manager.value_types import Array as Array
 from ._impl.manager.value_types import Namespace as Namespace
 from ._impl.manager.value_types import Value as Value
 from ._impl.manager.value_types import rebuild_as_list, reduce_array  # noqa: F401
+from ._impl.start.descriptors import explain_shortage
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ class BaseManager:
 
     Args:
         address: the address of the server; None chooses one.
-        authkey: the key, bytes, that server and clients have to have; None means this process's `authkey`.
+        authkey: the key, bytes, that server and clients must have; None means this process's `authkey`.
         serializer: ``'pickle'`` or ``'xmlrpclib'``.
         ctx: the context whose start method starts the server.
         shutdown_timeout: the time in seconds that the server has to end by itself before it is terminated, and then again
@@ -177,9 +178,7 @@ class BaseManager:
                     server.start()
                 answer = reader.recv()
                 if isinstance(answer, OSError):
-                    from ._impl.start.shortage import advice
-
-                    answer.add_note(f"the manager's server has no descriptor for a client: {advice(answer)}")
+                    explain_shortage(answer, "the manager's server has no descriptor for a client")
                     try:
                         raise answer
                     finally:
@@ -194,7 +193,7 @@ class BaseManager:
                 self._state.value = State.STARTED
             except EOFError:
                 if server._popen is None:
-                    # The fork server's end, from the start itself.
+                    # The start itself raised it: the fork server has ended.
                     raise
                 server.join()
                 raise EOFError(
@@ -343,9 +342,7 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
         util.debug("requesting creation of a shared %r object", typeid)
         token, exposed = self._create(typeid, *args, **kwds)
         proxy = proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
-        site_at(token.address, self._Client).drop(
-            token.id, self._authkey
-        )  # the proxy holds a reference of its own by now
+        site_at(token.address, self._Client).drop(token.id, self._authkey)  # the proxy holds its own reference by now
         return proxy
 
     create.__name__ = create.__qualname__ = typeid

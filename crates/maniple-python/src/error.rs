@@ -15,7 +15,9 @@ pub fn os(doing: &'static str, source: std::io::Error) -> PyErr {
 pub fn python(error: Error) -> PyErr {
     match error {
         Error::Os { ref source, .. } => {
-            let text = error.to_string();
+            // Python puts the number before the text.
+            let number = source.raw_os_error().map_or_else(String::new, |number| format!(" (os error {number})"));
+            let text = error.to_string().replacen(&number, "", 1);
             if source.kind() == std::io::ErrorKind::OutOfMemory {
                 return PyMemoryError::new_err(text);
             }

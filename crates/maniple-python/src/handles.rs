@@ -42,6 +42,12 @@ pub fn socket_pair() -> PyResult<(RawHandle, RawHandle)> {
     Ok((one.into_raw(), other.into_raw()))
 }
 
+/// `stdio_is_open()`: whether none of the numbers 0 to 2 is free.
+#[pyfunction]
+pub fn stdio_is_open() -> bool {
+    (0..=2).all(|number| File::at(number).is_some())
+}
+
 /// `file_at(descriptor)`: return the file that a descriptor refers to, as its device and inode; its size in bytes; and
 /// the number of its names.
 ///

@@ -445,7 +445,7 @@ pub fn waiting<T: Send>(
 /// Returns the exception for an error of a channel.
 pub fn exception(error: Error) -> PyErr {
     match error {
-        Error::EndOfStream => PyEOFError::new_err(()),
+        Error::EndOfStream => PyEOFError::new_err(error.to_string()),
         // The text of the standard package.
         Error::TooLong => PyOSError::new_err(Error::BadLength.to_string()),
         Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),

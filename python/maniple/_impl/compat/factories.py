@@ -60,7 +60,7 @@ class _Siblings:
             if problem.errno in (EMFILE, ENFILE):
                 del problem.filename
                 problem.strerror = (
-                    f"could not load what is needed for the first use of {PACKAGE}.{name}: {problem.strerror}; close some "
+                    f"could not load a module for the first use of {PACKAGE}.{name}: {problem.strerror}; close some "
                     "files, or raise the limit (ulimit -n)"
                 )
             raise
@@ -73,9 +73,10 @@ if not TYPE_CHECKING:
 
 
 def _begin_server(ctx: BaseContext, module: str) -> None:
-    """Start a context's fork server if this process has yet to import a module, so that both import at the same time.
+    """Start a context's fork server if this process has not imported a module yet, so that both import at the same
+    time.
 
-    What prevents the start is reported by the object that needs the server.
+    The object that needs the server reports the error of a failed start.
     """
     is_time = module not in vars(_siblings) and ctx.get_start_method() == "forkserver"
     if is_time and not process.current_process()._config.get("daemon"):

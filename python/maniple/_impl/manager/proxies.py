@@ -46,14 +46,14 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
 class BaseProxy:
     """An object that forwards calls to an object in the server of a manager. The methods of a manager return proxies.
 
-    A proxy may be pickled and sent to other processes; it refers to the same object there. ``str(proxy)`` is that of the object,
-    and ``copy.deepcopy(proxy)`` returns a copy of the object itself.
+    A proxy may be pickled and sent to other processes; it refers to the same object there. ``str(proxy)`` returns the
+    object's string, and ``copy.deepcopy(proxy)`` returns a copy of the object itself.
 
     Args:
         token: the name of the object: type, server's address, id.
         serializer: ``'pickle'`` or ``'xmlrpclib'``, as the server.
         manager: the manager, if this process has it.
-        authkey: the key of the server; None means that of the manager, or of this process.
+        authkey: the key of the server; None means the key of the manager, or of this process.
         exposed: the names of the methods that the proxy may call.
         incref: False makes a proxy that does not keep the object alive.
         manager_owned: True, in the server, makes a proxy that needs no reference.
@@ -63,7 +63,7 @@ class BaseProxy:
     _address_to_local: dict[Any, tuple[Any, set[int]]] = {}
     _mutex = util.ForkAwareThreadLock()
     _serials = itertools.count(1)
-    #: the methods that the proxy forwards, in most subclasses
+    #: the methods that the proxy forwards (in most subclasses)
     _exposed_: tuple[str, ...]
     #: True in objects of `AutoProxy`; others do not have it
     _isauto: bool
@@ -136,7 +136,9 @@ class BaseProxy:
         try:
             kind, result = line.call(self._id, methodname, args, kwds)
         except BaseException as error:
-            if line.asked != asked and not line.closed:
+            if isinstance(error, (EOFError, ConnectionError)):
+                error.add_note(f"the manager at {self._site.address!r} is lost: its server has ended, or was shut down")
+            elif line.asked != asked and not line.closed:
                 self._withdraw(line, error)
             raise
         if kind == "#RETURN":
@@ -334,7 +336,7 @@ def AutoProxy(
     incref: bool = True,
     manager_owned: bool = False,
 ) -> BaseProxy:
-    """Return a proxy with the methods `exposed`; None asks the server for the methods that the object exposes.
+    """Return a proxy with the methods `exposed`; None requests the methods that the object exposes from the server.
 
     The parameters are those of `BaseProxy`.
     """

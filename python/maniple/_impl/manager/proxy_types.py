@@ -1,6 +1,6 @@
 """The proxy classes of the types of `SyncManager`."""
 
-# The server's answers have the type `Any`; the annotations say what the object's method returns.
+# The server's answers have the type `Any`; the annotations name the types that the object's methods return.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations

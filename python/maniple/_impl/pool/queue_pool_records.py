@@ -63,7 +63,8 @@ class UnderWay:
         # The task, if it may have to be sent again; it keeps its arguments alive.
         self.task = task if keep else None
         self.name = _name_of(task)
-        # Whether it was put into the queue; and how often it was the first there when a worker died that had noted nothing.
+        # Whether it was put into the queue; and the number of workers that died without a note while it was the first
+        # there.
         self.put = False
         self.suspected = 0
 

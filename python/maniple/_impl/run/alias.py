@@ -111,7 +111,7 @@ def _give_other_name(module: ModuleType) -> None:
 
 
 def _end_import(module: ModuleType) -> None:
-    """Do what the import system does next with a loaded module.
+    """Do the import system's next steps for a loaded module.
 
     An import under the other name holds another lock, and does not wait until the import system has done so.
     """

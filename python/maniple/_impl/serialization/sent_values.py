@@ -47,7 +47,7 @@ class Sized(io.BytesIO):
         self.buffers: list[Any] = []
 
     def take(self, buffer: Any) -> bool:
-        """Be the `buffer_callback` of the pickler: take large buffers out of band."""
+        """Take a large buffer out of band, as the `buffer_callback` of the pickler."""
         try:
             view = buffer.raw()
         except BufferError:  # not contiguous
@@ -225,7 +225,7 @@ class SentValues:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether the value can be copied with each call: it is small and immutable."""
+    """Return whether the value can be copied with each call: it is small and immutable."""
     if type(value) in (str, bytes):
         return len(value) < LARGE
     if type(value) is tuple:

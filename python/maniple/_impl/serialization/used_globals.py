@@ -40,7 +40,7 @@ def used_globals(code: CodeType) -> frozenset[str]:
 
 
 def defines(value: Any) -> bool:
-    """Whether the value is a function or a class of `__main__`, which may be redefined."""
+    """Return whether the value is a function or a class of `__main__`, which may be redefined."""
     return issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 
