@@ -222,7 +222,7 @@ impl PyLog {
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
-        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::MIDDLING }) {
+        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::LEAST_APART }) {
             Ok(pickled) => pickled,
             Err(error) if !interrupts(py, &error) && !is_shortage(py, &error) => {
                 return Ok(error.into_value(py).into_bound(py).into_any());

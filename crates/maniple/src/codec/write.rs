@@ -1,4 +1,4 @@
-//! The writing half of [`Postcard`](super::Postcard): postcard's own serializer, and around it what writes down names.
+//! The writing half of [`Postcard`](super::Postcard): postcard's own serializer, extended by names.
 
 use super::Append;
 use super::error::Refused;
@@ -6,10 +6,10 @@ use super::names::Written;
 use postcard::ser_flavors::Flavor;
 use serde::ser::{self, Serialize, Serializer};
 
-/// A value on its way into bytes.
+/// A serializer of a value.
 pub(super) struct Writer<'a> {
     out: postcard::Serializer<Append<'a>>,
-    // None: nothing in it had a name so far.
+    // None: no part of the value has had a name so far.
     names: Option<Box<Written>>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Writer<'a> {
         self.names.map_or(Ok(false), |names| names.finish(self.out.output.0))
     }
 
-    /// Whether nothing had a name.
+    /// Returns whether no part of the value had a name.
     pub(super) fn is_nameless(&self) -> bool {
         self.names.is_none()
     }
@@ -152,7 +152,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         Ok(self.counted(len))
     }
 
-    /// With its count: serde says nothing of fields that it leaves out here.
+    /// Writes the count, because serde does not report the fields that it leaves out here.
     fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, Refused> {
         self.count(len)?;
         Ok(self.counted(len))
@@ -191,7 +191,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     }
 }
 
-/// As many values as were announced.
+/// Checks that as many values were written as were announced.
 pub(super) struct Counted<'w, 'a> {
     writer: &'w mut Writer<'a>,
     left: usize,
@@ -200,7 +200,7 @@ pub(super) struct Counted<'w, 'a> {
 impl Counted<'_, '_> {
     #[inline]
     fn next<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Refused> {
-        // As few calls as can be, here and for bytes: a build without optimization makes each of them, for each item.
+        // As few calls as possible, here and for bytes: a build without optimization makes each call for each item.
         if self.left == 0 {
             return Err(miscounted());
         }

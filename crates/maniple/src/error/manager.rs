@@ -1,4 +1,4 @@
-//! What can go wrong with a manager.
+//! Errors of managers.
 
 use super::Error;
 use maniple_engine::process::Exit;
@@ -91,9 +91,9 @@ impl From<ManagerError> for Error {
 pub struct ManagerLost {
     /// The server's address.
     pub address: String,
-    /// How the server's process ended, if it was a child of this process, has ended, and its `Manager` still exists.
+    /// The end of the server's process, if it was a child of this process, has ended, and its `Manager` still exists.
     pub exit: Option<Exit>,
-    /// How the client detected the end.
+    /// The way in which the client detected the end.
     pub why: String,
 }
 
