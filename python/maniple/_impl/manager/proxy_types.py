@@ -1,7 +1,7 @@
 """The proxy classes of the types of `SyncManager`."""
 
-# The server's answers have the type `Any`; the annotations name the types that the object's methods return. mypy:
-# disable-error-code="no-any-return"
+# The server's answers have the type `Any`; the annotations name the types that the object's methods return.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
