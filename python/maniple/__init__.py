@@ -152,9 +152,9 @@ if not TYPE_CHECKING:
             return __version__
         if name in ("connection", "managers", "pool", "queues", "shared_memory", "sharedctypes", "synchronize"):
             # ``help(maniple.pool.Pool)`` works without an import of its own.
-            from importlib import import_module
+            from ._impl.compat.factories import _siblings
 
-            return import_module(f"{__name__}.{name}")
+            return getattr(_siblings, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

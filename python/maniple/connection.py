@@ -16,7 +16,7 @@ from operator import index
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import above_stdio, pipe
+from ._impl.start.descriptors import above_stdio, pipe, socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._impl.transport.polling import new_poller, wait_for_events
 from ._maniple import (
@@ -406,7 +406,7 @@ class SocketListener:
         import socket
 
         self._family, self._last_accepted, self._unlink = family, None, None
-        self._socket = sock = socket.socket(getattr(socket, family))
+        self._socket = sock = socket_above(socket.socket(getattr(socket, family)))
         try:
             self._reception = Reception()
             if os.name == "posix":  # so that a port whose last connections linger can be bound again at once
@@ -430,6 +430,7 @@ class SocketListener:
         if type(self._socket).__module__ != "socket":
             # A socket class of the program, or of gevent, which runs other greenlets while it waits: use its `accept`.
             sock, self._last_accepted = self._socket.accept()
+            sock = socket_above(sock)
             conn = _connection_over(sock)
             return conn if key is None else _let_in(conn, key)
         taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
@@ -464,7 +465,7 @@ def SocketClient(address: Any, timeout: float | None = None) -> Connection:
     family = address_type(address)
     if family == "AF_INET" and (len(address) > 2 or ":" in address[0]):
         family = "AF_INET6"
-    sock = socket.socket(getattr(socket, family))
+    sock = socket_above(socket.socket(getattr(socket, family)))
     try:
         sock.settimeout(timeout)
         sock.connect(address)

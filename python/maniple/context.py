@@ -156,7 +156,8 @@ class BaseContext(ObjectFactories):
         """Set the modules that the fork server imports before it forks the first child.
 
         Args:
-            module_names: the names of the modules. The server imports the program's main module if this is never called.
+            module_names: the names of the modules. If this is never called, the server imports the program's main
+                module, from Python 3.13.10 on.
             on_error: what the server does when an import fails: ``'ignore'`` it, ``'warn'`` on standard error, or
                 ``'fail'``, which ends the server.
 
@@ -336,7 +337,8 @@ class Process(BaseProcess):
         args: the positional arguments of `target`.
         kwargs: the keyword arguments of `target`.
         daemon: True terminates the process when the process that made it exits. None takes the value of the
-            current process. A daemonic process may not have children, except the workers of a pool.
+            current process. A daemonic process may not have children. The workers of a pool
+            are daemonic, and may.
 
     Attributes: `name`, `daemon`, `pid` (also `ident`), `exitcode`, `authkey`, `sentinel`.
 

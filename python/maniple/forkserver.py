@@ -39,7 +39,7 @@ from . import connection, popen_fork, process, resource_tracker, spawn, util  # 
 from ._impl.compat import public_module
 from ._impl.start import launch
 from ._impl.start import preload as _preload
-from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
+from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe, socket_above
 from ._impl.start.preload import preload_all as _handle_preload
 from ._impl.transport.polling import new_poller
 from ._maniple import Hold, get_in
@@ -246,7 +246,7 @@ class ForkServer:
     def _new_line(self) -> tuple[net.socket, bytes, Mark]:
         """Return a new authenticated connection to the server, the key that authenticated it, and the identity of its file."""
         key: Any = self._forkserver_authkey
-        line = net.socket(net.AF_UNIX)
+        line = socket_above(net.socket(net.AF_UNIX))
         try:
             line.settimeout(None)  # the program may have set a default
             line.connect(self._forkserver_address)
@@ -334,7 +334,7 @@ class ForkServer:
     def _launch(self) -> None:
         address = connection.arbitrary_address("AF_UNIX")
         key, setting = os.urandom(_AUTHKEY_LEN), self._setting()
-        with net.socket(net.AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
+        with socket_above(net.socket(net.AF_UNIX)) as listening, _Pipe() as alive, _Pipe() as secret:
             listening.bind(address)
             if isinstance(address, str) and os.path.exists(address):
                 os.chmod(address, 0o600)  # an abstract address has no file

@@ -48,6 +48,7 @@ from ._impl.manager.value_types import Array as Array
 from ._impl.manager.value_types import Namespace as Namespace
 from ._impl.manager.value_types import Value as Value
 from ._impl.manager.value_types import rebuild_as_list, reduce_array  # noqa: F401
+from ._impl.start.descriptors import explain_shortage
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
@@ -177,9 +178,7 @@ class BaseManager:
                     server.start()
                 answer = reader.recv()
                 if isinstance(answer, OSError):
-                    from ._impl.start.shortage import advice
-
-                    answer.add_note(f"the manager's server has no descriptor for a client: {advice(answer)}")
+                    explain_shortage(answer, "the manager's server has no descriptor for a client")
                     try:
                         raise answer
                     finally:

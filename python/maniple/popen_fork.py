@@ -174,7 +174,7 @@ def _watch(pid: int, line: Lifeline | None = None) -> int:
                 raise
             line.give_spare()
             call_into(opened, os.pidfd_open, pid)
-            return opened[0]
+            return above_stdio(opened[0])
     except OSError as problem:
         if problem.errno != errno.ESRCH:
             raise

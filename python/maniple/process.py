@@ -200,10 +200,9 @@ class BaseProcess:
         try:
             self._popen = self._Popen(self)
         except (OSError, MemoryError) as problem:
-            from ._impl.start.shortage import advice, is_shortage
+            from ._impl.start.descriptors import explain_shortage  # loaded with each kind of Popen
 
-            if is_shortage(problem):
-                problem.add_note(f"the process cannot be started: {advice(problem)}")
+            explain_shortage(problem, "the process cannot be started")
             raise
         finally:
             # Also if a signal handler has raised after the child had started: the Popen then stores itself.

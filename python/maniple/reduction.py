@@ -365,7 +365,9 @@ else:
             for number in got:
                 os.close(number)
             raise AssertionError(f"received {len(got)} descriptors, but their sender counted {count[0]} (mod 256)")
-        return got.tolist()
+        from ._impl.start.descriptors import arrived
+
+        return [arrived(number) for number in got]
 
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
         """Send a descriptor over a connection. `destination_pid` has an effect on Windows only."""

@@ -19,6 +19,7 @@ from time import sleep
 from . import process, util
 from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, close_own, mark
+from ._impl.start.shortage import is_shortage
 from ._impl.sync.thread_start import ThreadStart
 from ._maniple import Hold
 from .context import reduction
@@ -114,7 +115,7 @@ def _wait_for_end(conn: Any) -> None:
             wait([child.sentinel], _TEARDOWN)
             return
     try:
-        ended = os.pidfd_open(pid)
+        ended = above_stdio(os.pidfd_open(pid))
     except (AttributeError, OSError, ValueError):
         return  # the system has no pidfds, or the process has ended, or it is in another namespace
     try:
@@ -131,8 +132,6 @@ _AT_ONCE = 0.1
 
 def _insist(send: Callable[[Any, int], None], conn: Any, pid: int) -> None:
     """Send a resource. After a shortage it retries for a second, since the client can request the resource only once."""
-    from ._impl.start.shortage import is_shortage
-
     pause = 0.005
     while True:
         try:
@@ -225,7 +224,6 @@ class _ResourceSharer:
 
     def _serve_from_now_on(self) -> None:
         from . import connection
-        from ._impl.start import shortage  # noqa: F401  # imported now, since later there may be no descriptor for an import
 
         util.debug("starting listener and thread for sending handles")
         key = process.current_process().authkey

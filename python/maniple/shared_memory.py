@@ -13,8 +13,8 @@ from . import resource_tracker, util  # noqa: F401  # importing `util` registers
 from ._impl.compat import public_module
 from ._impl.memory.list_layout import ENCODING as _encoding
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
-from ._impl.memory.mappings import is_exported, pin
-from ._impl.start.descriptors import MAP_ALONE, Mark
+from ._impl.memory.mappings import is_exported, map_file, pin
+from ._impl.start.descriptors import Mark, explain_shortage
 from ._maniple import file_at, shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -103,6 +103,13 @@ class SharedMemory:
         elif name is None and not self._flags & os.O_EXCL:
             raise ValueError("'name' can only be None if create=True")
         self._track = bool(track)
+        try:
+            self._begin(name, create, size, create or track is not _UNSAID)
+        except (OSError, MemoryError) as problem:
+            explain_shortage(problem, "the shared memory cannot be used")
+            raise
+
+    def _begin(self, name: str | None, create: bool, size: int, register: bool) -> None:
         if name is not None:
             slash = "/" if self._prepend_leading_slash and not name.startswith("/") else ""
             self._open(slash + name)
@@ -111,7 +118,7 @@ class SharedMemory:
         try:
             self._map(size if create else None)
             # A process that only attaches must not make its tracker remove a segment that the maker still uses.
-            if create or track is not _UNSAID:
+            if register:
                 self._register()
         except BaseException:
             self.close()
@@ -159,7 +166,7 @@ class SharedMemory:
         if new_size is not None:
             os.ftruncate(self._fd, new_size)
         self._file, self._size, _ = file_at(self._fd)
-        self._mmap = memory = mmap.mmap(self._fd, self._size, **MAP_ALONE)
+        self._mmap = memory = map_file(self._fd, self._size)
         self._buf = memoryview(memory)
 
     @property

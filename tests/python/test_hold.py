@@ -98,3 +98,44 @@ def test_a_dropped_hold_releases_its_lock() -> None:
     assert not lock.locked()
     Hold(lock)
     assert not lock.locked()
+
+
+def _ends(call: Callable[[], object]) -> bool:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(20)
+    return not thread.is_alive()
+
+
+def test_a_handler_sets_an_event_while_its_thread_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple._impl.sync.bells import Bells, SteadyEvent
+
+    event, new = SteadyEvent(), Bells.new
+
+    def interrupted(self: Bells) -> Any:
+        bell = new(self)
+        event.set()
+        return bell
+
+    monkeypatch.setattr(Bells, "new", interrupted)
+    assert _ends(event.wait)
+
+
+def test_a_handler_passes_a_connection_on_while_its_thread_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maniple import resource_sharer
+
+    sharer = resource_sharer._ResourceSharer()
+    serve, answers = sharer._serve_from_now_on, []
+
+    def offer() -> None:
+        answers.append(sharer.register(lambda *_: None, lambda: None))
+
+    def interrupted() -> None:
+        monkeypatch.setattr(sharer, "_serve_from_now_on", serve)
+        offer()
+        serve()
+
+    monkeypatch.setattr(sharer, "_serve_from_now_on", interrupted)
+    assert _ends(offer)
+    assert len({number for _, number in answers}) == 2
+    sharer.stop(5)

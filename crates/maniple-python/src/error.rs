@@ -6,16 +6,18 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// The failure of a system call, with its number: PyO3's own conversion of an `io::Error` loses the number.
+/// Returns the failure of a system call with its number. PyO3's own conversion of an `io::Error` loses the number.
 pub fn os(doing: &'static str, source: std::io::Error) -> PyErr {
     python(Error::Os { doing, source })
 }
 
-/// The Python exception for an engine error.
+/// Returns the Python exception for an engine error.
 pub fn python(error: Error) -> PyErr {
     match error {
         Error::Os { ref source, .. } => {
-            let text = error.to_string();
+            // Python puts the number before the text.
+            let number = source.raw_os_error().map_or_else(String::new, |number| format!(" (os error {number})"));
+            let text = error.to_string().replacen(&number, "", 1);
             if source.kind() == std::io::ErrorKind::OutOfMemory {
                 return PyMemoryError::new_err(text);
             }
@@ -29,7 +31,7 @@ pub fn python(error: Error) -> PyErr {
     }
 }
 
-/// The helper of this name in `maniple._impl.pool.payload`.
+/// Returns the helper of this name in `maniple._impl.pool.payload`.
 pub fn helper<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyAny>>,

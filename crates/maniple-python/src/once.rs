@@ -102,7 +102,7 @@ impl<'a> Names<'a> {
 pub fn payload_takes_once(payload: &[u8]) -> bool {
     const HEAD: usize = 9;
     match payload.first() {
-        Some(&crate::encode::tag::PICKLE) => payload.get(HEAD..).is_some_and(takes_once),
+        Some(&crate::payload_format::tag::PICKLE) => payload.get(HEAD..).is_some_and(takes_once),
         _ => false,
     }
 }

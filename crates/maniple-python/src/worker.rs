@@ -1,11 +1,12 @@
 //! The loop of a worker process.
 
 use crate::decode::Payload;
-use crate::encode::{Encoder, Pickler, tag};
+use crate::encode::{Encoder, Pickler};
 use crate::error::{helper, python};
 use crate::handles::adopt;
 use crate::lazy::Lazy;
 use crate::made;
+use crate::payload_format::tag;
 use crate::signals::{interrupts, leaves};
 use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
 use maniple_sys::RawHandle;

@@ -27,6 +27,7 @@
 //! | `File` | the file that a handle leads to: `of` a handle, `and_len` with how many bytes there are, `with_len_and_names`, `at` a number (`None`: not open, or not known); `numbers` and `from_numbers` are its two parts, `mixed` is one number for both |
 //! | `Own` | an owned handle that is used and closed only while it leads to the file that it was made for. `new`, `is_there`, `found` (error: it leads to another file), `into_handle`; `not_there` is that error |
 //! | `Lent` | a borrowed handle without a lifetime (unsafe `new`); never closed |
+//! | `arrived` | moves a handle as `above_stdio` does; without another number it keeps its number |
 //! | `above_stdio` | the same handle under a number that is not a standard stream's (error: no handle left) |
 //!
 //! ## `atfork`: handles that forked children must not have

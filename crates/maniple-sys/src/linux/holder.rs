@@ -57,7 +57,7 @@ pub fn identity() -> Identity {
 
 fn open(pid: u32) -> Result<OwnedHandle, Errno> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-    rustix::process::pidfd_open(number, PidfdFlags::empty()).map(OwnedHandle::from)
+    rustix::process::pidfd_open(number, PidfdFlags::empty()).map(crate::own::arrived)
 }
 
 /// Returns the number of a pidfd's file, if each process has its own.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::diag;
+use crate::own::{above_stdio, arrived};
 use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
@@ -38,7 +39,7 @@ impl Place<'_> {
 }
 
 fn socket(family: AddressFamily, flags: SocketFlags) -> io::Result<OwnedHandle> {
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?.into())
+    above_stdio(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?)
 }
 
 /// Creates a listener at `place` with a queue for `backlog` clients. [`accept`] does not wait on it.
@@ -104,7 +105,7 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
         fcntl_setfl(listening, flags)?;
     }
     match taken {
-        Ok(client) => Ok(Some(client.into())),
+        Ok(client) => Ok(Some(arrived(client))),
         // The client left, or another thread has accepted it.
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => Ok(None),
         Err(e) => Err(e.into()),

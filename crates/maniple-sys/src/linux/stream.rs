@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::wire;
-use crate::own::both_above_stdio;
+use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
@@ -207,7 +207,7 @@ fn receive_once(
     let got = patiently(|| rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
-            handles.extend(came.map(OwnedHandle::from));
+            handles.extend(came.map(arrived));
         }
     }
     Ok(Got { bytes: got.bytes, is_cut: got.flags.contains(ReturnFlags::CTRUNC) })

@@ -115,7 +115,7 @@ impl Wire {
         let mut handles = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
-                handles.extend(came.map(OwnedHandle::from));
+                handles.extend(came.map(crate::own::arrived));
             }
         }
         if got.bytes != 8 {

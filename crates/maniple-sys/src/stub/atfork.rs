@@ -2,11 +2,27 @@
 
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
-pub use std::sync::OnceLock;
 
 /// Calls `make`.
 pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
+}
+
+/// A value that is made at its first use.
+#[derive(Debug)]
+pub struct OnceLock<T>(std::sync::OnceLock<T>);
+
+impl<T> OnceLock<T> {
+    /// Without a value.
+    #[expect(clippy::new_without_default, reason = "as the standard library's, which a `static` holds")]
+    pub const fn new() -> OnceLock<T> {
+        OnceLock(std::sync::OnceLock::new())
+    }
+
+    /// Returns the value, which `make` makes if there is none.
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
+    }
 }
 
 /// Functions that are never called.

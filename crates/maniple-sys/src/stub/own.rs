@@ -110,3 +110,8 @@ crate::as_handle!(impl[] for Lent, |this| this.0);
 pub fn above_stdio(handle: impl Into<OwnedHandle>) -> io::Result<OwnedHandle> {
     Ok(handle.into())
 }
+
+/// Returns the handle unchanged.
+pub fn arrived(handle: impl Into<OwnedHandle>) -> OwnedHandle {
+    handle.into()
+}

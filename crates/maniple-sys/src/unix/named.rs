@@ -2,6 +2,7 @@
 //!
 //! The engine's own memory has no name. This module is for programs that ask for a name, and that remove it.
 
+use crate::own::above_stdio;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use std::io;
 pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
     // A link under the name could lead to any file: the C library refuses links, too.
     let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as _);
-    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?.into())
+    above_stdio(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?)
 }
 
 /// Creates `len` bytes under a name that is not in use; only this user may open them.

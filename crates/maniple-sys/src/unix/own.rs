@@ -152,6 +152,15 @@ pub fn above_stdio(handle: impl Into<OwnedHandle>) -> io::Result<OwnedHandle> {
     if handle.as_raw() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?.into()) }
 }
 
+/// Moves a handle that arrived from another process as [`above_stdio`] does. If there is no other number, it keeps its number.
+pub fn arrived(handle: impl Into<OwnedHandle>) -> OwnedHandle {
+    let handle = handle.into();
+    if handle.as_raw() > 2 {
+        return handle;
+    }
+    rustix::io::fcntl_dupfd_cloexec(&handle, 3).map_or(handle, OwnedHandle::from)
+}
+
 /// Moves two files as [`above_stdio`] does.
 pub fn both_above_stdio<T: Into<OwnedHandle>>((one, two): (T, T)) -> io::Result<(OwnedHandle, OwnedHandle)> {
     Ok((above_stdio(one)?, above_stdio(two)?))

@@ -68,7 +68,7 @@ impl SocketDir {
 
 fn open(path: &Path) -> io::Result<OwnedHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
+    crate::own::above_stdio(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
 }
 
 /// Removes the folders of killed processes. A folder that it cannot remove is left to the next sweep.

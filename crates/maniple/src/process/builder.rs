@@ -1,53 +1,20 @@
-//! The options of a child, and its start.
+//! The options of a child.
 #![allow(unsafe_code)]
 
 use super::child::{self, Setup};
+use super::start::Plan;
+use super::stdio::{Stdio, stream};
 use super::{IntoExitCode, Process, Running, Shared, current};
 use crate::error::{Error, ProcessError, Result};
-use crate::events;
 use crate::payload::Payload;
 use crate::registered;
 use crate::startup::{self, StartMethod};
-use maniple_engine::process::{self as engine, ExitWatch, Launch, Server, Stdio as Stream, lifeline};
-use maniple_sys::{self as sys, AsHandle, IntoHandle, OwnedHandle, memory};
+use maniple_engine::process::{self as engine, ExitWatch, lifeline};
+use maniple_sys as sys;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-/// The target of one of a child's standard streams.
-///
-/// ```
-/// use maniple::{Process, Stdio};
-/// use std::io::Read;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (mut reader, writer) = std::io::pipe()?;
-/// let process = Process::builder().stdin(Stdio::Null).stdout(writer).build(|()| println!("hello"), ())?;
-/// process.start()?;
-/// let mut said = String::new();
-/// reader.read_to_string(&mut said)?;
-/// assert_eq!(said, "hello\n");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub enum Stdio {
-    /// The same stream of this process.
-    #[default]
-    Inherit,
-    /// No target. Reading returns the end of the stream at once.
-    Null,
-    /// This file, pipe or socket.
-    To(OwnedHandle),
-}
-
-impl<T: IntoHandle> From<T> for Stdio {
-    fn from(handle: T) -> Stdio {
-        Stdio::To(handle.into_handle())
-    }
-}
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Builds a [`Process`]; see [`Process::builder`].
 ///
@@ -69,15 +36,6 @@ pub struct ProcessBuilder {
     daemon: bool,
     environment: Vec<(OsString, Option<OsString>)>,
     folder: Option<PathBuf>,
-    stdio: [Stdio; 3],
-    method: StartMethod,
-    program: Option<PathBuf>,
-}
-
-/// All that a start needs.
-pub(super) struct Plan {
-    setup: Setup,
-    call: child::Called,
     stdio: [Stdio; 3],
     method: StartMethod,
     program: Option<PathBuf>,
@@ -416,95 +374,4 @@ impl ProcessBuilder {
 
 fn shared(name: String, daemon: bool, plan: Option<Plan>, running: OnceLock<Running>) -> Shared {
     Shared { name, daemon, owner: std::process::id(), plan: Mutex::new(plan), running }
-}
-
-fn stream(stdio: Stdio) -> Stream {
-    match stdio {
-        Stdio::Inherit => Stream::Inherit,
-        Stdio::Null => Stream::Null,
-        Stdio::To(handle) => Stream::Handle(handle),
-    }
-}
-
-/// The program's fork server, for all its processes that want one.
-static SERVER: Mutex<Option<Server>> = Mutex::new(None);
-
-impl Plan {
-    pub(super) fn start(self) -> Result<Running> {
-        self.try_start().map_err(|error| Error::Process(ProcessError::Start(error.to_string())))
-    }
-
-    fn try_start(self) -> maniple_engine::Result<Running> {
-        let Plan { mut setup, call, stdio, method, program } = self;
-        let (held, theirs) = setup.daemon.then(lifeline::pair).transpose()?.unzip();
-        let me = ExitWatch::of(std::process::id())?.into_handle()?;
-        let mut handles = vec![me];
-        let mut relay = None;
-        if let Some((ours, pipe, level)) = events::relay() {
-            setup.events = level;
-            relay = Some(ours);
-            handles.push(pipe);
-        }
-        handles.extend(theirs);
-        let child = match method {
-            StartMethod::Spawn => {
-                let mut launch = startup::launch(program.as_deref()).role(startup::PROCESS);
-                for (name, value) in setup.environment.drain(..) {
-                    launch = match value {
-                        Some(value) => launch.env(name, value),
-                        None => launch.env_remove(name),
-                    };
-                }
-                if let Some(folder) = setup.folder.take() {
-                    launch = launch.current_dir(folder);
-                }
-                let [stdin, stdout, stderr] = stdio.map(stream);
-                handles.insert(0, lay_out(&setup, &[false; 3], &call.bytes)?);
-                handles.extend(call.handles);
-                launch.stdin(stdin).stdout(stdout).stderr(stderr).handles(handles).start()?
-            }
-            StartMethod::ForkServer => {
-                // The server's streams, folder and environment are this process's own; the child changes what its settings say.
-                let mut given = [false; 3];
-                for (stdio, given) in stdio.into_iter().zip(&mut given) {
-                    match stdio {
-                        Stdio::Inherit => continue,
-                        Stdio::Null => handles.push(engine::nothing()?),
-                        Stdio::To(handle) => handles.push(handle),
-                    }
-                    *given = true;
-                }
-                handles.insert(0, lay_out(&setup, &given, &call.bytes)?);
-                handles.extend(call.handles);
-                from_server(&handles)?
-            }
-        };
-        Ok(Running { child, relay, _lifeline: held })
-    }
-}
-
-fn from_server(handles: &[OwnedHandle]) -> maniple_engine::Result<maniple_engine::process::Child> {
-    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(running) = &*server {
-        match running.fork(handles) {
-            Err(error) if error.is_shortage() && running.is_alive() => return Err(error),
-            Err(_) => {}
-            child => return child,
-        }
-    }
-    // There is none yet, or another process has killed it.
-    let started = Server::start(Launch::this_program().role(startup::PROCESS_SERVER))?;
-    let child = started.fork(handles);
-    *server = Some(started);
-    child
-}
-
-/// What the child reads first, in memory of its own.
-fn lay_out(setup: &Setup, given: &[bool; 3], call: &[u8]) -> maniple_engine::Result<OwnedHandle> {
-    let doing =
-        |source| maniple_engine::Error::Os { doing: "store the function and the argument of a process", source };
-    let bytes = child::encode(setup, *given, call);
-    let memory = memory::create("maniple-setup", bytes.len()).map_err(doing)?;
-    memory::write_at(memory.as_handle(), &bytes, 0).map_err(doing)?;
-    Ok(memory)
 }

@@ -3,7 +3,8 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `mod` | [`Process`]: the parent's handle on a child |
-//! | `builder` | the options of a child |
+//! | `builder`, `stdio` | the options of a child; its standard streams |
+//! | `start` | the start of a child, by a new program or by the fork server |
 //! | `child` | the child's side: decode the argument, call the function, end |
 //! | `spawn` | [`spawn()`] and [`JoinHandle`]: a function in a separate process, with its result |
 //! | `exit_code` | [`IntoExitCode`]: what a child's function may return |
@@ -24,21 +25,24 @@ pub(crate) mod child;
 mod current;
 mod exit_code;
 mod spawn;
+mod start;
+mod stdio;
 
 use crate::error::{Error, ProcessError, Result};
 use crate::events::Relay;
 use crate::payload::Payload;
-use builder::Plan;
-pub use builder::{ProcessBuilder, Stdio};
+pub use builder::ProcessBuilder;
 pub use current::{CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process};
 pub use exit_code::IntoExitCode;
 use maniple_engine::process::{Child, Exit, lifeline::LifelineHub};
 use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, BorrowedHandle};
 pub use spawn::{JoinHandle, spawn};
+use start::Plan;
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+pub use stdio::Stdio;
 
 /// A handle on a process that runs a function. It exists before, while and after the process runs. Clones are handles
 /// on the same process.

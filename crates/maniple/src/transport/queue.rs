@@ -1,18 +1,22 @@
 //! Queues for any number of processes on both sides.
 
+mod get;
+mod message;
+mod put;
+
+#[cfg(feature = "async")]
+pub(super) use put::Attempt;
+
 use super::fd_queue::FdQueue;
-use crate::codec::Postcard;
-use crate::error::{ChannelError, Error, InTime, Result};
-use crate::sideband::{self, Sink, Source};
+use crate::error::{Error, Result};
+use crate::sideband;
 use maniple_engine::channel::frame::Until;
-use maniple_engine::channel::log::{Log, Put, Terms};
-use maniple_engine::shm::buffers::Buffer;
-use serde::de::DeserializeOwned;
+use maniple_engine::channel::log::Log;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A first-in first-out queue for any number of writing and reading processes.
 ///
@@ -67,44 +71,6 @@ pub(super) struct Shared {
     pub(super) log: Log,
     fds: FdQueue,
 }
-
-/// What a put needs and does not find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lack {
-    Room,
-    /// A way for its descriptors, or the writers' lock.
-    Descriptors,
-}
-
-/// How an attempt to put a value ended.
-pub(super) enum Attempt {
-    Done,
-    /// The time was up.
-    Late,
-    Lacks(Lack),
-}
-
-impl Shared {
-    /// Waits until it may be there. False: the time is up.
-    pub(super) fn wait_for(&self, lack: Lack, until: Until) -> Result<bool> {
-        match lack {
-            Lack::Room => Ok(self.log.wait_for_room(None, deadline(until), &mut || false)?),
-            Lack::Descriptors => self.fds.wait(until),
-        }
-    }
-}
-
-/// A value on its way in.
-pub(super) struct Outgoing {
-    first: Vec<u8>,
-    rest: Vec<Vec<u8>>,
-    handles: Vec<maniple_sys::OwnedHandle>,
-    nonce: u64,
-}
-
-/// The last byte of a value says whether it has descriptors; then the nonce is before it.
-const ALONE: u8 = 0;
-const WITH_HANDLES: u8 = 1;
 
 fn deadline(until: Until) -> Option<Instant> {
     match until {
@@ -234,237 +200,6 @@ impl<T> Queue<T> {
     pub fn is_closed(&self) -> bool {
         self.shared.log.is_closed()
     }
-}
-
-impl<T: Serialize> Queue<T> {
-    /// Adds a value. Waits for room only if the queue has a bound, or if the value has descriptors and the queue holds
-    /// some hundred such values.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::new()?;
-    /// queue.put(&("one".to_string(), 1))?;
-    /// queue.put(&("two".to_string(), 2))?;
-    /// assert_eq!(queue.get()?, ("one".to_string(), 1));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if the value cannot be encoded, or the operating system's error
-    /// if there is no memory left.
-    pub fn put(&self, value: &T) -> Result<()> {
-        self.put_until(value, Until::Ever).map(|_| ())
-    }
-
-    /// Adds a value if there is room, and returns whether there was.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::bounded(1)?;
-    /// assert!(queue.try_put(&1)?);
-    /// assert!(!queue.try_put(&2)?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`put`](Queue::put).
-    pub fn try_put(&self, value: &T) -> Result<bool> {
-        self.put_until(value, Until::Now)
-    }
-
-    /// As [`put`](Self::put), waiting for room at most `timeout`.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::bounded(1)?;
-    /// queue.put_timeout(&1, Duration::from_secs(1))?;
-    /// assert!(matches!(queue.put_timeout(&2, Duration::from_millis(1)), Err(maniple::Error::Timeout(_))));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`put`](Queue::put), and [`Error::Timeout`].
-    pub fn put_timeout(&self, value: &T, timeout: Duration) -> Result<()> {
-        self.put_until(value, Until::after(timeout))?.in_time("room in the queue", timeout)
-    }
-
-    fn put_until(&self, value: &T, until: Until) -> Result<bool> {
-        let outgoing = self.prepare(value)?;
-        loop {
-            let lack = match self.attempt(&outgoing, until)? {
-                Attempt::Done => return Ok(true),
-                Attempt::Late => return Ok(false),
-                Attempt::Lacks(lack) => lack,
-            };
-            let now = matches!(until, Until::Now) && lack == Lack::Room;
-            if now || !self.shared.wait_for(lack, until)? {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// Puts it, if there is what that takes.
-    pub(super) fn attempt(&self, outgoing: &Outgoing, until: Until) -> Result<Attempt> {
-        let Shared { log, fds } = &*self.shared;
-        let mut parts = Vec::with_capacity(1 + outgoing.rest.len());
-        parts.push(&outgoing.first[..]);
-        parts.extend(outgoing.rest.iter().map(|part| &part[..]));
-        let mut send = |position| fds.send(position, outgoing.nonce, &outgoing.handles);
-        let mut terms = Terms { counted: self.counted, hurried: !matches!(until, Until::Ever), before: None };
-        if !outgoing.handles.is_empty() {
-            terms.before = Some(&mut send);
-        }
-        let put = match log.put_on(&parts, terms, Some(&mut || is_over(until))) {
-            Err(maniple_engine::Error::Interrupted) => return Ok(Attempt::Late),
-            put => put?,
-        };
-        match put {
-            Put::Done => Ok(Attempt::Done),
-            Put::Closed => Err(Error::Channel(ChannelError::QueueClosed)),
-            Put::Full => Ok(Attempt::Lacks(Lack::Room)),
-            Put::Cramped => Err(Error::Channel(ChannelError::QueueMemory(log.capacity()))),
-            Put::Refused | Put::Busy => Ok(Attempt::Lacks(Lack::Descriptors)),
-        }
-    }
-
-    pub(super) fn prepare(&self, value: &T) -> Result<Outgoing> {
-        let (mut first, mut sink) = (Vec::with_capacity(64), Sink::parts());
-        sideband::encode::<Postcard, T>(value, &mut first, &mut sink)?;
-        let (rest, handles) = (sink.take_parts(), sink.take_handles());
-        let mut nonce = 0;
-        if handles.is_empty() {
-            first.push(ALONE);
-        } else {
-            nonce = self.shared.fds.nonce();
-            first.extend_from_slice(&nonce.to_ne_bytes());
-            first.push(WITH_HANDLES);
-        }
-        Ok(Outgoing { first, rest, handles, nonce })
-    }
-}
-
-impl<T: DeserializeOwned> Queue<T> {
-    /// Removes and returns the next value. Waits until there is a value.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::<u8>::new()?;
-    /// let ours = queue.clone();
-    /// let thread = std::thread::spawn(move || ours.put(&1));
-    /// assert_eq!(queue.get()?, 1);
-    /// thread.join().unwrap()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ChannelError::QueueClosed`] if the queue was closed and is empty, [`Error::Codec`] if the message is not such
-    /// a value (it is then lost).
-    pub fn get(&self) -> Result<T> {
-        self.get_until(Until::Ever)?.ok_or(Error::Channel(ChannelError::QueueClosed))
-    }
-
-    /// Removes and returns the next value, or returns `None` if there is none now.
-    ///
-    /// ```
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::new()?;
-    /// assert_eq!(queue.try_get()?, None);
-    /// queue.put(&1)?;
-    /// assert_eq!(queue.try_get()?, Some(1));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`get`](Queue::get).
-    pub fn try_get(&self) -> Result<Option<T>> {
-        self.get_until(Until::Now)
-    }
-
-    /// Removes and returns the next value. Waits for it at most `timeout`.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::<u8>::new()?;
-    /// assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`get`](Queue::get).
-    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.get_until(Until::after(timeout))
-    }
-
-    /// Waits for a value as a future, with any executor. A future that is dropped has removed nothing.
-    ///
-    /// ```
-    #[doc = include_str!("../block_on.txt")]
-    /// # fn main() -> maniple::Result<()> {
-    /// let queue = maniple::Queue::<u8>::new()?;
-    /// let ours = queue.clone();
-    /// let thread = std::thread::spawn(move || ours.put(&1));
-    /// assert_eq!(block_on(queue.get_async())?, 1);
-    /// thread.join().unwrap()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`get`](Queue::get).
-    pub async fn get_async(&self) -> Result<T> {
-        let log = &self.shared.log;
-        log.watch(&mut || false)?;
-        super::reactor::until_some(log.event(), || self.try_get()).await
-    }
-
-    fn get_until(&self, until: Until) -> Result<Option<T>> {
-        let Shared { log, fds } = &*self.shared;
-        let mut first = Vec::new();
-        let mut late = || is_over(until);
-        loop {
-            // Asked first: what was put before it was closed is then there to be taken.
-            let closed = log.is_closed();
-            let mut handles = Ok(Vec::new());
-            let mut after = |position: u64, first: &[u8]| {
-                if let Some(nonce) = nonce_of(first) {
-                    handles = fds.take(position, nonce);
-                }
-            };
-            match log.take_and(&mut first, Some(&mut late), &mut after) {
-                Ok(Some(taken)) => return decode(&first, taken.rest, handles?).map(Some),
-                Ok(None) => {}
-                Err(maniple_engine::Error::Interrupted) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-            if closed {
-                return Err(Error::Channel(ChannelError::QueueClosed));
-            }
-            if matches!(until, Until::Now) || !log.wait(deadline(until), &mut || false)? {
-                return Ok(None);
-            }
-        }
-    }
-}
-
-fn nonce_of(first: &[u8]) -> Option<u64> {
-    let (&WITH_HANDLES, before) = first.split_last()? else { return None };
-    Some(u64::from_ne_bytes(*before.last_chunk()?))
-}
-
-fn decode<T: DeserializeOwned>(first: &[u8], rest: Vec<Buffer>, handles: Vec<maniple_sys::OwnedHandle>) -> Result<T> {
-    let trailer = if nonce_of(first).is_some() { 9 } else { 1 };
-    let bytes = &first[..first.len().saturating_sub(trailer)];
-    super::message::decode::<Postcard, T>(bytes, &mut Source::with(rest, handles))
 }
 
 impl<T> Clone for Queue<T> {

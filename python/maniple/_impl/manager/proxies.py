@@ -136,7 +136,9 @@ class BaseProxy:
         try:
             kind, result = line.call(self._id, methodname, args, kwds)
         except BaseException as error:
-            if line.asked != asked and not line.closed:
+            if isinstance(error, (EOFError, ConnectionError)):
+                error.add_note(f"the manager at {self._site.address!r} is lost: its server has ended, or was shut down")
+            elif line.asked != asked and not line.closed:
                 self._withdraw(line, error)
             raise
         if kind == "#RETURN":

@@ -48,6 +48,15 @@ def tell(error: BaseException) -> None:
     )
 
 
+def complete(result: ApplyResult[Any] | None) -> None:
+    """Complete the result of a call that has ended, and report the exception of a callback; the pool's thread continues."""
+    try:
+        if result is not None:
+            result._complete()
+    except BaseException as error:
+        tell(error)
+
+
 def _value_of(result: ApplyResult[Any]) -> Any:
     if not result._ticket.ready():
         return result._unknown("_value")

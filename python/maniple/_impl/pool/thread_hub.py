@@ -16,7 +16,7 @@ from ... import util
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells
-from .payload import cancelled
+from .payload import WorkerLostError, cancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from .threads import ThreadWorkers
 
 __all__ = ["ThreadHub"]
+
+# Seconds after which a thread that had no memory for a step repeats it.
+_PAUSE = 0.02
+
+
+def repeat_without_memory(step: Callable[..., Any], *args: Any) -> Any:
+    """Call ``step(*args)`` until it does not raise MemoryError, and return its result."""
+    while True:
+        try:
+            return step(*args)
+        except MemoryError:
+            time.sleep(_PAUSE)
 
 
 class Job:
@@ -136,6 +148,8 @@ class ThreadHub:
         self.jobs: dict[int, Job] = {}
         self.numbers = itertools.count(1)
         self.closed = False
+        #: why no thread is left, if the initializers of all have failed
+        self.lost: str | None = None
 
     @property
     def is_elsewhere(self) -> bool:
@@ -167,7 +181,10 @@ class ThreadHub:
             # no job without tasks.
             self.tasks.extend(tasks)
             self.jobs[job.number] = job
+            ended = self._fail_if_lost()
             self.changed.notify_all()
+        for number in ended:
+            self.workers.completed(number)
         return job
 
     def stream(
@@ -180,6 +197,7 @@ class ThreadHub:
         with Hold(self.lock):
             self._drop_orphans()
             self.jobs[job.number] = job
+            self._fail_if_lost()
         return stream
 
     def _drop_orphans(self) -> None:
@@ -196,30 +214,35 @@ class ThreadHub:
         if job is None:
             return  # the stream was dropped already
         while True:
-            with self.lock:
-                self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
-                if not job.input_open:
-                    return
+            try:
+                with self.lock:
+                    self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+            except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
+                time.sleep(_PAUSE)
+                continue
+            if not job.input_open:
+                return
             failure: BaseException | None = None
             try:
                 chunk = list(itertools.islice(iterator, job.chunksize))
             except BaseException as error:
                 chunk, failure = [], error
-            with self.lock:
-                if not job.input_open:
-                    return
-                if chunk:
-                    self.tasks.append((job, job.made, chunk))
-                    job.fed += len(chunk)
-                    job.made += 1
-                elif failure is not None:
-                    job.made += 1
-                    self._note(job, job.made - 1, (False, failure))
-                job.input_open = bool(chunk)
-                self.changed.notify_all()
-                if not chunk:
-                    self._forget_if_over(job)
-                    return
+            repeat_without_memory(self._take_in, job, chunk, failure)
+            repeat_without_memory(self._end, job)
+
+    def _take_in(self, job: Job, chunk: list[Any], failure: BaseException | None) -> None:
+        """Make a task of the next items of a stream; without items, record the end of the input. All or nothing: there may be no memory."""
+        with self.lock:
+            if not job.input_open:
+                return
+            made, fed = job.made + 1, job.fed + len(chunk)
+            if chunk:
+                self.tasks.append((job, job.made, chunk))
+            elif failure is not None:
+                self._note(job, job.made, (False, failure))
+            else:
+                made = job.made
+            job.made, job.fed, job.input_open = made, fed, bool(chunk)
 
     def _has_room(self, job: Job) -> bool:
         return self.closed or job.window is None or job.fed - job.taken < job.window
@@ -227,27 +250,56 @@ class ThreadHub:
     # ---- threads ----
 
     def serve(self) -> None:
-        """Run the tasks in a thread of the pool."""
+        """Run the tasks in a thread of the pool.
+
+        A thread that has no memory for a step repeats the step: the task that it has taken would have no outcome otherwise.
+        """
         while True:
-            with self.lock:
-                self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
-                if not self.tasks:
-                    return
-                job, index, chunk = self.tasks.popleft()
-            outcome = (False, None) if job.cancelled else job.run(chunk)
-            with self.lock:
-                self._note(job, index, outcome, len(chunk))
-                job.items_done += len(chunk)
-                self.changed.notify_all()
+            try:
+                with self.lock:
+                    self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
+                    if not self.tasks:
+                        return
+                    job, index, chunk = self.tasks.popleft()
+            except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
+                time.sleep(_PAUSE)
+                continue
+            outcome: tuple[bool, Any] | None = None
+            try:
+                outcome = (False, None) if job.cancelled else job.run(chunk)
+            except MemoryError:
+                pass
+            finally:  # also if another thread raises an exception in this one
+                repeat_without_memory(self._finish, job, index, outcome, len(chunk))
             del outcome, chunk
-            self._end_if_over(job)
+            if repeat_without_memory(self._end, job) and job.told:
+                self.workers.completed(job.number)
             del job
 
+    def _finish(self, job: Job, index: int, outcome: tuple[bool, Any] | None, items: int) -> None:
+        """Record the outcome of a task; None means that there was no memory for it."""
+        with self.lock:
+            self._note(job, index, outcome or (False, MemoryError("there was no memory for a task's outcome")), items)
+
+    def _end(self, job: Job) -> bool:
+        """Wake the threads that wait for outcomes, and return whether the job has ended."""
+        with self.lock:
+            if self._forget_if_over(job):
+                return True
+            self.changed.notify_all()
+            return False
+
     def _note(self, job: Job, index: int, outcome: tuple[bool, Any], items: int = 0) -> None:
-        job.ended += 1
+        # All or nothing: there may be no memory for a step.
+        ended, done, noted = job.ended + 1, job.items_done + items, (*outcome, items)
         if not job.abandoned:
-            job.outcomes[index] = *outcome, items
-            job.arrivals.append(index)
+            job.outcomes[index] = noted
+            try:
+                job.arrivals.append(index)
+            except MemoryError:
+                del job.outcomes[index]
+                raise
+        job.ended, job.items_done = ended, done
 
     def abandon(self, job: Job, begun: bool) -> None:
         """Drop the outcomes of a job, which no caller takes any more; if `begun`, also cancel its tasks that have not begun."""
@@ -261,17 +313,13 @@ class ThreadHub:
             self.changed.notify_all()
             self._forget_if_over(job)
 
-    def _end_if_over(self, job: Job) -> None:
-        with self.lock:
-            over = self._forget_if_over(job)
-        if over and job.told:
-            self.workers.completed(job.number)
-
     def _forget_if_over(self, job: Job) -> bool:
-        if not job.over or self.jobs.pop(job.number, None) is None:
+        if not job.over or job.number not in self.jobs:
             return False
-        job.func = None
+        # There may be no memory for the first step; the others need none.
         self.changed.notify_all()
+        job.func = None
+        del self.jobs[job.number]
         return True
 
     # ---- state ----
@@ -310,14 +358,34 @@ class ThreadHub:
             return
         with Hold(self.lock):
             self.closed = True
-            self.tasks.clear()
-            for job in self.jobs.values():
-                # The remaining tasks count as one failed task, so that no caller waits for them.
-                job.input_open = False
-                job.made = job.ended + 1
-                self._note(job, job.made - 1, (False, cancelled()))
-            self.jobs.clear()
+            self._fail_all(cancelled)
             self.changed.notify_all()
+
+    def _fail_all(self, why: Callable[[], BaseException]) -> None:
+        """Fail all jobs. The remaining tasks of a job count as one failed task, so that no caller waits for them."""
+        self.tasks.clear()
+        for job in self.jobs.values():
+            job.input_open = False
+            job.made = job.ended + 1
+            self._note(job, job.made - 1, (False, why()))
+        self.jobs.clear()
+
+    def _fail_if_lost(self) -> list[int]:
+        """If no thread is left, fail all jobs. Return the numbers of those whose callbacks the caller then runs without the lock."""
+        if (why := self.lost) is None:
+            return []
+        told = [job.number for job in self.jobs.values() if job.told]
+        self._fail_all(lambda: WorkerLostError(why, 0, None, "", ""))
+        return told
+
+    def lose(self, why: str) -> None:
+        """Fail all calls, also later ones: no thread is left."""
+        with Hold(self.lock):
+            self.lost = why
+            ended = self._fail_if_lost()
+            self.changed.notify_all()
+        for number in ended:
+            self.workers.completed(number)
 
 
 class ThreadTicket:

@@ -13,7 +13,8 @@ from ..sync.thread_start import start_assured
 from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
-from .thread_hub import ThreadHub
+from .results import complete
+from .thread_hub import ThreadHub, repeat_without_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,13 +70,11 @@ class ThreadWorkers:
 
     def completed(self, number: int) -> None:
         """Complete the handle of the call `number`, which has ended."""
-        result = self.results.ended(number)
-        if result is not None:
-            result._complete()
+        complete(self.results.ended(number))
 
     def _complete_late(self) -> None:
         for result in self.results.entered_late():
-            result._complete()
+            complete(result)
 
     def repopulate(self, processes: int) -> None:
         """Start threads until there are `processes` threads. Threads never have to be replaced."""
@@ -85,6 +84,15 @@ class ThreadWorkers:
                 thread.daemon = True
                 start_assured(thread)
                 self.processes.append(thread)
+
+    def end_thread(self, why: str) -> None:
+        """Record the end of the calling thread. If it was the pool's last one, and the pool is open, all calls fail; `why` says why it ended."""
+        with self.hub.lock:
+            self.ended.add(threading.current_thread())
+            is_lost = not self.hub.closed and len(self.ended) == self.count
+            self.hub.changed.notify_all()
+        if is_lost:
+            self.hub.lose(f"no thread of the pool is left, because {why}")
 
     def close(self) -> None:
         """Accept no more calls."""
@@ -111,12 +119,14 @@ class ThreadWorkers:
 
 
 def _run(workers: ThreadWorkers, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    hub = workers.hub
+    why = "an exception from outside ended the last"
     try:
         if initializer is not None:
-            initializer(*initargs)
-        hub.serve()
+            try:
+                initializer(*initargs)
+            except BaseException as error:
+                why = f"its initializer raised {type(error).__name__}: {error}"
+                raise
+        workers.hub.serve()
     finally:
-        with hub.lock:
-            workers.ended.add(threading.current_thread())
-            hub.changed.notify_all()
+        repeat_without_memory(workers.end_thread, why)

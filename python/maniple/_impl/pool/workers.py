@@ -18,12 +18,14 @@ from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
 from ..start import imports_in_progress
+from ..start.descriptors import explain_shortage
+from ..start.shortage import advice, is_shortage, says_shortage
 from ..sync.bells import SteadyEvent
 from ..sync.thread_start import ThreadStart
 from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
-from .results import tell
+from .results import complete
 from .worker_main import ForkedMain, WorkerMain
 
 TYPE_CHECKING = False
@@ -52,12 +54,6 @@ class WorkerHandles:
 _AGAIN = Hub.AGAIN
 # Seconds that the keeper sleeps at a time if threads are greenlets.
 _PAUSE = 0.01
-
-
-def _says_shortage(words: str) -> bool:
-    from ..start.shortage import says_shortage
-
-    return says_shortage(words)
 
 
 def _arrived(copies: list[Any], given: dict[str, Any]) -> WorkerHandles:
@@ -192,15 +188,12 @@ class Workers:
 
     @staticmethod
     def _explain(problem: BaseException, started: int, wanted: int) -> None:
-        from ..start.shortage import advice, is_shortage
-
-        if is_shortage(problem):
-            what = (
-                f"worker {started + 1} of {wanted} cannot be started"
-                if started < wanted
-                else "a pool's thread cannot be started"
-            )
-            problem.add_note(f"{what}: {advice(problem)}")
+        explain_shortage(
+            problem,
+            f"worker {started + 1} of {wanted} cannot be started"
+            if started < wanted
+            else "a pool's thread cannot be started",
+        )
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are `processes` workers."""
@@ -210,8 +203,6 @@ class Workers:
 
     def _start_due(self) -> None:
         """Start the workers that are due now, until a start fails."""
-        from ..start.shortage import is_shortage
-
         with Hold(self.lock):
             while True:
                 try:
@@ -252,8 +243,6 @@ class Workers:
                 process._tap = fds[-1], lambda: hub.pass_on(number)
             process.start()
         except BaseException as problem:
-            from ..start.shortage import advice, is_shortage
-
             short = is_shortage(problem)
             why = f"{problem} ({advice(problem)})" if short else f"{type(problem).__name__}: {problem}"
             self.hub.start_failed(key, why, short)
@@ -318,7 +307,7 @@ class Workers:
                     time.sleep(_AGAIN)  # a lack of memory
             elif chore == "completed":
                 result, self._chore = self.results.ended(number), None
-                self._complete(result)
+                complete(result)
             elif chore == "done":
                 if self._late:
                     self._read_late()
@@ -329,14 +318,6 @@ class Workers:
                 return
             self._chore = None
 
-    def _complete(self, result: Any) -> None:
-        try:
-            if result is not None:
-                result._complete()
-        except BaseException as error:
-            # A callback failed: report it, and continue.
-            tell(error)
-
     def _schedule_late(self) -> None:
         if self.results.over:
             self._complete_late()
@@ -345,7 +326,7 @@ class Workers:
 
     def _complete_late(self) -> None:
         for result in self.results.entered_late():
-            self._complete(result)
+            complete(result)
 
     def _reap(self, key: int) -> bool:
         """Reap a worker that has ended; return False if a shortage prevents that now."""
@@ -356,7 +337,7 @@ class Workers:
                 if process in self.processes:
                     self.processes.remove(process)
             code, said = None if process is None else process.exitcode, self.hub.last_words(key)
-            if code and code != os.EX_TEMPFAIL and said is not None and _says_shortage(said):
+            if code and code != os.EX_TEMPFAIL and said is not None and says_shortage(said):
                 code = os.EX_TEMPFAIL  # the worker could not set the exit code itself
             late = self.hub.exited(key, code)
             self._keys.pop(key, None)

@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAP_ALONE",
+    "FilledStdio",
     "HeldDescriptor",
     "Mark",
     "above_stdio",
+    "arrived",
     "call_into",
     "close_own",
     "descriptor_limit",
+    "explain_shortage",
     "flush_without_fail",
     "mark",
     "patiently",
     "pipe",
+    "socket_above",
 ]
 
 #: the device and inode of a descriptor's file; None means that it was not open
@@ -50,11 +54,50 @@ def above_stdio(fd: int) -> int:
     """Return ``fd`` if it is above 2; otherwise a duplicate above 2, after closing ``fd``."""
     if fd > 2:
         return fd
+    try:
+        return _duplicate(fd)
+    finally:
+        os.close(fd)
+
+
+def _duplicate(fd: int) -> int:
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-    moved: int = fcntl(fd, F_DUPFD_CLOEXEC, 3)
+    return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+
+
+def arrived(fd: int) -> int:
+    """Return the descriptor, which another process has sent, as `above_stdio` does; ``fd`` itself if there is no other number."""
+    if fd > 2:
+        return fd
+    try:
+        moved = _duplicate(fd)
+    except OSError:
+        return fd
     os.close(fd)
     return moved
+
+
+def socket_above(made: Any) -> Any:
+    """Return the socket if its descriptor is above 2; otherwise a socket for a duplicate above 2."""
+    return made if made.fileno() > 2 else type(made)(fileno=above_stdio(made.detach()))
+
+
+class FilledStdio:
+    """A ``with`` block in which no new descriptor gets one of the numbers 0 to 2."""
+
+    def __enter__(self) -> None:
+        self._fillers: list[int] = []
+        try:
+            while not self._fillers or self._fillers[-1] <= 2:
+                self._fillers.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        for fd in self._fillers:
+            os.close(fd)
 
 
 def pipe() -> tuple[int, int]:
@@ -91,6 +134,19 @@ def patiently(call: Callable[P, R], *args: P.args, **kwds: P.kwargs) -> R:
                 raise
         sleep(pause)
         pause *= 2
+
+
+def explain_shortage(problem: BaseException, what: str) -> None:
+    """Add a note that begins with `what` and says what to do, if the error is one of a shortage."""
+    try:
+        from .shortage import advice, is_shortage
+
+        text = advice(problem) if is_shortage(problem) else ""
+    except (OSError, MemoryError, ImportError):  # the import needs a descriptor
+        is_full = isinstance(problem, OSError) and problem.errno in (errno.EMFILE, errno.ENFILE)
+        text = "no descriptor is left: close some files, or raise the limit (ulimit -n)" if is_full else ""
+    if text:
+        problem.add_note(f"{what}: {text}")
 
 
 class HeldDescriptor:

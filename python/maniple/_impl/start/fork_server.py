@@ -20,7 +20,7 @@ from ... import forkserver, popen_fork, resource_tracker, util
 from ..._maniple import Greeting
 from ...context import AuthenticationError, reduction
 from .. import PACKAGE
-from .descriptors import patiently, pipe
+from .descriptors import patiently, pipe, socket_above
 from .forked import live_and_exit
 
 TYPE_CHECKING = False
@@ -126,6 +126,7 @@ class Server:
         line = None
         try:
             line, _ = self._listener.accept()
+            line = socket_above(line)
             line.settimeout(None)
             greeting = Greeting(line.fileno(), self._key)
             self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))

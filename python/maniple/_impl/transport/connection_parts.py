@@ -19,6 +19,7 @@ __all__ = ["Parts", "go_through_parts"]
 
 #: the longest message whose length takes four bytes
 _SHORT = 0x7FFFFFFF
+_CLOSED = "the other end of the connection is closed"
 _PARTS = "_send_bytes _recv_bytes _poll _send _recv _close _check_closed _check_readable _check_writable".split()
 
 
@@ -59,7 +60,7 @@ class Parts:
         while (missing := size - whole.tell()) > 0:
             part = read(self.fileno(), min(missing, 1 << 20))
             if not part:
-                raise OSError("got end of file during message") if whole.tell() else EOFError
+                raise OSError("got end of file during message") if whole.tell() else EOFError(_CLOSED)
             whole.write(part)
         return whole
 

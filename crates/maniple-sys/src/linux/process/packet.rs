@@ -1,6 +1,6 @@
 //! A local socket that carries whole packets with handles; its calls wait.
 
-use crate::own::both_above_stdio;
+use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
@@ -55,7 +55,7 @@ pub fn receive(
     };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
-            handles.extend(more.map(OwnedHandle::from));
+            handles.extend(more.map(arrived));
         }
     }
     Ok((got.bytes, !got.flags.contains(ReturnFlags::CTRUNC)))

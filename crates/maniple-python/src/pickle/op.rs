@@ -1,0 +1,34 @@
+//! The opcodes of pickle that `write` writes and `read` reads.
+
+pub const PROTO: u8 = 0x80;
+pub const FRAME: u8 = 0x95;
+pub const STOP: u8 = b'.';
+pub const MARK: u8 = b'(';
+pub const NONE: u8 = b'N';
+pub const TRUE: u8 = 0x88;
+pub const FALSE: u8 = 0x89;
+pub const INT1: u8 = b'K';
+pub const INT2: u8 = b'M';
+pub const INT4: u8 = b'J';
+pub const LONG1: u8 = 0x8a;
+pub const FLOAT: u8 = b'G';
+pub const STR1: u8 = 0x8c;
+pub const STR4: u8 = b'X';
+pub const BYTES1: u8 = b'C';
+pub const BYTES4: u8 = b'B';
+pub const NO_TUPLE: u8 = b')';
+pub const TUPLE1: u8 = 0x85;
+pub const TUPLE2: u8 = 0x86;
+pub const TUPLE3: u8 = 0x87;
+pub const TUPLE: u8 = b't';
+pub const LIST: u8 = b']';
+pub const APPEND: u8 = b'a';
+pub const APPENDS: u8 = b'e';
+pub const DICT: u8 = b'}';
+pub const SET_ITEM: u8 = b's';
+pub const SET_ITEMS: u8 = b'u';
+pub const MEMOIZE: u8 = 0x94;
+pub const GET1: u8 = b'h';
+pub const GET4: u8 = b'j';
+pub const REDUCE: u8 = b'R';
+pub const BUILD: u8 = b'b';

@@ -1,0 +1,95 @@
+//! Puts messages into a log.
+
+use super::pieces::put_pieces;
+use crate::connection::deadline;
+use crate::message::{Bytes, OF_QUEUES, Pickled, dump, exception, waiting};
+use maniple_engine::Error;
+use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use std::time::Instant;
+
+/// Longer messages are copied without the interpreter lock.
+const LONG: usize = 64 * 1024;
+
+/// How long a writer waits for room.
+#[derive(Clone, Copy)]
+pub(super) enum Wait {
+    Not,
+    Until(Instant),
+    Ever,
+}
+
+impl Wait {
+    pub(super) fn of(block: bool, timeout: Option<f64>) -> Self {
+        match deadline(timeout) {
+            _ if !block => Wait::Not,
+            Some(then) => Wait::Until(then),
+            None => Wait::Ever,
+        }
+    }
+}
+
+/// Puts in a message; `buffers` are those parts of it that need a pin. Returns false if there is no room, at once or
+/// (if it waits) until the time limit.
+pub(super) fn put_parts(
+    py: Python<'_>,
+    log: &Log,
+    parts: &[&[u8]],
+    buffers: &[Bytes],
+    counted: bool,
+    wait: Wait,
+) -> PyResult<bool> {
+    if log.is_limited() {
+        return waiting(py, |interrupted| put_pieces(log, parts, interrupted)).map(|()| true);
+    }
+    let terms = || Terms { counted, hurried: !matches!(wait, Wait::Ever), before: None };
+    let long = parts.iter().map(|p| p.len()).sum::<usize>() > LONG;
+    if !long {
+        match log.put_on(parts, terms(), None).map_err(exception)? {
+            Put::Done => return Ok(true),
+            Put::Full if matches!(wait, Wait::Not) => return Ok(false),
+            _ => {}
+        }
+    }
+    let until = if let Wait::Until(then) = wait { Some(then) } else { None };
+    let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
+    waiting(py, |interrupted| {
+        loop {
+            let late = || until.is_some_and(|until| Instant::now() >= until);
+            // A stopped writer may hold the queue's lock without limit.
+            match log.put_on(parts, terms(), Some(&mut || late() || interrupted())) {
+                Ok(Put::Done) => return Ok(true),
+                Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(false),
+                Ok(_) => {}
+                Err(Error::Interrupted) if late() => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            if !log.wait_for_room(None, until, interrupted)? {
+                return Ok(false);
+            }
+        }
+    })
+}
+
+pub(super) fn put_pickled(
+    py: Python<'_>,
+    log: &Log,
+    obj: &Bound<'_, PyAny>,
+    pickled: Pickled,
+    counted: bool,
+    wait: Wait,
+) -> PyResult<bool> {
+    match pickled {
+        Pickled::Apart(..) if log.is_limited() => Err(PyOSError::new_err("an object is pickled differently each time")),
+        Pickled::Whole(bytes) => put_parts(py, log, &[&bytes], &[], counted, wait),
+        Pickled::Apart(stream, buffers) if buffers.len() < MOST_PARTS => {
+            let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(|bytes| &**bytes).collect();
+            put_parts(py, log, &parts, &buffers, counted, wait)
+        }
+        Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || usize::MAX)? {
+            Pickled::Whole(bytes) => put_parts(py, log, &[&bytes], &[], counted, wait),
+            Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
+        },
+    }
+}
