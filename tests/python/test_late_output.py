@@ -35,7 +35,7 @@ def test_a_program_may_write_after_its_worker_has_ended(mp_package: str, tmp_pat
     program, there = tmp_path / "program.py", tmp_path / "there"
     program.write_text(PROGRAM)
     argv = [sys.executable, str(program), mp_package, method, end, str(there)]
-    # Its standard error ends when all that have it have ended.
+    # Its standard error ends after all of its holders have ended.
     done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
     assert wait_for_file(str(there))
     assert done.returncode == 0

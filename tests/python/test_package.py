@@ -1,4 +1,4 @@
-"""The package's own names: which exist, which classes they represent, and what help shows."""
+"""The package's own names: which exist, which classes they represent, and the output of help."""
 
 from __future__ import annotations
 
