@@ -66,7 +66,7 @@ class _Reducers(dict):  # type: ignore[type-arg]  # it is what its only instance
 
 
 class ForkingPickler(Pickler):
-    """The pickler of the package: it pickles the package's objects and those of registered types.
+    """The pickler of the package: it pickles the package's objects and objects of registered types.
 
     Example::
 
@@ -465,7 +465,7 @@ class AbstractReducer(ABC):
     It has the functions of this module; a subclass replaces some of them.
     """
 
-    # Static methods, because a reducer may be an instance, whose functions are called like those of a module.
+    # Static methods, because a reducer may be an instance, whose functions are called like a module's.
     ForkingPickler, register, dump = ForkingPickler, register, staticmethod(dump)
     send_handle, recv_handle = staticmethod(send_handle), staticmethod(recv_handle)
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Descriptors of the standard streams that are closed, and descriptors of ours that the program has closed and used anew."""
+"""Closed descriptors of the standard streams, and the package's descriptors that the program has closed and reused."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def outcome(package: str, method: str, *what: str) -> str:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("numbers", ["0", "late0", "late1", "late2", "012", "late012"])
-def test_standard_streams_that_are_closed(mp_package: str, method: str, numbers: str) -> None:
+def test_closed_standard_streams(mp_package: str, method: str, numbers: str) -> None:
     assert outcome(mp_package, method, "closed", numbers) == "ok"
 
 
-# The others hold no descriptor that another one of these does not.
+# The others have no descriptor that one of these lacks.
 OBJECTS = [
     "Lock",
     "Condition",
@@ -64,14 +64,14 @@ OBJECTS = [
 
 @pytest.mark.better_than_standard("closes by number what it has opened")
 @pytest.mark.parametrize("what", OBJECTS)
-def test_files_of_a_program_that_has_closed_all_descriptors_stay_open(mp_package: str, what: str) -> None:
+def test_the_package_closes_no_file_that_reuses_its_number(mp_package: str, what: str) -> None:
     assert outcome(mp_package, "fork", "became_daemon", what) == "child okok"
 
 
 @pytest.mark.better_than_standard("closes by number what it has opened")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("what", ["Lock", "Queue", "Process"])
-def test_the_same_with_other_start_methods(mp_package: str, method: str, what: str) -> None:
+def test_the_package_closes_no_reused_number_in_other_start_methods(mp_package: str, method: str, what: str) -> None:
     assert outcome(mp_package, method, "became_daemon", what) == "child okok"
 
 
@@ -83,9 +83,7 @@ def test_an_inherited_descriptor_above_the_limit(mp_package: str, method: str) -
 @pytest.mark.better_than_standard("writes by number into what the program has opened")
 @pytest.mark.parametrize("before", ["new", "used"])
 @pytest.mark.parametrize("what", ["Queue", "Queue that is watched", "JoinableQueue", "SimpleQueue"])
-def test_queue_whose_descriptors_are_closed_writes_into_no_file_in_their_place(
-    mp_package: str, what: str, before: str
-) -> None:
+def test_a_queue_writes_to_no_file_that_reuses_its_number(mp_package: str, what: str, before: str) -> None:
     assert outcome(mp_package, "fork", "used_after", what, before) == "ok"
 
 

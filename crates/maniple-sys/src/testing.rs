@@ -131,7 +131,7 @@ fn refuse(calls: &[libc::c_long]) -> bool {
     }
     rows.push(row(0x06, 0, 0, 0x7FFF_0000));
     let program = libc::sock_fprog { len: rows.len() as u16, filter: rows.as_mut_ptr() };
-    // SAFETY: the program and its rows live for the call.
+    // SAFETY: the program and its rows outlive the call.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0

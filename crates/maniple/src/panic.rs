@@ -38,7 +38,7 @@ pub(crate) fn caught<R>(task: impl FnOnce() -> R) -> Result<R, Box<Panicked>> {
         let message = message(&*payload);
         // The value of the panic may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        Box::new(Panicked { message, location, backtrace, pid: std::process::id() })
+        Box::new(Panicked { message, location, backtrace, pid: std::process::id(), task: String::new() })
     })
 }
 

@@ -57,7 +57,8 @@ impl Mutex {
         self.found(unsafe { lock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const until) })
     }
 
-    /// As above, for a C library that waits only by the wall clock, which may be set meanwhile.
+    /// Acquires the lock by repeated attempts, for a C library that waits only by the wall clock, which may change
+    /// meanwhile.
     fn try_until(&self, limit: Duration) -> io::Result<Found> {
         let until = std::time::Instant::now() + limit;
         loop {

@@ -166,7 +166,7 @@ fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exi
     let mut status = 0;
     let mut since = None;
     loop {
-        // SAFETY: the pointer is to a live value.
+        // SAFETY: the pointer is to the status, which outlives the call.
         match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
             0 => {
                 let since = *since.get_or_insert_with(std::time::Instant::now);

@@ -13,7 +13,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
 pub struct OnceLock<T>(std::sync::OnceLock<T>);
 
 impl<T> OnceLock<T> {
-    /// Without a value.
+    /// Creates a cell without a value.
     #[expect(clippy::new_without_default, reason = "as the standard library's, which a `static` holds")]
     pub const fn new() -> OnceLock<T> {
         OnceLock(std::sync::OnceLock::new())

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(futex::wait(&word, 0, None), futex::Woken::Rung);
         assert_eq!(futex::wait(&word, 1, Some(Duration::ZERO)), futex::Woken::TimedOut);
         quiet::spawn("stub", || ()).unwrap().join().unwrap();
-        // SAFETY: it forks nothing.
+        // SAFETY: the stub's `fork` does not fork.
         assert_eq!(unsafe { process::fork() }.map(drop).unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 }

@@ -137,7 +137,8 @@ impl Handlers {
         }
         let _one = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_registered.load(Ordering::Acquire) {
-            // SAFETY: the three are functions of this program, which are never unloaded.
+            // SAFETY: the three are functions of this library. (glibc removes them when it unloads the library; musl
+            // never unloads one.)
             #[allow(unsafe_code)]
             let error = unsafe { libc::pthread_atfork(Some(self.before), Some(self.in_parent), Some(self.in_child)) };
             if error != 0 {

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn own_leaves_another_file_open() {
-        // In a child, where no other thread opens anything.
+        // In a child, where no other thread opens a file.
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
             let number = own.as_handle().as_raw();

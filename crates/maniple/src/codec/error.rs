@@ -42,6 +42,7 @@ impl From<postcard::Error> for Refused {
     #[cold]
     fn from(error: postcard::Error) -> Refused {
         match error {
+            postcard::Error::SerializeBufferFull => Refused::new("there is no memory for its bytes"),
             postcard::Error::DeserializeUnexpectedEnd => Refused::new("its bytes end too early"),
             other => Refused::new(other),
         }

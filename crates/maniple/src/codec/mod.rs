@@ -284,17 +284,31 @@ impl Codec for Json {
 /// postcard's own adapter for a `Vec` takes it by value and extends it item by item.
 struct Append<'a>(&'a mut Vec<u8>);
 
+impl Append<'_> {
+    /// Makes room. If there is no memory for it, the value is refused; `Vec` itself would end the program.
+    #[cold]
+    fn grow(&mut self, more: usize) -> postcard::Result<()> {
+        self.0.try_reserve(more).map_err(|_| postcard::Error::SerializeBufferFull)
+    }
+}
+
 impl postcard::ser_flavors::Flavor for Append<'_> {
     type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        if self.0.len() == self.0.capacity() {
+            self.grow(1)?;
+        }
         self.0.push(byte);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            self.grow(bytes.len())?;
+        }
         self.0.extend_from_slice(bytes);
         Ok(())
     }

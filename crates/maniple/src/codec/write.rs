@@ -3,6 +3,7 @@
 use super::Append;
 use super::error::Refused;
 use super::names::Written;
+use postcard::ser_flavors::Flavor;
 use serde::ser::{self, Serialize, Serializer};
 
 /// A serializer of a value.
@@ -46,11 +47,11 @@ impl<'a> Writer<'a> {
     }
 
     #[inline]
-    fn fields(&mut self, name: &'static str) -> Fields<'_, 'a> {
+    fn fields(&mut self, name: &'static str) -> Result<Fields<'_, 'a>, Refused> {
         let head = self.out.output.0.len();
-        self.out.output.0.extend_from_slice(&[0; 2]);
+        self.out.output.try_extend(&[0; 2])?;
         self.names().begin(name, head);
-        Fields { writer: self }
+        Ok(Fields { writer: self })
     }
 
     #[inline]
@@ -91,8 +92,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_u8(self, value: u8) -> Result<(), Refused> {
-        self.out.output.0.push(value);
-        Ok(())
+        Ok(self.out.output.try_push(value)?)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -176,7 +176,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeStruct, Refused> {
-        Ok(self.fields(name))
+        self.fields(name)
     }
 
     fn serialize_struct_variant(
@@ -187,7 +187,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         _: usize,
     ) -> Result<Self::SerializeStructVariant, Refused> {
         self.variant(index, variant)?;
-        Ok(self.fields(variant))
+        self.fields(variant)
     }
 }
 

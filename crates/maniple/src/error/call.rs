@@ -98,6 +98,7 @@ impl std::error::Error for WorkerLost {}
 /// };
 /// assert_eq!(panicked.message, "no such thing");
 /// assert!(panicked.location.is_some());
+/// assert!(panicked.task.starts_with("apply of "));
 /// # Ok(())
 /// # }
 /// ```
@@ -112,6 +113,9 @@ pub struct Panicked {
     pub backtrace: String,
     /// The worker's process number.
     pub pid: u32,
+    /// The function that panicked, if its name is known, and the item of the call, as in [`WorkerLost::task`]. Empty for
+    /// the initializer of a pool and for functions that a manager's server runs.
+    pub task: String,
 }
 
 impl fmt::Display for Panicked {
@@ -119,6 +123,9 @@ impl fmt::Display for Panicked {
         write!(f, "the function panicked in process {}", self.pid)?;
         if let Some(location) = &self.location {
             write!(f, " at {location}")?;
+        }
+        if !self.task.is_empty() {
+            write!(f, " while it ran {}", self.task)?;
         }
         write!(f, ": {}", self.message)
     }

@@ -58,6 +58,9 @@ pub enum ManagerError {
     /// A function that runs on an object called the same object through a proxy.
     #[error("this object is in use by the function that calls it; use the function's argument instead of a proxy")]
     Reentrant,
+    /// The server lives, and had no thread or memory for another client.
+    #[error("its server has no thread for another client; try again later, or raise the limit (ulimit -u)")]
+    NoThread,
     /// Only a manager's server can do this.
     #[error("this process is not its server; use Manager::serve")]
     NotServer,

@@ -66,7 +66,11 @@ impl Connection {
         hello.item(&Hello { protocol: PROTOCOL, purpose })?;
         let answer = connection.ask(hello.bytes());
         let Ok(bytes) = answer else {
-            return Err(lost(address, None, "it closed the connection before it sent its greeting"));
+            // A server that has ended admits no other client.
+            return Err(match Connection::new(address, key) {
+                Ok(_) => ManagerError::NoThread.into(),
+                Err(_) => lost(address, None, "it closed the connection before it sent its greeting"),
+            });
         };
         match Input::plain(bytes).item::<Welcome>()?? {
             welcome if welcome.protocol == PROTOCOL => Ok((connection, welcome)),
@@ -243,7 +247,7 @@ impl RemoteServer {
             // The parent reports the references that it released.
             locked(&self.released).clear();
             let opened = Connection::open(&self.address, &self.key, Purpose::Control);
-            let (connection, welcome) = opened.map_err(|e| self.lost(e))?;
+            let (connection, welcome) = opened.map_err(|e| self.not_opened(e))?;
             if welcome.token != self.token {
                 return Err(lost(&self.address, None, REPLACED));
             }
@@ -352,7 +356,7 @@ impl RemoteServer {
     fn open_line(&self) -> Result<Connection> {
         let session = self.control(|control| Ok(control.session))?;
         let opened = Connection::open(&self.address, &self.key, Purpose::Line(session));
-        let (line, welcome) = opened.map_err(|e| self.lost(e))?;
+        let (line, welcome) = opened.map_err(|e| self.not_opened(e))?;
         if welcome.token != self.token {
             return Err(lost(&self.address, None, REPLACED));
         }
@@ -372,6 +376,15 @@ impl RemoteServer {
         if let Ok(thread) = kept {
             let before = locked(&self.lines).insert(thread, line);
             drop(before);
+        }
+    }
+
+    /// Returns the error of a connection that could not be opened.
+    fn not_opened(&self, error: Error) -> Error {
+        match error {
+            Error::Manager(_) => error,
+            Error::ManagerLost(lost) => self.lost(lost.why),
+            other => self.lost(other),
         }
     }
 

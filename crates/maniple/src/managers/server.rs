@@ -49,6 +49,8 @@ const BACKLOG: u32 = 128;
 const ROUND: Duration = Duration::from_secs(60);
 /// The pause after an error that may pass: no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long the server waits for a thread to become available for a client.
+const SHORTAGE: Duration = Duration::from_secs(1);
 
 pub(super) struct Server {
     pub token: u64,
@@ -167,16 +169,30 @@ impl Server {
         while !self.stopping.load(Ordering::SeqCst) {
             match listener.accept(Some(self.key.as_bytes()), Some(Instant::now() + ROUND), &mut || false) {
                 Ok(Some(socket)) => {
-                    let server = self.clone();
-                    let serve = move || drop(server.serve(socket));
-                    // No thread can be started. The client finds its connection closed.
-                    let _ = std::thread::Builder::new().name("maniple-manager".into()).spawn(serve);
+                    self.serve_in_thread(socket);
                 }
                 Ok(None) => {}
                 Err(why) if ContactError::of(&why).is_some_and(ContactError::is_one_client) => {}
                 Err(_) => std::thread::sleep(PAUSE),
             }
             self.registry.sweep(Instant::now());
+        }
+    }
+
+    /// Serves a client in a thread of its own. If no thread can be started for [`SHORTAGE`], the client finds its connection closed.
+    fn serve_in_thread(self: &Arc<Self>, socket: OwnedHandle) {
+        let socket = Arc::new(Mutex::new(Some(socket)));
+        let end = Instant::now() + SHORTAGE;
+        loop {
+            let (server, taken) = (self.clone(), socket.clone());
+            let serve = move || {
+                let socket = locked(&taken).take();
+                drop(socket.map(|socket| server.serve(socket)));
+            };
+            if std::thread::Builder::new().name("maniple-manager".into()).spawn(serve).is_ok() || Instant::now() > end {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 

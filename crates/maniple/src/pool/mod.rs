@@ -32,7 +32,7 @@ use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{Func, Hub};
 use maniple_sys::OwnedHandle;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The data that the pool, its jobs and its keeper share.
@@ -71,6 +71,11 @@ impl Shared {
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The program of the workers, if it is another one.
+    fn program(&self) -> Option<&Path> {
+        self.program.as_deref()
     }
 
     /// The reason why no worker could be started, if that happened.
@@ -130,6 +135,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for 0 workers,
     /// [`ProcessError::Start`](crate::ProcessError::Start) if the workers cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
         Pool::builder().processes(processes).build()

@@ -1,7 +1,7 @@
 //! Outcomes of the engine as values and errors.
 
 use super::Shared;
-use crate::callee::About;
+use crate::callee::{About, Callee};
 use crate::chunk::{Input, open};
 use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
 use crate::failure::Failure;
@@ -56,7 +56,7 @@ impl Reader {
         pool: &Shared,
         mut each: impl FnMut(Result<R>),
     ) -> Option<CallersPanic> {
-        let items = settled.items;
+        let (items, first) = (settled.items, self.items_before);
         let number = settled.number;
         match settled.outcome {
             Outcome::Done(incoming) => {
@@ -73,25 +73,28 @@ impl Reader {
                         read = items;
                     }
                     while read < items {
-                        let result = input.outcome::<R>()?;
+                        let result = input.outcome::<R>()?.map_err(|error| self.place(error, first + read, 1));
                         read += 1;
                         each(result);
                     }
                     Ok(())
                 });
                 if let Err(why) = all {
-                    same_for_all(items - read, why, each);
+                    same_for_all(items - read, self.place(why, first + read, items - read), each);
                 }
             }
-            Outcome::Failed(incoming) => same_for_all(items, said(incoming, number), each),
+            Outcome::Failed(incoming) => {
+                same_for_all(items, self.place(said(incoming, number), first, items), each);
+            }
             Outcome::Unsent(why) => match why.downcast::<CallersPanic>() {
                 Ok(panic) => return Some(*panic),
-                Err(why) => same_for_all(items, unsent(why), each),
+                Err(why) => same_for_all(items, self.place(unsent(why), first, items), each),
             },
             Outcome::Unreceived(why) => same_for_all(items, Error::from(*why), each),
             Outcome::Lost(loss) => {
+                let task = self.describe(first, items);
                 for _ in 0..items {
-                    each(Err(lost(&loss, self.describe(items), pool)));
+                    each(Err(lost(&loss, task.clone(), pool)));
                 }
             }
             Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled)))),
@@ -100,9 +103,24 @@ impl Reader {
         None
     }
 
-    fn describe(&self, items: usize) -> String {
+    /// Adds to the error of a function, an argument or a result which items of the call it is of.
+    #[cold]
+    fn place(&mut self, mut error: Error, first: usize, items: usize) -> Error {
+        match &mut error {
+            Error::Panicked(panicked) if panicked.task.is_empty() => panicked.task = self.describe(first, items),
+            Error::Codec { why: text, .. } | Error::Call(CallError::Remote(text)) => {
+                text.push_str(&format!(" ({})", self.describe(first, items)));
+            }
+            _ => {}
+        }
+        error
+    }
+
+    fn describe(&mut self, first: usize, items: usize) -> String {
+        // Found once: a call may have many errors.
+        let name = self.about.function.to_string();
+        self.about.function = Callee::Named(name.into());
         let About { method, ref function } = self.about;
-        let first = self.items_before;
         match items {
             _ if method == "apply" => format!("apply of {function}"),
             1 => format!("item {first} of {method} of {function}"),
@@ -169,6 +187,13 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
                 return loss.stderr.clone();
             }
             let mut text = format!("worker {} {}{exit} before it was ready", loss.pid, was(exit));
+            if let Some(program) = pool.program() {
+                text = format!(
+                    "{text}; it ran the program {}, which has to link maniple and, if it is built without the feature \
+                     auto-init, to call maniple::init() at the beginning of main",
+                    program.display()
+                );
+            }
             if !loss.stderr.is_empty() {
                 text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
             }

@@ -209,15 +209,24 @@ impl<R: Payload> JoinHandle<R> {
                 // The process is about to end. It may still be doing work, such as flushing a file, which must not be
                 // interrupted.
                 let _ = self.process.join_timeout(END);
-                outcome.map_err(Error::from)
+                outcome.map_err(|failure| {
+                    let mut error = Error::from(failure);
+                    if let Error::Panicked(panicked) = &mut error {
+                        panicked.task = self.task();
+                    }
+                    error
+                })
             }
         }
     }
 
+    fn task(&self) -> String {
+        format!("spawn of {}", self.callee)
+    }
+
     fn lost(&self) -> Result<Error> {
         let (pid, exit) = (self.process.pid().unwrap_or(0), self.process.join()?);
-        let task = format!("spawn of {}", self.callee);
-        Ok(Error::WorkerLost(Box::new(WorkerLost { pid, exit, task, stderr_tail: String::new() })))
+        Ok(Error::WorkerLost(Box::new(WorkerLost { pid, exit, task: self.task(), stderr_tail: String::new() })))
     }
 }
 

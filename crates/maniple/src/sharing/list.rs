@@ -133,7 +133,8 @@ impl ShareableItem {
 }
 
 /// A list in shared memory with a fixed length and a fixed room for each text. Python's class of the same name has the
-/// same layout, so either side may be `multiprocessing.shared_memory.ShareableList(name="...")`.
+/// same layout, so either side may be `multiprocessing.shared_memory.ShareableList(name="...")`. A standard Python before
+/// 3.13 that opens a list removes its name when it ends, see [`SharedMemory`].
 ///
 /// ```
 /// use maniple::{Process, ShareableItem, ShareableList};
@@ -369,10 +370,17 @@ impl ShareableList {
             ShareableItem::Float(value) => &value.to_ne_bytes(),
             ShareableItem::Text(_) | ShareableItem::Bytes(_) => item.bytes().unwrap_or_default(),
         };
-        if bytes.len() > room || room > LONGEST {
+        if room > LONGEST {
+            return Err(Error::SharedMemory(format!(
+                "an item of a list has at most {LONGEST} bytes, and place {index} would need {room}; put it into a \
+                 SharedMemory of its own"
+            )));
+        }
+        if bytes.len() > room {
             let needed = bytes.len();
             return Err(Error::SharedMemory(format!(
-                "an item of {needed} bytes does not fit into place {index}, which has {room} (and can have {LONGEST})"
+                "an item of {needed} bytes does not fit into place {index}, which was made with {room} bytes and keeps that \
+                 size; make the list with a longer item there"
             )));
         }
         // The whole slot is written, so that no part of a longer text remains.

@@ -25,6 +25,10 @@ const FEW: usize = 256;
 /// `std::process::exit`, the name and the memory stay: the system cannot know whether they are still needed. So use a
 /// name only for memory that unrelated processes have to find.
 ///
+/// A standard Python before 3.13 that opens memory by its name removes that name when it ends, although another program
+/// made the memory. Processes that have the memory keep it; others cannot open it any more. maniple's Python package
+/// does not do this.
+///
 /// The system allocates a page when it is first touched. It ends the process with `SIGBUS` if no memory is left, or if
 /// another program has truncated named memory.
 ///

@@ -11,7 +11,7 @@ use std::thread::panicking;
 use std::time::Duration;
 
 /// The text for time-outs.
-pub(super) const LOCK: &str = "the lock, which others held";
+const LOCK: &str = "the lock, which others, or this thread, held";
 
 /// A lock that this process has taken.
 #[derive(Debug)]

@@ -64,7 +64,8 @@ impl Lock {
         Ok(Lock(Arc::new(Inner::new()?)))
     }
 
-    /// Waits until the lock is free, and acquires it.
+    /// Waits until the lock is free, and acquires it. Waits forever if this thread itself holds the lock, unless another
+    /// thread releases it; use [`RLock`](crate::RLock) to acquire a lock twice.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;

@@ -22,6 +22,10 @@ use std::time::Duration;
 /// The value is plain old data ([`Pod`]), because it lies in shared memory: numbers, arrays of them, and structs that
 /// derive `bytemuck::Pod`. If a holder dies, the next owner gets an error, see [`PoisonError`](crate::PoisonError).
 ///
+/// # Deadlock
+/// [`lock`](Mutex::lock) waits forever if the calling thread itself holds the lock. A guard without a name lives to the
+/// end of its statement: `println!("{} {}", *total.lock()?, *total.lock()?)` waits for itself.
+///
 /// ```
 /// use maniple::{Mutex, Process};
 ///
@@ -126,7 +130,7 @@ impl<T: Pod> Mutex<T> {
         |held| unsafe { MutexGuard::new(held, self.region.start().cast()) }
     }
 
-    /// Waits until the lock is free, and acquires it.
+    /// Waits until the lock is free, and acquires it. Waits forever if this thread itself holds the lock.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;

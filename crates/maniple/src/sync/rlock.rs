@@ -1,6 +1,6 @@
 //! A lock that its holder may acquire again.
 
-use super::held::{self, LOCK};
+use super::held;
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Result, TimeoutError};
@@ -13,6 +13,9 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::panicking;
 use std::time::Duration;
+
+/// What a time-out says was waited for: not for this thread, which may acquire the lock again.
+const OTHERS: &str = "the lock, which others held";
 
 /// A [`Lock`](crate::Lock) that belongs to a thread, which may acquire it several times.
 ///
@@ -148,7 +151,7 @@ impl RLock {
     /// # Errors
     /// [`TryLockError::Timeout`], or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
-        Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, timeout)))??)
+        Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(OTHERS, timeout)))??)
     }
 
     /// Returns how many times this thread holds the lock.

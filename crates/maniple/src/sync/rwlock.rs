@@ -19,7 +19,7 @@ use std::thread::panicking;
 use std::time::Duration;
 
 const READ: &str = "the lock, which a writer held";
-const WRITE: &str = "the lock, which others held";
+const WRITE: &str = "the lock, which others, or this thread, held";
 
 /// A value that processes share. Many threads may read it at a time, or one thread may change it: the standard
 /// library's `RwLock`, between processes.
@@ -34,6 +34,11 @@ const WRITE: &str = "the lock, which others held";
 /// A writer that waits blocks new readers, so readers do not starve writers. The operating system chooses among several
 /// waiters; there is no order of arrival. If a thread that has a read guard calls [`read`](RwLock::read) again, the
 /// call may wait for a writer that waits for the first guard: a deadlock, as with the standard library's lock.
+///
+/// # Deadlock
+/// [`write`](RwLock::write) waits forever if the calling thread itself has a guard of this lock, and so does
+/// [`read`](RwLock::read) if the thread has the guard of a writer. A guard without a name lives to the end of its
+/// statement: `println!("{} {}", *total.read()?, *total.write()?)` waits for itself.
 ///
 /// ```
 /// use maniple::{Exit, Process, RwLock};
@@ -139,7 +144,8 @@ impl<T: Pod> RwLock<T> {
         self.inner.write(limit, &mut || true).is_ours().then(|| self.write_guard())
     }
 
-    /// Waits until no writer has the lock or waits for it, and acquires it for reading.
+    /// Waits until no writer has the lock or waits for it, and acquires it for reading. Waits forever if this thread
+    /// has the guard of a writer.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -195,7 +201,7 @@ impl<T: Pod> RwLock<T> {
         Ok(self.reading(Until::after(timeout)).ok_or_else(late)??)
     }
 
-    /// Waits until the lock is free, and acquires it for writing.
+    /// Waits until the lock is free, and acquires it for writing. Waits forever if this thread has a guard of this lock.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;

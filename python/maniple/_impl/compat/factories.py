@@ -50,7 +50,7 @@ __all__ = ["Factory", "ObjectFactories"]
 class _Siblings:
     """The modules of the package, each imported at its first use.
 
-    The import may fail because the process has no free descriptor; the error then says so.
+    The import may fail because the process has no free descriptor; the error then names the reason.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -397,7 +397,7 @@ class ObjectFactories(_Accepted):
         return _siblings.sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
 
 
-# The methods are those of `BaseContext`: their names say so in messages and in `help`.
+# The methods are those of `BaseContext`: so messages and `help` name it.
 for _method in vars(ObjectFactories).values():
     if isinstance(_method, FunctionType):
         _method.__module__, _method.__qualname__ = f"{PACKAGE}.context", f"BaseContext.{_method.__name__}"
@@ -417,7 +417,7 @@ class _Named(GenericAlias):
 
 
 class Factory:
-    # No docstring here: the property `__doc__` returns that of the method.
+    # No docstring here: the property `__doc__` returns the method's docstring.
 
     __slots__ = ("__weakref__", "_class_is_in", "_method")
 

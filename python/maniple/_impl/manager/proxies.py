@@ -151,8 +151,9 @@ class BaseProxy:
             del result
 
     def _withdraw(self, line: Any, error: BaseException) -> None:
-        """Withdraw the last call over `line` at the server: a signal handler has raised `error` in it, so its caller does not get the
-        result. If the server cannot be asked, or nothing is bound to the line, close the line; this withdraws the call later."""
+        """Withdraw the last call over `line` at the server: a signal handler has raised `error` in it, so its caller
+        does not get the result. If the server cannot be reached, or requests it, close the line; this
+        withdraws the call later."""
         todo = CLOSE
         try:
             todo = self._site.withdraw(line)

@@ -82,7 +82,7 @@ class _WirePickler(reduction._standard):
 
 
 class _WireUnpickler(Unpickler):
-    """An unpickler that reads the standard package's names, in either form, as those of this package."""
+    """An unpickler that reads the standard package's names, in either form, as this package's names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "pkgutil" and name == "resolve_name":

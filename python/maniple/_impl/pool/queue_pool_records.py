@@ -110,7 +110,7 @@ class Renewal:
 
 
 def _name_of(task: Any) -> str:
-    """Return the name of the function that a task calls; for a chunk of a map, that of the mapped function."""
+    """Return the name of the function that a task calls; for a chunk of a map, the name of the mapped function."""
     func, args = task[2], task[3]
     if getattr(func, "__name__", "") in ("mapstar", "starmapstar"):
         try:

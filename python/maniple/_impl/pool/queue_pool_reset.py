@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["can_be_emptied", "may_have_unnamed_task", "recover"]
 
-# Seconds between two checks, and seconds to wait for the outcomes that are on their way.
+# Seconds between two checks, and seconds to wait for the outcomes in transit.
 TICK = 0.003
 PATIENCE = 10.0
 # The number of deaths after which a task that was not noted fails: at the first death the worker may have been idle.

@@ -436,7 +436,7 @@ class IMapUnorderedIterator(IMapIterator[Result]):
 
 
 class ChunkedResults(Results[Result]):
-    """An iterator over the results of an `IMapIterator` whose outcomes are those of chunks: lists of results."""
+    """An iterator over the results of an `IMapIterator` whose outcomes belong to chunks: lists of results."""
 
     def __init__(self, chunks: IMapIterator[list[Result]]) -> None:
         self._chunks = chunks

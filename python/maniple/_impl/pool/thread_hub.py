@@ -168,7 +168,7 @@ class ThreadHub:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
-        # An empty input makes one empty task, so that its end is processed like that of any other.
+        # An empty input makes one empty task, so that its end is processed like any other.
         return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
 
     def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:

@@ -119,7 +119,7 @@ def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
 class WorkerMain:
     """The content of `__main__` in a process."""
 
-    #: name -> the value that the process is to have, also if the value here changes
+    #: name -> the value that the process receives, also if the value here changes
     values_at_start: dict[str, Any] = {}
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class WorkerMain:
         return {}
 
     def value_to_send(self, name: str, value: Any) -> Any:
-        """Return the value that the process is to have under a name that it lacks; the present value is `value`."""
+        """Return the value that the process receives under a name that it lacks; the present value is `value`."""
         return value
 
     def why_not(self) -> str:

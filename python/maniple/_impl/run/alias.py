@@ -191,7 +191,8 @@ class _OtherName:
 
 
 class _Alias:
-    """A finder that returns this package's modules for those of the standard package, and renames their objects at the load."""
+    """A finder that returns this package's modules for the standard package's, and renames their objects at the
+    load."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

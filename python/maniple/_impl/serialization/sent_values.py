@@ -1,9 +1,9 @@
 """The values of `__main__` that are sent by value to the workers of one pool.
 
-Each value has a number, so that a worker can tell a newer value from its own, and uses a single object for all references to a value.
-A value is pickled once, at its first use.  A large value is written into a nameless file of shared memory, and calls that need it
-contain only the file's path.  The file exists as long as the pool, or until the name is rebound and no call that may read it is under
-way.
+Each value has a number, so that a worker can distinguish a newer value from its own, and uses a single object for all
+references to a value. A value is pickled once, at its first use. A large value is written into a nameless file of
+shared memory, and calls that need it contain only the file's path. The file exists as long as the pool, or until the
+name is rebound and no call that may read it is under way.
 """
 
 from __future__ import annotations

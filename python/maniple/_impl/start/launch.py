@@ -145,7 +145,7 @@ def start_program(
     scratch = above_stdio(os.open(os.devnull, os.O_RDONLY))
     try:
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in strays]
-        # If a standard stream is closed, the child gets the null device, so that no file of its own gets that number.
+        # If a standard stream is closed, the child gets the null device, so that none of its files gets that number.
         actions += [
             (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0)
             for fd in range(3)

@@ -49,8 +49,9 @@ impl<T: Serialize> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if the value cannot be encoded, or the operating system's error
-    /// if there is no memory left.
+    /// [`ChannelError::QueueClosed`], [`ChannelError::QueueMemory`] if the queue was made under a limit on file sizes
+    /// (`ulimit -f`) and is full, [`Error::Codec`] if the value cannot be encoded, or the operating system's error if
+    /// there is no memory left.
     pub fn put(&self, value: &T) -> Result<()> {
         self.put_until(value, Until::Ever).map(|_| ())
     }
