@@ -1,12 +1,13 @@
 //! `Channel`: the frequent operations of a `Connection`.
 #![allow(unsafe_code)]
 
+use crate::deadline::deadline;
+use crate::flat::{bytes_of, flat};
 use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, Flat, OF_CONNECTIONS, Pickled, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, rejoin, waiting};
 use crate::shelf::{Shelf, kept_event};
-use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::channel::frame::{Message, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
@@ -23,7 +24,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// A message of up to this many bytes is received into a buffer of its own before it becomes an object.
 const SMALL: usize = 4096;
@@ -474,25 +474,6 @@ fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, Py
     let kind = TOO_SHORT
         .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
     Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
-}
-
-/// Returns the time `timeout` seconds from now; None if there is no limit.
-pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    // A time limit that a clock cannot represent is no limit.
-    timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
-}
-
-/// Returns a view of the bytes of any contiguous buffer.
-pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
-    if let Ok(buffer) = PyBuffer::<u8>::get(object)
-        && buffer.is_c_contiguous()
-        && buffer.dimensions() == 1
-    {
-        return Ok(Flat::of(object.py(), buffer));
-    }
-    let view = object.py().import("builtins")?.getattr("memoryview")?;
-    let view = unended::call(&view, (object,), None)?;
-    Flat::get(&view.call_method1("cast", ("B",))?)
 }
 
 impl Drop for PyChannel {

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The outcome of a task as it arrived. It has the size of a `Settled`, so that a list of outcomes takes no new memory.
 pub struct Piece {
@@ -116,12 +116,6 @@ impl Kept {
         let function = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(function);
     }
-}
-
-/// Returns the time `timeout` seconds from now; `None` if there is no limit.
-pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    // A time limit that a clock cannot represent is no limit.
-    timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
 }
 
 /// Waits without the interpreter lock. Returns true if there is an outcome to take, and false if the time limit has

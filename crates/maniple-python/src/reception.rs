@@ -2,7 +2,7 @@
 //! of this process as a client (`get_in`), and the single messages.
 #![allow(unsafe_code)]
 
-use crate::connection::deadline;
+use crate::deadline::deadline;
 use crate::lazy::Lazy;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};

@@ -1,7 +1,8 @@
 //! `Stream`: the results of `imap`. The thread that requests a result decodes it.
 
+use crate::deadline::deadline;
 use crate::handler_free::Attempts;
-use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, deadline, failure, miscounted, results, timed_out, wait};
+use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
 use maniple_engine::pool::policy::{report_after, take_at_once};

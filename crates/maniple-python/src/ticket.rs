@@ -1,10 +1,9 @@
 //! `Ticket`: the outcome of a call. The thread that requests the outcome decodes it.
 
+use crate::deadline::deadline;
 use crate::error::python;
 use crate::handler_free::Attempts;
-use crate::outcome::{
-    Arrived, Decoded, Interrupt, Kept, Kind, Piece, deadline, failure, miscounted, results, timed_out, wait,
-};
+use crate::outcome::{Arrived, Decoded, Interrupt, Kept, Kind, Piece, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::Error;
 use maniple_engine::pool::Ticket;

@@ -1,8 +1,8 @@
-//! What is to be called in a worker: the kinds of functions, and how each travels.
+//! The kinds of functions that a worker can call, and their encoded forms.
 //!
-//! The caller sends two things: the identity of [`make`] for one kind of call (it identifies all the types involved)
-//! and what [`Call::send`] wrote: usually the function's own identity. The worker calls that `make` and has a [`Run`],
-//! which takes chunks of encoded items and returns chunks of encoded results.
+//! The caller sends two things: the identity of [`make`] for one kind of call, which identifies all the types involved,
+//! and the output of [`Call::send`], usually the function's own identity. The worker calls that `make`, which returns a
+//! [`Run`]. The run takes chunks of encoded items and returns chunks of encoded results.
 #![allow(unsafe_code)]
 
 use crate::callee::Callee;
@@ -16,20 +16,20 @@ use crate::registered::{self, Run};
 use std::any::{TypeId, type_name};
 use std::marker::PhantomData;
 
-/// One kind of call.
+/// A kind of call.
 pub(crate) trait Call: Sized + 'static {
     type Item: Payload;
     type Out: Payload;
 
-    /// Writes what [`Call::receive`] makes this call from.
+    /// Writes the data from which [`Call::receive`] makes this call.
     fn send(&self, out: &mut Output) -> Result<()>;
 
-    /// Makes it again, in a worker.
+    /// Makes the call again, in a worker.
     fn receive(input: &mut Input<'_>) -> Result<Self>;
 
     fn call(&self, item: Self::Item) -> Self::Out;
 
-    /// What errors call it.
+    /// Returns the name of the function for errors.
     fn callee(&self) -> Callee;
 
     /// Writes its name and types, for another program, instead of all that [`send`] writes.

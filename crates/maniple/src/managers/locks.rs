@@ -16,9 +16,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Those who wait for the lock.
+/// The queue of callers that wait for the lock.
 pub(super) const OWNERS: usize = 0;
-/// Those who wait for a condition's call.
+/// The queue of callers that wait for a condition.
 pub(super) const CALLED: usize = 1;
 
 /// The owner of a lock.

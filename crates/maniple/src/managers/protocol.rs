@@ -1,4 +1,4 @@
-//! What client and server say to each other, over authenticated connections (`maniple_engine::channel::framed_stream`).
+//! The messages of client and server, over authenticated connections (`maniple_engine::channel::framed_stream`).
 //!
 //! ```text
 //! client                          server

@@ -30,26 +30,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-/// The number of no reference in transit.
+/// The number that says that a reference is not in transit.
 pub(super) const NOT_IN_TRANSIT: u64 = u64::MAX;
 
-/// One reference to an object.
+/// A reference to an object.
 pub(super) struct Reference {
     id: u64,
     home: Home,
-    // The process that the server counts it for.
+    // The process for which the server counts it.
     process: AtomicU32,
 }
 
 enum Home {
-    /// In a server elsewhere.
+    /// A server in another process.
     There(Arc<RemoteServer>),
     /// This process is the server.
     Here(Arc<Object>),
 }
 
 impl Reference {
-    /// A reference that the server has counted already.
+    /// Returns a reference that the server has counted already.
     pub(super) fn counted(remote: Arc<RemoteServer>, id: u64) -> Reference {
         Reference { id, home: Home::There(remote), process: AtomicU32::new(std::process::id()) }
     }
@@ -58,14 +58,14 @@ impl Reference {
         Reference { id: object.id, home: Home::Here(object), process: AtomicU32::new(std::process::id()) }
     }
 
-    /// One for the object of that number.
+    /// Claims a reference to the object of that number.
     pub(super) fn claim(remote: &Arc<RemoteServer>, object: u64, passage: u64) -> Result<Reference> {
         remote.note(Note::Claim { object, passage })?;
         Ok(Reference::counted(remote.clone(), object))
     }
 
-    /// In a forked child, has the server count it for this process. (Only this process's own threads write or read the
-    /// number.)
+    /// In a forked child, requests that the server counts it for this process. (Only this process's own threads write
+    /// or read the number.)
     fn settle(&self, remote: &RemoteServer) -> Result<()> {
         let me = std::process::id();
         if self.process.load(Ordering::Relaxed) != me {

@@ -7,7 +7,7 @@
 //! | end of | effect |
 //! | --- | --- |
 //! | a client process, anywhere | its connections end: threads that wait for it here stop waiting, its references go |
-//! | a thread of a client, or its line | what it held of locks is free, and marked as abandoned |
+//! | a thread of a client, or its line | its locks are released, and marked as abandoned |
 //! | the parent | this process is a daemon: it is ended at once |
 //! | this process | every connection ends, and so does every call that waits |
 

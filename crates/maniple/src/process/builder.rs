@@ -358,7 +358,7 @@ impl ProcessBuilder {
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
         let (held, theirs) = line.unzip();
         let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that no other thread is running.
         match unsafe { engine::fork() }.map_err(|e| refused(&e))? {
             engine::Forked::Child => {
                 let stdio = self.stdio.map(stream);

@@ -234,8 +234,8 @@ impl SharedMemory {
 
     fn bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
         debug_assert!(self.check(offset, len).is_ok());
-        // SAFETY: callers have checked that they lie within the mapping, which lives as long as `self`; atomics can be
-        // shared with anyone.
+        // SAFETY: callers have checked that the bytes lie within the mapping, which lives as long as `self`. Any
+        // process may access atomics at the same time.
         unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset).cast(), len) }
     }
 
@@ -332,7 +332,7 @@ impl SharedMemory {
     /// As long as the slice is used, no code writes to this memory, in any process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        // SAFETY: the mapping lives as long as `self`; and the caller's promise.
+        // SAFETY: the mapping lives as long as `self`. The caller promises that no code writes to it.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -353,7 +353,7 @@ impl SharedMemory {
     #[allow(clippy::mut_from_ref)]
     #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [u8] {
-        // SAFETY: as above.
+        // SAFETY: as above. The caller promises that no other code accesses it.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
     }
 }

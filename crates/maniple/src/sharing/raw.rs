@@ -4,7 +4,7 @@
 //! operation is to copy a whole value by one atomic access. It exists for values of 1, 2, 4 and 8 bytes.
 #![allow(unsafe_code)]
 
-use super::value::{no_element, room_for, room_of};
+use super::value::{no_element, region_for, region_of};
 use crate::error::Result;
 use crate::sync::shm_serde::{ShmSerde, shm_serde};
 use bytemuck::Pod;
@@ -244,7 +244,7 @@ shm_serde!(RawValue<T: Pod>);
 /// # }
 /// ```
 pub struct RawArray<T: Pod> {
-    room: Arc<GuardedRegion>,
+    region: Arc<GuardedRegion>,
     // Values are copied in and out.
     _values: PhantomData<std::sync::Mutex<T>>,
 }
@@ -262,7 +262,7 @@ impl<T: Pod> RawArray<T> {
     /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left,
     /// [`Error::SharedMemory`](crate::Error::SharedMemory) if the length is more than the memory can have.
     pub fn new(len: usize) -> Result<RawArray<T>> {
-        Ok(RawArray { room: Arc::new(room_for::<T>(len, access::<T>())?), _values: PhantomData })
+        Ok(RawArray { region: Arc::new(region_for::<T>(len, access::<T>())?), _values: PhantomData })
     }
 
     /// Returns the number of elements.
@@ -273,7 +273,7 @@ impl<T: Pod> RawArray<T> {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.room.len() / size_of::<T>()
+        self.region.len() / size_of::<T>()
     }
 
     /// Returns whether the list is empty.
@@ -288,11 +288,11 @@ impl<T: Pod> RawArray<T> {
     }
 
     pub(super) fn start(&self) -> NonNull<T> {
-        self.room.start().cast()
+        self.region.start().cast()
     }
 
     fn at(&self, index: usize) -> Option<NonNull<T>> {
-        // SAFETY: it lies within the room.
+        // SAFETY: the index is below the length, so the element lies within the region.
         (index < self.len()).then(|| unsafe { self.start().add(index) })
     }
 
@@ -384,7 +384,7 @@ impl<T: Pod> RawArray<T> {
 
 impl<T: Pod> Clone for RawArray<T> {
     fn clone(&self) -> Self {
-        RawArray { room: self.room.clone(), _values: PhantomData }
+        RawArray { region: self.region.clone(), _values: PhantomData }
     }
 }
 
@@ -398,15 +398,15 @@ impl<T: Pod> ShmSerde for RawArray<T> {
     const WHAT: &'static str = "a RawArray";
 
     fn place(&self) -> &Place {
-        self.room.place()
+        self.region.place()
     }
 
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
-        self.room.apart()
+        self.region.apart()
     }
 
     fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
-        Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
+        Ok(RawArray { region: Arc::new(region_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
     }
 }
 

@@ -46,8 +46,8 @@ use std::time::Duration;
 /// # }
 /// ```
 pub struct Mutex<T: Pod> {
-    pub(crate) room: Arc<GuardedRegion>,
-    // To be sent and shared as a mutex of the standard library's is.
+    pub(crate) region: Arc<GuardedRegion>,
+    // The bounds are those of the standard library's `Mutex`.
     _value: PhantomData<std::sync::Mutex<T>>,
 }
 
@@ -67,7 +67,8 @@ pub struct MutexGuard<'a, T: ?Sized> {
     _value: PhantomData<&'a mut T>,
 }
 
-// SAFETY: it is a `&mut T` and a lock that is the process's, not a thread's.
+// SAFETY: the guard acts as a `&mut T`. The lock belongs to the process and not to a thread, so any thread may release
+// it.
 unsafe impl<T: ?Sized + Send> Send for MutexGuard<'_, T> {}
 // SAFETY: a shared guard returns only a `&T`.
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
@@ -116,16 +117,17 @@ impl<T: Pod> Mutex<T> {
     /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Mutex<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
-        let room = GuardedRegion::create(size_of::<T>(), Access::Guarded)?;
-        // SAFETY: the room has the size and the alignment, and no other process knows it.
-        unsafe { room.start().cast::<T>().write(value) };
-        Ok(Mutex { room: Arc::new(room), _value: PhantomData })
+        let region = GuardedRegion::create(size_of::<T>(), Access::Guarded)?;
+        // SAFETY: `GuardedRegion::create` has made the region with this size and alignment. No other process has the
+        // memory yet.
+        unsafe { region.start().cast::<T>().write(value) };
+        Ok(Mutex { region: Arc::new(region), _value: PhantomData })
     }
 
     pub(super) fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
-        // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any
-        // bit pattern; only a guard accesses it.
-        |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
+        // SAFETY: the region has the size (`new` makes it so, `open` checks it) and alignment of a `T`, and any bit
+        // pattern is valid for a `T`. Only guards access it.
+        |held| unsafe { MutexGuard::new(held, self.region.start().cast()) }
     }
 
     /// Waits until the lock is free, and acquires it. Waits forever if this thread itself holds the lock.
@@ -140,7 +142,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        held::lock(self.room.lock(), self.guard())
+        held::lock(self.region.lock(), self.guard())
     }
 
     /// Acquires the lock if it is free, or if its holder has died. The holder's death is checked at most every 100 ms,
@@ -158,7 +160,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        held::try_lock(self.room.lock(), self.guard())
+        held::try_lock(self.region.lock(), self.guard())
     }
 
     /// As [`lock`](Mutex::lock), for at most `timeout`.
@@ -176,7 +178,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
-        held::lock_timeout(self.room.lock(), timeout, self.guard())
+        held::lock_timeout(self.region.lock(), timeout, self.guard())
     }
 
     /// Returns whether a holder died or panicked, and no process has [cleared](Mutex::clear_poison) that.
@@ -194,7 +196,7 @@ impl<T: Pod> Mutex<T> {
     /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.room.lock().poison().is_some()
+        self.region.lock().poison().is_some()
     }
 
     /// Removes the mark of a dead holder, once the value is consistent. The caller must hold the lock.
@@ -216,13 +218,13 @@ impl<T: Pod> Mutex<T> {
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn clear_poison(&self) {
-        self.room.lock().clear_poison();
+        self.region.lock().clear_poison();
     }
 }
 
 impl<T: Pod> Clone for Mutex<T> {
     fn clone(&self) -> Self {
-        Mutex { room: self.room.clone(), _value: PhantomData }
+        Mutex { region: self.region.clone(), _value: PhantomData }
     }
 }
 
@@ -242,19 +244,19 @@ impl<T: Pod> ShmSerde for Mutex<T> {
     const WHAT: &'static str = "a Mutex";
 
     fn place(&self) -> &Place {
-        self.room.place()
+        self.region.place()
     }
 
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
-        self.room.apart()
+        self.region.apart()
     }
 
     fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
-        let room = GuardedRegion::open(ticket, apart, Access::Guarded)?;
-        if room.len() != size_of::<T>() {
+        let region = GuardedRegion::open(ticket, apart, Access::Guarded)?;
+        if region.len() != size_of::<T>() {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
         }
-        Ok(Mutex { room: Arc::new(room), _value: PhantomData })
+        Ok(Mutex { region: Arc::new(region), _value: PhantomData })
     }
 }
 

@@ -303,8 +303,8 @@ impl<T> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the lock has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any bit
-        // pattern. The share keeps writers away.
+        // SAFETY: the lock has the size (`new` makes it so, `open` checks it) and alignment of a `T`, and any bit
+        // pattern is valid for a `T`. The share excludes writers.
         unsafe { value::<T>(self.lock).as_ref() }
     }
 }
@@ -327,7 +327,8 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 
 impl<T> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
-        // In a forked child, which finds its parent's guards among its variables, the share is not this process's.
+        // A forked child inherits copies of its parent's guards. The share is not the child's, so the lock does not
+        // release it.
         self.lock.give_back(self.share);
     }
 }
