@@ -62,7 +62,7 @@ test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own test
 
 lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, words, ruff, mypy, the stubs, workflows; changes nothing
 	@$(setup) extension test lint
-	@failed=0; run() { echo "+ $$*"; "$$@" || failed=1; }; \
+	@failed=; run() { echo "+ $$*"; "$$@" || failed="$$failed\nlint: failed: $$*"; }; \
 	run cargo fmt --all --check -- -l; \
 	run cargo fmt --check --manifest-path benchmarks/rust/Cargo.toml -- -l; \
 	run cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings; \
@@ -80,7 +80,7 @@ lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentat
 	run $(py) scripts/check_words.py; \
 	run scripts/check_workflows.sh $(py); \
 	run scripts/check_dependencies.sh; \
-	if [ $$failed = 0 ]; then echo "lint: all clean"; else echo "lint: see above" >&2; fi; exit $$failed
+	if [ -z "$$failed" ]; then echo "lint: all clean"; else printf "%b\n" "$$failed" >&2; exit 1; fi
 
 bench: build ## the short benchmarks: against the standard package, and against Rust peers
 	@$(setup) test

@@ -151,7 +151,7 @@ if not TYPE_CHECKING:
 
             return __version__
         if name in ("connection", "managers", "pool", "queues", "shared_memory", "sharedctypes", "synchronize"):
-            # ``help(maniple.pool.Pool)`` works without an import of its own.
+            # ``help(maniple.pool.Pool)`` works without a separate import.
             from ._impl.compat.factories import _siblings
 
             return getattr(_siblings, name)

@@ -16,7 +16,7 @@ from operator import index
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import above_stdio, pipe
+from ._impl.start.descriptors import above_stdio, pipe, socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._impl.transport.polling import new_poller, wait_for_events
 from ._maniple import (
@@ -70,7 +70,7 @@ _get_digest_name_and_payload, _create_response, _verify_challenge = auth_name_an
 # package sends 40 on every version; older versions accept them).
 BUFSIZE = 65536 if sys.version_info >= (3, 14) else 8192
 MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
-#: seconds; how long a client keeps trying a busy Windows pipe
+#: the time for which a client retries a busy Windows pipe, in seconds
 CONNECTION_TIMEOUT = 20.0
 
 default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
@@ -127,7 +127,7 @@ class Connection(_ConnectionBase[_Sent, _Received]):
 
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
-    """Return what pickles a connection: a duplicate of its descriptor."""
+    """Return the reduced form of a connection: a duplicate of its descriptor."""
     state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
     if conn._parcels:
         from ._impl.transport.duplex import rebuild_end
@@ -171,7 +171,7 @@ def _connection_over(sock: Socket) -> Connection:
     import socket
 
     if sock.family in (socket.AF_INET, socket.AF_INET6):
-        # A message is written whole, so waiting for more data to fill the packet only costs time.
+        # Each message is written as a whole, so a wait for more data to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     descriptor = above_stdio(sock.detach())
     # The descriptor does not block if socket.setdefaulttimeout() was called, or if sockets are gevent's.
@@ -210,7 +210,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         else:
             ready = {fd for fd, _ in wait_for_events(poller, timeout)}
         if event in ready and len(ready) == 1:
-            # The kept message may be another object's. Check once more.
+            # The kept message may belong to another object. Check once more.
             kept_event_of(objects)
             timeout = None if limit is None else max(0.0, limit - time.monotonic())
             continue
@@ -299,9 +299,9 @@ class Listener:
 
     Args:
         address: ``(host, port)``, or the path of a Unix socket. None chooses a free address.
-        family: ``AF_INET`` or ``AF_UNIX``; by default that of `address`, or the system's default.
+        family: ``AF_INET`` or ``AF_UNIX``; by default the family of `address`, or the system's default.
         backlog: the number of connections that may wait to be accepted.
-        authkey: the key, bytes, that both ends have to have; None accepts all clients.
+        authkey: the key, bytes, that both ends must have; None accepts all clients.
 
     Raises:
         OSError: the address is in use, or invalid.
@@ -373,7 +373,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
         authkey: the key, bytes, that the listener has too; None if it has none.
 
     Raises:
-        AuthenticationError: the listener has another key, or is found to have none.
+        AuthenticationError: the listener has another key, or no key.
         ConnectionRefusedError, FileNotFoundError: nothing listens at the address.
     """
     _validate_family(family or address_type(address))
@@ -406,7 +406,7 @@ class SocketListener:
         import socket
 
         self._family, self._last_accepted, self._unlink = family, None, None
-        self._socket = sock = socket.socket(getattr(socket, family))
+        self._socket = sock = socket_above(socket.socket(getattr(socket, family)))
         try:
             self._reception = Reception()
             if os.name == "posix":  # so that a port whose last connections linger can be bound again at once
@@ -415,7 +415,9 @@ class SocketListener:
             sock.bind(address)
             sock.listen(backlog)
             self._address = sock.getsockname()
-        except OSError:
+        except OSError as problem:
+            if problem.errno is not None:
+                problem.filename = address  # the message names it
             sock.close()
             raise
         if family == "AF_UNIX" and not util.is_abstract_socket_namespace(address):
@@ -430,6 +432,7 @@ class SocketListener:
         if type(self._socket).__module__ != "socket":
             # A socket class of the program, or of gevent, which runs other greenlets while it waits: use its `accept`.
             sock, self._last_accepted = self._socket.accept()
+            sock = socket_above(sock)
             conn = _connection_over(sock)
             return conn if key is None else _let_in(conn, key)
         taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
@@ -464,7 +467,7 @@ def SocketClient(address: Any, timeout: float | None = None) -> Connection:
     family = address_type(address)
     if family == "AF_INET" and (len(address) > 2 or ":" in address[0]):
         family = "AF_INET6"
-    sock = socket.socket(getattr(socket, family))
+    sock = socket_above(socket.socket(getattr(socket, family)))
     try:
         sock.settimeout(timeout)
         sock.connect(address)
@@ -521,7 +524,7 @@ class XmlListener(Listener):
 
 
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
-    """Return a connection like that of `Client` which sends objects as XML-RPC values."""
+    """Return a connection as `Client` does; it sends objects as XML-RPC values."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
 
 

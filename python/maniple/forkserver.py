@@ -39,7 +39,7 @@ from . import connection, popen_fork, process, resource_tracker, spawn, util  # 
 from ._impl.compat import public_module
 from ._impl.start import launch
 from ._impl.start import preload as _preload
-from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe
+from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe, socket_above
 from ._impl.start.preload import preload_all as _handle_preload
 from ._impl.transport.polling import new_poller
 from ._maniple import Hold, get_in
@@ -61,7 +61,7 @@ _LOOK = 1000
 # Seconds after which a server that has closed its connections has ended.
 _ENDING = 0.5
 _ON_ERROR = ("ignore", "warn", "fail")
-# The standard package always lists the main module here, but before 3.13.10 its server does not import it (a fault of its own).
+# The standard package always lists the main module here, but before 3.13.10 its server does not import it (a defect).
 _PRELOADED = ["__main__"] if sys.version_info >= (3, 13, 10) else []
 
 
@@ -179,7 +179,7 @@ class ForkServer:
                 # itself before it was ready is not.
                 ended = self._how_it_ended()
                 if ended == os.EX_TEMPFAIL:
-                    why = "the fork server had too few resources to start; its standard error says which"
+                    why = "the fork server had too few resources to start; its standard error names them"
                     raise OSError(errno.EAGAIN, why) from problem
                 if last_try or ended is None or ended >= 0:
                     explain(problem)
@@ -187,7 +187,8 @@ class ForkServer:
         raise AssertionError("not reached")
 
     def _request_apart(self, fds: list[int], ends: list[int]) -> None:
-        """Make a request in a signal handler that has interrupted a request of this thread, over a connection of its own."""
+        """Make a request over a separate connection, in a signal handler that has interrupted a request of this
+        thread."""
         if self._forkserver_address is None:
             raise RuntimeError(
                 "a signal handler cannot start a process while the thread that it interrupts starts the fork server; "
@@ -245,7 +246,7 @@ class ForkServer:
     def _new_line(self) -> tuple[net.socket, bytes, Mark]:
         """Return a new authenticated connection to the server, the key that authenticated it, and the identity of its file."""
         key: Any = self._forkserver_authkey
-        line = net.socket(net.AF_UNIX)
+        line = socket_above(net.socket(net.AF_UNIX))
         try:
             line.settimeout(None)  # the program may have set a default
             line.connect(self._forkserver_address)
@@ -333,7 +334,7 @@ class ForkServer:
     def _launch(self) -> None:
         address = connection.arbitrary_address("AF_UNIX")
         key, setting = os.urandom(_AUTHKEY_LEN), self._setting()
-        with net.socket(net.AF_UNIX) as listening, _Pipe() as alive, _Pipe() as secret:
+        with socket_above(net.socket(net.AF_UNIX)) as listening, _Pipe() as alive, _Pipe() as secret:
             listening.bind(address)
             if isinstance(address, str) and os.path.exists(address):
                 os.chmod(address, 0o600)  # an abstract address has no file
@@ -383,7 +384,7 @@ class ForkServer:
                     os.waitpid(pid, 0)
 
     def _forget(self) -> None:
-        """Close and clear what belongs to a server that has ended, or that is a child of another process."""
+        """Close and clear the state of a server that has ended, or that is a child of another process."""
         address, mine = self._forkserver_address, self._owner == os.getpid()
         self._hang_up()
         if ForkServer._forkserver_alive_fd.is_there(self):
@@ -405,8 +406,8 @@ class ForkServer:
 
 
 def _write_setting(target: int, key: bytes, setting: dict[str, Any]) -> None:
-    """Write the key, as CPython does, and behind it the setting as one message."""
-    os.write(target, key)  # a pipe takes so few bytes as a whole
+    """Write the key, as CPython does, and then the setting as one message."""
+    os.write(target, key)  # a pipe accepts so few bytes as a whole
     line: connection.Connection = connection.Connection(target, readable=False)
     try:
         line.send_bytes(dumps(setting))

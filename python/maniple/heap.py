@@ -22,7 +22,8 @@ import threading
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import MAP_ALONE, close_own, mark
+from ._impl.memory.mappings import map_file
+from ._impl.start.descriptors import above_stdio, close_own, mark
 from ._maniple import Hold, nameless_memory
 from .context import assert_spawning, reduction  # noqa: F401  # programs use `heap.assert_spawning`
 
@@ -41,7 +42,7 @@ class Arena:
     def __init__(self, size: int, fd: int = -1) -> None:
         self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
         util.Finalize(self, close_own, (self.fd, mark(self.fd)))
-        self.buffer: mmap.mmap = mmap.mmap(self.fd, size, **MAP_ALONE)
+        self.buffer: mmap.mmap = map_file(self.fd, size)
 
     @staticmethod
     def _fresh_fd(size: int) -> int:
@@ -50,6 +51,7 @@ class Arena:
             return nameless_memory("maniple-heap", size)
         fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
         os.unlink(path)
+        fd = above_stdio(fd)
         try:
             os.ftruncate(fd, size)
         except BaseException:
@@ -59,7 +61,7 @@ class Arena:
 
 
 def reduce_arena(a: Arena) -> tuple[Any, ...]:
-    """Return what pickles an arena: a duplicate of its descriptor."""
+    """Return the reduced form of an arena: a duplicate of its descriptor."""
     return rebuild_arena, (a.size, reduction.DupFd(a.fd))
 
 
@@ -72,7 +74,7 @@ reduction.register(Arena, reduce_arena)
 
 
 class _FreeBlocks:
-    """The free blocks of a heap, to be found by length, by first offset and by end."""
+    """The free blocks of a heap, with indexes by length, by first offset and by end."""
 
     def __init__(self) -> None:
         self.lengths: list[int] = []  # sorted; the keys of by_length

@@ -83,7 +83,7 @@ class BaseManager:
 
     Args:
         address: the address of the server; None chooses one.
-        authkey: the key, bytes, that server and clients have to have; None means this process's `authkey`.
+        authkey: the key, bytes, that server and clients must have; None means this process's `authkey`.
         serializer: ``'pickle'`` or ``'xmlrpclib'``.
         ctx: the context whose start method starts the server.
         shutdown_timeout: the time in seconds that the server has to end by itself before it is terminated, and then again
@@ -193,7 +193,7 @@ class BaseManager:
                 self._state.value = State.STARTED
             except EOFError:
                 if server._popen is None:
-                    # The fork server's end, from the start itself.
+                    # The start itself raised it: the fork server has ended.
                     raise
                 server.join()
                 raise EOFError(
@@ -239,7 +239,8 @@ class BaseManager:
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple[str, ...]]:
         """Make an object in the server, and return its token and the names of its exposed methods."""
-        assert self._state.value == State.STARTED, "server not yet started"
+        shut_down = self._state.value == State.SHUTDOWN
+        assert self._state.value == State.STARTED, "the server was shut down" if shut_down else "server not yet started"
         site = site_at(self._address, self._Client)
         site.managers.add(self)
         conn, (ident, exposed) = site.call(self._Client, self._authkey, "create", (typeid,) + args, kwds)
@@ -342,9 +343,7 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
         util.debug("requesting creation of a shared %r object", typeid)
         token, exposed = self._create(typeid, *args, **kwds)
         proxy = proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
-        site_at(token.address, self._Client).drop(
-            token.id, self._authkey
-        )  # the proxy holds a reference of its own by now
+        site_at(token.address, self._Client).drop(token.id, self._authkey)  # the proxy holds its own reference by now
         return proxy
 
     create.__name__ = create.__qualname__ = typeid

@@ -432,7 +432,7 @@ class Pool(QueueParts):
     def close(self) -> None:
         """Accept no more calls. The workers end when all calls that were submitted have ended."""
         util.debug("closing pool")
-        # A call that a signal handler has interrupted is made again by the next one.
+        # The next call repeats a call that a signal handler has interrupted.
         if self._state in (RUN, CLOSE):
             self._state = CLOSE
             if self._workers is not None:
@@ -449,7 +449,7 @@ class Pool(QueueParts):
         self._state = TERMINATE
         self._terminate()
         if self._workers is not None and not self._workers.is_over:
-            # A finalizer calls once. A signal handler has interrupted that call.
+            # The finalizer makes the call once, and a signal handler has interrupted it.
             self._workers.terminate()
         if self._workers is None and (watch := getattr(self._cache, "watch", None)) is not None:
             # The class may override `_terminate` without ending the watch.

@@ -128,7 +128,7 @@ _reaping: dict[int, Any] = {}
 try:
     from signal import pidfd_send_signal as _send
 except ImportError:
-    _send = None  # type: ignore[assignment]  # absent
+    _send = None  # type: ignore[assignment]  # the interpreter lacks it
 _P_PIDFD = getattr(os, "P_PIDFD", None)
 
 _pidfds_work: bool | None = None
@@ -174,7 +174,7 @@ def _watch(pid: int, line: Lifeline | None = None) -> int:
                 raise
             line.give_spare()
             call_into(opened, os.pidfd_open, pid)
-            return opened[0]
+            return above_stdio(opened[0])
     except OSError as problem:
         if problem.errno != errno.ESRCH:
             raise
@@ -289,7 +289,8 @@ class Popen:
         return code
 
     def _reaped_elsewhere(self, flag: int) -> int | None:
-        """Return the code of a child that was not reaped here: SIGCHLD is ignored, or the program waits for any child."""
+        """Return the code of a child that this object did not reap: SIGCHLD is ignored, or the program waits for any
+        child."""
         code = self.returncode
         if code is None and os.getpid() == self._maker:
             from .connection import wait

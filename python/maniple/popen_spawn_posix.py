@@ -48,12 +48,12 @@ def _pass_on_interrupt(problem: BaseException) -> None:
 
 
 class ToldPopen(popen_fork.Popen):
-    """A child that copies nothing of its parent, and reads everything from a pipe."""
+    """A child that copies nothing of its parent, and reads its data from a pipe."""
 
     def __init__(self, process_obj: Any) -> None:
         # The descriptors for the child, collected while the process object is pickled.
         self._fds: list[int] = []
-        self._to_close: list[int] = []  # those that were opened for the child alone
+        self._to_close: list[int] = []  # descriptors that only the child uses
         # For a pool's worker: the descriptor of its standard error, and the function that reads what it writes there.
         self._tap: tuple[int, Callable[[], None]] | None = vars(process_obj).pop("_tap", None)
         try:
@@ -180,7 +180,8 @@ class Popen(ToldPopen):
             self._say(told_w, speech)
             process_obj._popen = self  # here: a signal handler may raise before the caller stores this object
         except BaseException:
-            # Also if the child died at once, or a signal handler raised: do not leave a child that has read only a part.
+            # Also after the child's death or a signal handler's exception: do not leave a child that has read only a
+            # part.
             if self.finalizer is None:
                 wires.abandon(vars(self).get("sentinel", -1))
             else:

@@ -137,13 +137,13 @@ class BaseProcess:
     # ------------------------------------------------------------ checks
 
     def _opened(self) -> Any:
-        """The Popen behind this object; None before start, ValueError after close."""
+        """Return the Popen behind this object, or None before `start`; raise ValueError after `close`."""
         if self._closed:
             raise ValueError(f"process object is closed: {self._name}")
         return self._popen
 
     def _running(self, action: str) -> Any:
-        """The Popen behind this object, for an action that needs one."""
+        """Return the Popen behind this object for an action that needs it."""
         if (popen := self._opened()) is None:
             raise AttributeError(f"can only {action} a started process")  # the standard package's type of error
         return popen
@@ -159,7 +159,7 @@ class BaseProcess:
         return popen
 
     def _is_tied(self) -> bool:
-        """Whether the process ends when its parent ends, also if the parent is killed."""
+        """Return whether the process ends when its parent ends, also if the parent is killed."""
         return self._ends_with_maker or bool(self._config.get("daemon"))
 
     def _has_ended(self) -> bool:
@@ -190,8 +190,8 @@ class BaseProcess:
         if os.getpid() != self._parent_pid:
             _refuse("can only start a process object created by current process")
         ours = _current_process._config
-        # A daemonic process that is terminated would leave its children running.
-        # A pool's worker ends its children itself, and says so in its configuration.
+        # A daemonic process that is terminated would leave its children running. A pool's worker ends its children
+        # itself, as its configuration says.
         if ours.get("daemon") and not ours.get("may_have_children"):
             _refuse("daemonic processes are not allowed to have children")
         _cleanup()
@@ -366,7 +366,7 @@ class BaseProcess:
 
     @staticmethod
     def _after_fork() -> None:
-        """Drop what the fork copied although it belongs to the parent alone."""
+        """Drop the copies of objects that belong only to the parent."""
         _sibling("util")._begin_afresh()
         _sibling("_impl.compat.standard_package").after_fork()
 
@@ -398,7 +398,7 @@ class BaseProcess:
             del copied_from
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        """Run this process from beginning to end, except for the work at exit, and return its exit code."""
+        """Run this process, except for its work at exit, and return its exit code."""
         util = _sibling("util")
         code = 1
         try:

@@ -4,10 +4,9 @@ A queue lies in shared memory (`_maniple.Log`), which grows with its content::
 
     put() ─────────────▶ shared memory ─▶ get()
 
-So `put` waits for readers only if the queue has a bound. What a process has put stays in the queue when the process
-ends or is killed, and a process that has put something can be joined before another process takes it. Writers and
-readers may die at any point. That does not harm other processes, the content, or the bound, which is compared with the
-number of items.
+So `put` waits for readers only if the queue has a bound. An item stays in the queue when the process that put it ends
+or is killed, and that process can be joined before another process takes the item. The death of a writer or reader at
+any point harms neither other processes, nor the content, nor the bound, which is compared with the number of items.
 
 `put` pickles the item in the calling thread. An item that cannot be pickled is reported to `_on_queue_feeder_error`; if a
 subclass overrides that, a thread calls it, as the standard package's feeder does.

@@ -66,7 +66,7 @@ class _Reducers(dict):  # type: ignore[type-arg]  # it is what its only instance
 
 
 class ForkingPickler(Pickler):
-    """The pickler of the package: it pickles the package's objects and those of registered types.
+    """The pickler of the package: it pickles the package's objects and objects of registered types.
 
     Example::
 
@@ -84,7 +84,7 @@ class ForkingPickler(Pickler):
 
     @classmethod
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
-        """Pickle each object of exactly the type `type` as ``reduce(obj)``, which returns what ``__reduce__`` returns."""
+        """Pickle objects of exactly the type `type` as ``reduce(obj)``, in the form of ``__reduce__``."""
         cls._extra_reducers[type] = reduce
 
     @classmethod
@@ -110,9 +110,10 @@ _standard = ForkingPickler
 
 
 def _program_s_pickler(module: Any, function: str) -> Any:
-    """Return the pickler class to use if a program has replaced a module's `_ForkingPickler` or a function of the class; else None."""
+    """Return a module's pickler class if a program has replaced its `_ForkingPickler` or a function of the class; else
+    None."""
     made, own = _as_made[0], _as_made[1]
-    pickler = getattr(module, "_ForkingPickler", made)  # another thread may be importing it just now
+    pickler = getattr(module, "_ForkingPickler", made)  # another thread may be importing it
     if pickler is made and own.get(function) in _as_made[2:]:
         return None
     return pickler
@@ -161,8 +162,8 @@ def _quick_dumps(obj: Any) -> memoryview:
     return memoryview(data)
 
 
-#: bytes; smaller buffers stay in the pickle
-_LARGE = 64 * 1024
+#: bytes; smaller buffers stay in the pickle. The same number as `PARCEL_FROM` of the native connections.
+_OUT_OF_BAND_FROM = 64 * 1024
 # Like `_idle`, for picklers that leave large buffers out, each with the list to which it appends them.
 _idle_apart: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces, list[memoryview]]] = []
 
@@ -196,7 +197,7 @@ def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[PickleBuffe
             raw = buffer.raw()
         except BufferError:  # the buffer is not contiguous
             return True
-        if raw.nbytes < _LARGE:
+        if raw.nbytes < _OUT_OF_BAND_FROM:
             return True
         put_aside(raw)
         return False
@@ -223,7 +224,7 @@ def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:
     return bytes(whole)
 
 
-# Whether `socket` was not imported at the last look: until then there are no sockets to reduce.
+# Whether `socket` was not imported at the last check: until its import there are no sockets to reduce.
 _sockets_are_new = True
 
 
@@ -242,7 +243,7 @@ def _look_for_reducers() -> None:
 
 
 def _merge_tables() -> None:
-    """Rebuild the table that picklers use from those of `copyreg` and of this module."""
+    """Rebuild the table that picklers use from the tables of `copyreg` and of this module."""
     global _merged_from, _idle, _idle_apart
     seen = _copyreg_table.copy()
     _QuickPickler.dispatch_table = seen | _own_reducers
@@ -364,7 +365,9 @@ else:
             for number in got:
                 os.close(number)
             raise AssertionError(f"received {len(got)} descriptors, but their sender counted {count[0]} (mod 256)")
-        return got.tolist()
+        from ._impl.start.descriptors import arrived
+
+        return [arrived(number) for number in got]
 
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
         """Send a descriptor over a connection. `destination_pid` has an effect on Windows only."""
@@ -397,7 +400,7 @@ else:
 
 class _Sample:
     def method(self) -> None:
-        """Exist for the type of its bound method."""
+        """Do nothing: only the type of the bound method is used."""
 
 
 def _reduce_method(m: Any) -> tuple[Any, ...]:
@@ -462,7 +465,7 @@ class AbstractReducer(ABC):
     It has the functions of this module; a subclass replaces some of them.
     """
 
-    # Static methods, because a reducer may be an instance, whose functions are called like those of a module.
+    # Static methods, because a reducer may be an instance, whose functions are called like a module's.
     ForkingPickler, register, dump = ForkingPickler, register, staticmethod(dump)
     send_handle, recv_handle = staticmethod(send_handle), staticmethod(recv_handle)
     if sys.platform == "win32":

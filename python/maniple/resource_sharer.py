@@ -115,7 +115,7 @@ def _wait_for_end(conn: Any) -> None:
             wait([child.sentinel], _TEARDOWN)
             return
     try:
-        ended = os.pidfd_open(pid)
+        ended = above_stdio(os.pidfd_open(pid))
     except (AttributeError, OSError, ValueError):
         return  # the system has no pidfds, or the process has ended, or it is in another namespace
     try:
@@ -147,7 +147,7 @@ class _ResourceSharer:
     """The server thread, which starts with the first resource, and the resources that it offers."""
 
     def __init__(self) -> None:
-        # A signal handler may pass something on while the thread that it interrupts does so.
+        # A signal handler may register a resource while the thread that it interrupts does so.
         self._lock: Any = RLock()
         self._forget_server()
         util.register_after_fork(self, type(self)._afterfork)
@@ -214,7 +214,7 @@ class _ResourceSharer:
         # resources and of the listening socket.
         for _, close in self._cache.values():
             close()
-        self._lock._at_fork_reinit()  # what `threading` itself calls after a fork
+        self._lock._at_fork_reinit()  # as `threading` does after a fork
         self._close_listener()
         self._forget_server()
 

@@ -12,11 +12,10 @@ call of at most 512 bytes, which POSIX does not interleave with other writes::
     REGISTER | UNREGISTER | PROBE  ':'  name  ':'  type
     {"cmd":"REGISTER","rtype":type,"base64_name":name in UTF-8 and URL-safe base 64}
 
-The tracker reads both forms.  The version of Python decides which form is written;
-names that do not fit into the first form use the second.  Subclasses of
-`ResourceTracker` may have another tracker process, with more types and commands:
-they override `launch`, `ensure_running` or `_ensure_running_and_write`, and every
-message goes through these methods.
+The tracker reads both forms. The version of Python decides which form is written; names that do not fit into the first
+form use the second form. Subclasses of `ResourceTracker` may have another tracker process, with more types and
+commands: they override `launch`, `ensure_running` or `_ensure_running_and_write`, and every message goes through these
+methods.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ _fork_intent = local()
 
 
 def _is_dead(problem: OSError) -> bool:
-    """Whether a write failed because the pipe has no reader or is closed.
+    """Return whether a write failed because the pipe has no reader or is closed.
 
     Other errors do not replace the tracker: a tracker that loses its writers removes resources that are in use.
     """
@@ -397,7 +396,7 @@ ensure_running, register, unregister, getfd = (
 
 
 def _ignored_signals() -> tuple[int, ...]:
-    """Return the signals that the tracker ignores: it outlives processes that Ctrl-C or the terminal's end ends."""
+    """Return the signals that the tracker ignores: it outlives the processes that Ctrl-C or a closed terminal ends."""
     import signal  # late: children that only report to a tracker do not need it
 
     return signal.SIGINT, signal.SIGTERM
@@ -406,8 +405,8 @@ def _ignored_signals() -> tuple[int, ...]:
 def main(fd: int) -> None:
     """Run the tracker that reads its messages from the descriptor `fd`, and exit.
 
-    The exit status is 0 if nothing was left over, 1 if something was, 2 if something could not be removed, and 3 if a message was
-    invalid.
+    The exit status is 0 if no resource was left over, 1 if a resource was, 2 if a removal failed, and 3 if a message
+    was invalid.
     """
     import signal
 
@@ -433,7 +432,7 @@ def main(fd: int) -> None:
                 status = max(status, _remove_leftovers(rtype, sorted(names)))
     with suppress(Exception):  # stderr may be gone
         sys.stderr.flush()
-    # The program waits for this process, which has nothing for the interpreter's end to do.
+    # The program waits for this process, and the interpreter's end would do no work here.
     os._exit(status)
 
 

@@ -13,8 +13,8 @@ from . import resource_tracker, util  # noqa: F401  # importing `util` registers
 from ._impl.compat import public_module
 from ._impl.memory.list_layout import ENCODING as _encoding
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
-from ._impl.memory.mappings import is_exported, pin
-from ._impl.start.descriptors import MAP_ALONE, Mark, explain_shortage
+from ._impl.memory.mappings import is_exported, map_file, pin
+from ._impl.start.descriptors import Mark, explain_shortage
 from ._maniple import file_at, shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -166,7 +166,7 @@ class SharedMemory:
         if new_size is not None:
             os.ftruncate(self._fd, new_size)
         self._file, self._size, _ = file_at(self._fd)
-        self._mmap = memory = mmap.mmap(self._fd, self._size, **MAP_ALONE)
+        self._mmap = memory = map_file(self._fd, self._size)
         self._buf = memoryview(memory)
 
     @property
@@ -230,7 +230,7 @@ class SharedMemory:
             self._close_fd(fd)
 
     def unlink(self) -> None:
-        """Remove the name of the block. The memory is freed when the last process releases it. Call it once over all processes.
+        """Remove the name of the block; the memory is freed when the last process releases it. Only one process calls this.
 
         Raises:
             FileNotFoundError: the name has been removed already.

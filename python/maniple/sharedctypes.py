@@ -1,4 +1,4 @@
-"""ctypes objects that live in shared memory, bare (`RawValue`, `RawArray`) or wrapped with a lock (`Value`, `Array`)."""
+"""ctypes objects in shared memory, bare (`RawValue`, `RawArray`) or wrapped with a lock (`Value`, `Array`)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _zeroed(kind: type) -> Any:
 
 
 def _array_of(kind: type, length: int) -> type:
-    """Return the type of an array. If it is made here first, `ctypes` takes this module for its module; set the public one."""
+    """Return the type of an array. `ctypes` names the module that first makes it; set the public module's name."""
     made: Any = kind * length  # type: ignore[operator]  # ctypes' types can be multiplied
     if getattr(made, "__module__", None) == __name__:
         made.__module__ = SynchronizedBase.__module__
@@ -287,9 +287,9 @@ def _wrapper_class(kind: Any) -> type:
 
 
 def reduce_ctype(obj: Any) -> tuple[Any, ...]:
-    """Return what pickles the ctypes object `obj`, which is in shared memory: its type and its memory."""
+    """Return the reduced form of the ctypes object `obj` in shared memory: its type and its memory."""
     assert_spawning(obj)
-    # an array's type is made anew where it arrives: no module knows it by name
+    # The receiver makes an array's type again, because no module has it under a name.
     kind, length = (obj._type_, obj._length_) if isinstance(obj, c.Array) else (type(obj), None)
     return rebuild_ctype, (kind, obj._wrapper, length)
 
@@ -304,7 +304,7 @@ def make_property(name: str) -> Any:
     return prop_cache.setdefault(name, LockedField(name))
 
 
-#: what such a property does, for programs that make it from text (with the attribute's name seven times)
+#: the source of such a property, for programs that format it (with the attribute's name seven times)
 template = """
 def get_%s(wrapper):
     with wrapper:

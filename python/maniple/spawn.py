@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from . import process, util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import flush_without_fail
+from ._impl.start.descriptors import above_stdio, flush_without_fail
 from ._impl.start.steady_imports import SteadyFinder
 from .context import _default_context, reduction
 from .reduction import load
@@ -125,7 +125,7 @@ def _take_over_if_frozen() -> None:
     try:
         _be_what_was_started()  # not `freeze_support`, which the program may have replaced
     except SystemExit as end:
-        # The program must not see this exception in the middle of its own code.
+        # The program's own code must not receive this exception.
         code = end.code
         atexit._run_exitfuncs()
         util._flush_std_streams()
@@ -161,14 +161,14 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             for inherited in (pipe_handle, tracker_fd):
                 if inherited is not None:
                     os.set_inheritable(inherited, False)
-            fd, sentinel = pipe_handle, os.dup(pipe_handle)
+            fd, sentinel = pipe_handle, above_stdio(os.dup(pipe_handle))
         except _SHORT as problem:
             if _reports_shortage(problem):
                 sys.exit(os.EX_TEMPFAIL)
             raise
     process._exit_work_follows = True
     atexit.register(_ignore_timers)
-    # `atexit` calls first what was registered last.
+    # `atexit` calls the functions in the reverse order of their registration.
     util._register_exit(again=True)
     try:
         code = _main(fd, sentinel)
@@ -308,7 +308,7 @@ def _main_module_data() -> dict[str, str]:
     if process.ORIGINAL_DIR is not None:  # without effect on an absolute path
         path = os.path.join(process.ORIGINAL_DIR, path)
     path = os.path.normpath(path)
-    # Otherwise the input of a session, a pipe, or a script that was removed.
+    # Otherwise the path names the input of a session, a pipe, or a removed script.
     return {"init_main_from_path": path} if os.path.isfile(path) else {}
 
 
@@ -392,7 +392,8 @@ def prepare(data: dict[str, Any]) -> None:
     elif "init_main_from_path" in data:
         _fixup_main_from_path(data["init_main_from_path"])
     elif "init_main_empty" in data:
-        # The interpreter's own main module is not part of the program. Functions that arrive by value use this one's globals.
+        # The interpreter's own main module is not part of the program. Functions that arrive by value use this module's
+        # globals.
         fresh = types.ModuleType("__mp_main__")
         vars(fresh)["__builtins__"] = sys.modules["builtins"]  # as the import system sets it
         vars(fresh).update(data["init_main_empty"])

@@ -70,7 +70,7 @@ def check_spawning(obj: Any, by_fork_only: bool) -> None:
 
 
 def _ticket(obj: Any, by_fork_only: bool) -> Any:
-    """Check that `obj` may be pickled now, and return what goes into the pickle."""
+    """Check that `obj` may be pickled now, and return the object to pickle for it."""
     check_spawning(obj, by_fork_only)
     return ticket(obj)
 
@@ -319,7 +319,7 @@ def _left_out(reasons: dict[str, str]) -> Callable[[Any, str], Any]:
 
 _ONE_WORD = "an event is one word of shared memory, without a condition and a semaphore; use is_set(), set() and wait()"
 _NUMBERS = "the numbers of a barrier are `parties`, `n_waiting` and `broken`"
-# What `BarrierCore.wait` returns for a barrier that broke because a party died in the action.
+# The value that `BarrierCore.wait` returns for a barrier that broke because a party died in the action.
 _DIED = -2
 
 
@@ -401,7 +401,7 @@ class Barrier(_ThreadBarrier):
         core: BarrierCore,
     ) -> None:
         self._parties, self._action, self._timeout, self._core = parties, action, timeout, core
-        # For programs that hold it while they look; nothing here waits for it.
+        # Programs hold it while they read the barrier; this module does not wait for it.
         self._cond = cond
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -450,7 +450,7 @@ class Barrier(_ThreadBarrier):
         """Whether the barrier is broken."""
         return self._core.is_broken()
 
-    # What the standard package keeps in shared memory, for those who look.
+    # The standard package has these numbers in shared memory, and programs read them.
     @property
     def _state(self) -> int:
         return -2 if self.broken else 0

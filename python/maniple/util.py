@@ -314,9 +314,8 @@ class Finalize:
 def _run_finalizers(minpriority: int | None = None) -> None:
     """Run the finalizers that have an exit priority (of at least ``minpriority``).
 
-    The highest priority runs first; among equal priorities, the youngest.  Other
-    threads may add and remove finalizers meanwhile, so each is looked up again
-    before it runs.
+    The highest priority runs first; among equal priorities, the youngest. Other threads may add and remove finalizers
+    meanwhile, so the function looks up each again before its call.
     """
     registry = _finalizer_registry
     if registry is None:  # the module is being torn down

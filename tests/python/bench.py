@@ -1,4 +1,4 @@
-"""Processes that tests start in one way, and waits for what they do."""
+"""Starts processes for tests, and waits for their actions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Nothing here takes this long; what does not come fails instead of hanging.
+# No action takes this long; a missing action fails the test instead of hanging it.
 LONG = 30.0
 
 
 class Bench:
-    """Starts processes in one way, and ends them with the test."""
+    """Starts processes by one start method, and ends them with the test."""
 
     def __init__(self, mp: ModuleType, method: str) -> None:
         self.ctx = mp.get_context(method)
@@ -40,7 +40,7 @@ def ends_well(process: Any) -> None:
 
 
 def until_asleep(pid: int) -> None:
-    """Waits until the process's first thread sleeps in the kernel, on a futex where that is to be seen."""
+    """Wait until the process's first thread sleeps in the kernel, on a futex if `/proc` shows that."""
     deadline = time.monotonic() + LONG
     asleep = 0
     while asleep < 3:

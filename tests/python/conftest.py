@@ -1,4 +1,4 @@
-"""The package under test, timeouts for every test, and a check that nothing is left behind."""
+"""Fixtures: the package under test, timeouts for every test, and checks for leftovers."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
-    # 3.12 and later say so whenever a worker is replaced by fork beside the pool's threads.
+    # Python 3.12 and later warn whenever a fork replaces a worker beside the pool's threads.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork.*:DeprecationWarning")
     config.addinivalue_line(
         "markers",
         "better_than_standard(reason): what the standard package does not do; "
         "an expected failure when that is the package under test",
     )
-    # A shell without job control starts its children with SIGINT ignored, and so would be all workers.
+    # A shell without job control starts its children with SIGINT ignored, and all workers would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -85,7 +85,7 @@ def pool_module(mp_package: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def warmed_up(mp: ModuleType) -> Callable[[str], None]:
-    """Starts, once for each kind of pool, the helpers that stay, such as the fork server."""
+    """Start the helpers that stay, such as the fork server, once for each kind of pool."""
     done: set[str] = set()
 
     def warm_up(kind: str) -> None:
@@ -102,7 +102,7 @@ def warmed_up(mp: ModuleType) -> Callable[[str], None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    """Count the tests that did not pass: their tracebacks keep pools alive, so what is left says nothing."""
+    """Count the tests that did not pass: their tracebacks keep pools alive, so leftovers are no evidence."""
     report = yield
     if report.when == "call" and not report.passed:
         item.config.stash[TROUBLED] = item.config.stash.get(TROUBLED, 0) + 1
@@ -117,7 +117,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 @functools.cache
 def start_what_stays(package: str) -> None:
-    """Start a process, after which this one has what it keeps for all of its children: their lifeline."""
+    """Start a process, so that this process has the lifeline that it keeps for all of its children."""
     process = importlib.import_module(package).get_context("fork").Process()
     process.start()
     process.join()
@@ -126,7 +126,7 @@ def start_what_stays(package: str) -> None:
 
 @contextlib.contextmanager
 def nothing_left(config: pytest.Config) -> Iterator[None]:
-    """Check that everything that starts in the block is gone after it, unless a test in it failed."""
+    """Check that the objects that start in the block are gone after it, unless a test in it failed."""
     start_what_stays(config.getoption("--mp-package"))
     troubled = config.stash.get(TROUBLED, 0)
     before = Footprint.take()
@@ -138,7 +138,7 @@ def nothing_left(config: pytest.Config) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=POOL_KINDS)
 def shared_kind(request: pytest.FixtureRequest, warmed_up: Callable[[str], None]) -> Iterator[str]:
-    """The class of `shared_pool`; a separate fixture, because only here pytest has dropped the pool."""
+    """The class of `shared_pool`; a separate fixture, because pytest has dropped the pool only here."""
     warmed_up(request.param)
     with nothing_left(request.config):
         yield request.param
@@ -146,7 +146,7 @@ def shared_kind(request: pytest.FixtureRequest, warmed_up: Callable[[str], None]
 
 @pytest.fixture(scope="module")
 def shared_pool(shared_kind: str, mp: ModuleType) -> Iterator[Any]:
-    """A pool of two for tests that neither close nor harm it; checked for leaks at the end of the file."""
+    """A pool of two workers for tests that neither close nor harm it; the end of the file checks it for leaks."""
     pool = make_pool(mp, shared_kind, 2)
     yield pool
     end_pool(pool)
@@ -162,7 +162,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def new_pool(
     request: pytest.FixtureRequest, kind: str, mp: ModuleType, warmed_up: Callable[[str], None]
 ) -> Iterator[Callable[..., Any]]:
-    """Makes pools of `kind` that end with the test, after which nothing of them may be left."""
+    """Makes pools of `kind` that end with the test and leave nothing behind."""
     warmed_up(kind)
     pools: list[Any] = []
 
@@ -191,7 +191,7 @@ def bench(request: pytest.FixtureRequest, mp: ModuleType, warmed_up: Callable[[s
 
 
 def pytest_sessionfinish() -> None:
-    """A test that failed may have left processes; they end with the run."""
+    """End the processes that failed tests have left, at the end of the run."""
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()

@@ -1,8 +1,7 @@
-"""What a process holds on to: children, descriptors, threads, shared mappings.
+"""The footprint of a process: children, descriptors, threads, shared mappings.
 
-Two footprints, one taken before and one after the work under test, tell
-whether anything was left behind. Shared by the pytest fixtures and by the
-scenario processes.
+Two footprints, before and after the work under test, show whether it left anything behind. The pytest fixtures and the
+scenario processes use this module.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from pathlib import Path
 
 import psutil
 
-# How long background threads and dying children get to finish cleaning up. It
-# is only waited for in full when something is really left behind.
+# The time in which background threads and dying children clean up. Only a real leftover uses all of it.
 SETTLE_SECONDS = 6.0
 
 
@@ -46,7 +44,7 @@ class Footprint:
         )
 
     def growth_since(self, before: Footprint) -> list[str]:
-        """What there is now and was not there `before`, one line for each thing."""
+        """Return what is new since `before`, one line for each object."""
         grown = []
         for pid, what in self.children.items():
             if pid not in before.children:
@@ -66,7 +64,7 @@ class Footprint:
 
 
 def leaks_since(before: Footprint, patience: float = SETTLE_SECONDS) -> list[str]:
-    """Like `Footprint.growth_since`, after giving late cleaners up to `patience` seconds."""
+    """Return `Footprint.growth_since`, after late cleaners have had up to `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         grown = Footprint.take().growth_since(before)
@@ -105,10 +103,10 @@ def _shared_mappings() -> list[str]:
 
 
 def shared_names_of(pids: Iterable[int]) -> set[str]:
-    """Names under /dev/shm which any of these processes has mapped or open at this moment.
+    """Return the names under /dev/shm that any of these processes has mapped or open now.
 
-    No owner can be determined for what lies there, and other users may use the machine too, so a
-    test must know its own names before it can say that they were left behind.
+    The files there have no known owner, and other users may use the machine too, so a test must know its own names
+    before it can report them as leftovers.
     """
     names = set()
     for pid in pids:
@@ -124,5 +122,5 @@ def shared_names_of(pids: Iterable[int]) -> set[str]:
 
 
 def still_there(names: set[str]) -> list[str]:
-    """Those of `names` that still exist under /dev/shm."""
+    """Return the names of `names` that still exist under /dev/shm."""
     return sorted(name for name in names if Path("/dev/shm", name).exists())

@@ -1,7 +1,7 @@
-"""Runs scenarios in a session of their own, under a watchdog, and looks what they leave.
+"""Runs scenarios in a separate session, under a watchdog, and checks for leftovers.
 
-Every process which a scenario starts, however indirectly, carries a mark in its
-environment; that finds also those which moved to another group or lost their parent.
+Every process that a scenario starts, even indirectly, has a mark in its environment; the mark also identifies processes
+that moved to another group or lost their parent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MARK = "MP_TEST_MARK"
 
 @dataclass
 class Outcome:
-    """What came of one scenario; `status` is ok, failed, hung, crashed or leaked."""
+    """The outcome of a scenario; `status` is ok, failed, hung, crashed or leaked."""
 
     status: str
     detail: str = ""
@@ -45,10 +45,10 @@ class Outcome:
 
 
 def run_scenarios(names: Sequence[str], package: str, method: str, watchdog: float) -> dict[str, Outcome]:
-    """The outcome of each scenario, at most `watchdog` seconds each; nothing they started survives this call.
+    """Yield the outcome of each scenario, at most `watchdog` seconds each; no process of theirs survives this call.
 
-    They share a process as long as all goes well, which saves most of the time; what
-    comes after one that fails gets a new process.
+    The scenarios share a process until one fails, which saves most of the time; the next scenario then gets a new
+    process.
     """
     outcomes: dict[str, Outcome] = {}
     while remaining := [name for name in names if name not in outcomes]:
@@ -57,7 +57,7 @@ def run_scenarios(names: Sequence[str], package: str, method: str, watchdog: flo
 
 
 def _run_in_one_process(names: Sequence[str], package: str, method: str, watchdog: float) -> dict[str, Outcome]:
-    """The outcomes of the first of `names`: all, or those up to the first that is not ok."""
+    """Return the outcomes of `names`, up to the first that is not ok."""
     watch = _Watch()
     # Not removed with an error if a straggler still writes into it.
     with tempfile.TemporaryDirectory(prefix="scenario-", ignore_cleanup_errors=True) as folder:
@@ -107,7 +107,7 @@ def _run_in_one_process(names: Sequence[str], package: str, method: str, watchdo
 
 
 def _blame(outcomes: dict[str, Outcome], what: str, package: str, method: str, watchdog: float) -> dict[str, Outcome]:
-    """Find out whose leak `what` is, by running each alone; if none does it alone, it is laid on all."""
+    """Find the scenario that leaks `what` by running each alone; if none leaks alone, all are blamed."""
     if len(outcomes) > 1:
         alone = {name: _run_in_one_process([name], package, method, watchdog)[name] for name in outcomes}
         if not all(outcome.ok for outcome in alone.values()):
@@ -123,7 +123,7 @@ def search_path() -> str:
 
 
 class _Watch:
-    """The processes that carry a mark of its own, and the shared memory they have been seen with."""
+    """The processes that carry a new mark, and the shared memory that they have used."""
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
@@ -132,7 +132,7 @@ class _Watch:
         self.shared_names: set[str] = set()
 
     def look(self) -> list[psutil.Process]:
-        """The marked processes which are there now, zombies aside."""
+        """Return the marked processes that exist now, except zombies."""
         found = []
         entries = {entry for entry in os.listdir("/proc") if entry.isdigit()}
         self._strangers &= entries
@@ -150,7 +150,7 @@ class _Watch:
 def _follow(
     process: subprocess.Popen[bytes], names: Sequence[str], workdir: Path, watchdog: float, watch: _Watch
 ) -> dict[str, Outcome]:
-    """Wait for the process, and read the outcomes as they come; the last describes how the process ended."""
+    """Wait for the process, and read the outcomes as they arrive; the last describes the process's end."""
     started = time.monotonic()
     outcomes: dict[str, Outcome] = {}
     while True:
@@ -166,7 +166,7 @@ def _follow(
         if ended:
             break
         if time.monotonic() - started > watchdog:
-            process.send_signal(signal.SIGUSR1)  # it prints where its threads stand
+            process.send_signal(signal.SIGUSR1)  # it prints the stacks of its threads
             time.sleep(0.3)
             _set_current(outcomes, names, "hung", f"no end within {watchdog:g} s, at: {_step(workdir)}")
             return outcomes
@@ -179,13 +179,13 @@ def _follow(
 
 
 def _set_current(outcomes: dict[str, Outcome], names: Sequence[str], status: str, detail: str) -> None:
-    """What happened belongs to the scenario without an outcome yet, or to the last one's exit."""
+    """Attribute the end to the scenario without an outcome yet, or to the exit of the last scenario."""
     name = names[min(len(outcomes), len(names) - 1)]
     outcomes[name] = Outcome(status, detail)
 
 
 def _lines(path: Path) -> list[str]:
-    """The complete lines of a file that may not be there yet."""
+    """Return the complete lines of a file that may not exist yet."""
     return path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
 
 
@@ -206,7 +206,7 @@ def _wait_until_gone(watch: _Watch) -> list[str]:
 
 
 def _kill_all(watch: _Watch) -> None:
-    """End all that is left; more than one round, since a dying program may start others."""
+    """End the remaining processes, in more than one round, since a dying program may start others."""
     for _ in range(50):
         left = watch.look()
         if not left:

@@ -1,4 +1,4 @@
-"""Making and ending pools in the tests' own process, and functions for their workers."""
+"""Makes and ends pools in the tests' own process; functions for their workers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def end_pool(pool: Any, patience: float = 20.0) -> None:
 
 @contextmanager
 def interrupted(after: float = 0.2) -> Iterator[None]:
-    """`KeyboardInterrupt` in the first thread, as by Ctrl-C, in so many seconds."""
+    """Raise `KeyboardInterrupt` in the first thread, as Ctrl-C does, in so many seconds."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -92,14 +92,14 @@ def touch_numbered(folder: str, number: int) -> None:
 
 
 def nested_death(_: object = None) -> None:
-    """Run a pool of its own, whose worker dies."""
+    """Run a separate pool, whose worker dies."""
     mp = importlib.import_module("maniple")
     with mp.Pool(1) as pool:
         pool.apply(os._exit, (7,))
 
 
 def wait_for_file(path: str, patience: float = 20.0) -> bool:
-    """Until `path` exists; the way in which a test holds a worker as long as it needs."""
+    """Wait until `path` exists: so a test holds a worker as long as it needs."""
     deadline = time.monotonic() + patience
     while not os.path.exists(path):
         if time.monotonic() > deadline:

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Sealed:
-    """Something that the queues below double on the way."""
+    """A value that the queues below double in transit."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -31,7 +31,7 @@ def seal(number: int) -> Sealed:
 
 
 class PipeQueue:
-    """A queue over a pipe and two locks, with a reducer of its own."""
+    """A queue over a pipe and two locks, with its own reducer."""
 
     def __init__(self, ctx: Any, doubles: bool = True) -> None:
         self.doubles = doubles
@@ -59,7 +59,7 @@ class PipeQueue:
 
 
 def worker_of_ones_own(module: str, *args: Any) -> None:
-    """What a subclass starts in place of the worker of the `module`; runs that."""
+    """Run the worker of the `module`, as the worker function that a subclass starts instead."""
     os.environ["STARTED_BY"] = "the subclass"
     importlib.import_module(module).worker(*args)
 
@@ -69,7 +69,7 @@ def started_by(_: object = None) -> str | None:
 
 
 def classes(module: ModuleType, calls: list[str]) -> dict[str, type]:
-    """By name: subclasses of the module's Pool, each with a way of its own. `calls` notes what was called."""
+    """Return subclasses of the module's Pool by name, each with its own overrides. `calls` records the calls."""
     Pool = module.Pool
 
     class OwnQueues(Pool):

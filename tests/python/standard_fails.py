@@ -2,10 +2,9 @@
 
     python tests/python/standard_fails.py
 
-prints one line a row: what the standard package does there, and whether the test
-caught it. Rows where the standard package is sound are named as such. Exits with 1
-if a row passes that should not, or the other way round (see `SOUND` and `EITHER`):
-then a test has lost its teeth, or asks too much.
+prints one line a row: the standard package's result, and whether the test caught it. It marks rows in which the
+standard package is sound. It exits with 1 if a row passes that should fail, or the reverse (see `SOUND` and `EITHER`):
+then a test no longer detects its fault, or demands too much.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness import Outcome, run_scenarios
 from scenarios.registry import METHODS, Scenario, all_scenarios
 
-# Rows which the standard package passes, so that what the tests ask is possible at all.
+# Rows that the standard package passes.
 SOUND = {
     "undecodable.unpicklable_argument",
     "undecodable.unpicklable_result",
@@ -40,7 +39,7 @@ SOUND = {
     "endings.close_under_imap",
 }
 
-# Rows where it is a matter of timing or of the start method whether the fault shows.
+# Rows whose fault depends on timing or on the start method.
 EITHER = {
     "deaths.idle_workers",
     "deaths.idle_worker_noticed",

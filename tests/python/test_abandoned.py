@@ -1,4 +1,4 @@
-"""Results that are not taken: loops over `imap` that end early, iterators that are never begun, results that are dropped."""
+"""Results that no caller takes: loops over `imap` that end early, unread iterators, dropped results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Item:
 
 @ways
 @pytest.mark.parametrize("lazy", [False, True])
-def test_a_loop_that_is_left_leaves_nothing(new_pool: NewPool, way: str, lazy: bool) -> None:
+def test_an_abandoned_loop_leaves_nothing(new_pool: NewPool, way: str, lazy: bool) -> None:
     pool = new_pool()
     before = threading.active_count()
     items = [Item() for _ in range(5000)]
@@ -59,7 +59,7 @@ def test_a_loop_that_is_left_leaves_nothing(new_pool: NewPool, way: str, lazy: b
 
 
 @ways
-def test_what_has_not_begun_does_not_begin_when_a_loop_is_left(new_pool: NewPool, tmp_path: Path, way: str) -> None:
+def test_an_abandoned_loop_begins_no_further_call(new_pool: NewPool, tmp_path: Path, way: str) -> None:
     pool, noted = new_pool(), tmp_path / "noted"
     for _ in getattr(pool, way)(note, (str(noted) for _ in range(100_000))):
         break
@@ -70,12 +70,10 @@ def test_what_has_not_begun_does_not_begin_when_a_loop_is_left(new_pool: NewPool
 
 @ways
 @pytest.mark.parametrize("lazy", [False, True])
-def test_an_iterator_that_is_never_begun_has_all_its_work_done(
-    new_pool: NewPool, tmp_path: Path, way: str, lazy: bool
-) -> None:
+def test_an_unread_iterator_runs_all_its_calls(new_pool: NewPool, tmp_path: Path, way: str, lazy: bool) -> None:
     pool, noted = new_pool(), tmp_path / "noted"
     before = threading.active_count()
-    # More than are under way at a time.
+    # More than the pool has in progress at a time.
     paths = [str(noted)] * 3000
     getattr(pool, way)(note, iter(paths) if lazy else paths)
     assert until(lambda: size(noted) == 3000)
@@ -100,7 +98,7 @@ def test_an_endless_input_ends_with_its_loop(new_pool: NewPool, way: str) -> Non
 
 
 class Asks(Item):
-    """An item whose end asks the pool that it was an item of."""
+    """An item whose destructor uses its pool."""
 
     def __init__(self, pool: Any, told: list[int]) -> None:
         self._pool, self._told = weakref.ref(pool), told
@@ -110,7 +108,7 @@ class Asks(Item):
             self._told.append(len(pool._cache))
 
 
-def test_the_end_of_an_item_may_use_the_pool(new_pool: NewPool) -> None:
+def test_an_items_destructor_may_use_the_pool(new_pool: NewPool) -> None:
     pool = new_pool()
     told: list[int] = []
     for _ in pool.imap(abs, [Asks(pool, told) for _ in range(3000)]):

@@ -1,4 +1,4 @@
-"""Odd arguments: what the standard package makes of them, the package makes of them, too."""
+"""Odd arguments: the package treats them as the standard package does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EXPRESSIONS = [
 
 
 class Said(Exception):
-    """What an exception amounts to: its class among those that programs know."""
+    """Return an exception's class among those that programs know."""
 
 
 def outcome(mp: ModuleType, expression: str) -> Any:
@@ -90,7 +90,7 @@ def outcome(mp: ModuleType, expression: str) -> Any:
     try:
         return eval(expression, scope)
     except Exception as error:
-        # By the first of its classes that is not of the package: the standard package's own have the same name.
+        # The first of its classes outside the package: the standard package's classes have the same names.
         known = [
             kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "queue", "threading", "struct")
         ]
@@ -114,7 +114,7 @@ def test_an_odd_argument_has_the_standard_packages_outcome(mp: ModuleType, expre
 @pytest.mark.better_than_standard("a nonsensical chunksize gives a wrong answer there, or hangs")
 @pytest.mark.parametrize("kind", ["fork", "thread"])
 @pytest.mark.parametrize("chunksize", [0, -1, False, 1.5, float("nan")])
-def test_a_nonsensical_chunksize_is_refused(new_pool: Any, chunksize: Any) -> None:
+def test_a_pool_refuses_a_nonsensical_chunksize(new_pool: Any, chunksize: Any) -> None:
     pool = new_pool(1)
     for call in (pool.map, pool.starmap, pool.map_async):
         with pytest.raises((ValueError, TypeError)):
@@ -122,7 +122,7 @@ def test_a_nonsensical_chunksize_is_refused(new_pool: Any, chunksize: Any) -> No
     assert pool.map(abs, [-1]) == [1]
 
 
-def test_a_queue_may_be_asked_by_number(mp: ModuleType) -> None:
+def test_a_queue_accepts_numbers_as_flags(mp: ModuleType) -> None:
     one = mp.get_context("fork").Queue(1)
     for block, timeout in ((1, None), (1, 5), (True, 5)):
         one.put("item", block, timeout)

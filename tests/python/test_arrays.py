@@ -1,4 +1,4 @@
-"""NumPy's arrays, which are looked into without asking NumPy's pickling: they arrive as pickle would have them arrive."""
+"""NumPy's arrays, which the package reads without NumPy's pickling: they arrive as after a pickle."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def keep_changed(array: Any) -> Any:
 
 
 class Marked(np.ndarray):
-    """A class of the program's own."""
+    """A class of the program."""
 
 
 def described(value: Any) -> Any:
-    """What there is to see of an array, or of a value with arrays in it."""
+    """Return the observable state of an array, or of a value with arrays in it."""
     if isinstance(value, np.ndarray):
         content = value.tolist() if value.dtype.hasobject else value.tobytes()
         flags = value.flags.writeable, value.flags.c_contiguous, value.flags.f_contiguous, value.flags.aligned
@@ -53,7 +53,7 @@ def described(value: Any) -> Any:
 
 
 class Maker:
-    """Makes arrays at random."""
+    """Makes random arrays."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -84,7 +84,7 @@ class Maker:
         elif turn == 5 and array.dtype.kind == "f" and array.dtype.isnative:
             array = array.astype(np.dtype(array.dtype, metadata={"unit": "m"}))
         elif turn == 6 and array.ndim == 1 and array.dtype.itemsize > 1 and array.size > 1:
-            # Numbers that do not lie where the processor wants them.
+            # Unaligned numbers.
             array = np.frombuffer(bytearray(b"\0" + array.tobytes()), array.dtype, offset=1) if kind != "O" else array
         return array
 
@@ -136,7 +136,7 @@ def test_arrays_arrive_as_pickle_has_them(pool: Any, seed: int) -> None:
     values = [maker.value() for _ in range(ARRAYS_OF_A_SEED)]
     there_and_back = pool.map(same, values, 7)
     for value, got in zip(values, there_and_back):
-        # By either protocol: the later one keeps the order of bytes, and with kinds that are left to pickle what may not be written to.
+        # Both protocols count: the later one keeps the byte order and, for kinds that pickle handles, a read-only flag.
         wanted = [pickle.loads(pickle.dumps(value, protocol)) for protocol in (4, 5)]
         assert not all(unequal(got, one) for one in wanted), (seed, got, value)
         for way in WAYS:
@@ -144,7 +144,7 @@ def test_arrays_arrive_as_pickle_has_them(pool: Any, seed: int) -> None:
             assert not all(unequal(got, one) for one in wanted), (way, got, value)
 
 
-def test_an_array_that_is_sent_twice_arrives_as_one(pool: Any) -> None:
+def test_an_array_sent_twice_arrives_as_one_object(pool: Any) -> None:
     small, large = np.arange(5.0), np.arange(40_000.0)
     value = [small, (small, large), {"small": small, "large": large}]
     for got in (pool.apply(same, (value,)), *(way(value) for way in WAYS)):
@@ -171,7 +171,7 @@ def test_single_numbers_arrive_as_pickle_has_them(pool: Any, value: Any) -> None
         assert repr(got) == repr(twice)
 
 
-def test_what_arrives_can_be_changed_and_nothing_else_changes(pool: Any) -> None:
+def test_a_change_to_a_received_array_changes_nothing_else(pool: Any) -> None:
     for length in (3, 3_000, 30_000, 300_000):
         array = np.zeros(length)
         changed = pool.map(keep_changed, [array] * 3, 1)
@@ -183,7 +183,7 @@ def test_what_arrives_can_be_changed_and_nothing_else_changes(pool: Any) -> None
             assert (got.sum(), array.sum()) == (length, 0)
 
 
-def test_what_may_not_be_written_to_arrives_writable(pool: Any) -> None:
+def test_a_read_only_array_arrives_writable(pool: Any) -> None:
     for length in (3, 3_000, 30_000, 300_000):
         array = np.zeros(length)
         array.flags.writeable = False
@@ -192,7 +192,7 @@ def test_what_may_not_be_written_to_arrives_writable(pool: Any) -> None:
             assert keep_changed(way(array)).sum() == length
 
 
-def test_arrays_in_fortran_s_order_stay_so(pool: Any) -> None:
+def test_arrays_keep_fortran_order(pool: Any) -> None:
     for rows in (2, 200, 20_000):
         array = np.asfortranarray(np.arange(rows * 3.0).reshape(rows, 3))
         for got in (pool.apply(same, (array,)), *(way(array) for way in WAYS)):
@@ -201,7 +201,7 @@ def test_arrays_in_fortran_s_order_stay_so(pool: Any) -> None:
 
 
 def scattered() -> Iterator[Any]:
-    """Arrays whose numbers do not follow one another."""
+    """Yield arrays whose numbers are not contiguous."""
     for kind in ("B", "h", "f", "d", "D", "G"):
         for edge in (7, 60):
             block = np.arange(edge**3).astype(kind).reshape(edge, edge, edge)
@@ -214,7 +214,7 @@ def scattered() -> Iterator[Any]:
             yield block[:, :0]
 
 
-def test_arrays_with_others_between_their_numbers(pool: Any) -> None:
+def test_strided_arrays_arrive_equal(pool: Any) -> None:
     arrays = list(scattered())
     for array, got in zip(arrays, pool.map(same, arrays, 5)):
         for one in (got, *(way(array) for way in WAYS)):
@@ -228,7 +228,7 @@ def test_small_arrays_own_their_memory(pool: Any) -> None:
         assert got.shape == (20,)
 
 
-def test_more_large_arrays_than_go_at_once(pool: Any) -> None:
+def test_more_large_arrays_than_a_message_carries_arrive(pool: Any) -> None:
     arrays = [np.full(2_100 + index, index) for index in range(300)]
     got = pool.apply(same, (arrays,))
     assert not unequal(got, arrays)
@@ -242,7 +242,7 @@ def reduced(array: Any) -> Any:
 
 
 @pytest.mark.parametrize("where", ["copyreg", "ForkingPickler"])
-def test_a_reducer_of_the_program_s_is_asked(where: str) -> None:
+def test_a_programs_reducer_is_called(where: str) -> None:
     tables: dict[str, dict[Any, Any]] = {
         "copyreg": copyreg.dispatch_table,
         "ForkingPickler": maniple.reduction.ForkingPickler._extra_reducers,
@@ -261,7 +261,7 @@ def test_a_reducer_of_the_program_s_is_asked(where: str) -> None:
         assert way(array).tolist() == [0, 1, 2]
 
 
-def test_a_reducer_for_a_single_number_is_asked() -> None:
+def test_a_reducer_for_a_single_number_is_called() -> None:
     number = np.float64(1.5)
     assert over_a_pipe(number) == 1.5
     copyreg.pickle(np.float64, lambda _: (str, ("reduced",)))  # type: ignore[arg-type]
@@ -272,7 +272,7 @@ def test_a_reducer_for_a_single_number_is_asked() -> None:
         del copyreg.dispatch_table[np.float64]
 
 
-def test_a_worker_that_has_not_loaded_numpy_gets_arrays() -> None:
+def test_a_worker_without_numpy_receives_arrays() -> None:
     with maniple.get_context("spawn").Pool(1) as pool:
         assert pool.apply(len, (np.arange(5),)) == 5
         assert pool.map(ends_of_lists, [[np.arange(4.0)], [np.arange(50_000)]], 2) == [(0.0, 3.0), (0, 49_999)]
@@ -290,7 +290,7 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_numpy_is_not_loaded_for_what_is_no_array() -> None:
+def test_numpy_is_loaded_only_for_arrays() -> None:
     program = """
         import sys, maniple
         near, far = maniple.Pipe()
@@ -303,7 +303,7 @@ def test_numpy_is_not_loaded_for_what_is_no_array() -> None:
     assert run(program) == "False"
 
 
-def test_another_module_called_numpy_is_left_alone() -> None:
+def test_the_package_ignores_another_module_called_numpy() -> None:
     program = """
         import sys, types
         sys.modules["numpy"] = module = types.ModuleType("numpy")
@@ -320,7 +320,7 @@ def test_another_module_called_numpy_is_left_alone() -> None:
     assert run(program) == "True\n[1, 2]"
 
 
-def test_an_array_that_is_larger_than_it_says_is_refused() -> None:
+def test_the_package_refuses_an_array_of_a_wrong_size() -> None:
     decode = maniple._maniple.decode_payload
     shape = (3).to_bytes(8, "little")
     whole = b"nA\0\x01" + shape + b"b" + (24).to_bytes(4, "little") + np.arange(3.0).tobytes()
@@ -430,7 +430,7 @@ if __name__ == "__main__":
         ("into", "plain"),
     ],
 )
-def test_an_array_that_another_thread_resizes_while_it_is_sent_crashes_nothing(way: str, count: int, kind: str) -> None:
+def test_resizing_an_array_during_a_send_crashes_nothing(way: str, count: int, kind: str) -> None:
     command = [sys.executable, "-c", RESIZED, way, str(count), kind]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout.strip()) == (0, "sent"), run.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Threads that have no memory to begin with: their start raises, and nothing waits for them forever."""
+"""Threads that have no memory to begin with: their start raises, and no caller waits forever."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maniple._impl.sync.thread_start import start_assured, start_steadily
 
 
 class Starved:
-    """The first call in another thread raises MemoryError, as one does without memory for its frame."""
+    """Make the first call in another thread raise MemoryError, as a call without memory for its frame does."""
 
     def __init__(self, call: Any) -> None:
         self.call, self.times = call, 0
@@ -27,7 +27,7 @@ class Starved:
 
 
 @pytest.mark.parametrize("start", [start_assured, start_steadily])
-def test_a_thread_that_cannot_begin_is_an_error_of_its_start(start: Any) -> None:
+def test_start_raises_if_its_thread_cannot_begin(start: Any) -> None:
     thread = threading.Thread(target=print)
     vars(thread)["_bootstrap"] = Starved(thread._bootstrap)  # type: ignore[attr-defined]
     with pytest.raises(MemoryError):
@@ -35,7 +35,7 @@ def test_a_thread_that_cannot_begin_is_an_error_of_its_start(start: Any) -> None
     assert thread not in threading.enumerate()
 
 
-def test_a_thread_that_begins_is_not_changed() -> None:
+def test_a_start_does_not_change_its_thread() -> None:
     ran: list[threading.Thread] = []
     thread = threading.Thread(target=lambda: ran.append(threading.current_thread()))
     start_assured(thread)
@@ -43,7 +43,7 @@ def test_a_thread_that_begins_is_not_changed() -> None:
     assert ran == [thread] and "_bootstrap" not in vars(thread) and not thread.is_alive()
 
 
-def test_a_call_whose_thread_cannot_begin_raises() -> None:
+def test_a_call_raises_if_its_thread_cannot_begin() -> None:
     call = ThreadCall(lambda: 5)
     vars(call)["_run"] = Starved(call._run)
     call.begin()

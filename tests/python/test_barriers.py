@@ -23,14 +23,14 @@ def come_and_stay(barrier: Any) -> None:
 
 
 @pytest.mark.better_than_standard("the barrier waits for the dead to leave")
-def test_a_barrier_whose_waiter_was_killed_opens_and_continues(bench: Bench) -> None:
+def test_a_killed_waiter_does_not_stop_a_barrier(bench: Bench) -> None:
     barrier = bench.ctx.Barrier(3)
     doomed = bench.start(come_and_stay, barrier)
     until(lambda: barrier.n_waiting == 1)
     until_asleep(doomed.pid)
     doomed.kill()
     doomed.join()
-    # It came before it died.  The next two times it takes three that live.
+    # It arrived before it died. The next two rounds need three living parties.
     first = bench.start(pass_barrier, barrier, 3)
     barrier.wait(LONG)
     second = bench.start(pass_barrier, barrier, 2)
@@ -46,7 +46,7 @@ def die() -> None:
 
 
 @pytest.mark.better_than_standard("they wait for ever")
-def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> None:
+def test_an_action_that_kills_its_process_breaks_the_barrier(bench: Bench) -> None:
     barrier = bench.ctx.Barrier(2, action=die)
     # The last party runs the action, so this process comes first.
     last = bench.start(come_second, barrier)
@@ -60,7 +60,7 @@ def test_a_barrier_whose_action_kills_its_process_is_broken(bench: Bench) -> Non
 
 
 @pytest.mark.better_than_standard("they wait for ever")
-def test_a_party_killed_in_the_action_breaks_the_barrier_for_who_comes_meanwhile(bench: Bench) -> None:
+def test_a_party_killed_in_the_action_breaks_the_barrier_for_later_parties(bench: Bench) -> None:
     begun = bench.ctx.Event()
     barrier = bench.ctx.Barrier(2, action=partial(stay, begun))
     first = bench.start(meet_a_broken_barrier, barrier)
@@ -105,7 +105,7 @@ def test_an_action_may_use_its_barrier(mp: ModuleType) -> None:
     assert seen == [(1, False)] * 3
 
 
-def test_an_action_that_raises_raises_there_and_breaks_the_barrier(mp: ModuleType) -> None:
+def test_an_actions_exception_reaches_its_caller_and_breaks_the_barrier(mp: ModuleType) -> None:
     def act() -> None:
         raise LookupError("nothing there")
 
@@ -128,7 +128,7 @@ def test_an_action_that_raises_raises_there_and_breaks_the_barrier(mp: ModuleTyp
     assert barrier.broken
 
 
-def test_private_names_of_a_barrier_tell_its_state(mp: ModuleType) -> None:
+def test_private_names_of_a_barrier_return_its_state(mp: ModuleType) -> None:
     barrier = mp.Barrier(2)
     with barrier._cond:
         assert (barrier._state, barrier._count, barrier._parties) == (0, 0, 2)

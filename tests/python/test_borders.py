@@ -1,4 +1,4 @@
-"""The check of the borders between crates and modules finds what crosses them."""
+"""The check of the borders between crates and modules finds violations."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def test_nothing_crosses_the_borders_of_this_project(
         "use rustix::io;",
     ],
 )
-def test_a_system_that_is_named_is_found(check: ModuleType, tmp_path: Path, line: str) -> None:
+def test_the_check_finds_the_name_of_a_system(check: ModuleType, tmp_path: Path, line: str) -> None:
     crate(tmp_path, lib=f"//! A crate.\n{line}\n")
     (found,) = check.names_of_systems(tmp_path)
     assert found.startswith("crates/engine/src/lib.rs:2:")
 
 
-def test_a_library_of_a_system_is_found_among_dependencies(check: ModuleType, tmp_path: Path) -> None:
+def test_the_check_finds_a_systems_library_among_dependencies(check: ModuleType, tmp_path: Path) -> None:
     crate(tmp_path, lib="")
     (tmp_path / "crates" / "engine" / "Cargo.toml").write_text("[dependencies]\nlibc.workspace = true\n")
     (found,) = check.names_of_systems(tmp_path)
     assert "libc" in found
 
 
-def test_a_circle_is_found_through_what_a_folder_passes_on(check: ModuleType, tmp_path: Path) -> None:
+def test_the_check_finds_a_circle_through_reexports(check: ModuleType, tmp_path: Path) -> None:
     crate(
         tmp_path,
         lib="mod one;\nmod two;\n",
@@ -73,7 +73,7 @@ def test_a_circle_is_found_through_what_a_folder_passes_on(check: ModuleType, tm
     assert "    two/inner -> one" in found
 
 
-def test_siblings_in_a_folder_make_a_circle_of_their_own(check: ModuleType, tmp_path: Path) -> None:
+def test_the_check_finds_a_circle_between_siblings(check: ModuleType, tmp_path: Path) -> None:
     crate(
         tmp_path,
         lib="mod pool;\n",
@@ -96,7 +96,7 @@ def test_tests_comments_and_texts_make_no_circle(check: ModuleType, tmp_path: Pa
     assert list(check.circles_of(tmp_path, "engine")) == []
 
 
-def test_what_only_one_backend_has_or_the_contract_leaves_out_is_found(check: ModuleType, tmp_path: Path) -> None:
+def test_the_check_finds_items_missing_in_a_backend_or_the_contract(check: ModuleType, tmp_path: Path) -> None:
     source = tmp_path / "crates" / "maniple-sys" / "src"
     item = "pub fn both() {}\n"
     files = {

@@ -115,7 +115,7 @@ def test_partial_methods(method: str) -> None:
 
 @typed_in
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_an_attribute_that_cannot_be_sent_is_named(method: str) -> None:
+def test_the_error_names_an_unsendable_attribute(method: str) -> None:
     definitions = """
         class C:
             lock = threading.Lock()
@@ -134,7 +134,7 @@ def test_an_attribute_that_cannot_be_sent_is_named(method: str) -> None:
 
 @typed_in
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_process_says_why_it_lacks_a_value(method: str) -> None:
+def test_an_error_contains_the_reason_for_a_missing_value(method: str) -> None:
     text = f"""if True:
         import maniple
         large = bytes(1 << 20)
@@ -155,7 +155,7 @@ def test_a_process_says_why_it_lacks_a_value(method: str) -> None:
 
 @typed_in
 @methods
-def test_types_that_ctypes_makes_of_others(method: str) -> None:
+def test_derived_types_of_ctypes(method: str) -> None:
     definitions = """
         import ctypes
         row = (ctypes.c_double * 3)(1, 2, 3)
@@ -190,7 +190,7 @@ def test_functions_keep_their_identity_and_state(method: str) -> None:
 
 @typed_in
 @methods
-def test_a_newer_function_makes_no_other_class_of_those_that_use_it(method: str) -> None:
+def test_a_newer_function_does_not_remake_classes_that_use_it(method: str) -> None:
     definitions = """
         def helper(): return "old"
         class P:
@@ -219,7 +219,7 @@ def test_a_newer_function_makes_no_other_class_of_those_that_use_it(method: str)
 @typed_in
 @pytest.mark.parametrize("how", ["script", "typed in"])
 @methods
-def test_objects_that_answer_every_question_with_an_error(how: str, method: str, tmp_path: Path) -> None:
+def test_objects_whose_attributes_raise(how: str, method: str, tmp_path: Path) -> None:
     text = f"""if True:
         import maniple
         class Lazy:
@@ -249,7 +249,7 @@ def test_objects_that_answer_every_question_with_an_error(how: str, method: str,
 @typed_in
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_many_definitions_do_not_slow_a_start_beyond_measure(method: str) -> None:
-    # Each of them leads to all others: one pickle for each would hold all of them.
+    # Each of them refers to all others: a pickle for each would contain all of them.
     text = f"""if True:
         import maniple, maniple._impl.serialization.by_value as by_value
         count = 60
@@ -271,7 +271,7 @@ def test_many_definitions_do_not_slow_a_start_beyond_measure(method: str) -> Non
 
 
 @typed_in
-def test_starting_a_process_leaves_nothing_to_complain_of() -> None:
+def test_starting_a_process_causes_no_warning() -> None:
     text = """if True:
         import gc, maniple
         process = maniple.get_context("spawn").Process(target=lambda: None)

@@ -1,4 +1,5 @@
-"""Processes, pools and locks on kernels and in sandboxes that refuse something, and in programs that wait for all children themselves."""
+"""Processes, pools and locks on kernels and in sandboxes that refuse calls, and in programs that wait for all children
+themselves."""
 
 from __future__ import annotations
 
@@ -29,13 +30,13 @@ def outcome(package: str, method: str, *conditions: str) -> str:
 @pytest.mark.better_than_standard("children that somebody else reaps are never seen to end")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("condition", ["sigchld_ignored", "reaped_elsewhere"])
-def test_children_that_the_program_reaps(mp_package: str, method: str, condition: str) -> None:
+def test_the_program_reaps_children(mp_package: str, method: str, condition: str) -> None:
     assert outcome(mp_package, method, condition) == "ok"
 
 
 @pytest.mark.better_than_standard("a dead holder's lock stays locked")
 @pytest.mark.parametrize(("method", "condition"), REFUSED)
-def test_system_calls_that_are_refused(mp_package: str, method: str, condition: str) -> None:
+def test_the_system_refuses_calls(mp_package: str, method: str, condition: str) -> None:
     said = outcome(mp_package, method, condition)
     if said.startswith("skipped"):
         pytest.skip(said)

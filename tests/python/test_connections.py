@@ -1,4 +1,4 @@
-"""Pipes: the wire format, large buffers beside it, and ends that die in the middle."""
+"""Pipes: the wire format, large buffers beside it, and ends that die during a message."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ctx(request: pytest.FixtureRequest, mp: ModuleType) -> Any:
 
 @pytest.fixture
 def pipe(mp: ModuleType) -> Iterator[tuple[Any, Any]]:
-    """Both ends of a pipe over which large buffers go beside the messages."""
+    """Return both ends of a pipe that carries large buffers beside the messages."""
     a, b = mp.get_context("fork").Pipe()
     for near, far in ((a, b), (b, a)):
         near.send(0)
@@ -75,7 +75,7 @@ SIMPLE = [
 
 
 @pytest.mark.parametrize("value", SIMPLE, ids=lambda value: repr(value)[:30])
-def test_what_is_sent_arrives_equal_and_is_an_ordinary_pickle(pipe: tuple[Any, Any], value: Any) -> None:
+def test_an_object_arrives_equal_and_as_an_ordinary_pickle(pipe: tuple[Any, Any], value: Any) -> None:
     a, b = pipe
     a.send(value)
     got = b.recv()
@@ -87,7 +87,7 @@ def test_what_is_sent_arrives_equal_and_is_an_ordinary_pickle(pipe: tuple[Any, A
         assert b.recv() == value
 
 
-def test_what_is_one_object_stays_one(pipe: tuple[Any, Any]) -> None:
+def test_one_object_stays_one(pipe: tuple[Any, Any]) -> None:
     a, b = pipe
     shared: list[Any] = [1]
     loop: list[Any] = []
@@ -108,7 +108,7 @@ def rebuilt_special(items: tuple[Any, ...]) -> str:
     return f"rebuilt {items}"
 
 
-def test_registered_reducers_are_honoured(mp: ModuleType, mp_package: str, pipe: tuple[Any, Any]) -> None:
+def test_a_connection_calls_registered_reducers(mp: ModuleType, mp_package: str, pipe: tuple[Any, Any]) -> None:
     pickler = importlib.import_module(f"{mp_package}.reduction").ForkingPickler
     pickler.register(Special, lambda s: (rebuilt_special, (tuple(s),)))
     queue = mp.get_context("fork").Queue()
@@ -151,7 +151,7 @@ def test_a_block_is_not_reused_while_it_has_views(pipe: tuple[Any, Any]) -> None
 
 
 @pytest.mark.better_than_standard("a large message blocks its sender until it is read")
-def test_received_as_bytes_a_large_array_is_a_loadable_pickle(pipe: tuple[Any, Any], mp: ModuleType) -> None:
+def test_recv_bytes_returns_a_loadable_pickle_of_a_large_array(pipe: tuple[Any, Any], mp: ModuleType) -> None:
     a, b = pipe
     a.send(LARGE)
     assert np.array_equal(pickle.loads(b.recv_bytes()), LARGE)
@@ -173,7 +173,7 @@ def test_received_as_bytes_a_large_array_is_a_loadable_pickle(pipe: tuple[Any, A
     assert b.recv_bytes() == b"maniple parcel 1" + bytes(16)
 
 
-def test_before_anybody_has_received_an_object_all_is_in_plain_format(mp: ModuleType) -> None:
+def test_the_format_is_plain_before_the_first_receive(mp: ModuleType) -> None:
     for duplex in (True, False):
         reader, writer = mp.get_context("fork").Pipe(duplex)
         array = np.arange(1 << 13)  # 64 KiB: more does not fit a pipe
@@ -189,7 +189,7 @@ def test_before_anybody_has_received_an_object_all_is_in_plain_format(mp: Module
         writer.close()
 
 
-def test_a_standard_connection_around_an_end_understands_and_is_understood(mp: ModuleType) -> None:
+def test_a_standard_connection_exchanges_messages_with_an_end(mp: ModuleType) -> None:
     ours, theirs = mp.get_context("fork").Pipe()
     with StandardConnection(os.dup(theirs.fileno())) as standard:
         sender = threading.Thread(target=ours.send, args=(LARGE,))
@@ -204,7 +204,7 @@ def test_a_standard_connection_around_an_end_understands_and_is_understood(mp: M
     theirs.close()
 
 
-def test_a_connection_made_around_a_pipes_descriptor_takes_what_comes(pipe: tuple[Any, Any], mp_package: str) -> None:
+def test_a_connection_over_a_pipes_descriptor_receives_messages(pipe: tuple[Any, Any], mp_package: str) -> None:
     a, b = pipe
     connection = importlib.import_module(f"{mp_package}.connection")
     with connection.Connection(os.dup(b.fileno())) as other:
@@ -278,7 +278,7 @@ def report_sum(conn: Any, array: np.ndarray) -> None:
     conn.send(int(array.sum()))
 
 
-def test_after_a_fork_an_array_belongs_to_each_process_alone(mp: ModuleType, pipe: tuple[Any, Any]) -> None:
+def test_a_fork_copies_a_received_array(mp: ModuleType, pipe: tuple[Any, Any]) -> None:
     ctx = mp.get_context("fork")
     a, b = pipe
     a.send(LARGE)
@@ -336,7 +336,7 @@ def test_a_reader_killed_in_mid_message_ends_the_writers_wait(mp: ModuleType, it
     assert not leaks_since(before)
 
 
-def test_a_message_cut_off_is_not_the_end_of_the_stream(mp_package: str) -> None:
+def test_a_truncated_message_is_not_the_end_of_the_stream(mp_package: str) -> None:
     connection = importlib.import_module(f"{mp_package}.connection")
     for cut in (b"\0", struct.pack("!i", 10), struct.pack("!i", 10) + b"abc", struct.pack("!i", -1) + b"12"):
         near, far = socket.socketpair()
@@ -353,7 +353,7 @@ def test_a_message_cut_off_is_not_the_end_of_the_stream(mp_package: str) -> None
         conn.recv()
 
 
-def test_a_message_of_2_gib_announces_itself_as_long(mp_package: str) -> None:
+def test_a_message_of_2_gib_has_a_long_header(mp_package: str) -> None:
     connection = importlib.import_module(f"{mp_package}.connection")
     near, far = socket.socketpair()
     with connection.Connection(near.detach()) as conn:
@@ -367,7 +367,7 @@ def test_a_message_of_2_gib_announces_itself_as_long(mp_package: str) -> None:
     far.close()
 
 
-def test_ends_can_be_waited_for_with_select(pipe: tuple[Any, Any], mp_package: str) -> None:
+def test_select_waits_for_ends(pipe: tuple[Any, Any], mp_package: str) -> None:
     wait = importlib.import_module(f"{mp_package}.connection").wait
     a, b = pipe
     assert not b.poll()

@@ -1,4 +1,4 @@
-"""The runner of CPython's own tests notices what it is there for: each way in which a test can go wrong is named."""
+"""The runner of CPython's own tests detects and names each way in which a test can fail."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*arguments: str, **more) -> tuple[int, str]:
 
 
 def summary(output: str) -> dict[str, str]:
-    """Each test that the run names at its end -> what it says of it."""
+    """Return each test that the run names at its end -> the run's statement about it."""
     return {
         test: outcome
         for outcome, test in re.findall(r"^([a-z]+(?: [a-z]+)?): troubled::([\w.() ]+)$", output, re.MULTILINE)
@@ -79,7 +79,7 @@ def test_a_hang_shows_where_each_process_is(troubled):
     assert "in sleep_long" in report
 
 
-def test_a_test_that_passes_the_second_time_is_named_as_flaky(troubled):
+def test_the_run_names_a_flaky_test(troubled):
     _code, output = troubled
     assert "flaky: troubled::Plain.test_fails_once: failed the first time" in output
 
@@ -99,7 +99,7 @@ def processes() -> list[str]:
 
 
 def ignore_ctrl_c() -> None:
-    """As a shell without job control does for what it puts in the background."""
+    """Ignore SIGINT, as a shell without job control does for background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
@@ -114,7 +114,7 @@ def test_a_run_of_no_test_fails():
     assert (code, output.splitlines()[-2:]) == (1, ["no test has run", "0 passed, 0 failed, 0 skipped"]), output
 
 
-def test_a_module_that_cannot_be_read_fails(tmp_path):
+def test_an_unreadable_module_fails(tmp_path):
     (tmp_path / "unreadable.py").write_text("import no_such_module\n")
     code, output = run("--tests", str(tmp_path / "unreadable.py"))
     assert code == 1
@@ -122,7 +122,7 @@ def test_a_module_that_cannot_be_read_fails(tmp_path):
     assert output.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
 
 
-def test_a_module_that_skips_itself_here_alone_loses_its_tests(tmp_path):
+def test_a_module_skipped_only_here_loses_its_tests(tmp_path):
     text = """
 import multiprocessing, unittest
 if multiprocessing.__name__ != "multiprocessing":
@@ -135,10 +135,10 @@ class Part(unittest.TestCase):
     code, output = run("--tests", str(tmp_path / "partial.py"))
     assert code == 1
     assert "lost: partial::Part.test_one" in output
-    assert output.splitlines()[-1] == "0 passed, 1 failed, 2 skipped"  # the module, and the one that fails there, too
+    assert output.splitlines()[-1] == "0 passed, 1 failed, 2 skipped"  # the module, and its failing test, too
 
 
-def test_the_rest_of_a_class_that_keeps_breaking_counts_as_not_run(tmp_path):
+def test_the_rest_of_a_breaking_class_counts_as_not_run(tmp_path):
     lines = ["import os, unittest", "class Broken(unittest.TestCase):"]
     lines += [f"    def test_{number}(self): os._exit(1)" for number in range(5)]
     (tmp_path / "broken.py").write_text("\n".join(lines))
@@ -149,7 +149,7 @@ def test_the_rest_of_a_class_that_keeps_breaking_counts_as_not_run(tmp_path):
 
 
 def package_that_says(folder: Path, text: str) -> dict[str, str]:
-    """The environment in which there is a package `pretender`."""
+    """Return an environment that has a package `pretender`."""
     (folder / "pretender").mkdir()
     (folder / "pretender" / "__init__.py").write_text(text)
     return {**os.environ, "PYTHONPATH": str(folder)}
@@ -178,7 +178,7 @@ def get_context(method): return types.SimpleNamespace(Process=Process)
     ],
     ids=["empty", "broken", "leaning on the standard extension", "another in its place"],
 )
-def test_a_package_that_does_not_replace_the_standard_one_fails_the_proof(tmp_path, text, fault):
+def test_a_package_must_replace_the_standard_package(tmp_path, text, fault):
     code, output = run("--package", "pretender", "--tests", str(TROUBLED), env=package_that_says(tmp_path, text))
     assert code == 1
     assert "failed: proof::" in output
@@ -207,7 +207,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
 
 
 def folders_of(pid: int) -> set[Path]:
-    """The folders of the twins that a run's children are started from."""
+    """Return the folders of the twins from which a run's children start."""
     found = set()
     for task in Path(f"/proc/{pid}/task").glob("*"):
         for child in (task / "children").read_text().split():

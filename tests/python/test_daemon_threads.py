@@ -1,4 +1,4 @@
-"""A program ends while daemon threads wait in native code, with the exit status of its own."""
+"""A program ends with its own exit status while daemon threads wait in native code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("what", ["result", "recv", "poll", "queue", "simple queue", "lock"])
-def test_program_ends_though_daemon_threads_wait(what: str, tmp_path) -> None:
+def test_a_program_ends_while_its_daemon_threads_wait(what: str, tmp_path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     done = subprocess.run([sys.executable, str(program), what], capture_output=True, text=True, timeout=60)
@@ -84,7 +84,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["map", "apply", "imap", "async"])
-def test_daemon_threads_in_calls_of_a_pool_say_nothing_as_the_program_ends(
+def test_daemon_threads_in_pool_calls_print_nothing_at_exit(
     mp_package: str, method: str, what: str, tmp_path: Path
 ) -> None:
     program = tmp_path / "program.py"
@@ -149,10 +149,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("what", ["put", "get", "send", "imap", "argument", "result"])
-def test_a_program_ends_while_daemon_threads_run_python_code_for_it(mp_package: str, what: str, tmp_path: Path) -> None:
+def test_a_program_ends_while_daemon_threads_run_python_code(mp_package: str, what: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(IN_PYTHON_CODE)
     argv = [sys.executable, str(program), mp_package, what]
-    for _ in range(4):  # a thread is not always where it may not be ended
+    for _ in range(4):  # a thread is not always in code that must not be ended
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Everything that a program may use has a docstring, which `help()` and editors show."""
+"""Every public object has a docstring, which `help()` and editors show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def public_modules(package: str) -> list[ModuleType]:
 
 
 def members(kind: type, package: str) -> Iterator[tuple[str, Any]]:
-    """The public members of a class that are the package's own, those that it inherits included."""
+    """Return the public members of a class that the package defines, also the inherited ones."""
     for base in kind.__mro__:
         if not base.__module__.startswith(package):
             continue
@@ -36,7 +36,7 @@ def members(kind: type, package: str) -> Iterator[tuple[str, Any]]:
 
 
 def undocumented(package: str) -> tuple[int, set[str]]:
-    """The number of public things in the package's public modules, and those that have no docstring."""
+    """Return the number of public objects in the public modules, and the objects without a docstring."""
     seen: set[str] = set()
     without: set[str] = set()
 
@@ -67,7 +67,7 @@ def test_every_public_thing_has_a_docstring(mp_package: str) -> None:
     assert count > 700
 
 
-def test_the_search_finds_what_the_standard_package_lacks() -> None:
+def test_the_search_finds_missing_docstrings() -> None:
     _count, without = undocumented("multiprocessing")
     assert {"multiprocessing.queues.Queue", "multiprocessing.queues.Queue.put"} <= without
 
@@ -96,7 +96,7 @@ def test_help_shows_parameters_errors_and_an_example(mp: ModuleType, name: str, 
     "name", ["Pool", "Queue", "Process", "Manager", "Value", "Lock", "Event", "Pipe", "get_context"]
 )
 def test_a_docstring_begins_with_one_sentence(mp: ModuleType, name: str) -> None:
-    """An editor shows the first line alone."""
+    """An editor shows only the first line."""
     first, *rest = inspect.getdoc(getattr(mp, name)).splitlines()  # type: ignore[union-attr]
     assert first.endswith(".") and len(first) <= 120
     assert not rest or rest[0] == ""

@@ -1,4 +1,4 @@
-"""What `make lint` finds in the Markdown files."""
+"""The checks of `make lint` for Markdown files."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def check() -> ModuleType:
         ("[Nowhere](docs/gone.md)", "leads nowhere: docs/gone.md"),
     ],
 )
-def test_a_document_that_names_what_is_gone_is_found(check: ModuleType, text: str, finding: str | None) -> None:
+def test_the_check_finds_a_document_with_a_stale_name(check: ModuleType, text: str, finding: str | None) -> None:
     names = check.tracked()
-    # Without this file, which contains the names that are not there.
+    # Without this file, which contains the stale names.
     known = check.words([name for name in names if name != "tests/python/test_documents.py"])
     found = [what for _, what in check.problems("README.md", text, names, known)]
     if finding is None:

@@ -1,4 +1,4 @@
-"""Children that end before they are ready: what they wrote is in the error, and what they lacked is waited for."""
+"""Children that end before they are ready: the error contains their output, and the pool retries after a shortage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FRESH = pytest.mark.parametrize("method", ["spawn", "forkserver"])
 
 
 def run(folder: Path, source: str, *, package: str, method: str, **environment: str) -> str:
-    """What a program prints; it has to succeed."""
+    """Return a program's output; the program must succeed."""
     program = folder / "program.py"
     program.write_text(source.replace("PACKAGE", package))
     done = subprocess.run(
@@ -119,7 +119,7 @@ def test_output_of_a_child_is_read_while_its_data_is_written(mp_package: str, me
     assert run(tmp_path, source, package=mp_package, method=method) == "[0, 2, 4]\n"
 
 
-# ---- what is short ----
+# ---- shortages ----
 
 ATTEMPTS = """
 import os
@@ -164,7 +164,7 @@ CAUSES = {
 @FRESH
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.better_than_standard("starts workers without a pause")
-def test_a_worker_that_lacks_something_while_it_imports_is_started_again_later(
+def test_a_pool_restarts_a_worker_after_a_shortage_in_its_imports(
     mp_package: str, method: str, tmp_path: Path, cause: str
 ) -> None:
     (tmp_path / "unwell.py").write_text(f"{ATTEMPTS}\nif attempts() <= 5:\n    {CAUSES[cause]}\n")
@@ -188,7 +188,7 @@ if {mark!r} in " ".join(sys.orig_argv):
 @pytest.mark.parametrize("module", ["", ".spawn", ".reduction", ".resource_tracker"])
 @pytest.mark.parametrize("cause", ["memory", "descriptors", "a library's memory", "limit on memory"])
 @pytest.mark.better_than_standard("starts workers without a pause")
-def test_a_worker_that_lacks_something_while_it_imports_the_package_is_started_again_later(
+def test_a_pool_restarts_a_worker_after_a_shortage_in_the_packages_import(
     mp_package: str, tmp_path: Path, cause: str, module: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
@@ -201,7 +201,7 @@ def test_a_worker_that_lacks_something_while_it_imports_the_package_is_started_a
 @pytest.mark.parametrize("module", ["", ".forkserver", "._impl.start.preload"])
 @pytest.mark.parametrize("cause", ["memory", "descriptors"])
 @pytest.mark.better_than_standard("starts workers without a pause")
-def test_a_fork_server_that_lacks_something_while_it_imports_is_started_again_later(
+def test_the_fork_server_restarts_after_a_shortage_in_its_imports(
     mp_package: str, tmp_path: Path, cause: str, module: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
@@ -232,9 +232,7 @@ if __name__ == "__main__":
     assert (tmp_path / "attempts").stat().st_size >= 7
 
 
-def test_an_interpreter_that_cannot_begin_for_want_of_memory_is_started_again_later(
-    mp_package: str, tmp_path: Path
-) -> None:
+def test_a_pool_restarts_an_interpreter_that_lacked_memory(mp_package: str, tmp_path: Path) -> None:
     interpreter = tmp_path / "python"
     interpreter.write_text(
         "#!/bin/sh\nprintf ! >> attempts\n"
@@ -267,7 +265,7 @@ def test_calls_of_a_pool_with_a_lasting_shortage_fail_and_name_it(mp_package: st
 
 @FRESH
 @pytest.mark.better_than_standard("has the exit code of any failure")
-def test_a_process_that_lacks_something_before_it_begins_says_so_by_its_exit_code(
+def test_an_exit_code_reports_a_shortage_before_the_process_begins(
     mp_package: str, method: str, tmp_path: Path
 ) -> None:
     source = """
@@ -286,9 +284,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("cause", ["memory", "memory of the system", "descriptors", "a library's memory", "behind it"])
-def test_a_function_that_a_worker_could_not_import_for_want_of_something_is_imported_by_its_next_task(
-    mp_package: str, tmp_path: Path, cause: str
-) -> None:
+def test_the_next_task_repeats_an_import_that_a_shortage_failed(mp_package: str, tmp_path: Path, cause: str) -> None:
     (tmp_path / "far.py").write_text(
         "import os\ndef triple(x):\n    return 3 * x\n"
         f"if os.path.exists('child'):\n{ATTEMPTS.replace(chr(10), chr(10) + ' ')}\n if attempts() <= 1:\n    {CAUSES[cause]}\n"
@@ -351,7 +347,7 @@ if __name__ == "__main__":
 
 @FRESH
 @pytest.mark.better_than_standard("its children end with exit code 1: the interpreter does not repeat that by itself")
-def test_an_interrupted_listing_of_a_folder_is_repeated(mp_package: str, method: str, tmp_path: Path) -> None:
+def test_an_import_repeats_an_interrupted_listing(mp_package: str, method: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED)
     (tmp_path / "other.py").write_text("def add(a, b):\n    return a + b\n")
     out = run(tmp_path, PLAIN, package=mp_package, method=method, PYTHONPATH=str(tmp_path))

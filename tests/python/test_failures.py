@@ -1,8 +1,7 @@
 """After every death and every decoding failure, every call returns, and nothing is left behind.
 
-One test for each row of the failure matrix and start method. The rows are in
-`scenarios/`; `harness.py` runs the rows of one file and method together, in a session
-of their own under a watchdog.
+One test for each row of the failure matrix and start method. The rows are in `scenarios/`; `harness.py` runs the rows
+of one file and method together, in a separate session under a watchdog.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from scenarios.registry import METHODS, all_scenarios
 # The harness has a watchdog for each row; this one is for the harness, and for a whole file.
 pytestmark = pytest.mark.timeout(900)
 
-# Sessions at a time: much of a row is waiting, for grace periods and for what must not happen.
+# The number of sessions at a time: a row mostly waits, for grace periods and for events that must not happen.
 SESSIONS = 2
 
 Group = tuple[str, str]
@@ -29,7 +28,7 @@ def group_of(name: str, method: str) -> Group:
 
 @pytest.fixture(scope="module")
 def groups(request: pytest.FixtureRequest, mp_package: str, watchdog: float) -> Iterator[dict[Group, Future]]:
-    """The rows chosen for this run, by file and method, on their way. None is left under way after this file."""
+    """Start the rows that were chosen for this run, by file and method. None is in progress after this file."""
     chosen: dict[Group, list[str]] = {}
     for item in request.session.items:
         if item.module is request.module:

@@ -1,4 +1,4 @@
-"""What a program uses for the first time in many threads at once, or while a thread imports and another forks."""
+"""First uses in many threads at once, or while a thread imports and another forks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pools import METHODS
 
-# Threads change at every chance, so that each import is seen half done by the others.
+# Threads switch as often as possible, so that the others find each import incomplete.
 TOGETHER = """
 import importlib, sys, threading
 
@@ -89,7 +89,9 @@ def run(script: Path, program: str, *arguments: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("names", FIRSTS, ids="-".join)
 @pytest.mark.parametrize("method", METHODS)
-def test_many_threads_use_something_first(mp_package: str, tmp_path: Path, method: str, names: list[str]) -> None:
+def test_many_threads_make_the_first_use_at_once(
+    mp_package: str, tmp_path: Path, method: str, names: list[str]
+) -> None:
     if mp_package == "multiprocessing" and method == "fork":
         pytest.skip("there, a fork in the middle of another thread's first use may leave the child with a taken lock")
     for _ in range(2):
@@ -97,7 +99,7 @@ def test_many_threads_use_something_first(mp_package: str, tmp_path: Path, metho
         assert out == "fine\n", out + err
 
 
-# A thread takes a second to import a module of the package; meanwhile a process is forked that wants it, too.
+# A thread takes a second to import a module of the package; meanwhile it forks a process that imports it, too.
 WHILE_IMPORTING = """
 import importlib, importlib.machinery, sys, threading, time
 
@@ -132,12 +134,14 @@ process.kill(); thread.join()
 
 @pytest.mark.better_than_standard("the child waits for a thread that it does not have")
 @pytest.mark.parametrize("wanted", ["queues", "heap", "managers"])
-def test_a_forked_child_can_import_what_its_parent_was_importing(mp_package: str, tmp_path: Path, wanted: str) -> None:
+def test_a_forked_child_imports_a_module_that_its_parent_was_importing(
+    mp_package: str, tmp_path: Path, wanted: str
+) -> None:
     assert run(tmp_path / "program.py", WHILE_IMPORTING, mp_package, wanted) == ("0\n", "")
 
 
 @pytest.mark.better_than_standard("the child waits for ever")
-def test_a_child_imports_what_a_thread_of_its_parent_was_importing(mp_package: str, tmp_path: Path) -> None:
+def test_a_child_imports_a_module_that_a_thread_was_importing(mp_package: str, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\nVALUE = 5\n")
     (tmp_path / "program.py").write_text(
         f"""
@@ -182,9 +186,7 @@ for tasks in (None, 1):
 
 @pytest.mark.better_than_standard("a worker that takes another's place waits for the import for ever")
 @pytest.mark.parametrize("name", ["at_import", "package.at_import"])
-def test_a_module_may_use_a_pool_that_renews_its_workers_while_it_is_imported(
-    mp_package: str, tmp_path: Path, name: str
-) -> None:
+def test_a_module_may_use_a_pool_during_its_own_import(mp_package: str, tmp_path: Path, name: str) -> None:
     path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
     path.parent.mkdir(exist_ok=True)
     path.with_name("__init__.py").touch()
@@ -194,7 +196,7 @@ def test_a_module_may_use_a_pool_that_renews_its_workers_while_it_is_imported(
     assert done.stdout.split("\n")[0] == " ".join([str([0, 2, 4, 6, 8, 10])] * 2), done.stderr
 
 
-# A program forks by itself while a thread is in the middle of its first use of something, on a slow disk.
+# A program forks by itself during a thread's first use of an object, on a slow disk.
 FORKED = """
 import importlib, os, signal, sys, threading, time
 mp = importlib.import_module(sys.argv[1])
@@ -237,9 +239,7 @@ print("ok")
 @pytest.mark.better_than_standard("a child waits for a module that a thread of its parent was importing")
 @pytest.mark.parametrize("first", ["Lock", "Queue", "Pool", "Manager"])
 @pytest.mark.parametrize("wanted", ["Queue", "Pool"])
-def test_a_program_s_own_fork_while_a_thread_uses_something_first(
-    mp_package: str, tmp_path: Path, first: str, wanted: str
-) -> None:
+def test_a_programs_own_fork_during_a_first_use(mp_package: str, tmp_path: Path, first: str, wanted: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(FORKED)
     done = subprocess.run(
@@ -248,8 +248,8 @@ def test_a_program_s_own_fork_while_a_thread_uses_something_first(
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
 
 
-# A thread stops inside the n-th import that native code asks for, for each n in turn. A child that is forked then does the same thing for the
-# first time.
+# A thread stops inside the n-th import of native code, for each n in turn. A child that is forked then makes the same
+# first use.
 FORKED_INSIDE = """
 import builtins, importlib, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -342,9 +342,7 @@ print("imports:", number - 1)
 
 @pytest.mark.better_than_standard("a child waits for a module that a thread of its parent was importing")
 @pytest.mark.parametrize("what", ["empty", "message", "put", "pool", "listener", "locks"])
-def test_a_child_that_is_forked_inside_a_first_use_waits_for_no_thread(
-    mp_package: str, tmp_path: Path, what: str
-) -> None:
+def test_a_child_forked_inside_a_first_use_waits_for_no_thread(mp_package: str, tmp_path: Path, what: str) -> None:
     out, err = run(tmp_path / "program.py", FORKED_INSIDE, mp_package, what)
     assert out.startswith("imports: "), out + err
 
@@ -380,13 +378,13 @@ print(said)
     "Pipe Queue JoinableQueue SimpleQueue Manager Pool Lock RLock Condition Semaphore BoundedSemaphore Event Barrier "
     "Value Array RawValue RawArray".split(),
 )
-def test_a_first_use_without_a_descriptor_says_what_to_do(mp_package: str, name: str) -> None:
+def test_a_first_use_without_a_descriptor_raises_advice(mp_package: str, name: str) -> None:
     argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, mp_package, "fork", name]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert "ulimit -n" in done.stdout and ".py" not in done.stdout, done.stdout + done.stderr
 
 
-# A package of which a part is whole and a part is still being imported when a child is forked.
+# A package with an imported part, and a part that is being imported when a child is forked.
 PACKAGE = """
 from .part import *
 import time
@@ -414,7 +412,7 @@ thread.join()
 
 
 @pytest.mark.better_than_standard("a child waits for a module that a thread of its parent was importing")
-def test_a_package_that_is_imported_anew_has_its_parts(mp_package: str, tmp_path: Path) -> None:
+def test_a_reimported_package_has_its_parts(mp_package: str, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "__init__.py").write_text(PACKAGE)
     (tmp_path / "half" / "part.py").write_text("names = ['a']\n")
@@ -424,7 +422,8 @@ def test_a_package_that_is_imported_anew_has_its_parts(mp_package: str, tmp_path
     assert done.stdout == "[(['a'], ['a']), (['a'], ['a'])]\n", done.stderr
 
 
-# A thread imports a module of the package by one name; when all of it has run, and its import has not ended, another imports it by the other.
+# A thread imports a module of the package by one name; after its code has run, and before its import has ended, another
+# thread imports it by the other name.
 BY_BOTH_NAMES = """
 import importlib, os, sys, threading, time
 from importlib.util import find_spec
@@ -472,7 +471,7 @@ assert os.waitpid(pid, 0)[1] == 0
 
 @pytest.mark.parametrize("name", ["maniple.shared_memory", "multiprocessing.shared_memory"])
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES)
-def test_a_module_is_imported_by_both_names_at_once(tmp_path: Path, name: str, code: str) -> None:
+def test_two_threads_import_a_module_by_both_names(tmp_path: Path, name: str, code: str) -> None:
     (tmp_path / "program.py").write_text(BY_BOTH_NAMES)
     command = [sys.executable, "-m", "maniple", tmp_path / "program.py", name, code]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""A signal's handler that raises again and again, sooner than a value is unpickled: the value arrives all the same, once, and in its order."""
+"""A signal handler that raises repeatedly, before a value is unpickled: the value still arrives, once and in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pools import end_pool, make_pool
 
 
 class Again(Exception):
-    """It is time for something else."""
+    """The exception of the handler."""
 
 
 def raise_again(*_: object) -> None:
@@ -26,7 +26,7 @@ def raise_again(*_: object) -> None:
 
 
 class Slow:
-    """Takes its time in the process that made it when it is unpickled, and in the test's."""
+    """A value that is slow to unpickle, in its own process and in the test's."""
 
     def __init__(self, number: int, seconds: float = 0.5) -> None:
         self.number, self.seconds = number, seconds
@@ -86,7 +86,7 @@ def insist(get: Callable[[], Any]) -> Any:
                 done.append(get())
             except Again:
                 interrupted += 1
-    except Again:  # just behind the call
+    except Again:  # just after the call
         pass
     finally:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -162,7 +162,7 @@ def test_a_loop_over_results_gets_the_exception(mp: ModuleType) -> None:
 
 
 def ways(mp: ModuleType, kind: str) -> tuple[Callable[[Any], None], Callable[[], Any], Callable[[], bool], list[Any]]:
-    """How to put, how to get, how to ask whether there is something, and what is to be closed."""
+    """Return functions that put, get, and check for a message, and the objects to close."""
     if kind == "pipe":
         reader, writer = mp.Pipe(False)
         return writer.send, reader.recv, reader.poll, [reader, writer]
@@ -178,7 +178,7 @@ pytestmark = pytest.mark.better_than_standard("the value is lost")
 
 
 @KINDS
-def test_what_was_put_arrives_once_and_in_its_order(mp: ModuleType, kind: str) -> None:
+def test_an_item_arrives_once_and_in_order(mp: ModuleType, kind: str) -> None:
     put, get, there, used = ways(mp, kind)
     for number in range(3):
         put(Slow(number))
@@ -193,8 +193,8 @@ def test_what_was_put_arrives_once_and_in_its_order(mp: ModuleType, kind: str) -
 
 @KINDS
 @pytest.mark.parametrize("made", [lambda: [complex(n) for n in range(500_000)], lambda: list(range(3_000_000))])
-def test_a_value_that_the_interpreter_alone_unpickles_arrives(mp: ModuleType, kind: str, made: Any) -> None:
-    """No handler runs before the value is there, and no handler may keep it from the caller."""
+def test_a_value_that_only_the_interpreter_unpickles_arrives(mp: ModuleType, kind: str, made: Any) -> None:
+    """No handler runs before the value has arrived, and no handler may keep it from the caller."""
     put, get, _, used = ways(mp, kind)
     value = made()
     sender = threading.Thread(target=put, args=(value,))
@@ -209,7 +209,7 @@ def test_a_value_that_the_interpreter_alone_unpickles_arrives(mp: ModuleType, ki
 
 
 @KINDS
-def test_what_was_interrupted_is_still_there(mp: ModuleType, kind: str) -> None:
+def test_an_interrupted_receive_loses_nothing(mp: ModuleType, kind: str) -> None:
     put, get, there, used = ways(mp, kind)
     put(Slow(5))
     with pytest.raises(Again), every(0.1):
@@ -233,7 +233,7 @@ def connection_of(mp: ModuleType) -> Any:
 
 
 @KINDS
-def test_what_was_interrupted_is_not_a_forked_childs(mp: ModuleType, kind: str) -> None:
+def test_a_forked_child_does_not_receive_an_interrupted_message(mp: ModuleType, kind: str) -> None:
     put, get, there, used = ways(mp, kind)
     put(Slow(5))
     with pytest.raises(Again), every(0.1):
@@ -264,9 +264,7 @@ def test_large_buffers_arrive(mp: ModuleType) -> None:
 
 @pytest.mark.parametrize("duplex", [False, True])
 @pytest.mark.parametrize("how", ["recv", "recv_bytes", "recv_bytes_into"])
-def test_a_message_whose_reception_is_broken_off_in_its_middle_is_received(
-    mp: ModuleType, duplex: bool, how: str
-) -> None:
+def test_a_message_interrupted_in_its_content_arrives(mp: ModuleType, duplex: bool, how: str) -> None:
     reader, writer = mp.Pipe(duplex)
     content = os.urandom(600_000)
     sent = len(content).to_bytes(4, "big") + content
@@ -301,9 +299,7 @@ def test_a_message_whose_reception_is_broken_off_in_its_middle_is_received(
 @pytest.mark.parametrize("duplex", [False, True])
 @pytest.mark.parametrize("length", [b"\0\0\0\5", b"\xff" * 4 + b"\0" * 7 + b"\5"])
 @pytest.mark.parametrize("cut", [1, 3])
-def test_a_message_whose_reception_is_broken_off_in_its_length_is_received(
-    mp: ModuleType, duplex: bool, length: bytes, cut: int
-) -> None:
+def test_a_message_interrupted_in_its_length_arrives(mp: ModuleType, duplex: bool, length: bytes, cut: int) -> None:
     reader, writer = mp.Pipe(duplex)
     pieces = length[:-cut], length[-cut:], b"hello"
 
@@ -328,7 +324,7 @@ def numbers(put: Callable[[int], None]) -> None:
 
 
 @pytest.mark.parametrize("what", ["queue", "pipe", "one-way pipe"])
-def test_a_signal_that_comes_while_a_message_is_waited_for_loses_few(mp: ModuleType, what: str) -> None:
+def test_a_signal_during_a_wait_loses_few_messages(mp: ModuleType, what: str) -> None:
     ctx = mp.get_context("fork")
     queue = ctx.Queue(10)
     near, far = ctx.Pipe(what == "pipe")
@@ -363,6 +359,6 @@ def test_a_signal_that_comes_while_a_message_is_waited_for_loses_few(mp: ModuleT
         signal.signal(signal.SIGALRM, before)
         sender.kill()
         sender.join()
-    # Between a call's end and the assignment of what it returns the interpreter may run a handler: that is the program's affair.
+    # The interpreter may run a handler between a call's end and the assignment of its result: the program's task.
     assert interrupts >= 100
     assert lost < interrupts / 4

@@ -1,4 +1,4 @@
-"""What the fuzzers (`make fuzz`) have found goes through the parsers in Python: each input ends, and is not misunderstood."""
+"""The parsers in Python read the fuzzers' inputs (`make fuzz`): each input ends, with a correct result or an error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NAMES = ["native_pickle", "payload", "messages", "objects", "fork_server", "trac
 
 
 def replay(name: str) -> subprocess.CompletedProcess[str]:
-    # In a process of its own: an input may kill it, and the limits are for it alone.
+    # In a separate process: an input may kill it, and the limits apply only to it.
     return subprocess.run([sys.executable, FUZZ / "replay.py", name], capture_output=True, text=True, timeout=100)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inputs_that_were_of_interest_once_are_harmless(name: str) -> None:
+def test_inputs_of_the_corpus_are_harmless(name: str) -> None:
     done = replay(name)
     assert done.returncode == 0, done.stderr[-4000:]
     assert int(done.stdout.split()[0]) > 0
 
 
-def test_every_target_has_its_corpus_replayed() -> None:
+def test_the_tests_replay_the_corpus_of_every_target() -> None:
     kept = {file.stem for file in (FUZZ / "corpus").glob("*.txt")}
     listed = subprocess.run(
         [sys.executable, "-c", "from targets import TARGETS; print(*TARGETS)"], cwd=FUZZ, capture_output=True, text=True
@@ -34,7 +34,7 @@ def test_every_target_has_its_corpus_replayed() -> None:
     assert set(NAMES) <= kept
 
 
-def test_nesting_without_an_end_is_an_error_and_not_the_end_of_the_process() -> None:
+def test_endless_nesting_raises_an_error() -> None:
     with pytest.raises(RuntimeError, match="shorter than the length that it states|same version"):
         decode_payload(b"(\1\0\0\0\0" * 200_000, False)
     assert decode_payload(b"(\1\0\0\0\0" * 4 + b"N", False) == ((((None,),),),)

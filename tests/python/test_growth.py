@@ -23,7 +23,7 @@ BOUND = 96
 
 
 def memory(second: float, rng: random.Random) -> float:
-    """The memory of all processes of a run of 240 s, in MiB: caches fill for 75 s, then it goes up and down."""
+    """Return the memory of all processes of a run of 240 s, in MiB: caches fill for 75 s, then it varies."""
     full = 240 + 517 * min(1.0, second / 75)
     return full if second < 75 else 700 + 60 * math.sin(second / 10) + rng.uniform(-20, 20)
 
@@ -49,7 +49,7 @@ def test_a_step_that_stays_is_growth(part: float) -> None:
     assert grown(600, lambda second, rng: memory(second, rng) + (200 if second > part * 600 else 0)) > BOUND
 
 
-def test_some_odd_moments_are_no_growth() -> None:
+def test_outliers_are_no_growth() -> None:
     assert grown(600, lambda second, rng: memory(second, rng) + (5000 if 540 < second < 560 else 0)) < BOUND
 
 
@@ -76,7 +76,7 @@ def test_a_run_is_long_enough_if_three_minutes_follow_the_warm_up(seconds: float
     assert growth.is_long_enough(seconds) is enough
 
 
-def test_measurements_that_are_missing_are_an_error() -> None:
+def test_missing_measurements_are_an_error() -> None:
     with pytest.raises(ValueError, match="only 2 of 12 slices"):
         growth.judge([(second, 1.0) for second in range(230)], 600)
 

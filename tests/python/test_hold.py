@@ -22,7 +22,7 @@ class Struck(Exception):
 
 @pytest.fixture
 def strikes() -> Iterator[Callable[[float], None]]:
-    """A function that has a handler raise `Struck` in so many seconds."""
+    """A function that makes a handler raise `Struck` in so many seconds."""
 
     def strike(*_: Any) -> None:
         raise Struck
@@ -36,7 +36,7 @@ def strikes() -> Iterator[Callable[[float], None]]:
 
 
 def free(lock: Any) -> bool:
-    """Whether another thread can acquire the lock."""
+    """Return whether another thread can acquire the lock."""
     found: list[bool] = []
 
     def look() -> None:
@@ -77,7 +77,7 @@ def test_the_block_holds_the_lock(kind: Any) -> None:
     assert free(lock)
 
 
-def test_what_is_not_acquired_in_time_is_not_released() -> None:
+def test_a_hold_releases_only_an_acquired_lock() -> None:
     lock = threading.Lock()
     lock.acquire()
     with Hold(lock, 0) as taken:

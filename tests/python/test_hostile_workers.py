@@ -1,4 +1,4 @@
-"""A worker that writes nonsense over all that it shares with the program: its pool answers, recovers or fails with an error.
+"""A worker that writes nonsense over all of its shared memory: its pool answers, recovers or fails with an error.
 
 MANIPLE_SEEDS=500 python -m pytest tests/python/test_hostile_workers.py    a longer run
 MANIPLE_FIRST=120 MANIPLE_SEEDS=1 ...                                       one seed
@@ -34,7 +34,7 @@ PATIENCE = 25.0
 
 
 def _shared() -> list[tuple[int, int]]:
-    """Address and length of each piece of memory that this process shares with others."""
+    """Yield the address and length of each piece of memory that this process shares with others."""
     pieces = []
     with open("/proc/self/maps") as maps:
         for line in maps:
@@ -57,7 +57,7 @@ def _sockets() -> list[int]:
 
 
 def _scribble(dice: random.Random) -> None:
-    """One thing that no healthy worker does."""
+    """Do one thing that no healthy worker does."""
     at, length = dice.choice(_shared())
     skip = struct.pack("<IIHHIQ", 0, dice.choice((0, 8, 1 << 18)), 0xFFFF, 0, 0, 0)
     match dice.randrange(7):
@@ -73,7 +73,7 @@ def _scribble(dice: random.Random) -> None:
                 word = dice.choice((0, 1, 1 << 64 - 1, dice.randrange(1 << 20) * 8, dice.getrandbits(64)))
                 ctypes.memmove(at + dice.randrange(min(length, 4096) // 8) * 8, struct.pack("<Q", word), 8)
         case 5:
-            # What was there, in another place.
+            # The content of another place.
             size = dice.randrange(8, 1 << 14)
             start, end = (dice.randrange((length - size) // 8 + 1) * 8 if length > size else 0 for _ in range(2))
             ctypes.memmove(at + start, ctypes.string_at(at + end, min(size, length)), min(size, length))
@@ -109,7 +109,7 @@ def _slow_square(number: int) -> int:
 @own_engine
 @pytest.mark.timeout(60 + 30 * SEEDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_worker_that_writes_nonsense(mp: ModuleType, method: str, tmp_path: Any) -> None:
+def test_a_worker_writes_nonsense(mp: ModuleType, method: str, tmp_path: Any) -> None:
     seeds = range(FIRST, FIRST + (SEEDS if method == "fork" else max(SEEDS // 5, 1)))
     wrong = []
     for seed in seeds:
@@ -162,8 +162,8 @@ class _Meddler:
 @own_engine
 @pytest.mark.parametrize("kind", ["fork"], indirect=True)
 @pytest.mark.parametrize("call", ["map", "imap"])
-def test_chunk_of_another_number_of_results(mp: ModuleType, new_pool: NewPool, call: str) -> None:
-    """No value is taken for that of another item, though their number is right on the whole."""
+def test_a_chunk_has_a_wrong_number_of_results(mp: ModuleType, new_pool: NewPool, call: str) -> None:
+    """No value becomes the result of another item, although the total number is right."""
     pool = new_pool(2)
     with pytest.raises(mp.pool.ResultDecodeError, match="more or fewer results than it was sent items"):
         list(getattr(pool, call)(_Meddler, range(8), 2))
@@ -177,7 +177,7 @@ def _fork_and_return(number: int) -> int:
 
 
 @processes_only
-def test_task_whose_forked_child_returns(new_pool: NewPool, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_forked_child_of_a_task_returns(new_pool: NewPool, capfd: pytest.CaptureFixture[str]) -> None:
     """Only the worker answers and continues; its child reports the error, and ends."""
     pool = new_pool(2)
     told = ""

@@ -16,7 +16,7 @@ SUBMODULES = ("queues", "managers", "pool", "forkserver", "dummy", "shared_memor
 
 
 def run(*arguments: str | Path, stdin: str = "") -> str:
-    """What Python prints; it has to succeed and must not complain."""
+    """Return Python's output; it must succeed and print no warning."""
     line = [sys.executable, *map(str, arguments)]
     done = subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -30,16 +30,17 @@ def test_classes_and_functions_name_the_standard_package(first: str) -> None:
     ours = json.loads(run(*OURS, PROGRAMS / "names.py", first))
     shared = plain.keys() & ours.keys()
     assert len(shared) > 200
-    # A function of ours, which calls the one of subprocess.
+    # A function of this package, which calls the function of subprocess.
     shared -= {"util:_args_from_interpreter_flags"}
     assert {key: ours[key] for key in shared} == {key: plain[key] for key in shared}
-    # What is private and ours alone says so, and what only newer versions have: no plain interpreter finds it elsewhere.
+    # Objects that only this package has, or only newer versions, keep their own names: a plain interpreter finds them
+    # nowhere else.
     newer = {"managers:SetProxy", "resource_tracker:cleanup_noop"} - plain.keys()
     assert not [key for key in ours.keys() - newer if ours[key].startswith("maniple") and ":_" not in key]
 
 
 @pytest.mark.parametrize("writer, reader", [(OURS, PLAIN), (PLAIN, OURS), (OURS, OURS)], ids=["ours", "plain", "both"])
-def test_pickles_are_read_by_the_other_package(writer: tuple[str, ...], reader: tuple[str, ...]) -> None:
+def test_the_other_package_reads_pickles(writer: tuple[str, ...], reader: tuple[str, ...]) -> None:
     writing = subprocess.Popen(
         [sys.executable, *writer, PROGRAMS / "pickles.py", "write"],
         stdin=subprocess.PIPE,
@@ -96,7 +97,7 @@ if not hasattr(multiprocessing, "_replaced"):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_what_was_replaced_before_is_replaced_here(tmp_path: Path, method: str) -> None:
+def test_a_replaced_function_stays_replaced(tmp_path: Path, method: str) -> None:
     """As coverage does when it is started by a file of site-packages, before ``-m maniple`` is processed."""
     (tmp_path / "early.py").write_text(EARLY)
     (tmp_path / "sitecustomize.py").write_text("import early\n")
@@ -125,15 +126,15 @@ def test_what_was_replaced_before_is_replaced_here(tmp_path: Path, method: str) 
 
 
 def test_a_plain_interpreter_unpickles_queues_and_pipes() -> None:
-    """A library may start its children by itself, as loky does: they know the standard package alone."""
+    """A library may start its children by itself, as loky does: they know only the standard package."""
     assert run(*OURS, PROGRAMS / "foreign_child.py") == "queue 42\npipe 44\n"
 
 
-def test_a_pool_class_of_a_program_is_distinguished_from_those_of_the_package() -> None:
+def test_a_programs_pool_class_is_not_the_packages() -> None:
     assert run(PROGRAMS / "own_queues.py") == run(*OURS, PROGRAMS / "own_queues.py") == "[1, 2, 3]\n"
 
 
-def test_what_a_freezer_replaces_is_not_replaced_here(tmp_path: Path) -> None:
+def test_a_freezers_replacement_does_not_apply(tmp_path: Path) -> None:
     """It knows the standard package's command lines: our helpers would run the program, and start helpers in turn."""
     (tmp_path / "hook.py").write_text(
         "import multiprocessing, multiprocessing.spawn\n"

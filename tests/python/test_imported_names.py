@@ -1,4 +1,4 @@
-"""What the standard package's modules import is found in ours, without a child's having to import it."""
+"""The package's modules have the imports of the standard modules, and a child need not import them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = [
 
 
 def imported_by(source: str) -> set[str]:
-    """The names that a module's top level imports from outside of its package."""
+    """Return the names that a module's top level imports from outside its package."""
 
     def imports(body):
         for node in body:
@@ -32,7 +32,7 @@ def imported_by(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_the_standard_module_imports_is_found_in_ours(name):
+def test_our_module_has_the_standard_modules_imports(name):
     theirs = importlib.import_module(f"multiprocessing.{name}")
     ours = importlib.import_module(f"maniple.{name}")
     for key in imported_by(Path(theirs.__file__).read_text()):
@@ -42,13 +42,13 @@ def test_what_the_standard_module_imports_is_found_in_ours(name):
             assert type(getattr(ours, key)) is type(wanted), key
 
 
-def test_a_name_that_the_standard_module_has_not_is_an_attribute_error():
+def test_an_unknown_name_raises_attribute_error():
     module = importlib.import_module("maniple.heap")
     with pytest.raises(AttributeError, match="nonsense"):
         _ = module.nonsense
     assert not hasattr(module, "__wrapped__")
 
 
-def test_the_names_are_imported_when_they_are_asked_for():
+def test_the_first_access_imports_a_name():
     program = "import sys, maniple.pool, maniple.reduction; print('maniple._impl.compat.imported_names' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"

@@ -1,4 +1,5 @@
-"""Exceptions of signal handlers in `Pool()`, `close`, `terminate`, `join` and `imap`: what was interrupted can be called again."""
+"""Exceptions of signal handlers in `Pool()`, `close`, `terminate`, `join` and `imap`: an interrupted call can be
+repeated."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class Struck(Exception):
 
 
 class Striker:
-    """Has a handler raise `Struck` once, at a random time of a call."""
+    """Makes a handler raise `Struck` once, at a random time of a call."""
 
     def __init__(self, seed: int) -> None:
         self.random, self.armed = random.Random(seed), False
@@ -36,7 +37,7 @@ class Striker:
             raise Struck
 
     def call(self, function: Callable[[], Any], longest: float) -> tuple[bool, Any]:
-        """Call a function; return whether it was not interrupted, and what it returned."""
+        """Call a function; return whether it was not interrupted, and its result."""
         try:
             self.armed = True
             signal.setitimer(signal.ITIMER_REAL, self.random.random() ** 2 * longest + 1e-6)
@@ -80,7 +81,7 @@ def alive(pool: Any) -> list[bool]:
 
 
 @pytest.mark.parametrize("kind", POOL_KINDS)
-def test_an_end_that_was_interrupted_is_made_again(mp: ModuleType, kind: str, striker: Striker) -> None:
+def test_an_interrupted_end_can_be_repeated(mp: ModuleType, kind: str, striker: Striker) -> None:
     longest = 0.01 if kind in ("fork", "thread") else 0.05
     for _ in range(ROUNDS if kind in ("fork", "thread") else ROUNDS // 5):
         pool = make_pool(mp, kind, 2)
@@ -94,7 +95,7 @@ def test_an_end_that_was_interrupted_is_made_again(mp: ModuleType, kind: str, st
 
 
 @pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver"])
-def test_a_start_that_was_interrupted_raises_the_handlers_exception_and_leaves_nothing(
+def test_an_interrupted_start_raises_and_leaves_nothing(
     mp: ModuleType, kind: str, striker: Striker, warmed_up: Callable[[str], None]
 ) -> None:
     warmed_up(kind)
@@ -109,9 +110,7 @@ def test_a_start_that_was_interrupted_raises_the_handlers_exception_and_leaves_n
 
 
 @pytest.mark.parametrize("kind", POOL_KINDS)
-def test_an_imap_that_was_interrupted_raises_the_handlers_exception(
-    mp: ModuleType, kind: str, striker: Striker
-) -> None:
+def test_an_interrupted_imap_raises_the_handlers_exception(mp: ModuleType, kind: str, striker: Striker) -> None:
     pool = make_pool(mp, kind, 2)
     for _ in range(20 * ROUNDS):
         striker.call(lambda: list(pool.imap(square, iter(range(5)))), 0.001)
@@ -147,7 +146,7 @@ def test_a_second_ctrl_c_in_terminate_leaves_no_worker(mp: ModuleType) -> None:
     assert not any(alive(pool))
 
 
-def test_a_manager_whose_start_or_end_is_interrupted_leaves_no_server(mp: ModuleType, striker: Striker) -> None:
+def test_an_interrupted_manager_leaves_no_server(mp: ModuleType, striker: Striker) -> None:
     ctx = mp.get_context("fork")
     before = set(mp.active_children())
     for _ in range(ROUNDS):
@@ -158,7 +157,7 @@ def test_a_manager_whose_start_or_end_is_interrupted_leaves_no_server(mp: Module
     eventually(lambda: set(mp.active_children()) <= before)
 
 
-def test_a_finalizer_that_is_interrupted_before_its_call_calls_later(mp: ModuleType) -> None:
+def test_an_interrupted_finalizer_calls_later(mp: ModuleType) -> None:
     util = importlib.import_module(f"{mp.__name__}.util")
     called: list[int] = []
 
@@ -212,14 +211,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_program_ends_although_the_ends_of_its_pools_were_interrupted(mp_package: str, tmp_path: Any) -> None:
+def test_a_program_ends_after_interrupted_ends_of_pools(mp_package: str, tmp_path: Any) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(package=mp_package))
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "at its end\n"), done.stderr
 
 
-def test_shared_memory_whose_creation_is_interrupted_leaves_no_segment(mp: ModuleType, striker: Striker) -> None:
+def test_an_interrupted_creation_leaves_no_segment(mp: ModuleType, striker: Striker) -> None:
     shared_memory = importlib.import_module(f"{mp.__name__}.shared_memory")
     left: list[str] = []
     make = shared_memory._make_filename

@@ -1,4 +1,4 @@
-"""Sending through a pipe that a signal handler interrupts: the receiver gets whole messages only."""
+"""Sends through a pipe that a signal handler interrupts: the receiver gets only whole messages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_rest_of_a_message_goes_before_the_next(
         except EOFError:
             pass
 
-    # Bytes, which go within their frame: there is no room for it in the pipe.
+    # Bytes, which are sent within their frame: the pipe has no room for it.
     first = b"a" * 700_000
     struck_soon(0.2)
     with pytest.raises(Struck):
@@ -69,7 +69,7 @@ def test_the_rest_of_a_message_goes_before_the_next(
 
 
 @pytest.mark.better_than_standard("it cannot tell the end of a message from that of the connection")
-def test_a_message_whose_rest_never_comes_is_cut_off(mp: ModuleType, struck_soon: Any) -> None:
+def test_a_receiver_reports_a_message_without_its_rest(mp: ModuleType, struck_soon: Any) -> None:
     receiver, sender = mp.Pipe()
     struck_soon(0.2)
     with pytest.raises(Struck):
@@ -80,7 +80,7 @@ def test_a_message_whose_rest_never_comes_is_cut_off(mp: ModuleType, struck_soon
     receiver.close()
 
 
-def test_sends_that_are_interrupted_at_random_arrive_once_and_in_order(mp: ModuleType) -> None:
+def test_interrupted_sends_arrive_once_and_in_order(mp: ModuleType) -> None:
     receiver, sender = mp.Pipe()
     got: list[int] = []
 

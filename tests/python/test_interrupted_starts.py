@@ -1,4 +1,4 @@
-"""`Process.start` that a signal's handler interrupts: the child is known to its object, or it has been ended and reaped."""
+"""A signal handler interrupts `Process.start`: the process object has its child, or the child was ended and reaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def nothing() -> None:
 
 
 def children(but: set[int]) -> set[int]:
-    """The children of this process, zombies included."""
+    """Return the children of this process, including zombies."""
     task = Path(f"/proc/self/task/{os.getpid()}/children")
     return {int(pid) for pid in task.read_text().split()} - but
 
@@ -32,7 +32,7 @@ def children(but: set[int]) -> set[int]:
 @pytest.mark.parametrize(
     "method, times, within", [("fork", 150, 0.0015), ("spawn", 25, 0.02), ("forkserver", 20, 0.008)]
 )
-def test_a_start_that_is_broken_off_leaves_no_unknown_child(
+def test_an_interrupted_start_leaves_no_unknown_child(
     mp: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str, times: int, within: float
 ) -> None:
     # Some handlers run in the fork hooks of `logging`; pytest's own hook for those is Python code, in which handlers run too.
@@ -76,7 +76,7 @@ def test_a_start_that_is_broken_off_leaves_no_unknown_child(
 
 @pytest.mark.better_than_standard("the process object does not know the child")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_child_whose_start_is_broken_off_at_its_end_is_known(
+def test_a_start_interrupted_at_its_end_keeps_its_child(
     mp: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     process = mp.get_context(method).Process(target=nothing)

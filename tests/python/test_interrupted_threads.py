@@ -1,4 +1,5 @@
-"""A pool of threads whose callers a signal's handler interrupts at any moment: its lock is free, its calls end, its results are right."""
+"""A signal handler interrupts callers of a pool of threads at any moment: its lock is free, its calls end, its results
+are right."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def calls(pool: Any) -> list[tuple[Callable[[], Any], Any]]:
 
 @pytest.mark.better_than_standard("the lock of its queues stays held")
 @pytest.mark.timeout(100)
-def test_calls_that_are_broken_off_leave_the_pool_in_order(pool_module: ModuleType, alarm: Alarm) -> None:
+def test_interrupted_calls_leave_the_pool_in_order(pool_module: ModuleType, alarm: Alarm) -> None:
     for _ in range(12):
         pool = pool_module.ThreadPool(2)
         for _ in range(30):
@@ -110,7 +111,7 @@ def test_the_end_of_a_pool_can_be_repeated(pool_module: ModuleType, alarm: Alarm
 
 @pytest.mark.better_than_standard("the exception of the handler is a KeyError, or no thread can be started any more")
 @pytest.mark.timeout(100)
-def test_a_pool_whose_making_is_broken_off_leaves_no_thread(pool_module: ModuleType, alarm: Alarm) -> None:
+def test_an_interrupted_pool_constructor_leaves_no_thread(pool_module: ModuleType, alarm: Alarm) -> None:
     before = threading.active_count()
     for _ in range(300):
         done, pool = alarm.breaks(lambda: pool_module.ThreadPool(2), 0.0006)
@@ -119,6 +120,6 @@ def test_a_pool_whose_making_is_broken_off_leaves_no_thread(pool_module: ModuleT
             pool.terminate()
             pool.join()
         del pool
-    while threading.active_count() > before:  # those of pools that were interrupted end by themselves
+    while threading.active_count() > before:  # the threads of interrupted pools end by themselves
         threading.Event().wait(0.01)
     assert alarm.seen > 20

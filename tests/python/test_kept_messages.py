@@ -1,4 +1,5 @@
-"""A message that a signal handler keeps from its receiver: it is unpickled only once if necessary, and all waiting threads see it."""
+"""A message that a signal handler keeps from its receiver: a single-use message is unpickled once, and all waiting
+threads see it."""
 
 from __future__ import annotations
 
@@ -167,7 +168,7 @@ def read_nested(pickled: bytes) -> Any:
 
 
 class Nested:
-    """Pickled by itself, as libraries do that have a pickler of their own."""
+    """Return a separate pickle, as libraries with their own pickler make it."""
 
     def __init__(self, pickled: bytes) -> None:
         self.pickled = pickled
@@ -253,7 +254,7 @@ class Once:
         return once, (1,)
 
 
-def test_another_message_that_can_be_unpickled_once_only_is_reported_as_lost(mp: ModuleType) -> None:
+def test_another_single_use_message_is_reported_as_lost(mp: ModuleType) -> None:
     """The error is not the end of the connection."""
     near, far = mp.Pipe()
     tickets.clear()
@@ -274,7 +275,7 @@ def test_another_message_that_can_be_unpickled_once_only_is_reported_as_lost(mp:
 
 @contextmanager
 def waiting(wait: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Yield a list that receives the result of another thread, which waits already."""
+    """Yield a list that receives the result of another thread, which is already waiting."""
     came: list[Any] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Programs that outlive the worker that started them, and write to the standard error that they had from it."""
+"""Programs that outlive their worker, and write to the standard error that they inherited from it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("end", ["closed", "terminated", "ended"])
-def test_a_program_may_write_when_its_worker_has_ended(mp_package: str, tmp_path: Path, method: str, end: str) -> None:
-    """`ended`: so has the program that made the pool."""
+def test_a_program_may_write_after_its_worker_has_ended(mp_package: str, tmp_path: Path, method: str, end: str) -> None:
+    """`ended`: the program that made the pool has ended, too."""
     program, there = tmp_path / "program.py", tmp_path / "there"
     program.write_text(PROGRAM)
     argv = [sys.executable, str(program), mp_package, method, end, str(there)]
-    # Its standard error ends when all that have it have ended.
+    # Its standard error ends after all of its holders have ended.
     done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
     assert wait_for_file(str(there))
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""How the package's modules hang together."""
+"""The dependencies of the package's modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "python" / "maniple"
 
 
 def modules() -> dict[str, Path]:
-    """The package's modules by their names below it; the package itself is ""."""
+    """Return the package's modules by their names below it; the package itself is ""."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -19,7 +19,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_at_once(path: Path) -> Iterator[ast.ImportFrom]:
-    """The relative imports of a module that run when it is imported."""
+    """Yield the relative imports that run at a module's import."""
     left: list[ast.AST] = [ast.parse(path.read_text())]
     while left:
         node = left.pop()
@@ -32,7 +32,7 @@ def imported_at_once(path: Path) -> Iterator[ast.ImportFrom]:
 
 
 def imports() -> dict[str, set[str]]:
-    """What each module imports of the package when it is imported."""
+    """Return the modules of the package that each module imports at its import."""
     paths = modules()
     found = {}
     for name, path in paths.items():
@@ -50,7 +50,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def circle(of: dict[str, set[str]]) -> list[str]:
-    """The modules of a circle, in order; none if there is none."""
+    """Return the modules of a circle, in order; an empty list if there is no circle."""
     done: set[str] = set()
 
     def look(name: str, way: list[str]) -> list[str]:
@@ -66,7 +66,7 @@ def circle(of: dict[str, set[str]]) -> list[str]:
     return next((found for name in sorted(of) if (found := look(name, []))), [])
 
 
-def test_a_circle_is_found() -> None:
+def test_the_check_finds_a_circle() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
@@ -74,7 +74,7 @@ def test_a_circle_is_found() -> None:
 def test_no_modules_import_each_other() -> None:
     found = imports()
     assert len(found) > 80 and sum(map(len, found.values())) > 150
-    # The package itself is there, in part, before its modules.
+    # The package itself exists, in part, before its modules.
     del found[""]
     assert circle({name: wanted - {""} for name, wanted in found.items()}) == []
 
@@ -99,7 +99,7 @@ def test_public_modules_have_the_standard_names() -> None:
     assert ours == standard | {"__main__"}
 
 
-def test_types_stand_in_the_modules() -> None:
+def test_the_modules_contain_their_types() -> None:
     """A stub beside a module hides what the module says from type checkers; only native code needs one."""
     assert [path.name for path in PACKAGE.rglob("*.pyi")] == ["_maniple.pyi"]
     assert (PACKAGE / "py.typed").exists()

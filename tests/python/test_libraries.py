@@ -13,7 +13,7 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 def run(*arguments: str | Path) -> tuple[str, str]:
-    """What a program prints and complains of; it has to succeed."""
+    """Return a program's output and errors; the program must succeed."""
     done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=80)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, done.stderr
@@ -48,8 +48,8 @@ def test_standard_queue_and_lock_in_our_child(method: str) -> None:
     assert run(PROGRAMS / "neighbours.py", method) == ("300000 child of ours\n0\n", "")
 
 
-def test_a_library_that_starts_the_standard_package_with_our_key_is_let_in() -> None:
-    """loky's workers are no children of ours; they load this package when they unpickle something of it."""
+def test_a_standard_process_with_our_key_authenticates() -> None:
+    """loky's workers are not children of this package; they load it when they unpickle one of its objects."""
     program = (
         "import multiprocessing; multiprocessing.current_process().authkey = b'the key of the program';"
         "import maniple.process; print(maniple.process.current_process().authkey)"
@@ -63,7 +63,7 @@ def test_joblibs_default_backend() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_where_threads_are_greenlets(method: str) -> None:
+def test_threads_are_greenlets(method: str) -> None:
     pytest.importorskip("gevent")  # not on the newest Python
     out, _ = run(PROGRAMS / "greenlets.py", "gevent", method)
     assert out.splitlines() == [

@@ -1,4 +1,4 @@
-"""Listeners and their clients: the silent, the rude, and those who have a key where the other end has none."""
+"""Listeners and their clients: silent clients, rude clients, and clients with a key for a listener without one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Call in another thread; the list gets the result, or what was raised."""
+    """Call in another thread; the list gets the result or the exception."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -50,7 +50,7 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 
 def raw(address: Any) -> socket.socket:
-    """A client that does nothing of its own accord."""
+    """A client that sends nothing by itself."""
     sock = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
     sock.connect(address)
     return sock
@@ -73,7 +73,7 @@ def test_silent_clients_delay_no_other(connection: ModuleType, family: str, said
             sock.close()
 
 
-def test_what_a_stranger_says_is_an_error_of_one_accept(connection: ModuleType, family: str) -> None:
+def test_a_strangers_message_fails_one_accept(connection: ModuleType, family: str) -> None:
     with connection.Listener(family=family, authkey=KEY) as listener:
         for said, error in [
             (struct.pack("!i", 4) + b"oops", connection.AuthenticationError),
@@ -139,7 +139,7 @@ def test_no_key_against_a_key_is_an_error_at_both_ends(connection: ModuleType, f
         assert isinstance(outcome[0], connection.AuthenticationError)
 
 
-def test_a_listener_may_be_busy_for_longer_than_it_may_be_silent(connection: ModuleType) -> None:
+def test_a_busy_listener_times_no_client_out(connection: ModuleType) -> None:
     with contextlib.ExitStack() as listeners:
         ours = [listeners.enter_context(connection.Listener(family=family, authkey=KEY)) for family in FAMILIES]
         calling = [in_thread(lambda to=to: connection.Client(to.address, authkey=KEY).recv()) for to in ours]
@@ -174,7 +174,7 @@ class OwnSocket(socket.socket):
         return super().accept()
 
 
-def test_a_socket_of_the_programs_own_accepts_in_its_own_way(connection: ModuleType, family: str) -> None:
+def test_a_programs_socket_class_accepts_by_its_own_method(connection: ModuleType, family: str) -> None:
     for key in (None, KEY):
         with connection.Listener(family=family, authkey=key) as listener:
             inner = listener._listener
@@ -198,7 +198,7 @@ def test_close_ends_accept_in_another_thread(connection: ModuleType, family: str
         assert isinstance(outcome[0], OSError)
 
 
-def test_a_signal_handler_that_raises_ends_accept(connection: ModuleType, family: str) -> None:
+def test_a_signal_handlers_exception_ends_accept(connection: ModuleType, family: str) -> None:
     def handler(*_: Any) -> None:
         raise ZeroDivisionError
 
@@ -238,7 +238,7 @@ def test_several_threads_and_processes_accept_from_one_listener(connection: Modu
         assert sorted(got) == ["child"] * 4 + ["parent"] * 8
 
 
-def test_an_address_of_the_newer_internet(connection: ModuleType) -> None:
+def test_an_ipv6_address(connection: ModuleType) -> None:
     try:
         listener = connection.Listener(("::1", 0), "AF_INET6")
     except OSError:
@@ -266,7 +266,7 @@ def test_silent_clients_of_a_manager_cost_no_threads(server: Any) -> None:
     files, threads = process.num_fds(), process.num_threads()
     silent = [raw(server.address) for _ in range(100)]
     for sock in silent[::2]:
-        with contextlib.suppress(OSError):  # of too many clients the server has closed the oldest
+        with contextlib.suppress(OSError):  # the server has closed the oldest of too many clients
             sock.sendall(b"\0\0\0\x20half a")
     for _ in range(20):
         server.dict(b=2)
@@ -318,7 +318,7 @@ def offer_and_die_when_asked(package: str, told: Any) -> None:
     """Offer a descriptor; the first request for it is the end of this process."""
     sharer = importlib.import_module(f"{package}.resource_sharer")
     shared = importlib.import_module(f"{package}.reduction").DupFd(0)
-    # Each descriptor that the kernel has to close takes time before the process counts as ended.
+    # The kernel closes each descriptor before the process counts as ended, which takes time.
     for _ in range(400):
         os.pipe()
     sharer._resource_sharer._cache[shared._id[1]] = lambda *_: os.kill(os.getpid(), signal.SIGKILL), id
@@ -329,7 +329,7 @@ def offer_and_die_when_asked(package: str, told: Any) -> None:
 @pytest.mark.better_than_standard("a child that is ending is alive still when its connection is lost")
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must tell whose connection it was")
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_descriptor_whose_owner_dies_is_lost_only_when_the_owner_is_gone(mp: ModuleType, method: str) -> None:
+def test_a_descriptor_is_lost_only_after_its_owner_has_ended(mp: ModuleType, method: str) -> None:
     context = mp.get_context(method)
     for _ in range(10):
         ours, theirs = context.Pipe(duplex=False)
@@ -372,7 +372,7 @@ def test_each_digest_authenticates_with_the_standard_package(
 
 
 @pytest.mark.better_than_standard("it sends the challenge")
-def test_an_unknown_digest_is_refused_before_anything_is_sent(mp: ModuleType, connection: ModuleType) -> None:
+def test_an_unknown_digest_raises_before_a_send(mp: ModuleType, connection: ModuleType) -> None:
     here, there = mp.Pipe()
     with pytest.raises(connection.AuthenticationError, match="sha1"):
         connection.deliver_challenge(here, KEY, "sha1")

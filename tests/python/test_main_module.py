@@ -45,7 +45,7 @@ end
 
 
 def run(*arguments: str | Path, **options: object) -> tuple[str, str]:
-    """What a program prints and complains of; it has to succeed."""
+    """Return a program's output and errors; the program must succeed."""
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=85, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stdout + done.stderr
@@ -59,14 +59,15 @@ def test_typed_in_definitions(kind: str, method: str, mp_package: str) -> None:
     out, _ = run(PROGRAMS / "typed_in.py", kind, method, mp_package)
     lines = [re.sub(r"^(In \[\d+\]: )+", "", line) for line in out.splitlines()]
     said = "".join(f"{line}\n" for line in lines if line)
-    # A lock of threads cannot go to a process that does not inherit it: the task that uses it gets an error that says so.
+    # A lock of threads cannot go to a process that does not inherit it: the task that uses it gets an error with this
+    # reason.
     assert said == TYPED_IN.format("locked" if method == "fork" else "True")
 
 
 @pytest.mark.better_than_standard("cannot pickle lambdas, closures and local classes")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("how", [[], ["-m", "cProfile", "-o", "/dev/null"]], ids=["script", "profiled"])
-def test_what_a_script_defines_keeps_its_identity(how: list[str], method: str, mp_package: str) -> None:
+def test_a_scripts_definitions_keep_their_identity(how: list[str], method: str, mp_package: str) -> None:
     assert run(*how, PROGRAMS / "by_value.py", mp_package, method) == ("done\n", "")
 
 
@@ -158,7 +159,7 @@ KINDS_OF_START = {
 @pytest.mark.better_than_standard("does not find these main modules again, and no lambdas")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS_OF_START)
-def test_the_main_module_is_found_again(kind: str, method: str, mp_package: str, tmp_path: Path) -> None:
+def test_a_child_finds_the_main_module(kind: str, method: str, mp_package: str, tmp_path: Path) -> None:
     program = (PROGRAMS / "main_program.py").read_text()
     arguments, text = KINDS_OF_START[kind](program, tmp_path)
     environment = {**os.environ, "PROGRAM_PACKAGE": mp_package, "PROGRAM_METHOD": method}
@@ -211,7 +212,7 @@ def test_the_main_module_of_a_package_has_its_path(method: str, mp_package: str,
 
 @pytest.mark.better_than_standard("cannot load a main module from a pipe in children")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_program_may_come_by_a_pipe(method: str, mp_package: str) -> None:
+def test_a_program_may_come_from_a_pipe(method: str, mp_package: str) -> None:
     program = f"import {mp_package} as mp\ndef double(n): return 2 * n\nif __name__ == '__main__':\n"
     program += f"    with mp.get_context('{method}').Pool(1) as pool: print(pool.map(double, [4]))"
     command = ["bash", "-c", '"$0" <(echo "$1")', sys.executable, program]

@@ -1,4 +1,4 @@
-"""The line between proxy and server: what goes over it is what pickle would have made of it, and what breaks it is noticed."""
+"""The line between proxy and server: messages arrive as after a pickle, and a broken line is detected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _maniple = pytest.importorskip("maniple._maniple")
 
 
 class Both:
-    """A line, the stock end of it, and what the line left to pickle."""
+    """A line, its standard end, and the values that the line left to pickle."""
 
     def __init__(self) -> None:
         ours, self.peer = socket.socketpair()
@@ -36,7 +36,7 @@ class Both:
         return pickle.loads(message)
 
     def sent(self) -> Any:
-        """What the peer received."""
+        """Return the message that the peer received."""
         (size,) = struct.unpack("!i", self._exactly(4))
         return pickle.loads(self._exactly(size))
 
@@ -170,7 +170,7 @@ def test_a_request_arrives_as_by_pickle(both: Both, args: tuple, kwds: dict) -> 
     assert both.sent() == ("f00", "__setitem__", args, kwds)
 
 
-def test_damaged_pickles_raise_what_pickle_raises(both: Both) -> None:
+def test_damaged_pickles_raise_pickles_errors(both: Both) -> None:
     whole = pickle.dumps(("#RETURN", {"a": (1, 2, 3, 4), "b": [5, 6.0, b"7"]}))
     for end in range(len(whole)):
         for damaged in (whole[:end], whole[:end] + b"\xff" + whole[end + 1 :], whole[:end] + b"u" + whole[end + 1 :]):
@@ -195,7 +195,7 @@ def test_an_unpicklable_message_leaves_the_line_open(both: Both) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"\0", b"\0\0\0\x09abc", b"\xff\xff\xff\xff\0\0"])
-def test_a_peer_that_hangs_up_breaks_the_line(both: Both, rest: bytes) -> None:
+def test_a_closed_peer_breaks_the_line(both: Both, rest: bytes) -> None:
     both.peer.sendall(rest)
     both.peer.shutdown(socket.SHUT_WR)
     with pytest.raises(OSError if rest else EOFError):
@@ -217,7 +217,7 @@ def test_an_interrupted_call_breaks_the_line(both: Both) -> None:
     assert both.line.closed
 
 
-def test_a_signal_handler_that_returns_breaks_nothing(both: Both) -> None:
+def test_a_returning_signal_handler_breaks_nothing(both: Both) -> None:
     seen: list[bool] = []
 
     def answer(*_: Any) -> None:

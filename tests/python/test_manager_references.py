@@ -1,4 +1,5 @@
-"""What keeps an object in a manager's server: proxies in processes, in each other, and on their way; and what a death frees."""
+"""The references that keep an object in a manager's server: proxies in processes, in each other, and in transit; and
+the objects that a death frees."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ def context(request: pytest.FixtureRequest, mp: ModuleType) -> Any:
 
 @pytest.fixture
 def manager(request: pytest.FixtureRequest, context: Any) -> Iterator[Any]:
-    """A started manager, of whose clients and calls nothing may be left in this process."""
-    context.Manager().shutdown()  # starts what is started once
+    """A started manager whose clients and calls leave nothing in this process."""
+    context.Manager().shutdown()  # starts the helpers that start once
     with nothing_left(request.config):
         made = context.Manager()
         yield made
@@ -43,7 +44,7 @@ def manager(request: pytest.FixtureRequest, context: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
-    mp.get_context("fork").Manager().shutdown()  # starts what is started once
+    mp.get_context("fork").Manager().shutdown()  # starts the helpers that start once
     with nothing_left(request.config):
         made = mp.get_context("fork").Manager()
         yield made
@@ -53,13 +54,13 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for it; the test's own time-out ends an endless wait."""
+    """Wait for a condition; the test's time-out ends an endless wait."""
     while not condition():
         time.sleep(0.01)
 
 
 def resident(manager: Any) -> int:
-    """The server's memory, in MiB."""
+    """Return the server's memory, in MiB."""
     return psutil.Process(manager._process.pid).memory_info().rss >> 20
 
 
@@ -67,7 +68,7 @@ def resident(manager: Any) -> int:
 
 
 @pytest.mark.better_than_standard("it stays in the server")
-def test_a_list_in_a_list_goes_with_its_place_there(forked: Any) -> None:
+def test_a_nested_list_is_freed_with_its_item(forked: Any) -> None:
     box = forked.list([0])
     held = resident(forked)
     for n in range(30):
@@ -94,7 +95,7 @@ def test_a_cycle_of_proxies_is_collected(forked: Any) -> None:
     assert forked._number_of_objects() == 0
 
 
-def test_what_is_inside_outlives_the_proxies_it_was_made_with(manager: Any) -> None:
+def test_a_nested_object_outlives_its_proxies(manager: Any) -> None:
     tree = manager.dict(branch=manager.dict(leaves=manager.list([1])))
     gc.collect()
     tree["branch"]["leaves"].append(manager.list([2]))
@@ -120,7 +121,7 @@ def test_memory_is_flat_over_many_rounds(forked: Any) -> None:
     assert forked._number_of_objects() == 0
 
 
-# Proxies on their way.
+# Proxies in transit.
 
 
 def first(proxy: Any) -> Any:
@@ -222,7 +223,7 @@ def hold(proxy: Any, pipe: Any) -> None:
 
 
 @pytest.mark.better_than_standard("what a killed client held stays for ever")
-def test_what_a_killed_client_held_is_freed(context: Any, manager: Any) -> None:
+def test_a_killed_clients_objects_are_freed(context: Any, manager: Any) -> None:
     ours, its = context.Pipe()
     child = context.Process(target=hold, args=(manager.list(), its))
     child.start()
@@ -235,7 +236,7 @@ def test_what_a_killed_client_held_is_freed(context: Any, manager: Any) -> None:
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Do it in a child that is forked by the program itself; the child's exit status."""
+    """Call a function in a child that the program itself forks; return the child's exit status."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -332,7 +333,8 @@ def test_an_interrupted_creation_loses_nothing(mp: ModuleType, monkeypatch: pyte
         signal.signal(signal.SIGALRM, before)
     assert seen == 20
     assert shared[0] == 1 and pickle.loads(pickle.dumps(shared))[0] == 1
-    # What was cut off between two of its steps may have left a descriptor: `nothing_left` is not for this test.
+    # A connection that was interrupted between two steps may leave a descriptor, so this test does not use
+    # `nothing_left`.
     manager.shutdown()
 
 
@@ -348,7 +350,7 @@ def call_and_stay(proxy: Any, method: str, pipe: Any) -> None:
 
 @contextlib.contextmanager
 def client(context: Any, proxy: Any, method: str, done: bool) -> Iterator[Any]:
-    """A process that has called a method, or waits in it; killed at the end."""
+    """A process that has called a method, or waits in it; the end of the block kills it."""
     ours, its = context.Pipe()
     child = context.Process(target=call_and_stay, args=(proxy, method, its))
     child.start()
@@ -373,7 +375,7 @@ def test_a_lock_of_a_killed_client_is_free_again(mp: ModuleType, forked: Any, ki
     lock.release()
 
 
-def test_a_semaphore_counts_what_killed_clients_took(mp: ModuleType, forked: Any) -> None:
+def test_a_semaphore_keeps_the_units_of_killed_clients_acquired(mp: ModuleType, forked: Any) -> None:
     semaphore = forked.Semaphore(2)
     with client(mp.get_context("fork"), semaphore, "acquire", done=True):
         pass
@@ -385,7 +387,7 @@ def acquire_and_end(lock: Any) -> None:
     lock.acquire()
 
 
-def test_a_lock_may_be_released_by_another_process_than_the_one_that_took_it(mp: ModuleType, forked: Any) -> None:
+def test_another_process_may_release_a_lock(mp: ModuleType, forked: Any) -> None:
     lock = forked.Lock()
     child = mp.get_context("fork").Process(target=acquire_and_end, args=(lock,))
     child.start()
@@ -397,7 +399,7 @@ def test_a_lock_may_be_released_by_another_process_than_the_one_that_took_it(mp:
 
 
 @pytest.mark.better_than_standard("they take what others wait for")
-def test_dead_clients_take_neither_locks_nor_items(mp: ModuleType, forked: Any) -> None:
+def test_dead_clients_acquire_neither_locks_nor_items(mp: ModuleType, forked: Any) -> None:
     lock, items, event = forked.Lock(), forked.Queue(), forked.Event()
     lock.acquire()
     threads = psutil.Process(forked._process.pid).num_threads()
@@ -433,7 +435,7 @@ def test_time_limits_of_calls_that_wait(forked: Any) -> None:
     assert items.get() is None
 
 
-# Stock CPython at one end.
+# The standard package at one end.
 
 STOCK_CLIENT = """
 import sys
@@ -454,7 +456,7 @@ assert manager._number_of_objects() == 1, manager._debug_info()
 """
 
 
-def test_a_stock_client_of_nested_objects(tmp_path: Any, mp: ModuleType) -> None:
+def test_a_standard_client_of_nested_objects(tmp_path: Any, mp: ModuleType) -> None:
     managers = __import__(f"{mp.__name__}.managers", fromlist=["SyncManager"])
     program = tmp_path / "client.py"
     program.write_text(STOCK_CLIENT)

@@ -1,4 +1,5 @@
-"""Calls to a manager that a signal's handler interrupts, or whose client dies: nothing is held, counted or taken for them."""
+"""Calls to a manager that a signal handler interrupts, or whose client dies: the server holds, counts or removes
+nothing for them."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def alarms() -> Iterator[None]:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for it; the test's own timeout ends a wait without success."""
+    """Wait for a condition; the test's timeout ends an endless wait."""
     while not condition():
         time.sleep(0.01)
 
@@ -78,7 +79,7 @@ def notify(condition: Any, times: int = 1) -> None:
         condition.notify(times)
 
 
-def test_a_wait_for_a_condition_raises_what_the_handler_raised(manager: Any) -> None:
+def test_a_wait_for_a_condition_raises_the_handlers_exception(manager: Any) -> None:
     condition = manager.Condition()
     with interrupted(), pytest.raises(KeyboardInterrupt):
         wait_in(condition)
@@ -87,16 +88,16 @@ def test_a_wait_for_a_condition_raises_what_the_handler_raised(manager: Any) -> 
         assert condition.wait(0.01) is False
 
 
-def test_a_wait_for_a_condition_restores_a_lock_that_was_acquired_twice(manager: Any) -> None:
+def test_a_wait_for_a_condition_restores_a_twice_acquired_lock(manager: Any) -> None:
     condition = manager.Condition()
     with condition:
         with interrupted(), pytest.raises(KeyboardInterrupt), condition:
             condition.wait()
-        assert condition.wait(0.01) is False  # it is owned still
+        assert condition.wait(0.01) is False  # it is still owned
     assert not condition.locked()
 
 
-def test_a_notification_goes_to_no_wait_that_was_broken_off(manager: Any) -> None:
+def test_a_notification_skips_an_interrupted_wait(manager: Any) -> None:
     condition, begun = manager.Condition(), threading.Event()
     with interrupted(), pytest.raises(KeyboardInterrupt):
         wait_in(condition)
@@ -107,7 +108,7 @@ def test_a_notification_goes_to_no_wait_that_was_broken_off(manager: Any) -> Non
     assert outcome == [True]
 
 
-def test_a_wait_for_a_condition_that_another_holds_ends_when_it_is_released(mp: ModuleType, manager: Any) -> None:
+def test_an_interrupted_wait_ends_when_the_condition_is_released(mp: ModuleType, manager: Any) -> None:
     condition, held, free = manager.Condition(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -126,7 +127,7 @@ def test_a_wait_for_a_condition_that_another_holds_ends_when_it_is_released(mp: 
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_party_that_is_broken_off_does_not_count(manager: Any, times: int) -> None:
+def test_an_interrupted_party_does_not_count(manager: Any, times: int) -> None:
     barrier = manager.Barrier(2)
     for _ in range(times):
         with interrupted(), pytest.raises(KeyboardInterrupt):
@@ -137,14 +138,14 @@ def test_a_party_that_is_broken_off_does_not_count(manager: Any, times: int) -> 
     assert not barrier.broken
 
 
-def test_a_lock_that_is_held_by_the_thread_stays_so(manager: Any) -> None:
+def test_an_interrupted_call_keeps_the_threads_lock(manager: Any) -> None:
     lock, event = manager.RLock(), manager.Event()
     with interrupted(), pytest.raises(KeyboardInterrupt), lock:
         event.wait()
     assert not lock.locked()
 
 
-def test_a_call_that_cannot_be_withdrawn_keeps_the_lock_until_it_has_ended(manager: Any) -> None:
+def test_an_unwithdrawable_call_keeps_the_lock_to_its_end(manager: Any) -> None:
     lock, done = manager.RLock(), manager.list()
     barrier = manager.Barrier(2)
     thread, _ = in_thread(lambda: (time.sleep(0.6), barrier.wait()))
@@ -158,7 +159,7 @@ def test_a_call_that_cannot_be_withdrawn_keeps_the_lock_until_it_has_ended(manag
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
-def test_a_wait_for_a_lock_that_is_broken_off_does_not_acquire_it(manager: Any, kind: str) -> None:
+def test_an_interrupted_wait_does_not_acquire_the_lock(manager: Any, kind: str) -> None:
     lock = getattr(manager, kind)()
     held, free = threading.Event(), threading.Event()
 
@@ -179,12 +180,13 @@ def test_a_wait_for_a_lock_that_is_broken_off_does_not_acquire_it(manager: Any, 
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
-def test_an_acquisition_that_is_broken_off_leaves_the_lock_free(
+def test_an_interrupted_acquisition_leaves_the_lock_free(
     mp: ModuleType, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     # Some handlers run in finalizers; pytest's own hook for those is Python code, in which handlers run too.
     monkeypatch.setattr(sys, "unraisablehook", lambda raised: print(raised.exc_value))
-    # A connection that was cut off between two of its steps may leave a descriptor: `nothing_left` is not for this test.
+    # A connection that was interrupted between two steps may leave a descriptor, so this test does not use
+    # `nothing_left`.
     manager = mp.get_context("fork").Manager()
     lock, rng, seen = getattr(manager, kind)(), random.Random(kind), 0
     lock.acquire()
@@ -200,7 +202,7 @@ def test_an_acquisition_that_is_broken_off_leaves_the_lock_free(
                 seen += 1
             if acquired:
                 lock.release()
-            # Another thread acquires it: it is held for none.
+            # Another thread acquires it, so no dead call holds it.
             thread, outcome = in_thread(lambda: lock.acquire(timeout=10) and lock.release())
             thread.join()
             assert outcome == [None]
@@ -208,7 +210,7 @@ def test_an_acquisition_that_is_broken_off_leaves_the_lock_free(
     manager.shutdown()
 
 
-def test_a_get_that_is_broken_off_takes_nothing(manager: Any) -> None:
+def test_an_interrupted_get_removes_nothing(manager: Any) -> None:
     items = manager.Queue()
     with interrupted(), pytest.raises(KeyboardInterrupt):
         items.get()
@@ -223,7 +225,7 @@ def test_a_get_that_is_broken_off_takes_nothing(manager: Any) -> None:
         items.get_nowait()
 
 
-def test_the_next_call_is_answered_although_one_was_broken_off_under_a_lock(manager: Any) -> None:
+def test_a_call_succeeds_after_an_interruption_under_a_lock(manager: Any) -> None:
     lock, event, shared = manager.RLock(), manager.Event(), manager.dict(a=1)
     with lock:
         for number in range(3):
@@ -247,14 +249,14 @@ def killed(mp: ModuleType, call: Callable[[], Any]) -> None:
     child.close()
 
 
-def test_a_party_that_is_killed_does_not_count(mp: ModuleType, manager: Any) -> None:
+def test_a_killed_party_does_not_count(mp: ModuleType, manager: Any) -> None:
     barrier = manager.Barrier(2)
     killed(mp, barrier.wait)
     eventually(lambda: barrier.n_waiting == 0)
     assert not barrier.broken
 
 
-def test_a_notification_goes_to_no_client_that_was_killed(mp: ModuleType, manager: Any) -> None:
+def test_a_notification_skips_a_killed_client(mp: ModuleType, manager: Any) -> None:
     condition, begun = manager.Condition(), threading.Event()
     killed(mp, lambda: wait_in(condition))
     eventually(lambda: "0)>" in str(condition))

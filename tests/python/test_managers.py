@@ -1,4 +1,4 @@
-"""Managers: calls through proxies, and what a death or an interruption at either end does to those who wait."""
+"""Managers: calls through proxies, and the effect of a death or an interruption at either end on waiting callers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ METHODS = ("fork", "spawn", "forkserver")
 
 @pytest.fixture(params=METHODS)
 def manager(request: pytest.FixtureRequest, mp: ModuleType) -> Iterator[Any]:
-    """A started manager, of whose clients and calls nothing may be left in this process."""
+    """A started manager whose clients and calls leave nothing in this process."""
     context = mp.get_context(request.param)
-    context.Manager().shutdown()  # starts what is started once
+    context.Manager().shutdown()  # starts the helpers that start once
     with nothing_left(request.config):
         made = context.Manager()
         yield made
@@ -50,7 +50,7 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Call in another thread; the list gets the result, or what was raised."""
+    """Call in another thread; the list gets the result or the exception."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -65,7 +65,7 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for it; the test's own time-out ends an endless wait."""
+    """Wait for a condition; the test's time-out ends an endless wait."""
     while not condition():
         time.sleep(0.01)
 
@@ -84,7 +84,7 @@ class Thing:
         return isinstance(other, Thing) and other.content == self.content
 
 
-def test_a_dict_holds_what_was_put_into_it(manager: Any) -> None:
+def test_a_dict_holds_its_items(manager: Any) -> None:
     shared = manager.dict()
     values = [
         1,
@@ -113,7 +113,7 @@ def test_a_dict_holds_what_was_put_into_it(manager: Any) -> None:
     assert first is second
 
 
-def test_a_proxy_in_a_container_of_the_manager_comes_back_as_one(manager: Any) -> None:
+def test_a_container_returns_a_proxy_as_a_proxy(manager: Any) -> None:
     inner = manager.list([1])
     outer = manager.dict(inner=inner)
     outer["inner"].append(2)
@@ -163,7 +163,7 @@ def test_killed_while_clients_wait(mp: ModuleType, manager: Any) -> None:
     entered = manager.Value("i", 0)
     waiting = [in_thread(lock.acquire), in_thread(event.wait), in_thread(lambda: event.wait(3600))]
     shared["up"] = entered.get()
-    time.sleep(0.3)  # they wait by now, or will find no server: both must end
+    time.sleep(0.3)  # they wait by now, or find no server later: both must end
     os.kill(manager._process.pid, signal.SIGKILL)
     for thread, outcome in waiting:
         thread.join()
@@ -202,7 +202,7 @@ def test_killed_while_another_process_waits(mp: ModuleType, method: str) -> None
 
 
 def client_of(mp: ModuleType, manager: Any) -> Any:
-    """A connection that a server thread serves, to say what one likes over it."""
+    """A connection that a server thread serves, for any message."""
     connection = importlib.import_module(f"{mp.__name__}.connection")
     managers = importlib.import_module(f"{mp.__name__}.managers")
     conn = connection.Client(manager.address, authkey=bytes(manager._authkey))
@@ -245,7 +245,7 @@ def test_a_client_killed_while_it_waits(mp: ModuleType, forked: Any) -> None:
 
 
 @pytest.mark.better_than_standard("an empty message ends the thread that serves it")
-def test_nonsense_is_answered_with_a_traceback(mp: ModuleType, forked: Any) -> None:
+def test_the_server_answers_nonsense_with_a_traceback(mp: ModuleType, forked: Any) -> None:
     conn = client_of(mp, forked)
     for nonsense in (b"", b"\x80", b"hello", pickle.dumps(1), pickle.dumps((1, 2)), pickle.dumps(("0", "x", 1, 2))):
         conn.send_bytes(nonsense)
@@ -254,7 +254,7 @@ def test_nonsense_is_answered_with_a_traceback(mp: ModuleType, forked: Any) -> N
     conn.close()
 
 
-def test_a_pickle_that_ends_its_reader_ends_no_server(mp: ModuleType, forked: Any) -> None:
+def test_a_pickle_that_raises_system_exit_ends_no_server(mp: ModuleType, forked: Any) -> None:
     shared = forked.dict(a=1)
     with contextlib.suppress(EOFError, ConnectionError), contextlib.closing(client_of(mp, forked)) as conn:
         conn.send_bytes(b"cos\n_exit_is_not_there\n(I0\ntR.")
@@ -263,7 +263,7 @@ def test_a_pickle_that_ends_its_reader_ends_no_server(mp: ModuleType, forked: An
 
 
 @pytest.mark.better_than_standard("an interrupted call's answer is taken for the next one's")
-def test_an_interrupted_call_does_not_spoil_the_next(forked: Any) -> None:
+def test_an_interrupted_call_does_not_affect_the_next(forked: Any) -> None:
     shared, event = forked.dict(a=1), forked.Event()
     with interrupted(), pytest.raises(KeyboardInterrupt):
         event.wait()
@@ -290,7 +290,7 @@ def test_a_signal_handler_may_call_while_a_call_waits(forked: Any) -> None:
 
 
 @pytest.mark.better_than_standard("has no such lock")
-def test_a_fork_beside_a_call_to_a_server_that_is_gone(mp: ModuleType) -> None:
+def test_a_fork_during_a_call_to_a_dead_server(mp: ModuleType) -> None:
     ctx = mp.get_context("fork")
     manager = ctx.Manager()
     items = manager.list()
@@ -306,7 +306,7 @@ def test_a_fork_beside_a_call_to_a_server_that_is_gone(mp: ModuleType) -> None:
     assert code == 0
 
 
-def test_an_address_of_the_internet(mp: ModuleType) -> None:
+def test_a_network_address(mp: ModuleType) -> None:
     managers = importlib.import_module(f"{mp.__name__}.managers")
     with managers.SyncManager(address=("127.0.0.1", 0), authkey=b"key") as manager:
         shared = manager.dict()
@@ -315,7 +315,7 @@ def test_an_address_of_the_internet(mp: ModuleType) -> None:
             assert len(shared["bytes"]) == size
 
 
-# Stock CPython at the other end.
+# The standard package at the other end.
 
 STOCK = textwrap.dedent(
     """
@@ -372,7 +372,7 @@ STOCK = textwrap.dedent(
 @pytest.mark.parametrize(
     ("server", "client"), [("multiprocessing", "maniple"), ("maniple", "multiprocessing"), ("maniple",) * 2]
 )
-def test_stock_python_at_one_end(tmp_path: Any, server: str, client: str, mp_package: str) -> None:
+def test_standard_python_at_one_end(tmp_path: Any, server: str, client: str, mp_package: str) -> None:
     address = str(tmp_path / "socket")
     programs = {}
     for name in {server, client}:
@@ -391,7 +391,7 @@ def test_stock_python_at_one_end(tmp_path: Any, server: str, client: str, mp_pac
         serving.communicate()
 
 
-def test_a_stock_server_that_dies_is_noticed(tmp_path: Any, mp: ModuleType) -> None:
+def test_a_client_detects_the_death_of_a_standard_server(tmp_path: Any, mp: ModuleType) -> None:
     """The client's end of the wire is a plain socket, for every kind of client."""
     managers = importlib.import_module(f"{mp.__name__}.managers")
     address = str(tmp_path / "socket")
@@ -411,7 +411,7 @@ def test_a_stock_server_that_dies_is_noticed(tmp_path: Any, mp: ModuleType) -> N
     assert isinstance(outcome[0], (EOFError, ConnectionError))
 
 
-def test_a_server_that_answers_by_halves_is_an_error(mp: ModuleType, tmp_path: Any) -> None:
+def test_half_an_answer_is_an_error(mp: ModuleType, tmp_path: Any) -> None:
     wire = importlib.import_module(f"{mp.__name__}._impl.manager.rpc") if mp.__name__ != "multiprocessing" else None
     if wire is None:
         pytest.skip("makes half an answer with our own module; another package has none")
@@ -426,9 +426,7 @@ def test_a_server_that_answers_by_halves_is_an_error(mp: ModuleType, tmp_path: A
     peer.close()
 
 
-def test_an_error_of_the_servers_start_is_the_error_of_the_manager(
-    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manager_raises_the_error_of_its_servers_start(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     context = mp.get_context("spawn")
 
     class Process(context.Process):  # type: ignore[misc, name-defined]

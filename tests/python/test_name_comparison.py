@@ -1,4 +1,4 @@
-"""The comparison of names and signatures sees each kind of difference, and takes additions for what they are."""
+"""The comparison of names and signatures detects each kind of difference, and accepts additions."""
 
 from __future__ import annotations
 
@@ -103,26 +103,26 @@ def test_a_difference_fails_and_is_named(tmp_path, old, new, fault):
         ("first, *rest", "first, *rest, **more"),
     ],
 )
-def test_what_takes_every_standard_call_is_an_addition(tmp_path, old, new):
+def test_a_signature_that_accepts_every_standard_call_is_an_addition(tmp_path, old, new):
     code, output = compare(tmp_path, changed(old, new))
     assert code == 0, output
     assert "0 failed (1 additions, 0 allowed)" in output
 
 
-def test_what_is_new_or_private_does_not_count(tmp_path):
+def test_new_and_private_names_do_not_count(tmp_path):
     ours = changed("def _hidden(): pass", "def new(): pass").replace("    def _private(self): pass\n", "")
     code, output = compare(tmp_path, ours)
     assert code == 0, output
     assert "(0 additions, 0 allowed)" in output
 
 
-def test_a_package_that_cannot_be_imported_fails(tmp_path):
+def test_an_unimportable_package_fails(tmp_path):
     code, output = compare(tmp_path, "import no_such_module")
     assert code == 1
     assert "no_such_module" in output
 
 
-def test_what_is_allowed_to_differ_and_does_not_fails():
+def test_an_unused_permission_to_differ_fails():
     command = [sys.executable, str(NAMES), "--package", "multiprocessing"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=85)
     faults = [line for line in done.stdout.splitlines() if line.startswith("  ")]

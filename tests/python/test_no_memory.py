@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).parent / "programs" / "no_memory.py"
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_work_goes_on_or_raises_memory_error_and_the_program_lives(mp_package: str, method: str) -> None:
+def test_work_continues_or_raises_memory_error(mp_package: str, method: str) -> None:
     argv = [sys.executable, str(PROGRAM), mp_package, method]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=85)
     assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]

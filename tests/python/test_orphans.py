@@ -22,7 +22,7 @@ pytestmark = pytest.mark.better_than_standard("processes outlive a maker that is
 
 
 def gone(pid: int, patience: float) -> bool:
-    """Whether the process ends in that time; the system may take longer to forget it."""
+    """Return whether the process ends in that time; the system may remove it later."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -37,7 +37,7 @@ def gone(pid: int, patience: float) -> bool:
 
 @contextmanager
 def maker(package: str, method: str, how: str, place: str = "-") -> Iterator[subprocess.Popen[str]]:
-    """The program; of what it started nothing is left afterwards."""
+    """The program; the processes that it started are gone afterwards."""
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     argv = [sys.executable, str(PROGRAM), package, method, how, place]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, MARK: mark})
@@ -77,7 +77,7 @@ def test_a_daemonic_process_ends_with_its_maker(mp_package: str, method: str, ho
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("how", ["ignore", "compute", "inherited handler"])
-def test_a_process_that_does_not_heed_sigterm_is_killed(mp_package: str, method: str, how: str) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(mp_package: str, method: str, how: str) -> None:
     with maker(mp_package, method, how) as process:
         child = int(line(process))
         process.kill()
@@ -86,7 +86,7 @@ def test_a_process_that_does_not_heed_sigterm_is_killed(mp_package: str, method:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_process_may_clean_up_when_its_maker_is_gone(mp_package: str, method: str, tmp_path: Path) -> None:
+def test_a_process_may_clean_up_after_its_makers_end(mp_package: str, method: str, tmp_path: Path) -> None:
     note = tmp_path / "note"
     with maker(mp_package, method, "clean_up", str(note)) as process:
         child = int(line(process))

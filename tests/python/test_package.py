@@ -1,4 +1,4 @@
-"""The package's own names: which exist, which classes they represent, and what help shows."""
+"""The package's own names: which exist, which classes they represent, and the output of help."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_importing_the_package_imports_little(mp_package: str) -> None:
     ]
 
 
-def test_queues_can_be_named_with_what_they_hold(mp: ModuleType) -> None:
+def test_queue_types_accept_an_item_type(mp: ModuleType) -> None:
     def work(jobs: mp.Queue[int], done: mp.SimpleQueue[str] | None, more: mp.JoinableQueue[bytes] | None) -> None: ...
 
     for function in (work, lambda: None):
@@ -116,7 +116,7 @@ def test_a_name_is_a_method_of_the_default_context(mp: ModuleType, name: str, mo
         assert getattr(pickle.loads(pickle.dumps(factory, protocol)), "__name__", "") == name
 
 
-def test_help_shows_names_and_what_they_do(mp: ModuleType) -> None:
+def test_help_shows_names_and_docstrings(mp: ModuleType) -> None:
     text = pydoc.plain(pydoc.render_doc(mp))
     for name, shown in (
         ("Queue", "maxsize"),
@@ -149,7 +149,7 @@ def test_a_factory_is_no_base_class(mp: ModuleType) -> None:
     "module", ["connection", "managers", "pool", "process", "queues", "reduction", "shared_memory", "synchronize"]
 )
 def test_annotations_of_public_classes_can_be_evaluated(mp_package: str, module: str) -> None:
-    """As for a class of a program's that has one of them for its base."""
+    """As for a program's class with one of them as its base."""
     for thing in vars(importlib.import_module(f"{mp_package}.{module}")).values():
         if isinstance(thing, type) and thing.__module__.startswith(mp_package):
             typing.get_type_hints(thing)

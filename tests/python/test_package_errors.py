@@ -1,4 +1,4 @@
-"""The exceptions of the package: their common base, their modules, and what an existing `except` catches."""
+"""The exceptions of the package: their common base, their modules, and the `except` clauses that catch them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.better_than_standard("the standard package has no common base")
 
-# Where a program imports each from.
+# The module from which a program imports each.
 ERRORS = [
     ("context", "AuthenticationError"),
     ("context", "BufferTooShort"),
@@ -28,12 +28,12 @@ ERRORS = [
     ("pool", "WorkerLostError"),
     ("resource_tracker", "ReentrantCallError"),
 ]
-# Internal signals between parts of the package, which no call of a program raises.
+# Internal exceptions between parts of the package, which no call of a program raises.
 INTERNAL = {"ClientGone", "Over", "_TooLong"}
 
 
 def exceptions(package: str) -> Iterator[type[BaseException]]:
-    """All exception classes that the package defines."""
+    """Return all exception classes that the package defines."""
     root = importlib.import_module(package)
     for found in pkgutil.walk_packages(root.__path__, f"{package}."):
         if found.name.endswith(("__main__", "popen_spawn_win32", "hook-maniple")):
@@ -62,7 +62,7 @@ def test_every_error_has_the_common_base_and_a_module(mp: ModuleType, mp_package
 
 
 @pytest.mark.parametrize("module, name", ERRORS)
-def test_an_error_is_caught_by_the_clauses_that_caught_it_before(mp: ModuleType, module: str, name: str) -> None:
+def test_existing_except_clauses_catch_an_error(mp: ModuleType, module: str, name: str) -> None:
     theirs = getattr(importlib.import_module(f"multiprocessing.{module}"), name, None)
     if theirs is None:
         assert name in mp.__all__
@@ -75,7 +75,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_one_clause_catches_what_the_package_raises(mp: ModuleType) -> None:
+def test_one_clause_catches_the_packages_errors(mp: ModuleType) -> None:
     with mp.Pool(1) as pool:
         for error in (mp.ManipleError, RuntimeError):
             with pytest.raises(error):
@@ -88,7 +88,7 @@ def test_one_clause_catches_what_the_package_raises(mp: ModuleType) -> None:
         importlib.import_module(f"{mp.__name__}.shared_memory").ShareableList([{1}])
 
 
-def test_a_worker_that_cannot_pickle_any_error_reports_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_memory_to_pickle_an_error_reports_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = importlib.import_module("maniple._impl.pool.payload")
 
     def refuse(_: BaseException) -> bytes:

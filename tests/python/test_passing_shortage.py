@@ -1,6 +1,7 @@
-"""A call to the system that fails once, for lack of memory or of a descriptor: the operation succeeds nevertheless, or says what ran out.
+"""A system call that fails once, for lack of memory or of a descriptor: the operation still succeeds, or its error
+names the shortage.
 
-Each row is a run of `make faults` that was found to fail.  The rest of the file is what that does not see.
+Each row is a run of `make faults` that has failed before. The rest of the file tests what `make faults` cannot detect.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ WALK = ROOT / "tests" / "faults" / "walk.py"
 @pytest.mark.parametrize(
     ("operation", "method", "kind", "error", "who", "n"),
     [
-        # The fork server: what it answers, what it waits for, and what its client reads.
+        # The fork server: its answers, its waits, and its client's reads.
         ("process_start", "forkserver", "write", "ENOMEM", "children", 1),
         ("process_start", "forkserver", "write", "ENOMEM", "children", 2),
         ("process_start", "forkserver", "wait_ready", "ENOMEM", "children", 2),  # a third wait may find all at once
@@ -54,11 +55,11 @@ def faulted() -> str:
 @pytest.mark.parametrize(
     ("operation", "kind", "error", "who", "n"),
     [
-        # What waits for a process's end leaves it behind as a zombie otherwise.
+        # Otherwise the wait for a process's end leaves a zombie.
         ("pool_start", "wait_ready", "ENOMEM", "parent", 3),
         ("pool_terminate", "wait_ready", "ENOMEM", "parent", 3),
         ("recycling", "wait_ready", "ENOMEM", "parent", 2),
-        # A server that cannot say where it listens.
+        # A server that cannot return its address.
         ("manager_start", "write", "ENOMEM", "children", 1),
     ],
 )
@@ -84,7 +85,7 @@ def short(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def test_a_tracker_that_cannot_be_written_to_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_does_not_replace_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     from maniple import resource_tracker
 
     tracker = resource_tracker.ResourceTracker()
@@ -111,7 +112,7 @@ def test_a_tracker_that_cannot_be_written_to_is_not_given_up(monkeypatch: pytest
     assert tracker._exitcode == 0
 
 
-def test_a_tracker_that_was_killed_is_replaced_with_a_warning() -> None:
+def test_a_killed_tracker_is_replaced_with_a_warning() -> None:
     from maniple import resource_tracker
 
     tracker = resource_tracker.ResourceTracker()
@@ -144,7 +145,7 @@ def test_a_tracker_without_memory_for_a_moment_continues_to_read() -> None:
     assert list(resource_tracker._lines(Pipe())) == [b"one", b"two", b"last"]
 
 
-def test_output_that_cannot_be_read_for_a_moment_is_passed_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_arrives_after_a_failed_read(monkeypatch: pytest.MonkeyPatch) -> None:
     from maniple._impl.start import late_output as _late_output
 
     here, there = os.pipe()
@@ -169,7 +170,7 @@ def test_output_that_cannot_be_read_for_a_moment_is_passed_on_later(monkeypatch:
     os.close(here)
 
 
-def test_a_request_whose_pipe_another_process_holds_detects_the_servers_end(
+def test_a_request_detects_the_servers_end_while_another_process_holds_the_pipe(
     mp: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from maniple import forkserver
@@ -184,7 +185,7 @@ def test_a_request_whose_pipe_another_process_holds_detects_the_servers_end(
         held.append(os.dup(descriptors[1]))
         server = forkserver._forkserver._forkserver_pid
         assert server is not None
-        os.kill(server, signal.SIGSTOP)  # or it might have answered
+        os.kill(server, signal.SIGSTOP)  # otherwise it might have answered
         send(line, descriptors)
         os.kill(server, signal.SIGKILL)
 
@@ -199,7 +200,7 @@ def test_a_request_whose_pipe_another_process_holds_detects_the_servers_end(
 
 class Loser:
     def lose(self) -> int:
-        """In a manager's server: as if it had lacked something for each client's session."""
+        """Drop each client's session in a manager's server, as after a shortage."""
         from maniple import process
 
         server: Any = process.current_process()._manager_server  # type: ignore[attr-defined]
@@ -209,7 +210,7 @@ class Loser:
         return len(sessions)
 
 
-def test_a_client_whose_session_the_server_has_lost_begins_another(mp: ModuleType) -> None:
+def test_a_client_replaces_a_lost_session(mp: ModuleType) -> None:
     from maniple.managers import SyncManager
 
     class Losing(SyncManager):
@@ -218,7 +219,7 @@ def test_a_client_whose_session_the_server_has_lost_begins_another(mp: ModuleTyp
     Losing.register("Loser", Loser)
     with Losing(ctx=mp.get_context("fork")) as manager:
         for _ in range(2):
-            # To make an object names the session; so does a thread's first call.
+            # The creation of an object names the session, and so does a thread's first call.
             assert manager.Loser().lose() == 1
             items = manager.list([2])
             assert list(items) == [2]
@@ -228,7 +229,7 @@ def test_a_client_whose_session_the_server_has_lost_begins_another(mp: ModuleTyp
             del items
 
 
-def test_a_server_that_cannot_open_a_session_is_not_taken_for_another_kind(mp: ModuleType) -> None:
+def test_a_failed_session_does_not_mark_a_server_as_standard(mp: ModuleType) -> None:
     from maniple._impl.manager.client import site_at
     from maniple._impl.manager.rpc import RemoteError
 

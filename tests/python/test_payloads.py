@@ -1,4 +1,4 @@
-"""What goes through a pool comes back equal, of the same type, and writable where it was."""
+"""Values pass through a pool: they return equal, of the same type, and still writable."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import pytest
 from pools import identity
 
 KIB, MIB = 1 << 10, 1 << 20
-# On both sides of every power of two at which something could change: inline or in
-# shared memory, one or several writes, a frame's length field, a full ring.
+# Sizes around every power of two at which the transfer may change: inline or in shared memory, one or several writes, a
+# frame's length field, a full ring.
 EDGES = sorted({max(0, (1 << power) + step) for power in range(24) for step in (-1, 0, 1)})
 
 
@@ -30,7 +30,7 @@ def through(pool: Any, value: Any) -> Any:
 
 
 def same(one: Any, two: Any) -> bool:
-    """Equal, and of equal types all the way down; NaN equals NaN, -0.0 differs from 0.0."""
+    """Return whether values and the types of all their parts are equal; NaN equals NaN, -0.0 differs from 0.0."""
     if type(one) is not type(two):
         return False
     if isinstance(one, float):
@@ -65,7 +65,7 @@ def test_strings_around_powers_of_two(shared_pool: Any) -> None:
 
 
 def pattern(size: int) -> bytes:
-    """`size` bytes that encode their position, so that a shifted copy does not look right."""
+    """Return `size` bytes that encode their position, so that a shifted copy differs."""
     return numpy.arange((size + 7) // 8, dtype="<u8").tobytes()[:size]
 
 
@@ -154,7 +154,7 @@ def are_one(one: Any, holder: dict[str, Any]) -> bool:
 
 
 def test_arrays_outlive_the_results_that_follow(shared_pool: Any) -> None:
-    """A block of memory is not used again while an array still looks into it."""
+    """The pool does not reuse a block of memory while an array refers to it."""
     arrays = []
     for number in range(40):
         arrays.append(through(shared_pool, numpy.full(300_000, number)))
@@ -309,7 +309,7 @@ def test_shared_parts_of_one_item_stay_shared(shared_pool: Any) -> None:
 
 
 def anything(chance: random.Random, depth: int) -> Any:
-    """A random nest of plain values, biased towards the edges of their encodings."""
+    """Return random nested plain values, biased towards the limits of their encodings."""
     if depth and chance.random() < 0.55:
         parts = [anything(chance, depth - 1) for _ in range(chance.choice([0, 1, 1, 2, 3, 5, 20]))]
         shape = chance.randrange(5)
@@ -359,13 +359,13 @@ def bulk(chance: random.Random) -> Any:
     return numpy.frombuffer(pattern(size // 8 * 8), "<u8").copy()
 
 
-# A fixed seed each for runs that can be compared, and a fresh one that sees new values every time.
+# Fixed seeds for comparable runs, and a fresh seed for new values in every run.
 @pytest.mark.parametrize("seed", [1, 2, 3, pytest.param(None, id="fresh")])
 def test_any_value_comes_back_the_same(shared_pool: Any, seed: int | None) -> None:
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     chance = random.Random(seed)
     values = [anything(chance, depth=4) for _ in range(150)]
-    # Each value alone, so that a wrong one can be named; then with neighbours in its chunk.
+    # Each value alone, so that the test can name a wrong value; then with neighbours in its chunk.
     for number, (value, got) in enumerate(zip(values, shared_pool.imap(identity, values), strict=True)):
         assert same(got, value), f"seed {seed}, value {number}: {value!r:.200} became {got!r:.200}"
     for number, (value, got) in enumerate(zip(values, shared_pool.map(identity, values, chunksize=13), strict=True)):

@@ -1,4 +1,4 @@
-"""Values of the commonest types, which are written without pickle: they arrive as pickle would have them arrive."""
+"""Values of the most common types, which the package writes without pickle: they arrive as after a pickle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAVES: list[Any] = [
         "日本" * 20,
     ),
     *(b"", b"x", b"ab", b"key", b"yy" * 50, b"z" * 20_000),
-    # Not plain: pickle has them.
+    # Not plain: pickle writes them.
     *("\ud800", 3 + 4j, frozenset((1,)), bytearray(b"q"), 10**30),
 ]
 
@@ -42,7 +42,7 @@ def together(*values: Any) -> tuple[Any, ...]:
 
 
 def shape(value: Any, seen: dict[int, int] | None = None) -> Any:
-    """What a value consists of, and which of its lists and dicts are the same."""
+    """Return the parts of a value, and which of its lists and dicts are the same object."""
     seen = {} if seen is None else seen
     if not isinstance(value, list | dict | tuple):
         return type(value).__name__, repr(value)
@@ -55,7 +55,7 @@ def shape(value: Any, seen: dict[int, int] | None = None) -> Any:
 
 
 class Maker:
-    """Makes values at random, which refer to parts of one another."""
+    """Makes random values that refer to parts of each other."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -159,7 +159,7 @@ def distinct(values: list[Any]) -> int:
 
 
 def columns(rows: int) -> dict[str, list[Any]]:
-    """A column in which no text is equal to another, and some of which all are the same."""
+    """Items with a column of different texts, and columns of equal texts."""
     return {
         "id": [f"user {row}" for row in range(rows)],
         "country": ["United Kingdom"] * rows,
@@ -168,7 +168,7 @@ def columns(rows: int) -> dict[str, list[Any]]:
     }
 
 
-def test_each_text_is_one_object_however_many_there_are() -> None:
+def test_each_text_is_one_object_in_any_number() -> None:
     texts = [f"{number} is the number of this text" * 3 for number in range(4000)]
     many = random.Random(7).choices(texts, k=30_000)
     with maniple.get_context("fork").Pool(1) as pool:
@@ -187,14 +187,14 @@ def test_text_and_bytes_of_the_same_content_are_two() -> None:
         assert pool.apply(same, (["key", b"key", "key", b"key"],)) == ["key", b"key", "key", b"key"]
 
 
-def test_many_texts_of_which_none_is_equal_then_all() -> None:
+def test_many_different_then_many_equal_texts() -> None:
     texts = [f"text {number}" for number in range(3000)] + ["same"] * 3000
     with maniple.get_context("fork").Pool(1) as pool:
         assert pool.map(same, texts, chunksize=6000) == texts
 
 
-def test_items_that_their_maker_forgets_at_once() -> None:
-    """Each is referred to by its task alone; the second is the first again."""
+def test_items_without_other_references() -> None:
+    """Only its task refers to each; the second is the first again."""
 
     def items() -> Iterator[list[Any]]:
         first = ["twice"]
@@ -209,7 +209,7 @@ def test_items_that_their_maker_forgets_at_once() -> None:
     assert back[0] is back[1]
 
 
-def test_items_that_are_taken_out_of_their_list_meanwhile() -> None:
+def test_items_removed_from_their_list_during_the_call() -> None:
     shared = ["shared"]
     items: list[Any] = [shared, [shared], shared]
     with maniple.get_context("fork").Pool(1) as pool:
@@ -231,7 +231,7 @@ class Shortens:
         return int, ("0",)
 
 
-def test_list_that_gets_shorter_during_the_call() -> None:
+def test_a_list_shrinks_during_the_call() -> None:
     items: list[Any] = list(range(200_000))
     items[50] = Shortens(items)
     with maniple.get_context("fork").Pool(1) as pool:
@@ -245,7 +245,7 @@ def byte_strings(count: int, size: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [17_000, 1_100_000])
-def test_more_long_byte_strings_than_a_wire_takes_descriptors(size: int) -> None:
+def test_more_long_byte_strings_than_descriptors_of_a_wire(size: int) -> None:
     count = 1000 if size < 1_000_000 else 300
     many = byte_strings(count, size)
     with maniple.get_context("fork").Pool(1) as pool:
@@ -259,7 +259,7 @@ def rows(count: int) -> list[Any]:
     return [[number, (number,), {"a": [number]}] for number in range(count)]
 
 
-def test_the_collector_s_callbacks_see_no_value_that_is_filled_in_part() -> None:
+def test_the_collectors_callbacks_see_no_partly_filled_value() -> None:
     stash: list[Any] = []
 
     def look(phase: str, _: object) -> None:

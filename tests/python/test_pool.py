@@ -78,9 +78,9 @@ def test_order_holds_when_early_items_take_longest(shared_pool: Any) -> None:
     assert list(shared_pool.imap(sleep, delays)) == delays
 
 
-def test_imap_unordered_delivers_what_is_done_first(shared_pool: Any, tmp_path: Path) -> None:
+def test_imap_unordered_returns_results_in_the_order_of_completion(shared_pool: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    paths = [str(gate), str(tmp_path)]  # the folder is there already, the gate is not
+    paths = [str(gate), str(tmp_path)]  # the folder exists already, the gate does not
     results = shared_pool.imap_unordered(wait_and_name, paths)
     assert next(results) == str(tmp_path)
     gate.touch()
@@ -101,7 +101,7 @@ def test_empty_inputs(shared_pool: Any, empty: Any) -> None:
     assert list(shared_pool.imap_unordered(square, empty)) == []
 
 
-def test_inputs_that_are_not_lists(shared_pool: Any) -> None:
+def test_inputs_of_other_types_than_lists(shared_pool: Any) -> None:
     assert shared_pool.map(square, (n for n in range(5))) == [0, 1, 4, 9, 16]
     assert shared_pool.map(ord, "abc") == [97, 98, 99]
     assert sorted(shared_pool.map(square, {1, 2, 3})) == [1, 4, 9]
@@ -149,7 +149,7 @@ def test_results_flow_while_the_input_blocks(shared_pool: Any, call: str) -> Non
 
 
 @pytest.mark.better_than_standard("its one feeding thread waits for the input, and all other calls behind it")
-def test_blocked_input_holds_up_no_other_call(shared_pool: Any) -> None:
+def test_blocked_input_delays_no_other_call(shared_pool: Any) -> None:
     more = threading.Event()
     results = shared_pool.imap(square, three_then_wait(more))
     assert next(results) == 0
@@ -190,7 +190,7 @@ def test_async_result_before_and_after(shared_pool: Any, mp: Any, tmp_path: Path
 
 
 def test_every_attribute_of_an_async_result_can_be_read(shared_pool: Any) -> None:
-    """As managers do, looking for the methods of what they are to serve."""
+    """A manager reads all attributes to find the methods of an object."""
     outcome = shared_pool.apply_async(square, (3,))
     assert "get" in [name for name in dir(outcome) if callable(getattr(outcome, name))]
     assert outcome.get(30) == 9
@@ -254,13 +254,13 @@ def test_exceptions_as_plain_results(shared_pool: Any) -> None:
     assert made[0].args == ("a result",)
 
 
-def test_task_that_raises_stop_iteration(shared_pool: Any) -> None:
+def test_a_task_raises_stop_iteration(shared_pool: Any) -> None:
     with pytest.raises(StopIteration):
         shared_pool.apply(fail, (StopIteration("mine"),))
 
 
 @pytest.mark.better_than_standard("it takes the error for the end of the chunk and drops the rest in silence")
-def test_map_is_not_cut_short_by_stop_iteration(shared_pool: Any) -> None:
+def test_stop_iteration_does_not_end_a_map(shared_pool: Any) -> None:
     with pytest.raises(StopIteration):
         shared_pool.map(fail, [StopIteration("mine")] * 3)
 
@@ -289,14 +289,14 @@ def test_error_callback_gets_the_error_once(shared_pool: Any, call: str) -> None
 
 
 def test_callback_of_an_empty_map(shared_pool: Any) -> None:
-    """Nothing was computed, so whether the callback is called is open; the result is not."""
+    """No call was made, so the callback may or may not be called; the result is fixed."""
     assert shared_pool.map_async(square, [], callback=lambda _: None).get(30) == []
 
 
-def test_callbacks_of_a_rush_of_calls_are_all_called(shared_pool: Any) -> None:
+def test_a_burst_of_calls_runs_all_callbacks(shared_pool: Any) -> None:
     heard: list[int] = []
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # the thread that calls back gets in everywhere
+    sys.setswitchinterval(1e-6)  # the callback's thread may interrupt any step
     try:
         outcomes = [shared_pool.apply_async(square, (n,), callback=heard.append) for n in range(2000)]
         assert [outcome.get(30) for outcome in outcomes] == [square(n) for n in range(2000)]
@@ -325,8 +325,8 @@ def test_callbacks_may_submit_further_tasks(shared_pool: Any) -> None:
 
 
 @pytest.mark.parametrize("call", [call for call in ALL_CALLS if call != "apply" and call != "apply_async"])
-def test_input_that_is_not_iterable(shared_pool: Any, call: str) -> None:
-    # imap may say so at once or with its first result.
+def test_the_input_is_not_iterable(shared_pool: Any, call: str) -> None:
+    # imap may raise at once or with its first result.
     with pytest.raises(TypeError, match="not iterable"):
         list(getattr(shared_pool, call)(square, 3))
 
@@ -339,7 +339,7 @@ def test_chunksize_below_one(shared_pool: Any, call: str, chunksize: int) -> Non
 
 
 @pytest.mark.parametrize("call", ["map", "map_async", "starmap", "starmap_async"])
-def test_input_that_raises(shared_pool: Any, call: str) -> None:
+def test_the_input_raises(shared_pool: Any, call: str) -> None:
     def source():
         yield (1, 2)
         raise LookupError("the input failed")
@@ -355,7 +355,7 @@ def four_then_fail() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("chunksize", [1, 4])
-def test_imap_input_that_raises(shared_pool: Any, chunksize: int) -> None:
+def test_the_input_of_imap_raises(shared_pool: Any, chunksize: int) -> None:
     results = shared_pool.imap(square, four_then_fail(), chunksize)
     assert [next(results) for _ in range(4)] == [0, 1, 4, 9]
     with pytest.raises(LookupError, match="the input failed"):
@@ -366,7 +366,7 @@ def test_imap_input_that_raises(shared_pool: Any, chunksize: int) -> None:
 
 @pytest.mark.better_than_standard("when the error overtakes chunks, they are lost")
 @pytest.mark.parametrize("chunksize", [1, 4])
-def test_imap_unordered_input_that_raises(shared_pool: Any, chunksize: int) -> None:
+def test_the_input_of_imap_unordered_raises(shared_pool: Any, chunksize: int) -> None:
     results = shared_pool.imap_unordered(square, four_then_fail(), chunksize)
     heard: list[int] = []
     with pytest.raises(LookupError, match="the input failed"):
@@ -377,12 +377,12 @@ def test_imap_unordered_input_that_raises(shared_pool: Any, chunksize: int) -> N
     assert shared_pool.map(square, [2]) == [4]
 
 
-def test_starmap_item_that_is_not_iterable(shared_pool: Any) -> None:
+def test_an_item_of_starmap_is_not_iterable(shared_pool: Any) -> None:
     with pytest.raises(TypeError):
         shared_pool.starmap(add, [(1, 2), 3])
 
 
-def test_function_that_is_not_callable(shared_pool: Any) -> None:
+def test_the_function_is_not_callable(shared_pool: Any) -> None:
     with pytest.raises(TypeError, match="not callable"):
         shared_pool.apply(3)
 
@@ -445,7 +445,7 @@ def test_several_threads_take_from_one_iteration(shared_pool: Any) -> None:
 # -- where the tasks run
 
 
-def test_tasks_run_elsewhere(shared_pool: Any) -> None:
+def test_tasks_run_in_other_processes_or_threads(shared_pool: Any) -> None:
     pids = set(shared_pool.map(pid, range(20), chunksize=1))
     if "Thread" in type(shared_pool).__name__:
         assert pids == {os.getpid()}
@@ -453,7 +453,7 @@ def test_tasks_run_elsewhere(shared_pool: Any) -> None:
         assert os.getpid() not in pids and len(pids) <= 2
 
 
-def test_busy_worker_does_not_hold_up_the_others(shared_pool: Any, tmp_path: Path) -> None:
+def test_a_busy_worker_does_not_delay_the_others(shared_pool: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     held = shared_pool.apply_async(wait_for_file, (str(gate),))
     start = time.monotonic()
@@ -463,8 +463,8 @@ def test_busy_worker_does_not_hold_up_the_others(shared_pool: Any, tmp_path: Pat
     assert held.get(30) is True
 
 
-def test_a_burst_of_calls_without_waiters_is_done(shared_pool: Any, tmp_path: Path) -> None:
-    """No thread waits for these, or even looks: they are handed out all the same."""
+def test_a_burst_of_calls_without_waiters_ends(shared_pool: Any, tmp_path: Path) -> None:
+    """No thread waits for these calls or polls them, and the pool still sends them to workers."""
     for start in range(0, 900, 300):
         for number in range(start, start + 300):
             shared_pool.apply_async(touch_numbered, (str(tmp_path), number))
@@ -497,7 +497,7 @@ def test_initializer_ran_in_no_worker_of_this_pool(shared_pool: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
-def test_something_that_cannot_be_iterated_fails_with_the_first_result(shared_pool: Any, method: str) -> None:
+def test_imap_over_a_non_iterable_fails_with_the_first_result(shared_pool: Any, method: str) -> None:
     results = getattr(shared_pool, method)(identity, 5)
     with pytest.raises(TypeError, match="not iterable"):
         next(results)
@@ -505,7 +505,7 @@ def test_something_that_cannot_be_iterated_fails_with_the_first_result(shared_po
 
 
 class OddError(Exception):
-    """What `traceback` asks of an exception, raises."""
+    """The attributes that `traceback` reads of an exception raise."""
 
     @property
     def __suppress_context__(self) -> bool:  # type: ignore[override]
@@ -521,7 +521,7 @@ def raise_oddly(kind: int) -> None:
 
 
 @pytest.mark.better_than_standard("the worker dies, and the call waits for ever")
-def test_an_exception_whose_traceback_cannot_be_formatted_is_that_exception(shared_pool: Any) -> None:
+def test_an_exception_with_an_unformattable_traceback_is_raised(shared_pool: Any) -> None:
     for kind, expected in enumerate((SyntaxError, SyntaxError, OddError)):
         with pytest.raises(expected, match="wrong"):
             shared_pool.apply_async(raise_oddly, (kind,)).get(timeout=60)

@@ -1,4 +1,4 @@
-"""Subclasses of the pool, and programs that replace its parts: what they override is called, and no failure hangs."""
+"""Subclasses of the pool, and programs that replace its parts: the pool calls the overrides, and no failure hangs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def get(outcome: Any) -> Any:
     return outcome.get(30)
 
 
-# -- what is overridden is called
+# -- overrides are called
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,12 +105,12 @@ def test_items_travel_by_the_queues_of_the_class(made: Any) -> None:
     assert get(pool.apply_async(seal, (3,))).number == 3
 
 
-def test_workers_are_those_that_the_class_starts(made: Any) -> None:
+def test_the_class_starts_the_workers(made: Any) -> None:
     assert get(made("OwnWorkers").apply_async(started_by)) == "the subclass"
     assert {process.name for process in made("Named")._pool} == {"mine-0", "mine-1"}
 
 
-def test_handlers_that_the_class_replaces_run(
+def test_replaced_handlers_run(
     made: Any, pool_module: ModuleType, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Pool = pool_module.Pool
@@ -163,7 +163,7 @@ def test_overridden_queues_of_a_context_are_used(mp: ModuleType, pool_module: Mo
     assert Context.made >= 2
 
 
-def test_a_pool_whose_workers_cannot_all_be_started_leaves_none(mp: ModuleType, pool_module: ModuleType) -> None:
+def test_a_failed_start_of_a_pool_leaves_no_worker(mp: ModuleType, pool_module: ModuleType) -> None:
     started: list[Any] = []
 
     class Process:
@@ -210,7 +210,7 @@ def test_a_class_that_overrides_public_methods_only(made: Any, pool_module: Modu
     assert made(Wrapping).apply(add, (3,)) == 9
 
 
-# -- what the class of `Process` says, with the engine
+# -- the class of `Process`, with the engine
 
 
 def test_process_may_be_any_kind_of_method(made: Any, mp: ModuleType, pool_module: ModuleType, method: str) -> None:
@@ -261,7 +261,7 @@ def test_idle_workers_that_are_killed_are_replaced(made: Any) -> None:
 
 @better
 @pytest.mark.parametrize("name", ["OwnQueues", "ContextsQueues"])
-def test_what_cannot_be_rebuilt_fails_its_task_alone(made: Any, pool_module: ModuleType, name: str) -> None:
+def test_an_unpicklable_result_fails_its_task_alone(made: Any, pool_module: ModuleType, name: str) -> None:
     pool = made(name)
     long = pool.apply_async(sleep, (0.5,))
     outcomes = [pool.apply_async(give_unreadable) for _ in range(5)] + [pool.apply_async(raise_what_cannot_return)]
@@ -277,7 +277,7 @@ def test_what_cannot_be_rebuilt_fails_its_task_alone(made: Any, pool_module: Mod
 
 
 @better
-def test_arguments_that_cannot_be_rebuilt_among_many(made: Any, pool_module: ModuleType) -> None:
+def test_an_argument_that_cannot_be_unpickled_among_many(made: Any, pool_module: ModuleType) -> None:
     pool = made("ContextsQueues")
     outcomes = [pool.apply_async(square, (Unreadable() if n in (3, 17) else n,)) for n in range(30)]
     for n, outcome in enumerate(outcomes):
@@ -289,7 +289,7 @@ def test_arguments_that_cannot_be_rebuilt_among_many(made: Any, pool_module: Mod
 
 
 @better
-def test_a_killed_worker_does_not_keep_the_rest_from_ending(made: Any) -> None:
+def test_a_pool_ends_after_a_killed_worker(made: Any) -> None:
     pool = made("OwnQueues")
     outcome = pool.map_async(sleep, [0.1] * 4, chunksize=1)
     os.kill(pool._pool[0].pid, signal.SIGKILL)
@@ -299,8 +299,8 @@ def test_a_killed_worker_does_not_keep_the_rest_from_ending(made: Any) -> None:
 
 
 @better
-def test_what_is_left_of_a_half_read_task_does_not_hold_up_the_end(mp: ModuleType) -> None:
-    """A worker that was ended in the middle of a large task leaves bytes in the pipe that are no messages."""
+def test_a_half_read_task_does_not_delay_the_end(mp: ModuleType) -> None:
+    """A worker that ends while it reads a large task leaves bytes in the pipe that are not messages."""
     reader, writer = mp.Pipe(duplex=False)
     rest = bytes(8_000_000)
 
@@ -323,7 +323,7 @@ def test_what_is_left_of_a_half_read_task_does_not_hold_up_the_end(mp: ModuleTyp
 
 @better
 @pytest.mark.parametrize("name", ["OwnQueues", "ContextsQueues"])
-def test_terminate_ends_what_waits(made: Any, name: str) -> None:
+def test_terminate_ends_waiting_calls(made: Any, name: str) -> None:
     pool = made(name)
     outcome = pool.map_async(sleep, [60.0] * 20, chunksize=1)
     large = pool.apply_async(len, (bytes(4_000_000),))
@@ -347,7 +347,7 @@ def test_terminate_ends_what_waits(made: Any, name: str) -> None:
 
 
 @better
-def test_workers_that_never_get_ready_end_the_pool(made: Any, pool_module: ModuleType) -> None:
+def test_a_pool_fails_if_no_worker_becomes_ready(made: Any, pool_module: ModuleType) -> None:
     pool = made("ContextsQueues", initializer=end_at_once)
     for _ in range(2):
         with pytest.raises(pool_module.WorkerLostError, match="gets ready"):
@@ -360,7 +360,7 @@ def test_workers_are_replaced_after_their_tasks(made: Any) -> None:
 
 
 @better
-def test_a_callback_that_raises_ends_nothing(made: Any) -> None:
+def test_a_callbacks_exception_ends_nothing(made: Any) -> None:
     pool = made("ContextsQueues")
     told: list[Any] = []
     before, threading.excepthook = threading.excepthook, told.append
@@ -390,7 +390,7 @@ if __name__ == "__main__":
 
 
 @better
-def test_workers_end_with_a_program_that_is_killed(mp_package: str, method: str, tmp_path: Any) -> None:
+def test_workers_end_with_a_killed_program(mp_package: str, method: str, tmp_path: Any) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(folder=os.path.dirname(__file__), package=mp_package, method=method))
     with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as running:

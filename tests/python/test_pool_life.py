@@ -24,9 +24,9 @@ from test_pool import ALL_CALLS
 
 NewPool = Callable[..., Any]
 
-# ThreadPool has no such thing, or no need of it.
+# ThreadPool lacks it, or does not need it.
 processes_only = pytest.mark.parametrize("kind", METHODS, indirect=True)
-# Where a test has many cases, or many workers, and the way in which they start is beside the point.
+# For tests with many cases or many workers, for which the start method does not matter.
 quick_kinds = pytest.mark.parametrize("kind", ["fork", "thread"], indirect=True)
 
 
@@ -46,7 +46,7 @@ def test_wrong_maxtasksperchild(new_pool: NewPool, kind: str, tasks: Any) -> Non
         new_pool(1, maxtasksperchild=tasks)
 
 
-def test_initializer_that_is_not_callable(new_pool: NewPool) -> None:
+def test_the_initializer_is_not_callable(new_pool: NewPool) -> None:
     with pytest.raises(TypeError, match="initializer must be a callable"):
         new_pool(1, initializer=3)
 
@@ -59,7 +59,7 @@ def test_initializer_runs_in_each_worker(new_pool: NewPool) -> None:
 
 @processes_only
 @pytest.mark.better_than_standard("hangs")
-def test_workers_that_cannot_be_started_are_explained(new_pool: NewPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_explains_a_failed_start_of_workers(new_pool: NewPool, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_process: Any) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -67,7 +67,7 @@ def test_workers_that_cannot_be_started_are_explained(new_pool: NewPool, monkeyp
     worker = pool._pool[0]
     monkeypatch.setattr(type(worker), "start", refused)
     os.kill(worker.pid, signal.SIGKILL)
-    # A call that the worker had begun tells of its death.
+    # A call that the worker had begun reports its death.
     for _ in range(100):
         with pytest.raises(Exception, match="no worker process can be started|killed by signal 9") as told:
             pool.apply(square, (2,))
@@ -214,7 +214,7 @@ def test_join_in_another_thread_than_close(new_pool: NewPool, tmp_path: Path) ->
 
 
 @processes_only
-def test_terminate_drops_what_waits(new_pool: NewPool, kind: str) -> None:
+def test_terminate_drops_waiting_calls(new_pool: NewPool, kind: str) -> None:
     pool = new_pool(2)
     waiting = [pool.apply_async(sleep, (30,)) for _ in range(10)]
     pool.terminate()
@@ -266,7 +266,7 @@ def test_closed_pool_is_deleted_in_silence(new_pool: NewPool, kind: str, mp: Mod
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_left_open_at_the_end_of_the_program(mp_package: str, method: str) -> None:
+def test_open_objects_at_the_end_of_the_program(mp_package: str, method: str) -> None:
     program = f"""
 import {mp_package} as mp
 from {mp_package} import managers, shared_memory
@@ -294,7 +294,7 @@ def test_results_outlive_their_pool(new_pool: NewPool) -> None:
 
 
 def test_an_error_does_not_hold_its_pool(kind: str, mp: ModuleType) -> None:
-    """It refers to frames that refer to the result: a circle that must be collected."""
+    """The exception refers to frames that refer to the result: the collector must collect this cycle."""
     pool = make_pool(mp, kind, 1)
     there = weakref.ref(pool)
 
@@ -329,7 +329,7 @@ def test_results_keep_their_pool(kind: str, mp: ModuleType, new_pool: NewPool, c
 
 
 @processes_only
-def test_nothing_is_held_for_calls_that_were_told(new_pool: NewPool) -> None:
+def test_a_pool_keeps_nothing_of_ended_calls(new_pool: NewPool) -> None:
     pool = new_pool(2)
     outcomes = [pool.apply_async(square, (n,), callback=lambda _: None) for n in range(50)]
     for outcome in outcomes:
@@ -356,7 +356,7 @@ def test_two_pools_at_once(new_pool: NewPool) -> None:
     assert two.map(square, [5]) == [25]
 
 
-# -- the package's own doors to it
+# -- the package's functions for it
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -409,8 +409,8 @@ def test_worker_loop_for_pools_that_libraries_build(mp: ModuleType, pool_module:
 
 
 @pytest.mark.parametrize("end", ["close", "terminate"])
-def test_a_call_that_is_made_while_the_pool_ends_has_its_callback(mp: Any, end: str) -> None:
-    """The pool may detect the call's end, and end itself, before the thread that made the call has gone on."""
+def test_a_call_during_the_pools_end_runs_its_callback(mp: Any, end: str) -> None:
+    """The pool may detect the call's end, and end itself, before the calling thread continues."""
     for pause in range(20):
         with mp.Pool(1) as pool:
             results, told = [], []
@@ -433,13 +433,13 @@ def test_a_call_that_is_made_while_the_pool_ends_has_its_callback(mp: Any, end: 
 
 
 class Held:
-    """What a function holds."""
+    """An object that a function refers to."""
 
 
 @pytest.mark.better_than_standard("cannot pickle lambdas")
 @pytest.mark.parametrize("kind", METHODS, indirect=True)
 @pytest.mark.parametrize("call", ["apply", "map", "imap"])
-def test_a_function_that_went_by_value_is_let_go_of_after_its_call(new_pool: NewPool, call: str) -> None:
+def test_a_pool_releases_a_function_sent_by_value(new_pool: NewPool, call: str) -> None:
     pool = new_pool(1)
 
     def use() -> weakref.ref[Held]:
@@ -458,7 +458,7 @@ def test_a_function_that_went_by_value_is_let_go_of_after_its_call(new_pool: New
     assert gone() is None
 
 
-def test_a_pool_that_has_ended_leaves_nothing_to_the_collector_of_circles(mp: ModuleType) -> None:
+def test_an_ended_pool_leaves_no_cycles(mp: ModuleType) -> None:
     gc.collect()
     gc.disable()
     open_files = []

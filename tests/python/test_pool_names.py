@@ -88,13 +88,13 @@ def test_callbacks_of_results(shared_pool: Any, tmp_path: Any) -> None:
     assert outcome.get(30) and told == [True]
 
 
-def test_results_take_attributes_of_a_programs_own(shared_pool: Any) -> None:
+def test_results_accept_a_programs_attributes(shared_pool: Any) -> None:
     outcome = shared_pool.apply_async(square, (3,))
     outcome.number = 7
     assert (outcome.get(30), outcome.number) == (9, 7)
 
 
-def test_iterators_tell_how_far_they_are(shared_pool: Any) -> None:
+def test_iterators_have_their_progress(shared_pool: Any) -> None:
     results = shared_pool.imap(square, range(20))
     assert next(results) == 0
     assert until(lambda: results._index == 20)
@@ -120,7 +120,7 @@ def test_the_cache_has_the_jobs_that_have_not_ended(shared_pool: Any, tmp_path: 
     assert until(lambda: len(shared_pool._cache) == 0)
 
 
-def test_the_task_queue_says_what_waits(shared_pool: Any, tmp_path: Any) -> None:
+def test_the_task_queue_counts_waiting_jobs(shared_pool: Any, tmp_path: Any) -> None:
     gate = tmp_path / "gate"
     outcomes = [shared_pool.apply_async(wait_for_file, (str(gate),)) for _ in range(20)]
     assert 0 <= shared_pool._taskqueue.qsize() <= 20
@@ -130,7 +130,7 @@ def test_the_task_queue_says_what_waits(shared_pool: Any, tmp_path: Any) -> None
     assert shared_pool._inqueue.empty()
 
 
-def test_what_a_pool_was_made_with(new_pool: Any, kind: str) -> None:
+def test_a_pool_has_its_arguments(new_pool: Any, kind: str) -> None:
     options = {} if kind == "thread" else {"maxtasksperchild": 7}
     pool = new_pool(2, initializer=square, initargs=(3,), **options)
     assert pool._initializer is square and pool._initargs == (3,)
@@ -155,7 +155,7 @@ def test_a_pool_grows(new_pool: Any) -> None:
 
 @better
 @pytest.mark.parametrize("kind", ["fork", "spawn"], indirect=True)
-def test_how_often_workers_are_replaced_can_be_set(new_pool: Any) -> None:
+def test_maxtasksperchild_can_be_set(new_pool: Any) -> None:
     pool = new_pool(1)
     before = pool.apply(pid_of_worker)
     pool._maxtasksperchild = 1
@@ -171,7 +171,7 @@ def pid_of_worker() -> int:
 
 
 @better
-def test_what_is_not_there_says_so(new_pool: Any) -> None:
+def test_a_missing_attribute_raises_an_explanation(new_pool: Any) -> None:
     pool = new_pool(1)
     outcome, results = pool.apply_async(square, (3,)), pool.imap(square, [1])
     refused = [
@@ -214,7 +214,7 @@ def test_istarmap(shared_pool: Any, pool_module: ModuleType, chunksize: int) -> 
     assert list(istarmap(pool_module, shared_pool, add, [], chunksize)) == []
 
 
-def test_istarmap_raises_what_its_input_raises(shared_pool: Any, pool_module: ModuleType) -> None:
+def test_istarmap_raises_its_inputs_exception(shared_pool: Any, pool_module: ModuleType) -> None:
     def pairs() -> Iterator[tuple[int, int]]:
         yield 1, 2
         raise RuntimeError("no more pairs")
@@ -244,7 +244,7 @@ def test_istarmap_ends_with_the_pool(new_pool: Any, pool_module: ModuleType) -> 
 
 
 @better
-def test_a_lost_task_of_a_programs_own(new_pool: Any, kind: str, pool_module: ModuleType) -> None:
+def test_a_programs_task_is_lost(new_pool: Any, kind: str, pool_module: ModuleType) -> None:
     if kind == "thread":
         return
     import os
@@ -253,7 +253,7 @@ def test_a_lost_task_of_a_programs_own(new_pool: Any, kind: str, pool_module: Mo
         list(istarmap(pool_module, new_pool(1), os._exit, [(7,)]))
 
 
-def test_handles_that_a_program_makes(shared_pool: Any, pool_module: ModuleType) -> None:
+def test_a_program_makes_handles(shared_pool: Any, pool_module: ModuleType) -> None:
     told: list[Any] = []
     one = pool_module.ApplyResult(shared_pool, told.append, None)
     assert shared_pool._cache[one._job] is one
@@ -267,7 +267,7 @@ def test_handles_that_a_program_makes(shared_pool: Any, pool_module: ModuleType)
     assert one._job not in shared_pool._cache and many._job not in shared_pool._cache
 
 
-def test_a_mapper_of_a_programs_own(shared_pool: Any) -> None:
+def test_a_program_has_its_own_mapper(shared_pool: Any) -> None:
     assert shared_pool._map_async(square, [1, 2, 3], backwards, 2).get(30) == [4, 1, 9]
 
 
@@ -276,7 +276,7 @@ def backwards(chunk: Any) -> list[Any]:
     return [func(item) for item in reversed(items)]
 
 
-def test_a_task_that_cannot_be_sent(shared_pool: Any, pool_module: ModuleType, shared_kind: str) -> None:
+def test_a_task_is_unsendable(shared_pool: Any, pool_module: ModuleType, shared_kind: str) -> None:
     if shared_kind == "thread":
         return
     sums = istarmap(pool_module, shared_pool, add, [(threading.Lock(), 1)])
@@ -284,5 +284,5 @@ def test_a_task_that_cannot_be_sent(shared_pool: Any, pool_module: ModuleType, s
         next(sums)
 
 
-def test_names_that_can_be_read_are_listed(shared_pool: Any) -> None:
+def test_dir_lists_readable_names(shared_pool: Any) -> None:
     assert {"_pool", "_cache", "_taskqueue", "_inqueue", "map"} <= set(dir(shared_pool))

@@ -1,4 +1,4 @@
-"""Processes, as seen by the program that starts them."""
+"""Processes, from the view of the program that starts them."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def what(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def test_a_childs_first_import_is_a_light_one() -> None:
-    """Each of these would lengthen the start of every spawned child by some milliseconds."""
+def test_a_childs_first_import_is_light() -> None:
+    """Each of these modules would lengthen the start of every spawned child by some milliseconds."""
     heavy = {"typing", "pickle", "socket", "subprocess", "runpy", "re", "enum", "signal", "logging", "inspect"}
     code = (
         f"import sys; had = set(sys.modules); import maniple.spawn; print({heavy!r} & (set(sys.modules) - had) or '')"
@@ -93,8 +93,8 @@ def test_a_childs_first_import_is_a_light_one() -> None:
 
 
 @pytest.mark.parametrize("module", ["pool", "managers", "queues", "forkserver"])
-def test_modules_import_late_what_only_some_programs_need(module: str) -> None:
-    """Each of these takes longer than most modules of the package."""
+def test_modules_import_rare_needs_late(module: str) -> None:
+    """Each of these modules takes longer to import than most modules of the package."""
     slow = {"typing", "pickle", "re", "traceback", "pkgutil", "secrets", "subprocess", "logging", "inspect", "tempfile"}
     if module != "forkserver":  # which is about sockets
         slow.add("socket")
@@ -104,7 +104,7 @@ def test_modules_import_late_what_only_some_programs_need(module: str) -> None:
     assert what(code) == "\n"
 
 
-def test_sockets_can_be_sent_that_were_imported_later() -> None:
+def test_a_socket_of_a_late_import_can_be_sent() -> None:
     code = """
 import sys
 from maniple.reduction import ForkingPickler
@@ -149,15 +149,13 @@ def test_a_script_is_the_main_module_of_its_children(tmp_path: Path, compiled: b
         script = tmp_path / "compiled.pyc"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
-    # What runpy makes of compiled code is a copy; what is run here is the module itself.
+    # runpy makes a copy for compiled code; here the module itself runs.
     said = "__mp_main__ 1 0 True False" if compiled else "__mp_main__ 1 1 True True"
     assert done.stdout.splitlines() == ["True True None", said] * 2
 
 
 @pytest.mark.better_than_standard("names no limit")
-def test_a_start_for_which_there_are_too_many_processes_names_the_limit(
-    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_for_too_many_processes_names_the_limit(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 

@@ -18,7 +18,7 @@ BEFORE_3_13 = sys.version_info < (3, 13)
 
 
 def ending(package: str, method: str, what: str, *where: str) -> tuple[list[str], str]:
-    """What the process wrote: its lines, and its errors."""
+    """Return the process's output lines, and its errors."""
     argv = [sys.executable, str(PROGRAM), package, method, what, *where]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=40)
     return done.stdout.splitlines(), done.stderr
@@ -26,7 +26,7 @@ def ending(package: str, method: str, what: str, *where: str) -> tuple[list[str]
 
 @pytest.mark.better_than_standard("before 3.13 children are waited for first")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_handler_may_stop_what_would_be_waited_for(mp_package: str, method: str) -> None:
+def test_an_exit_handler_may_stop_a_thread_or_child(mp_package: str, method: str) -> None:
     assert ending(mp_package, method, "stops_helper") == (["stop, running: True", "exit code 0"], "")
 
 
@@ -45,7 +45,7 @@ def test_a_child_ends_in_the_order_of_a_program(mp_package: str, method: str) ->
 
 @pytest.mark.better_than_standard("3.11 runs no handlers in forked children")
 @pytest.mark.parametrize("method", METHODS)
-def test_handlers_run_when_threads_are_done(mp_package: str, method: str) -> None:
+def test_exit_handlers_run_after_the_threads(mp_package: str, method: str) -> None:
     assert ending(mp_package, method, "threads_first") == (["thread", "handler", "exit code 0"], "")
 
 
@@ -74,14 +74,14 @@ with ThreadPoolExecutor(2) as executor:
 
 @pytest.mark.better_than_standard("before 3.13 the executor's processes are waited for before they are told to end")
 @pytest.mark.parametrize("method", METHODS)
-def test_executors_that_were_not_shut_down_end(mp_package: str, method: str) -> None:
+def test_open_executors_end(mp_package: str, method: str) -> None:
     lines, errors = ending(mp_package, method, "executors")
     assert (sorted(lines), errors) == (["exit code 0", "process 1", "thread"], "")
 
 
 @pytest.mark.better_than_standard("3.11 runs no handlers in forked children")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_handler_that_fails_does_not_change_the_exit_code(mp_package: str, method: str) -> None:
+def test_a_failing_handler_does_not_change_the_exit_code(mp_package: str, method: str) -> None:
     lines, errors = ending(mp_package, method, "failing_handler")
     assert lines == ["exit code 3"]
     assert "ZeroDivisionError" in errors
@@ -89,7 +89,7 @@ def test_a_handler_that_fails_does_not_change_the_exit_code(mp_package: str, met
 
 @pytest.mark.better_than_standard("3.11 runs no handlers in forked children")
 @pytest.mark.parametrize("method", METHODS)
-def test_what_handlers_print_is_shown(mp_package: str, method: str) -> None:
+def test_the_output_of_handlers_is_shown(mp_package: str, method: str) -> None:
     lines, errors = ending(mp_package, method, "prints")
     assert lines == ["printed printed lateexit code 1"]
     assert errors.count("ValueError: what failed") == 1
@@ -111,9 +111,9 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     "method", ["fork", "spawn"]
-)  # a fork server that preloads this main module has handlers of its own
+)  # a fork server that preloads this main module has its own handlers
 @pytest.mark.parametrize("where, module", [("after", ""), ("before", "shared_memory"), ("before", "pool")])
-def test_a_programs_handlers_stand_where_they_stand_with_the_standard_package(
+def test_a_programs_handlers_run_in_the_standard_packages_order(
     tmp_path: Path, method: str, where: str, module: str
 ) -> None:
     """A handler that is registered before the package's own runs after the children have been waited for."""
@@ -160,7 +160,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not BEFORE_3_13, reason="finalizers are the caller's business since 3.13")
-def test_finalizers_run_in_a_process_that_a_program_has_forked_itself(mp_package: str, tmp_path: Path) -> None:
+def test_finalizers_run_in_a_programs_own_fork(mp_package: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(OWN_POPEN.format(package=mp_package))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=40)
@@ -168,7 +168,7 @@ def test_finalizers_run_in_a_process_that_a_program_has_forked_itself(mp_package
 
 
 class Stream:
-    """A stream of which something is missing or fails."""
+    """A stream whose methods are missing or fail."""
 
     closed = False
 
@@ -218,7 +218,7 @@ def end_with(fault: str, ending: str) -> None:
 @pytest.mark.better_than_standard("a flush that fails changes the exit code")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("ending, code", [("number", 3), ("none", 0), ("words", 1), ("failure", 1)])
-def test_a_stream_that_fails_does_not_change_the_exit_code(mp: ModuleType, method: str, ending: str, code: int) -> None:
+def test_a_failing_stream_does_not_change_the_exit_code(mp: ModuleType, method: str, ending: str, code: int) -> None:
     ctx = mp.get_context(method)
     processes = [ctx.Process(target=end_with, args=(fault, ending)) for fault in FAULTS]
     for process in processes:
@@ -233,7 +233,7 @@ def test_a_stream_that_fails_does_not_change_the_exit_code(mp: ModuleType, metho
 @pytest.mark.better_than_standard("a flush that fails makes start() raise")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "broken pipe"])
-def test_a_program_whose_stream_fails_can_start_processes(
+def test_a_program_with_a_failing_stream_starts_processes(
     mp: ModuleType, method: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = mp.get_context(method).Process(target=sys.exit, args=(3,))
@@ -248,7 +248,7 @@ def test_a_program_whose_stream_fails_can_start_processes(
 
 @pytest.mark.better_than_standard("the traceback goes to the stream that fails only")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_traceback_is_shown_though_the_stream_fails(mp_package: str, method: str) -> None:
+def test_a_failing_stream_does_not_hide_a_traceback(mp_package: str, method: str) -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})

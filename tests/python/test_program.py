@@ -18,7 +18,7 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 def run(*arguments: str | Path, folder: Path, stdin: str = "", options: tuple[str, ...] = ()) -> tuple[int, str, str]:
-    """What Python ends with, prints and complains of."""
+    """Return Python's exit status, output and errors."""
     line = [sys.executable, *options, *map(str, arguments)]
     done = subprocess.run(line, cwd=folder, input=stdin, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
@@ -65,7 +65,7 @@ def test_modules_imported_earlier_are_replaced(tmp_path: Path) -> None:
     assert subprocess.check_output(line, env=environ, text=True) == "maniple maniple.pool True\n"
 
 
-def test_what_the_package_lacks_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_module_is_not_found(tmp_path: Path) -> None:
     text = "import multiprocessing.nothing"
     code, _, err = run("-m", "maniple", "-c", text, folder=tmp_path)
     assert code == 1 and err.endswith("ModuleNotFoundError: No module named 'multiprocessing.nothing'\n")
@@ -238,7 +238,7 @@ def test_sigint_ends_the_program_by_the_signal(tmp_path: Path) -> None:
     assert code == -signal.SIGINT and err.count("KeyboardInterrupt") == 1
 
 
-def test_child_that_fails_is_shown_as_with_python(tmp_path: Path) -> None:
+def test_a_failed_child_prints_pythons_output(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import multiprocessing, sys\n"
         "def fail(): raise LookupError('in the child')\n"
@@ -250,7 +250,7 @@ def test_child_that_fails_is_shown_as_with_python(tmp_path: Path) -> None:
     assert code == 11 and 'program.py", line 2, in fail' in err and "LookupError: in the child" in err
 
 
-# -- what cannot be run
+# -- programs that cannot run
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_child_that_fails_is_shown_as_with_python(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_run_is_refused_in_pythons_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_an_unrunnable_program_gets_pythons_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert_same(tmp_path, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Children that a program forks by itself: they share nothing with their parent that must not be shared."""
+"""Children that a program forks by itself: they do not use their parent's private objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Do it in a forked child; its exit status: 0 if it returns true, 2 otherwise, 1 after an exception."""
+    """Call a function in a forked child; return its exit status: 0 if it returns true, 2 otherwise, 1 after an
+    exception."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -43,7 +44,7 @@ def double(number: int) -> int:
 
 @pytest.mark.better_than_standard("it waits for ever")
 @pytest.mark.timeout(30)
-def test_a_pool_of_the_parents_is_an_error(mp: ModuleType, pool_module: ModuleType) -> None:
+def test_a_parents_pool_raises_an_error(mp: ModuleType, pool_module: ModuleType) -> None:
     with mp.get_context("fork").Pool(1) as pool, pool_module.ThreadPool(1) as threads:
         for mine in (pool, threads):
             pending = mine.apply_async(double, (1,))
@@ -61,8 +62,8 @@ def next_two(results: Any) -> bool:
 
 @pytest.mark.better_than_standard("it waits for ever")
 @pytest.mark.timeout(60)
-def test_a_busy_pool_of_the_parents_is_left_alone(mp: ModuleType) -> None:
-    """A child finds no lock taken, and neither tells the workers anything nor takes what they say."""
+def test_a_child_does_not_touch_its_parents_busy_pool(mp: ModuleType) -> None:
+    """A child finds every lock free, sends nothing to the workers, and receives nothing from them."""
     with mp.get_context("fork").Pool(2) as pool:
         over = threading.Event()
 
@@ -79,7 +80,10 @@ def test_a_busy_pool_of_the_parents_is_left_alone(mp: ModuleType) -> None:
                 results = pool.imap(double, range(500), 1)
                 assert next(results) == 0
                 for use in (done.get, pool.close, pool.terminate, partial(next_two, results), partial(repr, pool)):
-                    assert in_fork(lambda use=use: use() is not False) in (0, 1)  # 1: told that it is not the child's
+                    assert in_fork(lambda use=use: use() is not False) in (
+                        0,
+                        1,
+                    )  # 1: the error that it is not the child's
                 assert list(results) == list(range(2, 1000, 2))
         finally:
             over.set()
@@ -103,7 +107,7 @@ def test_the_parents_children_are_not_the_childs(mp: ModuleType) -> None:
 
 
 @pytest.mark.better_than_standard("the parent's descriptor is fetched")
-def test_descriptors_that_a_forked_child_offers_are_its_own(mp: ModuleType) -> None:
+def test_a_forked_child_offers_its_own_descriptors(mp: ModuleType) -> None:
     reduction = importlib.import_module(f"{mp.__name__}.reduction")
     sharer = importlib.import_module(f"{mp.__name__}.resource_sharer")
     pipes = {name: os.pipe() for name in ("parent", "child")}
@@ -134,7 +138,7 @@ def test_descriptors_that_a_forked_child_offers_are_its_own(mp: ModuleType) -> N
             os.close(fd)
 
 
-def test_a_temporary_folder_of_the_parents_is_not_the_childs(mp: ModuleType) -> None:
+def test_a_child_does_not_remove_its_parents_temporary_folder(mp: ModuleType) -> None:
     util = importlib.import_module(f"{mp.__name__}.util")
     folder = util.get_temp_dir()
 
@@ -148,10 +152,10 @@ def test_a_temporary_folder_of_the_parents_is_not_the_childs(mp: ModuleType) -> 
     assert os.path.exists(folder)
 
 
-def test_functions_of_others_are_called_only_in_children_of_ours(mp: ModuleType, tmp_path: Any) -> None:
+def test_a_programs_fork_calls_only_the_packages_functions(mp: ModuleType, tmp_path: Any) -> None:
     util = importlib.import_module(f"{mp.__name__}.util")
     called: list[Any] = []
-    util.register_after_fork(test_functions_of_others_are_called_only_in_children_of_ours, called.append)
+    util.register_after_fork(test_a_programs_fork_calls_only_the_packages_functions, called.append)
     assert in_fork(lambda: not called) == 0
     child = mp.get_context("fork").Process(target=lambda: os._exit(3 if len(called) == 1 else 4))
     child.start()

@@ -1,4 +1,4 @@
-"""Queues of which a class or a program uses the inner parts, and bounded queues whose writers and readers are killed."""
+"""Queues whose inner parts a class or a program uses, and bounded queues whose writers and readers are killed."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def get_forever(queue: Any) -> None:
 
 
 def make_classes(package: str) -> dict[str, type]:
-    """Subclasses as libraries have them, each of which uses the parts in another way."""
+    """Subclasses like those of libraries, each with another use of the parts."""
     queues = importlib.import_module(f"{package}.queues")
     util = importlib.import_module(f"{package}.util")
 
     class OwnFeeder(queues.Queue):  # type: ignore[name-defined,misc]
-        """As loky's: state, thread and feeder of its own."""
+        """Like loky's: it has its own state, thread and feeder."""
 
         def __getstate__(self) -> Any:
             own = self._reader, self._writer, self._rlock, self._wlock, self._sem, self._opid
@@ -130,7 +130,7 @@ def make_classes(package: str) -> dict[str, type]:
             return queues._ForkingPickler.loads(pickle)
 
     class Counting(queues.Queue):  # type: ignore[name-defined,misc]
-        """Counts by itself, and keeps the state of its base as a whole."""
+        """Counts by itself, and keeps the whole state of its base."""
 
         def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
             super().__init__(maxsize, ctx=ctx)
@@ -158,7 +158,7 @@ def make_classes(package: str) -> dict[str, type]:
             return int(self.size.value)
 
     class Wrapped(queues.Queue):  # type: ignore[name-defined,misc]
-        """Puts objects of its own around the ends."""
+        """Wraps the ends with its own objects."""
 
         def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
             super().__init__(maxsize, ctx=ctx)
@@ -174,7 +174,7 @@ def make_classes(package: str) -> dict[str, type]:
             return bool(self._unfinished_tasks._semlock._is_zero())
 
     made = {c.__name__: c for c in (OwnFeeder, OwnPut, Counting, Wrapped, Joined)}
-    for name, made_class in made.items():  # to be found when they are unpickled
+    for name, made_class in made.items():  # so that unpickling finds them
         made_class.__qualname__ = made_class.__name__ = f"{name}_{package}"
         made_class.__module__ = __name__
         globals()[made_class.__name__] = made_class
@@ -228,7 +228,7 @@ def test_a_subclass_that_uses_the_parts_carries_items_both_ways(
     queue.join_thread()
 
 
-def test_what_a_subclass_overrides_is_called(mp: ModuleType, queues: ModuleType) -> None:
+def test_overrides_of_a_subclass_are_called(mp: ModuleType, queues: ModuleType) -> None:
     ctx = mp.get_context("fork")
     called: list[str] = []
 
@@ -268,7 +268,7 @@ class Unpicklable:
         raise ValueError("not this one")
 
 
-def test_a_queue_whose_class_makes_the_parts_itself(mp: ModuleType, queues: ModuleType, mp_package: str) -> None:
+def test_a_class_makes_the_parts_itself(mp: ModuleType, queues: ModuleType, mp_package: str) -> None:
     ctx = mp.get_context("fork")
     connection = importlib.import_module(f"{mp_package}.connection")
 
@@ -289,7 +289,7 @@ def test_a_queue_whose_class_makes_the_parts_itself(mp: ModuleType, queues: Modu
     queue.join_thread()
 
 
-def test_a_feeder_that_a_program_puts_into_the_class_itself(
+def test_a_program_puts_a_feeder_into_the_class(
     mp: ModuleType, queues: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, fed = queues.Queue._feed, []
@@ -307,7 +307,7 @@ def test_a_feeder_that_a_program_puts_into_the_class_itself(
     queue.join_thread()
 
 
-def test_tasks_are_done_and_joined_by_way_of_the_parts(mp: ModuleType, mp_package: str) -> None:
+def test_tasks_are_done_and_joined_through_the_parts(mp: ModuleType, mp_package: str) -> None:
     if not CLASSES["Joined"].__name__.endswith(mp_package):
         pytest.skip("its classes are those of $MP_PACKAGE")
     queue = CLASSES["Joined"](ctx=mp.get_context("fork"))
@@ -361,10 +361,10 @@ def make_simple(package: str) -> type:
 SimpleWithState: Any = make_simple(os.environ.get("MP_PACKAGE", "maniple"))
 
 
-# -- what an ordinary queue shows
+# -- the views of an ordinary queue
 
 
-def test_the_parts_of_an_ordinary_queue_are_true(mp: ModuleType) -> None:
+def test_the_parts_of_an_ordinary_queue_have_correct_values(mp: ModuleType) -> None:
     queue = mp.get_context("fork").Queue(2)
     queue.put("a")
     time.sleep(0.2)  # the standard package's feeder needs a moment
@@ -388,7 +388,7 @@ def test_the_parts_of_an_ordinary_queue_are_true(mp: ModuleType) -> None:
     joinable.close()
 
 
-def test_parts_that_an_ordinary_queue_lacks_say_so(mp: ModuleType, mp_package: str) -> None:
+def test_missing_parts_of_an_ordinary_queue_raise_an_explanation(mp: ModuleType, mp_package: str) -> None:
     if mp_package == "multiprocessing":
         pytest.skip("it has them")
     queue, simple = mp.get_context("fork").Queue(1), mp.get_context("fork").SimpleQueue()
@@ -410,7 +410,7 @@ def test_parts_that_an_ordinary_queue_lacks_say_so(mp: ModuleType, mp_package: s
         queue._sem.acquire()
 
 
-def test_a_closed_queue_can_be_asked_how_much_it_holds(mp: ModuleType) -> None:
+def test_a_closed_queue_returns_its_size(mp: ModuleType) -> None:
     queue = mp.get_context("fork").Queue(2)
     queue.put(1)
     queue.put(2)
@@ -489,7 +489,7 @@ def test_a_bounded_queue_keeps_its_places_after_kills(
     queue.close()
 
 
-def test_a_writer_that_waits_for_a_place_gets_it_and_can_be_interrupted(mp: ModuleType) -> None:
+def test_a_waiting_writer_gets_a_place_and_can_be_interrupted(mp: ModuleType) -> None:
     queue = mp.get_context("fork").Queue(1)
     queue.put(1)
     waiting = threading.Thread(target=queue.put, args=(2,))

@@ -1,4 +1,4 @@
-"""Queues: order, bounds, waiting, and processes that die in the middle of putting and getting."""
+"""Queues: order, bounds, waits, and processes that die during a put or a get."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_many_writers_and_readers_lose_nothing_and_keep_each_writers_order(
 
 @pytest.mark.better_than_standard("a process waits at its exit until somebody has taken what it put")
 @pytest.mark.parametrize("item", [7, "x" * 5_000_000, LARGE], ids=["small", "text", "array"])
-def test_a_process_can_be_joined_before_what_it_put_is_taken(
+def test_a_process_can_be_joined_before_its_item_is_taken(
     ctx: Any, start: Callable[..., Any], queue_kind: str, item: Any
 ) -> None:
     queue = getattr(ctx, queue_kind)()
@@ -207,7 +207,7 @@ class Undecodable:
         return int, ("no number",)
 
 
-def test_an_item_that_cannot_be_unpickled_is_gone_and_its_place_free(mp: ModuleType) -> None:
+def test_an_item_that_fails_to_unpickle_frees_its_place(mp: ModuleType) -> None:
     queue = mp.get_context("fork").Queue(1)
     queue.put(Undecodable())
     with pytest.raises(ValueError, match="no number"):
@@ -217,9 +217,7 @@ def test_an_item_that_cannot_be_unpickled_is_gone_and_its_place_free(mp: ModuleT
     queue.close()
 
 
-def test_its_reader_can_be_waited_for_along_with_other_things(
-    mp: ModuleType, mp_package: str, start: Callable[..., Any], ctx: Any
-) -> None:
+def test_wait_accepts_a_queues_reader(mp: ModuleType, mp_package: str, start: Callable[..., Any], ctx: Any) -> None:
     wait = importlib.import_module(f"{mp_package}.connection").wait
     source, sink = ctx.Queue(), ctx.Queue()
     start(pass_on, source, sink)
@@ -272,7 +270,7 @@ def finish(queue: Any) -> None:
 
 def test_closing_leaves_no_descriptor(mp: ModuleType, queue_kind: str) -> None:
     ctx = mp.get_context("fork")
-    getattr(ctx, queue_kind)().close()  # what stays with the first of its kind
+    getattr(ctx, queue_kind)().close()  # the objects that stay after the first queue
     before = Footprint.take()
     queues = [getattr(ctx, queue_kind)() for _ in range(10)]
     for queue in queues:
@@ -286,7 +284,7 @@ def test_closing_leaves_no_descriptor(mp: ModuleType, queue_kind: str) -> None:
     assert not leaks_since(before)
 
 
-def test_a_thread_that_puts_while_another_forks_does_not_stop_the_child(mp: ModuleType) -> None:
+def test_a_put_during_a_fork_does_not_stop_the_child(mp: ModuleType) -> None:
     ctx = mp.get_context("fork")
     queue, ended = ctx.Queue(), threading.Event()
 
@@ -313,7 +311,7 @@ def test_a_thread_that_puts_while_another_forks_does_not_stop_the_child(mp: Modu
 
 
 @pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
-def test_a_closed_queue_that_was_not_put_into_can_be_asked_whether_it_is_empty(mp: ModuleType, kind: str) -> None:
+def test_empty_works_on_a_closed_unused_queue(mp: ModuleType, kind: str) -> None:
     queue = getattr(mp, kind)()
     queue.close()
     queue.join_thread()

@@ -33,7 +33,7 @@ def outcome(package: str, method: str, *what: str) -> str:
 
 @contextmanager
 def refused(monkeypatch: pytest.MonkeyPatch, after: int = 0) -> Iterator[None]:
-    """No thread can be started meanwhile, but for so many."""
+    """Let only so many threads start in the block."""
     start = threading.Thread.start
     left = after
 
@@ -121,7 +121,7 @@ def test_a_descriptor_is_sent_once_there_is_a_thread_for_it(mp: ModuleType, monk
 
 @pytest.mark.better_than_standard("its thread for results dies")
 @pytest.mark.parametrize("kind_of_result", ["bytes", "str", "tuple"])
-def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(mp_package: str, kind_of_result: str) -> None:
+def test_a_result_without_memory_fails_its_call(mp_package: str, kind_of_result: str) -> None:
     assert outcome(mp_package, "fork", "result_without_memory", kind_of_result) == "ok"
 
 
@@ -137,18 +137,18 @@ def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(mp_packag
         ("hub", "next_end"),
     ],
 )
-def test_a_pools_thread_survives_a_want_of_memory(mp_package: str, part: str, name: str) -> None:
+def test_a_pools_thread_survives_a_lack_of_memory(mp_package: str, part: str, name: str) -> None:
     assert outcome(mp_package, "fork", "keeper_without_memory", part, name) == "ok"
 
 
 @pytest.mark.better_than_standard("does not send functions by value")
-def test_a_function_that_cannot_go_by_value_for_want_of_descriptors(mp_package: str) -> None:
+def test_a_function_by_value_without_descriptors(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "by_value_without_descriptors") == "ok"
 
 
 @pytest.mark.better_than_standard("does not send functions by value")
 @pytest.mark.parametrize("kind", ["fork"], indirect=True)
-def test_a_function_goes_by_value_though_another_thread_could_not_import_what_that_takes(
+def test_a_function_goes_by_value_after_another_threads_failed_import(
     new_pool: NewPool, mp: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = new_pool(1)
@@ -174,20 +174,21 @@ def test_calls_while_another_thread_imports_the_queues(
 ) -> None:
     pool = new_pool(1)
     with monkeypatch.context() as patched:
-        # As far as a module has come that has just begun to be imported.
+        # The state of a module whose import has just begun.
         patched.setitem(sys.modules, f"{mp.__name__}.queues", ModuleType("queues"))
         assert pool.map(square, [1, 2]) == [1, 4]
         assert pool.apply(dict, (), {"a": object}) == {"a": object}
 
 
 @pytest.mark.better_than_standard("has no links")
-def test_a_start_that_fails_for_no_shortage_is_not_waited_for(mp_package: str) -> None:
+def test_a_start_that_fails_without_a_shortage_raises_at_once(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "a_process_that_cannot_be_made") == "ok"
 
 
 @pytest.mark.better_than_standard("has no such pipes")
-def test_a_pipe_that_could_not_be_given_away_stays_its_owners(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise it would be closed twice, the second time as another descriptor of that number, such as a process's sentinel."""
+def test_an_unsent_pipe_stays_its_owners(mp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the number would be closed twice, the second time as another descriptor, such as a process's
+    sentinel."""
     output = importlib.import_module(f"{mp.__name__}._impl.start.late_output")
     refused_pipe, write = os.pipe()
     os.close(write)

@@ -1,4 +1,4 @@
-"""Functions and classes of the package that programs replace: picklers, reducers, and what starts other programs."""
+"""Functions and classes of the package that programs replace: picklers, reducers, and functions that start programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def module(mp_package: str) -> Callable[[str], ModuleType]:
 
 
 def run(folder: Path, program: str, *arguments: str) -> str:
-    """What a program prints; it has to succeed."""
+    """Return a program's output; the program must succeed."""
     script = folder / "program.py"
     script.write_text(textwrap.dedent(program))
     line = [sys.executable, str(script), *arguments]
@@ -40,7 +40,7 @@ def run(folder: Path, program: str, *arguments: str) -> str:
 
 
 class Json:
-    """As a program has it that does not trust what it receives."""
+    """A pickler of a program that does not trust received data."""
 
     @staticmethod
     def dumps(obj: Any) -> bytes:
@@ -55,7 +55,7 @@ class Marked:
     pass
 
 
-def test_a_pickler_put_into_queues_is_used_by_them_alone(
+def test_only_queues_use_a_pickler_put_into_queues(
     mp: ModuleType, module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module("queues"), "_ForkingPickler", Json())
@@ -72,7 +72,7 @@ def test_a_pickler_put_into_queues_is_used_by_them_alone(
 
 
 @pytest.mark.parametrize("duplex", [True, False])
-def test_a_pickler_put_into_connections_is_used_by_them(
+def test_connections_use_a_pickler_put_into_connections(
     mp: ModuleType, module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, duplex: bool
 ) -> None:
     reader, writer = mp.Pipe(duplex)
@@ -130,7 +130,7 @@ def test_a_subclass_with_its_own_reducers(
     queue.close()
 
 
-def test_a_pickler_put_into_connections_carries_what_managers_are_asked(mp_package: str, tmp_path: Path) -> None:
+def test_managers_use_a_pickler_put_into_connections(mp_package: str, tmp_path: Path) -> None:
     program = """
         import importlib, sys
         import cloudpickle
@@ -156,9 +156,7 @@ def test_a_pickler_put_into_connections_carries_what_managers_are_asked(mp_packa
     assert run(tmp_path, program, mp_package) == "3\n"
 
 
-def test_reducers_taken_out_of_the_table_are_not_used_any_more(
-    mp: ModuleType, module: Callable[[str], ModuleType]
-) -> None:
+def test_removed_reducers_are_not_used(mp: ModuleType, module: Callable[[str], ModuleType]) -> None:
     forking = module("reduction").ForkingPickler
     queue = mp.get_context("fork").SimpleQueue()
 
@@ -190,7 +188,7 @@ def test_reducers_taken_out_of_the_table_are_not_used_any_more(
     queue.close()
 
 
-def test_the_modules_that_the_standard_one_imports_are_found_in_reduction(module: Callable[[str], ModuleType]) -> None:
+def test_reduction_has_the_standard_modules_imports(module: Callable[[str], ModuleType]) -> None:
     assert module("reduction").pickle is pickle
     assert module("reduction").io is io
 
@@ -264,7 +262,7 @@ def test_a_context_s_reducer_decides_how_objects_are_pickled(
     ]
 
 
-# -- how programs are started
+# -- the start of programs
 
 STARTER = """
     import importlib, sys
@@ -323,7 +321,7 @@ DEBUGGER = """
 """
 
 
-def test_a_debugger_that_watches_how_programs_are_started_sees_children(mp_package: str, tmp_path: Path) -> None:
+def test_a_debugger_sees_children(mp_package: str, tmp_path: Path) -> None:
     assert run(tmp_path, DEBUGGER, mp_package) == "0 True\n"
 
 
@@ -356,7 +354,7 @@ def test_replaced_functions_of_spawn_are_called(mp_package: str, tmp_path: Path)
     assert run(tmp_path, PATCHED, mp_package) == "0 ['me', ['pipe_handle', 'tracker_fd']]\n"
 
 
-def test_a_command_line_of_the_programs_own_still_gets_this_package(mp_package: str, tmp_path: Path) -> None:
+def test_a_programs_own_command_line_gets_this_package(mp_package: str, tmp_path: Path) -> None:
     if mp_package == "multiprocessing":
         pytest.skip("only for maniple")
     (tmp_path / "program.py").write_text(
@@ -391,7 +389,7 @@ def test_a_command_line_of_the_programs_own_still_gets_this_package(mp_package: 
 
 @pytest.fixture
 def tracker_lines(module: Callable[[str], ModuleType]) -> Any:
-    """Makes trackers of a class that keep the lines which they would send."""
+    """Makes trackers of a class that keep their lines instead of sending them."""
 
     def make(**methods: Any) -> Any:
         tracker_class = module("resource_tracker").ResourceTracker
@@ -436,7 +434,7 @@ def test_the_lines_are_the_standard_ones(module: Callable[[str], ModuleType], tr
         assert decode(b"REGISTER:a:b:semlock\n") == ("REGISTER", "semlock", "a:b")
 
 
-def test_a_subclass_s_own_ways_of_running_and_writing_are_used(
+def test_overrides_of_a_tracker_subclass_are_called(
     mp_package: str, module: Callable[[str], ModuleType], tracker_lines: Any
 ) -> None:
     if mp_package == "multiprocessing":
@@ -487,8 +485,8 @@ def test_the_tracker_reads_both_forms_of_lines(mp_package: str, module: Callable
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_programs_that_replace_register_keep_their_blocks(mp_package: str, tmp_path: Path, method: str) -> None:
-    """As the recipe has it by which a process does not own what it attaches to."""
+def test_a_replaced_register_keeps_blocks(mp_package: str, tmp_path: Path, method: str) -> None:
+    """Do nothing for shared memory, as in the recipe by which a process does not own the memory that it attaches to."""
     program = """
         import importlib, sys
         package, method = sys.argv[1:]
@@ -523,7 +521,7 @@ def test_programs_that_replace_register_keep_their_blocks(mp_package: str, tmp_p
 
 
 def reversing(connection: ModuleType) -> dict[str, Any]:
-    """Parts of a connection that turn each message round."""
+    """Parts of a connection that reverse each message."""
     base = connection.Connection
 
     def _send_bytes(self: Any, buf: Any) -> None:
@@ -542,7 +540,7 @@ def reversing(connection: ModuleType) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["subclass", "in the class"])
-def test_parts_of_a_connection_that_a_program_overrides_are_used(
+def test_overridden_parts_of_a_connection_are_called(
     mp_package: str, tmp_path: Path, module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     connection = module("connection")
@@ -580,7 +578,7 @@ def test_parts_of_a_connection_that_a_program_overrides_are_used(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_pools_use_a_pickler_of_the_programs_own(mp_package: str, method: str, tmp_path: Path) -> None:
+def test_pools_use_a_programs_pickler(mp_package: str, method: str, tmp_path: Path) -> None:
     """As the well-known recipe does that puts dill in the place of `ForkingPickler`."""
     (tmp_path / "program.py").write_text(
         textwrap.dedent(f"""

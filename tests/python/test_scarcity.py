@@ -1,4 +1,5 @@
-"""Queues, pipes and shared memory on little memory, few descriptors, short files and large pages; what they keep while they are idle."""
+"""Queues, pipes and shared memory with little memory, few descriptors, short files and large pages; and their memory
+while they are idle."""
 
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ def outcome(package: str, method: str, *trial: str, program: Path = PROGRAM) -> 
 @pytest.mark.better_than_standard("SimpleQueue.put waits for a reader")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("trial", ["sizes_limited_before", "sizes_limited_later", "sizes_limited_elsewhere"])
-def test_where_files_may_not_be_large(mp_package: str, method: str, trial: str) -> None:
+def test_the_size_of_files_is_limited(mp_package: str, method: str, trial: str) -> None:
     assert outcome(mp_package, method, trial) == "ok"
 
 
 @pytest.mark.better_than_standard("an item that wants a descriptor to be pickled is dropped")
 @pytest.mark.parametrize("method", METHODS)
-def test_where_no_descriptor_is_left(mp_package: str, method: str) -> None:
+def test_no_descriptor_is_left(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "no_descriptors") == "ok"
 
 
@@ -44,7 +45,7 @@ def test_where_no_descriptor_is_left(mp_package: str, method: str) -> None:
         ("pool", ("warm",)),
     ],
 )
-def test_large_things_come_and_go_without_a_descriptor(
+def test_large_objects_transfer_without_a_descriptor(
     mp_package: str, method: str, who: str, what: str, how: tuple[str, ...]
 ) -> None:
     program = PROGRAM.with_name("no_descriptor.py")
@@ -52,7 +53,7 @@ def test_large_things_come_and_go_without_a_descriptor(
 
 
 @pytest.mark.parametrize("what", ["pipe", "pool"])
-def test_the_same_where_unshare_is_refused(mp_package: str, what: str) -> None:
+def test_large_objects_transfer_without_unshare(mp_package: str, what: str) -> None:
     said = outcome(mp_package, "fork", what, "both", "warm", "contained", program=PROGRAM.with_name("no_descriptor.py"))
     if said.startswith("skipped"):
         pytest.skip(said)
@@ -60,47 +61,47 @@ def test_the_same_where_unshare_is_refused(mp_package: str, what: str) -> None:
 
 
 @pytest.mark.better_than_standard("an item is lost where there is no memory to receive it")
-def test_where_little_memory_is_left(mp_package: str) -> None:
+def test_little_memory_is_left(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "little_memory") == "ok"
 
 
 @pytest.mark.better_than_standard("does not say what has become of the item")
-def test_memory_that_is_short_as_something_is_unpickled(mp_package: str) -> None:
+def test_memory_is_short_during_unpickling(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "memory_is_short_as_it_is_unpickled") == "ok"
 
 
 @pytest.mark.better_than_standard("a result is lost, or the pool is")
-def test_a_result_for_which_there_is_no_memory_can_be_asked_for_again(mp_package: str) -> None:
+def test_get_can_be_repeated_after_a_lack_of_memory(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "a_result_without_memory") == "ok"
 
 
 @pytest.mark.better_than_standard("does not say what has become of the message")
-def test_an_array_for_which_there_is_no_memory_is_said_to_be_lost(mp_package: str) -> None:
+def test_an_array_without_memory_is_reported_as_lost(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "large_arrays_without_memory") == "ok"
 
 
 @pytest.mark.better_than_standard("what is left of the message is taken for others")
-def test_messages_behind_one_that_is_too_large_for_this_process(mp_package: str) -> None:
+def test_messages_follow_a_message_that_is_too_large(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "messages_too_large") == "ok"
 
 
-def test_a_fork_finds_no_thread_that_looks_after_what_is_kept(mp_package: str) -> None:
+def test_a_fork_finds_no_thread_of_kept_messages(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "forks") == "ok"
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_kept_of_a_pipes_messages_costs_memory_alone(mp_package: str, method: str) -> None:
+def test_kept_messages_cost_only_memory(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "many_kept") == "ok"
 
 
 @pytest.mark.better_than_standard("its shared memory is files that anybody can make shorter")
 @pytest.mark.parametrize("method", METHODS)
-def test_memory_cannot_be_cut_short_by_another_process(mp_package: str, method: str) -> None:
+def test_another_process_cannot_shorten_memory(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "cut_short") == "ok"
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_idle_queues_and_pipes_keep_nothing_for_later(mp_package: str, method: str) -> None:
+def test_idle_queues_and_pipes_keep_no_memory(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "idle") == "ok"
 
 
@@ -111,5 +112,5 @@ def test_closed_queues_have_no_descriptors(mp_package: str, method: str) -> None
 
 
 def test_pages_of_64_kib(mp_package: str) -> None:
-    # Other start methods begin with a loader that does not know of such pages.
+    # Other start methods begin with a loader that does not support such pages.
     assert outcome(mp_package, "fork", "large_pages") == "ok"

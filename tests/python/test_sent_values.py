@@ -1,4 +1,4 @@
-"""Data of `__main__` that functions take along to workers which cannot load the program's main module."""
+"""Data of `__main__` that functions carry to workers which cannot load the program's main module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def run(method: str, program: str) -> str:
-    """What a program prints that is given by `-c`; `Pool` makes its pools."""
+    """Return the output of a `-c` program; `Pool` makes its pools."""
     head = f"import maniple, os, sys\nPool = maniple.get_context({method!r}).Pool\n"
     command = [sys.executable, "-c", head + textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -54,7 +54,7 @@ def test_a_large_value_is_pickled_once_for_all_its_users(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", ["fork", *METHODS])
-def test_a_value_of_later_is_replaced_by_a_newer_one(method: str) -> None:
+def test_a_newer_value_replaces_a_sent_value(method: str) -> None:
     program = """
         with Pool(1) as pool:
             exec('''def seen(): return len(data)\\ndef put(new): global data; data = new''')
@@ -71,7 +71,7 @@ def test_a_value_of_later_is_replaced_by_a_newer_one(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_what_a_worker_has_changed_in_place_stays(method: str) -> None:
+def test_a_workers_change_in_place_stays(method: str) -> None:
     program = """
         seen = list(range(30_000))
         def note(number):
@@ -140,7 +140,7 @@ def files(): return sum('maniple-value' in os.readlink(entry.path) for entry in 
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_memory_goes_with_its_value_and_with_the_pool(method: str) -> None:
+def test_memory_is_freed_with_its_value_and_the_pool(method: str) -> None:
     program = FILES + textwrap.dedent("""
         pool, other = Pool(1), Pool(1)
         counts = []
@@ -161,7 +161,7 @@ def test_memory_goes_with_its_value_and_with_the_pool(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_program_that_ends_at_once_complains_of_nothing(method: str) -> None:
+def test_a_program_that_ends_at_once_prints_nothing(method: str) -> None:
     program = """
         data = bytes(100_000)
         pool = Pool(1)
@@ -228,7 +228,7 @@ with Pool(1, maxtasksperchild=3) as pool:
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (1, 60_000), (30_000, 1), (30_000, 60_000)])
-def test_a_newer_value_is_used_however_it_is_reached(method: str, count: int, size: int) -> None:
+def test_a_newer_value_is_used_through_every_reference(method: str, count: int, size: int) -> None:
     assert run(method, REACHED.format(count=count, size=size)) == "0 0 1 1 2 2 3 3 " * 7
 
 
@@ -245,7 +245,7 @@ def test_newer_values_reach_forked_workers_likewise() -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_call_that_is_still_being_pickled_keeps_its_values(method: str) -> None:
+def test_a_call_keeps_its_values_during_pickling(method: str) -> None:
     program = """
         import threading
         class Slow:
@@ -295,7 +295,7 @@ def test_data_of_some_size_reaches_processes_and_executors(method: str) -> None:
 
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
-def test_without_room_the_value_goes_along() -> None:
+def test_without_space_the_call_contains_the_value() -> None:
     program = FILES + textwrap.dedent("""
         import errno
         data, write = list(range(100_000)), os.write
@@ -311,7 +311,7 @@ def test_without_room_the_value_goes_along() -> None:
 
 
 @pytest.mark.better_than_standard("knows no data that is defined after the pool")
-def test_a_script_s_data_under_the_guard(tmp_path: Path) -> None:
+def test_a_scripts_data_under_the_guard(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     body = COUNTED.format(size=50_000) + "pool = maniple.get_context('spawn').Pool(1)\npickled.clear()\n"
     body += "print([pool.apply(lambda at: table.cells[at], (at,)) for at in range(4)], pickled)\npool.terminate()\n"
@@ -360,7 +360,7 @@ def test_one_object_under_several_names_stays_one(method: str, size: int) -> Non
 
 @pytest.mark.better_than_standard("knows no data that is defined after the pool")
 @pytest.mark.parametrize("method", ["fork", *METHODS])
-def test_workers_that_are_started_later_use_the_newest_values(method: str) -> None:
+def test_later_workers_use_the_newest_values(method: str) -> None:
     program = """
         import time
         pool = Pool(2, maxtasksperchild=3)
@@ -378,7 +378,7 @@ def test_workers_that_are_started_later_use_the_newest_values(method: str) -> No
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_name_that_is_deleted_stays_in_the_workers(method: str) -> None:
+def test_a_deleted_name_stays_in_the_workers(method: str) -> None:
     program = """
         value = 5
         def use(): return value
@@ -391,7 +391,7 @@ def test_a_name_that_is_deleted_stays_in_the_workers(method: str) -> None:
 
 @pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
 @pytest.mark.parametrize("method", METHODS)
-def test_threads_that_use_a_value_first_at_once_send_one(method: str) -> None:
+def test_threads_send_a_value_once(method: str) -> None:
     program = """
         import threading
         cache = {number: str(number) for number in range(50_000)}

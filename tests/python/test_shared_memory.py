@@ -142,18 +142,18 @@ ATTACH = "import sys; from {}.shared_memory import SharedMemory; SharedMemory(sy
 
 @pytest.mark.better_than_standard("a program that has attached removes the memory")
 @pytest.mark.parametrize("option", ["", ", track=False"])
-def test_a_program_that_attaches_leaves_the_memory_to_its_maker(mp_package: str, segment: Any, option: str) -> None:
+def test_an_attaching_program_leaves_the_memory_to_its_maker(mp_package: str, segment: Any, option: str) -> None:
     assert run(ATTACH.format(mp_package, option), segment.name) == ("", "")
     type(segment)(segment.name).close()
 
 
 @pytest.mark.better_than_standard("track= is new in 3.13")
-def test_a_program_that_asks_for_it_removes_the_memory(mp_package: str, segment: Any) -> None:
+def test_track_makes_an_attaching_program_remove_the_memory(mp_package: str, segment: Any) -> None:
     _, errors = run(ATTACH.format(mp_package, ", track=True"), segment.name)
     assert "1 leaked shared_memory" in errors
     with pytest.raises(FileNotFoundError):
         type(segment)(segment.name)
-    # The maker finds out, and the tracker does not look for it again.
+    # The maker detects it, and the tracker does not look for it again.
     with pytest.raises(FileNotFoundError):
         segment.unlink()
 
@@ -195,7 +195,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["close", "unlink"])
 @pytest.mark.parametrize("first", ["child", "maker"])
-def test_trackers_do_not_warn_of_what_is_not_left(
+def test_trackers_do_not_warn_of_removed_memory(
     mp_package: str, method: str, what: str, first: str, tmp_path: Any
 ) -> None:
     script = tmp_path / "script.py"
@@ -212,7 +212,7 @@ print(SharedMemory(create=True, size=100).name)
 """
 
 
-def test_what_a_program_leaves_is_removed(mp_package: str) -> None:
+def test_the_tracker_removes_a_programs_leftovers(mp_package: str) -> None:
     name, errors = run(LEFT.format(package=mp_package))
     assert "1 leaked shared_memory" in errors
     with pytest.raises(FileNotFoundError):
@@ -259,7 +259,7 @@ def random_item(chance: random.Random) -> Any:
 
 
 @pytest.mark.better_than_standard("NULs at the end are lost")
-def test_a_list_returns_the_items_that_were_put_in(lists: Any) -> None:
+def test_a_list_returns_its_items(lists: Any) -> None:
     chance = random.Random(49)
     for _ in range(100):
         values = [random_item(chance) for _ in range(chance.randint(0, 12))]
@@ -289,7 +289,7 @@ def test_long_items_keep_their_zeros(lists: Any) -> None:
 
 
 @pytest.mark.better_than_standard("the list that was being made stays")
-def test_a_list_that_cannot_be_made_leaves_nothing(lists: Any) -> None:
+def test_a_failed_list_leaves_nothing(lists: Any) -> None:
     name = f"maniple-test-{uuid.uuid4().hex}"
     for values, error in (([2**64], Exception), (["\ud800"], UnicodeEncodeError), ([b"x" * 10_000_000], ValueError)):
         with pytest.raises(error):
@@ -304,14 +304,14 @@ def test_the_standard_package_reads_and_changes_a_list(lists: Any) -> None:
     resource_tracker.unregister(peer.shm._name, "shared_memory")  # type: ignore[attr-defined]  # else it removes the list
     try:
         assert list(peer) == [b"a", "text", b"", b"plain", "ü", 5, None, (b"x\0" * 10)[:-1]]
-        # What it puts into a place has all the room there is, and is read as it is.
+        # An item that it stores may use the whole slot, and is read unchanged.
         peer[0], peer[1], peer[2], peer[4], peer[7] = b"abcdefgh", 7, "text", b"12345678", b"y\0y"
         assert list(one) == [b"abcdefgh", 7, "text", b"plain", b"12345678", 5, None, b"y\0y"]
     finally:
         peer.shm.close()
 
 
-def test_a_list_of_the_standard_package_is_read_and_changed(lists: Any) -> None:
+def test_the_package_reads_and_changes_a_standard_list(lists: Any) -> None:
     values = [b"some bytes", "text", None, 1.5]
     peer = standard.ShareableList(values)
     try:
@@ -328,7 +328,7 @@ def test_a_list_of_the_standard_package_is_read_and_changed(lists: Any) -> None:
         peer.shm.unlink()
 
 
-def test_subclasses_of_the_types_are_values_of_them(lists: Any, mp: ModuleType, mp_package: str) -> None:
+def test_subclasses_of_the_types_are_accepted(lists: Any, mp: ModuleType, mp_package: str) -> None:
     if mp_package == "multiprocessing":
         pytest.skip("KeyError there")
 

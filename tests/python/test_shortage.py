@@ -1,5 +1,5 @@
-"""A program that runs short of descriptors, processes or threads: an error of the call that met it, or a wait; nothing is left behind, and
-all is whole again afterwards."""
+"""A program that runs out of descriptors, processes or threads: the affected call raises an error or waits, leaves
+nothing behind, and everything works again afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def outcome(package: str, method: str, *what: str) -> str:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["Process", "Pool"])
-def test_descriptors_that_a_child_costs_its_parent(mp_package: str, method: str, what: str) -> None:
+def test_a_child_costs_its_parent_few_descriptors(mp_package: str, method: str, what: str) -> None:
     assert outcome(mp_package, method, "cost", what) == "ok"
 
 
@@ -36,7 +36,7 @@ def test_a_large_pool_fits_into_the_usual_limit(mp_package: str, method: str, wo
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_workers_have_nothing_of_their_elder_siblings(mp_package: str, method: str) -> None:
+def test_workers_have_no_descriptors_of_their_siblings(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "siblings") == "ok"
 
 
@@ -50,13 +50,13 @@ def test_room_for_nothing_then_for_one_descriptor_more(mp_package: str, method: 
 @pytest.mark.better_than_standard("hangs")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["Process", "Pool"])
-def test_the_same_in_a_program_that_begins(mp_package: str, method: str, what: str) -> None:
+def test_room_for_one_descriptor_more_in_a_new_program(mp_package: str, method: str, what: str) -> None:
     assert outcome(mp_package, method, "first_descriptors", what) == "ok"
 
 
 @pytest.mark.better_than_standard("hangs")
 @pytest.mark.parametrize(
-    # What the fork server is refused is another test's.
+    # Another test refuses resources to the fork server.
     ("method", "what"),
     [("fork", "Process"), ("spawn", "Process"), *((method, "Pool") for method in METHODS)],
 )
@@ -72,7 +72,7 @@ def test_little_memory_then_a_little_more(mp_package: str, method: str, what: st
 
 @pytest.mark.better_than_standard("its error says nothing")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_pool_that_cannot_be_made_says_what_to_do(mp_package: str, method: str) -> None:
+def test_a_failed_pool_raises_advice(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "says_what_to_do") == "ok"
 
 
@@ -86,37 +86,35 @@ def test_a_pool_is_whole_again_when_the_shortage_ends(mp_package: str, method: s
 @pytest.mark.better_than_standard("its workers' keeper dies")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("case", ["queues_short", "queues_one_lives"])
-def test_the_same_with_a_pool_that_works_by_queues(mp_package: str, method: str, case: str) -> None:
+def test_a_pool_of_queues_is_whole_again_when_the_shortage_ends(mp_package: str, method: str, case: str) -> None:
     assert outcome(mp_package, method, case) == "ok"
 
 
 @pytest.mark.better_than_standard("its calls hang")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("by", ["engine", "queues"])
-def test_a_pool_whose_workers_lack_something_as_they_start_is_not_given_up(
-    mp_package: str, method: str, by: str
-) -> None:
+def test_a_pool_survives_a_shortage_in_its_workers_start(mp_package: str, method: str, by: str) -> None:
     assert outcome(mp_package, method, "workers_lack", by) == "ok"
 
 
 @pytest.mark.better_than_standard("hangs")
-def test_calls_of_a_pool_whose_workers_lack_something_for_long_end(mp_package: str) -> None:
+def test_calls_end_after_a_long_shortage_in_the_workers_start(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "workers_lack_for_long") == "ok"
 
 
 @pytest.mark.better_than_standard("does not end with its maker")
-def test_a_process_that_cannot_have_its_end_arranged_says_what_is_short(mp_package: str) -> None:
+def test_a_process_without_resources_for_its_end_names_the_shortage(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "no_thread_for_the_lifeline") == "ok"
 
 
 @pytest.mark.better_than_standard("hangs")
-def test_calls_of_a_pool_without_workers_end_and_the_pool_does_not(mp_package: str) -> None:
+def test_a_pool_survives_the_failed_calls_without_workers(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "never_back") == "ok"
 
 
 @pytest.mark.better_than_standard("starts thousands")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_pool_is_not_given_up_while_a_worker_lives(mp_package: str, method: str) -> None:
+def test_a_pool_does_not_fail_while_a_worker_lives(mp_package: str, method: str) -> None:
     assert outcome(mp_package, method, "one_lives") == "ok"
 
 
@@ -138,7 +136,7 @@ def test_no_descriptor_is_left_for_the_handle_on_a_child(
 
 
 @pytest.mark.better_than_standard("its errors say nothing")
-def test_a_manager_whose_server_has_no_descriptor_for_a_client_does_not_start(mp_package: str) -> None:
+def test_a_manager_does_not_start_without_a_descriptor_for_a_client(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "manager_starts") == "ok"
 
 

@@ -1,4 +1,5 @@
-"""What a signal's handler raises comes out of the call that it interrupted: it is no failure of an item, and is kept nowhere."""
+"""The exception of a signal handler leaves the interrupted call: it is not a failure of an item, and no object keeps
+it."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ class Late(Exception):
 
 
 class LateTypeError(TypeError):
-    """The same, as something that pickle itself raises."""
+    """A handler's exception of a class that pickle itself raises."""
 
 
 class Stop(BaseException):
-    """The program is to do something else."""
+    """The exception of the handler."""
 
 
 def _with_arguments(kind: type[BaseException], number: int, frame: object) -> None:
@@ -83,7 +84,7 @@ HANDLERS: dict[str, Callable[[type[BaseException]], Any]] = {
 
 
 def spin(seconds: float) -> None:
-    """Python code for so long, in which a handler can run at any moment."""
+    """Run Python code for so long, in which a handler can run at any moment."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
@@ -99,7 +100,7 @@ class SlowToPickle:
 
 
 class SlowToUnpickle:
-    """Takes its time in every process but the one that pickled it."""
+    """A value that is slow to unpickle in every process except the process that pickled it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -166,7 +167,7 @@ def test_put_is_interrupted_while_it_pickles(mp: ModuleType, form: str, kind: ty
     assert queue.get(timeout=10) == "next"
 
 
-def test_what_an_item_itself_raises_is_reported_as_before(mp: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_items_own_exception_is_reported(mp: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
     class Failing:
         def __reduce__(self) -> Any:
             raise Late("of the item")
@@ -204,7 +205,7 @@ def test_get_is_interrupted_while_it_unpickles_the_tasks_exception(mp: ModuleTyp
             result.get(20)
 
 
-def test_a_handler_may_ask_for_the_very_result_that_it_interrupts(mp: ModuleType) -> None:
+def test_a_handler_may_get_the_result_that_it_interrupts(mp: ModuleType) -> None:
     with pool_of(mp, "fork") as pool:
         result = pool.apply_async(slow_result, (7,))
         result.wait(20)
@@ -250,7 +251,7 @@ def test_map_is_interrupted_while_it_pickles(mp: ModuleType, kind: str, raised: 
         assert pool.apply_async(abs, (-1,)).get(30) == 1
 
 
-def test_a_call_whose_items_are_pickled_after_an_interrupt_is_whole(mp: ModuleType) -> None:
+def test_a_call_after_an_interruption_is_whole(mp: ModuleType) -> None:
     with pool_of(mp, "fork") as pool:
         results = pool.map_async(identity, [SlowToPickle(n) for n in range(60)], 4)
         raised = 0
@@ -294,7 +295,7 @@ def too_late(*_: object) -> None:
     raise Late
 
 
-def test_a_handler_that_leaves_ends_the_worker_in_mid_task(mp: ModuleType) -> None:
+def test_a_handlers_exit_ends_the_worker_during_its_task(mp: ModuleType) -> None:
     with pool_of(mp, "fork", 1) as pool:
         pid = pool.apply(os.getpid)
         pool.apply(alarm, (0.2, leave))
@@ -319,7 +320,7 @@ def arrive(maker: int) -> SlowToArrive:
     return SlowToArrive()
 
 
-def test_a_handler_that_interrupts_the_arrival_of_a_function_spoils_one_task_only(mp: ModuleType) -> None:
+def test_a_handler_during_the_arrival_of_a_function_fails_one_task(mp: ModuleType) -> None:
     with pool_of(mp, "fork", 1) as pool:
         pool.apply(alarm, (0.3, too_late))
         results = pool.imap(SlowToArrive(), range(3))
@@ -368,7 +369,7 @@ def test_idle_workers_end_without_the_handler_that_they_inherit(mp: ModuleType, 
         workers = list(pool._pool)
         pool.terminate()
         pool.join()
-    # None was killed for being late, none was sent a signal.
+    # No worker was killed after a delay, and none received a signal.
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert not os.path.exists(path)
 
@@ -380,7 +381,7 @@ def note_and_sleep_deaf(path: str) -> None:
     time.sleep(0.3)
 
 
-def test_tasks_that_wait_behind_others_do_not_begin_once_the_pool_is_terminated(mp: ModuleType, tmp_path: Any) -> None:
+def test_waiting_tasks_do_not_begin_after_terminate(mp: ModuleType, tmp_path: Any) -> None:
     path, begun = str(tmp_path / "ran"), tmp_path / "begun"
     with flag_of_the_program(path):
         pool = mp.get_context("fork").Pool(1)
@@ -391,7 +392,7 @@ def test_tasks_that_wait_behind_others_do_not_begin_once_the_pool_is_terminated(
         time.sleep(0.1)
         pool.terminate()
         pool.join()
-    # The one that it was at is the last.
+    # Its present task is the last.
     assert worker.exitcode == 0
     assert begun.read_text() == "!"
 
@@ -454,7 +455,7 @@ def test_a_handler_may_terminate_a_pool_while_its_thread_pickles_a_call(mp: Modu
             pool.map(identity, [SlowToPickle(n) for n in range(100)])
 
 
-def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_gets_an_error(mp: ModuleType) -> None:
+def test_a_handler_that_would_wait_for_its_own_call_gets_an_error(mp: ModuleType) -> None:
     with pool_of(mp, "fork") as pool:
         pool.map(abs, range(4))
 
@@ -466,7 +467,7 @@ def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_gets_an_error
             if "__reduce__" in names:
                 pool.close()
                 pool.join()
-            else:  # another thread is at it
+            else:  # another thread imports it
                 signal.setitimer(signal.ITIMER_REAL, 0.01)
 
         with handler(end), pytest.raises(RuntimeError, match="wait forever"):
@@ -475,7 +476,7 @@ def test_a_handler_that_would_wait_for_the_call_that_it_interrupts_gets_an_error
 
 
 class _Signals:
-    """Raises a signal while it is pickled for the first time: what is interrupted is pickled again."""
+    """Raises a signal while it is pickled for the first time: the interrupted pickling is repeated."""
 
     raised = False
 
@@ -490,8 +491,8 @@ class _Signals:
 @pytest.mark.parametrize("how", ["close", "terminate"])
 @pytest.mark.parametrize("call", ["apply", "apply_async", "map_async"])
 @pytest.mark.better_than_standard("the call is lost, or waits for ever")
-def test_a_handler_may_end_the_pool_whose_call_is_being_pickled(mp: ModuleType, kind: str, how: str, call: str) -> None:
-    """Also of a call with a callback: no lock of the pool's is held meanwhile."""
+def test_a_handler_may_end_a_pool_during_the_pickling_of_a_call(mp: ModuleType, kind: str, how: str, call: str) -> None:
+    """Also during a call with a callback: the thread holds no lock of the pool."""
     pool = make_pool(mp, kind, 2)
     ended = []
 
@@ -554,7 +555,7 @@ if __name__ == "__main__":
 @pytest.mark.better_than_standard("cannot pickle lambdas")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("when", ["at once", "0.002", "0.006", "0.012"])
-def test_a_handler_sends_a_lambda_while_what_sends_them_is_loaded(
+def test_a_handler_sends_a_lambda_during_the_import_of_by_value(
     mp_package: str, method: str, when: str, tmp_path: Path
 ) -> None:
     program = tmp_path / "program.py"

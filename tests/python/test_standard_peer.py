@@ -1,7 +1,7 @@
-"""Stock CPython at the other end: connections and managers, each side once ours and once the standard package's.
+"""The standard package at the other end: connections and managers, with each package once on each side.
 
-The peer is the running Python, in a process that never sees maniple, and every interpreter that MANIPLE_PEERS names
-(`make test PEERS=/path/to/python3.14`, more of them with a colon between).
+The peers are the running Python, in a process without maniple, and every interpreter that MANIPLE_PEERS names
+(`make test PEERS=/path/to/python3.14`; a colon separates several).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parametrize("python", PEERS, ids=lambda path: Path(path
 
 @pytest.fixture(scope="module")
 def words(mp_package: str) -> ModuleType:
-    """The peer's own functions, with our package in the standard one's place."""
+    """Run the peer's own functions with this package in the place of the standard package."""
     text = PEER.read_text().replace("from multiprocessing", f"from {mp_package}")
     module = ModuleType("words")
     spec = importlib.util.spec_from_loader("words", loader=None)
@@ -40,7 +40,7 @@ def words(mp_package: str) -> ModuleType:
 
 @contextmanager
 def peer(python: str, *arguments: object, refused: bool = False) -> Iterator[subprocess.Popen[str]]:
-    """The other side, which must come to a good end."""
+    """The other side, which must end with success."""
     line = [python, "-I", str(PEER), *map(str, arguments)]
     pipe = subprocess.PIPE
     with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:

@@ -1,4 +1,4 @@
-"""How children that begin as fresh interpreters, and the helpers beside them, are started: options, directories, interpreter."""
+"""The start of children as fresh interpreters, and of helpers: options, directories, interpreter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = ("spawn", "forkserver")
 
 
 def run(*arguments: str | Path, folder: Path | None = None, **environ: str) -> str:
-    """What Python prints; it has to succeed and must not complain."""
+    """Return Python's output; it must succeed and print no warning."""
     line = [sys.executable, *map(str, arguments)]
     done = subprocess.run(
         line,
@@ -62,15 +62,17 @@ def test_options_of_python_reach_every_process_once(options: str, method: str) -
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("state", ["removed", "removed before", "locked", "locked before"])
 def test_child_is_in_the_directory_of_its_parent(tmp_path: Path, method: str, state: str) -> None:
-    """Also where it has no name any more or may not be entered again; `before` the fork server is started, too."""
+    """Also if the directory has no name any more or cannot be entered again; `before`: even before the fork server
+    starts."""
     away = tmp_path / "away"
     away.mkdir()
     assert run(PROGRAMS / "directories.py", method, *state.split(), folder=away) == "True\n" * 4
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_search_path_of_a_child_is_that_of_its_parent(tmp_path: Path, method: str) -> None:
-    """With '' and relative entries, which count from where the program is; nothing is taken from there otherwise."""
+def test_a_child_has_the_search_path_of_its_parent(tmp_path: Path, method: str) -> None:
+    """Also with '' and relative entries, which refer to the program's directory; otherwise no module comes from
+    there."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "beside.py").write_text("def where(): return __file__\n")
     for shadow in ("socket", "pickle", "select", "signal"):
@@ -93,7 +95,7 @@ def test_search_path_of_a_child_is_that_of_its_parent(tmp_path: Path, method: st
 
 @pytest.mark.parametrize("method", METHODS)
 def test_interpreter_named_by_a_relative_path(tmp_path: Path, method: str) -> None:
-    """As when the program began: it may be elsewhere by now."""
+    """Relative to the directory in which the program began: it may have changed since."""
     (tmp_path / "python").symlink_to(sys.executable)
     program = tmp_path / "program.py"
     program.write_text(
@@ -109,7 +111,7 @@ def test_interpreter_named_by_a_relative_path(tmp_path: Path, method: str) -> No
 
 
 @pytest.mark.parametrize("executable", ["None", "''"])
-def test_unknown_interpreter_is_asked_for(executable: str) -> None:
+def test_an_unknown_interpreter_raises_an_error(executable: str) -> None:
     text = (
         "import sys; found = sys.executable\n"
         f"sys.executable = {executable}\n"
@@ -127,18 +129,18 @@ def test_unknown_interpreter_is_asked_for(executable: str) -> None:
     assert (forked, spawned) == ("forked", "spawned") and "set_executable" in error
 
 
-# -- what a fork server imports beforehand
+# -- the imports of a fork server
 
 
 @pytest.mark.parametrize("what", ["nothing", "thread", "fork", "lock", "signals"])
-def test_fork_server_does_not_use_what_its_main_module_spoilt(what: str) -> None:
-    """A main module that starts threads, or replaces what the server relies on, is imported by the children alone."""
+def test_the_fork_server_does_not_use_functions_that_its_main_module_replaced(what: str) -> None:
+    """Only the children import a main module that starts threads, or replaces functions that the server relies on."""
     importer = "the server" if what == "nothing" else "the child"
     assert run(PROGRAMS / "preloaded.py", what) == f"{importer} 1 True True\n0\n"
 
 
-def test_fork_server_keeps_what_its_other_modules_are(tmp_path: Path) -> None:
-    """Of the preloaded modules only one that replaces system functions is left out; threads that they start are allowed."""
+def test_the_fork_server_keeps_its_other_modules(tmp_path: Path) -> None:
+    """The server omits only preloaded modules that replace system functions; modules may start threads."""
     (tmp_path / "patches.py").write_text("import os, select; select.poll = None; by = os.getpid()\n")
     (tmp_path / "threads.py").write_text(
         "import os, threading, time; by = os.getpid(); threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
@@ -157,7 +159,7 @@ def test_fork_server_keeps_what_its_other_modules_are(tmp_path: Path) -> None:
     assert out == "[None, True, True]\n"
 
 
-def test_main_module_is_preloaded_as_by_the_running_python(tmp_path: Path) -> None:
+def test_the_main_module_is_preloaded_as_by_the_running_python(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, sys, time\n"
@@ -182,7 +184,7 @@ def test_pickling_an_argument_may_start_a_process(method: str) -> None:
 # -- a fork server that ends while it starts
 
 
-def test_fork_server_that_ends_while_it_starts_is_no_shortage(tmp_path: Path) -> None:
+def test_the_fork_servers_end_during_its_start_is_no_shortage(tmp_path: Path) -> None:
     (tmp_path / "ends_the_server.py").write_text("import os\nos._exit(3)\n")
     said = run(PROGRAMS / "server_that_ends.py", folder=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
     assert len(said) == 2

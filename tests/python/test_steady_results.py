@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 class Again(Exception):
-    """It is time for something else."""
+    """The exception of the handler."""
 
 
 class Alarms:
@@ -101,7 +101,7 @@ def test_a_loop_over_results_loses_none(mp: ModuleType, kind: str, way: str, chu
 @WAYS
 @CHUNKS
 def test_next_loses_no_more_than_the_interpreter_does(mp: ModuleType, kind: str, way: str, chunksize: int) -> None:
-    """Between the end of a call and the assignment of what it returns the interpreter may run a handler."""
+    """The interpreter may run a handler between the end of a call and the assignment of its result."""
     count = 6000 * chunksize
     with pool_of(mp, kind) as pool:
         results = getattr(pool, way)(identity, iter(range(count)), chunksize)
@@ -127,7 +127,7 @@ def test_next_loses_no_more_than_the_interpreter_does(mp: ModuleType, kind: str,
 
 @KINDS
 @pytest.mark.parametrize("called", [False, True], ids=["", "with a callback"])
-def test_what_a_call_returned_is_there_for_the_next_get(mp: ModuleType, kind: str, called: bool) -> None:
+def test_the_next_get_returns_an_interrupted_result(mp: ModuleType, kind: str, called: bool) -> None:
     heard: list[Any] = []
     with pool_of(mp, kind) as pool, alarms() as alarm:
         end = time.monotonic() + 60
@@ -152,7 +152,7 @@ def fail(number: int) -> int:
 
 @pytest.mark.parametrize("kind", ["fork", "thread"])
 @CHUNKS
-def test_failed_items_leave_room_for_those_that_follow(mp: ModuleType, kind: str, chunksize: int) -> None:
+def test_failed_items_leave_room_for_later_items(mp: ModuleType, kind: str, chunksize: int) -> None:
     with pool_of(mp, kind) as pool:
         results = pool.imap(fail, iter(range(3000)), chunksize, buffersize=20)
         failures = 0

@@ -80,7 +80,7 @@ def release(lock: Any) -> None:
     lock.release()
 
 
-def test_a_dead_holders_lock_can_still_be_released_by_another_process(bench: Bench) -> None:
+def test_another_process_may_release_a_dead_holders_lock(bench: Bench) -> None:
     lock = bench.ctx.Lock()
     ends_well(bench.start(acquire_forever, lock))
     assert not lock.acquire(block=False)
@@ -89,7 +89,7 @@ def test_a_dead_holders_lock_can_still_be_released_by_another_process(bench: Ben
     assert not getattr(lock, "abandoned", False)
 
 
-def test_what_a_dead_process_took_of_a_semaphore_stays_taken(bench: Bench) -> None:
+def test_a_dead_holders_units_of_a_semaphore_stay_acquired(bench: Bench) -> None:
     for semaphore in bench.ctx.Semaphore(1), bench.ctx.BoundedSemaphore(1):
         ends_well(bench.start(acquire_forever, semaphore))
         assert not semaphore.acquire(timeout=0.3)
@@ -110,7 +110,7 @@ def increment_forever(value: Any, begun: Any) -> None:
 
 
 @pytest.mark.better_than_standard("it waits for ever")
-def test_a_value_outlives_processes_that_are_killed_while_they_change_it(bench: Bench) -> None:
+def test_a_value_survives_processes_killed_during_a_change(bench: Bench) -> None:
     value = bench.ctx.Value("i", 0)
     for _ in range(5):
         begun = bench.ctx.Event()
@@ -139,7 +139,7 @@ def waiting(condition: Any) -> int:
 
 
 @pytest.mark.better_than_standard("notify() waits for the dead")
-def test_notify_reaches_the_living_where_others_were_killed_waiting(bench: Bench) -> None:
+def test_notify_reaches_the_living_among_killed_waiters(bench: Bench) -> None:
     condition, done = bench.ctx.Condition(), bench.ctx.Semaphore(0)
     for _ in range(2):
         bench.start(wait_for, condition, done)
@@ -179,7 +179,7 @@ def test_killed_waiters_cost_no_wake_up(bench: Bench) -> None:
 # -- meaning
 
 
-def test_a_lock_acquired_here_belongs_to_another_process_there(bench: Bench) -> None:
+def test_a_lock_has_another_holder_in_a_child(bench: Bench) -> None:
     lock, rlock, seen = bench.ctx.Lock(), bench.ctx.RLock(), bench.ctx.SimpleQueue()
     with lock, rlock:
         assert repr(lock) == "<Lock(owner=MainProcess)>"
@@ -227,14 +227,14 @@ def test_a_lock_is_pickled_for_children_only(mp: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_lock_made_for_fork_goes_to_no_other_child(mp: ModuleType, method: str) -> None:
+def test_a_lock_for_fork_goes_to_no_other_child(mp: ModuleType, method: str) -> None:
     for thing in mp.get_context("fork").Lock(), mp.get_context("fork").Event():
         process = mp.get_context(method).Process(target=release, args=(thing,))
         with pytest.raises(RuntimeError, match="A SemLock created in a fork context"):
             process.start()
 
 
-def test_condition_and_event_give_the_same_to_the_same_process(bench: Bench) -> None:
+def test_condition_and_event_arrive_as_one_object(bench: Bench) -> None:
     """Two references to one object arrive as one."""
     lock = bench.ctx.Lock()
     event, conditions = bench.ctx.Event(), [bench.ctx.Condition(lock) for _ in range(2)]
@@ -326,7 +326,7 @@ def test_an_exception_of_a_signal_handler_ends_a_wait(mp: ModuleType, what: str)
 
 
 @pytest.mark.better_than_standard("an AssertionError about the lock hides it")
-def test_an_interrupt_while_a_condition_takes_its_lock_again_is_what_the_caller_gets(mp: ModuleType) -> None:
+def test_an_interruption_of_a_conditions_reacquisition_reaches_the_caller(mp: ModuleType) -> None:
     condition = mp.Condition()
     taken, give = threading.Event(), threading.Event()
 
@@ -355,7 +355,7 @@ def test_an_interrupt_while_a_condition_takes_its_lock_again_is_what_the_caller_
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_signal_handler_that_returns_leaves_the_wait_as_it_is(mp: ModuleType) -> None:
+def test_a_returning_signal_handler_does_not_end_the_wait(mp: ModuleType) -> None:
     semaphore = mp.Semaphore(0)
     before = signal.signal(signal.SIGALRM, lambda *_: semaphore.release())
     try:
@@ -395,7 +395,7 @@ def test_a_program_ends_while_daemon_threads_wait(mp_package: str) -> None:
 # -- shared values
 
 
-def test_a_value_of_several_processes(bench: Bench) -> None:
+def test_several_processes_change_a_value(bench: Bench) -> None:
     value, array = bench.ctx.Value("i", 5), bench.ctx.Array("d", [1.0, 2.0, 3.0])
     changers = [bench.start(increment, value, 1000) for _ in range(2)]
     ends_well(bench.start(double, array))
@@ -410,7 +410,7 @@ def double(array: Any) -> None:
         array[place] *= 2
 
 
-def test_a_value_with_a_lock_of_the_users(mp: ModuleType) -> None:
+def test_a_value_with_a_users_lock(mp: ModuleType) -> None:
     taken = []
 
     class Noisy:
@@ -431,14 +431,14 @@ def test_a_value_with_a_lock_of_the_users(mp: ModuleType) -> None:
 
 
 @pytest.mark.better_than_standard("has these parts")
-def test_parts_that_are_left_out_say_so(mp: ModuleType) -> None:
+def test_a_missing_part_raises_an_explanation(mp: ModuleType) -> None:
     with pytest.raises(AttributeError, match="one word of shared memory"):
         mp.Event()._cond  # noqa: B018
     with pytest.raises(AttributeError, match="n_waiting"):
         mp.Barrier(2)._array  # noqa: B018
 
 
-def test_classes_with_a_constructor_of_their_own(mp: ModuleType) -> None:
+def test_classes_with_their_own_constructor(mp: ModuleType) -> None:
     synchronize, ctx = importlib.import_module(f"{mp.__name__}.synchronize"), mp.get_context("fork")
 
     def with_constructor(base: type, *arguments: object) -> object:

@@ -1,4 +1,4 @@
-"""Calls that are not waited for, or no longer, continue and report their end: a waiter that gives up loses no notification."""
+"""Calls without a waiting thread continue and report their end: a waiter that gives up loses no notification."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 20.0
 
 
 def test_callback_after_a_waiter_gave_up(mp: ModuleType, new_pool: NewPool) -> None:
-    """While another thread waits for another result, and ends before the call does."""
+    """Another thread waits for another result meanwhile, and ends before the call does."""
     pool = new_pool(2)
     pool.map(sleep, [0, 0])
     for _ in range(3):
@@ -36,7 +36,7 @@ def test_callback_after_a_waiter_gave_up(mp: ModuleType, new_pool: NewPool) -> N
         assert told.wait(PATIENCE), "the callback never came"
 
 
-def test_many_waiters_that_give_up(mp: ModuleType, new_pool: NewPool) -> None:
+def test_many_waiters_give_up(mp: ModuleType, new_pool: NewPool) -> None:
     pool = new_pool(2)
     told: list[float] = []
     done = threading.Event()
@@ -66,8 +66,9 @@ def test_many_waiters_that_give_up(mp: ModuleType, new_pool: NewPool) -> None:
 @processes_only
 @pytest.mark.better_than_standard("a task that a stopped worker has taken is not taken back")
 @pytest.mark.parametrize("how", ["get", "callback"])
-def test_task_for_a_worker_that_is_stopped(new_pool: NewPool, how: str) -> None:
-    """Another worker does the tasks that it has not begun, also its first one; it takes part again when it continues."""
+def test_a_task_for_a_stopped_worker(new_pool: NewPool, how: str) -> None:
+    """Another worker runs the tasks that the stopped worker has not begun, also its first task; the stopped worker
+    works again when it continues."""
     pool = new_pool(2)
     workers = set()
     while len(workers) < 2:

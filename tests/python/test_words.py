@@ -1,4 +1,4 @@
-"""The check of words finds the forms that the house rules avoid, in prose alone."""
+"""The check of words finds the forms that the house rules avoid, only in prose."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def found(check: ModuleType, path: Path, text: str) -> list[str]:
         ("See `whoever` and ``nobody``.", []),
     ],
 )
-def test_the_forms_are_found_in_prose(check: ModuleType, tmp_path: Path, prose: str, words: list[str]) -> None:
+def test_the_check_finds_the_forms_in_prose(check: ModuleType, tmp_path: Path, prose: str, words: list[str]) -> None:
     assert found(check, tmp_path / "a.md", prose + "\n") == words
     assert found(check, tmp_path / "a.rs", f"//! {prose}\nfn f() {{}} // {prose}\n") == 2 * words
     assert found(check, tmp_path / "a.sh", f"#!/bin/sh\n# {prose}\n") == words

@@ -12,7 +12,7 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_an_idle_worker_that_is_terminated_runs_its_own_handler(method: str) -> None:
+def test_a_terminated_idle_worker_runs_its_own_handler(method: str) -> None:
     line = [sys.executable, "-m", "maniple", str(PROGRAMS / "heard_signals.py"), method]
     done = subprocess.run(line, capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stderr) == (0, "")

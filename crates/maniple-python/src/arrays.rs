@@ -1,11 +1,19 @@
-//! Arrays of numbers, and single ones: NumPy's, which are looked into without asking NumPy's pickling.
+//! NumPy's arrays of numbers, and its single numbers, written without NumPy's pickling.
 //!
-//! To pickle an array of a thousand numbers takes several times as long as to copy it, and to unpickle it as long again. What is known of
-//! an array here is what the buffer protocol says: the kind of its numbers, its shape, and its bytes. An array is taken as it is if it is
-//! of NumPy's own class and holds numbers of this machine's kinds; others, and all for which the program has registered a reducer, are left
-//! to pickle. What is taken arrives writable, whether it was or not, and contiguous. A single number is taken if its class is NumPy's own for a number of such a kind.
+//! Pickling an array of a thousand numbers takes several times as long as copying it, and unpickling takes as long
+//! again. The buffer protocol supplies the kind of an array's numbers, its shape and its bytes. An array is taken as it
+//! is if it is of NumPy's own class and holds numbers of this machine's kinds. Other arrays, and all arrays for which
+//! the program has registered a reducer, are left to pickle. An array arrives writable and contiguous. A single number
+//! is taken if its class is NumPy's own class for such a kind.
 //!
-//! NumPy is never imported for this: it is found when a program has loaded it, or when an array arrives.
+//! This module does not import NumPy to write an array. It finds NumPy when the program has loaded it, or when an array
+//! arrives.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `array`, `gather` | looks into an array; copies an array whose numbers are not adjacent |
+//! | `view` | the bytes of an array, and how long they stay in place |
+//! | `numpy` | NumPy's classes and functions; makes arrays and numbers |
 #![allow(unsafe_code)]
 
 mod array;
@@ -28,10 +36,10 @@ use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Dimensions of an array that is taken.
+/// The greatest number of dimensions of an array that is taken.
 pub const MOST_DIMENSIONS: usize = 16;
 
-/// The kinds of numbers: how the buffer protocol calls them, and how NumPy does. Payloads name them by their places here.
+/// The kinds of numbers: their names in the buffer protocol and in NumPy. A payload names a kind by its index here.
 const KINDS: [(&CStr, &str); 18] = [
     (c"d", "d"),
     (c"f", "f"),
@@ -53,33 +61,33 @@ const KINDS: [(&CStr, &str); 18] = [
     (c"Zg", "G"),
 ];
 
-/// None: what goes by NumPy's name is something else.
+/// None if the module named `numpy` is not NumPy.
 static NUMPY: PyOnceLock<Option<Numpy>> = PyOnceLock::new();
-/// Its class of arrays, once it is known, and those of single numbers.
+/// NumPy's class of arrays, and its classes of single numbers, once they are known.
 static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 static CLASSES: [AtomicPtr<ffi::PyTypeObject>; KINDS.len()] = [const { AtomicPtr::new(null_mut()) }; KINDS.len()];
 
-/// Whether an object is an array.
+/// Returns whether an object is an array.
 ///
 /// # Safety
-/// A live object, and the interpreter lock is held.
+/// The object is live, and the interpreter lock is held.
 pub unsafe fn is_array(value: *mut ffi::PyObject) -> bool {
-    // SAFETY: a live object has a type.
+    // SAFETY: the caller passes a live object, which has a type.
     unsafe { ffi::Py_TYPE(value) == CLASS.load(Ordering::Relaxed) }
 }
 
-/// Looks into a single number. `None`: it is none, or left to pickle.
+/// Looks into a single number. Returns `None` if the object is not a number of NumPy's, or is left to pickle.
 ///
 /// # Safety
-/// As above.
+/// As [`is_array`].
 pub unsafe fn single(value: *mut ffi::PyObject) -> Option<(u8, View)> {
-    // SAFETY: a live object has a type.
+    // SAFETY: the caller passes a live object, which has a type.
     let class = unsafe { ffi::Py_TYPE(value) };
     if CLASS.load(Ordering::Relaxed).is_null() {
         return None;
     }
     let kind = CLASSES.iter().position(|known| known.load(Ordering::Relaxed) == class)?;
-    // SAFETY: the caller holds it.
+    // SAFETY: the caller holds the interpreter lock.
     let py = unsafe { Python::assume_attached() };
     let dtype = known(py)?.dtypes.get(kind)?;
     if has_reducer(py, class.cast()) {
@@ -89,18 +97,18 @@ pub unsafe fn single(value: *mut ffi::PyObject) -> Option<(u8, View)> {
     (usize::try_from(view.0.len) == Ok(dtype.item)).then_some((kind as u8, view))
 }
 
-/// NumPy, where it is known already.
+/// Returns NumPy if it is known already.
 pub fn known(py: Python<'_>) -> Option<&'static Numpy> {
     NUMPY.get(py)?.as_ref()
 }
 
-/// Gets to know NumPy if the program has loaded it. False: there is nothing new.
+/// Looks for NumPy among the loaded modules. Returns false if nothing has changed.
 pub fn is_found(py: Python<'_>) -> bool {
     if NUMPY.get(py).is_some() {
         return false;
     }
     let found = loaded(py).and_then(|module| module.map(|module| Numpy::of(&module)).transpose());
-    // While it is being imported, parts are missing.
+    // During the import of NumPy some parts are missing.
     let Ok(Some(numpy)) = found else { return false };
     let is_new = numpy.is_some() && NUMPY.set(py, numpy).is_ok();
     if let Some(numpy) = known(py) {
@@ -118,7 +126,7 @@ fn loaded(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     modules.bind(py).get_item("numpy")
 }
 
-/// Imports NumPy for arrays that have arrived.
+/// Imports NumPy for an array that has arrived.
 pub fn need(py: Python<'_>) -> PyResult<()> {
     if known(py).is_none() {
         py.import("numpy")?;

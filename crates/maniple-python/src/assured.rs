@@ -15,7 +15,8 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
-/// What the first step needs: `call`, `note`, "error", and how it knows whether the called code has begun.
+/// Indices of the parts of the first step: `call`, `note`, "error", and the objects that show whether the called code
+/// has begun.
 const CALL: isize = 0;
 const NOTE: isize = 1;
 const ERROR: isize = 2;
@@ -43,7 +44,7 @@ pub fn assured<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = call.py();
     let error = PyString::intern(py, "error");
-    // The entry is there before there is no memory for it.
+    // The entry must exist before the memory runs out.
     if !note.contains(&error)? {
         note.set_item(&error, py.None())?;
     }
@@ -62,7 +63,7 @@ pub fn assured<'py>(
     }
     let parts = PyTuple::new(py, parts)?;
     struct Definition(ffi::PyMethodDef);
-    // SAFETY: nothing changes it, and its pointers are to static data.
+    // SAFETY: no code changes the definition, and its pointers are to static data.
     unsafe impl Sync for Definition {}
     static DEFINITION: Definition = Definition(ffi::PyMethodDef {
         ml_name: c"assured".as_ptr(),
@@ -73,7 +74,8 @@ pub fn assured<'py>(
         ml_flags: ffi::METH_NOARGS,
         ml_doc: std::ptr::null(),
     });
-    // SAFETY: the definition is static, and the interpreter does not change it. The function keeps `parts` as its `self`.
+    // SAFETY: the definition is static, and the interpreter does not change it. The function holds a reference to
+    // `parts` as its `self`.
     unsafe {
         let function = ffi::PyCFunction_NewEx((&raw const DEFINITION.0).cast_mut(), parts.as_ptr(), null_mut());
         Bound::from_owned_ptr_or_err(py, function)
@@ -88,12 +90,13 @@ unsafe extern "C-unwind" {
     fn call_object(call: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
-/// The first step of the thread; `this` is the tuple that [`assured`] has made.
+/// The first step of the thread. `this` is the tuple that [`assured`] has made.
 ///
-/// When the interpreter ends, it ends daemonic threads by `pthread_exit`, which unwinds their stacks, this frame among them. So nothing here
-/// has a destructor, and the ABI allows it.
+/// When the interpreter ends, it ends daemonic threads by `pthread_exit`, which unwinds their stacks, and so this
+/// frame. So no value in this function has a destructor, and the ABI allows unwinding.
 unsafe extern "C-unwind" fn begin(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls it with its lock held. `this` is the tuple, which lives through the call, and so do its items.
+    // SAFETY: the interpreter calls this function with its lock held. The function object keeps the tuple alive, and
+    // the tuple its items.
     unsafe {
         let done = if there_is_memory() { call_object(part(this, CALL), null_mut()) } else { ffi::PyErr_NoMemory() };
         if !done.is_null() {
@@ -119,12 +122,12 @@ unsafe extern "C-unwind" fn begin(this: *mut ffi::PyObject, _: *mut ffi::PyObjec
     }
 }
 
-/// Whether this thread has memory for its thread-local data, which it then has.
+/// Returns whether the thread's thread-local data exists. Makes it if there is memory for it.
 fn there_is_memory() -> bool {
     thread_local! {
         static MADE: Cell<bool> = const { Cell::new(false) };
     }
-    // As much as it takes, and what the allocator adds. The allocator keeps it for this thread.
+    // The size of the data and of the allocator's own. The allocator keeps freed memory for this thread.
     const ENOUGH: usize = 8192;
     // SAFETY: the memory is freed at once, and not used.
     unsafe {
@@ -139,18 +142,19 @@ fn there_is_memory() -> bool {
 }
 
 /// # Safety
-/// `parts` is the tuple of [`assured`], and has such an item.
+/// `parts` is the tuple of [`assured`], and `index` is below its length.
 unsafe fn part(parts: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
-    // SAFETY: as the caller promises. The reference is borrowed from the tuple.
+    // SAFETY: the caller passes the tuple and an index within it. The reference is borrowed from the tuple.
     unsafe { ffi::PyTuple_GetItem(parts, index) }
 }
 
-/// Reports the error, unless the called code has begun. Returns whether it did.
+/// Reports the error, unless the called code has begun. Returns whether it was reported.
 ///
 /// # Safety
 /// As [`begin`]; `error` is an exception.
 unsafe fn report(parts: *mut ffi::PyObject, error: *mut ffi::PyObject) -> bool {
-    // SAFETY: the items are what `assured` has put there, and live as long as the tuple. Results are released, or are borrowed.
+    // SAFETY: `assured` has put these items into the tuple, which keeps them alive. Each result is released here, or is
+    // borrowed from an item.
     unsafe {
         let call = |index: isize, arguments: *mut ffi::PyObject| {
             let result = ffi::PyObject_CallObject(part(parts, index), arguments);
@@ -166,7 +170,7 @@ unsafe fn report(parts: *mut ffi::PyObject, error: *mut ffi::PyObject) -> bool {
                 return false;
             }
         }
-        // Of an event it is the lock of the condition, which is held for moments only.
+        // Of an event this is the lock of its condition, which threads hold for moments only.
         if !call(ACQUIRE, part(parts, AT_ONCE)) {
             return false;
         }

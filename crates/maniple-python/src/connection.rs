@@ -1,4 +1,4 @@
-//! `Channel`: what a `Connection` does often.
+//! `Channel`: the frequent operations of a `Connection`.
 #![allow(unsafe_code)]
 
 use crate::lazy::Lazy;
@@ -25,17 +25,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Up to here a message is received into a buffer of its own before it becomes an object.
+/// A message of up to this many bytes is received into a buffer of its own before it becomes an object.
 const SMALL: usize = 4096;
-/// From so many bytes on an array is worth a block of shared memory, with its descriptor.
-const LARGE: usize = 64 * 1024;
+/// The number of bytes from which on an array or a buffer of a message travels in a block. A block costs a descriptor, a
+/// page of its own and a Python object at the reader. Below this number a copy through the socket takes no longer:
+/// measured, both take 25 us for a round trip of 48 KiB. (In Rust the limit is lower: `APART_FROM` in
+/// `crates/maniple/src/sideband.rs`.)
+const PARCEL_FROM: usize = 64 * 1024;
 
-/// Messages over a descriptor, which it owns. `_handle` is None when it is closed. `_parcels` is set on the ends that `Pipe` makes:
-/// large buffers may travel beside the messages.
+/// Messages over a descriptor, which this object owns. `_handle` is None when it is closed. `_parcels` is true for the
+/// ends that `Pipe` makes: large buffers may travel beside the messages.
 #[pyclass(name = "Channel", module = "maniple._maniple", subclass, frozen)]
 pub struct PyChannel {
     handle: AtomicRawHandle,
-    // What it leads to.
+    // The file that the descriptor refers to.
     file: Mutex<Option<File>>,
     readable: AtomicBool,
     writable: AtomicBool,
@@ -47,7 +50,8 @@ impl PyChannel {
     fn open(&self) -> PyResult<BorrowedHandle<'static>> {
         match self.handle.load(Ordering::Relaxed) {
             ..0 => Err(PyOSError::new_err("handle is closed")),
-            // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
+            // SAFETY: the descriptor is open until `close`. If the program closes it during a call, the kernel refuses
+            // the number or uses another file of the program; no memory is affected.
             number => Ok(unsafe { BorrowedHandle::borrow_raw(number) }),
         }
     }
@@ -66,7 +70,7 @@ impl PyChannel {
         if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
     }
 
-    /// Receives a message; `whole`: up to so many bytes as a whole, and of a longer one the length.
+    /// Receives a message: as a whole if it has at most `whole` bytes, otherwise its length.
     fn receive(
         &self,
         py: Python<'_>,
@@ -89,7 +93,7 @@ impl PyChannel {
         }
     }
 
-    /// The rest of the message is still in the stream: nothing sensible can be read from it any more.
+    /// Closes the direction. The rest of the message is still in the stream, so no later message can be received.
     fn spoilt(&self) -> PyErr {
         if self.writable.load(Ordering::Relaxed) {
             self.readable.store(false, Ordering::Relaxed);
@@ -101,22 +105,24 @@ impl PyChannel {
 
     fn shut(&self) {
         let number = self.handle.swap(-1, Ordering::Relaxed);
-        // A program that has closed it may have another file under the number.
+        // If the program has closed the descriptor, another file may have its number.
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
         if number >= 0 && file.is_some() && File::at(number) == file {
-            // SAFETY: the descriptor was given to this object, which forgets it here.
+            // SAFETY: `set_handle` has passed the descriptor to this object, which forgets it here. It still refers to
+            // the same file.
             drop(unsafe { OwnedHandle::from_raw(number) });
         }
     }
 
-    /// Packs a pickle and its large buffers into a parcel. None: they have to go within the message.
+    /// Packs a pickle and its large buffers into a parcel. Returns None if the buffers have to travel within the
+    /// message.
     fn pack(py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Parcel> {
         let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
         let buffers = buffers.iter().map(|buffer| &**buffer).collect::<Vec<_>>();
         py.detach(|| Parcel::of_buffers(stream, &buffers))
     }
 
-    /// Sends a parcel. False: the system does not take it now, and nothing was sent.
+    /// Sends a parcel. Returns false if the system refuses the blocks at present; then nothing was sent.
     fn send_parcel(&self, py: Python<'_>, handle: BorrowedHandle<'static>, parcel: Parcel) -> PyResult<bool> {
         waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
     }
@@ -125,7 +131,7 @@ impl PyChannel {
         waiting(py, |interrupted| self.end.send(handle, content, interrupted))
     }
 
-    /// The bytes of a message, a parcel's buffers put back in.
+    /// Returns the bytes of a message, with the buffers of a parcel inserted.
     fn joined<'py>(py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
         let (buffers, at) = parcel::open(&message.content, message.came).map_err(exception)?;
         rejoin(py, &message.content[at..], buffers.into_iter().map(PyMemory::from).collect())
@@ -224,10 +230,10 @@ impl PyChannel {
         self.shut();
     }
 
-    /// Return what an annotation such as `Connection[str, int]` is at run time.
+    /// Return the run-time value of an annotation such as `Connection[str, int]`.
     #[classmethod]
     fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: two objects; what it returns is owned, or null with an exception set.
+        // SAFETY: two live objects. `Py_GenericAlias` returns an owned reference, or null with an exception set.
         unsafe { Bound::from_owned_ptr_or_err(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
     }
 
@@ -243,12 +249,12 @@ impl PyChannel {
     #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let handle = self.writing()?;
-        let apart = || if self.end.may_send_parcels(handle) { LARGE } else { usize::MAX };
+        let apart = || if self.end.may_send_parcels(handle) { PARCEL_FROM } else { usize::MAX };
         match dump(obj, &OF_CONNECTIONS, apart)? {
             Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
             Pickled::Apart(stream, buffers) => {
                 let parcel = Self::pack(py, &stream, &buffers);
-                // What was copied need not stay where it is any longer.
+                // The blocks have copies, so the pins are released before the parcel is sent.
                 drop((stream, buffers));
                 if let Some(parcel) = parcel
                     && self.send_parcel(py, handle, parcel)?
@@ -347,7 +353,8 @@ impl PyChannel {
             Received::Length(partial) => partial,
         };
         let size = partial.len() as ffi::Py_ssize_t;
-        // SAFETY: a fresh bytes object of that size, or null with an exception set; no other code has it before it is full.
+        // SAFETY: `PyBytes_FromStringAndSize` returns a fresh object of that size, or null with an exception set. No
+        // other code has the object before it is full.
         let bytes = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
                 .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
@@ -355,12 +362,12 @@ impl PyChannel {
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) => {
-                // So that the next message can be received.
+                // Receives the rest, so that the next message can be received.
                 waiting(py, |interrupted| partial.pass_over(handle, interrupted))?;
                 return Err(lost(py, error));
             }
         };
-        // SAFETY: as above; bytes objects do not move.
+        // SAFETY: as above; the bytes of a `bytes` object do not move.
         let room = unsafe {
             let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
             std::slice::from_raw_parts_mut(start, size as usize)
@@ -393,8 +400,9 @@ impl PyChannel {
         let message = match self.receive(py, handle, None, 0)? {
             Received::Length(partial) if partial.len() <= room => {
                 let length = partial.len();
-                // SAFETY: `from + length` is within the buffer, which the view keeps in place and which is writable; what other threads
-                // do with it meanwhile is their program's business, as it is with any buffer that is read into.
+                // SAFETY: `from + length` is within the buffer. The view keeps the buffer in place, and the buffer is
+                // writable. Other threads of the program may access it in the meantime, as with any buffer that is read
+                // into.
                 let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
                 waiting(py, |interrupted| self.end.fill(handle, partial, into, interrupted))?;
                 return Ok(length);
@@ -410,7 +418,7 @@ impl PyChannel {
         put_into(&buffer, from, room, whole)
     }
 
-    /// Whether something that was received here is still to be handed out, since a signal's handler kept it from its caller.
+    /// Whether this process has received a message that no caller has got, because a signal handler raised.
     #[getter(_is_kept)]
     fn is_kept(&self) -> bool {
         self.shelf.len() > 0
@@ -427,7 +435,7 @@ impl PyChannel {
             return Ok(true);
         }
         if timeout.is_some_and(|seconds| seconds <= 0.0) {
-            // Too short to release the interpreter lock.
+            // The check is too short to release the interpreter lock for it.
             return readiness::message(handle, Until::Now, &mut || false).map_err(exception);
         }
         let until = deadline(timeout).map_or(Until::Ever, Until::Then);
@@ -435,7 +443,7 @@ impl PyChannel {
         waiting(py, |interrupted| {
             let Some(event) = &event else { return readiness::message(handle, until, interrupted) };
             loop {
-                // A message that a signal handler keeps in the first thread is there, too.
+                // A message that a signal handler keeps in the first thread counts as well.
                 if self.is_kept() {
                     return Ok(true);
                 }
@@ -450,13 +458,13 @@ impl PyChannel {
     }
 }
 
-/// Copies a message into a writable buffer, which has `room` for so many bytes from `from` on.
+/// Copies a message into a writable buffer, which has room for `room` bytes from `from` on.
 fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, PyAny>) -> PyResult<usize> {
     static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = whole.py();
     let view = flat(&whole)?;
     if view.len_bytes() <= room {
-        // SAFETY: `from + room` is within the buffer, which the view keeps in place and which is writable.
+        // SAFETY: `from + room` is within the buffer. The view keeps the buffer in place, and the buffer is writable.
         unsafe {
             let into = buffer.buf_ptr().cast::<u8>().add(from);
             std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
@@ -468,13 +476,13 @@ fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, Py
     Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
 }
 
-/// When `timeout` seconds are over; None: never.
+/// Returns the time `timeout` seconds from now; None if there is no limit.
 pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    // Longer than a clock can hold is forever.
+    // A time limit that a clock cannot represent is no limit.
     timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
 }
 
-/// A view of the bytes of any contiguous buffer.
+/// Returns a view of the bytes of any contiguous buffer.
 pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
     if let Ok(buffer) = PyBuffer::<u8>::get(object)
         && buffer.is_c_contiguous()

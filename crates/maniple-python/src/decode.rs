@@ -1,4 +1,4 @@
-//! Payloads back to Python values. [`payload_format`](crate::payload_format) describes the form.
+//! Python values from payloads. [`payload_format`](crate::payload_format) describes the form.
 
 use crate::arrays;
 use crate::error::helper;
@@ -14,15 +14,15 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::Arc;
 
-/// Reads one payload.
+/// The decoder of one payload.
 pub struct Decoder<'a> {
     rest: &'a [u8],
     regions: std::slice::Iter<'a, Arc<Region>>,
-    // What was kept so far, of the value or sequence that is being read.
+    // The objects of the current value or sequence that were kept so far.
     kept: Vec<Py<PyAny>>,
 }
 
-/// What arrived. It can be read more than once: reading may be interrupted.
+/// A payload that arrived. It can be read more than once, because a signal handler may interrupt the reading.
 pub struct Payload {
     content: ReceivedPacket,
     regions: Vec<Arc<Region>>,
@@ -36,7 +36,7 @@ impl From<ReceivedPacket> for Payload {
 }
 
 impl Payload {
-    /// Reads it from its beginning. Values share its regions.
+    /// Returns a decoder at the beginning of the payload. Values share its regions.
     pub fn decoder(&self) -> Decoder<'_> {
         Decoder::new(self.content.bytes(), &self.regions)
     }
@@ -49,12 +49,12 @@ fn damaged() -> PyErr {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads bytes and the large buffers that came with them, which values share.
+    /// Reads bytes and the large buffers that arrived with them, which values share.
     pub fn new(rest: &'a [u8], regions: &'a [Arc<Region>]) -> Self {
         Decoder { rest, regions: regions.iter(), kept: Vec::new() }
     }
 
-    /// The next byte, which says what follows.
+    /// Returns the next byte, which says what follows.
     pub fn mark(&mut self) -> PyResult<u8> {
         Ok(self.take(1)?[0])
     }
@@ -75,7 +75,7 @@ impl<'a> Decoder<'a> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
-    /// How many items follow: each takes a byte at least, unless they all are one object.
+    /// Returns the number of items that follow. Each item takes at least a byte, unless all are one object.
     fn length(&mut self) -> PyResult<usize> {
         let len = self.count()?;
         let are_same = self.rest.first() == Some(&items::SAME);
@@ -94,7 +94,7 @@ impl<'a> Decoder<'a> {
         Ok(self.kept.get(place).ok_or_else(damaged)?.bind(py).clone())
     }
 
-    /// Any value.
+    /// Reads any value.
     pub fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.get_ready(py)?;
         if self.rest.first() == Some(&tag::PICKLE) {
@@ -182,7 +182,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Gets ready for the arrays that follow. No Python code may run once lists are filled.
+    /// Prepares for the arrays that follow: no Python code may run while lists are being filled.
     fn get_ready(&mut self, py: Python<'_>) -> PyResult<()> {
         if self.rest.first() == Some(&tag::NUMPY) {
             self.mark()?;
@@ -222,7 +222,7 @@ impl<'a> Decoder<'a> {
         Ok(filling.done())
     }
 
-    /// So many items, handed to `each` with their places.
+    /// Reads `len` items, and passes them to `each` with their places.
     fn items<'py>(
         &mut self,
         py: Python<'py>,
@@ -245,7 +245,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// So many numbers of `N` bytes each.
+    /// Reads `len` numbers of `N` bytes each.
     fn block<'py, const N: usize>(
         &mut self,
         len: usize,
@@ -270,7 +270,7 @@ impl<'a> Decoder<'a> {
         unended::call(load, (stream, regions), None)
     }
 
-    /// The items of a sequence, handed to `each` in order.
+    /// Reads the items of a sequence, and passes them to `each` in order.
     pub fn sequence<'py>(
         &mut self,
         py: Python<'py>,

@@ -1,10 +1,11 @@
 //! Python values to payloads.
 //!
-//! Plain values ([`walk`](crate::walk)) have a form of their own, so that a call with a few numbers costs nanoseconds, and a thousand
-//! records write each of their keys once; everything else is a pickle (protocol 5), its large buffers out of band, the very large
-//! ones copied once, straight into the block that their reader will map.
+//! Plain values ([`walk`](crate::walk)) have a form of their own, so that a call with a few numbers costs nanoseconds,
+//! and a thousand records write each of their keys once. All other values are pickles (protocol 5) with large buffers
+//! out of band. A very large buffer is copied once, directly into the block that its reader maps.
 //!
-//! [`payload_format`](crate::payload_format) describes the form.
+//! [`payload_format`](crate::payload_format) describes the form, `plain` writes plain values, and `buffers` takes the
+//! large buffers of a pickle.
 #![allow(unsafe_code)]
 
 mod buffers;
@@ -27,39 +28,41 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple};
 
-/// Bytes that a value takes at most beside its content.
+/// The greatest number of bytes that a value takes in addition to its content.
 const HEAD: usize = 16;
-/// Longer ones are copied without the interpreter lock, in bytes.
+/// The number of bytes above which a buffer is copied without the interpreter lock.
 const LONG: usize = 1 << 20;
 
-/// How a value is dealt with that pickle refuses, or that its reader would not find by name.
+/// How the encoder treats a value that pickle refuses, or that its reader would not find by name.
 #[derive(Clone, Copy)]
 pub enum Pickler<'p> {
-    /// For results: what came by value goes back as what it was; anything else is an error.
+    /// For results: a value that arrived by value returns by value; any other such value is an error.
     Result,
-    /// For functions and arguments: it goes by value. This object says what the workers have of the main module.
+    /// For functions and arguments: such a value is sent by value. The object knows which parts of the main module the
+    /// workers have.
     For(&'p Py<PyAny>),
 }
 
-/// The bytes of a large object that is walked over.
+/// The bytes of a large object that the walk has met.
 enum Large {
     Bytes(*const [u8]),
     Array(Content),
 }
 
-/// Collects one payload.
+/// The encoder of one payload.
 pub struct Encoder<'a> {
     packer: &'a Packer,
     out: Vec<u8>,
     blobs: Vec<Blob>,
-    // What becomes blobs if all that is walked over is plain.
+    // The buffers that become blobs if the walk completes.
     large: Vec<Large>,
     has_arrays: bool,
     py: Python<'a>,
-    // Whether lists, dicts and arrays are written here: a program's own pickler has to see them.
+    // Whether this encoder writes lists, dicts and arrays: a pickler of the program has to see them. `None` if it is
+    // not known yet.
     writes_more: Option<bool>,
     asks: bool,
-    // Why a value could not be written, where the reason is not that it is not plain.
+    // The reason why a value could not be written, if the reason is not that the value is not plain.
     failed: Option<PyErr>,
 }
 
@@ -78,18 +81,19 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// A byte that says what follows.
+    /// Writes a byte that says what follows.
     pub fn mark(&mut self, tag: u8) {
         self.out.push(tag);
     }
 
-    /// Any value.
+    /// Writes any value.
     pub fn value(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
         self.plain_or(|walk, form| walk.value(value.as_borrowed(), form), || Ok(value.clone()), pickler)
     }
 
-    /// The items of a sequence: if all are plain as they are, else pickled together, so that what they share stays shared. `others`: what
-    /// refers to each item besides the slice, and is no part of any.
+    /// Writes the items of a sequence. If an item is not plain, the items are pickled together, so that shared objects
+    /// stay shared. `others` is the number of references to each item, besides the slice, that are not part of any
+    /// item.
     pub fn sequence<'py>(
         &mut self,
         items: &[Bound<'py, PyAny>],
@@ -102,19 +106,19 @@ impl<'a> Encoder<'a> {
         self.plain_or(plain, whole, pickler)
     }
 
-    /// As `sequence`, of one item.
+    /// As `sequence`, for one item.
     pub fn one(&mut self, item: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
         let whole = || Ok(made::list(item.py(), [item.clone()])?.into_any());
         self.sequence(std::slice::from_ref(item), 0, whole, pickler)
     }
 
-    /// As `sequence`, of a list.
+    /// As `sequence`, for a list.
     pub fn list(&mut self, items: &Bound<'_, PyList>, pickler: Pickler<'_>) -> PyResult<()> {
         let plain = |walk: &mut Walk, form: &mut Self| form.begin(tag::LEAN, items.len()) && walk.items_in(items, form);
         self.plain_or(plain, || Ok(items.clone().into_any()), pickler)
     }
 
-    /// As `sequence`, of a tuple.
+    /// As `sequence`, for a tuple.
     pub fn tuple(&mut self, items: &Bound<'_, PyTuple>, pickler: Pickler<'_>) -> PyResult<()> {
         let plain = |walk: &mut Walk, form: &mut Self| form.begin(tag::LEAN, items.len()) && walk.items_of(items, form);
         self.plain_or(plain, || Ok(items.clone().into_any()), pickler)
@@ -146,14 +150,16 @@ impl<'a> Encoder<'a> {
                 self.room(1)?;
                 self.out.insert(bytes, tag::NUMPY);
             }
-            // First the buffers that only the interpreter lock protects, which is released while a long array is copied.
+            // First the buffers that only the interpreter lock protects: the lock is released while a long array is
+            // copied.
             let large = std::mem::take(&mut self.large);
             let mut blobs: Vec<Option<Blob>> = Vec::with_capacity(large.len());
             for large in &large {
                 blobs.push(matches!(large, Large::Bytes(_)).then(|| self.blob(large)).transpose().map_err(python)?);
             }
-            let lets_go = large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
-            let pins = large.iter().filter(|_| lets_go).filter_map(|large| match large {
+            let releases_lock =
+                large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
+            let pins = large.iter().filter(|_| releases_lock).filter_map(|large| match large {
                 Large::Array(content) => content.pin(self.py),
                 Large::Bytes(_) => None,
             });
@@ -175,7 +181,8 @@ impl<'a> Encoder<'a> {
 
     fn blob(&self, large: &Large) -> Result<Blob, maniple_engine::Error> {
         match large {
-            // SAFETY: of a `bytes` object in the value that was walked over, which lives; such objects do not change.
+            // SAFETY: the bytes belong to a `bytes` object in the value that `plain_or` walked over, which its caller
+            // keeps alive. Such objects do not change.
             Large::Bytes(bytes) => self.packer.blob(&[unsafe { &**bytes }]),
             Large::Array(content) if content.bytes().len() > LONG => {
                 let packer = &self.packer;
@@ -185,15 +192,15 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The payload.
+    /// Returns the payload.
     pub fn packet(self) -> PyResult<Packet> {
         self.packer.pack_owned(self.out, self.blobs).map_err(python)
     }
 
-    /// Reserves room for `len` more bytes. The length is the program's, so that there may be no memory for it.
+    /// Reserves room for `len` more bytes. The program determines the length, so there may be no memory for it.
     #[inline]
     fn room(&mut self, len: usize) -> PyResult<()> {
-        // Nearly always there is; the rest is out of the way.
+        // The room is there nearly always; the other path is out of line.
         if self.out.capacity() - self.out.len() < len {
             let made = self.out.try_reserve(len);
             return made.map_err(|_| PyMemoryError::new_err("there is no memory for a call's pickled items or result"));
@@ -201,14 +208,14 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// Notes why a value cannot be written.
+    /// Records why a value cannot be written.
     #[inline]
     fn fails(&mut self, error: PyErr) -> bool {
         self.failed = Some(error);
         false
     }
 
-    /// As `room`; false: there is none, which is noted.
+    /// As `room`. Returns false, and records the error, if there is no memory.
     #[inline]
     fn has_room(&mut self, len: usize) -> bool {
         match self.room(len) {
@@ -217,7 +224,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// A tag and a number behind it.
+    /// Writes a tag and a number.
     #[inline]
     fn begin(&mut self, tag: u8, n: usize) -> bool {
         if !self.has_room(HEAD) {
@@ -229,7 +236,7 @@ impl<'a> Encoder<'a> {
         true
     }
 
-    /// Whether values are written here that a program's own pickler would have to see.
+    /// Returns whether this encoder writes values that a pickler of the program would have to see.
     #[inline]
     fn writes_more(&mut self) -> bool {
         if self.writes_more.is_none() && is_pool_pickler_ours(self.py) {
@@ -257,7 +264,7 @@ impl<'a> Encoder<'a> {
         static DUMP_RESULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMP_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = value.py();
-        let buffers = Bound::new(py, Buffers::new(&self.packer))?;
+        let buffers = Bound::new(py, Buffers::new(self.packer))?;
         let stream = match pickler {
             Pickler::Result => {
                 let dump = helper(py, &DUMP_RESULT, "dump_result")?;

@@ -6,12 +6,12 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// The failure of a system call, with its number: PyO3's own conversion of an `io::Error` loses the number.
+/// Returns the failure of a system call with its number. PyO3's own conversion of an `io::Error` loses the number.
 pub fn os(doing: &'static str, source: std::io::Error) -> PyErr {
     python(Error::Os { doing, source })
 }
 
-/// The Python exception for an engine error.
+/// Returns the Python exception for an engine error.
 pub fn python(error: Error) -> PyErr {
     match error {
         Error::Os { ref source, .. } => {
@@ -31,7 +31,7 @@ pub fn python(error: Error) -> PyErr {
     }
 }
 
-/// The helper of this name in `maniple._impl.pool.payload`.
+/// Returns the helper of this name in `maniple._impl.pool.payload`.
 pub fn helper<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyAny>>,

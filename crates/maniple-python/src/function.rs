@@ -1,4 +1,4 @@
-//! Functions: which of them mean the same in every call, and what they are called in errors.
+//! Functions: which of them mean the same in every call, and how errors name them.
 #![allow(unsafe_code)]
 
 use crate::lazy::Lazy;
@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString, PyType};
 
-/// Whether this is a function or class at the top of its module, found there under its own name: then its pickle is that name, and
-/// means the same in every call.
+/// Returns whether the object is a function or class at the top of its module that the module has under the object's
+/// own name. Then its pickle is that name, and means the same in every call.
 pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = func.py();
     let kind = func.get_type();
@@ -19,8 +19,8 @@ pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
     let Some(module) = attribute(func, intern!(py, "__module__"))? else { return Ok(false) };
     let Ok(module) = module.cast_into::<PyString>() else { return Ok(false) };
-    // SAFETY: the name is a string, the lock is held; what comes back is a new reference or null, without an exception for a
-    // module that is not loaded.
+    // SAFETY: the name is a string, and the interpreter lock is held. `PyImport_GetModule` returns a new reference, or
+    // null; it sets no exception for a module that is not loaded.
     let loaded = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(module.as_ptr())) };
     let Some(loaded) = loaded else {
         return if let Some(error) = PyErr::take(py) { Err(error) } else { Ok(false) };
@@ -29,14 +29,14 @@ pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(attribute(&loaded, &name)?.is_some_and(|found| found.is(func)))
 }
 
-/// The type of functions that are written in Python. PyO3's cell of it lets other threads wait for an import.
+/// The type of functions that are written in Python. PyO3's own cell of it lets other threads wait for an import.
 fn function_type(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     static FOUND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     FOUND.get_or_make(py, || Ok(py.import("types")?.getattr("FunctionType")?.unbind()))
 }
 
-/// What to call it in an error: its qualified name, or that of what a `partial` wraps, or its type's. Never its `repr`, which may be as
-/// large as the data it carries.
+/// Returns the name of a function for errors: its qualified name, or that of the function that a `partial` wraps, or
+/// that of its type. Its `repr` is not used: it may be as large as the data that the object carries.
 pub fn name_of<'py>(func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = func.py();
     for holder in [Some(func.clone()), attribute(func, intern!(py, "func"))?].into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! `Guarded`: an object and the lock that guards it, the base of `Value` and `Array`; `LockedField`: an attribute of the object that is
-//! read and written with the lock held.
+//! `Guarded`: an object and the lock that guards it, the base of `Value` and `Array`. `LockedField`: an attribute of
+//! the object that is read and written with the lock held.
 
 use crate::sync::PySemLock;
 use crate::unended;
@@ -15,11 +15,11 @@ use std::sync::OnceLock;
 struct Parts {
     obj: Py<PyAny>,
     lock: Py<PyAny>,
-    /// The same lock, if it is one of this package.
+    /// The same lock, if its class belongs to this package.
     native: Option<Py<PySemLock>>,
 }
 
-/// An object of shared memory and its lock, which may be any that has `acquire` and `release`.
+/// An object of shared memory and its lock. The lock may be any object that has `acquire` and `release`.
 #[pyclass(name = "Guarded", module = "maniple._maniple", subclass, frozen, weakref)]
 pub struct PyGuarded(OnceLock<Parts>);
 
@@ -30,7 +30,7 @@ impl PyGuarded {
 }
 
 impl Parts {
-    /// Does `work` with the lock held.
+    /// Calls `work` with the lock held.
     fn holding<'py, T>(&self, py: Python<'py>, work: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>) -> PyResult<T> {
         let obj = self.obj.bind(py);
         if let Some(native) = &self.native {

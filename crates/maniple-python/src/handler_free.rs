@@ -1,10 +1,10 @@
-//! Decoding that completes although a signal handler always raises before it is done.
+//! Decoding that completes although signal handlers raise.
 //!
-//! The next call repeats an attempt that a handler has interrupted, in the calling thread. After some interrupted attempts in a row another
-//! thread, in which no handler runs, decodes the value, and the call waits for it: an exception of a handler then ends only the waiting. The
-//! other thread is not used at once, since code that unpickles may rely on its thread, for example on a lock that the thread holds; and
-//! occasional signals do no harm. But it is used at once where a second attempt would not find what the first has taken
-//! ([`once`](crate::once)).
+//! The next call repeats an attempt that a handler has interrupted, in the calling thread. After some interrupted
+//! attempts in a row another thread, in which no handler runs, decodes the value, and the call waits for it. An
+//! exception of a handler then ends only the wait. The other thread is not used at first, because code that unpickles
+//! may rely on its thread, for example on a lock that the thread holds, and occasional signals do no harm. It is used
+//! at once if a second attempt would not find what the first has taken ([`once`](crate::once)).
 
 use crate::lazy::Lazy;
 use crate::unended;
@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 3;
 #[derive(Default)]
 pub struct Attempts {
     broken_off: AtomicU32,
-    // The `HandlerFreeCall` of `maniple._impl.serialization.handler_free`, while there is one.
+    // The `HandlerFreeCall` of `maniple._impl.serialization.handler_free`, if there is one.
     call: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -35,29 +35,30 @@ impl Attempts {
         self.broken_off.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether another thread makes the next attempt.
-    pub fn are_in_vain(&self) -> bool {
+    /// Returns whether another thread makes the next attempt.
+    pub fn need_another_thread(&self) -> bool {
         self.broken_off.load(Ordering::Relaxed) >= ATTEMPTS
     }
 
-    /// Has another thread make all attempts, if this is the thread in which handlers run.
+    /// Lets another thread make all attempts, if handlers run in this thread.
     pub fn begin_elsewhere(&self) {
         if sys::is_first_thread() {
             self.broken_off.store(ATTEMPTS, Ordering::Relaxed);
         }
     }
 
-    /// Whether a handler has interrupted an attempt before.
+    /// Returns whether a handler has interrupted an attempt.
     pub fn is_repeated(&self) -> bool {
         self.broken_off.load(Ordering::Relaxed) > 0
     }
 
-    /// Resets the count, since the value is decoded.
+    /// Resets the count after the value was decoded.
     pub fn begin_anew(&self) {
         self.broken_off.store(0, Ordering::Relaxed);
     }
 
-    /// Returns the result of `make`, which another thread calls. An error comes from `make`, or from a handler of this thread.
+    /// Returns the result of `make`, which another thread calls. An error is that of `make`, or of a handler in this
+    /// thread.
     pub fn elsewhere<'py>(
         &self,
         py: Python<'py>,
@@ -66,7 +67,8 @@ impl Attempts {
         self.outcome_elsewhere(py, make).unwrap_or_else(Err)
     }
 
-    /// The same. Returns what `make` returned or raised, or else the error that a handler of this thread raised in the meantime.
+    /// As above. Returns what `make` returned or raised, or the error that a handler of this thread raised in the
+    /// meantime.
     pub fn outcome_elsewhere<'py>(
         &self,
         py: Python<'py>,
@@ -83,7 +85,8 @@ impl Attempts {
                     )
                 })?;
                 let made = kind.bind(py).call1((make()?,))?;
-                // A handler that ran meanwhile may have started another call: both do the same, and the first that ends has the value.
+                // A handler that ran in the meantime may have started another call. Both calls do the same, and the
+                // first that ends has the value.
                 let before = self.call().replace(made.clone().unbind());
                 drop(before);
                 made
@@ -92,7 +95,7 @@ impl Attempts {
         let result = call.getattr("result").and_then(|result| unended::call(&result, (), None));
         let of_make = |error: &PyErr| call.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py)));
         let is_outcome = result.as_ref().map_or_else(of_make, |_| true);
-        // The next call uses what came of it although this thread was interrupted. Without a thread there is nothing to use.
+        // The next call uses the result although this thread was interrupted. Without a thread there is no result.
         if is_outcome || call.getattr("alone").and_then(|alone| alone.is_truthy()).unwrap_or(true) {
             let done = self.call().take();
             drop(done);

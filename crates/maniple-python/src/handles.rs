@@ -9,38 +9,47 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::io::{self, IoSlice};
 
-/// Takes the descriptors over: from here on the owner of the handles closes them.
+/// Takes over the descriptors: from now on the owner of the handles closes them.
 pub fn adopt(numbers: Vec<RawHandle>) -> Vec<OwnedHandle> {
-    // SAFETY: all callers pass descriptors that their Python code gives up: `_impl/pool/workers.py` calls `serve`,
-    // `_impl/manager/rpc.py` calls `Line` (with the descriptor of the connection that the line replaces), `_impl/sync/native.py` and
-    // `_impl/transport/queue_ends.py` call `SyncArena.adopt` and `Log.adopt` with what they `detach()`.
+    // SAFETY: the callers pass descriptors that their Python code gives up. `_impl/pool/workers.py` calls `serve`.
+    // `_impl/manager/rpc.py` calls `Line` with the descriptor of the connection that the line replaces.
+    // `_impl/sync/native.py` and `_impl/transport/queue_ends.py` call `SyncArena.adopt` and `Log.adopt` with
+    // descriptors that they have detached.
     numbers.into_iter().map(|number| unsafe { OwnedHandle::from_raw(number) }).collect()
 }
 
-/// A descriptor that its owner keeps open meanwhile.
+/// Borrows a descriptor that its owner keeps open during the call.
 pub fn borrow(number: &RawHandle) -> PyResult<BorrowedHandle<'_>> {
     if *number < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
-    // SAFETY: only the kernel uses it, and refuses a number that is not open.
+    // SAFETY: the number is only passed to the kernel, which refuses a number that is not open. The handle does not
+    // outlive the caller's number.
     Ok(unsafe { BorrowedHandle::borrow_raw(*number) })
 }
 
-/// `exit_told(pidfd)`: the exit code of a process that another part of the program has reaped, as `Process.exitcode` has it; None if the kernel does
-/// not tell.
+/// `exit_told(pidfd)`: return the exit code of a process that another part of the program has reaped, in the form of
+/// `Process.exitcode`; None if the kernel does not report it.
 #[pyfunction]
 pub fn exit_told(pidfd: RawHandle) -> PyResult<Option<i32>> {
     Ok(sys::process::exit_told(borrow(&pidfd)?).and_then(Exit::number))
 }
 
-/// `socket_pair()`: the descriptors of two connected stream sockets, both above 2.
+/// `socket_pair()`: return the descriptors of two connected stream sockets, both above 2.
 #[pyfunction]
 pub fn socket_pair() -> PyResult<(RawHandle, RawHandle)> {
     let (one, other) = stream::pair().map_err(|e| os("make a pipe", e))?;
     Ok((one.into_raw(), other.into_raw()))
 }
 
-/// `file_at(descriptor)`: the file that a descriptor refers to, as its device and inode; its size in bytes; and the number of its names.
+/// `stdio_is_open()`: whether none of the numbers 0 to 2 is free.
+#[pyfunction]
+pub fn stdio_is_open() -> bool {
+    (0..=2).all(|number| File::at(number).is_some())
+}
+
+/// `file_at(descriptor)`: return the file that a descriptor refers to, as its device and inode; its size in bytes; and
+/// the number of its names.
 ///
 /// `os.fstat` takes three times as long.
 #[pyfunction]
@@ -49,9 +58,9 @@ pub fn file_at(descriptor: RawHandle) -> PyResult<((u64, u64), u64, u64)> {
     Ok((file.numbers(), len, names))
 }
 
-/// `write_own(descriptor, file, content)`: write to a descriptor if it still refers to this file, given by its device and inode; return the number of
-/// bytes written. Otherwise the error is that of a closed descriptor: the program has closed it, and may have opened another file under its
-/// number.
+/// `write_own(descriptor, file, content)`: write to a descriptor if it still refers to this file, given by its device
+/// and inode; return the number of bytes written. Otherwise raise the error of a closed descriptor: the program has
+/// closed it, and may have opened another file under its number.
 #[pyfunction]
 pub fn write_own(py: Python<'_>, descriptor: RawHandle, file: (u64, u64), content: &[u8]) -> PyResult<usize> {
     let handle = borrow(&descriptor)?;

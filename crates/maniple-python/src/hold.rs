@@ -1,8 +1,9 @@
 //! `Hold`: a lock that a block of Python code holds, and that no exception of a signal handler leaves locked.
 //!
-//! A handler runs between two of the interpreter's steps. If it raises just after `lock.acquire()` returned and before the
-//! `try` that follows, the lock stays locked forever. On Python 3.14 the same happens to `with lock:`, between the end of `__enter__`
-//! and the beginning of the block. A hold that is dropped releases its lock, and in both cases the interpreter drops the hold.
+//! A handler runs between two of the interpreter's steps. If it raises after `lock.acquire()` returned and before the
+//! following `try`, the lock stays locked forever. On Python 3.14 the same happens to `with lock:`, between the end of
+//! `__enter__` and the beginning of the block. A hold that is dropped releases its lock, and in both cases the
+//! interpreter drops the hold.
 
 use crate::unended;
 use pyo3::PyTraverseError;
@@ -15,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A context manager for one block: `__enter__` acquires `lock` and returns whether it did.
 ///
-/// `lock` is any object with the methods of `threading.Lock`. `timeout` is the most that `__enter__` waits, in seconds: -1 waits without
-/// limit, 0 does not wait. The block runs in each case; it has to look at what `__enter__` returned where there is a limit.
+/// `lock` is any object with the methods of `threading.Lock`. `timeout` limits the wait of `__enter__`, in seconds: -1
+/// means no limit, and 0 means no wait. The block runs in each case; with a limit, it has to check what `__enter__`
+/// returned.
 #[pyclass(name = "Hold", module = "maniple._maniple", frozen)]
 pub struct PyHold {
     lock: Py<PyAny>,
@@ -27,7 +29,7 @@ pub struct PyHold {
 
 impl PyHold {
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        // Only one release sees `true`, and the lock is released once.
+        // Only one caller reads `true` here, so the lock is released once.
         if self.held.swap(false, Relaxed) {
             self.lock.bind(py).call_method0(intern!(py, "release"))?;
         }
@@ -79,7 +81,7 @@ impl Drop for PyHold {
     fn drop(&mut self) {
         if *self.held.get_mut() {
             Python::attach(|py| {
-                // The exception that the interpreter was raising is raised again afterwards.
+                // The interpreter raises this exception again after the call.
                 let raised = PyErr::take(py);
                 if let Err(error) = self.release(py) {
                     error.write_unraisable(py, None);

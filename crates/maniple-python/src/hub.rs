@@ -29,21 +29,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The parent's side of a pool: hands out tasks, takes in results.
+/// The parent's side of a pool: distributes tasks and receives results.
 #[pyclass(name = "Hub", module = "maniple._maniple", frozen)]
 pub struct PyHub {
     hub: Hub,
-    // Plain functions by their address; the object is held, so the address stays its own.
+    // Plain functions by their addresses. The entry holds the object, so no other object gets the address.
     known: Mutex<Remembered>,
-    // What the workers have of the program's main module: a `WorkerMain`.
+    // A `WorkerMain`: which parts of the program's main module the workers have.
     main: Py<PyAny>,
-    // How many calls are being pickled, or have been and are not submitted yet.
+    // The number of calls that are being pickled, or are pickled and not submitted yet.
     making: AtomicUsize,
-    // The chore that could not be reported to the keeper, for lack of memory.
-    unsaid: Mutex<Option<Chore>>,
+    // A chore that could not be reported to the keeper, for lack of memory.
+    unreported: Mutex<Option<Chore>>,
 }
 
-/// One call that is being made.
+/// A call that is being made.
 struct Making<'h>(&'h AtomicUsize);
 
 impl Drop for Making<'_> {
@@ -60,7 +60,7 @@ struct Remembered {
 }
 
 impl Remembered {
-    /// Remembers one. Returns what is forgotten for it.
+    /// Remembers a function. Returns the entries that it replaces.
     fn insert(&mut self, address: usize, known: Known) -> [Option<Known>; 2] {
         let before = self.functions.insert(address, known);
         if before.is_none() {
@@ -75,7 +75,7 @@ struct Known {
     _object: Py<PyAny>,
     func: Func,
     name: Py<PyAny>,
-    // Says whether what was sent by value still is what a call needs.
+    // Returns whether the value that was sent by value is still what a call needs.
     fresh: Option<Py<PyAny>>,
 }
 
@@ -83,7 +83,7 @@ fn key(worker: u64) -> WorkerId {
     KeyData::from_ffi(worker).into()
 }
 
-/// A function that refers to other objects: it is held until its call is over.
+/// A function that refers to other objects. It is held until its call has ended.
 fn kept(func: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Ok(if is_plain(func)? { None } else { Some(func.clone().unbind()) })
 }
@@ -95,7 +95,8 @@ fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
 }
 
 impl PyHub {
-    /// The function, known to the hub, and its name; a plain one is pickled once in the pool's life.
+    /// Defines a function in the hub, and returns it with its name. A plain function is pickled once in the life of the
+    /// pool.
     fn func(&self, func: &Bound<'_, PyAny>) -> PyResult<(Func, Py<PyAny>)> {
         let py = func.py();
         let address = func.as_ptr() as usize;
@@ -121,7 +122,7 @@ impl PyHub {
         Ok((defined, name))
     }
 
-    /// A function that was sent before, unless something that it needs has been defined anew since.
+    /// Returns a function that was defined before, unless an object that it needs was defined anew since.
     fn recall(&self, py: Python<'_>, address: usize) -> PyResult<Option<(Func, Py<PyAny>)>> {
         let known = self.known();
         let Some(entry) = known.functions.get(&address) else { return Ok(None) };
@@ -159,28 +160,28 @@ impl PyHub {
 
 #[pymethods]
 impl PyHub {
-    /// Items of an `imap` that may be under way or wait to be taken, if the caller does not say.
+    /// The number of items of an `imap` that may be under way or wait to be taken, unless the caller passes another.
     #[classattr]
     const WINDOW: usize = WINDOW.0;
 
-    /// Seconds that a worker which was asked to end may take before it is killed.
+    /// The number of seconds that a worker has for its end before it is killed.
     #[classattr]
     const GRACE: f64 = policy::GRACE.as_secs() as f64;
 
-    /// The same for a worker that does not react to the signal.
+    /// The same number for a worker that does not react to the signal.
     #[classattr]
     const NOTICE: f64 = policy::NOTICE.as_millis() as f64 / 1000.0;
 
-    /// Seconds before a start is tried again for which something is short: at first, and at most.
+    /// The number of seconds before a start is retried after a shortage: at first, and at most.
     #[classattr]
     const START_PAUSES: (f64, f64) =
         (policy::START_PAUSES.0.as_millis() as f64 / 1000.0, policy::START_PAUSES.1.as_millis() as f64 / 1000.0);
 
-    /// Seconds before something else is tried again.
+    /// The number of seconds before another failed step is retried.
     #[classattr]
     const AGAIN: f64 = policy::AGAIN.as_millis() as f64 / 1000.0;
 
-    /// How many starts may fail in a row, in a pool of so many workers, before it is given up where no worker lives.
+    /// How many starts may fail in a row, in a pool of so many workers without a living worker, before the pool fails.
     #[staticmethod]
     fn failures_at_most(processes: usize) -> usize {
         policy::failures_at_most(processes)
@@ -191,13 +192,13 @@ impl PyHub {
     fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
-        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unsaid: Mutex::default() })
+        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unreported: Mutex::default() })
     }
 
     // ---- workers ----
 
-    /// Begins a start, if one is due: the worker's key, and the descriptors that its process must be given, which the caller owns. The caller
-    /// says `adopt`, or, also where this is an error, `start_failed`.
+    /// Begins a start, if one is due. Returns the worker's key, and the descriptors for its process, which the caller
+    /// owns. The caller calls `adopt` or, after any error, `start_failed`.
     fn begin_start(&self) -> PyResult<Option<(u64, Vec<RawHandle>)>> {
         let begun = self.hub.begin_start().map_err(python)?;
         Ok(begun.map(|(worker, handles)| {
@@ -205,42 +206,44 @@ impl PyHub {
         }))
     }
 
-    /// The start has failed, and `why`. `is_short`: the system lacks something for it that may be there again.
+    /// Records that the start has failed, and the reason. `is_short`: the system lacks a resource that may be available
+    /// again later.
     fn start_failed(&self, py: Python<'_>, worker: Option<u64>, why: String, is_short: bool) {
         py.detach(|| self.hub.start_failed(worker.map(key), why, is_short));
     }
 
-    /// The worker's process runs; its `sentinel` is readable from its end on, and stays open until `exited` was called.
+    /// Records that the worker's process runs. `sentinel` is readable once the process has ended, and stays open until
+    /// `exited` is called.
     fn adopt(&self, worker: u64, pid: u32, sentinel: RawHandle) -> PyResult<()> {
         self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?);
         Ok(())
     }
 
-    /// The worker's process has ended; `exitcode` as in `Process.exitcode`. Returns the pipe that was its standard error where something
-    /// still writes there; the caller owns it.
+    /// Records that the worker's process has ended; `exitcode` has the form of `Process.exitcode`. Returns the pipe
+    /// that was its standard error if another process still writes to it; the caller owns the pipe.
     #[pyo3(signature = (worker, exitcode))]
     fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<RawHandle> {
         let exit = exitcode.map(Exit::from_number);
         py.detach(|| self.hub.exited(key(worker), exit)).map(OwnedHandle::into_raw)
     }
 
-    /// Passes on what the worker, which is being started, has written to its standard error.
+    /// Passes on the text that a starting worker has written to its standard error.
     fn pass_on(&self, py: Python<'_>, worker: u64) {
         py.detach(|| self.hub.pass_on_stderr(key(worker)));
     }
 
-    /// The last lines of the standard error of a worker that has ended before it was ready. None: it was ready.
+    /// Returns the last lines of the standard error of a worker that ended before it was ready; None if it was ready.
     fn last_words(&self, py: Python<'_>, worker: u64) -> Option<String> {
         py.detach(|| self.hub.last_words(key(worker)))
     }
 
-    /// Waits for a chore that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed", job)`,
-    /// `("done", 0)`, `("idle", 0)`.
+    /// Waits for a chore that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed",
+    /// job)`, `("done", 0)`, `("idle", 0)`.
     ///
     /// After a `MemoryError` the next call returns the same chore.
     fn keep<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyTuple>> {
-        let unsaid = || self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = unsaid().take();
+        let unreported = || self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = unreported().take();
         let chore = before.unwrap_or_else(|| py.detach(|| self.hub.keep(Duration::from_secs_f64(timeout))));
         let (what, number) = match &chore {
             Chore::Start => ("start", 0),
@@ -253,10 +256,10 @@ impl PyHub {
         };
         made::text(py, what)
             .and_then(|what| made::tuple(py, [what.into_any(), made::unsigned(py, number)?]))
-            .inspect_err(|_| *unsaid() = Some(chore))
+            .inspect_err(|_| *unreported() = Some(chore))
     }
 
-    /// Whether this thread was interrupted, by the signal handler that it runs, while it pickled a call's items.
+    /// Returns whether the calling thread runs a signal handler that has interrupted the pickling of a call's items.
     fn is_making_tasks(&self) -> bool {
         self.hub.is_in_source()
     }
@@ -271,50 +274,53 @@ impl PyHub {
         self.hub.kick();
     }
 
-    /// No more jobs.
+    /// Refuses further jobs.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.hub.close());
     }
 
-    /// Drops all jobs that have not ended. `ignored`: workers ignore SIGTERM. `late`: a starting worker would run its parent's handler.
+    /// Drops all jobs that have not ended. `ignored`: the workers ignore SIGTERM. `late`: a starting worker would run
+    /// its parent's handler.
     fn terminate(&self, py: Python<'_>, ignored: bool, late: bool) {
         py.detach(|| self.hub.terminate(EndTerms::asking(ignored, late)));
         let known = std::mem::take(&mut *self.known());
         drop(known);
     }
 
-    /// Returns how the caller has to end a worker of a terminated pool now: `(worker, "terminate")` or `(worker, "kill")`; None if it has nothing to do.
+    /// Returns how the caller has to end a worker of a terminated pool now: `(worker, "terminate")` or `(worker,
+    /// "kill")`; None if there is nothing to do.
     fn next_end(&self, py: Python<'_>) -> Option<(u64, &'static str)> {
         let (worker, end) = py.detach(|| self.hub.next_end())?;
         Some((worker.data().as_ffi(), if end == End::Ask { "terminate" } else { "kill" }))
     }
 
-    /// Sets the number of workers from now on; the caller starts those that are due.
+    /// Sets the number of workers from now on. The caller starts the workers that are due.
     fn resize(&self, py: Python<'_>, processes: usize) {
         py.detach(|| self.hub.resize(processes));
     }
 
-    /// After how many tasks a worker is replaced from now on.
+    /// Sets the number of tasks after which a worker is replaced.
     #[pyo3(signature = (maxtasksperchild))]
     fn set_max_tasks(&self, maxtasksperchild: Option<u64>) -> PyResult<()> {
         self.hub.set_max_tasks(max_tasks(maxtasksperchild)?);
         Ok(())
     }
 
-    /// The jobs that have not ended: `{job: items that have an outcome}`.
+    /// Returns the jobs that have not ended: `{job: items that have an outcome}`.
     fn open_jobs(&self, py: Python<'_>) -> PyResult<BTreeMap<u64, usize>> {
         let open = detached(py, || self.hub.open_jobs())?;
         Ok(open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect())
     }
 
-    /// How many jobs wait that no worker was given a task of, and how many tasks wait behind others at their worker.
+    /// Returns the number of jobs of which no worker has a task, and the number of tasks that wait behind others at
+    /// their worker.
     fn waiting(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
         detached(py, || self.hub.waiting())
     }
 
     // ---- calls ----
 
-    /// One call of `func(*args, **kwds)`.
+    /// Makes one call of `func(*args, **kwds)`.
     #[pyo3(signature = (func, args, kwds, notify))]
     fn call(
         &self,
@@ -344,7 +350,7 @@ impl PyHub {
         Ok(PyTicket::new(ticket, Shape::One, name))
     }
 
-    /// `func` of each item of a list, tuple or range, all results at once.
+    /// Calls `func` for each item of a list, tuple or range. All results arrive together.
     #[pyo3(signature = (func, items, star, chunksize, notify))]
     fn map(
         &self,
@@ -363,8 +369,8 @@ impl PyHub {
         Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }, name).keeping(kept))
     }
 
-    /// `func` of each item, results one by one. A list, tuple or range is read when there is room; for anything else the caller
-    /// must run `feed` in a thread.
+    /// Calls `func` for each item. The results arrive separately. A list, tuple or range is read when there is room;
+    /// for any other iterable the caller must run `feed` in a thread.
     #[pyo3(signature = (func, items, external, star, chunksize, window, ordered))]
     #[allow(clippy::too_many_arguments)]
     fn stream(
@@ -396,13 +402,13 @@ impl PyHub {
         Ok(PyStream::new(ticket, window, chunksize, name).keeping(kept))
     }
 
-    /// Whether no call is under way, except one that the calling thread is making.
+    /// Returns whether no call is under way, except a call that the calling thread is making.
     fn is_idle(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.making.load(Ordering::Relaxed) <= 1 && self.open_jobs(py)?.is_empty())
     }
 
-    /// Feeds a stream from an iterator, until it is exhausted or the job is over. For a thread of its own: the iterator may
-    /// block.
+    /// Feeds a stream from an iterator until the iterator is exhausted or the job has ended. The caller uses a separate
+    /// thread, because the iterator may block.
     fn feed(&self, py: Python<'_>, job: u64, iterator: &Bound<'_, PyIterator>, star: bool) {
         let job: JobId = KeyData::from_ffi(job).into();
         let mode = if star { tag::STARMAP } else { tag::MAP };

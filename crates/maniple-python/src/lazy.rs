@@ -1,8 +1,9 @@
-//! Objects that are made at their first use, in a way that a fork in another thread cannot interrupt.
+//! Objects that are made at their first use, so that a fork in another thread cannot interrupt them.
 //!
-//! `PyOnceLock::get_or_try_init` lets other threads wait while one makes the value. The making runs Python code, so another thread can fork in
-//! its middle, and in the child the first use would wait forever for a thread that is not there. The same holds for the cells in
-//! which PyO3 keeps types. Its types that need an import are not used here; our own are made when this module is imported.
+//! With `PyOnceLock::get_or_try_init` other threads wait while one thread makes the value. Making it runs Python code,
+//! so another thread can fork in the meantime. In the child the first use would then wait forever for a thread that
+//! does not exist there. The same applies to the cells in which PyO3 keeps types. PyO3's types that need an import are
+//! not used here; the types of this module are made when it is imported.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -10,10 +11,10 @@ use pyo3::sync::PyOnceLock;
 
 /// A cell that no thread waits for.
 pub trait Lazy<T> {
-    /// Returns the value. If there is none, makes it; where two threads make it at once, one of the two values stays.
+    /// Returns the value. Makes it if there is none; if two threads make it at once, one of the two values stays.
     ///
     /// # Errors
-    /// That of `make`.
+    /// The error of `make`.
     fn get_or_make(&self, py: Python<'_>, make: impl FnOnce() -> PyResult<T>) -> PyResult<&T>;
 }
 
@@ -23,13 +24,14 @@ impl<T> Lazy<T> for PyOnceLock<T> {
         if let Some(value) = self.get(py) {
             return Ok(value);
         }
-        // No Python code runs while it is stored.
+        // No Python code runs while the value is stored.
         drop(self.set(py, make()?));
         self.get(py).ok_or_else(|| PyRuntimeError::new_err("a value that was stored is not there"))
     }
 }
 
-/// Makes the classes that are not added to the module, which PyO3 would make at their first use. No Python code runs.
+/// Makes the classes that are not added to the module, which PyO3 would otherwise make at their first use. No Python
+/// code runs.
 pub fn make_classes(py: Python<'_>) {
     py.get_type::<crate::encode::Buffers>();
     py.get_type::<crate::shelf::PyUnread>();

@@ -2,36 +2,36 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `walk` | values of the commonest types, written without asking pickle; what is in them twice |
+//! | `walk` | plain values: walks over them without pickle |
 //! | `payload_format`, `encode`, `decode` | the form of a pool's payloads; Python values to payloads and back |
-//! | `pickle` | the pickles of plain values, written and read |
+//! | `pickle` | the pickles of plain values: writes and reads them |
 //! | `message` | values to messages and back |
-//! | `memory` | bytes that arrived, as a Python buffer |
-//! | `shelf`, `handler_free` | messages that a signal's handler kept from their caller; decoding where no handler runs |
+//! | `memory` | received bytes as a Python buffer |
+//! | `shelf`, `handler_free` | messages that no caller received because a signal handler raised; decoding where no handler runs |
 //! | `once` | which pickles can be unpickled once only |
-//! | `connection`, `queue` | `Channel` and `Log`: what connections and queues do often |
+//! | `connection`, `queue` | `Channel` and `Log`: the frequent operations of connections and queues |
 //! | `region` | a large buffer in shared memory, as a Python buffer |
 //! | `signals` | signals that come while a thread waits |
 //! | `source` | the items of a call, made into tasks when there is room for them |
-//! | `function` | which functions mean the same in every call, and what they are called |
+//! | `function` | functions that mean the same in every call, and the names of functions in errors |
 //! | `hub` | `Hub`: the parent's side |
-//! | `outcome`, `ticket`, `stream` | what has come of a task; `Ticket` and `Stream`: decoded in the thread that wants it |
+//! | `outcome`, `ticket`, `stream` | the outcome of a task; `Ticket` and `Stream`: the thread that requests it decodes it |
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
-//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore`, to wait for one another |
+//! | `sync`, `sync_fast`, `sync_wait` | `SemLock`; `ConditionCore`, `EventFlag` and `BarrierCore` |
 //! | `assured` | `assured`: the first step of a new thread, which reports its failure without memory, too |
-//! | `hold` | `Hold`: a lock that no exception of a signal handler leaves locked |
+//! | `hold` | `Hold`: a lock that is released although a signal handler raises |
 //! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
-//! | `reception` | authentication: of a listener's clients side by side, of a client, and its single messages |
-//! | `truth` | arguments that need only be true or not |
+//! | `reception` | authentication of a listener's clients, of a client, and its single messages |
+//! | `truth` | arguments that are only true or false |
 //! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `lazy` | objects that are made at their first use |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
 //! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
-//! The interpreter lock is given up around everything that may wait. The engine's own lock is never held while Python code
-//! runs, so the two cannot deadlock.
+//! Every wait releases the interpreter lock. No thread holds the engine's own lock while it runs Python code, so the
+//! two locks cannot deadlock.
 #![deny(unsafe_code)]
 
 mod arrays;
@@ -89,7 +89,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
-    use crate::handles::{exit_told, file_at, socket_pair, write_own};
+    use crate::handles::{exit_told, file_at, socket_pair, stdio_is_open, write_own};
     #[pymodule_export]
     use crate::hold::PyHold;
     #[pymodule_export]
@@ -130,13 +130,13 @@ mod _maniple {
 
     use super::*;
 
-    /// How many processors this process may use: its affinity and its control group's share count.
+    /// Returns the number of processors that this process may use, by its affinity and the share of its control group.
     #[pyfunction]
     fn usable_cores() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
-    /// A payload's value: for the fuzzer, and the test of what it has found.
+    /// Returns the value of a payload: for the fuzzer, and for the tests of its findings.
     #[pyfunction]
     fn decode_payload<'py>(py: Python<'py>, bytes: &[u8], sequence: bool) -> PyResult<Bound<'py, PyAny>> {
         let mut decoder = crate::decode::Decoder::new(bytes, &[]);

@@ -1,7 +1,7 @@
-//! `Line`: the connection between a proxy and the server of its manager, once both know each other.
+//! `Line`: the connection between a proxy and the server of its manager, after authentication.
 //!
-//! Small values of the commonest types are pickled and unpickled here ([`pickle`]), everything else by the functions that the line was made with.
-//! Neither is done while the line is taken: what they call may use the line itself.
+//! Small plain values are pickled and unpickled here ([`pickle`]), other values by the functions with which the line
+//! was made. No thread holds the line in the meantime, because these functions may use the line themselves.
 
 use crate::error::os;
 use crate::handles::adopt;
@@ -21,10 +21,10 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-/// One end of the connection. It is closed by the first exchange that fails: what comes then would be taken for another answer.
+/// One end of the connection. The first exchange that fails closes it: the next message could belong to another call.
 ///
-/// It belongs to the process that made it. Forked children do not have its descriptor, so that the other end detects the end of this
-/// process although it has descendants; in these it is closed.
+/// The line belongs to the process that made it. Forked children do not have its descriptor, so the other end detects
+/// the end of this process although it has descendants. In a forked child the line is closed.
 #[pyclass(name = "Line", module = "maniple._maniple", frozen)]
 pub struct PyLine {
     end: Mutex<End>,
@@ -37,11 +37,11 @@ pub struct PyLine {
 }
 
 struct End {
-    /// `None`: closed.
+    /// `None` if the line is closed.
     stream: Option<FramedStream>,
-    /// Expected answers to interrupted calls of `call_steadily`.
+    /// The number of answers to interrupted calls of `call_steadily` that have not arrived yet.
     owed: usize,
-    /// Calls asked for so far.
+    /// The number of calls that were requested.
     asked: u64,
     born: Epoch,
 }
@@ -54,10 +54,11 @@ impl End {
         }
     }
 
-    /// Asks for a call, and waits for its answer; skips the answers to earlier calls.
+    /// Requests a call, and waits for its answer. Skips the answers to earlier calls.
     ///
-    /// A handler's exception that comes after the request leaves the line open if `keep`. It leaves the line open before that, too, if
-    /// `steady`: then the request, which is short, is sent as a whole. After `limit` the answer is owed.
+    /// If a handler raises after the request was sent, the line stays open if `keep`. If a handler raises before that,
+    /// the line stays open if `steady`: then the request, which is short, is sent as a whole. After `limit` the answer
+    /// stays expected.
     fn ask(&mut self, message: &[u8], keep: bool, steady: bool, limit: Option<Duration>) -> PyResult<Vec<u8>> {
         self.open()?;
         let End { stream: Some(stream), owed, asked, .. } = self else { return Err(exception(Error::EndOfStream)) };
@@ -65,7 +66,7 @@ impl End {
         let mut interrupted = || signals(&mut raised);
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let sent = if steady {
-            // Not to be interrupted: there is always room for what is as short as this.
+            // This send is not interrupted: there is always room for a request as short as this.
             stream.send(message, &mut || false)
         } else {
             stream.send(message, &mut interrupted)
@@ -101,10 +102,10 @@ impl End {
     fn close(&mut self) {
         let Some(stream) = self.stream.take() else { return };
         if self.born.since() == Since::Born {
-            // Closed already; its number may be another's by now.
+            // The line is closed already, and another file may have its number.
             return std::mem::forget(stream);
         }
-        // As one step: a fork in between would find it open and not registered.
+        // One step: a fork in between would find the line open and not registered.
         atfork::making(|| {
             atfork::unregister(stream.as_handle().as_raw());
             drop(stream);
@@ -118,7 +119,7 @@ impl Drop for End {
     }
 }
 
-/// What a signal's handler raised, where a wait was interrupted.
+/// The exception of a signal handler that interrupted a wait.
 type Raised = Option<PyErr>;
 
 fn signals(raised: &mut Raised) -> bool {
@@ -151,7 +152,7 @@ impl PyLine {
         }
     }
 
-    /// Does something with the open line, without the interpreter lock. A failure closes it.
+    /// Calls `work` with the open line, without the interpreter lock. A failure closes the line.
     fn exchange<T: Send>(
         &self,
         py: Python<'_>,
@@ -170,7 +171,7 @@ impl PyLine {
         self.born.since() == Since::Born
     }
 
-    /// Does so with the pickle of a tuple of `items`.
+    /// Calls `work` with the pickle of a tuple of `items`.
     fn pickled<'py, T>(
         &self,
         items: &[Borrowed<'_, 'py, PyAny>],
@@ -196,8 +197,8 @@ impl PyLine {
 
 #[pymethods]
 impl PyLine {
-    /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle what is not plain; `dumps` returns `bytes`.
-    /// A `number` says that calls can be withdrawn.
+    /// Takes over the descriptor of a connected stream socket. `dumps` and `loads` pickle values that are not plain;
+    /// `dumps` returns `bytes`. With a `number`, calls can be withdrawn.
     #[new]
     #[pyo3(signature = (handle, dumps, loads, number=None))]
     fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>, number: Option<u64>) -> PyResult<Self> {
@@ -209,8 +210,8 @@ impl PyLine {
         Ok(PyLine { end: Mutex::new(end), born, dumps, loads, number })
     }
 
-    /// Asks for a call, and waits for the answer. When a signal handler raises while it waits, a line with a number stays open: the
-    /// call can be withdrawn, and the next one skips the answer.
+    /// Requests a call, and waits for the answer. If a signal handler raises during the wait, a line with a number
+    /// stays open: the call can be withdrawn, and the next call skips the answer.
     fn call<'py>(
         &self,
         py: Python<'py>,
@@ -232,8 +233,9 @@ impl PyLine {
         self.unpickled(py, &answer)
     }
 
-    /// `call` that keeps the line when a signal handler raises while it waits: the call is made all the same, and the
-    /// next one skips the answer. `TimeoutError` after `timeout` seconds, if it is given; the line is kept then, too.
+    /// As `call`, but the line stays open if a signal handler raises during the wait: the server makes the call, and
+    /// the next call skips the answer. Raises `TimeoutError` after `timeout` seconds, if `timeout` is not None; the
+    /// line stays open then, too.
     #[pyo3(signature = (method, args, timeout=None))]
     fn call_steadily<'py>(
         &self,
@@ -257,13 +259,13 @@ impl PyLine {
         self.unpickled(py, &answer)
     }
 
-    /// How many calls it has asked for.
+    /// Returns the number of calls that were requested.
     #[getter]
     fn asked(&self) -> u64 {
         self.end.try_lock().map_or(0, |end| end.asked)
     }
 
-    /// Whether it is closed, at this end or, as far as can be seen without waiting, at the other.
+    /// Returns whether the line is closed, at this end or, as far as that is visible without waiting, at the other end.
     #[getter]
     fn over(&self) -> bool {
         let Ok(mut end) = self.end.try_lock() else { return self.is_foreign() };
@@ -289,24 +291,24 @@ impl PyLine {
         self.unpickled(py, &message)
     }
 
-    /// Whether a call can be made: it is open, and none waits for its answer.
+    /// Returns whether a call can be made: the line is open, and no call waits for its answer.
     #[getter]
     fn ready(&self) -> bool {
         self.end.try_lock().is_ok_and(|mut end| end.open().is_ok())
     }
 
-    /// Whether it is closed, by `close`, by a failure or by a fork.
+    /// Returns whether the line was closed, by `close`, by a failure or by a fork.
     #[getter]
     fn closed(&self) -> bool {
         self.is_foreign() || self.end.try_lock().is_ok_and(|end| end.stream.is_none())
     }
 
-    /// The descriptor.
+    /// Returns the descriptor.
     fn fileno(&self) -> PyResult<RawHandle> {
         self.taken()?.open().map(|stream| stream.as_handle().as_raw())
     }
 
-    /// Closes it. If a thread waits on it, that thread closes it.
+    /// Closes the line. If a thread waits on it, that thread closes it.
     fn close(&self) {
         if let Ok(mut end) = self.end.try_lock() {
             end.close();

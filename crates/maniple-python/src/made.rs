@@ -1,4 +1,4 @@
-//! Python objects of what has arrived, or a `MemoryError`: PyO3's own constructors panic where there is no memory.
+//! Python objects for received values, or a `MemoryError`: PyO3's own constructors panic if there is no memory.
 #![allow(unsafe_code)]
 
 use pyo3::ffi;
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::ffi::{c_char, c_int};
 
-/// A length or a place, as the interpreter counts: no slice is longer than it can say.
+/// A length or an index in the interpreter's type. Every slice's length fits.
 fn size(len: usize) -> ffi::Py_ssize_t {
     ffi::Py_ssize_t::try_from(len).unwrap_or(ffi::Py_ssize_t::MAX)
 }
@@ -14,7 +14,8 @@ fn size(len: usize) -> ffi::Py_ssize_t {
 /// # Errors
 /// No memory.
 pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    // SAFETY: the bytes are copied; what is given is a new reference to an object of that type, or null with an exception set.
+    // SAFETY: the interpreter copies the bytes. The constructor returns a new reference to an object of that type, or
+    // null with an exception set.
     unsafe {
         let made = ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast::<c_char>(), size(bytes.len()));
         Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
@@ -28,9 +29,9 @@ pub fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> 
 }
 
 /// # Errors
-/// No memory, or it is no UTF-8.
+/// There is no memory, or the bytes are not UTF-8.
 pub fn utf8<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    // SAFETY: as in `bytes`; what is no UTF-8 is refused.
+    // SAFETY: as in `bytes`. The constructor refuses bytes that are not UTF-8.
     unsafe {
         let made = ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast::<c_char>(), size(text.len()));
         Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
@@ -65,7 +66,7 @@ pub fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     unsafe { Ok(Bound::from_owned_ptr_or_err(py, ffi::PyDict_New())?.cast_into_unchecked()) }
 }
 
-/// A list or tuple that is being filled. Places that stay empty are allowed.
+/// A list or tuple that is being filled. Some places may stay empty.
 pub struct Filling<'py> {
     object: Bound<'py, PyAny>,
     set: unsafe extern "C" fn(*mut ffi::PyObject, ffi::Py_ssize_t, *mut ffi::PyObject) -> c_int,
@@ -88,7 +89,7 @@ impl<'py> Filling<'py> {
         Ok(Filling { object, set: ffi::PyTuple_SetItem })
     }
 
-    /// The object: of a tuple, not before it is full.
+    /// Returns the object. A tuple must be full before other code may see it.
     pub fn object(&self) -> &Bound<'py, PyAny> {
         &self.object
     }
@@ -96,16 +97,16 @@ impl<'py> Filling<'py> {
     /// Puts an item into a place.
     ///
     /// # Errors
-    /// There is no such place.
+    /// The index is out of range.
     pub fn set(&self, place: usize, item: Bound<'py, PyAny>) -> PyResult<()> {
-        // SAFETY: `set` belongs to the object's type; it checks the place, and takes the reference over.
+        // SAFETY: `set` was chosen with the object's type. It checks the index, and takes the reference over.
         match unsafe { (self.set)(self.object.as_ptr(), size(place), item.into_ptr()) } {
             0 => Ok(()),
             _ => Err(PyErr::fetch(self.object.py())),
         }
     }
 
-    /// The object, whose places are full.
+    /// Returns the object, all of whose places are full.
     pub fn done(self) -> Bound<'py, PyAny> {
         self.object
     }
@@ -127,7 +128,7 @@ pub fn tuple<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let items = items.into_iter();
     let made = filled(Filling::tuple(py, items.len())?, items)?;
-    // SAFETY: it was made as one.
+    // SAFETY: `Filling::tuple` made the object as a tuple.
     Ok(unsafe { made.cast_into_unchecked() })
 }
 
@@ -139,7 +140,7 @@ pub fn list<'py, T>(
 ) -> PyResult<Bound<'py, PyList>> {
     let items = items.into_iter();
     let made = filled(Filling::list(py, items.len())?, items.map(Bound::into_any))?;
-    // SAFETY: as in `tuple`.
+    // SAFETY: `Filling::list` made the object as a list.
     Ok(unsafe { made.cast_into_unchecked() })
 }
 
@@ -148,38 +149,39 @@ pub fn list<'py, T>(
 /// # Errors
 /// No memory, or what the iterator raises.
 pub fn list_of<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    // SAFETY: what is given is a new list, or null with an exception set.
+    // SAFETY: `PySequence_List` returns a new list, or null with an exception set.
     unsafe { Ok(Bound::from_owned_ptr_or_err(items.py(), ffi::PySequence_List(items.as_ptr()))?.cast_into_unchecked()) }
 }
 
-/// What a function returns for one argument. It is called without a tuple made for it.
+/// Calls a function with one argument, without making a tuple for it.
 ///
 /// # Errors
-/// What it raises.
+/// The exception that the function raises.
 pub fn call<'py>(func: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let end = std::ptr::null_mut::<ffi::PyObject>();
-    // SAFETY: a function and one argument, and the null behind the last; what is given is a new reference, or null with an exception set.
+    // SAFETY: a function and one argument, and a null after the last argument. The call returns a new reference, or
+    // null with an exception set.
     unsafe {
         let returned = ffi::PyObject_CallFunctionObjArgs(func.as_ptr(), argument.as_ptr(), end);
         Bound::from_owned_ptr_or_err(func.py(), returned)
     }
 }
 
-/// The same of one to three arguments, the rest of which are null.
+/// Calls a function with one to three arguments. The other elements are null.
 ///
 /// # Errors
-/// What it raises.
+/// The exception that the function raises.
 pub fn called<'py>(func: &Bound<'py, PyAny>, arguments: [*mut ffi::PyObject; 3]) -> PyResult<Bound<'py, PyAny>> {
     let [first, second, third] = arguments;
     let end = std::ptr::null_mut::<ffi::PyObject>();
-    // SAFETY: as in `call`: the first null ends them.
+    // SAFETY: as in `call`: the first null ends the arguments.
     unsafe {
         let returned = ffi::PyObject_CallFunctionObjArgs(func.as_ptr(), first, second, third, end);
         Bound::from_owned_ptr_or_err(func.py(), returned)
     }
 }
 
-/// A tuple of lengths.
+/// Returns a tuple of lengths.
 ///
 /// # Errors
 /// No memory.
@@ -188,18 +190,18 @@ pub fn shape<'py>(py: Python<'py>, lengths: &[usize]) -> PyResult<Bound<'py, PyT
     for (place, len) in lengths.iter().enumerate() {
         filling.set(place, unsigned(py, *len as u64)?)?;
     }
-    // SAFETY: it was made as one.
+    // SAFETY: `Filling::tuple` made the object as a tuple.
     Ok(unsafe { filling.done().cast_into_unchecked() })
 }
 
-/// While it is there, the interpreter collects no garbage, so that no code of a program's runs (`gc.callbacks`, `__del__`), which would see
-/// lists and tuples that are filled in part. Besides, to look through what arrives again and again takes a quarter of the time. No
-/// Python code may run meanwhile.
+/// While this value exists, the interpreter collects no garbage. A collection would run code of the program
+/// (`gc.callbacks`, `__del__`), which would see partly filled lists and tuples. Without it, reading also takes a
+/// quarter less time. No Python code may run in the meantime.
 pub struct Uncollected(bool);
 
 impl Uncollected {
     pub fn new(_: Python<'_>) -> Self {
-        // SAFETY: the interpreter lock is held.
+        // SAFETY: the argument shows that the interpreter lock is held.
         Uncollected(unsafe { ffi::PyGC_Disable() } != 0)
     }
 }
@@ -207,7 +209,8 @@ impl Uncollected {
 impl Drop for Uncollected {
     fn drop(&mut self) {
         if self.0 {
-            // SAFETY: as above: the owner does not release the lock.
+            // SAFETY: the owner holds the interpreter lock from `new` to here: `decode` and `pickle` keep the value in
+            // one call that does not release the lock.
             unsafe { ffi::PyGC_Enable() };
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// end_after(lifeline, maker, grace)
 ///
-/// End this process when the process `maker` has ended and the pipe `lifeline`, which is to stay open, has hung up: SIGTERM, and
-/// SIGKILL `grace` milliseconds later. OSError where the system cannot do it.
+/// End this process when the process `maker` has ended and the pipe `lifeline`, which stays open, has hung up: SIGTERM,
+/// and SIGKILL `grace` milliseconds later. Raise OSError if the system cannot do that.
 #[pyfunction]
 pub fn end_after(lifeline: RawHandle, maker: i32, grace: u32) -> PyResult<()> {
     // SAFETY: `process._bootstrap`, the only caller, keeps its parent's sentinel open to the end.
@@ -21,7 +21,8 @@ pub fn end_after(lifeline: RawHandle, maker: i32, grace: u32) -> PyResult<()> {
 
 /// end_with(lifeline)
 ///
-/// Kill this process when the pipe `lifeline` hangs up, which the caller may close. OSError where the system cannot do it.
+/// Kill this process when the pipe `lifeline` hangs up. The caller may close its descriptor. Raise OSError if the
+/// system cannot do that.
 #[pyfunction]
 pub fn end_with(lifeline: RawHandle) -> PyResult<()> {
     let copy = borrow(&lifeline)?.try_clone_to_owned()?;

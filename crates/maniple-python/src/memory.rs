@@ -1,4 +1,4 @@
-//! Bytes that arrived, as Python buffers.
+//! Received bytes as Python buffers.
 #![allow(unsafe_code)]
 
 use crate::error::os;
@@ -10,13 +10,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{c_int, c_void};
 
-/// `nameless_memory(label, size)`: a descriptor of so many zeroed bytes of shared memory, whose size cannot change.
+/// `nameless_memory(label, size)`: return a descriptor of `size` zeroed bytes of shared memory, whose size cannot
+/// change.
 #[pyfunction]
 pub fn nameless_memory(label: &str, size: usize) -> PyResult<RawHandle> {
     sys::memory::create(label, size).map(OwnedHandle::into_raw).map_err(|e| os("make shared memory", e))
 }
 
-/// Memory of this process's own. Supports the buffer protocol, writable, and nothing else.
+/// Private memory of this process. Supports the writable buffer protocol, and nothing else.
 #[pyclass(name = "Memory", module = "maniple._maniple", frozen)]
 pub struct PyMemory(Region);
 
@@ -56,8 +57,8 @@ impl PyMemory {
         }
         let memory = &slf.get().0;
         let (start, len) = (memory.start().as_ptr(), memory.len());
-        // SAFETY: `start` and `len` describe memory that lives and stays in place as long as this object, to which the view holds
-        // a reference, and that Rust does not look at again: writing to it is as safe as to any Python buffer.
+        // SAFETY: `start` and `len` describe memory that stays in place as long as this object, to which the view holds
+        // a reference. Rust code does not read it again, so writing to it is as safe as writing to any Python buffer.
         let failed = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast::<c_void>(), len as ffi::Py_ssize_t, 0, flags)
         };

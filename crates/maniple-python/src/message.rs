@@ -1,4 +1,4 @@
-//! Python values to messages and back: a pickle, and its large buffers apart where the way allows it.
+//! Python values to messages and back: a pickle, and its large buffers apart if the transport allows it.
 
 use crate::arrays::{self, Content};
 use crate::lazy::Lazy;
@@ -18,14 +18,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::ops::Deref;
 
-/// A value, pickled.
+/// A pickled value.
 pub enum Pickled {
     Whole(Bytes),
-    /// Without its large buffers, which follow.
+    /// A pickle without its large buffers, and the buffers.
     Apart(Bytes, Vec<Bytes>),
 }
 
-/// Bytes that stay where they are.
+/// Bytes that stay in place.
 pub enum Bytes {
     Own(Vec<u8>),
     Python(Flat),
@@ -39,18 +39,18 @@ pub struct Flat {
 }
 
 impl Flat {
-    /// A view of an object's bytes.
+    /// Returns a view of an object's bytes.
     pub fn get(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
         PyBuffer::get(object).map(|buffer| Flat::of(object.py(), buffer))
     }
 
-    /// The buffer of a pickle, which has no other user.
+    /// Returns the buffer of a pickle, which has no other user.
     fn of_pickle(pickle: &Bound<'_, PyAny>) -> PyResult<Flat> {
         Ok(Flat { buffer: PyBuffer::get(pickle)?, _pin: None })
     }
 
     pub fn of(py: Python<'_>, buffer: PyBuffer<u8>) -> Flat {
-        // Not the object that was asked: it may be a view of the one that has the bytes.
+        // The pin is for the owner of the bytes; the object that was passed may be a view of it.
         let pin = buffer.obj(py).and_then(arrays::pin);
         Flat { buffer, _pin: pin }
     }
@@ -65,7 +65,7 @@ impl Deref for Flat {
 }
 
 impl Bytes {
-    /// What is to live while they are read without the interpreter lock.
+    /// Returns the object to keep alive while the bytes are read without the interpreter lock.
     pub fn pin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         if let Bytes::Array(content) = self { content.pin(py) } else { None }
     }
@@ -82,7 +82,7 @@ impl Deref for Bytes {
     }
 }
 
-/// The function of this name in `maniple.reduction`.
+/// Returns the function of this name in `maniple.reduction`.
 pub fn reduction<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyAny>>,
@@ -92,19 +92,20 @@ pub fn reduction<'py>(
     Ok(found.bind(py))
 }
 
-/// Which pickler a module's objects go by: the class in its variable `_ForkingPickler`. A program may put another one there, or change
-/// the functions of the class itself; then its class is asked, and nothing is done in its place.
+/// The pickler for a module's objects: the class in its variable `_ForkingPickler`. A program may assign another class,
+/// or change the functions of the class. Then that class is called for every object, and this crate pickles nothing
+/// itself.
 pub struct Picklers {
     module: &'static str,
     watched: PyOnceLock<Watched>,
 }
 
 struct Watched {
-    /// The module's variables, and our class among them.
+    /// The module's variables, and the class of this package among them.
     names: Py<PyDict>,
     class: Py<PyAny>,
     variable: Py<PyString>,
-    /// What the class itself defines, and our two functions there.
+    /// The attributes of the class itself, and the two functions of this package in them.
     own: Py<PyDict>,
     dumps: (Py<PyString>, Py<PyAny>),
     loads: (Py<PyString>, Py<PyAny>),
@@ -113,10 +114,11 @@ struct Watched {
 pub static OF_CONNECTIONS: Picklers = Picklers::of("maniple.connection");
 pub static OF_QUEUES: Picklers = Picklers::of("maniple.queues");
 
-/// What a dict has under a name, borrowed, or null.
+/// Returns the value of a dict under a name, borrowed; null if there is none.
 #[allow(unsafe_code)]
 fn found(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>) -> *mut ffi::PyObject {
-    // SAFETY: a dict and a string, with the interpreter lock held. An error, which cannot be, is as if nothing was found, and is cleared.
+    // SAFETY: a dict and a string, with the interpreter lock held. A string's look-up raises no error; if it did, the
+    // error would be cleared as if nothing was found.
     let found = unsafe { ffi::PyDict_GetItemWithError(dict.as_ptr(), name.as_ptr()) };
     if found.is_null() {
         drop(PyErr::take(py));
@@ -128,9 +130,9 @@ fn has(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>) -> bool {
     !found(py, dict, name).is_null()
 }
 
-/// Whether this is what a dict has under this name.
+/// Returns whether a dict has this object under a name.
 fn holds(py: Python<'_>, dict: &Py<PyDict>, name: &Py<PyString>, value: &Py<PyAny>) -> bool {
-    // Twice in every message: without taking hold of what is found.
+    // This runs twice for every message, so it takes no reference to the value.
     found(py, dict, name) == value.as_ptr()
 }
 
@@ -149,7 +151,7 @@ impl Picklers {
         })
     }
 
-    /// The program's class, where there is one whose function is to be asked.
+    /// Returns the program's class, if there is one whose function must be called.
     fn replaced<'py>(
         &self,
         py: Python<'py>,
@@ -182,8 +184,8 @@ struct Modules {
 
 static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
 
-/// Whether a class of the program pickles what a pool sends: a class that the program has put where the standard pool's queues look for theirs.
-/// The first call may import something.
+/// Returns whether a class of the program pickles the values of a pool: a class that the program has assigned where the
+/// standard pool's queues look for their pickler. The first call may import a module.
 pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
     let modules = MODULES.get_or_make(py, || {
         let reduction = py.import("maniple.reduction")?;
@@ -201,7 +203,7 @@ pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
     Ok(OF_QUEUES.for_dumps(py)?.is_some() || OF_QUEUES.for_loads(py)?.is_some())
 }
 
-/// Whether it is known, without running Python code, that a pool's pickler is ours.
+/// Returns whether it is known, without running Python code, that the pool's pickler is that of this package.
 pub fn is_pool_pickler_ours(py: Python<'_>) -> bool {
     let Some(modules) = MODULES.get(py) else { return false };
     if !has(py, &modules.loaded, &modules.queues) {
@@ -215,14 +217,14 @@ pub fn is_pool_pickler_ours(py: Python<'_>) -> bool {
 
 struct Reducers {
     copyreg: Py<PyDict>,
-    /// What our pickler's class itself defines, and where its own reducers are in it.
+    /// The attributes of this package's pickler class, and the name under which they contain its own reducers.
     own: Py<PyDict>,
     extra: Py<PyString>,
 }
 
 static REDUCERS: PyOnceLock<Reducers> = PyOnceLock::new();
 
-/// Finds where reducers are registered; before that, [`has_reducer`] answers yes.
+/// Finds the tables of registered reducers. Before that, [`has_reducer`] returns true.
 pub fn find_reducers(py: Python<'_>) -> PyResult<()> {
     REDUCERS.get_or_make(py, || {
         let reduction = py.import("maniple.reduction")?;
@@ -235,13 +237,13 @@ pub fn find_reducers(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Whether the program has registered a reducer for a class whose hash is its address. Runs no Python code.
+/// Returns whether the program has registered a reducer for a class whose hash is its address. Runs no Python code.
 #[allow(unsafe_code)]
 pub fn has_reducer(py: Python<'_>, class: *mut ffi::PyObject) -> bool {
     let Some(reducers) = REDUCERS.get(py) else { return true };
     let extra = found(py, &reducers.own, &reducers.extra);
     [reducers.copyreg.as_ptr(), extra].into_iter().any(|table| {
-        // SAFETY: live objects, and the interpreter lock is held; what is no dict is not looked into.
+        // SAFETY: live objects, and the interpreter lock is held. A value that is not a dict is not read.
         unsafe {
             table.is_null()
                 || ffi::PyDict_Check(table) == 0
@@ -251,8 +253,8 @@ pub fn has_reducer(py: Python<'_>, class: *mut ffi::PyObject) -> bool {
     })
 }
 
-/// Pickles a value; `apart`: from how many bytes on an array's are best apart from the pickle, asked only where it matters; `usize::MAX`: no
-/// buffer may be.
+/// Pickles a value. `apart` returns the number of bytes from which on an array travels apart from the pickle; it is
+/// called only if the answer matters. `usize::MAX`: no buffer may travel apart.
 pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> usize) -> PyResult<Pickled> {
     let py = value.py();
     if let Some(class) = picklers.for_dumps(py)? {
@@ -286,34 +288,36 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
     Ok(Pickled::Whole(Bytes::Python(Flat::of_pickle(&whole)?)))
 }
 
-/// A contiguous buffer's bytes.
+/// Returns the bytes of a contiguous buffer.
 #[allow(unsafe_code)]
 pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
     if buffer.len_bytes() == 0 {
         return &[];
     }
-    // SAFETY: pickle's streams and raw buffers are contiguous, and the view keeps the bytes alive and in place. Another thread may
-    // write to them meanwhile; then what arrives is a mixture, as with any buffer that is changed while it is being sent.
+    // SAFETY: pickle's streams and raw buffers are contiguous, and the view keeps the bytes alive; a pin keeps them in
+    // place. Another thread may write to them in the meantime; then a mixture arrives, as with any buffer that changes
+    // while it is sent.
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
 }
 
-/// The error of something that was received and cannot be returned: if memory is short, it says that the object is lost.
+/// Returns the error of a received message that cannot be returned. If memory is short, the error says that the object
+/// is lost.
 pub fn lost(py: Python<'_>, error: PyErr) -> PyErr {
     short_of_memory(py, error, "there was no memory to unpickle the received message, which is lost")
 }
 
-/// The error of a message that cannot be unpickled after a signal handler has interrupted a first attempt, which may be
-/// the reason.
+/// Returns the error of a message that cannot be unpickled after a signal handler has interrupted a first attempt. The
+/// interruption may be the reason.
 pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
     const WHAT: &str = "a signal handler interrupted the first attempt to unpickle this message, and the second \
         attempt failed: the message is lost. Receive objects that can be unpickled only once in another thread than \
         the main thread, in which no handler runs";
     if !error.is_instance_of::<PyEOFError>(py) {
-        // Also where it would have failed the first time.
+        // The note is added even if the first attempt would have failed as well.
         let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
         return error;
     }
-    // Not what says that the other end is closed.
+    // An EOFError would say that the other end is closed.
     let made = py.import("_pickle").and_then(|pickle| pickle.getattr("UnpicklingError")?.call1((WHAT,)));
     made.map_or_else(
         |error| error,
@@ -325,7 +329,7 @@ pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
     )
 }
 
-/// A `MemoryError` that says what it is about; other errors are left as they are.
+/// Adds to a `MemoryError` what it is about. Returns other errors unchanged.
 pub fn short_of_memory(py: Python<'_>, error: PyErr, what: &str) -> PyErr {
     if !error.is_instance_of::<PyMemoryError>(py) || interrupts(py, &error) {
         return error;
@@ -334,14 +338,15 @@ pub fn short_of_memory(py: Python<'_>, error: PyErr, what: &str) -> PyErr {
     let said = value.str().ok().and_then(|text| text.extract::<String>().ok()).unwrap_or_default();
     let text = if said.is_empty() { what.to_owned() } else { format!("{said} ({what})") };
     if value.setattr("args", (text,)).is_err() {
-        // Where there is no memory for that either, it says what it says.
+        // If there is no memory for the text either, the error keeps its own text.
         let _ = value.call_method1("add_note", (what,));
     }
     error
 }
 
 impl Picklers {
-    /// The value of a plain pickle, read without Python code. `None`: it is not plain, or the program's own class is to be asked.
+    /// Reads the value of a plain pickle without Python code. Returns `None` if it is not plain, or if the program's
+    /// own class must read it.
     pub fn load_quickly<'py>(
         &self,
         py: Python<'py>,
@@ -352,7 +357,8 @@ impl Picklers {
     }
 }
 
-/// A pickle whose buffers, if it has any, came apart. It can be read more than once: reading may be interrupted.
+/// A pickle, and the buffers that travelled apart. It can be read more than once, because a signal handler may
+/// interrupt the reading.
 pub struct Parts {
     stream: Py<PyAny>,
     buffers: Vec<Py<PyAny>>,
@@ -373,7 +379,7 @@ impl Parts {
         made::list(py, self.buffers.iter().map(|buffer| buffer.bind(py).clone()).collect::<Vec<_>>())
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn load<'py>(&self, py: Python<'py>, picklers: &Picklers) -> PyResult<Bound<'py, PyAny>> {
         if let Some(class) = picklers.for_loads(py)? {
             let whole = self.whole(py)?;
@@ -388,12 +394,12 @@ impl Parts {
             kwargs.set_item("buffers", self.buffers(py)?)?;
             unended::call(load, (&self.stream,), Some(&kwargs))
         };
-        // Perhaps it has brought NumPy with it.
+        // The value may have imported NumPy.
         arrays::is_found(py);
         value
     }
 
-    /// The pickle with its buffers put back in: bytes.
+    /// Returns the pickle with its buffers inserted, as bytes.
     pub fn whole<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let stream = PyBuffer::get(self.stream.bind(py))?;
         let stream = made::bytes(py, bytes_of(&stream))?;
@@ -401,7 +407,7 @@ impl Parts {
     }
 }
 
-/// The pickle with its buffers put back in.
+/// Returns the pickle with its buffers inserted.
 pub fn rejoin<'py>(py: Python<'py>, stream: &[u8], buffers: Vec<PyMemory>) -> PyResult<Bound<'py, PyAny>> {
     let buffers = buffers.into_iter().map(|b| Bound::new(py, b)).collect::<PyResult<Vec<_>>>()?;
     joined(py, made::bytes(py, stream)?, made::list(py, buffers)?)
@@ -436,11 +442,11 @@ pub fn waiting<T: Send>(
     }
 }
 
-/// The exception for what went wrong with a channel.
+/// Returns the exception for an error of a channel.
 pub fn exception(error: Error) -> PyErr {
     match error {
         Error::EndOfStream => PyEOFError::new_err(error.to_string()),
-        // The standard package's words.
+        // The text of the standard package.
         Error::TooLong => PyOSError::new_err(Error::BadLength.to_string()),
         Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),
         other => crate::error::python(other),

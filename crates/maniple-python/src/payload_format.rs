@@ -15,11 +15,12 @@
 //!           | NUMPY sequence | NUMPY value (there are arrays in it)
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //! ```
-//! Numbers are little-endian; `len` of STR1 and `place` of AGAIN1 are 8 bits, other `len`, `n` and `place` are 32, but for a pickle's, which
-//! are 64, and the lengths of an array's dimensions, of which there are `d`; `d`, `layout`, `kind` and `n` of NUMBER are 8. Lists and dicts are kept before their content, others behind it. Each value that is not within another, and each sequence,
-//! counts its kept ones from 0.
+//! Numbers are little-endian. `len` of STR1 and `place` of AGAIN1 have 8 bits. `len` of PICKLE, and the lengths of an
+//! array's `d` dimensions, have 64 bits. Every other `len`, `n` and `place` has 32 bits. `d`, `layout`, `kind` and `n`
+//! of NUMBER have 8 bits. Lists and dicts are kept before their content, other objects after it. Each value that is not
+//! within another value, and each sequence, counts its kept objects from 0.
 
-/// First bytes of values.
+/// The first bytes of values.
 pub mod tag {
     pub const NONE: u8 = b'N';
     pub const TRUE: u8 = b'T';
@@ -49,7 +50,7 @@ pub mod tag {
     pub const STARMAP: u8 = b'*';
 }
 
-/// What items are; other values: integers of so many bytes each.
+/// The kinds of items. Another byte is the width of integers.
 pub mod items {
     pub const MIXED: u8 = 0;
     pub const FLOATS: u8 = b'f';

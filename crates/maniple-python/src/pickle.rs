@@ -1,9 +1,10 @@
-//! The pickles that messages are made of.
+//! The pickles of messages.
 //!
-//! Plain values ([`walk`](crate::walk)) are pickled and unpickled here, in exactly pickle's format, since either end may be
-//! another program; all other values go to `pickle`, before anything has happened.
+//! This module pickles and unpickles plain values ([`walk`](crate::walk)) in exactly pickle's format, since either end
+//! may be another program. It leaves all other values to `pickle`, before it has changed anything.
 //!
-//! Written is protocol 4, with a memo. Read is the same and what CPython's pickler makes of such values (protocols 4 and 5, frames, memo).
+//! `write` writes protocol 4, with a memo. `read` reads the same, and the pickles that CPython's pickler writes for
+//! such values (protocols 4 and 5, frames, memo).
 
 mod op;
 mod read;
@@ -12,7 +13,7 @@ mod write;
 pub use read::load;
 pub use write::{dump, dump_tuple};
 
-/// Longer pickles are left to pickle; the bytes written until then are discarded.
+/// Longer pickles are left to pickle, and the bytes that were written are discarded.
 const SHORT: usize = 1 << 20;
-/// No array has its bytes apart that has fewer.
-pub const MIDDLING: usize = 16 * 1024;
+/// The bytes of an array travel apart from the pickle only if they are at least this many.
+pub const LEAST_APART: usize = 16 * 1024;

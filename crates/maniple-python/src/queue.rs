@@ -1,4 +1,4 @@
-//! `Log`: what queues do often.
+//! `Log`: the frequent operations of queues.
 
 mod pieces;
 mod put;
@@ -30,26 +30,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use take::{Message, take_one};
 
-/// A queue of objects in shared memory, for any number of processes that put and get.
+/// A queue of objects in shared memory. Any number of processes may put and get.
 ///
-/// Where file sizes are limited, its memory is, and an object may be longer than it. So there objects go in *pieces*: messages of a mark and
-/// some bytes. A process that puts or gets excludes others meanwhile; the marks tell what a writer or reader that died has left of an object.
+/// If file sizes are limited, the memory of the queue is limited too, and an object may be longer than the memory. Then
+/// objects travel in [`pieces`].
 #[pyclass(name = "Log", module = "maniple._maniple", frozen)]
 pub struct PyLog {
     state: Mutex<State>,
-    // Ends of queues that use it.
+    // The number of queue ends that use it.
     ends: AtomicUsize,
     shelf: Shelf,
 }
 
 enum State {
     Open(Arc<Log>, Epoch),
-    /// Without descriptors: it can only be looked at.
+    /// Without descriptors: only its counts can be read.
     Seen(Arc<View>),
     Closed,
 }
 
-/// What can be looked at.
+/// An object whose counts can be read.
 enum Sight {
     Log(Arc<Log>),
     View(Arc<View>),
@@ -66,7 +66,7 @@ impl Deref for Sight {
     }
 }
 
-/// Whether an exception says that this process ran out of something, which is not the object's fault.
+/// Returns whether an exception says that this process ran out of a resource. The object is not the cause.
 fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
     let number = || error.value(py).getattr("errno").and_then(|number| number.extract::<i32>());
     error.is_instance_of::<PyMemoryError>(py)
@@ -88,12 +88,12 @@ impl PyLog {
     }
 
     fn log(&self) -> PyResult<Arc<Log>> {
-        // Held for moments, and with the interpreter lock, without which no thread forks.
+        // The lock is held for moments, and with the interpreter lock; no thread forks without the interpreter lock.
         let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *slot {
             State::Open(log, epoch) => {
                 if epoch.since() == Since::Born {
-                    // What the parent's other threads may have been doing with theirs is not our business.
+                    // The parent's other threads may have held locks of their `Log`, so the child opens its own.
                     (*log, *epoch) = (Arc::new(log.again()), Epoch::now());
                 }
                 Ok(log.clone())
@@ -109,7 +109,7 @@ impl PyLog {
         self.log().map(Sight::Log)
     }
 
-    /// The message that is kept, if there is one.
+    /// Returns the message that is kept, if there is one.
     fn next_kept<'py>(&self, py: Python<'py>, log: &Log) -> Option<PyResult<Bound<'py, PyAny>>> {
         let kept = self.shelf.next(py);
         if kept.is_some() || log.held_back() > 0 {
@@ -118,7 +118,7 @@ impl PyLog {
         kept
     }
 
-    /// Has those who wait in this process see what is kept, or that it is not kept any more.
+    /// Tells the waiting threads of this process that a message is kept, or that it is not kept any more.
     fn tell_of_kept(&self, log: &Log) {
         let kept = self.shelf.len() as u64;
         if kept != log.held_back() {
@@ -127,7 +127,7 @@ impl PyLog {
     }
 }
 
-/// The next message. None: there is none, at once or (where it waits) until `until`.
+/// Takes the next message. Returns None if there is none, at once or (if `wait`) until `until`.
 fn next_message(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -> PyResult<Option<Message>> {
     if log.is_limited() {
         return take_pieces(py, log, wait, until);
@@ -145,7 +145,7 @@ impl PyLog {
         Ok(PyLog::over(log))
     }
 
-    /// The queue whose descriptors another process gave; they belong to it from here on.
+    /// Opens the queue whose descriptors another process sent. The queue owns the descriptors from now on.
     #[staticmethod]
     fn adopt(memory: RawHandle, event: RawHandle) -> PyResult<Self> {
         let mut handles = adopt(vec![memory, event]).into_iter();
@@ -155,14 +155,14 @@ impl PyLog {
         }
     }
 
-    /// The descriptors by which another process can open it.
+    /// Returns the descriptors by which another process can open the queue.
     fn descriptors(&self) -> PyResult<(RawHandle, RawHandle)> {
         let log = self.log()?;
         let (memory, event) = log.handles();
         Ok((memory.as_raw(), event.as_raw()))
     }
 
-    /// Whether the memory of a log that is created now would be limited.
+    /// Returns whether the memory of a log that is created now would be limited.
     #[staticmethod]
     fn would_be_limited() -> bool {
         Log::would_be_limited()
@@ -179,14 +179,14 @@ impl PyLog {
         self.ends.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Removes an end; the descriptors are closed with the last one.
+    /// Removes an end. The last removal closes the descriptors.
     fn leave(&self) {
         if self.ends.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.shed();
         }
     }
 
-    /// Closes the descriptors. The number of objects, and of those not reported done, can still be read.
+    /// Closes the descriptors. The number of objects, and of objects not reported done, can still be read.
     fn shed(&self) {
         let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(log, _) = &*slot {
@@ -197,15 +197,16 @@ impl PyLog {
         }
     }
 
-    /// A descriptor that is readable, from now on, whenever there is something to get.
+    /// Returns a descriptor that is readable, from now on, whenever there is an object to get.
     fn watch(&self, py: Python<'_>) -> PyResult<RawHandle> {
         let log = self.log()?;
         waiting(py, |interrupted| log.watch(interrupted))?;
         Ok(log.event().as_raw())
     }
 
-    /// Pickles an object and puts it in. `counted`: it is to be reported done. None: it is in; False: there was no place for it, at once or
-    /// within `timeout` seconds; an exception: the object cannot be pickled, for this reason.
+    /// Pickles an object and puts it in. `counted`: the object is to be reported done. Returns None if the object is
+    /// in; False if there was no room for it, at once or within `timeout` seconds; the exception if the object cannot
+    /// be pickled.
     #[pyo3(signature = (obj, counted=false, block=Truth(true), timeout=None), text_signature = "($self, obj, counted=False, block=True, timeout=None)")]
     fn put<'py>(
         &self,
@@ -221,7 +222,7 @@ impl PyLog {
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
-        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::MIDDLING }) {
+        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::LEAST_APART }) {
             Ok(pickled) => pickled,
             Err(error) if !interrupts(py, &error) && !is_shortage(py, &error) => {
                 return Ok(error.into_value(py).into_bound(py).into_any());
@@ -231,19 +232,19 @@ impl PyLog {
         if put_pickled(py, &log, obj, pickled, counted, wait)? { Ok(py.None().into_bound(py)) } else { full() }
     }
 
-    /// Puts a pickle in, waiting for a place.
+    /// Puts a pickle in. Waits for room.
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = crate::connection::flat(pickle)?;
         put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
     }
 
-    /// Whether there are as many objects in it as there may be.
+    /// Returns whether the queue holds as many objects as its bound allows.
     fn full(&self) -> PyResult<bool> {
         Ok(self.sight()?.is_full())
     }
 
-    /// Takes an object out, waiting for one at most `timeout` seconds. `queue.Empty` where there is none.
+    /// Takes an object out. Waits for it at most `timeout` seconds, and raises `queue.Empty` if there is none.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(&self, py: Python<'py>, block: Truth, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -276,7 +277,7 @@ impl PyLog {
         }
     }
 
-    /// Takes a pickle out, waiting for one.
+    /// Takes a pickle out. Waits for it.
     fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let log = self.log()?;
         let message = loop {
@@ -299,7 +300,7 @@ impl PyLog {
         }
     }
 
-    /// Whether something can be got, waiting for it at most `timeout` seconds.
+    /// Returns whether there is an object to get. Waits for it at most `timeout` seconds.
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let log = self.sight()?;
@@ -317,23 +318,23 @@ impl PyLog {
         Ok(self.sight()?.len() as usize + self.shelf.len())
     }
 
-    /// Whether something that was taken here is still to be got, since a signal's handler kept it from its caller.
+    /// Whether this process has taken out an object that no caller has received, because a signal handler raised.
     #[getter(_is_kept)]
     fn is_kept(&self) -> bool {
         self.shelf.len() > 0
     }
 
-    /// How many counted things are not reported done.
+    /// Returns the number of counted objects that are not reported done.
     fn undone(&self) -> PyResult<u32> {
         Ok(self.sight()?.undone())
     }
 
-    /// Reports one counted thing as done. False: more were reported than put.
+    /// Reports one counted object as done. Returns False if more objects were reported than put.
     fn done(&self) -> PyResult<bool> {
         Ok(self.sight()?.done())
     }
 
-    /// Waits until all counted objects are reported done, at most `timeout` seconds. Returns whether they are.
+    /// Waits at most `timeout` seconds until all counted objects are reported done. Returns whether they are.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let log = self.sight()?;

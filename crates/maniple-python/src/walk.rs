@@ -1,11 +1,19 @@
-//! Walks over plain values: those built of None, bool, int, float, str, bytes, tuple, list, dict and [arrays](crate::arrays) of numbers
-//! alone.
+//! Walks over plain values: values that consist of None, bool, int, float, str, bytes, tuple, list, dict and
+//! [arrays](crate::arrays) of numbers alone.
 //!
-//! Pickle treats these types the same with every set of registered reducers (except arrays, for which it is checked), and reading
-//! them runs no Python code. So they are written here without pickle. An object that is in a value twice is written once: as with pickle, two references to one list arrive as two references to
-//! one list, and two references to one string as two to one string. Where short strings are often equal, equal ones arrive as one, too.
+//! Registered reducers do not change how pickle treats these types (for arrays this is checked), and reading them runs
+//! no Python code. So they are written without pickle. An object that occurs twice in a value is written once. As with
+//! pickle, two references to one list arrive as two references to one list, and two references to one string as two
+//! references to one string. Where short strings are often equal, equal strings arrive as one object, too.
 //!
-//! How things are written is a [`Form`]'s affair: a payload's ([`encode`](crate::encode)), or a pickle's ([`pickle`](crate::pickle)).
+//! A [`Form`] decides how a value is written: as a payload ([`encode`](crate::encode)) or as a pickle
+//! ([`pickle`](crate::pickle)).
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `form` | the interface between the walk and the format that is written |
+//! | `seen`, `texts` | the objects and the short texts that were written before |
+//! | `numbers` | the items of lists and tuples: numbers of one kind are written together |
 #![allow(unsafe_code)]
 
 mod form;
@@ -23,10 +31,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use seen::Seen;
 
-/// Containers that lie within each other.
+/// The greatest depth of containers within each other. Deeper values are left to pickle.
 pub const DEEP: u32 = 40;
 
-/// One walk: over a value, or over several that arrive together. They must live, unchanged, until it ends.
+/// One walk over a value, or over several values that arrive together. The values must exist, unchanged, until the walk
+/// ends.
 #[derive(Default)]
 pub struct Walk {
     seen: Seen,
@@ -34,46 +43,49 @@ pub struct Walk {
     floats: Vec<f64>,
 }
 
-/// A live object, met while the interpreter lock is held.
+/// A live object. The interpreter lock is held while it is used.
 type Object = *mut ffi::PyObject;
 
-/// Whether an object is of this very type.
+/// Returns whether an object is of exactly this type.
 #[inline]
 unsafe fn is(value: Object, kind: *mut ffi::PyTypeObject) -> bool {
-    // SAFETY: a live object has a type.
+    // SAFETY: the caller passes a live object, which has a type.
     unsafe { ffi::Py_TYPE(value) == kind }
 }
 
 impl Walk {
-    /// Writes a value. False: it is not plain, or the form has refused it; part of it may have been written.
+    /// Writes a value. Returns false if the value is not plain or the form has refused it; part of it may have been
+    /// written.
     pub fn value(&mut self, value: Borrowed<'_, '_, PyAny>, form: &mut impl Form) -> bool {
-        // SAFETY: a live object, and the interpreter lock is held.
+        // SAFETY: the borrow keeps the object alive, and shows that the interpreter lock is held.
         unsafe { self.at(value.as_ptr(), 0, form) }
     }
 
-    /// Writes the items of a sequence that has begun; false: as above. `others`: what refers to each besides, and is no part of any.
+    /// Writes the items of a sequence that has begun. Returns false as `value` does. `others` is the number of
+    /// references to each item that are not part of any item.
     pub fn items(&mut self, items: &[impl AsObject], others: isize, form: &mut impl Form) -> bool {
         self.seen.others = others;
-        // SAFETY: live objects, and the interpreter lock is held.
+        // SAFETY: the slice keeps the objects alive, and shows that the interpreter lock is held.
         unsafe { self.each(items.len(), |place| items[place].object(), 0, form) }
     }
 
-    /// The same of a list's items.
+    /// As `items`, for the items of a list.
     pub fn items_in(&mut self, list: &Bound<'_, PyList>, form: &mut impl Form) -> bool {
-        // SAFETY: a live list, which does not change meanwhile.
+        // SAFETY: the list is live. It does not change: the walk runs no Python code and keeps the interpreter lock.
         unsafe { self.each(list.len(), |place| ffi::PyList_GetItem(list.as_ptr(), place as _), 0, form) }
     }
 
-    /// The same of a tuple's items.
+    /// As `items`, for the items of a tuple.
     pub fn items_of(&mut self, tuple: &Bound<'_, PyTuple>, form: &mut impl Form) -> bool {
-        // SAFETY: a live tuple, and the interpreter lock is held.
+        // SAFETY: the tuple is live and cannot change; its binding shows that the interpreter lock is held.
         unsafe { self.each(tuple.len(), |place| ffi::PyTuple_GetItem(tuple.as_ptr(), place as _), 0, form) }
     }
 
     /// # Safety
-    /// A live object, the interpreter lock is held, and is not released before the walk ends. So for all that follow.
+    /// The object is live, and the interpreter lock is held until the walk ends. The same applies to the functions
+    /// below.
     unsafe fn at(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: each function is called for an object of its type.
+        // SAFETY: the type of the object is checked before each call.
         unsafe {
             if is(value, &raw mut ffi::PyLong_Type) {
                 int_of(value).is_some_and(|number| form.int(number))
@@ -102,7 +114,7 @@ impl Walk {
     }
 
     unsafe fn array(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: a live array.
+        // SAFETY: the caller passes a live array.
         let kept = match unsafe { self.seen.met(value, depth) } {
             Ok(place) => return form.again(place),
             Err(kept) => kept,
@@ -112,9 +124,9 @@ impl Walk {
     }
 
     unsafe fn number(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: live.
+        // SAFETY: the caller passes a live object.
         let Some((kind, view)) = (unsafe { single(value) }) else { return false };
-        // SAFETY: live.
+        // SAFETY: as above.
         match unsafe { self.seen.met(value, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => (!kept || self.seen.keep(value)) && form.number(kind, view.bytes(), kept),
@@ -123,17 +135,18 @@ impl Walk {
 
     unsafe fn text(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
         let mut len = 0;
-        // SAFETY: a live string, which keeps its UTF-8 form.
+        // SAFETY: the caller passes a live string. It keeps its UTF-8 form as long as it lives, which is until the walk
+        // ends.
         let text = unsafe {
             let utf8 = ffi::PyUnicode_AsUTF8AndSize(value, &mut len);
             if utf8.is_null() {
-                // There is none for lone surrogates.
+                // A string with lone surrogates has no UTF-8 form.
                 ffi::PyErr_Clear();
                 return false;
             }
             std::slice::from_raw_parts(utf8.cast::<u8>(), len as usize)
         };
-        // SAFETY: live.
+        // SAFETY: the caller passes a live object.
         match unsafe { self.seen.place_of(value, text, true, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => form.text(text, kept),
@@ -141,11 +154,11 @@ impl Walk {
     }
 
     unsafe fn bytes(&mut self, value: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: a live `bytes` object.
+        // SAFETY: the caller passes a live `bytes` object, whose bytes never change.
         let bytes = unsafe {
             std::slice::from_raw_parts(ffi::PyBytes_AsString(value).cast::<u8>(), ffi::PyBytes_Size(value) as usize)
         };
-        // SAFETY: live.
+        // SAFETY: the caller passes a live object.
         match unsafe { self.seen.place_of(value, bytes, false, depth) } {
             Ok(place) => form.again(place),
             Err(kept) => form.bytes(bytes, kept),
@@ -153,7 +166,8 @@ impl Walk {
     }
 
     unsafe fn list(&mut self, list: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: a live list, which does not change meanwhile.
+        // SAFETY: the caller passes a live list. It does not change: the walk runs no Python code and keeps the
+        // interpreter lock.
         unsafe {
             let kept = match self.seen.met(list, depth) {
                 Ok(place) => return form.again(place),
@@ -169,7 +183,7 @@ impl Walk {
     }
 
     unsafe fn tuple(&mut self, tuple: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: a live tuple.
+        // SAFETY: the caller passes a live tuple.
         unsafe {
             let kept = match self.seen.met(tuple, depth) {
                 Ok(place) => return form.again(place),
@@ -177,7 +191,7 @@ impl Walk {
                 Err(kept) => kept,
             };
             let len = ffi::PyTuple_Size(tuple) as usize;
-            // There is one empty tuple, which is not kept: it is no longer than a reference.
+            // The empty tuple is not kept: it is one object, and no longer than a reference.
             let kept = kept && len > 0;
             if !(form.tuple(len, kept)
                 && self.each(len, |place| ffi::PyTuple_GetItem(tuple, place as _), depth + 1, form))
@@ -185,7 +199,7 @@ impl Walk {
                 return false;
             }
             if kept {
-                // A value that contains itself has been kept meanwhile: pickle can write it.
+                // A tuple that contains itself was kept in the meantime. Pickle can write it.
                 if self.seen.kept(tuple).is_some() || !self.seen.keep(tuple) {
                     return false;
                 }
@@ -195,7 +209,8 @@ impl Walk {
     }
 
     unsafe fn dict(&mut self, dict: Object, depth: u32, form: &mut impl Form) -> bool {
-        // SAFETY: a live dict, which does not change meanwhile, and so its keys and values live.
+        // SAFETY: the caller passes a live dict. It does not change, because the walk runs no Python code and keeps the
+        // interpreter lock; so its keys and values live.
         unsafe {
             let kept = match self.seen.met(dict, depth) {
                 Ok(place) => return form.again(place),
@@ -217,7 +232,7 @@ impl Walk {
     }
 }
 
-/// What refers to an object that lives as long.
+/// A reference to an object that lives as long as the reference.
 pub trait AsObject {
     fn object(&self) -> Object;
 }

@@ -17,45 +17,47 @@ pub enum Exit {
     Code(i32),
     /// The system or another process ended it.
     Killed(Cause),
-    /// It has ended, and another part of the program took its status: the program waits for all its children elsewhere, has the system
-    /// forget them, or the server that forked it was killed.
+    /// It has ended, and another part of the program took its status: the program waits for all its children elsewhere,
+    /// makes the system discard their status, or the server that forked it was killed.
     Unknown,
 }
 
-/// What ended a process: on Unix the number of a signal.
+/// The cause of a process's end: on Unix the number of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cause(i32);
 
 impl Cause {
-    /// It was asked to end, as by Ctrl-C.
+    /// It received a request to end, as Ctrl-C sends it.
     pub const INTERRUPT: Cause = Cause(2);
     /// It aborted.
     pub const ABORT: Cause = Cause(6);
     /// It was ended at once.
     pub const KILL: Cause = Cause(9);
-    /// It touched memory that is not its own.
+    /// It accessed memory that is not mapped, or not for this access.
     pub const BAD_ACCESS: Cause = Cause(11);
-    /// It was asked to end.
+    /// It received a request to end.
     pub const TERMINATE: Cause = Cause(15);
 
-    /// The cause of this number.
+    /// Returns the cause with this number.
     pub const fn from_number(number: i32) -> Cause {
         Cause(number)
     }
 
-    /// Its number. Those of the named causes are the same on every system, as Python's negative exit codes are.
+    /// Returns its number. The numbers of the named causes are the same on every system, as Python's negative exit
+    /// codes are.
     pub const fn number(self) -> i32 {
         self.0
     }
 }
 
 impl Exit {
-    /// Whether it ended by itself with code 0.
+    /// Returns whether the process ended by itself with code 0.
     pub fn success(self) -> bool {
         self == Exit::Code(0)
     }
 
-    /// One number, as Python's `exitcode` has it: the code, or the negated number of the cause; `None` when unknown.
+    /// Returns the number of Python's `exitcode`: the code, or the negated number of the cause; `None` if it is
+    /// unknown.
     pub fn number(self) -> Option<i32> {
         match self {
             Exit::Code(code) => Some(code),
@@ -64,7 +66,7 @@ impl Exit {
         }
     }
 
-    /// What [`Exit::number`] gave.
+    /// Returns the exit of a number that [`Exit::number`] returned.
     pub fn from_number(number: i32) -> Exit {
         if number < 0 { Exit::Killed(Cause(-number)) } else { Exit::Code(number) }
     }
@@ -101,13 +103,13 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn names_the_signal_it_can_name() {
+    fn an_exit_names_a_known_signal() {
         assert_eq!(Exit::Killed(Cause::BAD_ACCESS).to_string(), "killed by signal 11 (SIGSEGV)");
         assert_eq!(Exit::Killed(Cause::from_number(50)).to_string(), "killed by signal 50");
     }
 
     #[test]
-    fn gives_a_number_as_python_does() {
+    fn an_exit_has_the_number_of_pythons_exitcode() {
         for exit in [Exit::Code(7), Exit::Killed(Cause::KILL)] {
             assert_eq!(exit.number().map(Exit::from_number), Some(exit));
         }

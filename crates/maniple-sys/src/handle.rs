@@ -1,11 +1,12 @@
-//! Handles: what the system has opened for this process (a file, a socket, memory, a process), by a number.
+//! Handles: objects that the system has opened for this process (a file, a socket, memory, a process), each with a
+//! number.
 //!
-//! [`OwnedHandle`] closes what it has when it is dropped; [`BorrowedHandle`] is another's. Neither shows its number but to those who have to
-//! name it to another party: Python's `fileno()`, a child that is to inherit it.
+//! [`OwnedHandle`] closes its object when it is dropped; [`BorrowedHandle`] belongs to another owner. Neither shows its
+//! number, except to code that passes the number to another party: Python's `fileno()`, or a child that inherits it.
 
 #[cfg(not(unix))]
 mod stub;
-// One backend alone passes handles on.
+// Only one backend passes handles on.
 #[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod unix;
@@ -21,27 +22,27 @@ pub mod fd {
 #[cfg(unix)]
 pub use unix::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
-/// What has a handle. On Unix this is everything that is `AsFd`.
+/// A type that has a handle. On Unix this is everything that is `AsFd`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no handle",
     note = "on Unix this is everything that is `AsFd`, such as files, sockets and pipes"
 )]
 pub trait AsHandle {
-    /// Its handle.
+    /// Returns its handle.
     fn as_handle(&self) -> BorrowedHandle<'_>;
 }
 
-/// What can be made of a handle. On Unix this is everything that is `From<OwnedFd>`.
+/// A type that can be made from a handle. On Unix this is everything that is `From<OwnedFd>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made from a handle",
     note = "on Unix this is everything that is `From<OwnedFd>`, such as files, sockets and pipes"
 )]
 pub trait FromHandle {
-    /// Takes the handle over.
+    /// Takes over the handle.
     fn from_handle(handle: OwnedHandle) -> Self;
 }
 
-/// What can be turned into a handle. On Unix this is everything that is `Into<OwnedFd>`.
+/// A type that can be converted into a handle. On Unix this is everything that is `Into<OwnedFd>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be turned into a handle",
     note = "on Unix this is everything that is `Into<OwnedFd>`, such as files, sockets and pipes"
@@ -51,8 +52,8 @@ pub trait IntoHandle {
     fn into_handle(self) -> OwnedHandle;
 }
 
-/// Implements [`AsHandle`] for a type of a public interface: on Unix by way of `AsFd` and `AsRawFd`, so that the type can be used
-/// with everything there that takes a descriptor.
+/// Implements [`AsHandle`] for a type of a public interface: on Unix through `AsFd` and `AsRawFd`, so that the type can
+/// be used with everything that takes a descriptor.
 ///
 /// ```
 /// use maniple_sys::{AsHandle, OwnedHandle};

@@ -1,75 +1,79 @@
-//! What an operating system must supply. This is the contract: all that the crates above may ask of a system, what each item promises, and
-//! with which errors it answers. Nothing above this crate may assume which system it is; no other crate names one, or a library of one.
+//! What an operating system must supply. This is the contract: everything that the crates above may request from a
+//! system, what each item promises, and which errors it returns. No crate above may assume which system it runs on; no
+//! other crate names an operating system, or a library of one.
 //!
-//! A *backend* is a folder with these items: `linux/`, and `stub/`, which compiles everywhere and answers
-//! `Unsupported`. `unix/` has what the systems of that family share. Words that are the same everywhere are in `terms.rs`, `exit.rs`,
-//! `start.rs` and `handle.rs`. `tests/conformance` tests a backend against this text alone.
+//! A *backend* is a folder with these items: `linux/`, and `stub/`, which compiles everywhere and returns
+//! `Unsupported`. `unix/` contains the code that the systems of that family share. The types that are the same
+//! everywhere are in `terms.rs`, `exit.rs`, `start.rs` and `handle.rs`. `tests/conformance` tests a backend against
+//! this text alone.
 //!
-//! Where nothing else is said, an error is the system's own `io::Error`; one for which [`is_shortage`] holds may be gone later. `Interrupted`
-//! means that a signal handler has run. No call keeps a handle that it was lent.
+//! Unless stated otherwise, an error is the system's own `io::Error`. An error for which [`is_shortage`] is true may
+//! disappear later. `Interrupted` means that a signal handler has run. No call keeps a handle that it was lent.
 //!
 //! # Handles
 //! | item | promise |
 //! | --- | --- |
-//! | `OwnedHandle` | closes what it has when it is dropped. `try_clone` makes another on the same (error: no handle left); `as_raw`, `into_raw` and the unsafe `from_raw` are for code that names it to another party |
-//! | `BorrowedHandle` | another's; `try_clone_to_owned`, `as_raw`, the unsafe `borrow_raw` |
-//! | `RawHandle`, `AtomicRawHandle` | a handle's number; the same for threads that share it |
+//! | `OwnedHandle` | closes its object when it is dropped. `try_clone` makes another handle on the same object (error: no handle left); `as_raw`, `into_raw` and the unsafe `from_raw` are for code that passes the number to another party |
+//! | `BorrowedHandle` | belongs to another owner; `try_clone_to_owned`, `as_raw`, the unsafe `borrow_raw` |
+//! | `RawHandle`, `AtomicRawHandle` | a handle's number; a number that threads share |
 //! | `AsHandle`, `FromHandle`, `IntoHandle`, `as_handle!` | conversions; on Unix everything with a descriptor has them |
 //!
-//! Handles made here are not inherited by programs that this process starts, and none has the number of a standard stream.
+//! Programs that this process starts do not inherit handles that this crate makes, and no such handle has the number of
+//! a standard stream.
 //!
-//! ## `own`: handles that stay ours
+//! ## `own`: handles that check their file
 //! | item | promise |
 //! | --- | --- |
-//! | `File` | what a handle leads to: `of` a handle, `and_len` with how many bytes there are, `with_len_and_names`, `at` a number (`None`: not open, or not known); `numbers` and `from_numbers` are its two parts, `mixed` is one number for both |
-//! | `Own` | an owned handle that is used and closed only while it leads to what it was made for. `new`, `is_there`, `found` (error: it is not), `into_handle` |
-//! | `Lent` | a handle whose owner the compiler does not see (unsafe `new`); never closed |
-//! | `above_stdio` | the same under a number that is no standard stream's (error: no handle left) |
+//! | `File` | the file that a handle leads to: `of` a handle, `and_len` with how many bytes there are, `with_len_and_names`, `at` a number (`None`: not open, or not known); `numbers` and `from_numbers` are its two parts, `mixed` is one number for both |
+//! | `Own` | an owned handle that is used and closed only while it leads to the file that it was made for. `new`, `is_there`, `found` (error: it leads to another file), `into_handle`; `not_there` is that error |
+//! | `Lent` | a borrowed handle without a lifetime (unsafe `new`); never closed |
+//! | `arrived` | moves a handle as `above_stdio` does; without another number it keeps its number |
+//! | `above_stdio` | the same handle under a number that is not a standard stream's (error: no handle left) |
 //!
 //! ## `atfork`: handles that forked children must not have
 //! Systems without forks keep the handle and do nothing else.
 //!
 //! | item | promise |
 //! | --- | --- |
-//! | `making` | runs a piece of work that no fork falls into |
-//! | `OnceLock` | a value that is made at its first use, inside `making` |
+//! | `making` | runs a function during which no fork happens |
+//! | `OnceLock` | a value that `get_or_init` makes at its first use, inside `making` |
 //! | `Handlers` | three functions for each fork: before it, after it in the parent and in the child. `register` registers them once (error: no memory; the next call tries again) |
-//! | `hold_forks` | has forks wait for `making`, for tables that a child must find whole (error: no memory) |
-//! | `register`, `unregister` | from here on a handle is closed in forked children; no longer. `unregister` is false where it was not registered |
-//! | `HubOnly` | an owned handle that is registered while it lives; in a forked child it is gone. `new`, `into_handle` (error: a child's copy) |
-//! | `NotForChildren` | the same for another owner's handle: `new` |
+//! | `hold_forks` | makes forks wait for `making`, for tables that a child must find consistent (error: no memory) |
+//! | `register`, `unregister` | from then on a handle is closed in forked children, or no longer. `unregister` returns false if it was not registered |
+//! | `HubOnly` | an owned handle that is registered while it exists; it is closed in a forked child. `new`, `into_handle` (error: a child's copy) |
+//! | `NotForChildren` | registers another owner's handle while it exists: `new` |
 //! | `hold_until_the_end` | keeps a handle open until this process ends |
 //!
 //! ## `epoch`: whether this process has forked
 //! | item | promise |
 //! | --- | --- |
 //! | `count_forks` | begins to count (error: no memory) |
-//! | `Epoch`, `Since` | `now` is a moment; `since` says whether this process has forked after it, or was born |
+//! | `Epoch`, `Since` | `now` is a moment; `since` says whether this process has forked after it, or is a child that was forked after it |
 //!
 //! # Shared memory
 //! ## `memory`: without a name
 //! | item | promise |
 //! | --- | --- |
-//! | `create` | `len` zeroed bytes, whose size stays. Gone with the last handle and mapping, however these end. Errors: `is_too_long`, a shortage |
-//! | `is_fixed` | whether the size of memory from another process stays: only then it may be mapped |
+//! | `create` | returns `len` zeroed bytes of a fixed size. The system frees them with the last handle and mapping, even after a crash. Errors: `is_too_long`, a shortage |
+//! | `is_fixed` | whether the size of memory from another process is fixed: only then it may be mapped |
 //! | `len`, `read_at`, `read_all`, `write_at` | its size; copies out of it and into it (`UnexpectedEof`, `WriteZero` beyond the end) |
-//! | `release` | frees whole pages, which read as zeros afterwards; a system that cannot says so |
-//! | `duplicate`, `close_on_exec` | another handle on it; a handle from another process is not inherited by programs |
-//! | `longest`, `is_narrow` | how long memory may be; whether addresses are limited |
-//! | `is_too_long`, `too_long`, `is_scarce`, `out_of_memory` | errors: longer than allowed; no more mappings; no memory |
+//! | `release` | frees whole pages, which read as zeros afterwards; an error on a system that cannot do it |
+//! | `duplicate`, `close_on_exec` | returns another handle on it; prevents programs from inheriting a handle from another process |
+//! | `longest`, `is_narrow` | the greatest length of memory; whether the address space is limited |
+//! | `is_too_long`, `too_long`, `is_scarce`, `out_of_memory` | errors: the length exceeds the limit; no more mappings; no memory |
 //! | `PAGES` | a multiple of every system's page size |
 //! | `Mapping` | bytes of memory in this process: `new`, `at` an offset (whole pages), `joined` of several pieces; `start`, `len`, `is_empty`. Errors: `is_scarce` |
-//! | `Share` | `All` see what is written, or `CopyOnWrite`: only this mapping |
-//! | `keep_from_children`, `prepare`, `map_in` | hints; `prepare` says where there is no memory for the pages |
+//! | `Share` | writes are visible to `All` mappings, or, with `CopyOnWrite`, only to this one |
+//! | `keep_from_children`, `prepare`, `map_in` | hints; `prepare` returns an error if there is no memory for the pages |
 //!
 //! ## `named`: under a name
 //! | item | promise |
 //! | --- | --- |
-//! | `create`, `find`, `unlink` | new memory under a name (`AlreadyExists`); what has it (`NotFound`); the name goes, the memory stays while it is used |
+//! | `create`, `find`, `unlink` | creates memory under a name (`AlreadyExists`); opens the memory of a name (`NotFound`); removes the name, while the memory stays until its last user ends |
 //! | `leads_to` | whether a name still leads to the memory behind a handle |
-//! | `open` | by the system's own flags and mode, which Python passes on |
+//! | `open` | opens memory with the system's own flags and mode, which Python passes on |
 //!
-//! ## `plain`: this process's own
+//! ## `plain`: private memory
 //! | item | promise |
 //! | --- | --- |
 //! | `Plain` | zeroed memory, in huge pages if there are any: `new`, `start`, `len`, `is_empty`; `forget` returns whole pages to the system, or does nothing |
@@ -77,99 +81,99 @@
 //! # Waiting and locking in shared memory
 //! | item | promise |
 //! | --- | --- |
-//! | `futex::wait` | sleeps while a word holds a value, until any process calls `wake`; may return early. No error: `Woken` says why it ended |
-//! | `futex::wake` | wakes up to so many |
+//! | `futex::wait` | sleeps while a word holds a value, until any process calls `wake`; may return early. It has no errors: `Woken` is the reason why it returned |
+//! | `futex::wake` | wakes up to `count` sleepers |
 //! | `mutex::Mutex` | a lock in shared memory: unsafe `init` in fresh memory, `try_lock`, `lock_within` a time, unsafe `unlock` by the holder |
-//! | `mutex::Found` | `Taken` by another, `Ours`, or `Orphaned`: its holder died with it, which had the memory mapped to its end, and it is ours |
-//! | `holder::identity`, `holder::Identity` | this process in words that others can check; zeros if they are unknown |
+//! | `mutex::Found` | `Taken`: another thread holds the lock. `Ours`: the caller holds it. `Orphaned`: the caller holds it, and its last holder died while it held the lock and had the memory mapped |
+//! | `holder::identity`, `holder::Identity` | words that identify this process to others; zeros if they are unknown |
 //! | `holder::is_gone` | whether such a process has certainly ended; false if that is unknown |
 //!
 //! # Streams
 //! ## `stream`: bytes and handles
 //! | item | promise |
 //! | --- | --- |
-//! | `pair`, `pipe`, `packet_pair` | two connected ends, for both directions; to read from and to write to; for packets |
+//! | `pair`, `pipe`, `packet_pair` | two connected ends: for both directions; one to read from and one to write to; for packets |
 //! | `kind`, `Kind`, `is_packets` | whether handles can be sent over it; whether it is for packets |
-//! | `read`, `read_into`, `read_to_end`, `write`, `write_all` | wait; 0 is the end of the stream. All but `read_to_end` and `write_all` end with `Interrupted` |
-//! | `read_with`, `write_with` | with handles: they go with the first byte, at most `MOST_HANDLES` |
-//! | `read_now`, `write_now` | the same without waiting: `None` where there is nothing, or no room |
-//! | `send_packet`, `peek_packet` | a packet as a whole or not at all (false: no room); the start of the next, which stays |
-//! | `receive`, `Received`, `send`, `send_now` (of `socket`) | what is there; some, once there is room for the first byte |
-//! | `take_cut` | whether handles that came were lost, for there was no number left |
-//! | `set_blocking`, `shut`, `hang_up` | calls wait; close one direction; close both directions, for all holders of the socket |
-//! | `mark`, `is_marked`, `is_peer_marked` | a mark on an end, which both ends see; a system may have none (error) |
+//! | `read`, `read_into`, `read_to_end`, `write`, `write_all` | wait; 0 is the end of the stream. All except `read_to_end` and `write_all` end with `Interrupted` |
+//! | `read_with`, `write_with` | also transfer handles, with the first byte, at most `MOST_HANDLES` |
+//! | `read_now`, `write_now` | also transfer handles, without waiting: `None` if there is nothing, or no room |
+//! | `send_packet`, `peek_packet` | sends a whole packet or nothing (false: no room); copies the start of the next packet, which stays |
+//! | `receive`, `Received`, `send`, `send_now` (of `socket`) | receives available bytes; sends some bytes, after waiting for room for the first (`send_now`: without waiting) |
+//! | `take_cut` | whether received handles were lost because this process had no number left |
+//! | `set_blocking`, `shut`, `hang_up` | makes calls wait; closes one direction; closes both directions, for all holders of the socket |
+//! | `mark`, `is_marked`, `is_peer_marked` | a mark on an end, which both ends see; an error on a system without marks |
 //!
 //! ## `standoff`: both ends full
 //! | item | promise |
 //! | --- | --- |
-//! | `unread`, `Unread`, `Other` | what lies unreceived at both ends (`None`: nothing at one of them), and what is known of the other end |
-//! | `Said`, `unsay` | says that this end waits, while it lives, or from `leave` to `unsay`; `new` fails where that cannot be said |
+//! | `unread`, `Unread`, `Other` | the unreceived bytes at both ends (`None`: one end has none), and the known state of the other end |
+//! | `Said`, `unsay` | announces that this end waits, while it exists, or from `leave` to `unsay`; `new` returns an error if the system cannot announce it |
 //!
 //! ## `ready`: waiting for handles
 //! | item | promise |
 //! | --- | --- |
-//! | `Interest` | in a handle being readable, finished or gone at its other end (`new`), or having room (`room`); `ready` afterwards |
-//! | `wait` | waits for any of them: how many; 0 at the end of the time or after a signal handler. Any number of handles |
-//! | `wait_for` | waits for one; false: look around, and come back |
-//! | `Kick` | readable from `kick` to `clear`: by threads, or by processes that have it `from_handle` |
+//! | `Interest` | waits for a handle that is readable, at its end, or closed at its other end (`new`), or that has room (`room`); `ready` is the result |
+//! | `wait` | waits for any number of handles, and returns how many are ready; 0 after the timeout or a signal handler |
+//! | `wait_for` | waits for one handle; false: a signal handler may have run; call it again |
+//! | `Kick` | a handle that is readable from `kick` to `clear`, for threads, and for processes that make it by `from_handle` |
 //!
 //! ## `socket`: listening and connecting
 //! | item | promise |
 //! | --- | --- |
 //! | `Place` | a path or a network address; `LONGEST_PATH` bytes at most |
-//! | `own_name` | a name that goes with its listener, if there are such |
-//! | `listen`, `accept`, `is_taken` | a listener; a client that waits (`None`: none), without waiting; whether a listener has taken this client, if that is known |
+//! | `own_name` | a name that the system removes with its listener, or `None` |
+//! | `listen`, `accept`, `is_taken` | returns a listener; accepts a client without waiting (`None`: no client waits); whether a listener has accepted this client, if that is known |
 //! | `Dial` | `new`, `connect` (`TimedOut`, and may be called again; `Interrupted`), `into_handle` |
-//! | `address`, `peer` | of this end; the other one, for messages |
-//! | `send_at_once`, `keep_alive` | for network connections; nothing for others |
-//! | `file` | what lies at a path (`None`: the place is none in the file system), to see whether it was replaced |
+//! | `address`, `peer` | the address of this end; the other end, as text for messages |
+//! | `send_at_once`, `keep_alive` | set options of network connections; do nothing for others |
+//! | `file` | the file at a path (`None`: the name is not in the file system), to detect a replacement |
 //! | `random` | unpredictable bytes |
-//! | `socket_dir::SocketDir` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. What killed processes left goes with the next |
+//! | `socket_dir::SocketDir` | a folder that only this user can enter: `new`, `socket` (a path in it), `remove`. `new` also removes the folders of killed processes |
 //!
 //! ## `wire`: the line between hub and worker
 //! | item | promise |
 //! | --- | --- |
 //! | `Wire` | `pair`, `for_worker` (inside `making`), `from_handle`; `send` (`WouldBlock`: full) and `receive` never wait; `wait`, `is_hung_up` |
-//! | `Note` | a number with its handles, the same with some of them lost, the end, or nothing. Notes that were sent arrive after the end is gone |
-//! | `take` | receives even where this process has no number left for handles that are only passing |
-//! | `MOST` | handles that one note carries |
-//! | `out_of_handles`, `is_out_of_handles`, `is_crowded` | errors: no handle left here; too many on their way |
+//! | `Note` | a number with its handles, a number with only some of its handles, the end, or nothing. Notes arrive even after their sender has closed its end |
+//! | `take` | receives even if this process has no number left for handles that it closes at once |
+//! | `MOST` | the greatest number of handles of a note |
+//! | `out_of_handles`, `is_out_of_handles`, `is_crowded` | errors: no handle left in this process; too many handles in transit |
 //!
-//! ## `tap`: standard error on its way
+//! ## `tap`: a worker's standard error
 //! | item | promise |
 //! | --- | --- |
-//! | `pair`, `redirect`, `drain` | two ends; one as this process's standard error; what is there (`None`: closed), without waiting |
-//! | `forward`, `forward_until_closed` | to this process's own standard error; all that comes |
-//! | `records`, `record`, `RECORD` | two ends for pieces of at most so many bytes, each whole; false: no room, or no reader |
+//! | `pair`, `redirect`, `drain` | returns two ends; makes an end this process's standard error; reads without waiting (`None`: closed) |
+//! | `forward`, `forward_until_closed` | writes to this process's standard error; forwards everything until the other end closes |
+//! | `records`, `record`, `RECORD` | returns two ends for records; writes a record of at most `RECORD` bytes in one piece (false: no room, or no reader) |
 //!
 //! # Processes
 //! | item of `process` | promise |
 //! | --- | --- |
-//! | `Start`, `Stdio`, `start` | a program with its arguments, environment, folder, streams and handles (under the same numbers), and no others. Default signals. Its number, and a handle that is readable from its end on |
+//! | `Start`, `Stdio`, `start` | starts a program with default signals, and with the arguments, environment, folder, streams and handles (under the same numbers) of `Start`, and no other handles. Returns its number, and a handle that becomes readable when it ends |
 //! | `Forked`, `fork` | (unsafe) a copy of this process |
-//! | `has_handles`, `open` | whether there are handles on any process; one |
-//! | `reserve_handle`, `open_child` | keeps room for a handle on a child that is about to start; the handle, for which it waits up to a second |
-//! | `kill`, `terminate`, `end_by_number` | end it at once; request its end. A process that has ended is not affected |
-//! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how our child ended (`None`: it runs); how a child of another process did, if that is known. An exit is a code or a cause; both as Python numbers them |
-//! | `claim` | (unsafe) a handle by the number that this process was given at its start |
-//! | `close_number`, `put_in_place`, `set_variable` | (unsafe) close a number; make a handle a standard stream; change the environment |
+//! | `has_handles`, `open` | whether the system has handles on processes; opens a handle on a process |
+//! | `reserve_handle`, `open_child` | reserves a number for a handle on a child; opens the handle, and waits for a number up to a second |
+//! | `kill`, `terminate`, `end_by_number` | end a process at once; request its end. A process that has ended is not affected |
+//! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how a child of this process ended (`None`: it runs); how a child of another process ended, if that is known. An exit is a code or a cause; both have Python's numbers |
+//! | `claim` | (unsafe) takes over a handle that this process inherited at its start, by its number |
+//! | `close_number`, `put_in_place`, `set_variable` | (unsafe) closes a number; makes a handle a standard stream; changes the environment |
 //! | `nothing` | a handle that reads as empty and discards writes |
-//! | `lifeline`, `hung_up`, `until_hung_up` | a pipe; whether its other end is gone; waits for that |
-//! | `die_when_hung_up` | this process is killed when the other end closes, also while it is busy, as long as the returned handle is open; or an error |
-//! | `maker::end_after`, `maker::runs` | this process is asked to end, then killed, after its maker; whether a process runs |
-//! | `terminate_itself`, `die`, `leave` | asks this process to end; kills it; ends it without destructors |
-//! | `worker_signals`, `program_signals`, `ignore_broken_pipes`, `take_name`, `privileged` | what signals do to a worker, and to a program; its name; whether its environment may not be trusted |
-//! | `packet::pair`, `packet::send`, `packet::receive`, `packet::MOST_HANDLES` | a line for packets that waits: to a fork server |
-//! | `image::image`, `image::Image`, `image::symbol` | where this program's code lies and which build it is; a function's name |
+//! | `lifeline`, `hung_up`, `until_hung_up` | returns a pipe; whether its other end is closed; waits until it is closed |
+//! | `die_when_hung_up` | makes the system kill this process when the other end closes, even while it is busy, as long as the returned handle is open; or returns an error |
+//! | `maker::end_after`, `maker::runs` | requests the end of this process when its maker has ended, and kills it later; whether a process runs |
+//! | `terminate_itself`, `die`, `leave` | requests the end of this process; kills it; ends it without destructors |
+//! | `worker_signals`, `program_signals`, `ignore_broken_pipes`, `take_name`, `privileged` | set the signals of a worker, and of a program; ignore SIGPIPE; set the process's name; whether its environment is untrusted |
+//! | `packet::pair`, `packet::send`, `packet::receive`, `packet::MOST_HANDLES` | a blocking socket for packets, to a fork server |
+//! | `image::image`, `image::Image`, `image::symbol` | the addresses of this program's code, and its build; the name of a function |
 //!
 //! # The rest
 //! | item | promise |
 //! | --- | --- |
-//! | `quiet::spawn`, `quiet::Number` | a thread that is given no signals; whether the system still counts one (`own`, `is_there`) |
-//! | `aside` | work in a thread with handles of its own, where this process has none left; an error where there is no such thing |
-//! | `is_shortage`, `advice` | whether an error says that something ran out; what to do about it, for its reader |
-//! | `clock::now` | nanoseconds that never go back, the same in every process |
-//! | `cores`, `most_handles`, `process_id`, `is_first_thread` | of this process |
+//! | `quiet::spawn`, `quiet::Number` | starts a thread that receives no signals; a thread's number (`own`), and whether the thread exists (`is_there`) |
+//! | `aside` | runs a function in a thread with a separate handle table, if this process has no handle left; an error on systems without such threads |
+//! | `is_shortage`, `advice` | whether an error reports a shortage; a hint for its reader |
+//! | `clock::now` | monotonic nanoseconds, the same in every process |
+//! | `cores`, `most_handles`, `process_id`, `is_first_thread` | this process's processors, limit of handles and number; whether the caller is its first thread |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -178,7 +182,7 @@ mod handle;
 #[cfg(target_os = "linux")]
 mod linux;
 mod start;
-// Compiled for tests everywhere: what it answers is tested.
+// Compiled for tests on every system: its answers are tested.
 #[cfg(any(test, not(target_os = "linux")))]
 #[cfg_attr(target_os = "linux", allow(unused_imports, dead_code))]
 mod stub;

@@ -1,4 +1,4 @@
-//! The words in which the contract speaks: the same for every backend.
+//! The types of the contract that are the same for every backend.
 
 use crate::OwnedHandle;
 use std::net::SocketAddr;
@@ -8,136 +8,137 @@ use std::path::Path;
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Another thread woke the word, or it did not hold the expected value any more.
+    /// Another thread woke the sleeper, or the word no longer held the expected value.
     Rung,
-    /// The time was up.
+    /// The timeout passed.
     TimedOut,
     /// A signal handler ran.
     Signal,
 }
 
-/// A process, to be recognised by others.
+/// The identity of a process, which other processes can check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its number; below 2³⁰ (the kernel's own limit is 2²²).
     pub pid: u32,
-    /// Its birth; 0 where that cannot be found out.
+    /// Its birth; 0 if it is unknown.
     pub born: u32,
-    /// Where its number and birth are valid; 0 if that is unknown, and then no death can be detected from here.
+    /// The space in which its number and birth are valid; 0 if it is unknown, and then other processes cannot detect
+    /// its death.
     pub space: u64,
 }
 
-/// Which processes see what is written to a mapping.
+/// The visibility of writes to a mapping.
 ///
-/// A copy-on-write mapping shows the memory as it is, page by page, until this process writes to a page or the memory
-/// changes underneath: a process that sends memory must not change it until the mapping is gone.
+/// A copy-on-write mapping shows the current content of each page until this process writes to that page. So a process
+/// that sends memory must not change it while the mapping exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// All processes that map the same memory.
+    /// All mappings of the same memory see a write.
     All,
-    /// Only this mapping: a page is copied when it is first written to.
+    /// Only this mapping sees a write: the first write to a page copies it.
     CopyOnWrite,
 }
 
-/// How a lock was found.
+/// The outcome of an attempt to acquire a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Another holds it.
+    /// Another thread holds it.
     Taken,
-    /// It is ours now.
+    /// The caller holds it now.
     Ours,
-    /// It is ours now; its last holder died with it.
+    /// The caller holds it now; its last holder died with it.
     Orphaned,
 }
 
-/// Where a socket listens.
+/// The address of a listening socket.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
-    /// A path; with a leading NUL a name that is in no file system.
+    /// A path; with a leading NUL, a name outside the file system.
     Local(&'a Path),
     /// A network address.
     Tcp(SocketAddr),
 }
 
-/// What lies unreceived in a connection whose ends have both sent something.
+/// The unreceived bytes of a connection whose ends have both sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
-    /// At this end.
+    /// The number at this end.
     pub here: u64,
-    /// At the other one.
+    /// The number at the other end.
     pub there: u64,
-    /// What is known of the other end.
+    /// The known state of the other end.
     pub other: Other,
 }
 
-/// What is known of the other end.
+/// The known state of the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
-    /// It says that it waits for room.
+    /// It announces that it waits for room.
     Waits,
-    /// It does not say so, and has room.
+    /// It announces nothing, and has room.
     HasRoom,
-    /// It has no room, and would say so if it waited.
+    /// It has no room, and would announce a wait.
     Ours,
     /// It may have room, and may wait.
     Unknown,
 }
 
-/// What a descriptor leads to.
+/// The kind of file that a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A socket of this machine, over which handles can be sent.
     Local,
-    /// A socket to anywhere.
+    /// Any other socket.
     Remote,
     /// A pipe or a file.
     Other,
 }
 
-/// What there was to receive.
+/// The outcome of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes, at least one.
+    /// The number of received bytes, at least 1.
     Bytes(usize),
     /// The other end sends no more.
     Closed,
-    /// Nothing there now.
+    /// Nothing is available now.
     Nothing,
     /// A signal handler ran.
     Signal,
 }
 
-/// What came over a wire.
+/// The outcome of a receive from a wire.
 #[derive(Debug)]
 pub enum Note {
     /// A number, and the handles that came with it.
     Tag(u64, Vec<OwnedHandle>),
-    /// The same where not all handles came, because this process had no descriptors left: those that did are the first ones.
+    /// A number, and only the first of its handles, because this process had no descriptors left.
     Cut(u64, Vec<OwnedHandle>),
     /// The other end is gone.
     Closed,
-    /// Nothing there now.
+    /// Nothing is available now.
     Nothing,
 }
 
 /// The running program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Where the loader put it; an address less this is the same in every process of this program.
+    /// The address at which the loader put it. An address minus this base is the same in every process of this program.
     pub base: usize,
-    /// Its code.
+    /// The addresses of its code.
     pub text: Vec<Range<usize>>,
-    /// Different for different builds: from the linker's build id, or else from the code itself.
+    /// A number of the build: from the linker's build id, or otherwise from the code itself.
     pub build: u64,
 }
 
-/// What has happened since an epoch.
+/// The forks since an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
     /// No fork.
     Nothing,
-    /// This process has forked: some child may still use what it had.
+    /// This process has forked: a child may still use the memory and handles of that time.
     Forked,
-    /// This process is a forked child: what it has from before belongs to its parent.
+    /// This process is a forked child: the memory and handles of that time belong to its parent.
     Born,
 }

@@ -1,4 +1,4 @@
-//! What tests need of the system: forks, limits, signals, memory of bad faith. Not part of the contract; for Linux.
+//! System calls for tests: forks, limits, signals, hostile memory. Not part of the contract; for Linux.
 #![allow(unsafe_code, missing_docs, clippy::unwrap_used)]
 
 use crate::process::{Exit, Forked, leave, reap};
@@ -14,14 +14,14 @@ pub use std::os::unix::fs::PermissionsExt;
 pub use std::os::unix::net::{UnixListener, UnixStream};
 pub use std::os::unix::process::{CommandExt, ExitStatusExt};
 
-/// A forked child, which is reaped by its parent's `wait`.
+/// A forked child, which its parent reaps by `wait`.
 pub struct Child {
     pub pid: u32,
     pub handle: OwnedHandle,
 }
 
 impl Child {
-    /// Whether it ends within the time.
+    /// Returns whether it ends within the time.
     pub fn ends_within(&self, limit: Duration) -> bool {
         ready::wait(&mut [ready::Interest::new(self.handle.as_handle())], Some(limit)).unwrap() > 0
     }
@@ -38,7 +38,7 @@ impl Child {
 
 /// Forks: `None` in the child, which does little.
 pub fn fork() -> Option<Child> {
-    // SAFETY: the children of tests do little, with an allocator that is fit for use after a fork (glibc's).
+    // SAFETY: the children of tests only allocate, check and exit, and glibc's allocator may be used after a fork.
     match unsafe { crate::process::fork() }.unwrap() {
         Forked::Child => None,
         Forked::Parent(pid, handle) => Some(Child { pid, handle }),
@@ -56,7 +56,7 @@ pub fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
     }
 }
 
-/// How many pages the children touched that this process has reaped: it grows with each of them.
+/// Returns the number of pages that this process's reaped children have touched: it grows with each child.
 pub fn pages_of_reaped_children() -> i64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to memory for the answer, which zeros are valid for.
@@ -82,67 +82,68 @@ pub fn kill_self(signal: Signal) {
     rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
 }
 
-/// The process that started this one.
+/// Returns the process that started this one.
 pub fn parent() -> u32 {
     rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32)
 }
 
-/// The kernel kills this process when the thread that started it ends.
+/// Makes the kernel kill this process when the thread that started it ends.
 pub fn die_with_parent() {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
 }
 
-/// From here on this process ignores a signal.
+/// Makes this process ignore a signal.
 pub fn ignore(signal: Signal) {
-    // SAFETY: no handler, and no pointers.
+    // SAFETY: installs no handler, and passes no pointers.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
 }
 
-/// From here on a signal does to this process what it does by default. Async-signal-safe.
+/// Restores the default action of a signal. Async-signal-safe.
 pub fn by_default(signal: Signal) {
-    // SAFETY: no handler, and no pointers.
+    // SAFETY: installs no handler, and passes no pointers.
     unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
 }
 
-/// A limit of this process's: from here on `current`.
+/// Sets a limit of this process to `current`.
 pub fn limit(resource: Resource, current: Option<u64>) {
     setrlimit(resource, Rlimit { current, maximum: getrlimit(resource).maximum }).unwrap();
 }
 
-/// Another process's limit.
+/// Sets a limit of another process.
 pub fn limit_of(pid: u32, resource: Resource, limit: Rlimit) {
     rustix::process::prlimit(Some(number(pid)), resource, limit).unwrap();
 }
 
-/// The children to come are the first of a pid namespace of their own. False: this user may not do that.
+/// Makes the next child the first process of a new pid namespace. False: this user may not do that.
 pub fn new_pid_namespace() -> bool {
-    // SAFETY: asks for a namespace for the children to come; no pointers.
+    // SAFETY: it affects only future children, and passes no pointers.
     unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
 }
 
-/// From here on the kernel answers these calls with ENOSYS, in this process and its children. False: it takes no such orders.
+/// Makes the kernel refuse these calls with ENOSYS, in this process and its children. False: it does not support such a
+/// filter.
 fn refuse(calls: &[libc::c_long]) -> bool {
     let row = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // Load the call's number; for each, skip the answer where it is another; allow what is left.
+    // Load the call's number; for each refused call, skip the refusal if the number differs; allow all other calls.
     let mut rows = vec![row(0x20, 0, 0, 0)];
     for &call in calls {
         rows.extend([row(0x15, 0, 1, call as u32), row(0x06, 0, 0, 0x0005_0000 | libc::ENOSYS as u32)]);
     }
     rows.push(row(0x06, 0, 0, 0x7FFF_0000));
     let program = libc::sock_fprog { len: rows.len() as u16, filter: rows.as_mut_ptr() };
-    // SAFETY: the program and its rows live for the call.
+    // SAFETY: the program and its rows outlive the call.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
     }
 }
 
-/// From here on the kernel refuses this process handles on processes. False: it does not support such a filter.
+/// Makes the kernel refuse handles on processes to this process. False: it does not support such a filter.
 pub fn refuse_process_handles() -> bool {
     refuse(&[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_waitid])
 }
 
-/// What shortages and deaths lead to, by the system's numbers.
+/// The system's numbers of the errors that shortages and deaths cause.
 pub const SHORTAGES: [i32; 12] = [
     libc::EMFILE,
     libc::ENFILE,
@@ -158,13 +159,13 @@ pub const SHORTAGES: [i32; 12] = [
     libc::ENOENT,
 ];
 
-/// Whether a number is one of an open descriptor.
+/// Returns whether a number is an open descriptor.
 pub fn is_open(number: RawHandle) -> bool {
-    // SAFETY: asks for flags of a number; changes nothing.
+    // SAFETY: reads the flags of a number; changes nothing.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// Whether programs that are started get the handle.
+/// Returns whether programs that this process starts inherit the handle.
 pub fn is_inherited(handle: impl AsHandle) -> bool {
     !rustix::io::fcntl_getfd(handle.as_handle()).unwrap().contains(rustix::io::FdFlags::CLOEXEC)
 }
@@ -174,17 +175,17 @@ pub fn set_inherited(handle: impl AsHandle, is_inherited: bool) {
     rustix::io::fcntl_setfd(handle.as_handle(), flags).unwrap();
 }
 
-/// Which file it is.
+/// Returns the number of its file.
 pub fn inode(handle: impl AsHandle) -> u64 {
     rustix::fs::fstat(handle.as_handle()).unwrap().st_ino
 }
 
-/// Bytes of memory that the file has.
+/// Returns the bytes of memory that the file occupies.
 pub fn taken(handle: impl AsHandle) -> u64 {
     rustix::fs::fstat(handle.as_handle()).unwrap().st_blocks as u64 * 512
 }
 
-/// Shared memory whose size any process can change, as a malicious process may send.
+/// Creates shared memory whose size any process can change, as a malicious process may send it.
 pub fn unsealed_memory(len: u64) -> OwnedHandle {
     let made = rustix::fs::memfd_create("unsealed", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&made, len).unwrap();
@@ -203,12 +204,12 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
-/// Writes to a pipe of the child's; what fails shows at the other end.
+/// Reports to the other end of a pipe; the other end detects a failure.
 pub fn tell(pipe: BorrowedHandle<'_>) {
     let _ = rustix::io::write(pipe, b"!");
 }
 
-/// The number of reports, at least one; 0: all reporters have ended.
+/// Waits for reports and returns their number; 0: all reporters have ended.
 pub fn told(pipe: BorrowedHandle<'_>) -> usize {
     rustix::io::read(pipe, &mut [0; 16]).unwrap()
 }
@@ -218,13 +219,13 @@ pub fn send(socket: impl AsHandle, bytes: &[u8]) {
     rustix::net::send(socket.as_handle(), bytes, rustix::net::SendFlags::DONTWAIT).unwrap();
 }
 
-/// The file of a path, mapped.
+/// A mapping of a file.
 pub struct MappedFile {
     start: *mut u8,
     len: usize,
 }
 
-// SAFETY: it is a mapping that belongs to this value; what is done with its bytes is its user's care.
+// SAFETY: the mapping belongs to this value, and `deref` shows its bytes only as atomics.
 unsafe impl Send for MappedFile {}
 // SAFETY: as above.
 unsafe impl Sync for MappedFile {}
@@ -244,14 +245,14 @@ impl Deref for MappedFile {
     type Target = [std::sync::atomic::AtomicU8];
 
     fn deref(&self) -> &Self::Target {
-        // SAFETY: the mapping is as long, and all its users access it by atomic bytes.
+        // SAFETY: `open` mapped `len` bytes, and this process accesses them only as atomic bytes.
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.len) }
     }
 }
 
 impl Drop for MappedFile {
     fn drop(&mut self) {
-        // SAFETY: nothing borrows from it any more.
+        // SAFETY: no reference outlives the value that is dropped here.
         let _ = unsafe { rustix::mm::munmap(self.start.cast(), self.len) };
     }
 }

@@ -182,7 +182,7 @@ pub use maniple_engine::process::{Cause, Exit};
 /// # }
 /// ```
 ///
-/// What comes from another process cannot be borrowed:
+/// A value from another process cannot be borrowed:
 ///
 /// ```compile_fail
 /// #[maniple::task]

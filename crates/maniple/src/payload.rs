@@ -1,9 +1,9 @@
-//! What can go to another process.
+//! Values that can travel to another process.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A value that can go to another process and come from one.
+/// A value that can travel to another process and back.
 ///
 /// Implemented for every type that serde can serialize and deserialize, and that borrows nothing: `String`, not `&str`;
 /// `Vec<T>`, not `&[T]`. For a function of `&str` the compiler says that "implementation of `Deserialize` is not general

@@ -116,7 +116,7 @@ class Value:
     def _set(self, value: Any) -> None:
         self._value = value
 
-    value = property(lambda self: self._value, _set, doc="What it holds.")
+    value = property(lambda self: self._value, _set, doc="The value.")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._typecode!r}, {self._value!r})>"

@@ -19,22 +19,25 @@
 //! holds none of them, and the child begins with an empty reception over the same listening socket. The state is
 //! accessed only inside [`atfork::making`], so a forked child finds it unlocked.
 
-use super::auth::{Handshake, MOST, RANDOM, Role, State, Turn};
+mod client;
+mod guest;
+mod house;
+
+pub use client::{Unwelcome, get_in};
+pub use guest::Greeting;
+
 use super::contact::Cause;
 use super::frame::Interrupted;
-use super::length_prefix::{self, Begin, Length};
-use maniple_sys::atfork::{self, HubOnly};
-use maniple_sys::epoch::{Epoch, Since, count_forks};
-use maniple_sys::process::reserve_handle;
-use maniple_sys::ready::{self, Interest, Kick};
-use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
-use maniple_sys::{socket, stream};
-use std::io::{self, ErrorKind};
-use std::mem;
-use std::ops::ControlFlow;
+use guest::{Guest, Standing};
+use house::{Company, House};
+use maniple_sys::atfork;
+use maniple_sys::epoch::Since;
+use maniple_sys::ready::{self, Interest};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, socket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 /// The greatest number of clients that authenticate at a time.
 pub const MOST_GUESTS: usize = 64;
@@ -47,8 +50,6 @@ pub const SILENCE: Duration = Duration::from_secs(8);
 pub const SHORTAGE: Duration = Duration::from_secs(1);
 /// The greatest number of connections that are closed at a time because of a shortage.
 const MOST_CLOSED: usize = 256;
-/// How often a client checks whether the listener has accepted it.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// Why no client was admitted.
 #[derive(Debug)]
@@ -63,219 +64,8 @@ pub enum Refused {
     Client(String, Cause),
 }
 
-/// One end's part of an authentication, with its socket.
-#[derive(Debug)]
-pub(super) struct Guest<S> {
-    socket: S,
-    handshake: Handshake,
-    inbox: Vec<u8>,
-    // The attended time that is left, as of `since`.
-    left: Duration,
-    since: Instant,
-}
-
-/// The state of a guest after the messages that it has sent so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Waits,
-    IsIn,
-}
-
-impl<S: AsHandle> Guest<S> {
-    pub(super) fn new(socket: S, key: &[u8], role: Role, patience: Duration) -> Result<Guest<S>, Cause> {
-        let mut random = [0; RANDOM];
-        socket::random(&mut random).map_err(Cause::Os)?;
-        let (handshake, first) = Handshake::new(key, role, random);
-        let guest = Guest { socket, handshake, inbox: Vec::new(), left: patience, since: Instant::now() };
-        first.map_or(Ok(()), |message| guest.say(&message))?;
-        Ok(guest)
-    }
-
-    pub(super) fn into_socket(self) -> S {
-        self.socket
-    }
-
-    /// When its time limit expires, if it is attended until then.
-    fn end(&self) -> Option<Instant> {
-        self.since.checked_add(self.left)
-    }
-
-    fn pause(&mut self) {
-        self.left = self.left.saturating_sub(self.since.elapsed());
-    }
-
-    /// So few bytes are ever under way that they have room, unless the other end misbehaves.
-    fn say(&self, message: &[u8]) -> Result<(), Cause> {
-        let bytes = [Length::of(message).bytes(), message].concat();
-        match socket::send_now(self.socket.as_handle(), &bytes) {
-            Ok(sent) if sent == bytes.len() => Ok(()),
-            Ok(_) => Err(Cause::Os(ErrorKind::WouldBlock.into())),
-            Err(e) => Err(cause(e)),
-        }
-    }
-
-    /// Reads the bytes that have arrived, without waiting, and no byte beyond the authentication.
-    pub(super) fn hear(&mut self) -> Result<Standing, Cause> {
-        loop {
-            let turn = match self.next() {
-                ControlFlow::Break(turn) => turn,
-                ControlFlow::Continue(missing) => {
-                    let mut bytes = [0; MOST];
-                    match stream::read_now(self.socket.as_handle(), &mut bytes[..missing], None) {
-                        Ok(None) => return Ok(Standing::Waits),
-                        // Between two frames as well: the other end has not finished.
-                        Ok(Some(0)) => return Err(Cause::Gone),
-                        Ok(Some(got)) => self.inbox.extend_from_slice(&bytes[..got]),
-                        Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                        Err(e) => return Err(cause(e)),
-                    }
-                    continue;
-                }
-            };
-            self.inbox.clear();
-            let said = turn.say.map_or(Ok(()), |message| self.say(&message));
-            match turn.state {
-                State::Failed(why) => return Err(Cause::Refusal(why)),
-                State::Done => return said.map(|()| Standing::IsIn),
-                State::Open => said?,
-            }
-        }
-    }
-
-    /// What follows from the bytes that have arrived, or how many bytes, at most [`MOST`], the message lacks.
-    fn next(&mut self) -> ControlFlow<Turn, usize> {
-        match length_prefix::begin(&self.inbox) {
-            Ok(Begin::Missing(missing)) => ControlFlow::Continue(missing),
-            Ok(Begin::Known { len, .. }) if len > MOST => ControlFlow::Break(self.handshake.hear_length(len as u64)),
-            Ok(Begin::Known { body, len }) => match body + len - self.inbox.len() {
-                0 => ControlFlow::Break(self.handshake.hear(&self.inbox[body..])),
-                missing => ControlFlow::Continue(missing),
-            },
-            Err(_) => ControlFlow::Break(self.handshake.hear_bad_length()),
-        }
-    }
-
-    /// Whether the other end has not sent a byte.
-    fn has_heard_nothing(&self) -> bool {
-        self.inbox.is_empty() && self.handshake.is_untouched()
-    }
-}
-
-fn cause(e: io::Error) -> Cause {
-    match e.kind() {
-        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Cause::Gone,
-        _ => Cause::Os(e),
-    }
-}
-
 fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|d| d.saturating_duration_since(Instant::now()))
-}
-
-/// Why a client was not admitted.
-#[derive(Debug)]
-pub enum Unwelcome {
-    /// What the other end, or the operating system, did.
-    Because(Cause),
-    /// The deadline has passed.
-    Late,
-    /// The caller's hook ended the wait.
-    Interrupted,
-}
-
-/// Performs the client's part of the authentication over a connected socket in blocking mode.
-///
-/// A busy listener may accept a client late, so the wait has no limit of its own. But a listener that has accepted the
-/// client and has a key sends its challenge at once. If the system reports that the client was accepted
-/// ([`socket::is_taken`]), a listener that then sends nothing for [`SILENCE`] has no key: [`Cause::Mute`].
-///
-/// # Errors
-/// [`Unwelcome`]; the connection is then unusable.
-pub fn get_in(
-    socket: BorrowedHandle<'_>,
-    key: &[u8],
-    deadline: Option<Instant>,
-    interrupted: Interrupted<'_, '_>,
-) -> Result<(), Unwelcome> {
-    let mut guest = Guest::new(socket, key, Role::Client, Duration::MAX).map_err(Unwelcome::Because)?;
-    let mut taken: Option<Instant> = None;
-    loop {
-        let look = guest.has_heard_nothing();
-        let pause = if look { Some(LOOK) } else { None };
-        let wait = [pause, left(deadline)].into_iter().flatten().min();
-        let begun = Instant::now();
-        let found = ready::wait(&mut [Interest::new(socket)], wait).map_err(|e| Unwelcome::Because(Cause::Os(e)))?;
-        if found > 0 {
-            if guest.hear().map_err(Unwelcome::Because)? == Standing::IsIn {
-                return Ok(());
-            }
-        } else if interrupted() {
-            return Err(Unwelcome::Interrupted);
-        } else if left(deadline) == Some(Duration::ZERO) {
-            return Err(Unwelcome::Late);
-        } else if look && begun.elapsed() >= LOOK {
-            match taken {
-                Some(since) if since.elapsed() >= SILENCE => return Err(Unwelcome::Because(Cause::Mute(SILENCE))),
-                Some(_) => {}
-                None => taken = (socket::is_taken(socket) == Some(true)).then(Instant::now),
-            }
-        }
-    }
-}
-
-/// One client's authentication for a server that has its own loop: the server waits for the socket, and calls
-/// [`hear`](Greeting::hear) when the socket can be read.
-#[derive(Debug)]
-pub struct Greeting(Guest<HubOnly>);
-
-impl Greeting {
-    /// Begins an authentication over a connected socket, which it duplicates. Forked children do not keep the
-    /// duplicate.
-    ///
-    /// # Errors
-    /// [`Cause`]; the client has disconnected, or no descriptor is left.
-    pub fn new(socket: BorrowedHandle<'_>, key: &[u8]) -> Result<Greeting, Cause> {
-        let own = atfork::making(|| HubOnly::new(socket.try_clone_to_owned()?)).map_err(Cause::Os)?;
-        Guest::new(own, key, Role::Listener, PATIENCE).map(Greeting)
-    }
-
-    /// Reads the bytes that have arrived, without waiting. Returns true once the client has proved that it has the key.
-    ///
-    /// # Errors
-    /// [`Cause`]; the connection is to be closed.
-    pub fn hear(&mut self) -> Result<bool, Cause> {
-        self.0.hear().map(|standing| standing == Standing::IsIn)
-    }
-}
-
-/// The guests of one process.
-#[derive(Debug)]
-struct House {
-    born: Epoch,
-    guests: Vec<Guest<HubOnly>>,
-    // The threads that wait in `admit` have to check `guests` or `closed`.
-    kick: Arc<Kick>,
-    closed: bool,
-    // Given up for a moment to close the connection of a client; `None` if another thread has taken its number.
-    spare: Option<HubOnly>,
-    // When the shortage began: the first failure since a client was accepted, or since all that waited were closed.
-    short_since: Option<Instant>,
-}
-
-impl House {
-    fn new() -> io::Result<House> {
-        count_forks()?;
-        let kick = Arc::new(Kick::new()?);
-        Ok(House { born: Epoch::now(), guests: Vec::new(), kick, closed: false, spare: None, short_since: None })
-    }
-
-    /// Takes a spare descriptor unless there is one. The caller is inside the gate.
-    fn take_spare(&mut self) -> io::Result<()> {
-        if self.spare.is_none() {
-            self.spare = Some(HubOnly::new(reserve_handle()?)?);
-        }
-        Ok(())
-    }
 }
 
 /// The clients of a listening socket, which has another owner.
@@ -337,7 +127,7 @@ impl Reception {
         deadline: Option<Instant>,
         interrupted: Interrupted<'_, '_>,
     ) -> Result<Option<OwnedHandle>, Refused> {
-        let mut company = Company { of: self, guests: Vec::new() };
+        let mut company = Company::of(self);
         let mut kick = company.gather()?;
         loop {
             let until = company.guests.iter().filter_map(Guest::end).chain(deadline).min();
@@ -459,69 +249,4 @@ impl Drop for Reception {
 pub(super) fn tune(socket: BorrowedHandle<'_>, keep_alive: bool) -> io::Result<()> {
     socket::send_at_once(socket)?;
     if keep_alive { socket::keep_alive(socket) } else { Ok(()) }
-}
-
-/// The guests that one call of [`Reception::admit`] serves.
-struct Company<'a> {
-    of: &'a Reception,
-    guests: Vec<Guest<HubOnly>>,
-}
-
-impl Company<'_> {
-    /// Takes over the guests that no thread serves.
-    fn gather(&mut self) -> Result<Arc<Kick>, Refused> {
-        let entered = self.of.enter(|house| {
-            if house.closed {
-                // It stays ready for the others that wait.
-                return Err(Refused::Closed);
-            }
-            house.kick.clear();
-            Ok((mem::take(&mut house.guests), house.kick.clone()))
-        });
-        let (mut waiting, kick) = entered.map_err(Refused::Os)??;
-        let now = Instant::now();
-        waiting.iter_mut().for_each(|guest| guest.since = now);
-        self.guests.append(&mut waiting);
-        Ok(kick)
-    }
-
-    /// Accepts a new guest.
-    fn welcome(&mut self, listening: BorrowedHandle<'_>, key: &[u8]) -> Result<(), Refused> {
-        let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
-        let Some(client) = self.of.taken(listening, taken).map_err(Refused::Os)? else { return Ok(()) };
-        let who = socket::peer(client.as_handle());
-        let guest =
-            Guest::new(client, key, Role::Listener, self.of.patience).map_err(|cause| Refused::Client(who, cause))?;
-        self.guests.push(guest);
-        if self.guests.len() > MOST_GUESTS
-            && let Some((oldest, _)) = self.guests.iter().enumerate().min_by_key(|(_, guest)| guest.end())
-        {
-            return Err(self.turn_out(oldest, Cause::Crowded));
-        }
-        Ok(())
-    }
-
-    fn turn_out(&mut self, place: usize, cause: Cause) -> Refused {
-        let guest = self.guests.swap_remove(place);
-        Refused::Client(socket::peer(guest.socket.as_handle()), cause)
-    }
-}
-
-impl Drop for Company<'_> {
-    fn drop(&mut self) {
-        if self.guests.is_empty() {
-            return;
-        }
-        self.guests.iter_mut().for_each(Guest::pause);
-        let guests = mem::take(&mut self.guests);
-        let turned_out = self.of.enter(|house| {
-            if house.closed {
-                return guests;
-            }
-            house.guests.extend(guests);
-            house.kick.kick();
-            Vec::new()
-        });
-        drop(turned_out);
-    }
 }

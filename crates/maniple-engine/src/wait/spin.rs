@@ -86,7 +86,7 @@ extern "C" fn nobody_spins() {
     SPINNING.store(0, Ordering::Relaxed);
 }
 
-/// Makes forked children forget who spun.
+/// Makes forked children forget the threads that spun.
 ///
 /// # Errors
 /// If the operating system cannot register the fork handlers (out of memory).

@@ -1,4 +1,4 @@
-//! Arrays of numbers, looked into by the buffer protocol.
+//! Looks into arrays of numbers by the buffer protocol.
 #![allow(unsafe_code)]
 
 use super::gather::gathered;
@@ -11,16 +11,16 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 use std::ffi::CStr;
 
-/// What an array's numbers are, and how they follow one another.
+/// The kind and the order of an array's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub kind: u8,
-    /// The first index counts fastest, as in Fortran, and not the last.
+    /// The first index varies fastest, as in Fortran, instead of the last index.
     pub is_fortran: bool,
 }
 
 impl Layout {
-    /// Both in one byte.
+    /// Returns both fields in one byte.
     pub fn code(self) -> u8 {
         self.kind | if self.is_fortran { FORTRAN } else { 0 }
     }
@@ -32,7 +32,7 @@ impl Layout {
 
 const FORTRAN: u8 = 0x80;
 
-/// An array that was looked into.
+/// The description and the bytes of an array.
 pub struct Array {
     pub layout: Layout,
     dimensions: usize,
@@ -41,12 +41,12 @@ pub struct Array {
 }
 
 impl Array {
-    /// Looks into an array. `None`: it is left to pickle.
+    /// Looks into an array. Returns `None` if the array is left to pickle.
     ///
     /// # Safety
-    /// A live array, and the interpreter lock is held.
+    /// The object is a live array, and the interpreter lock is held.
     pub unsafe fn of(value: *mut ffi::PyObject) -> Option<Array> {
-        // SAFETY: the caller holds it.
+        // SAFETY: the caller holds the interpreter lock.
         let py = unsafe { Python::assume_attached() };
         let numpy = known(py)?;
         if has_reducer(py, numpy.array.as_ptr()) {
@@ -58,7 +58,7 @@ impl Array {
         if of.format.is_null() || !of.suboffsets.is_null() {
             return None;
         }
-        // SAFETY: the format is a string with a null behind it.
+        // SAFETY: the format of a buffer is a string that ends with a null, which the view keeps alive.
         let format = unsafe { CStr::from_ptr(of.format) };
         let kind = KINDS.iter().position(|(name, _)| *name == format)?;
         let dtype = numpy.dtypes.get(kind).filter(|dtype| dtype.is_read_so)?;
@@ -67,13 +67,13 @@ impl Array {
         }
         let mut shape = [0; MOST_DIMENSIONS];
         for (place, len) in shape[..dimensions].iter_mut().enumerate() {
-            // SAFETY: the protocol provides `dimensions` lengths.
+            // SAFETY: the buffer protocol provides `dimensions` lengths.
             *len = usize::try_from(unsafe { *of.shape.add(place) }).ok()?;
         }
         let follows = |places: &mut dyn Iterator<Item = usize>| {
             let mut step = of.itemsize;
             for place in places {
-                // SAFETY: the protocol provides as many strides, if any.
+                // SAFETY: the buffer protocol provides as many strides as lengths, or none.
                 let stride = if of.strides.is_null() { step } else { unsafe { *of.strides.add(place) } };
                 if shape[place] > 1 && stride != step {
                     return false;
@@ -90,7 +90,8 @@ impl Array {
         let content = if is_c || is_fortran {
             Content::View(view)
         } else {
-            // SAFETY: the protocol provides that many strides, which lead to numbers of the array.
+            // SAFETY: the buffer protocol provides as many strides as lengths. They lead to numbers of the array, which
+            // the view keeps alive.
             unsafe {
                 let strides = std::slice::from_raw_parts(of.strides, dimensions);
                 Content::Copy(gathered(of.buf.cast::<u8>(), &shape[..dimensions], strides, dtype.item)?)
@@ -104,12 +105,13 @@ impl Array {
     }
 }
 
-/// Whether an array's description of its numbers says no more than their kind.
+/// Returns whether the dtype of an array says no more than the kind of its numbers.
 fn is_plain(py: Python<'_>, array: *mut ffi::PyObject, kind: *mut ffi::PyObject) -> bool {
     static NAMES: PyOnceLock<(Py<PyString>, Py<PyString>)> = PyOnceLock::new();
     let make = || (PyString::intern(py, "dtype").unbind(), PyString::intern(py, "metadata").unbind());
     let (dtype, metadata) = NAMES.get_or_init(py, make);
-    // SAFETY: live objects; attributes of NumPy's own types run no Python code. What is given is owned, or null with an exception set.
+    // SAFETY: the caller passes live objects. Reading attributes of NumPy's own types runs no Python code.
+    // `PyObject_GetAttr` returns an owned reference, or null with an exception set.
     unsafe {
         let found = Bound::from_owned_ptr_or_opt(py, ffi::PyObject_GetAttr(array, dtype.as_ptr()));
         let is_plain = found.is_some_and(|found| {

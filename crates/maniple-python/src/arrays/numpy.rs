@@ -1,4 +1,4 @@
-//! The parts of NumPy that are used: its classes, the descriptions of its numbers, and the functions that make arrays.
+//! NumPy's classes, the dtypes of its numbers, and its functions that make arrays.
 #![allow(unsafe_code)]
 
 use super::view::View;
@@ -7,21 +7,21 @@ use crate::error::python;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::find_reducers;
-use crate::pickle::MIDDLING;
-use maniple_engine::shm::buffers::Buffer;
+use maniple_engine::shm::buffers::{Buffer, LEAST};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use std::ptr::null_mut;
 
-/// What is used of NumPy.
+/// The parts of NumPy that this module uses.
 pub struct Numpy {
     pub(super) array: Py<PyType>,
     empty: Py<PyAny>,
     scalar: Py<PyAny>,
     pub(super) dtypes: Vec<Dtype>,
-    /// The pickle of a call that makes an array from what follows: for an array whose bytes are in the pickle, and for an array with its bytes apart.
+    /// The pickles of calls that make an array from the values that follow: of an array whose bytes are in the pickle,
+    /// and of an array whose bytes are apart.
     pub within: Vec<u8>,
     pub apart: Vec<u8>,
     /// The pickle of the function that makes a single number.
@@ -30,22 +30,23 @@ pub struct Numpy {
 
 pub(super) struct Dtype {
     pub(super) object: Py<PyAny>,
-    /// Of single numbers.
+    /// The class of single numbers.
     pub(super) class: Py<PyType>,
     pub(super) item: usize,
-    /// Whether what is pickled as such is read as such: C has two names for some kinds, of which a pickle knows one.
+    /// Whether the pickle of this kind is read as the same kind. C has two names for some kinds, and a pickle knows
+    /// only one of them.
     pub(super) is_read_so: bool,
-    /// The pickle of a call that returns it.
+    /// The pickle of a call that returns the dtype.
     pickle: Vec<u8>,
 }
 
 impl Numpy {
-    /// `None`: it is not NumPy.
+    /// Returns `None` if the module is not NumPy.
     pub(super) fn of(module: &Bound<'_, PyAny>) -> PyResult<Option<Numpy>> {
         let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
         let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?, name));
         let dtypes = dtypes.collect::<PyResult<Vec<_>>>()?;
-        // SAFETY: a live type. A type that was made by a class statement may be anything.
+        // SAFETY: a live type. NumPy's own types are static; a type that a class statement made may behave in any way.
         let is_made = |class: &Bound<'_, PyType>| unsafe {
             ffi::PyType_GetFlags(class.as_type_ptr()) & ffi::Py_TPFLAGS_HEAPTYPE != 0
         };
@@ -73,12 +74,12 @@ impl Numpy {
         }))
     }
 
-    /// The pickle of a call that returns the description of numbers of this kind.
+    /// Returns the pickle of a call that returns the dtype of this kind.
     pub fn dtype(&self, kind: u8) -> &[u8] {
         self.dtypes.get(usize::from(kind)).map_or(&[], |dtype| &dtype.pickle)
     }
 
-    /// Which kind's pickle this begins with.
+    /// Returns the kind whose pickle these bytes begin with.
     pub fn kind_at(&self, pickle: &[u8]) -> Option<u8> {
         let found = self.dtypes.iter().position(|dtype| pickle.starts_with(&dtype.pickle))?;
         u8::try_from(found).ok()
@@ -92,7 +93,8 @@ impl Numpy {
             .ok_or_else(|| PyRuntimeError::new_err("an array has arrived whose shape does not fit its bytes"))
     }
 
-    /// An array with these bytes, which are copied. The memory of one of middling size is used again when it is gone.
+    /// Returns an array with a copy of these bytes. The memory of an array of at least [`LEAST`] bytes is reused
+    /// after the array is gone.
     pub fn filled<'py>(
         &self,
         py: Python<'py>,
@@ -100,7 +102,7 @@ impl Numpy {
         shape: &[usize],
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyAny>> {
-        if bytes.len() >= MIDDLING {
+        if bytes.len() >= LEAST {
             let mut memory = Buffer::default();
             memory.extend(bytes).map_err(python)?;
             return self.over(layout, shape, Bound::new(py, PyMemory::from(memory))?.as_any(), bytes.len());
@@ -112,19 +114,20 @@ impl Numpy {
         let array = made::called(self.empty.bind(py), [shape.as_ptr(), dtype.as_ptr(), order])?;
         let view = View::of(array.as_ptr()).filter(|view| view.0.len as usize == bytes.len());
         let view = view.ok_or_else(|| PyRuntimeError::new_err("a new array has no buffer"))?;
-        // SAFETY: the view is of so many writable bytes of an array that has no other reference yet.
+        // SAFETY: the view has as many writable bytes, which the filter above checks. No other reference to the array
+        // exists yet.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), view.0.buf.cast::<u8>(), bytes.len()) };
         Ok(array)
     }
 
-    /// A single number of these bytes.
+    /// Returns the single number of these bytes.
     pub fn number<'py>(&self, py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         let dtype = self.expect(kind, &[], bytes.len())?.object.bind(py);
         let bytes = made::bytes(py, bytes)?;
         made::called(self.scalar.bind(py), [dtype.as_ptr(), bytes.as_ptr(), null_mut()])
     }
 
-    /// An array over the bytes of this buffer.
+    /// Returns an array over the bytes of this buffer.
     pub fn over<'py>(
         &self,
         layout: Layout,
@@ -157,7 +160,7 @@ impl Dtype {
     }
 }
 
-/// The pickle of what a module has under a name.
+/// Returns the pickle of an object by the names of its module and of itself.
 fn global(module: &str, name: &str) -> Vec<u8> {
     let text = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
     [text(module), text(name), vec![0x93]].concat()

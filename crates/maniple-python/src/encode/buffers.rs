@@ -1,17 +1,18 @@
-//! The large buffers of a pickle, which go into blocks beside it.
+//! The large buffers of a pickle, which travel in blocks beside it.
 #![allow(unsafe_code)]
 
 use super::LONG;
 use crate::arrays;
 use crate::error::python;
-use maniple_engine::pool::policy::LARGE;
+use maniple_engine::pool::policy::BLOB_FROM;
 use maniple_engine::pool::{MOST_BLOBS, Packer};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use std::sync::Mutex;
 
-/// The `buffer_callback` of a pickler: true keeps a buffer in the stream, false (here: it was copied into a block) takes it out.
+/// The `buffer_callback` of a pickler. True keeps a buffer in the stream; false takes it out, after it was copied into
+/// a block.
 #[pyclass(frozen)]
 pub struct Buffers {
     packer: Packer,
@@ -33,12 +34,13 @@ impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(view_of) = buffer.call_method0("raw") else { return Ok(true) };
         let view = PyBuffer::<u8>::get(&view_of)?;
-        if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
+        if view.len_bytes() < BLOB_FROM || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
             return Ok(true);
         }
         let _pin = arrays::pin(&view_of);
-        // SAFETY: the view keeps `len_bytes` contiguous bytes alive. Another thread may write to them meanwhile; then what
-        // arrives is a mixture, as with any buffer that is changed while it is being pickled.
+        // SAFETY: the view keeps `len_bytes` contiguous bytes alive, and the pin keeps them in place. Another thread
+        // may write to them in the meantime; then a mixture arrives, as with any buffer that changes while it is
+        // pickled.
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
         let blob =
             if bytes.len() > LONG { py.detach(|| self.packer.blob(&[bytes])) } else { self.packer.blob(&[bytes]) };
@@ -46,7 +48,7 @@ impl Buffers {
         Ok(false)
     }
 
-    /// Forgets what was collected: another pickler starts over.
+    /// Drops the collected buffers: another pickler starts again.
     fn clear(&self) {
         self.lock().clear();
     }

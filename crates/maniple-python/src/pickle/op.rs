@@ -1,4 +1,4 @@
-//! The opcodes of pickle that are written and read here.
+//! The opcodes of pickle that `write` writes and `read` reads.
 
 pub const PROTO: u8 = 0x80;
 pub const FRAME: u8 = 0x95;

@@ -1,4 +1,4 @@
-//! Pickles of plain values to the values.
+//! Plain values from their pickles.
 
 use super::{SHORT, op};
 use crate::arrays::{self, Layout, MOST_DIMENSIONS, Numpy};
@@ -8,11 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
 use std::cmp::Ordering;
 
-/// From so many bytes on, the garbage collector waits until all is read.
+/// While a pickle of at least this many bytes is read, the garbage collector waits.
 const MUCH: usize = 4096;
 
-/// The value of a pickle; `None` where `pickle` must be asked: it is long, there is more in it than such values, or it is damaged.
-/// `buffers`: what came apart.
+/// Returns the value of a pickle. `None` if `pickle` must read it: the pickle is long, contains other values, or is
+/// damaged. `buffers` are the bytes that travelled apart.
 pub fn load<'py>(py: Python<'py>, pickle: &[u8], buffers: &[Bound<'py, PyMemory>]) -> Option<Bound<'py, PyAny>> {
     if pickle.len() > SHORT {
         return None;
@@ -37,7 +37,7 @@ struct Reader<'a, 'py> {
     stack: Vec<Bound<'py, PyAny>>,
     marks: Vec<usize>,
     memo: Vec<Bound<'py, PyAny>>,
-    /// How many bytes are left behind the frame that is being read.
+    /// The number of bytes behind the frame that is being read.
     behind: Option<usize>,
     buffers: std::slice::Iter<'a, Bound<'py, PyMemory>>,
     numpy: Option<&'static Numpy>,
@@ -47,7 +47,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     fn run(mut self) -> Option<Bound<'py, PyAny>> {
         let py = self.py;
         loop {
-            // What goes beyond its frame is read in one way by some and in another by others.
+            // Readers of pickles differ about an instruction that crosses the end of its frame.
             match self.behind.map(|behind| self.rest.len().cmp(&behind)) {
                 Some(Ordering::Less) => return None,
                 Some(Ordering::Equal) => self.behind = None,
@@ -154,7 +154,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
     }
 
-    /// Whether an array or one of NumPy's numbers begins here, as [`Writer`] writes them.
+    /// Returns whether an array or a number of NumPy's begins here, as `write` writes them.
     fn at_array(&self) -> Option<&'static Numpy> {
         self.numpy.filter(|numpy| {
             [&numpy.within, &numpy.apart, &numpy.single].iter().any(|head| self.rest.starts_with(&head[1..]))
@@ -233,18 +233,19 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
     }
 
-    /// Where in the stack the items begin: the last `fixed`, or those since the last mark.
+    /// Returns the position in the stack where the items begin: the last `fixed` values, or the values since the last
+    /// mark.
     fn first_of(&mut self, one: bool, fixed: usize) -> Option<usize> {
         if one { self.above_mark(fixed) } else { self.marks.pop() }
     }
 
-    /// The place of the first of the last `len` values.
+    /// Returns the position of the first of the last `len` values.
     fn above_mark(&self, len: usize) -> Option<usize> {
         let from = self.stack.len().checked_sub(len)?;
         self.is_above_mark(from).map(|()| from)
     }
 
-    /// Sees that this place is not below the last mark, where nothing is to be taken.
+    /// Checks that a position is not below the last mark. The values below it belong to an outer container.
     fn is_above_mark(&self, place: usize) -> Option<()> {
         (place >= self.marks.last().copied().unwrap_or(0)).then_some(())
     }

@@ -1,17 +1,17 @@
 //! Plain values to pickles.
 
-use super::{MIDDLING, SHORT, op};
+use super::{LEAST_APART, SHORT, op};
 use crate::arrays::{self, Array, Content};
 use crate::walk::{Container, Form, Walk};
 use pyo3::prelude::*;
 
-/// So are longer strings, which are copied once less there.
-const LONGEST: usize = 16 * 1024;
+/// Longer strings are left to pickle, which copies them once less.
+const LONGEST_TEXT: usize = 16 * 1024;
 /// So are arrays, whose bytes are not apart.
-const LARGE: usize = 64 * 1024;
+const LONGEST_ARRAY: usize = 64 * 1024;
 
-/// A value's pickle, and the bytes of its large arrays: of those that have as many as `apart` says, which is asked only where it matters.
-/// `None`: it is not plain, or long.
+/// Returns the pickle of a value, and the bytes of its large arrays: of arrays that have at least `apart` bytes.
+/// `apart` is called only if the answer matters. `None` if the value is not plain, or its pickle is long.
 pub fn dump(value: &Bound<'_, PyAny>, apart: &dyn Fn() -> usize) -> Option<(Vec<u8>, Vec<Content>)> {
     let done = |writer: &mut Writer<'_>| Walk::default().value(value.as_borrowed(), writer) && writer.put(&[op::STOP]);
     written(value.py(), apart, done)
@@ -36,7 +36,7 @@ fn written(
     done.then_some((writer.out, writer.large))
 }
 
-/// The pickle of a tuple of these; `None`: one of them is not plain, or it is long.
+/// Returns the pickle of a tuple of these items; `None` if an item is not plain, or the pickle is long.
 pub fn dump_tuple(py: Python<'_>, items: &[Borrowed<'_, '_, PyAny>]) -> Option<Vec<u8>> {
     let done = |writer: &mut Writer<'_>| {
         writer.tuple(items.len(), false)
@@ -56,7 +56,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn put(&mut self, bytes: &[u8]) -> bool {
-        // Where there is no memory, pickle will say so.
+        // If there is no memory, the value is left to pickle, which raises the error.
         let has_room = self.out.capacity() - self.out.len() >= bytes.len() || self.out.try_reserve(bytes.len()).is_ok();
         if has_room {
             self.out.extend_from_slice(bytes);
@@ -67,7 +67,7 @@ impl Writer<'_> {
     fn sized(&mut self, short: u8, long: u8, bytes: &[u8], kept: bool) -> bool {
         let head = match u8::try_from(bytes.len()) {
             Ok(len) => self.put(&[short, len]),
-            Err(_) => bytes.len() <= LONGEST && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
+            Err(_) => bytes.len() <= LONGEST_TEXT && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
         };
         head && self.put(bytes) && self.kept(kept)
     }
@@ -121,8 +121,8 @@ impl Form for Writer<'_> {
         };
         let (order, is_fortran) = if array.layout.is_fortran { (b'F', op::TRUE) } else { (b'C', op::FALSE) };
         let len = array.content.bytes().len();
-        if len >= MIDDLING && len >= (self.apart)() {
-            // NumPy's own pickles say all this, too: what its function makes of the buffer, with kind, shape and order.
+        if len >= LEAST_APART && len >= (self.apart)() {
+            // As NumPy's own pickles: the result of its function for the buffer, with kind, shape and order.
             let is_written = self.put(&numpy.apart)
                 && self.put(numpy.dtype(array.layout.kind))
                 && shape(self)
@@ -131,10 +131,10 @@ impl Form for Writer<'_> {
             self.large.push(array.content);
             return is_written;
         }
-        if len > LARGE {
+        if len > LONGEST_ARRAY {
             return false;
         }
-        // Here: an empty array, then its state, which is version, shape, kind, order, and bytes.
+        // An empty array, then its state: version, shape, kind, order and bytes.
         self.put(&numpy.within)
             && self.kept(kept)
             && self.put(&[op::MARK, op::INT1, 1])

@@ -1,7 +1,8 @@
 //! Objects in pieces, for a log whose memory is limited.
 //!
-//! An object may be longer than the log. So it travels in *pieces*: messages of a mark and some bytes. A process that puts or gets excludes
-//! others meanwhile. The marks tell what a writer or reader that died has left of an object.
+//! An object may be longer than the memory of the log. So it travels in *pieces*: messages of a mark and some bytes. A
+//! process that puts or gets excludes other processes in the meantime. If a writer or reader dies within an object, the
+//! marks show where the next object begins.
 
 use super::take::{Message, take_one};
 use crate::message::exception;
@@ -10,14 +11,14 @@ use maniple_engine::channel::log::{Interrupted, Log, Put, Terms};
 use pyo3::prelude::*;
 use std::time::Instant;
 
-/// Marks of pieces: the first of an object, and the last.
+/// The marks of the first and the last piece of an object.
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
-/// A piece is at most this part of the memory, and so long.
+/// A piece is at most this part of the memory, and at most this many bytes long.
 const SHARE: u64 = 4;
 const PIECE: u64 = 1 << 20;
 
-/// Puts an object's only part in, piece by piece, waiting for room.
+/// Puts in an object of one part, piece by piece. Waits for room.
 pub(super) fn put_pieces(log: &Log, parts: &[&[u8]], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
     let [object] = parts else { return Err(Error::Damaged("an object in pieces has one part")) };
     let most = (log.capacity() / SHARE).min(PIECE) as usize;
@@ -40,14 +41,14 @@ pub(super) fn take_pieces(py: Python<'_>, log: &Log, wait: bool, until: Option<I
     let mut first = Vec::new();
     let mut begun = false;
     loop {
-        // Once there is a piece, the rest is on its way.
+        // After the first piece the wait has no time limit: the other pieces are under way.
         let until = if begun { None } else { until };
         let Some(piece) = take_one(py, log, wait || begun, until, begun)? else { return Ok(None) };
         let (Some(mark), [bytes]) = (piece.first.first(), &piece.rest[..]) else {
             return Err(exception(Error::Damaged("an object in a queue is not in pieces")));
         };
         if mark & FIRST != 0 {
-            // What was there of another was left by a writer that died.
+            // A writer that died has left these pieces of another object.
             first.clear();
             begun = true;
         }

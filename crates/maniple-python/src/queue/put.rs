@@ -9,10 +9,10 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use std::time::Instant;
 
-/// Messages of more bytes are copied without the interpreter lock.
+/// Longer messages are copied without the interpreter lock.
 const LONG: usize = 64 * 1024;
 
-/// How long a writer waits for a place.
+/// How long a writer waits for room.
 #[derive(Clone, Copy)]
 pub(super) enum Wait {
     Not,
@@ -30,7 +30,8 @@ impl Wait {
     }
 }
 
-/// Puts a message in, of which some parts are these buffers. False: there is no place for it, at once or (where it waits) until `until`.
+/// Puts in a message; `buffers` are those parts of it that need a pin. Returns false if there is no room, at once or
+/// (if it waits) until the time limit.
 pub(super) fn put_parts(
     py: Python<'_>,
     log: &Log,
@@ -56,7 +57,7 @@ pub(super) fn put_parts(
     waiting(py, |interrupted| {
         loop {
             let late = || until.is_some_and(|until| Instant::now() >= until);
-            // A writer that was stopped may hold the queue for as long as it likes.
+            // A stopped writer may hold the queue's lock without limit.
             match log.put_on(parts, terms(), Some(&mut || late() || interrupted())) {
                 Ok(Put::Done) => return Ok(true),
                 Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(false),

@@ -7,7 +7,7 @@ use maniple_engine::shm::buffers::Buffer;
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
 
-/// While another message is kept, the queue is checked so often for the next piece of an object.
+/// While another message is kept, the reader checks this often for the next piece of an object.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) struct Message {
@@ -15,7 +15,8 @@ pub(super) struct Message {
     pub(super) rest: Vec<Buffer>,
 }
 
-/// The next message. None: there is none, at once or (where it waits) until `until`. `goes_on`: it continues an object.
+/// Takes the next message. Returns None if there is none, at once or (if `wait`) until `until`. `goes_on`: the message
+/// continues an object.
 pub(super) fn take_one(
     py: Python<'_>,
     log: &Log,
@@ -33,7 +34,7 @@ pub(super) fn take_one(
     let late = || until.is_some_and(|until| Instant::now() >= until);
     waiting(py, |interrupted| {
         loop {
-            // A reader that was stopped may hold the queue for as long as it likes.
+            // A stopped reader may hold the queue's lock without limit.
             match log.take(&mut first, Some(&mut || late() || interrupted())) {
                 Ok(Some(taken)) => return Ok(Some(Message { first, rest: taken.rest })),
                 Err(Error::Interrupted) if late() => return Ok(None),

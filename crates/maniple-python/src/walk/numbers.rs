@@ -4,22 +4,23 @@
 use super::{Form, Object, Walk, is};
 use pyo3::ffi;
 
-/// Numbers in a list or tuple from which on they are written as a block.
+/// The number of items from which on numbers of one kind are written as a block.
 pub const BLOCK: usize = 8;
 
-/// So many times the same object are written at once at most: a reader makes room for them before it sees what they are.
+/// The greatest number of times that one object is written at once. A reader allocates room for all of them before it
+/// reads the object.
 pub const MOST_SAME: usize = 1 << 20;
 
-/// The number of an int of 64 bits.
+/// Returns the number of an int that fits into 64 bits.
 pub(super) unsafe fn int_of(value: Object) -> Option<i64> {
     let mut overflow = 0;
-    // SAFETY: a live int.
+    // SAFETY: the caller passes a live int.
     let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value, &mut overflow) };
     (overflow == 0).then_some(number)
 }
 
 impl Walk {
-    /// Items: as a block of numbers, if they are, or one by one.
+    /// Writes items: as a block if they are numbers of one kind, otherwise separately.
     pub(super) unsafe fn each(
         &mut self,
         len: usize,
@@ -27,7 +28,7 @@ impl Walk {
         depth: u32,
         form: &mut impl Form,
     ) -> bool {
-        // SAFETY: `get` returns live objects for all places below `len`.
+        // SAFETY: `get` returns live objects for all places below `len`, as the callers in `walk.rs` say.
         unsafe {
             if len >= BLOCK {
                 let first = get(0);
@@ -57,7 +58,7 @@ impl Walk {
         }
         for place in 0..len {
             let item = get(place);
-            // SAFETY: live, and an int where it is asked for its number.
+            // SAFETY: `get` returns a live object, and its type is checked before its number is read.
             match unsafe { if is(item, &raw mut ffi::PyLong_Type) { int_of(item) } else { None } } {
                 Some(number) => self.ints.push(number),
                 None => return false,
@@ -73,7 +74,7 @@ impl Walk {
         }
         for place in 0..len {
             let item = get(place);
-            // SAFETY: live, and a float where it is asked for its number.
+            // SAFETY: as in `ints_of`.
             unsafe {
                 if !is(item, &raw mut ffi::PyFloat_Type) {
                     return false;

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::MaybeUninit;
 
-/// Up to here texts are compared by what they say, too; longer ones only by which object they are.
+/// Texts of up to this many bytes are found by their content, too; longer texts only by their identity.
 const SHORT: usize = 32;
-/// So many are kept apart first, since most values have no more.
+/// The number of objects that are kept apart from the map, since most values have no more.
 const FEW: usize = 8;
-/// After so many short texts it is known whether there are equal ones among them.
+/// After this many short texts the walk knows whether equal texts occur.
 const ENOUGH: u32 = 64;
 
 /// Hashes addresses.
@@ -31,7 +31,7 @@ impl Hasher for OfAddress {
     }
 }
 
-/// The first things of a kind. Most walks have no more, and then cost nothing but them.
+/// The first objects of a kind. Most walks have no more, and need no map.
 struct Few<T> {
     len: usize,
     things: [MaybeUninit<T>; FEW],
@@ -45,11 +45,11 @@ impl<T: Copy> Default for Few<T> {
 
 impl<T: Copy> Few<T> {
     fn iter(&self) -> impl Iterator<Item = T> {
-        // SAFETY: `add` has put things into the first `len` places.
+        // SAFETY: `add` has written the first `len` places.
         self.things[..self.len].iter().map(|thing| unsafe { thing.assume_init() })
     }
 
-    /// False: there is no place for it.
+    /// Adds an object. Returns false if there is no place left.
     fn add(&mut self, thing: T) -> bool {
         let Some(place) = self.things.get_mut(self.len) else { return false };
         place.write(thing);
@@ -61,14 +61,14 @@ impl<T: Copy> Few<T> {
 /// What one walk has written so far.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// How much was kept so far.
+    /// The number of objects that were kept.
     places: u32,
-    /// How many texts were not met before, and how many were.
+    /// The number of texts that were met for the first time, and of those that were met again.
     new: u32,
     known: u32,
-    /// What refers to each item of a sequence besides, and is no part of any.
+    /// The number of references to each item of a sequence that are not part of any item.
     pub(super) others: isize,
-    /// Objects that others may refer to, each with its place: the first of them, and the rest.
+    /// The objects that may have further references, each with its place: the first objects, and the rest.
     first: Few<(usize, u32)>,
     shared: HashMap<usize, u32, BuildHasherDefault<OfAddress>>,
     few: Few<Written>,
@@ -83,15 +83,17 @@ impl Drop for Seen {
     }
 }
 
-/// Whether an object may be met twice: more refer to it than its container and `others`, which are known not to be part of the walk.
+/// Returns whether the walk may meet an object twice: it has more references than the reference of its container and
+/// `others`, which are not part of the walk.
 #[inline]
 unsafe fn may_recur(value: Object, others: isize) -> bool {
-    // SAFETY: a live object has a count. Where it says something else besides (flags), the answer is yes.
+    // SAFETY: the caller passes a live object, which has a count. If the count contains flags, the answer is yes.
     unsafe { ffi::Py_REFCNT(value) != 1 + others }
 }
 
 impl Seen {
-    /// Where a text or byte string like this was kept. `Err`: nowhere; whether it is kept from now on.
+    /// Returns the place where an equal text or byte string was kept. `Err` if none was; it says whether this text is
+    /// kept from now on.
     #[inline]
     pub(super) unsafe fn place_of(
         &mut self,
@@ -103,7 +105,7 @@ impl Seen {
         if bytes.is_empty() {
             return Err(false);
         }
-        // SAFETY: live.
+        // SAFETY: the caller passes a live object.
         let recurs = match unsafe { self.met(value, depth) } {
             Ok(place) => return Ok(place),
             Err(recurs) => recurs,
@@ -122,7 +124,7 @@ impl Seen {
         Err(is_kept)
     }
 
-    /// Where a short one like this was kept; from now on it is, as the next.
+    /// Returns the place of an equal short text. If there is none, this text is kept under the next place.
     #[inline]
     fn equal(&mut self, bytes: &[u8], is_text: bool) -> Option<u32> {
         let mut new = Written { walk: 0, place: self.places, is_text, bytes };
@@ -153,10 +155,11 @@ impl Seen {
         None
     }
 
-    /// Where an object was kept that may be met twice. `Err`: it was not; whether it may be met again.
+    /// Returns the place of an object that was kept. `Err` if it was not; it says whether the walk may meet the object
+    /// again.
     #[inline]
     pub(super) unsafe fn met(&self, value: Object, depth: u32) -> Result<u32, bool> {
-        // SAFETY: live.
+        // SAFETY: the caller passes a live object.
         if unsafe { !may_recur(value, if depth == 0 { self.others } else { 0 }) } {
             return Err(false);
         }
@@ -170,7 +173,7 @@ impl Seen {
         first.or_else(|| self.shared.get(&address).copied())
     }
 
-    /// Has a container be the next that is kept. False: there is no memory for it.
+    /// Keeps a container under the next place. Returns false if there is no memory for that.
     #[inline]
     pub(super) fn keep(&mut self, value: Object) -> bool {
         let is_noted = self.note(value);
@@ -178,7 +181,7 @@ impl Seen {
         is_noted
     }
 
-    /// Notes that an object is the next that is kept.
+    /// Notes that an object has the next place.
     #[inline]
     fn note(&mut self, value: Object) -> bool {
         let new = (value as usize, self.places);

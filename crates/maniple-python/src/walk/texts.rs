@@ -3,13 +3,13 @@
 
 use std::sync::Mutex;
 
-/// An odd number with bits all over (2**64 by the golden ratio).
+/// An odd number with bits in all positions: 2**64 divided by the golden ratio.
 pub(super) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A short text or byte string that was written, in an object that outlives the walk.
+/// A short text or byte string that was written. Its object outlives the walk.
 #[derive(Clone, Copy)]
 pub(super) struct Written {
-    /// The walk that wrote it, where a slot may be an earlier one's.
+    /// The number of the walk that wrote it. A slot may still contain the entry of an earlier walk.
     pub(super) walk: u32,
     pub(super) place: u32,
     pub(super) is_text: bool,
@@ -23,7 +23,8 @@ impl Written {
     pub(super) fn is(&self, other: &Written) -> bool {
         self.walk == other.walk
             && self.is_text == other.is_text
-            // SAFETY: both were met in the current walk, so their objects exist.
+            // SAFETY: the comparison above shows that both entries belong to the current walk, whose objects exist
+            // until it ends (`Walk`).
             && unsafe { *self.bytes == *other.bytes }
     }
 
@@ -32,7 +33,7 @@ impl Written {
         let len = self.bytes.len();
         let mut hash = len as u64;
         let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(SPREAD).rotate_left(29);
-        // SAFETY: as above.
+        // SAFETY: `self` was made for an object of the current walk, which exists until the walk ends.
         let (words, rest) = unsafe { &*self.bytes }.as_chunks::<8>();
         words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
         if !rest.is_empty() {
@@ -46,19 +47,20 @@ impl Written {
 
 const SLOTS: usize = 1024;
 
-/// The short texts of a walk, most of them: one may take another's slot.
+/// Most of the short texts of a walk. A text may replace another in its slot.
 pub(super) struct Texts {
     pub(super) walk: u32,
-    /// `SLOTS`; none where there was no memory for them.
+    /// `SLOTS` entries, or none if there was no memory for them.
     slots: Vec<Written>,
 }
 
-// SAFETY: a walk follows the pointers of its own entries only: `Written::is` compares the walk's number first.
+// SAFETY: a walk follows the pointers of its own entries only, because `Written::is` compares the number of the walk
+// first.
 unsafe impl Send for Texts {}
 
-/// Kept from one walk to the next, so that nothing has to be cleared. Only `try_lock` is used: a thread that meets another one, or
-/// the lock of a thread that a fork left behind, makes its own. (It is no thread-local: the C library ends a process that
-/// has no memory to note a thread's destructor.)
+/// The table is kept from one walk to the next, so that no walk clears it. Only `try_lock` is used: a thread that finds
+/// the table taken, or locked by a thread that a fork left behind, allocates another. (A thread-local would be worse:
+/// the C library ends a process that has no memory to register a thread's destructor.)
 static TEXTS: Mutex<Option<Texts>> = Mutex::new(None);
 
 impl Texts {
@@ -91,7 +93,7 @@ impl Texts {
 }
 
 impl Texts {
-    /// Keeps this for the next walk.
+    /// Keeps the table for the next walk.
     pub(super) fn release(self) {
         if let Ok(mut kept) = TEXTS.try_lock() {
             *kept = Some(self);

@@ -1,4 +1,4 @@
-//! Handles that nothing opens.
+//! Handles of a system on which no call opens a handle.
 #![allow(unsafe_code)]
 
 use super::{AsHandle, FromHandle, IntoHandle};
@@ -15,7 +15,7 @@ pub type AtomicRawHandle = std::sync::atomic::AtomicIsize;
 #[derive(Debug)]
 pub struct OwnedHandle(RawHandle);
 
-/// A handle that another owns, and keeps open meanwhile.
+/// A handle that another owner keeps open for its lifetime.
 #[derive(Clone, Copy, Debug)]
 pub struct BorrowedHandle<'a>(RawHandle, PhantomData<&'a ()>);
 
@@ -25,17 +25,17 @@ impl OwnedHandle {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Its number.
+    /// Returns its number.
     pub fn as_raw(&self) -> RawHandle {
         self.0
     }
 
-    /// Its number, whose receiver closes it.
+    /// Returns its number, which the caller closes.
     pub fn into_raw(self) -> RawHandle {
         std::mem::ManuallyDrop::new(self).0
     }
 
-    /// Takes the handle of this number over.
+    /// Takes over the handle with this number.
     ///
     /// # Safety
     /// It is open, and no other owner closes it.
@@ -50,15 +50,15 @@ impl<'a> BorrowedHandle<'a> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Its number.
+    /// Returns its number.
     pub fn as_raw(&self) -> RawHandle {
         self.0
     }
 
-    /// A handle by its number.
+    /// Borrows the handle with this number.
     ///
     /// # Safety
-    /// It stays open for as long as the result is used.
+    /// It stays open while the result is used.
     pub unsafe fn borrow_raw(number: RawHandle) -> BorrowedHandle<'a> {
         BorrowedHandle(number, PhantomData)
     }

@@ -15,13 +15,13 @@ pub type AtomicRawHandle = std::sync::atomic::AtomicI32;
 #[repr(transparent)]
 pub struct OwnedHandle(OwnedFd);
 
-/// A handle that another owns, and keeps open meanwhile.
+/// A handle that another owner keeps open for its lifetime.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct BorrowedHandle<'a>(BorrowedFd<'a>);
 
 impl OwnedHandle {
-    /// A second handle on the same, which programs that this process starts do not get.
+    /// Returns a second handle on the same object, which programs that this process starts do not inherit.
     ///
     /// # Errors
     /// No handle left.
@@ -29,31 +29,31 @@ impl OwnedHandle {
         Ok(OwnedHandle(self.0.try_clone()?))
     }
 
-    /// Its number.
+    /// Returns its number.
     #[inline]
     pub fn as_raw(&self) -> RawHandle {
         self.0.as_raw_fd()
     }
 
-    /// Its number, whose receiver closes it.
+    /// Returns its number, which the caller closes.
     #[inline]
     pub fn into_raw(self) -> RawHandle {
         self.0.into_raw_fd()
     }
 
-    /// Takes the handle of this number over.
+    /// Takes over the handle with this number.
     ///
     /// # Safety
     /// It is open, and no other owner closes it.
     #[inline]
     pub unsafe fn from_raw(number: RawHandle) -> OwnedHandle {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller ensures the contract above.
         OwnedHandle(unsafe { OwnedFd::from_raw_fd(number) })
     }
 }
 
 impl<'a> BorrowedHandle<'a> {
-    /// A handle of the caller's own on the same, which programs that this process starts do not get.
+    /// Returns an owned handle on the same object, which programs that this process starts do not inherit.
     ///
     /// # Errors
     /// No handle left.
@@ -61,25 +61,26 @@ impl<'a> BorrowedHandle<'a> {
         Ok(OwnedHandle(self.0.try_clone_to_owned()?))
     }
 
-    /// Its number.
+    /// Returns its number.
     #[inline]
     pub fn as_raw(&self) -> RawHandle {
         self.0.as_raw_fd()
     }
 
-    /// A handle by its number.
+    /// Borrows the handle with this number.
     ///
     /// # Safety
-    /// It stays open for as long as the result is used. (If it does not, calls fail, or reach what has taken its number.)
+    /// It stays open while the result is used. (Otherwise calls fail, or reach the file that has its number by then.)
     #[inline]
     pub unsafe fn borrow_raw(number: RawHandle) -> BorrowedHandle<'a> {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller ensures the contract above.
         BorrowedHandle(unsafe { BorrowedFd::borrow_raw(number) })
     }
 
-    /// The same handles as the system's interface takes them.
+    /// Returns the handles in the form of the system's interface.
     pub(crate) fn as_fds<'b>(handles: &'b [BorrowedHandle<'a>]) -> &'b [BorrowedFd<'a>] {
-        // SAFETY: `BorrowedHandle` is `repr(transparent)` over `BorrowedFd`, so a slice of the one is a slice of the other.
+        // SAFETY: `BorrowedHandle` is `repr(transparent)` over `BorrowedFd`, so both slices have the same layout; the
+        // lifetimes stay.
         unsafe { std::slice::from_raw_parts(handles.as_ptr().cast(), handles.len()) }
     }
 }

@@ -1,4 +1,4 @@
-//! What needs a descriptor for a moment, in a process that has as many as it may.
+//! Operations that need a descriptor for a moment, in a process that has reached its limit of descriptors.
 #![allow(unsafe_code)]
 
 use super::quiet;
@@ -10,19 +10,21 @@ thread_local! {
     static ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is within [`aside`].
+/// Returns whether this thread runs inside [`aside`].
 pub(super) fn is_aside() -> bool {
     ASIDE.get()
 }
 
-/// Runs `work` in a thread that shares this process's memory and has descriptors of its own: at first standard streams and `keep`, under the
-/// numbers that they have. What it opens counts against the limit by itself, and is closed when `work` is done. So memory from another
-/// process can be mapped, and memory be made and sent, where this process has no number left.
+/// Runs `work` in a thread that shares this process's memory and has a separate descriptor table: at first the standard
+/// streams and `keep`, under their own numbers. Descriptors that it opens count against the limit separately, and are
+/// closed when `work` is done. So a process without a free number can map memory from another process, and make and
+/// send memory.
 ///
 /// It takes some ten microseconds.
 ///
 /// # Errors
-/// No thread can be started, or the system (a sandbox) refuses to give a thread descriptors of its own. `work` has not been called then.
+/// No thread can be started, or the system (a sandbox) refuses a separate descriptor table for a thread. `work` has not
+/// been called then.
 pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Send) -> io::Result<R> {
     std::thread::scope(|scope| {
         let run = || {
@@ -35,13 +37,13 @@ pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Se
     })
 }
 
-/// Separates this thread's descriptors from the process's, and keeps the standard streams and `keep`.
+/// Moves this thread to a separate descriptor table with the standard streams and `keep`.
 fn have_own(keep: &[BorrowedHandle<'_>]) -> io::Result<()> {
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw() as u32).collect();
     kept.sort_unstable();
     let behind = kept.last().map_or(3, |last| (last + 1).max(3));
-    // SAFETY: both concern the calling thread alone, which has opened nothing yet. Containers usually refuse `unshare`,
-    // but not the other, which systems before 5.9 do not have.
+    // SAFETY: both calls affect only the calling thread, which owns no descriptor yet. Containers usually refuse
+    // `unshare`, but not `close_range`, which Linux has since 5.9.
     unsafe {
         if libc::syscall(libc::SYS_close_range, behind, u32::MAX, libc::CLOSE_RANGE_UNSHARE) != 0 {
             if libc::unshare(libc::CLONE_FILES) != 0 {
@@ -61,12 +63,13 @@ fn have_own(keep: &[BorrowedHandle<'_>]) -> io::Result<()> {
 }
 
 fn close_all(first: u32, last: u32) {
-    // SAFETY: this thread's copies, which nothing else uses: those that they are copies of stay open.
+    // SAFETY: `have_own` has separated this thread's table, so these are copies that no other code uses; the process's
+    // descriptors stay open.
     unsafe {
         if libc::syscall(libc::SYS_close_range, first, last, 0) == 0 {
             return;
         }
-        // Systems before 5.9.
+        // Linux before 5.9.
         let limit = super::most_handles().min(1 << 16) as u32;
         (first..=last.min(limit)).for_each(|number| {
             libc::close(number as i32);
@@ -81,7 +84,7 @@ mod tests {
     use crate::memory::{self, Mapping, Share};
 
     #[test]
-    fn memory_that_was_made_aside_is_there_and_its_descriptor_is_not() {
+    fn aside_returns_memory_and_closes_its_descriptor() {
         let (kept, other) = rustix::pipe::pipe().unwrap();
         let (number, mapping) = aside(&[kept.as_handle()], || {
             assert!(is_aside());
@@ -92,14 +95,14 @@ mod tests {
         })
         .unwrap();
         assert!(!is_aside() && rustix::fs::fstat(&other).is_ok());
-        // SAFETY: the mapping is as long, and no thread writes to it.
+        // SAFETY: the mapping has more than 4 bytes, and no thread writes to it any more.
         assert_eq!(unsafe { std::slice::from_raw_parts(mapping.start().as_ptr(), 4) }, b"here");
         let there = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
         assert!(!there.to_string_lossy().contains("memfd:aside"), "{there:?}");
     }
 
     #[test]
-    fn what_panics_aside_is_an_error() {
+    fn aside_returns_an_error_if_the_function_panics() {
         assert!(aside(&[], || panic!("aside")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel tells about the other end of a connection on this machine.
+//! The kernel's data about the other end of a connection on this machine.
 //!
 //! A connection that waits in a listener's backlog has no inode at the listener's end; it gets one when it is accepted.
 
@@ -23,7 +23,8 @@ const NETLINK_HEAD: usize = 16;
 const UNIX_DIAG_MSG: usize = 16;
 const ATTRIBUTE_HEAD: usize = 4;
 
-/// The inode of the end that a local socket is connected to; 0 while no process has it. `None`: the kernel does not say.
+/// Returns the inode of the other end of a local socket; 0 until a listener has accepted it. `None`: the kernel does
+/// not report it.
 pub fn peer_inode(client: BorrowedHandle<'_>) -> io::Result<Option<u32>> {
     let inode = rustix::fs::fstat(client)?.st_ino as u32;
     Ok(attribute(inode, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)?.and_then(|value| u32_at(&value, 0)))
@@ -34,13 +35,13 @@ pub fn peer_inode(client: BorrowedHandle<'_>) -> io::Result<Option<u32>> {
 pub struct Memory {
     /// The size of its receive buffer.
     pub receive_buffer: u32,
-    /// What was sent from it and is not received.
+    /// The bytes that were sent from it and not received.
     pub sent: u32,
-    /// How much that may be before a sender has to wait.
+    /// How many bytes that may be before a sender has to wait.
     pub most: u32,
 }
 
-/// That of the end that a local socket is connected to. `None`: the kernel does not say.
+/// Returns the memory of the other end of a local socket. `None`: the kernel does not report it.
 pub fn peer_memory(socket: BorrowedHandle<'_>) -> io::Result<Option<Memory>> {
     let Some(peer) = peer_inode(socket)?.filter(|inode| *inode != 0) else { return Ok(None) };
     let Some(memory) = attribute(peer, UDIAG_SHOW_MEMINFO, UNIX_DIAG_MEMINFO)? else { return Ok(None) };
@@ -50,7 +51,7 @@ pub fn peer_memory(socket: BorrowedHandle<'_>) -> io::Result<Option<Memory>> {
     Ok(Some(Memory { receive_buffer, sent, most }))
 }
 
-/// What the kernel tells of the local socket with that inode in an attribute of this kind.
+/// Returns the kernel's attribute `kind` of the local socket with that inode.
 fn attribute(inode: u32, show: u32, kind: u16) -> io::Result<Option<Vec<u8>>> {
     let diag = rustix::net::socket_with(
         AddressFamily::NETLINK,
@@ -90,13 +91,13 @@ fn u16_at(bytes: &[u8], place: usize) -> Option<u16> {
     bytes.get(place..).and_then(<[u8]>::first_chunk).map(|chunk| u16::from_ne_bytes(*chunk))
 }
 
-/// Word number `place`.
+/// Returns word number `place`.
 fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     bytes.get(4 * place..).and_then(<[u8]>::first_chunk).map(|chunk| u32::from_ne_bytes(*chunk))
 }
 
-/// The inode of the end of a TCP connection that has the address `local`, by a table of the form of `/proc/net/tcp`; 0
-/// while no process has it. `None`: it is not in the table.
+/// Returns the inode of the end of a TCP connection that has the address `local`, from a table in the form of
+/// `/proc/net/tcp`; 0 until a listener has accepted it. `None`: it is not in the table.
 pub fn tcp_inode(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
     let (local, remote) = (in_table(local), in_table(remote));
     table.lines().find_map(|line| {
@@ -126,7 +127,7 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
-    fn a_client_can_tell_whether_it_was_taken() {
+    fn a_client_detects_whether_it_was_accepted() {
         let path = std::env::temp_dir().join(format!("maniple-test-taken-{}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
         let client = UnixStream::connect(&path).unwrap();

@@ -1,5 +1,5 @@
-//! Sleeping on a word in shared memory. The shared form of the futex is used on purpose: the private one, which most
-//! libraries hard-code, never wakes another process.
+//! Sleeps on a word in shared memory. It uses the shared form of the futex: the private form, which most libraries
+//! hard-code, never wakes another process.
 #![allow(unsafe_code)]
 
 use rustix::thread::futex::{self, Flags, Timespec};

@@ -1,10 +1,12 @@
-//! Which process holds something, in words that another process can check.
+//! The identity of a holder, in words that another process can check.
 //!
-//! A process number alone is used again. With its *birth* it means one process. That is, where the kernel has it (6.9), the number of its
-//! pidfd's file, which is never used again; elsewhere the time at which the process began (in the kernel's ticks since boot, as
-//! `/proc/<pid>/stat` tells), which a process in another time namespace reads differently. The lowest bit says which of the two it is.
+//! A process number alone is used again. With its *birth* it identifies one process. The birth is the number of its
+//! pidfd's file, which is never used again, if the kernel has it (6.9); otherwise the time at which the process began
+//! (in the kernel's ticks since boot, from `/proc/<pid>/stat`), which a process in another time namespace reads
+//! differently. The lowest bit says which of the two it is.
 //!
-//! Numbers mean something only within one pid namespace, and times only within one time namespace, so those are named, too: the *space*.
+//! Numbers are valid only within one pid namespace, and times only within one time namespace. The *space* identifies
+//! these namespaces.
 
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
@@ -29,10 +31,10 @@ mod birth {
     }
 }
 
-/// This process's. Reads files: to be kept by the caller, and asked for again after a fork.
+/// Returns the identity of this process. It reads files, so the caller keeps the result, and calls again after a fork.
 pub fn identity() -> Identity {
     let pid = super::process_id();
-    // A `/proc` that belongs to another namespace shows our numbers' owners under other numbers.
+    // A `/proc` that belongs to another namespace shows the processes of this namespace under other numbers.
     let proc_is_ours = std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == pid.to_string().as_str());
     let named = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map_or(0, |found| found.ino());
     let me = open(pid).ok();
@@ -48,17 +50,17 @@ pub fn identity() -> Identity {
     if space == 0 {
         return Identity { pid, born: 0, space };
     }
-    // Before Linux 5.6 there are no time namespaces, and all times are one's.
+    // Before Linux 5.6 there are no time namespaces: `named` returns 0.
     let space = space << 1 ^ named("time").rotate_left(32) | 1;
     Identity { pid, born: begun(pid).unwrap_or(0), space }
 }
 
 fn open(pid: u32) -> Result<OwnedHandle, Errno> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-    rustix::process::pidfd_open(number, PidfdFlags::empty()).map(OwnedHandle::from)
+    rustix::process::pidfd_open(number, PidfdFlags::empty()).map(crate::own::arrived)
 }
 
-/// The number of a pidfd's file, where each process has one of its own.
+/// Returns the number of a pidfd's file, if each process has its own.
 fn unique_file(pidfd: BorrowedHandle<'_>) -> Option<u64> {
     /// `PID_FS_MAGIC` of `linux/magic.h`.
     const PID_FS: u64 = 0x5049_4446;
@@ -66,25 +68,25 @@ fn unique_file(pidfd: BorrowedHandle<'_>) -> Option<u64> {
     Some(rustix::fs::fstat(pidfd).ok()?.st_ino)
 }
 
-/// The number of a process's pid namespace, from the kernel (6.11 and later); 0: it does not tell.
+/// Returns the number of a process's pid namespace, from the kernel (6.11 and later); 0: it does not report it.
 #[allow(unsafe_code)]
 fn namespace(pidfd: BorrowedHandle<'_>) -> u64 {
     /// `PIDFD_GET_PID_NAMESPACE` of `linux/pidfd.h`.
     const GET_PID_NAMESPACE: libc::c_ulong = 0xFF << 8 | 5;
-    // SAFETY: the request takes no argument; it returns a new descriptor, which has no other owner.
+    // SAFETY: the request takes no argument, and returns a new descriptor.
     let found = unsafe { libc::ioctl(pidfd.as_raw(), GET_PID_NAMESPACE as _, 0) };
     if found < 0 {
         return 0;
     }
-    // SAFETY: as above.
+    // SAFETY: the call above returned this descriptor, and no other code owns it.
     let found = unsafe { OwnedHandle::from_raw(found) };
     rustix::fs::fstat(&found).map_or(0, |found| found.st_ino)
 }
 
-/// What `/proc` tells of a process: its state, and its birth by the time at which it began.
+/// Reads a process's state, and its birth by the time at which it began, from `/proc`.
 fn told(pid: u32) -> std::io::Result<Option<(u8, u32)>> {
     let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
-    // From behind the name, which may contain anything: the state, and 19 fields later (it is the 22nd) the time.
+    // The state follows the name, which may contain any byte; the time follows 19 fields later (it is field 22).
     let fields = || {
         let behind = stat.iter().rposition(|&byte| byte == b')')?;
         let mut fields = std::str::from_utf8(stat.get(behind + 2..)?).ok()?.split(' ');
@@ -98,13 +100,13 @@ fn begun(pid: u32) -> Option<u32> {
     told(pid).ok().flatten().map(|(_, born)| born)
 }
 
-/// Whether the process of this number and birth has certainly ended, reaped or not. To be asked only by a process whose
-/// identity names the same space.
+/// Returns whether the process with this number and birth has certainly ended, reaped or not. Only a process whose
+/// identity names the same space may call it.
 pub fn is_gone(pid: u32, born_at: u32) -> bool {
     let handle = match open(pid) {
-        // No process has the number, or it is the number of a thread by now.
+        // No process has the number, or a thread has it by now.
         Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return true,
-        // No descriptor left: nothing can be said now.
+        // No descriptor is left: the answer is unknown now.
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return false,
         // A system without pidfds, or a sandbox.
         Err(_) => return is_gone_by_name(pid, born_at),
@@ -122,7 +124,7 @@ pub fn is_gone(pid: u32, born_at: u32) -> bool {
 fn is_gone_by_name(pid: u32, born_at: u32) -> bool {
     match told(pid) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && super::process_id() != pid => {
-            // Not where there is no `/proc` at all, nor a process under this number.
+            // False without a `/proc`.
             std::path::Path::new("/proc/self/stat").exists()
         }
         Err(_) | Ok(None) => false,
@@ -147,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_used_again_means_another_process() {
+    fn a_reused_number_is_another_process() {
         let me = identity();
         assert!(is_gone(me.pid, me.born.wrapping_add(7)));
     }
 
     #[test]
-    fn a_process_that_is_not_reaped_yet_is_gone() {
+    fn an_unreaped_process_is_gone() {
         match fork() {
             None => leave(0),
             Some(child) => {
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_not_taken_for_the_process_that_had_its_number() {
+    fn a_thread_is_not_mistaken_for_a_process_with_its_number() {
         let thread = std::thread::spawn(|| {
             let number = rustix::thread::gettid().as_raw_nonzero().get() as u32;
             assert!(is_gone(number, 1));

@@ -1,11 +1,12 @@
 //! Nameless shared memory: a memfd, so a container without `/dev/shm` works and a killed process leaves nothing.
 //!
-//! **Its size is sealed.** If another process makes memory shorter, a signal (SIGBUS) ends a process that maps it. So memory made here has its
-//! size from the first and keeps it; memory from another process is mapped only where [`is_fixed`] says that its size stays.
+//! **Its size is sealed.** If a process makes memory shorter, a signal (SIGBUS) ends the processes that map it. So
+//! memory made here has a fixed size; memory from another process is mapped only if [`is_fixed`] says that its size
+//! stays.
 //!
-//! **It counts as a file** where file sizes are limited (RLIMIT_FSIZE): its size when it is made, and how far a `write`
-//! goes, but not what is stored through a mapping. The system usually ends a program that exceeds the limit (SIGXFSZ);
-//! here that is an error.
+//! **It counts as a file** for the limit on file sizes (RLIMIT_FSIZE): the limit applies to its size when it is made,
+//! and to the end of a `write`, but not to stores through a mapping. The system usually ends a program that exceeds the
+//! limit (SIGXFSZ); these functions return an error.
 #![allow(unsafe_code)]
 
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
@@ -16,27 +17,29 @@ use std::ptr::NonNull;
 
 pub use crate::terms::Share;
 
-/// Makes `len` bytes of zeroed shared memory, whose size no process can change. Pages are allocated when they are first touched.
+/// Creates `len` bytes of zeroed shared memory, whose size no process can change. The system allocates pages at the
+/// first access.
 pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     check_limit(len as u64)?;
     let fd = rustix::fs::memfd_create(label, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&fd, len as u64))?;
-    // A system that knows no seals refuses them: then those that receive the memory do without a mapping.
+    // A system without seals refuses them: then receivers of the memory use no mapping.
     let _ = rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL);
     crate::own::above_stdio(fd)
 }
 
-/// Whether no process can change the size of the memory.
+/// Returns whether no process can change the size of the memory.
 pub fn is_fixed(handle: impl AsHandle) -> bool {
     rustix::fs::fcntl_get_seals(handle.as_handle()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
-/// How long memory may be that this process makes or writes to by handle (RLIMIT_FSIZE).
+/// Returns the greatest length of memory that this process makes or writes to by handle (RLIMIT_FSIZE).
 pub fn longest() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
-/// Whether the addresses of this process are limited (RLIMIT_AS), so that mappings take them from the program.
+/// Returns whether the address space of this process is limited (RLIMIT_AS), so that mappings take addresses from the
+/// program.
 pub fn is_narrow() -> bool {
     rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
 }
@@ -45,47 +48,49 @@ fn check_limit(len: u64) -> io::Result<()> {
     if len > longest() { Err(rustix::io::Errno::FBIG.into()) } else { Ok(()) }
 }
 
-/// Whether an error says that memory would be longer than files may be.
+/// Returns whether an error reports that memory would exceed the limit on file sizes.
 pub fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::FBIG.raw_os_error())
 }
 
-/// Whether an error says that nothing more can be mapped: there are too many mappings, or too many bytes of them.
+/// Returns whether an error reports that the process cannot map more: it has too many mappings, or too many mapped
+/// bytes.
 pub fn is_scarce(error: &io::Error) -> bool {
     let number = error.raw_os_error();
     [rustix::io::Errno::NOMEM, rustix::io::Errno::AGAIN].iter().any(|errno| number == Some(errno.raw_os_error()))
 }
 
-/// What is said where something does not fit into memory that could not be made longer.
+/// Returns the error for data that does not fit into memory that could not be made longer.
 pub fn too_long() -> io::Error {
     rustix::io::Errno::FBIG.into()
 }
 
-/// A multiple of the size of any system's pages: where parts of memory begin that are mapped or freed by themselves.
+/// A multiple of every system's page size: parts of memory that are mapped or freed separately begin at multiples of
+/// it.
 pub const PAGES: usize = 64 * 1024;
 
-/// What is said where no memory is left.
+/// Returns the error for a lack of memory.
 pub fn out_of_memory() -> io::Error {
     rustix::io::Errno::NOMEM.into()
 }
 
-/// A second handle on the same memory.
+/// Returns a second handle on the same memory.
 pub fn duplicate(handle: impl AsHandle) -> io::Result<OwnedHandle> {
     Ok(rustix::io::fcntl_dupfd_cloexec(handle.as_handle(), 3)?.into())
 }
 
-/// Keeps a handle that came from another process from programs that this one starts.
+/// Prevents programs that this process starts from inheriting a handle that came from another process.
 pub fn close_on_exec(handle: impl AsHandle) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(handle.as_handle(), rustix::io::FdFlags::CLOEXEC)?)
 }
 
-/// How many bytes the memory behind `handle` has.
+/// Returns the number of bytes of the memory behind `handle`.
 pub fn len(handle: impl AsHandle) -> io::Result<usize> {
     Ok(rustix::fs::fstat(handle.as_handle())?.st_size as usize)
 }
 
-/// Copies `bytes` to `offset`. Cheaper than mapping for a writer that never reads: the kernel copies straight into fresh
-/// pages, without zeroing them first and without a page fault for each.
+/// Copies `bytes` to `offset`. For a writer that never reads, this costs less than a mapping: the kernel copies
+/// directly into fresh pages, without zeroing them first and without a page fault for each.
 pub fn write_at(handle: BorrowedHandle<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     check_limit(offset.saturating_add(bytes.len() as u64))?;
     while !bytes.is_empty() {
@@ -102,7 +107,7 @@ pub fn write_at(handle: BorrowedHandle<'_>, mut bytes: &[u8], mut offset: u64) -
     Ok(())
 }
 
-/// Fills `bytes` from `offset` on. The kernel copies, so no rule of this language is broken where others write meanwhile.
+/// Fills `bytes` from `offset` on. The kernel copies, so it is not undefined behaviour if others write meanwhile.
 pub fn read_at(handle: BorrowedHandle<'_>, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::pread(handle, &mut *bytes, offset) {
@@ -118,7 +123,7 @@ pub fn read_at(handle: BorrowedHandle<'_>, mut bytes: &mut [u8], mut offset: u64
     Ok(())
 }
 
-/// All bytes of the memory behind `handle`.
+/// Returns all bytes of the memory behind `handle`.
 pub fn read_all(handle: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     let len = len(handle)?;
     let mut bytes = Vec::new();
@@ -135,15 +140,15 @@ pub fn release(handle: BorrowedHandle<'_>, offset: u64, len: u64) -> io::Result<
     Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle, flags, offset, len))?)
 }
 
-/// A piece of shared memory in this process's address space; unmapped when dropped.
+/// A piece of shared memory in this process's address space, which is unmapped when it is dropped.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a mapping is plain memory that belongs to the process, not to a thread; which thread may read or write which byte is
-// argued where it is used (ring, blocks).
+// SAFETY: a mapping is memory of the process, not of a thread, and this type only returns its address. The code that
+// dereferences the address (ring, blocks) states which thread may access which byte.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -160,7 +165,7 @@ impl Mapping {
             Share::All => MapFlags::SHARED,
             Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
         };
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        // SAFETY: the kernel chooses unused addresses, so the mapping overlaps no other memory of this process.
         let start = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
@@ -177,12 +182,12 @@ impl Mapping {
 
     /// Maps `len` bytes of memory that no file backs.
     pub(super) fn anonymous(len: usize, access: ProtFlags, flags: MapFlags) -> io::Result<Mapping> {
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        // SAFETY: the kernel chooses unused addresses, so the mapping overlaps no other memory of this process.
         let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, flags)? };
         Ok(Mapping { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, len })
     }
 
-    /// Unmaps all but `len` bytes from `offset` on (whole pages).
+    /// Unmaps all bytes except the `len` bytes from `offset` on (whole pages).
     ///
     /// # Panics
     /// The mapping does not have these bytes.
@@ -190,11 +195,11 @@ impl Mapping {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
         let whole = std::mem::ManuallyDrop::new(self);
         let part = |offset: usize, len: usize| Mapping {
-            // SAFETY: inside the mapping, or at its end where there is nothing.
+            // SAFETY: the assertion above keeps the offset inside the mapping, or at its end.
             start: unsafe { whole.start.add(offset) },
             len,
         };
-        // The three parts make up the mapping.
+        // The three parts are the whole mapping.
         let (before, behind) = (part(0, offset), part(offset + len, whole.len - offset - len));
         for rest in [before, behind] {
             if rest.is_empty() {
@@ -204,14 +209,14 @@ impl Mapping {
         part(offset, len)
     }
 
-    /// Keeps the mapping from children that this process forks: they do not have it. False: the system cannot do that.
+    /// Makes forked children not have the mapping. False: the system cannot do that.
     pub fn keep_from_children(&self) -> bool {
-        // SAFETY: it changes nothing in this process.
+        // SAFETY: the range is the mapping of this value, and the advice changes nothing in this process.
         unsafe { rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxDontFork).is_ok() }
     }
 
-    /// Maps several pieces of memory one behind the other: all of each, but of the last what is left of `len` bytes. All pieces but the
-    /// last consist of whole pages.
+    /// Maps several pieces of memory in sequence, `len` bytes in total: every piece as a whole, except that the last
+    /// may be cut. All pieces except the last consist of whole pages.
     pub fn joined(pieces: &[(&OwnedHandle, usize)], len: usize, share: Share) -> io::Result<Mapping> {
         if let [(handle, whole)] = pieces
             && len <= *whole
@@ -231,7 +236,8 @@ impl Mapping {
                 break;
             }
             let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: it replaces a part of the mapping made above, to which no other code has a pointer.
+            // SAFETY: it replaces a part of the mapping that was made above, and no other code has a pointer to that
+            // mapping yet.
             unsafe {
                 let place = whole.start.as_ptr().add(at).cast();
                 rustix::mm::mmap(place, piece, access, kind | MapFlags::FIXED, handle, 0)?;
@@ -244,15 +250,17 @@ impl Mapping {
     /// Frees the pages of `len` bytes from `offset` on (whole pages) in all processes that map them; they read as zeros afterwards.
     pub fn release(&self, offset: usize, len: usize) {
         if offset.checked_add(len).is_some_and(|end| end <= self.len) {
-            // SAFETY: inside the mapping; that its bytes turn into zeros is what the caller asks for.
+            // SAFETY: the check above keeps the range inside the mapping. The bytes become zeros, like by a write of
+            // another process, which every reader of shared memory expects.
             let _ = unsafe {
                 rustix::mm::madvise(self.start.as_ptr().add(offset).cast(), len, rustix::mm::Advice::LinuxRemove)
             };
         }
     }
 
-    /// Has the system make the pages of `len` bytes from `offset` on ready to be written to: one by one, at first touch, is slower, and
-    /// where there is no memory for one, the process is ended. A system that cannot do it does nothing.
+    /// Makes the system allocate the pages of `len` bytes from `offset` on. Allocating them one by one, at the first
+    /// access, is slower, and the system ends the process if there is no memory for a page. A system that cannot do it
+    /// does nothing.
     ///
     /// # Errors
     /// There is no memory for them.
@@ -261,41 +269,43 @@ impl Mapping {
         let start = offset.min(self.len) & !(PAGES - 1);
         let end = offset.saturating_add(len).min(self.len);
         loop {
-            // SAFETY: inside the mapping; it changes no byte of it.
+            // SAFETY: both ends are at most `self.len`, so the range is inside the mapping; the advice changes no byte
+            // of it.
             let made = unsafe {
                 let place = self.start.as_ptr().add(start).cast();
                 rustix::mm::madvise(place, end.saturating_sub(start), rustix::mm::Advice::LinuxPopulateWrite)
             };
             return match made {
                 Err(Errno::INTR | Errno::AGAIN) => continue,
-                // What the kernel says where the first touch would have ended the process.
+                // The kernel's error if the first access would have ended the process.
                 Err(Errno::FAULT | Errno::NOMEM | Errno::HWPOISON) => Err(out_of_memory()),
                 _ => Ok(()),
             };
         }
     }
 
-    /// Has the system map the pages there are among the first `len` bytes, where it can: each fault at a first touch costs more.
+    /// Makes the system map the existing pages among the first `len` bytes, if it can: each fault at a first access
+    /// costs more.
     pub fn map_in(&self, len: usize) {
-        // SAFETY: it changes no byte of the mapping.
+        // SAFETY: the range is inside the mapping; the advice changes no byte of it.
         let _ = unsafe {
             rustix::mm::madvise(self.start.as_ptr().cast(), len.min(self.len), rustix::mm::Advice::LinuxPopulateRead)
         };
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     #[inline]
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// Bytes mapped.
+    /// Returns the number of mapped bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is mapped (never: the kernel refuses empty mappings).
+    /// Returns whether no byte is mapped (never: the kernel refuses empty mappings).
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -304,7 +314,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `start` and `len` are what mmap gave; nothing borrows from a mapping that is being dropped.
+        // SAFETY: `start` and `len` are a mapping, or a part that `cut` made of a mapping, and this value owns it;
+        // the users of its address keep the value alive.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

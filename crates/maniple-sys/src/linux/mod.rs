@@ -21,7 +21,7 @@ pub use aside::aside;
 
 /// Monotonic time.
 pub mod clock {
-    /// Nanoseconds since an arbitrary start, the same in every process of the machine.
+    /// Returns the nanoseconds since an arbitrary start that is the same in every process of the machine.
     #[inline]
     pub fn now() -> u64 {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -29,7 +29,8 @@ pub mod clock {
     }
 }
 
-/// Whether the system lacked something that may be there again later: descriptors, memory, processes, room.
+/// Returns whether the system lacked a resource that may be available again later: descriptors, memory, processes,
+/// room.
 pub fn is_shortage(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     const ALL: [Errno; 7] =
@@ -37,7 +38,7 @@ pub fn is_shortage(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
 }
 
-/// What to do about an error that says that something ran out, to stand behind it; empty for others.
+/// Returns what to do about an error that reports a shortage, as a text to append to the error; empty for other errors.
 pub fn advice(error: &std::io::Error) -> &'static str {
     use rustix::io::Errno;
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
@@ -57,23 +58,23 @@ pub fn advice(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Processors that this process may run on.
+/// Returns the number of processors that this process may run on.
 pub fn cores() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize).max(1)
 }
 
-/// How many descriptors this process may have.
+/// Returns this process's limit of descriptors.
 pub fn most_handles() -> usize {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(usize::MAX, |n| n as usize)
 }
 
-/// This process.
+/// Returns this process's number.
 #[inline]
 pub fn process_id() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32
 }
 
-/// Whether this is the thread that the process began with (or that forked it).
+/// Returns whether the caller is the first thread of this process (or the thread that forked it).
 pub fn is_first_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }

@@ -1,4 +1,4 @@
-//! A lock in shared memory that outlives its holders: where one dies, the kernel hands the lock to the next.
+//! A lock in shared memory that survives its holders: if a holder dies, the kernel passes the lock to the next.
 #![allow(unsafe_code)]
 
 use crate::atfork;
@@ -9,25 +9,25 @@ use std::time::Duration;
 
 pub use crate::terms::Found;
 
-/// The lock. Lies in shared memory; any process that maps it can take it.
+/// The lock. It lies in shared memory; any process that maps it can acquire it.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Mutex(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: a process-shared mutex is made to be used by many threads of many processes at once.
+// SAFETY: `init` makes a process-shared mutex, which many threads of many processes may use at once.
 unsafe impl Sync for Mutex {}
 // SAFETY: as above.
 unsafe impl Send for Mutex {}
 
 impl Mutex {
-    /// Makes a lock in fresh memory.
+    /// Creates a lock in fresh memory.
     ///
     /// # Safety
-    /// `at` is aligned, valid, and not in use yet.
+    /// `at` is aligned, valid for writes, and not in use yet.
     pub unsafe fn init(at: *mut Mutex) -> io::Result<()> {
         let check = |code: i32| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
         let mut attr = MaybeUninit::uninit();
-        // SAFETY: `attr` is initialised by the first call, which the others need; `at` is as the caller promises.
+        // SAFETY: the first call initialises `attr` for the others; the caller ensures that `at` is valid.
         unsafe {
             check(libc::pthread_mutexattr_init(attr.as_mut_ptr()))?;
             let made = check(libc::pthread_mutexattr_setpshared(attr.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))
@@ -40,24 +40,25 @@ impl Mutex {
 
     /// Acquires the lock if it is free.
     pub fn try_lock(&self) -> io::Result<Found> {
-        // SAFETY: `init` made the mutex (a process that maps it checks that).
+        // SAFETY: the code that makes a reference to a lock in shared memory ensures that `init` has run on it.
         self.found(unsafe { libc::pthread_mutex_trylock(self.0.get()) })
     }
 
-    /// Takes the lock, waiting for it at most so long.
+    /// Acquires the lock, and waits for it at most so long.
     pub fn lock_within(&self, limit: Duration) -> io::Result<Found> {
         let Some(lock) = clock_lock() else { return self.try_until(limit) };
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let nanos = now.tv_nsec as u64 + u64::from(limit.subsec_nanos());
-        // SAFETY: all zeros is a timespec.
+        // SAFETY: all zeros is a valid `timespec`.
         let mut until: libc::timespec = unsafe { std::mem::zeroed() };
         until.tv_sec = (now.tv_sec as u64 + limit.as_secs() + nanos / 1_000_000_000) as libc::time_t;
         until.tv_nsec = (nanos % 1_000_000_000) as _;
-        // SAFETY: as above; `until` outlives the call.
+        // SAFETY: as in `try_lock`; `until` outlives the call.
         self.found(unsafe { lock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const until) })
     }
 
-    /// The same where the C library waits by the wall clock only, which may be set meanwhile.
+    /// Acquires the lock by repeated attempts, for a C library that waits only by the wall clock, which may change
+    /// meanwhile.
     fn try_until(&self, limit: Duration) -> io::Result<Found> {
         let until = std::time::Instant::now() + limit;
         loop {
@@ -74,7 +75,7 @@ impl Mutex {
             0 => Ok(Found::Ours),
             libc::EBUSY | libc::ETIMEDOUT => Ok(Found::Taken),
             libc::EOWNERDEAD => {
-                // SAFETY: this thread holds it.
+                // SAFETY: `EOWNERDEAD` means that this thread now holds the lock.
                 unsafe { libc::pthread_mutex_consistent(self.0.get()) };
                 Ok(Found::Orphaned)
             }
@@ -87,18 +88,18 @@ impl Mutex {
     /// # Safety
     /// This thread holds it.
     pub unsafe fn unlock(&self) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller ensures that this thread holds the lock.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
     }
 }
 
 type ClockLock = unsafe extern "C" fn(*mut libc::pthread_mutex_t, libc::clockid_t, *const libc::timespec) -> i32;
 
-/// `pthread_mutex_clocklock`, which glibc has since 2.30 and musl has not.
+/// Returns `pthread_mutex_clocklock`, which glibc has since 2.30 and musl does not have.
 fn clock_lock() -> Option<ClockLock> {
     static FOUND: atfork::OnceLock<Option<ClockLock>> = atfork::OnceLock::new();
     *FOUND.get_or_init(|| {
-        // SAFETY: looks a name up.
+        // SAFETY: the name is a C string.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };
         // SAFETY: a function of this name has this signature (POSIX 2024).
         (!found.is_null()).then(|| unsafe { std::mem::transmute::<*mut libc::c_void, ClockLock>(found) })
@@ -111,7 +112,7 @@ mod tests {
     use crate::memory::{Mapping, Share, create};
 
     #[test]
-    fn the_lock_of_a_dead_holder_is_handed_on() {
+    fn a_dead_holder_passes_the_lock_on() {
         let memory = create("test", 4096).unwrap();
         let mapping = Mapping::new(&memory, 4096, Share::All).unwrap();
         let lock = mapping.start().cast::<Mutex>().as_ptr();
@@ -121,15 +122,15 @@ mod tests {
             &*lock
         };
         for _ in 0..3 {
-            // SAFETY: the child takes the lock and exits, without running anything else.
+            // SAFETY: the child only acquires the lock and exits.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 let found = lock.try_lock();
-                // SAFETY: ends the child without anything of the test harness's.
+                // SAFETY: ends the child without the destructors of the test harness.
                 unsafe { libc::_exit(if matches!(found, Ok(Found::Ours | Found::Orphaned)) { 0 } else { 1 }) };
             }
             let mut status = 0;
-            // SAFETY: our child; `status` is valid.
+            // SAFETY: `child` is a child of this process, and `status` outlives the call.
             unsafe { libc::waitpid(child, &raw mut status, 0) };
             assert_eq!(status, 0);
         }
@@ -140,7 +141,7 @@ mod tests {
                 assert_eq!(lock.lock_within(Duration::from_millis(1)).unwrap(), Found::Taken);
             });
         });
-        // SAFETY: this thread took it.
+        // SAFETY: this thread acquired it above.
         unsafe { lock.unlock() };
         assert_eq!(lock.try_lock().unwrap(), Found::Ours);
         // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Memory of this process's own, straight from the system, in huge pages where it has them.
+//! Private memory of this process, directly from the system, in huge pages if it has them.
 //!
 //! A fresh page costs a fault and the clearing of its 4 KiB, which takes longer than the copy that fills it; a page of 2 MiB costs
 //! little more than a page of 4 KiB. If the system has no huge pages (they are disabled, or memory is fragmented), this is
@@ -12,15 +12,15 @@ use std::ptr::NonNull;
 
 /// Bytes of a huge page.
 const HUGE: usize = 2 << 20;
-/// From so many bytes on, what is left at the end is a huge page as well.
+/// From so many bytes on, the rest at the end is a huge page as well.
 const WORTH_ONE: usize = HUGE / 4 * 3;
 
-/// A piece of memory, all zeros at first; returned to the system when dropped.
+/// A piece of zeroed memory, which is returned to the system when it is dropped.
 #[derive(Debug)]
 pub struct Plain(Mapping);
 
 impl Plain {
-    /// At least `len` bytes.
+    /// Allocates at least `len` bytes.
     ///
     /// # Errors
     /// No memory, or no address space.
@@ -29,7 +29,7 @@ impl Plain {
         let len =
             if rest >= WORTH_ONE { len - rest + HUGE } else { len.next_multiple_of(rustix::param::page_size()).max(1) };
         let huge = len >= HUGE;
-        // Huge pages begin at multiples of their size: the memory before the first is returned.
+        // Huge pages begin at multiples of their size: the memory before the first page is returned.
         let whole = len.checked_add(if huge { HUGE } else { 0 }).ok_or(io::ErrorKind::OutOfMemory)?;
         let mapping = Mapping::anonymous(whole, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?;
         if !huge {
@@ -42,38 +42,39 @@ impl Plain {
         Ok(Plain(mapping))
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     #[inline]
     pub fn start(&self) -> NonNull<u8> {
         self.0.start()
     }
 
-    /// Bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none (never).
+    /// Returns whether it has no bytes (never).
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns to the system the pages that lie wholly among the `len` bytes from `offset` on. The caller does not use these bytes, which are zeros
-    /// afterwards.
+    /// Returns to the system the pages that lie completely among the `len` bytes from `offset` on. The caller does not
+    /// use these bytes; they are zeros afterwards.
     pub fn forget(&self, offset: usize, len: usize) {
         let pages = whole_pages(offset, len, rustix::param::page_size());
         if !pages.is_empty() && pages.end <= self.len() {
             let start = self.start().as_ptr().wrapping_add(pages.start);
-            // SAFETY: inside the memory, and these bytes are not in use.
+            // SAFETY: the range is inside the mapping; the bytes become zeros, and their user is the caller, which does
+            // not use them (above).
             let _ = unsafe { rustix::mm::madvise(start.cast(), pages.len(), Advice::LinuxDontNeed) };
         }
     }
 }
 
-/// The bytes of the pages that lie wholly among `len` bytes from `offset` on. The kernel itself would round the end up, to a page that
-/// may contain other data.
+/// Returns the range of the pages that lie completely among the `len` bytes from `offset` on. The kernel would round
+/// the end up, to a page that may contain other data.
 fn whole_pages(offset: usize, len: usize, page: usize) -> std::ops::Range<usize> {
     let end = offset.saturating_add(len) / page * page;
     offset.checked_next_multiple_of(page).unwrap_or(end)..end
@@ -93,7 +94,7 @@ mod tests {
 
         let page = rustix::param::page_size();
         let memory = Plain::new(4 * page).unwrap();
-        // SAFETY: it is this test's alone.
+        // SAFETY: only this test accesses the memory.
         let bytes = unsafe { std::slice::from_raw_parts_mut(memory.start().as_ptr(), 4 * page) };
         bytes.fill(7);
         memory.forget(page, page + 1);
@@ -102,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_can_be_written_to_and_forgotten() {
+    fn all_bytes_can_be_written_and_forgotten() {
         for len in [1, 5000, HUGE - 1, HUGE, 2 * HUGE + 5000, 2 * HUGE + WORTH_ONE] {
             let memory = Plain::new(len).unwrap();
             assert!(memory.len() >= len);
-            // SAFETY: it is this test's alone.
+            // SAFETY: only this test accesses the memory.
             let bytes = unsafe { std::slice::from_raw_parts_mut(memory.start().as_ptr(), memory.len()) };
             assert!(bytes.iter().step_by(999).all(|&byte| byte == 0));
             bytes.fill(7);

@@ -1,4 +1,5 @@
-//! Children, identified by pidfds: a descriptor always means the same process, while the system uses numbers again.
+//! Children, identified by pidfds: a pidfd always refers to the same process, while the system uses process numbers
+//! again.
 #![allow(unsafe_code)]
 
 use crate::atfork;
@@ -23,14 +24,14 @@ pub use crate::unix::process::{
     put_in_place, set_variable, terminate_itself, worker_signals,
 };
 
-/// The file of this program. By `/proc`, which leads to the very file even when it was replaced or deleted; where that is
-/// not mounted, by the name that the kernel was given.
+/// Returns the file of this program: the link in `/proc`, which leads to this file even after it was replaced or
+/// deleted, or, without a `/proc`, the name that the kernel received.
 fn this_program() -> PathBuf {
     let exact = Path::new("/proc/self/exe");
     if exact.exists() { exact.into() } else { OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()).into() }
 }
 
-/// Whether the kernel provides handles on processes. Linux does so since 5.3; sandboxes may refuse it.
+/// Returns whether the kernel provides handles on processes. Linux does so since 5.3; sandboxes may refuse it.
 pub fn has_handles() -> bool {
     static HAS: atfork::OnceLock<bool> = atfork::OnceLock::new();
     *HAS.get_or_init(|| {
@@ -45,22 +46,23 @@ pub fn has_handles() -> bool {
     })
 }
 
-/// Starts what `start` says: the child's number and a handle on it, which is `watch` where there is one: something that is readable
-/// from the child's end on.
+/// Starts the process that `start` describes, and returns its number and a handle that becomes readable when it ends:
+/// `watch`, if the caller has such a handle.
 pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
     let reserved = watch.is_none().then(reserve_handle).transpose()?;
     let pid = spawn(start, this_program)?;
     watch.map_or_else(|| watched(pid, reserved), |watch| Ok((pid, watch)))
 }
 
-/// Keeps a number free for the handle on a child that is about to start. The child runs at once, and a handle on it cannot be made before:
-/// without a number, the child would have to be ended after it has begun. A listener keeps such a number for clients that it refuses.
+/// Reserves a number for the handle on a child that is about to start. A handle on a child can only be made after the
+/// child has begun to run: without a free number, the child would have to be killed. A listener reserves such a number
+/// for clients that it refuses.
 pub fn reserve_handle() -> io::Result<OwnedHandle> {
     above_stdio(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)
 }
 
-/// Opens a handle on our child, which is not reaped, after `reserved` has made room for it. If another thread was faster, or the limit was
-/// lowered, this waits up to a second for another number.
+/// Opens a handle on a child that is not reaped, under the number that `reserved` releases. If another thread takes
+/// that number, or the limit was lowered, this waits up to a second for another number.
 pub fn open_child(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<OwnedHandle> {
     drop(reserved);
     let is_short = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
@@ -73,14 +75,15 @@ pub fn open_child(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<OwnedHa
     open(pid)
 }
 
-/// Our new child with a handle on it. Its number has not passed to another process yet: that takes a wait for it, which comes later, or
-/// that this process ignores SIGCHLD, and then all numbers would have to be given out once.
+/// Returns the new child with a handle on it. No other process has its number yet: the child is reaped later, or, if
+/// this process ignores SIGCHLD, the kernel first assigns all other numbers.
 fn watched(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
     match open_child(pid, reserved) {
         Ok(handle) => Ok((pid, handle)),
         Err(error) => {
-            // Without a handle, the child could never be waited for.
-            // SAFETY: no pointers but that to the status, which lives. The child is not reaped, so the number is its own.
+            // Without a handle, no code could wait for the child.
+            // SAFETY: the only pointer is to the status, which outlives the call. The child is not reaped, so the number is
+            // still its own.
             unsafe {
                 libc::kill(pid as i32, libc::SIGKILL);
                 libc::waitpid(pid as i32, &mut 0, 0);
@@ -90,23 +93,25 @@ fn watched(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<(u32, OwnedHan
     }
 }
 
-/// A handle on process `pid`: readable from its end on.
+/// Opens a handle on process `pid`, which becomes readable when the process ends.
 pub fn open(pid: u32) -> io::Result<OwnedHandle> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        // It has ended and was reaped, by the kernel where SIGCHLD is ignored. A pipe without a writer says as much.
+        // It has ended and was reaped (by the kernel, if SIGCHLD is ignored). A pipe without a writer is readable as
+        // well.
         Err(rustix::io::Errno::SRCH) => Ok(lifeline()?.0),
         other => above_stdio(other?),
     }
 }
 
-/// Ends a process at once; a process that has ended is not affected. If the handle is no handle on a process, or the system refuses to
-/// signal by such, it goes by the number (0: not known), which has to be that of a child that is not reaped.
+/// Ends a process at once; a process that has ended is not affected. If the handle is not a handle on a process, or the
+/// system refuses signals through handles, this uses the number (0: unknown), which belongs to a child that is not
+/// reaped.
 pub fn kill(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     signal(handle, pid, libc::SIGKILL)
 }
 
-/// Asks a process to end, in the same way.
+/// Requests the end of a process. The handle and the number are as for [`kill`].
 pub fn terminate(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     signal(handle, pid, libc::SIGTERM)
 }
@@ -130,7 +135,7 @@ fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
     }
 }
 
-/// How our child ended, if it has.
+/// Returns how a child of this process ended, or `None` while it runs.
 pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
     use rustix::io::Errno;
     loop {
@@ -142,7 +147,7 @@ pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
             }
             Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
             Err(Errno::INTR) => {}
-            // The handle is no pidfd; the kernel is older than 5.4; a sandbox refuses the call.
+            // The handle is not a pidfd, the kernel is older than 5.4, or a sandbox refuses the call.
             Err(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => {
                 return reap_by_number(handle, pid);
             }
@@ -161,7 +166,7 @@ fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exi
     let mut status = 0;
     let mut since = None;
     loop {
-        // SAFETY: the pointer is to a live value.
+        // SAFETY: the pointer is to the status, which outlives the call.
         match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
             0 => {
                 let since = *since.get_or_insert_with(std::time::Instant::now);
@@ -181,7 +186,8 @@ fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exi
     }
 }
 
-/// How a process ended that another part of the program has reaped, if the kernel still has the status (6.15 and later).
+/// Returns how a process ended that another part of the program has reaped, if the kernel still has the status (6.15
+/// and later).
 pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
     /// `struct pidfd_info` of `linux/pidfd.h`, in its first version.
     #[repr(C)]
@@ -197,12 +203,12 @@ pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
     /// `PIDFD_GET_INFO`: read and write, the size of the structure, number 11 of 0xFF.
     const GET_INFO: libc::c_ulong = 3 << 30 | (size_of::<Info>() as libc::c_ulong) << 16 | 0xFF << 8 | 11;
     let mut info = Info { mask: EXIT, ..Info::default() };
-    // SAFETY: the kernel reads and writes as many bytes as the request's number says, which is the structure's size.
+    // SAFETY: the kernel reads and writes as many bytes as the request's number contains: the structure's size.
     let failed = unsafe { libc::ioctl(handle.as_raw(), GET_INFO as _, &mut info) } != 0;
     if failed || info.mask & EXIT == 0 {
         return None;
     }
-    // In the form of `waitpid`.
+    // It has the form of `waitpid`'s status.
     let status = info.exit_code;
     Some(if libc::WIFSIGNALED(status) { killed(libc::WTERMSIG(status)) } else { Exit::Code(libc::WEXITSTATUS(status)) })
 }
@@ -210,13 +216,14 @@ pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
 /// Forks.
 ///
 /// # Safety
-/// No other thread runs, or the child does nothing but what is async-signal-safe: what another thread has locked, the memory allocator's
-/// locks among it, stays locked in the child forever.
+/// No other thread runs, or the child calls only async-signal-safe functions: a lock that another thread holds, such as
+/// the memory allocator's, stays locked in the child forever.
 pub unsafe fn fork() -> io::Result<Forked> {
-    // The child holds the other end for as long as it lives, and its own children do not.
+    // The child holds the other end until it ends, and its own children do not have it.
     let mut ends = if has_handles() { None } else { Some(lifeline()?) };
     let reserved = ends.is_none().then(reserve_handle).transpose()?;
-    // SAFETY: the child continues with a copy of everything; the caller ensures that no other thread holds a lock.
+    // SAFETY: the caller ensures the contract above. (Without handles on processes, the child also registers a
+    // descriptor, which may allocate memory.)
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -232,45 +239,45 @@ pub unsafe fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Whether this program runs with more rights than the process that started it.
+/// Returns whether this program runs with more rights than the process that started it.
 pub fn privileged() -> bool {
-    // SAFETY: looks a number up in the list that the kernel gave this program.
+    // SAFETY: reads a number from the list that the kernel passed to this program.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Calls this process by the last part of its first argument, as if it had been started by that name and not by a path in
-/// `/proc`.
+/// Names this process by the last part of its first argument, as if it had been started under that name and not by a
+/// path in `/proc`.
 pub fn take_name() {
     let argument = std::env::args_os().next().unwrap_or_default();
-    // 15 bytes are shown; the call cuts off the rest.
+    // The call truncates the name to 15 bytes.
     if let Some(Ok(name)) = Path::new(&argument).file_name().map(|n| CString::new(n.as_bytes())) {
         let _ = rustix::thread::set_name(&name);
     }
 }
 
-/// A pipe for a lifeline: the worker's end and the hub's.
+/// Returns a pipe for a lifeline: the worker's end and the hub's.
 pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
     super::stream::pipe()
 }
 
-/// Asks the kernel to kill this process when the other end of the pipe closes, with the signal that nothing can delay.
-/// That holds for as long as the returned handle is open.
+/// Makes the kernel kill this process by SIGKILL, which no process can block, when the other end of the pipe closes.
+/// This holds while the returned handle is open.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let own = opened_anew(pipe)?;
     signal_when_hung_up(own.as_handle(), libc::SIGKILL)?;
     Ok(own)
 }
 
-/// The read end of a pipe as an open file of this process's own. Others that have the same descriptor, by a fork or over a socket, share one,
-/// and with it whom the kernel signals.
+/// Opens the read end of a pipe again, as an open file of this process's own. Processes that have the same descriptor,
+/// by a fork or over a socket, share one open file, and the kernel signals only one owner of an open file.
 fn opened_anew(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     use rustix::fs::{Mode, OFlags};
     let path = format!("/proc/self/fd/{}", pipe.as_raw());
     above_stdio(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Asks the kernel to send this process a signal when the other end of the pipe closes (or is written to): signal-driven I/O
-/// (`fcntl(2)`: `F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
+/// Makes the kernel send this process a signal when the other end of the pipe closes (or is written to): signal-driven
+/// I/O (`fcntl(2)`: `F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
 fn signal_when_hung_up(pipe: BorrowedHandle<'_>, signal: i32) -> io::Result<()> {
     let fd = pipe.as_raw();
     // SAFETY: plain fcntl calls on a descriptor that is open; none of them takes a pointer.
@@ -288,13 +295,13 @@ fn signal_when_hung_up(pipe: BorrowedHandle<'_>, signal: i32) -> io::Result<()> 
 /// `fcntl(2)`; the libc crate names it only for some C libraries.
 const F_SETSIG: i32 = 10;
 
-/// Whether the other end is closed.
+/// Returns whether the other end is closed.
 pub fn hung_up(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
     let mut interest = [super::ready::Interest::new(pipe)];
     Ok(super::ready::wait(&mut interest, Some(std::time::Duration::ZERO))? > 0)
 }
 
-/// Waits until the other end is closed (or this one is no pipe).
+/// Waits until the other end is closed (or returns at once if `pipe` is not a pipe).
 pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
     loop {
         match rustix::io::read(pipe, &mut [0u8; 64]) {

@@ -1,4 +1,4 @@
-//! Waiting for any of several handles, and for a kick by another thread.
+//! Waits for any of several handles, and for a kick by another thread.
 
 use crate::own::{Own, above_stdio};
 use crate::unix::again::{is_passing, pauses};
@@ -7,29 +7,30 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// A handle to wait for; afterwards it says whether it is ready.
+/// A handle to wait for, and the result of the last wait.
 #[derive(Debug)]
 pub struct Interest<'a>(PollFd<'a>);
 
 impl<'a> Interest<'a> {
-    /// Interest in `handle` being readable, finished, or gone at its other end.
+    /// Creates an interest that is ready when `handle` is readable, at its end, or closed at its other end.
     pub fn new(handle: BorrowedHandle<'a>) -> Self {
         Interest(PollFd::from_borrowed_fd(handle.into(), PollFlags::IN))
     }
 
-    /// Interest in `handle` having room for what is written to it, or gone at its other end.
+    /// Creates an interest that is ready when `handle` has room for a write, or is closed at its other end.
     pub fn room(handle: BorrowedHandle<'a>) -> Self {
         Interest(PollFd::from_borrowed_fd(handle.into(), PollFlags::OUT))
     }
 
-    /// Whether the last wait found it so.
+    /// Returns whether the last wait found it ready.
     pub fn ready(&self) -> bool {
         !self.0.revents().is_empty()
     }
 }
 
-/// Waits until at least one is ready. Returns the number of ready handles; 0 when the time is up or a signal handler ran, or after a second in which the
-/// kernel had no memory for the wait. (That is an error only where the caller does not come back: where it does not wait.)
+/// Waits until at least one handle is ready. Returns the number of ready handles; 0 after the timeout or a signal
+/// handler, or after a second in which the kernel had no memory for the wait. (Without memory, a call with a zero
+/// timeout returns the error, because its caller may not call again.)
 pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let limit = timeout.map(timespec);
     let mut fds: Vec<PollFd<'_>> = handles.iter().map(|i| i.0.clone()).collect();
@@ -50,8 +51,7 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
     Ok(n)
 }
 
-/// The same where the kernel had no memory for it. Nothing is known of the handles while it has none, so it is asked again; a signal handler
-/// that runs meanwhile is reported within a second.
+/// Repeats a wait for which the kernel had no memory. A signal handler that runs meanwhile is reported within a second.
 fn once_there_is_memory(
     timeout: Option<Duration>,
     mut poll: impl FnMut(Option<&Timespec>) -> rustix::io::Result<usize>,
@@ -60,7 +60,7 @@ fn once_there_is_memory(
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let left = || deadline.map(|d| d.saturating_duration_since(Instant::now()));
     for pause in pauses() {
-        // A caller that does not wait needs an answer as well, and gets it a little later.
+        // A call with a zero timeout sleeps too: its caller needs the answer.
         std::thread::sleep(if waits { left().map_or(pause, |left| left.min(pause)) } else { pause });
         match poll(left().map(timespec).as_ref()) {
             Ok(n) => return Ok(n),
@@ -77,10 +77,10 @@ fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
-/// The same where there are more than this process may have descriptors by now, which is the most that the kernel looks at in one call: the
-/// limit was lowered meanwhile.
+/// Waits for more handles than the limit of descriptors, which is also the kernel's limit for one call: the limit was
+/// lowered meanwhile.
 fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
-    /// How long it sleeps between two looks.
+    /// The time between two polls.
     const PAUSE: Duration = Duration::from_millis(5);
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     loop {
@@ -90,7 +90,7 @@ fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
             match rustix::event::poll(part, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
                 Ok(more) => n += more,
                 Err(rustix::io::Errno::INTR) => {}
-                // Not a single one: there is nothing to be learned until the limit is raised.
+                // The limit is zero: the kernel polls nothing until it is raised.
                 Err(rustix::io::Errno::INVAL) => part.iter_mut().for_each(PollFd::clear_revents),
                 Err(e) => return Err(e.into()),
             }
@@ -103,8 +103,8 @@ fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     }
 }
 
-/// Waits until one is ready. False: a signal handler may have run. (One that runs just before the wait begins does not
-/// end it, so it ends from time to time by itself.)
+/// Waits until the handle is ready. False: a signal handler may have run. (A handler that runs just before the wait
+/// begins does not end it, so it ends every second by itself.)
 pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
     const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
     match rustix::event::poll(&mut [interest.0.clone()], Some(&LOOK_UP)) {
@@ -123,26 +123,26 @@ pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
 pub struct Kick(Own);
 
 impl Kick {
-    /// A new, quiet one.
+    /// Creates a kick that is not ready.
     pub fn new() -> io::Result<Kick> {
         let made = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Kick(Own::new(above_stdio(made)?)))
     }
 
-    /// A kick of another process: it wakes that process's threads, too.
+    /// Takes over a kick of another process: it wakes that process's threads, too.
     pub fn from_handle(handle: OwnedHandle) -> Kick {
         Kick(Own::new(handle))
     }
 
     /// Makes it ready, until the next [`Kick::clear`].
     pub fn kick(&self) {
-        // Not into a file that the program has under the number by now.
+        // The program may have closed the number, and opened another file under it.
         if self.0.is_there() {
             let _ = rustix::io::write(self.0.as_handle(), &1u64.to_ne_bytes());
         }
     }
 
-    /// Makes it quiet again.
+    /// Makes it not ready again.
     pub fn clear(&self) {
         if self.0.is_there() {
             let _ = rustix::io::read(self.0.as_handle(), &mut [0u8; 8]);
@@ -176,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_the_program_has_closed_touches_no_file_in_its_place() {
+    fn a_closed_kick_does_not_touch_a_file_with_its_number() {
         let code = in_forked_child(|| {
             let Ok(kick) = Kick::new() else { return 1 };
             let Ok(file) = crate::memory::create("maniple-test", 8) else { return 2 };
             if rustix::io::pwrite(&file, b"not ours", 0) != Ok(8) {
                 return 3;
             }
-            // SAFETY: closed here, and opened again at once as something else; in a child that has no other thread.
+            // SAFETY: `kick` checks its file before each use, which this test shows; the child has no other thread.
             #[allow(unsafe_code)]
             let done = unsafe { libc::dup2(file.as_raw(), kick.as_handle().as_raw()) };
             if done == -1 {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn more_handles_than_the_limit_allows_by_now_are_waited_for() {
+    fn a_wait_accepts_more_handles_than_a_lowered_limit() {
         // In a child, so that the limit affects no other process.
         let code = in_forked_child(|| {
             let kicks: Vec<Kick> = (0..8).filter_map(|_| Kick::new().ok()).collect();

@@ -1,8 +1,9 @@
-//! Sockets that listen, that connect, and that were connected to: local ones by a path or an abstract name, and TCP.
+//! Listeners and connections: local sockets with a path or an abstract name, and TCP.
 
 #![allow(unsafe_code)]
 
 use super::diag;
+use crate::own::{above_stdio, arrived};
 use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 pub use crate::terms::Place;
 
-/// Bytes of the longest path that a socket can have.
+/// The greatest length of a socket's path, in bytes.
 pub const LONGEST_PATH: usize = 107;
 
 impl Place<'_> {
@@ -38,15 +39,15 @@ impl Place<'_> {
 }
 
 fn socket(family: AddressFamily, flags: SocketFlags) -> io::Result<OwnedHandle> {
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?.into())
+    above_stdio(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?)
 }
 
-/// A socket that listens there; up to `backlog` clients wait unseen. Its [`accept`] doesn't wait.
+/// Creates a listener at `place` with a queue for `backlog` clients. [`accept`] does not wait on it.
 pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<OwnedHandle> {
     let (family, address) = place.address()?;
     let listening = socket(family, SocketFlags::NONBLOCK)?;
     if let Place::Tcp(_) = place {
-        // A port whose last connections linger can be taken again at once.
+        // This permits a port whose last connections linger.
         sockopt::set_socket_reuseaddr(&listening, true)?;
     }
     rustix::net::bind(&listening, &address)?;
@@ -54,17 +55,18 @@ pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<OwnedHandle> {
     Ok(listening)
 }
 
-/// A name outside of the file system to listen at, which goes with its listener, however that ends. `None`: the system has no such names.
+/// Returns a name outside the file system to listen at, which the system removes when its listener ends, even by a
+/// crash. `None`: the system has no such names.
 pub fn own_name(label: &str, random: [u8; 8]) -> Option<PathBuf> {
     Some(format!("\0{label}-{:016x}", u64::from_ne_bytes(random)).into())
 }
 
-/// The network address of this end.
+/// Returns the network address of this end.
 pub fn address(socket: BorrowedHandle<'_>) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
-/// The other end, for messages: a network address, or a process.
+/// Returns a text about the other end for messages: a network address, or a process.
 pub fn peer(socket: BorrowedHandle<'_>) -> String {
     let network = rustix::net::getpeername(socket).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
     match (network, process(socket)) {
@@ -74,12 +76,12 @@ pub fn peer(socket: BorrowedHandle<'_>) -> String {
     }
 }
 
-/// The process that connected a local socket. rustix's own call takes for granted that there is one, but another
-/// container's has no number here.
+/// Returns the process that connected a local socket. rustix's call assumes that it has a number, but a process of
+/// another container has none here.
 fn process(socket: BorrowedHandle<'_>) -> Option<i32> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `size` bytes to `who`, any of which are a valid one.
+    // SAFETY: the kernel writes at most `size` bytes to `who`, and any bytes are a valid `ucred`.
     let done = unsafe {
         let room = (&raw mut who).cast();
         libc::getsockopt(socket.as_raw(), libc::SOL_SOCKET, libc::SO_PEERCRED, room, &mut size)
@@ -87,10 +89,10 @@ fn process(socket: BorrowedHandle<'_>) -> Option<i32> {
     (done == 0 && who.pid > 0).then_some(who.pid)
 }
 
-/// Takes a client that waits; its own reads and writes wait. `None`: there is none now.
+/// Accepts a client; the reads and writes of the returned socket wait. `None`: no client waits.
 ///
-/// A listening socket that is in blocking mode, as a program has made it, stays so; but this call does not wait: another
-/// thread or process may have taken the client that was there.
+/// A listening socket that a program has set to blocking mode stays so, but this call does not wait: another thread or
+/// process may have accepted the client.
 pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     let flags = fcntl_getfl(listening)?;
@@ -103,15 +105,15 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
         fcntl_setfl(listening, flags)?;
     }
     match taken {
-        Ok(client) => Ok(Some(client.into())),
-        // It went before it was taken, or another thread has taken it.
+        Ok(client) => Ok(Some(arrived(client))),
+        // The client left, or another thread has accepted it.
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
 
-/// Whether the listener has taken this connection, which is a client's end. `None`: the system does not tell, as for
-/// listeners on other machines.
+/// Returns whether the listener has accepted this connection, which is a client's end. `None`: the system does not
+/// report it, as for listeners on other machines.
 pub fn is_taken(client: BorrowedHandle<'_>) -> Option<bool> {
     let here = rustix::net::getsockname(client).ok()?;
     if here.address_family() == AddressFamily::UNIX {
@@ -125,7 +127,7 @@ pub fn is_taken(client: BorrowedHandle<'_>) -> Option<bool> {
     };
     let inode = |table, local, remote| diag::tcp_inode(&std::fs::read_to_string(table).ok()?, local, remote);
     let found = if here.is_ipv4() { inode("/proc/net/tcp", there, here) } else { None };
-    // A listener of the newer protocol takes clients of the older one, too.
+    // A listener for IPv6 accepts clients over IPv4, too.
     found.or_else(|| inode("/proc/net/tcp6", mapped(there), mapped(here))).map(|inode| inode != 0)
 }
 
@@ -137,17 +139,16 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Prepares one.
+    /// Prepares a connection.
     pub fn new(place: Place<'_>) -> io::Result<Dial> {
         let (family, address) = place.address()?;
         Ok(Dial { socket: socket(family, SocketFlags::empty())?, address })
     }
 
-    /// Waits for it to be there, at most `timeout`. `Interrupted`: a signal handler ran; call it again. `TimedOut`:
-    /// or the time was up.
+    /// Waits until the connection is established, at most `timeout`. `Interrupted`: a signal handler ran. `TimedOut`:
+    /// the timeout passed. Both permit another call.
     pub fn connect(&self, timeout: Option<Duration>) -> io::Result<()> {
-        // Zero would mean "no limit". Such a limit holds for a TCP handshake and for a place in a local backlog
-        // alike.
+        // Zero would mean "no limit". The limit applies to a TCP handshake and to the wait for a full local backlog.
         let limit = timeout.map(|t| t.max(Duration::from_millis(1)));
         sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, limit)?;
         match patiently(|| rustix::net::connect(&self.socket, &self.address)) {
@@ -157,19 +158,19 @@ impl Dial {
         }
     }
 
-    /// The socket, once it is connected.
+    /// Returns the connected socket.
     pub fn into_handle(self) -> OwnedHandle {
         self.socket
     }
 }
 
-/// Sends a message as soon as it is written; waiting for another to fill the packet only costs time. Local sockets
-/// always do.
+/// Makes a TCP socket send each message at once, instead of waiting for another message to fill the packet. Local
+/// sockets always do so.
 pub fn send_at_once(socket: BorrowedHandle<'_>) -> io::Result<()> {
     if is_tcp(socket)? { Ok(sockopt::set_tcp_nodelay(socket, true)?) } else { Ok(()) }
 }
 
-/// Notices, after hours, that a silent peer's machine is gone. Local sockets always know.
+/// Makes a TCP socket detect, after hours, that a silent peer's machine is gone. Local sockets always detect it.
 pub fn keep_alive(socket: BorrowedHandle<'_>) -> io::Result<()> {
     if is_tcp(socket)? { Ok(sockopt::set_socket_keepalive(socket, true)?) } else { Ok(()) }
 }
@@ -189,12 +190,11 @@ pub fn send_now(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// The file at the path of a local socket: the same until another file is put there. Holds while the
-/// socket is open.
+/// The file at the path of a local socket. It identifies the socket's file while the socket is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File(u64, u64);
 
-/// What lies at `path`. `None` for an abstract name.
+/// Returns the file at `path`. `None` for an abstract name.
 pub fn file(path: &Path) -> io::Result<Option<File>> {
     if path.as_os_str().as_bytes().starts_with(b"\0") {
         return Ok(None);
@@ -203,7 +203,7 @@ pub fn file(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(File(stat.st_dev, stat.st_ino)))
 }
 
-/// Unpredictable bytes.
+/// Fills `bytes` with unpredictable bytes.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
@@ -222,13 +222,13 @@ mod tests {
     use crate::AsHandle;
 
     #[test]
-    fn a_path_that_is_too_long_is_refused_and_not_cut() {
+    fn listen_refuses_a_path_that_is_too_long() {
         let path = PathBuf::from(format!("/tmp/{}", "x".repeat(LONGEST_PATH)));
         assert_eq!(listen(Place::Local(&path), 1).unwrap_err().raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
     }
 
     #[test]
-    fn a_full_backlog_ends_a_connect_when_the_time_is_up() {
+    fn a_connect_to_a_full_backlog_times_out() {
         let name = PathBuf::from(format!("\0maniple-test-full-{}", std::process::id()));
         let listening = listen(Place::Local(&name), 0).unwrap();
         let first = Dial::new(Place::Local(&name)).unwrap();
@@ -236,7 +236,7 @@ mod tests {
         let second = Dial::new(Place::Local(&name)).unwrap();
         let error = second.connect(Some(Duration::from_millis(5))).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // It is not spoilt.
+        // The time-out leaves it usable.
         accept(listening.as_handle()).unwrap().unwrap();
         second.connect(None).unwrap();
         accept(listening.as_handle()).unwrap().unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bytes_are() {
+    fn random_bytes_differ() {
         let mut bytes = [[0; 32]; 2];
         bytes.iter_mut().for_each(|b| random(b).unwrap());
         assert_ne!(bytes[0], bytes[1]);

@@ -1,7 +1,7 @@
-//! Whether both ends of a connection wait for room.
+//! Detects that both ends of a connection wait for room.
 //!
-//! A local socket's receive buffer has a size that the kernel keeps and shows to everybody (`unix_diag`), and makes no use of: what is on
-//! its way is counted against the sender. So that size is where an end says that it waits.
+//! The kernel stores the size of a local socket's receive buffer and reports it to all processes (`unix_diag`), but
+//! does not use it: it counts bytes in transit against the sender. So an end announces by this size that it waits.
 
 use super::diag;
 use super::stream::{self, Kind};
@@ -12,12 +12,12 @@ use std::io;
 
 pub use crate::terms::{Other, Unread};
 
-/// Bytes that were sent and not received, counted in some way (linux/sockios.h: `SIOCOUTQ`).
+/// Bytes that were sent and not received; the unit depends on the socket (linux/sockios.h: `SIOCOUTQ`).
 const SIOCOUTQ: Opcode = 0x5411;
 /// The size of the receive buffer that means "waits"; the kernel doubles the given size.
 const WAITS: usize = 31_337;
 
-/// What lies unreceived at both ends. `None`: nothing at one of them.
+/// Returns the unreceived bytes at both ends. `None`: one end has none.
 #[allow(unsafe_code)]
 pub fn unread(socket: BorrowedHandle<'_>) -> io::Result<Option<Unread>> {
     let here = rustix::io::ioctl_fionread(socket)?;
@@ -33,14 +33,14 @@ pub fn unread(socket: BorrowedHandle<'_>) -> io::Result<Option<Unread>> {
     let other = match memory {
         Some(memory) if memory.receive_buffer as usize == 2 * WAITS => Other::Waits,
         Some(memory) if memory.sent < memory.most => Other::HasRoom,
-        // Packets go between ends of ours only.
+        // Only this package uses sockets for packets.
         Some(_) if stream::is_packets(socket) => Other::Ours,
         _ => Other::Unknown,
     };
     Ok(Some(Unread { here, there, other }))
 }
 
-/// Says that this end waits for room, for as long as this is there.
+/// Announces that this end waits for room, while this value exists.
 #[derive(Debug)]
 pub struct Said<'a> {
     socket: BorrowedHandle<'a>,
@@ -48,7 +48,7 @@ pub struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Says it. Fails on what is not a local socket.
+    /// Announces it. Returns an error unless `socket` is a local socket.
     pub fn new(socket: BorrowedHandle<'a>) -> io::Result<Said<'a>> {
         if stream::kind(socket) != Kind::Local {
             return Err(io::ErrorKind::Unsupported.into());
@@ -58,21 +58,20 @@ impl<'a> Said<'a> {
         Ok(Said { socket, before })
     }
 
-    /// Leaves it said, until [`unsay`].
+    /// Keeps the announcement until [`unsay`].
     pub fn leave(self) {
         std::mem::forget(self);
     }
 }
 
-/// Withdraws what [`Said::leave`] left.
+/// Withdraws the announcement that [`Said::leave`] kept.
 pub fn unsay(socket: BorrowedHandle<'_>) {
-    // Nothing depends on it, and any other size is as good.
+    // No code depends on the size, so any other size withdraws the announcement.
     let _ = sockopt::set_socket_recv_buffer_size(socket, 3 * WAITS);
 }
 
 impl Drop for Said<'_> {
     fn drop(&mut self) {
-        // Nothing depends on it.
         let before = if self.before == 2 * WAITS { 3 * WAITS } else { self.before / 2 };
         let _ = sockopt::set_socket_recv_buffer_size(self.socket, before);
     }
@@ -84,7 +83,7 @@ mod tests {
     use crate::AsHandle;
 
     #[test]
-    fn a_full_end_that_waits_is_seen_at_the_other_one() {
+    fn an_end_sees_that_the_other_end_waits() {
         for (a, b) in [stream::packet_pair().unwrap(), stream::pair().unwrap()] {
             let (a, b) = (a.as_handle(), b.as_handle());
             assert_eq!(unread(a).unwrap(), None);
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn saying_that_an_end_waits_does_not_change_what_it_can_receive() {
+    fn an_announcement_does_not_change_the_room_of_an_end() {
         for (a, b) in [stream::packet_pair().unwrap(), stream::pair().unwrap()] {
             let fill = || {
                 let mut sent = 0;

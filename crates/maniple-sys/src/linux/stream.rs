@@ -1,12 +1,12 @@
 //! Bytes over a pipe or a socket, and handles with them over a local socket. Every call that may wait ends with
 //! `Interrupted` when a signal handler has run.
 //!
-//! A local socket can be *marked*: it is given a name, which the process at its other end can see. The mark stays with the
-//! socket, whichever processes hold it, and goes with it.
+//! A local socket can be *marked*: it receives a name, which the process at its other end can read. The mark belongs to
+//! the socket, whichever processes hold it, and disappears with it.
 #![allow(unsafe_code)]
 
 use super::wire;
-use crate::own::both_above_stdio;
+use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
@@ -19,11 +19,11 @@ use std::mem::MaybeUninit;
 
 pub use crate::terms::{Kind, Received};
 
-/// Handles that can go with one message (the kernel's `SCM_MAX_FD`).
+/// The greatest number of handles of a message (the kernel's `SCM_MAX_FD`).
 pub const MOST_HANDLES: usize = 253;
 const MARK: &[u8] = b"maniple takes parcels ";
 
-/// What `fd` leads to.
+/// Returns the kind of file that `fd` leads to.
 pub fn kind(fd: BorrowedHandle<'_>) -> Kind {
     match rustix::net::getsockname(fd).map(|address| address.address_family()) {
         Ok(AddressFamily::UNIX) => Kind::Local,
@@ -32,28 +32,28 @@ pub fn kind(fd: BorrowedHandle<'_>) -> Kind {
     }
 }
 
-/// Whether it is a socket for packets.
+/// Returns whether it is a socket for packets.
 pub fn is_packets(socket: BorrowedHandle<'_>) -> bool {
     rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
-/// Has every call wait for what it needs.
+/// Makes every call wait until it can complete.
 pub fn set_blocking(fd: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(fd, false)?)
 }
 
-/// Closes a socket for one direction, in all processes that hold it: nothing more is sent to it (`incoming`) or from it.
+/// Closes one direction of a socket, in all processes that hold it: the direction to it (`incoming`), or from it.
 pub fn shut(fd: BorrowedHandle<'_>, incoming: bool) -> io::Result<()> {
     use rustix::net::Shutdown::{Read, Write};
     Ok(rustix::net::shutdown(fd, if incoming { Read } else { Write })?)
 }
 
-/// Two connected ends for messages in both directions.
+/// Creates a connection for both directions and returns its two ends.
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// A pipe: the end to read from and the end to write to.
+/// Creates a pipe and returns the end to read from and the end to write to.
 pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
@@ -75,7 +75,7 @@ pub fn read(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Resu
     bytes.reserve(len);
     let start = bytes.len();
     let read = patiently(|| rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..len]).map(|(read, _)| read.len()))?;
-    // SAFETY: the kernel has filled them.
+    // SAFETY: the kernel has filled `read` bytes of the spare capacity.
     unsafe { bytes.set_len(start + read) };
     Ok(read)
 }
@@ -106,7 +106,7 @@ pub fn write_all(fd: BorrowedHandle<'_>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes what of the parts there is room for now, the handles with the first byte. `None`: there is none.
+/// Writes as much of the parts as there is room for, the handles with the first byte. `None`: there is no room.
 pub fn write_now(
     socket: BorrowedHandle<'_>,
     parts: &[IoSlice<'_>],
@@ -151,7 +151,7 @@ pub fn read_with(fd: BorrowedHandle<'_>, bytes: &mut [u8], handles: &mut Vec<Own
     receive_with(fd, bytes, handles, RecvFlags::CMSG_CLOEXEC)
 }
 
-/// The same with what is there now; `None` where nothing is. Fails on what is not a socket.
+/// Reads like [`read_with`] without waiting; `None` if nothing is available. Returns an error unless `fd` is a socket.
 pub fn read_now(
     fd: BorrowedHandle<'_>,
     bytes: &mut [u8],
@@ -176,8 +176,8 @@ fn receive_with(
     flags: RecvFlags,
 ) -> io::Result<usize> {
     if wire::are_numbers_scarce() {
-        // The system drops the handles for which there is no number. A message that was only peeked at stays, and can
-        // be received later.
+        // The system drops handles for which there is no number. A peek leaves the message, so a later call can receive
+        // it.
         let looked_at = receive_once(fd, bytes, &mut Vec::new(), flags | RecvFlags::PEEK)?;
         if looked_at.is_cut {
             return Err(wire::out_of_handles());
@@ -207,7 +207,7 @@ fn receive_once(
     let got = patiently(|| rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
-            handles.extend(came.map(OwnedHandle::from));
+            handles.extend(came.map(arrived));
         }
     }
     Ok(Got { bytes: got.bytes, is_cut: got.flags.contains(ReturnFlags::CTRUNC) })
@@ -217,17 +217,18 @@ thread_local! {
     static CUT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether handles that came with what this thread has received since it last asked were lost, because there was no number for them.
+/// Returns whether this thread has lost received handles since its last call, because there was no number for them.
 pub fn take_cut() -> bool {
     CUT.replace(false)
 }
 
-/// Two connected ends for *packets*: each some bytes and some handles, which come as one or not at all.
+/// Creates a connection for *packets* and returns its two ends. A packet consists of bytes and handles, and arrives as
+/// a whole or not at all.
 pub fn packet_pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends a packet, if there is room for it, and returns whether there was. Signal handlers do not interrupt it.
+/// Sends a packet if there is room for it, and returns whether it was sent. Signal handlers do not interrupt it.
 pub fn send_packet(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<bool> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
@@ -244,7 +245,8 @@ pub fn send_packet(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHand
     }
 }
 
-/// Copies the start of the next packet, or of the next data of a stream, without removing it; returns the number of bytes. `None`: there is none.
+/// Copies the start of the next packet, or of the next data of a stream, without removing it; returns the number of
+/// bytes. `None`: there is no packet and no data.
 pub fn peek_packet(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match patiently(|| rustix::net::recv(fd, &mut *bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)) {
@@ -256,7 +258,7 @@ pub fn peek_packet(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Optio
     }
 }
 
-/// Appends what is there to `into`, at most its spare capacity. Does not wait.
+/// Appends available bytes to `into`, at most its spare capacity. Does not wait.
 pub fn receive(socket: BorrowedHandle<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
     match patiently(|| rustix::net::recv(socket, rustix::buffer::spare_capacity(into), RecvFlags::DONTWAIT)) {
         Ok((_, 0)) => Ok(Received::Closed),
@@ -267,8 +269,8 @@ pub fn receive(socket: BorrowedHandle<'_>, into: &mut Vec<u8>) -> io::Result<Rec
     }
 }
 
-/// Sends some of `bytes`, waiting until there is room for the first, and returns their number. 0: a signal handler ran before that. `more`: what
-/// follows belongs to them.
+/// Sends some of `bytes`, waiting until there is room for the first, and returns their number. 0: a signal handler ran
+/// before that. `more`: the next call continues the message.
 pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
     match patiently(|| rustix::net::send(socket, bytes, flags)) {
@@ -278,24 +280,24 @@ pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], more: bool) -> io::Result<
     }
 }
 
-/// Ends a connection for all holders of (a copy of) this end. A connection that has ended is not affected.
+/// Ends a connection for all holders of this end. A connection that has ended is not affected.
 pub fn hang_up(socket: BorrowedHandle<'_>) {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }
 
 /// Marks an end.
 pub fn mark(fd: BorrowedHandle<'_>) -> io::Result<()> {
-    // The socket's own number makes the name one of a kind.
+    // The socket's number makes the name unique.
     let name = [MARK, format!("{:x}", rustix::fs::fstat(fd)?.st_ino).as_bytes()].concat();
     Ok(rustix::net::bind(fd, &SocketAddrUnix::new_abstract_name(&name)?)?)
 }
 
-/// Whether the end is marked.
+/// Returns whether this end is marked.
 pub fn is_marked(fd: BorrowedHandle<'_>) -> bool {
     rustix::net::getsockname(fd).ok().and_then(|a| SocketAddrUnix::try_from(a).ok()).is_some_and(|a| has_mark(&a))
 }
 
-/// Whether the other end is marked.
+/// Returns whether the other end is marked.
 pub fn is_peer_marked(fd: BorrowedHandle<'_>) -> bool {
     rustix::net::getpeername(fd)
         .ok()
@@ -314,7 +316,7 @@ mod tests {
     use crate::AsHandle;
 
     #[test]
-    fn a_mark_is_seen_at_both_ends_and_only_for_the_marked_one() {
+    fn both_ends_see_the_mark_of_one() {
         let (a, b) = pair().unwrap();
         assert!(!is_marked(a.as_handle()) && !is_peer_marked(b.as_handle()));
         mark(a.as_handle()).unwrap();
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_what_is_there_now_does_not_wait() {
+    fn read_now_does_not_wait() {
         let (a, b) = pair().unwrap();
         let mut bytes = [0; 4];
         let mut handles = Vec::new();

@@ -1,5 +1,5 @@
-//! A worker's standard error, seen by the hub on its way to the hub's own: what a dying worker said last belongs in the
-//! error that reports its death, and native code writes directly to descriptor 2.
+//! A pipe that carries a worker's standard error to the hub, which forwards it to its own. The error that reports a
+//! worker's death contains the worker's last lines, and native code writes directly to descriptor 2.
 
 use crate::own::both_above_stdio;
 use crate::unix::again::patiently;
@@ -7,22 +7,23 @@ use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::pipe::PipeFlags;
 use std::io;
 
-/// The hub's end (never blocks) and the worker's end.
+/// Returns the hub's end (which never blocks) and the worker's end.
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     let (hub, worker) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)?;
     rustix::io::ioctl_fionbio(&hub, true)?;
     Ok((hub, worker))
 }
 
-/// The two ends of a pipe for records: neither blocks, and what is written in one go of at most [`RECORD`] bytes stays in one piece.
+/// Returns the two ends of a pipe for records. Neither blocks, and a write of at most [`RECORD`] bytes stays in one
+/// piece.
 pub fn records() -> io::Result<(OwnedHandle, OwnedHandle)> {
     let (reader, writer) = both_above_stdio(rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)?;
-    // More than the default size. The system refuses it to a user with many pipes; then the default size stays.
+    // The system refuses more than the default size to a user with many pipes; then the default size stays.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
     Ok((reader, writer))
 }
 
-/// Bytes that [`records`] keep in one piece.
+/// The greatest length of a write that [`records`] keep in one piece.
 pub const RECORD: usize = 4096;
 
 /// Writes one record. False: there is no room, or no reader.
@@ -41,7 +42,7 @@ pub fn redirect(handle: OwnedHandle) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&handle)?)
 }
 
-/// Takes what is there, without waiting, into `buffer`: bytes read, or `None` when the worker's end is closed.
+/// Reads available bytes into `buffer` without waiting, and returns their number; `None` if the worker's end is closed.
 pub fn drain(handle: BorrowedHandle<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match patiently(|| rustix::io::read(handle, &mut *buffer)) {
         Ok(0) => Ok(None),
@@ -51,7 +52,7 @@ pub fn drain(handle: BorrowedHandle<'_>, buffer: &mut [u8]) -> io::Result<Option
     }
 }
 
-/// Writes to this process's own standard error; it ignores errors, such as a closed stream.
+/// Writes to this process's standard error; it ignores errors, such as a closed stream.
 pub fn forward(mut bytes: &[u8]) {
     let stderr = rustix::stdio::stderr();
     while !bytes.is_empty() {

@@ -1,5 +1,5 @@
-//! A local line between hub and worker for what shared memory cannot carry: handles, and the news that an end is gone.
-//! Neither end ever blocks on it.
+//! A local socket between hub and worker that carries handles, and reports that the other end is gone: shared memory
+//! can do neither. Neither end ever blocks on it.
 #![allow(unsafe_code)]
 
 use super::aside::is_aside;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use crate::terms::Note;
 
-/// How many handles one note carries at most: the kernel takes no more.
+/// The greatest number of handles of a note (the kernel's limit).
 pub const MOST: usize = 253;
 
 /// One end of the line.
@@ -26,12 +26,12 @@ pub struct Wire(End);
 #[derive(Debug)]
 enum End {
     Plain(OwnedHandle),
-    /// No forked child has it.
+    /// Forked children close it.
     Hub(HubOnly),
 }
 
 impl Wire {
-    /// A new line's two ends.
+    /// Creates a line and returns its two ends.
     pub fn pair() -> io::Result<(Wire, Wire)> {
         let (a, b) = Wire::ends()?;
         Ok((Wire(End::Plain(a)), Wire(End::Plain(b))))
@@ -48,32 +48,32 @@ impl Wire {
         Ok((a, b))
     }
 
-    /// An end that came from another process.
+    /// Takes over an end that came from another process.
     pub fn from_handle(handle: OwnedHandle) -> Wire {
         Wire(End::Plain(handle))
     }
 
-    /// A new line's two ends: the hub's, which its forked children do not have, and one to be passed to a worker. To be called inside
-    /// [`making`](crate::atfork::making).
+    /// Creates a line and returns its two ends: the hub's, which its forked children close, and an end for a worker.
+    /// Call it inside [`making`](crate::atfork::making).
     pub fn for_worker() -> io::Result<(Wire, OwnedHandle)> {
         let (hub, worker) = Wire::ends()?;
         Ok((Wire(End::Hub(HubOnly::new(hub)?)), worker))
     }
 
-    /// Whether the other end is gone. What it has sent may still be there.
+    /// Returns whether the other end is gone. Notes that it has sent may still be unread.
     pub fn is_hung_up(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut look = [PollFd::from_borrowed_fd(self.as_handle().into(), PollFlags::empty())];
         matches!(poll(&mut look, Some(&Timespec::default())), Ok(1)) && look[0].revents().contains(PollFlags::HUP)
     }
 
-    /// Sends a number, and up to [`MOST`] handles: all of them or nothing. `WouldBlock`: the line is full for now.
+    /// Sends a number, and up to [`MOST`] handles: all of them or nothing. `WouldBlock`: the line is full.
     pub fn send(&self, tag: u64, handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
         let bytes = tag.to_ne_bytes();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !handles.is_empty() && !control.push(SendAncillaryMessage::ScmRights(BorrowedHandle::as_fds(handles))) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more handles than a note carries"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many handles for one note"));
         }
         loop {
             match rustix::net::sendmsg(
@@ -89,7 +89,7 @@ impl Wire {
         }
     }
 
-    /// Takes the next note, without waiting.
+    /// Receives the next note, without waiting.
     pub fn receive(&self) -> io::Result<Note> {
         let mut bytes = [0u8; 8];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -102,7 +102,8 @@ impl Wire {
                 RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
             ) {
                 Ok(got) => break got,
-                // The other end was closed with notes unread; the kernel says so once, before what it had sent itself.
+                // The other end closed with unread notes. The kernel reports this once, before the notes that the other
+                // end had sent.
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(Note::Nothing),
                 Err(e) => return Err(e.into()),
@@ -114,14 +115,14 @@ impl Wire {
         let mut handles = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
-                handles.extend(came.map(OwnedHandle::from));
+                handles.extend(came.map(crate::own::arrived));
             }
         }
         if got.bytes != 8 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a note that is not 8 bytes long"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "received a note that is not 8 bytes long"));
         }
         let tag = u64::from_ne_bytes(bytes);
-        // The kernel drops a handle that this process has no descriptor number left for.
+        // The kernel drops a handle for which this process has no descriptor number left.
         if got.flags.contains(ReturnFlags::CTRUNC) {
             numbers_are_scarce();
             return Ok(Note::Cut(tag, handles));
@@ -129,15 +130,15 @@ impl Wire {
         Ok(Note::Tag(tag, handles))
     }
 
-    /// Returns the next note's number; the note stays on the wire. `None`: there is none, or it cannot be read.
+    /// Returns the next note's number; the note stays on the wire. `None`: there is no note, or it cannot be read.
     fn peek(&self) -> Option<u64> {
         let mut bytes = [0u8; 8];
         let (_, got) = rustix::net::recv(self.as_handle(), &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
         (got == 8).then(|| u64::from_ne_bytes(bytes))
     }
 
-    /// Takes the next note by `take`, which is done with its handles where `is_passing` says so of its number. Then it finds numbers for
-    /// them even where this process has none left.
+    /// Receives the next note by `take`. If `is_passing` is true for its number, `take` closes the note's handles
+    /// before it returns; then `take` finds numbers for them even if this process has none left.
     pub fn take<R: Send>(&self, is_passing: impl Fn(u64) -> bool, take: impl Fn(&Wire) -> R + Sync) -> R {
         if !are_numbers_scarce() {
             return take(self);
@@ -150,31 +151,32 @@ impl Wire {
         with_spare(|| take(self))
     }
 
-    /// Waits until something can be taken (or the other end is gone).
+    /// Waits until a note can be received (or the other end is gone).
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
         super::ready::wait(&mut [super::ready::Interest::new(self.as_handle())], timeout).map(|_| ())
     }
 }
 
-/// A descriptor that is given up for a moment where one is needed, so that a program without any left can still take what comes.
+/// A descriptor that is closed for a moment when a note needs one, so that a program without a free descriptor can
+/// still receive notes.
 static SPARE: Mutex<Option<OwnedHandle>> = Mutex::new(None);
 
-/// Whether there was room when it was last looked for, and when that was (ns).
+/// The result of the last check of the numbers, and its time (ns).
 static ROOMY: AtomicBool = AtomicBool::new(false);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
-/// How long a look at the numbers holds, in nanoseconds. No process opens [`ROOM`] files in that time.
+/// How long a check of the numbers is valid, in nanoseconds. No process opens [`ROOM`] files in that time.
 const VALID: u64 = 50_000;
 
-/// With so many numbers left any message finds some for its handles.
+/// With so many numbers left, any message finds numbers for its handles.
 const ROOM: u64 = 256;
 
-/// Notes that there was no number for a handle.
+/// Records that there was no number for a handle.
 pub(super) fn numbers_are_scarce() {
     ROOMY.store(false, Ordering::Relaxed);
 }
 
-/// Whether there may be no numbers for the next handles, which the system would drop then.
+/// Returns whether there may be no numbers for the next handles, which the system would then drop.
 pub(super) fn are_numbers_scarce() -> bool {
     if is_aside() {
         return true;
@@ -187,18 +189,19 @@ pub(super) fn are_numbers_scarce() -> bool {
     !ROOMY.load(Ordering::Relaxed)
 }
 
-/// Whether the highest numbers are free, as far as some of them show. The lowest are given first, and there are holes among those.
+/// Returns whether some of the highest numbers are free. The system assigns the lowest free number first, so holes
+/// among the low numbers do not matter.
 fn is_top_free() -> bool {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let limit = limit.min(i32::MAX as u64);
-    // SAFETY: only asks; a number that is free is answered so.
+    // SAFETY: reads the flags of a number; changes nothing.
     let is_free = |number: u64| unsafe { libc::fcntl(number as i32, libc::F_GETFD) } < 0;
     limit > ROOM && [1, ROOM / 4, ROOM / 2, ROOM].iter().all(|below| is_free(limit - below))
 }
 
 /// Runs `with` with one more spare descriptor, usually, if descriptors are scarce.
 fn with_spare<R>(with: impl FnOnce() -> R) -> R {
-    // Not waited for: another thread takes something in just now, or did so when this process was forked.
+    // It does not wait for the lock: another thread holds it now, or held it when this process was forked.
     let Ok(mut spare) = SPARE.try_lock() else { return with() };
     drop(spare.take());
     let outcome = with();
@@ -206,17 +209,17 @@ fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     outcome
 }
 
-/// What receiving a handle says where no descriptor is left for it.
+/// Returns the error of a receive that has no descriptor left for a handle.
 pub fn out_of_handles() -> io::Error {
     rustix::io::Errno::MFILE.into()
 }
 
-/// Whether receiving failed so.
+/// Returns whether an error is [`out_of_handles`].
 pub fn is_out_of_handles(e: &io::Error) -> bool {
     e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-/// Whether sending failed because too many handles of this user are under way.
+/// Returns whether a send failed because too many handles of this user are in transit.
 pub fn is_crowded(e: &io::Error) -> bool {
     e.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error())
 }
@@ -231,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_end_said_is_heard_after_it_closed_with_notes_unread() {
+    fn a_note_arrives_after_its_sender_closed_with_unread_notes() {
         let (here, there) = Wire::pair().unwrap();
         there.send(7, &[there.as_handle(), there.as_handle()]).unwrap();
         here.send(8, &[]).unwrap();

@@ -1,12 +1,28 @@
-//! There are no forks: what is to be kept from forked children is kept.
+//! A system without forks: these calls have nothing to do.
 
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
-pub use std::sync::OnceLock;
 
 /// Calls `make`.
 pub fn making<T>(make: impl FnOnce() -> T) -> T {
     make()
+}
+
+/// A value that is made at its first use.
+#[derive(Debug)]
+pub struct OnceLock<T>(std::sync::OnceLock<T>);
+
+impl<T> OnceLock<T> {
+    /// Creates a cell without a value.
+    #[expect(clippy::new_without_default, reason = "as the standard library's, which a `static` holds")]
+    pub const fn new() -> OnceLock<T> {
+        OnceLock(std::sync::OnceLock::new())
+    }
+
+    /// Returns the value, which `make` makes if there is none.
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
+    }
 }
 
 /// Functions that are never called.
@@ -14,7 +30,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
 pub struct Handlers;
 
 impl Handlers {
-    /// None.
+    /// Ignores the functions.
     pub const fn new(_before: extern "C" fn(), _in_parent: extern "C" fn(), _in_child: extern "C" fn()) -> Handlers {
         Handlers
     }
@@ -25,27 +41,27 @@ impl Handlers {
     }
 }
 
-/// Nothing is to be held.
+/// Does nothing: no fork happens.
 pub fn hold_forks() -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing is to be registered.
+/// Does nothing: no child is forked.
 pub fn register(_handle: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing was registered that is not there.
+/// Returns true, as for a registered handle.
 pub fn unregister(_number: RawHandle) -> bool {
     true
 }
 
-/// A handle.
+/// An owned handle.
 #[derive(Debug)]
 pub struct HubOnly(OwnedHandle);
 
 impl HubOnly {
-    /// Takes it.
+    /// Takes over the handle.
     pub fn new(handle: OwnedHandle) -> io::Result<HubOnly> {
         Ok(HubOnly(handle))
     }

@@ -1,25 +1,25 @@
-//! There are no forks.
+//! A system without forks: it has one epoch.
 
 use std::io;
 
 pub use crate::terms::Since;
 
-/// The only one there is.
+/// The only epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(());
 
-/// There is nothing to count.
+/// Does nothing: no fork happens.
 pub fn count_forks() -> io::Result<()> {
     Ok(())
 }
 
 impl Epoch {
-    /// The present one.
+    /// Returns the only epoch.
     pub fn now() -> Epoch {
         Epoch(())
     }
 
-    /// Nothing has happened since.
+    /// Returns that no fork has happened.
     pub fn since(self) -> Since {
         Since::Nothing
     }

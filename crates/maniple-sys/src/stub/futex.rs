@@ -1,11 +1,11 @@
-//! Sleeping on a word in shared memory: by looking at it each millisecond.
+//! Sleeps on a word in shared memory by reading it every millisecond.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use crate::terms::Woken;
 
-/// Looks each millisecond until the word holds something else.
+/// Reads the word every millisecond until it no longer holds `expected`.
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken {
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     while word.load(Ordering::SeqCst) == expected {
@@ -17,7 +17,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     Woken::Rung
 }
 
-/// Does nothing: no thread sleeps.
+/// Returns 0: [`wait`] needs no wake.
 pub fn wake(_word: &AtomicU32, _count: u32) -> usize {
     0
 }

@@ -1,8 +1,8 @@
-//! Which process holds something.
+//! The identity of a holder.
 
 pub use crate::terms::Identity;
 
-/// This process's number; what else it takes is not to be found out.
+/// Returns this process's number; its birth and space are unknown.
 pub fn identity() -> Identity {
     Identity { pid: std::process::id(), born: 0, space: 0 }
 }

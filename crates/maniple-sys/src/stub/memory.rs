@@ -8,20 +8,21 @@ use std::ptr::NonNull;
 
 pub use crate::terms::Share;
 
-/// A multiple of the size of any system's pages: where parts of memory begin that are mapped or freed by themselves.
+/// A multiple of every system's page size: parts of memory that are mapped or freed separately begin at multiples of
+/// it.
 pub const PAGES: usize = 64 * 1024;
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn create(_label: &str, _len: usize) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not known.
+/// Returns false: the size may change.
 pub fn is_fixed(_handle: impl AsHandle) -> bool {
     false
 }
 
-/// No limit is known.
+/// Returns the greatest number: no limit is known.
 pub fn longest() -> u64 {
     u64::MAX
 }
@@ -31,87 +32,87 @@ pub fn is_narrow() -> bool {
     false
 }
 
-/// No error says so.
+/// Returns false.
 pub fn is_too_long(_error: &io::Error) -> bool {
     false
 }
 
-/// No error says so.
+/// Returns false.
 pub fn is_scarce(_error: &io::Error) -> bool {
     false
 }
 
-/// What is said where something does not fit into memory that could not be made longer.
+/// Returns the error for data that does not fit into memory that could not be made longer.
 pub fn too_long() -> io::Error {
     io::ErrorKind::FileTooLarge.into()
 }
 
-/// What is said where no memory is left.
+/// Returns the error for a lack of memory.
 pub fn out_of_memory() -> io::Error {
     io::ErrorKind::OutOfMemory.into()
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn duplicate(_handle: impl AsHandle) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn close_on_exec(_handle: impl AsHandle) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn len(_handle: impl AsHandle) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn write_at(_handle: BorrowedHandle<'_>, _bytes: &[u8], _offset: u64) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read_at(_handle: BorrowedHandle<'_>, _bytes: &mut [u8], _offset: u64) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read_all(_handle: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn release(_handle: BorrowedHandle<'_>, _offset: u64, _len: u64) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// A piece of shared memory: none is ever made.
+/// A piece of shared memory. No call makes a value of this type.
 #[derive(Debug)]
 pub struct Mapping(NonNull<u8>);
 
-// SAFETY: there is none.
+// SAFETY: no value of this type exists.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn new(_handle: impl AsHandle, _len: usize, _share: Share) -> io::Result<Mapping> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn at(_handle: impl AsHandle, _offset: u64, _len: usize, _share: Share) -> io::Result<Mapping> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn joined(_pieces: &[(&OwnedHandle, usize)], _len: usize, _share: Share) -> io::Result<Mapping> {
         Err(unsupported())
     }
 
-    /// False.
+    /// Returns false: not supported.
     pub fn keep_from_children(&self) -> bool {
         false
     }
@@ -119,7 +120,7 @@ impl Mapping {
     /// Does nothing.
     pub fn release(&self, _offset: usize, _len: usize) {}
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn prepare(&self, _offset: usize, _len: usize) -> io::Result<()> {
         Err(unsupported())
     }
@@ -127,17 +128,17 @@ impl Mapping {
     /// Does nothing.
     pub fn map_in(&self, _len: usize) {}
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     pub fn start(&self) -> NonNull<u8> {
         self.0
     }
 
-    /// Bytes mapped.
+    /// Returns the number of mapped bytes.
     pub fn len(&self) -> usize {
         0
     }
 
-    /// Whether nothing is mapped.
+    /// Returns whether no byte is mapped.
     pub fn is_empty(&self) -> bool {
         true
     }

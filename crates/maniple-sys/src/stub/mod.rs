@@ -1,7 +1,8 @@
-//! A system that maniple does not run on yet. It compiles everywhere, so that the rest is type-checked for every target, and answers all that
-//! could fail with [`unsupported`]. What no system can refuse (the clock, this process's number, memory of its own) works.
+//! A backend for systems on which maniple does not run yet. It compiles everywhere, so that the other crates are
+//! type-checked for every target. Every call that can fail returns [`unsupported`]. The calls that no system can refuse
+//! (the clock, this process's number, private memory) work.
 //!
-//! A new backend begins as a copy of this, and is done when the conformance suite passes with it.
+//! A new backend begins as a copy of this one, and is complete when the conformance suite passes with it.
 
 #[cfg(not(unix))]
 pub mod atfork;
@@ -30,7 +31,7 @@ use crate::BorrowedHandle;
 pub use crate::unix::own;
 use std::io;
 
-/// What every call is answered with that could fail.
+/// Returns the error of every call that can fail.
 pub fn unsupported() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "maniple does not support this system yet")
 }
@@ -40,44 +41,44 @@ pub mod clock {
     use std::sync::OnceLock;
     use std::time::Instant;
 
-    /// Nanoseconds since this was first asked.
+    /// Returns the nanoseconds since the first call.
     pub fn now() -> u64 {
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed().as_nanos() as u64
     }
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn aside<R: Send>(_keep: &[BorrowedHandle<'_>], _work: impl FnOnce() -> R + Send) -> io::Result<R> {
     Err(unsupported())
 }
 
-/// Nothing is known to run out.
+/// Returns false: no shortage is known.
 pub fn is_shortage(_error: &io::Error) -> bool {
     false
 }
 
-/// None.
+/// Returns no advice.
 pub fn advice(_error: &io::Error) -> &'static str {
     ""
 }
 
-/// Processors, as far as the standard library knows.
+/// Returns the standard library's number of processors.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// No limit is known.
+/// Returns the greatest number: no limit is known.
 pub fn most_handles() -> usize {
     usize::MAX
 }
 
-/// This process.
+/// Returns this process's number.
 pub fn process_id() -> u32 {
     std::process::id()
 }
 
-/// Not known.
+/// Returns false: the first thread is unknown.
 pub fn is_first_thread() -> bool {
     false
 }
@@ -90,7 +91,7 @@ mod tests {
     use std::io::IoSlice;
     use std::time::Duration;
 
-    /// Each of the calls says that it is not supported.
+    /// Checks that each call returns the error "not supported".
     macro_rules! unsupported {
         ($($call:expr),+ $(,)?) => {
             $(assert_eq!($call.map(drop).unwrap_err().kind(), io::ErrorKind::Unsupported, stringify!($call));)+
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_fail_is_not_supported() {
+    fn a_call_that_can_fail_is_not_supported() {
         let (one, other) = crate::stream::pair().unwrap();
         let (here, mut room) = (one.as_handle(), [0; 8]);
         let mut handles = Vec::new();
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     #[allow(unsafe_code)]
-    fn what_no_system_refuses_works() {
+    fn a_call_that_no_system_refuses_works() {
         let memory = plain::Plain::new(10).unwrap();
         assert!(memory.len() >= 10 && !memory.is_empty());
         assert_eq!(process_id(), std::process::id());
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(futex::wait(&word, 0, None), futex::Woken::Rung);
         assert_eq!(futex::wait(&word, 1, Some(Duration::ZERO)), futex::Woken::TimedOut);
         quiet::spawn("stub", || ()).unwrap().join().unwrap();
-        // SAFETY: it forks nothing.
+        // SAFETY: the stub's `fork` does not fork.
         assert_eq!(unsafe { process::fork() }.map(drop).unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 }

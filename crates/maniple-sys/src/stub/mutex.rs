@@ -1,4 +1,4 @@
-//! A lock in shared memory that outlives its holders.
+//! A lock in shared memory that survives its holders.
 #![allow(unsafe_code)]
 
 use super::unsupported;
@@ -13,25 +13,25 @@ pub use crate::terms::Found;
 pub struct Mutex([u64; 5]);
 
 impl Mutex {
-    /// Not supported.
+    /// Returns the error "not supported".
     ///
     /// # Safety
-    /// `at` is aligned, valid, and not in use yet.
+    /// `at` is aligned, valid for writes, and not in use yet.
     pub unsafe fn init(_at: *mut Mutex) -> io::Result<()> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn try_lock(&self) -> io::Result<Found> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn lock_within(&self, _limit: Duration) -> io::Result<Found> {
         Err(unsupported())
     }
 
-    /// The lock is free.
+    /// Does nothing: no thread holds the lock.
     ///
     /// # Safety
     /// This thread holds it.

@@ -1,52 +1,53 @@
-//! Handles that are ours. Without forks and daemons that close numbers, they stay so.
+//! Handles that check their file. On a system without descriptors, no other code closes a handle, so these do not
+//! check.
 
 use super::unsupported;
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::ops::Deref;
 
-/// Which file a handle leads to.
+/// The file that a handle leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File(());
 
 impl File {
-    /// Not known.
+    /// Returns `None`: unknown.
     pub fn of(_handle: BorrowedHandle<'_>) -> Option<File> {
         None
     }
 
-    /// Not known.
+    /// Returns `None`: unknown.
     pub fn and_len(_handle: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
         Err(unsupported())
     }
 
-    /// Not known.
+    /// Returns `None`: unknown.
     pub fn with_len_and_names(_handle: BorrowedHandle<'_>) -> io::Result<(File, u64, u64)> {
         Err(unsupported())
     }
 
-    /// Nothing to tell files apart by.
+    /// Does not distinguish files.
     pub fn from_numbers(_numbers: (u64, u64)) -> File {
         File(())
     }
 
-    /// Nothing to tell files apart by.
+    /// Does not distinguish files.
     pub fn numbers(self) -> (u64, u64) {
         (0, 0)
     }
 
-    /// Not known.
+    /// Returns `None`: unknown.
     pub fn at(_number: RawHandle) -> Option<File> {
         None
     }
 
-    /// Nothing to tell files apart by.
+    /// Does not distinguish files.
     pub fn mixed(self) -> u64 {
         0
     }
 }
 
-/// The error of a handle that is not open.
+/// Returns the error for a handle that is not open.
 pub fn not_there() -> io::Error {
     unsupported()
 }
@@ -56,22 +57,22 @@ pub fn not_there() -> io::Error {
 pub struct Own(OwnedHandle);
 
 impl Own {
-    /// Takes it over.
+    /// Takes over the handle.
     pub fn new(handle: OwnedHandle) -> Own {
         Own(handle)
     }
 
-    /// Always.
+    /// Returns true.
     pub fn is_there(&self) -> bool {
         true
     }
 
-    /// The handle, to be used.
+    /// Returns the handle for use.
     pub fn found(&self) -> io::Result<&OwnedHandle> {
         Ok(&self.0)
     }
 
-    /// The handle, to be given away.
+    /// Returns the handle, and gives up its ownership.
     pub fn into_handle(self) -> OwnedHandle {
         self.0
     }
@@ -92,20 +93,25 @@ crate::as_handle!(impl[] for Own, |this| this.0.as_handle());
 pub struct Lent(BorrowedHandle<'static>);
 
 impl Lent {
-    /// Borrows it without a lifetime that the compiler sees.
+    /// Borrows a handle without a lifetime.
     ///
     /// # Safety
-    /// The owner keeps it open for as long as this is used.
+    /// The owner keeps it open while this value is used.
     #[allow(unsafe_code)]
     pub unsafe fn new(handle: BorrowedHandle<'_>) -> Lent {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller ensures that the handle stays open.
         Lent(unsafe { BorrowedHandle::borrow_raw(handle.as_raw()) })
     }
 }
 
 crate::as_handle!(impl[] for Lent, |this| this.0);
 
-/// As it is.
+/// Returns the handle unchanged.
 pub fn above_stdio(handle: impl Into<OwnedHandle>) -> io::Result<OwnedHandle> {
     Ok(handle.into())
+}
+
+/// Returns the handle unchanged.
+pub fn arrived(handle: impl Into<OwnedHandle>) -> OwnedHandle {
+    handle.into()
 }

@@ -1,4 +1,4 @@
-//! Memory of this process's own, from the allocator.
+//! Private memory of this process, from the allocator.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -7,53 +7,53 @@ use std::ptr::NonNull;
 
 const ALIGNMENT: usize = 4096;
 
-/// A piece of memory, all zeros at first; returned to the system when dropped.
+/// A piece of zeroed memory, which is returned to the allocator when it is dropped.
 #[derive(Debug)]
 pub struct Plain {
     start: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: it is plain memory that belongs to its holder; what may be done with it through a shared reference is argued where
-// that is done (buffers).
+// SAFETY: the memory belongs to this value, which only returns its address. The code that dereferences the address
+// (buffers) states which thread may access which byte.
 unsafe impl Send for Plain {}
 // SAFETY: as above.
 unsafe impl Sync for Plain {}
 
 impl Plain {
-    /// At least `len` bytes.
+    /// Allocates at least `len` bytes.
     ///
     /// # Errors
     /// No memory.
     pub fn new(len: usize) -> io::Result<Plain> {
         let layout = Layout::from_size_align(len.max(1), ALIGNMENT).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        // SAFETY: the layout has a size.
+        // SAFETY: the layout's size is not zero.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Plain { start, layout })
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// Bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.layout.size()
     }
 
-    /// Whether there are none (never).
+    /// Returns whether it has no bytes (never).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Does nothing: the allocator takes memory back as a whole only.
+    /// Does nothing: the allocator only takes back a whole allocation.
     pub fn forget(&self, _offset: usize, _len: usize) {}
 }
 
 impl Drop for Plain {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; nothing borrows from memory that is being dropped.
+        // SAFETY: `new` allocated it with this layout; the users of its address keep this value alive.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }

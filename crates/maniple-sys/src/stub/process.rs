@@ -9,62 +9,62 @@ use std::io;
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};
 
-/// The running program as it lies in memory.
+/// The running program in memory.
 pub mod image {
     use std::sync::OnceLock;
 
     pub use crate::terms::Image;
 
-    /// Nothing is known of it.
+    /// Returns an image without addresses.
     pub fn image() -> &'static Image {
         static IMAGE: OnceLock<Image> = OnceLock::new();
         IMAGE.get_or_init(|| Image { base: 0, text: Vec::new(), build: 0 })
     }
 
-    /// Not known.
+    /// Returns `None`: unknown.
     pub fn symbol(_address: usize) -> Option<String> {
         None
     }
 }
 
-/// The end of a process whose maker is gone.
+/// Ends a process whose maker is gone.
 pub mod maker {
     use super::super::unsupported;
     use crate::BorrowedHandle;
     use std::io;
     use std::time::Duration;
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn end_after(_pipe: BorrowedHandle<'_>, _maker: i32, _grace: Duration) -> io::Result<()> {
         Err(unsupported())
     }
 
-    /// As far as is known.
+    /// Returns true: an end is unknown.
     pub fn runs(_process: i32) -> bool {
         true
     }
 }
 
-/// A local line that carries whole packets with handles beside them.
+/// A local socket that carries whole packets with handles.
 pub mod packet {
     use super::super::unsupported;
     use crate::{BorrowedHandle, OwnedHandle};
     use std::io;
 
-    /// Handles that one packet can carry.
+    /// The greatest number of handles of a packet.
     pub const MOST_HANDLES: usize = 253;
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn send(_socket: BorrowedHandle<'_>, _bytes: &[u8], _handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn receive(
         _socket: BorrowedHandle<'_>,
         _bytes: &mut [u8],
@@ -74,57 +74,57 @@ pub mod packet {
     }
 }
 
-/// None has a name.
+/// Returns `None`: no cause has a name.
 pub fn cause_name(_cause: Cause) -> Option<&'static str> {
     None
 }
 
-/// There are none.
+/// Returns false.
 pub fn has_handles() -> bool {
     false
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn start(_start: &Start, _watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn open(_pid: u32) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn reserve_handle() -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn open_child(_pid: u32, _reserved: Option<OwnedHandle>) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn kill(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn terminate(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn reap(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<Option<Exit>> {
     Err(unsupported())
 }
 
-/// Not known.
+/// Returns `None`: unknown.
 pub fn exit_told(_handle: BorrowedHandle<'_>) -> Option<Exit> {
     None
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 ///
 /// # Safety
 /// No other thread runs.
@@ -132,13 +132,13 @@ pub unsafe fn fork() -> io::Result<Forked> {
     Err(unsupported())
 }
 
-/// Nothing was opened.
+/// Does nothing: no handle is open.
 ///
 /// # Safety
 /// The number is the caller's.
 pub unsafe fn close_number(_number: RawHandle) {}
 
-/// Nothing was given.
+/// Returns `None`: no handle is inherited.
 ///
 /// # Safety
 /// The process that started this one opened the number for it, and no other code here takes it.
@@ -146,26 +146,26 @@ pub unsafe fn claim(_number: RawHandle) -> Option<OwnedHandle> {
     None
 }
 
-/// As far as is known.
+/// Returns false: unknown.
 pub fn privileged() -> bool {
     false
 }
 
-/// There are no signals.
+/// Does nothing: the system has no signals.
 pub fn worker_signals() {}
 
-/// There are no signals.
+/// Does nothing: the system has no signals.
 pub fn program_signals() {}
 
-/// There are no signals.
+/// Does nothing: the system has no signals.
 pub fn ignore_broken_pipes() {}
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn nothing() -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 ///
 /// # Safety
 /// No holder of the number relies on the file that it refers to now.
@@ -173,12 +173,12 @@ pub unsafe fn put_in_place(_handle: OwnedHandle, _number: RawHandle) -> io::Resu
     Err(unsupported())
 }
 
-/// Sets a variable of the environment, or takes it out.
+/// Sets a variable of the environment, or removes it.
 ///
 /// # Safety
 /// No other thread of this process reads or changes the environment meanwhile.
 pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller ensures that no other thread uses the environment.
     unsafe {
         match value {
             Some(value) => std::env::set_var(name, value),
@@ -192,25 +192,25 @@ pub fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Nothing shows it.
+/// Does nothing: no tool shows the name.
 pub fn take_name() {}
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn die_when_hung_up(_pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn hung_up(_pipe: BorrowedHandle<'_>) -> io::Result<bool> {
     Err(unsupported())
 }
 
-/// There is no other end.
+/// Returns at once: the pipe has no other end.
 pub fn until_hung_up(_pipe: BorrowedHandle<'_>) {}
 
 /// Ends this process.
@@ -218,7 +218,7 @@ pub fn terminate_itself() {
     std::process::exit(Cause::TERMINATE.number())
 }
 
-/// Nothing was started.
+/// Does nothing: no process was started.
 pub fn end_by_number(_pid: u32) {}
 
 /// Ends this process at once.

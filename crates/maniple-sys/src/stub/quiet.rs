@@ -1,19 +1,19 @@
-//! Threads of this package's own.
+//! This package's internal threads.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// A thread's number, to the system.
+/// The system's number of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number(());
 
 impl Number {
-    /// That of the calling thread.
+    /// Returns the number of the calling thread.
     pub fn own() -> Number {
         Number(())
     }
 
-    /// Not counted.
+    /// Returns false: the system does not count threads.
     pub fn is_there(self) -> bool {
         false
     }

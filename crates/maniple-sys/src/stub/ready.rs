@@ -1,4 +1,4 @@
-//! Waiting for any of several handles, and for a kick by another thread.
+//! Waits for any of several handles, and for a kick by another thread.
 
 use super::unsupported;
 use crate::own::Own;
@@ -12,28 +12,28 @@ use std::time::Duration;
 pub struct Interest<'a>(PhantomData<BorrowedHandle<'a>>);
 
 impl<'a> Interest<'a> {
-    /// Interest in `handle` being readable, finished, or gone at its other end.
+    /// Creates an interest that is ready when `handle` is readable, at its end, or closed at its other end.
     pub fn new(_handle: BorrowedHandle<'a>) -> Self {
         Interest(PhantomData)
     }
 
-    /// Interest in `handle` having room for what is written to it, or gone at its other end.
+    /// Creates an interest that is ready when `handle` has room for a write, or is closed at its other end.
     pub fn room(_handle: BorrowedHandle<'a>) -> Self {
         Interest(PhantomData)
     }
 
-    /// Never.
+    /// Returns false.
     pub fn ready(&self) -> bool {
         false
     }
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn wait(_handles: &mut [Interest<'_>], _timeout: Option<Duration>) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn wait_for(_interest: Interest<'_>) -> io::Result<bool> {
     Err(unsupported())
 }
@@ -43,12 +43,12 @@ pub fn wait_for(_interest: Interest<'_>) -> io::Result<bool> {
 pub struct Kick(Own);
 
 impl Kick {
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn new() -> io::Result<Kick> {
         Err(unsupported())
     }
 
-    /// A kick of another process.
+    /// Takes over a kick of another process.
     pub fn from_handle(handle: OwnedHandle) -> Kick {
         Kick(Own::new(handle))
     }

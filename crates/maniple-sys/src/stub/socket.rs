@@ -1,4 +1,4 @@
-//! Sockets that listen, that connect, and that were connected to.
+//! Listeners and connections.
 
 use super::unsupported;
 use crate::{BorrowedHandle, OwnedHandle};
@@ -9,35 +9,35 @@ use std::time::Duration;
 
 pub use crate::terms::Place;
 
-/// Bytes of the longest path that a socket can have.
+/// The greatest length of a socket's path, in bytes.
 pub const LONGEST_PATH: usize = 103;
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn listen(_place: Place<'_>, _backlog: u32) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
-/// There are no such names.
+/// Returns `None`: the system has no such names.
 pub fn own_name(_label: &str, _random: [u8; 8]) -> Option<PathBuf> {
     None
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn address(_socket: BorrowedHandle<'_>) -> io::Result<SocketAddr> {
     Err(unsupported())
 }
 
-/// Not known.
+/// Returns a text without an address.
 pub fn peer(_socket: BorrowedHandle<'_>) -> String {
     "an unknown process".into()
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn accept(_listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> {
     Err(unsupported())
 }
 
-/// Not known.
+/// Returns `None`: unknown.
 pub fn is_taken(_client: BorrowedHandle<'_>) -> Option<bool> {
     None
 }
@@ -47,33 +47,33 @@ pub fn is_taken(_client: BorrowedHandle<'_>) -> Option<bool> {
 pub struct Dial(OwnedHandle);
 
 impl Dial {
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn new(_place: Place<'_>) -> io::Result<Dial> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn connect(&self, _timeout: Option<Duration>) -> io::Result<()> {
         Err(unsupported())
     }
 
-    /// The socket, once it is connected.
+    /// Returns the socket.
     pub fn into_handle(self) -> OwnedHandle {
         self.0
     }
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn send_at_once(_socket: BorrowedHandle<'_>) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn keep_alive(_socket: BorrowedHandle<'_>) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn send_now(_socket: BorrowedHandle<'_>, _bytes: &[u8]) -> io::Result<usize> {
     Err(unsupported())
 }
@@ -82,12 +82,12 @@ pub fn send_now(_socket: BorrowedHandle<'_>, _bytes: &[u8]) -> io::Result<usize>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File(());
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn file(_path: &Path) -> io::Result<Option<File>> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn random(_bytes: &mut [u8]) -> io::Result<()> {
     Err(unsupported())
 }

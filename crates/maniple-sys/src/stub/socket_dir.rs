@@ -9,16 +9,16 @@ use std::path::PathBuf;
 pub struct SocketDir(PathBuf);
 
 impl SocketDir {
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn new(_random: [u8; 8]) -> io::Result<SocketDir> {
         Err(unsupported())
     }
 
-    /// Where the socket is to be.
+    /// Returns the path for the socket.
     pub fn socket(&self) -> PathBuf {
         self.0.join("listener")
     }
 
-    /// Nothing is there.
+    /// Does nothing: no folder exists.
     pub fn remove(&self) {}
 }

@@ -1,4 +1,4 @@
-//! Whether both ends of a connection wait for room.
+//! Detects that both ends of a connection wait for room.
 
 use super::unsupported;
 use crate::BorrowedHandle;
@@ -7,26 +7,26 @@ use std::marker::PhantomData;
 
 pub use crate::terms::{Other, Unread};
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn unread(_socket: BorrowedHandle<'_>) -> io::Result<Option<Unread>> {
     Err(unsupported())
 }
 
-/// Says that this end waits for room, for as long as this is there.
+/// Announces that this end waits for room, while this value exists.
 #[derive(Debug)]
 pub struct Said<'a>(PhantomData<BorrowedHandle<'a>>);
 
 impl<'a> Said<'a> {
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn new(_socket: BorrowedHandle<'a>) -> io::Result<Said<'a>> {
         Err(unsupported())
     }
 
-    /// There is nothing to leave.
+    /// Does nothing.
     pub fn leave(self) {}
 }
 
-/// There is nothing to withdraw.
+/// Does nothing: no announcement exists.
 pub fn unsay(_socket: BorrowedHandle<'_>) {}
 
 impl Drop for Said<'_> {

@@ -6,65 +6,65 @@ use std::io::{self, IoSlice};
 
 pub use crate::terms::{Kind, Received};
 
-/// Handles that can go with one message.
+/// The greatest number of handles of a message.
 pub const MOST_HANDLES: usize = 253;
 
-/// Not known.
+/// Returns `Other`.
 pub fn kind(_handle: BorrowedHandle<'_>) -> Kind {
     Kind::Other
 }
 
-/// Not known.
+/// Returns false.
 pub fn is_packets(_socket: BorrowedHandle<'_>) -> bool {
     false
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn set_blocking(_handle: BorrowedHandle<'_>) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn shut(_handle: BorrowedHandle<'_>, _incoming: bool) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read_to_end(_handle: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read(_handle: BorrowedHandle<'_>, _bytes: &mut Vec<u8>, _len: usize) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read_into(_handle: BorrowedHandle<'_>, _bytes: &mut [u8]) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn write(_handle: BorrowedHandle<'_>, _parts: &[IoSlice<'_>]) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn write_all(_handle: BorrowedHandle<'_>, _bytes: &[u8]) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn write_now(
     _socket: BorrowedHandle<'_>,
     _parts: &[IoSlice<'_>],
@@ -73,17 +73,17 @@ pub fn write_now(
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn write_with(_handle: BorrowedHandle<'_>, _bytes: &[u8], _handles: &[BorrowedHandle<'_>]) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read_with(_handle: BorrowedHandle<'_>, _bytes: &mut [u8], _handles: &mut Vec<OwnedHandle>) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn read_now(
     _handle: BorrowedHandle<'_>,
     _bytes: &mut [u8],
@@ -92,50 +92,50 @@ pub fn read_now(
     Err(unsupported())
 }
 
-/// None were lost.
+/// Returns false: no handle was lost.
 pub fn take_cut() -> bool {
     false
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn packet_pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn send_packet(_handle: BorrowedHandle<'_>, _bytes: &[u8], _handles: &[BorrowedHandle<'_>]) -> io::Result<bool> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn peek_packet(_handle: BorrowedHandle<'_>, _bytes: &mut [u8]) -> io::Result<Option<usize>> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn receive(_socket: BorrowedHandle<'_>, _into: &mut Vec<u8>) -> io::Result<Received> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn send(_socket: BorrowedHandle<'_>, _bytes: &[u8], _more: bool) -> io::Result<usize> {
     Err(unsupported())
 }
 
-/// There is no connection.
+/// Does nothing: no connection exists.
 pub fn hang_up(_socket: BorrowedHandle<'_>) {}
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn mark(_handle: BorrowedHandle<'_>) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Nothing is marked.
+/// Returns false: no end is marked.
 pub fn is_marked(_handle: BorrowedHandle<'_>) -> bool {
     false
 }
 
-/// Nothing is marked.
+/// Returns false: no end is marked.
 pub fn is_peer_marked(_handle: BorrowedHandle<'_>) -> bool {
     false
 }

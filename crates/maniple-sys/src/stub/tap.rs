@@ -1,41 +1,41 @@
-//! A worker's standard error, seen by the hub.
+//! A pipe that carries a worker's standard error to the hub.
 
 use super::unsupported;
 use crate::{BorrowedHandle, OwnedHandle};
 use std::io::{self, Write};
 
-/// Bytes that [`records`] keep in one piece.
+/// The greatest length of a write that [`records`] keep in one piece.
 pub const RECORD: usize = 4096;
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn records() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Err(unsupported())
 }
 
-/// There is no reader.
+/// Returns false: the pipe has no reader.
 pub fn record(_handle: BorrowedHandle<'_>, _bytes: &[u8]) -> bool {
     false
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn redirect(_handle: OwnedHandle) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// Not supported.
+/// Returns the error "not supported".
 pub fn drain(_handle: BorrowedHandle<'_>, _buffer: &mut [u8]) -> io::Result<Option<usize>> {
     Err(unsupported())
 }
 
-/// Writes to this process's own standard error.
+/// Writes to this process's standard error.
 pub fn forward(bytes: &[u8]) {
     let _ = io::stderr().write_all(bytes);
 }
 
-/// Nothing is there.
+/// Returns at once: the pipe is closed.
 pub fn forward_until_closed(_handle: BorrowedHandle<'_>) {}

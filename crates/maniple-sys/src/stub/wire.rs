@@ -1,4 +1,4 @@
-//! A local line between hub and worker for what shared memory cannot carry.
+//! A local socket between hub and worker.
 
 use super::unsupported;
 use crate::{BorrowedHandle, OwnedHandle};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use crate::terms::Note;
 
-/// How many handles one note carries at most.
+/// The greatest number of handles of a note.
 pub const MOST: usize = 253;
 
 /// One end of the line.
@@ -15,42 +15,42 @@ pub const MOST: usize = 253;
 pub struct Wire(OwnedHandle);
 
 impl Wire {
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn pair() -> io::Result<(Wire, Wire)> {
         Err(unsupported())
     }
 
-    /// An end that came from another process.
+    /// Takes over an end that came from another process.
     pub fn from_handle(handle: OwnedHandle) -> Wire {
         Wire(handle)
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn for_worker() -> io::Result<(Wire, OwnedHandle)> {
         Err(unsupported())
     }
 
-    /// There is no other end.
+    /// Returns true: the line has no other end.
     pub fn is_hung_up(&self) -> bool {
         true
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn send(&self, _tag: u64, _handles: &[BorrowedHandle<'_>]) -> io::Result<()> {
         Err(unsupported())
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn receive(&self) -> io::Result<Note> {
         Err(unsupported())
     }
 
-    /// Calls `take`, which gets the error that it is not supported.
+    /// Calls `take`, which returns the error "not supported".
     pub fn take<R: Send>(&self, _is_passing: impl Fn(u64) -> bool, take: impl Fn(&Wire) -> R + Sync) -> R {
         take(self)
     }
 
-    /// Not supported.
+    /// Returns the error "not supported".
     pub fn wait(&self, _timeout: Option<Duration>) -> io::Result<()> {
         Err(unsupported())
     }
@@ -58,17 +58,17 @@ impl Wire {
 
 crate::as_handle!(impl[] for Wire, |this| this.0.as_handle());
 
-/// What receiving a handle says where none is left for it.
+/// Returns the error of a receive that has no handle left.
 pub fn out_of_handles() -> io::Error {
     io::ErrorKind::QuotaExceeded.into()
 }
 
-/// Whether receiving failed so.
+/// Returns whether an error is [`out_of_handles`].
 pub fn is_out_of_handles(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::QuotaExceeded
 }
 
-/// No error says so.
+/// Returns false.
 pub fn is_crowded(_error: &io::Error) -> bool {
     false
 }

@@ -1,23 +1,23 @@
-//! Calls for which the kernel has no memory just now. They have done nothing, and are made again after pauses that grow.
+//! Retries calls for which the kernel has no memory, after growing pauses. Such a call has had no effect.
 //!
-//! To return such an error at once would cost more than the call: a partly sent message, an exit status that is never fetched,
-//! a thread that others count on.
+//! An immediate error would lose more than the call: a partly sent message, an exit status that is never fetched, a
+//! thread on which others depend.
 
 use rustix::io::{Errno, Result};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Pauses that grow from 2 ms, and come to a second in all.
+/// Returns pauses that grow from 2 ms, and last a second in total.
 pub fn pauses() -> impl Iterator<Item = Duration> {
     (0..9).map(|doubled| Duration::from_millis(2 << doubled))
 }
 
-/// Whether the kernel lacked memory.
+/// Returns whether the kernel lacked memory.
 pub fn is_passing(error: Errno) -> bool {
     matches!(error, Errno::NOMEM | Errno::NOBUFS)
 }
 
-/// Makes a call, and makes it again for a second where the kernel has no memory for it.
+/// Makes a call, and retries it for a second while the kernel has no memory for it.
 pub fn patiently<R>(mut call: impl FnMut() -> Result<R>) -> Result<R> {
     for pause in pauses() {
         match call() {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_lacks_memory_is_made_again_and_its_error_told_in_the_end() {
+    fn a_call_without_memory_is_retried_and_then_fails() {
         let mut calls = 0;
         let second = patiently(|| {
             calls += 1;

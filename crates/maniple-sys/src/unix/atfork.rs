@@ -1,24 +1,25 @@
 //! Descriptors of the hub that no forked child may keep.
 //!
-//! A `fork()` anywhere in the hub (the user's own, or a fork start method's) copies every descriptor, close-on-exec or
-//! not. A copied lifeline would keep workers alive after the hub's death, and a copied link would hide that it is gone. So
-//! the hub's ends are listed here, and a handler that runs in every forked child closes them.
+//! A `fork()` anywhere in the hub (by the user's code, or by a fork start method) copies every descriptor,
+//! close-on-exec or not. A copied lifeline would keep workers alive after the hub's death, and a copied link would hide
+//! that death. So this module has a table of the hub's ends, and a handler closes them in every forked child.
 //!
 //! # The table
-//! Chunks of slots, linked, never freed; a slot holds a descriptor, `FREE`, or `TAKEN` while it is filled in. Taking and freeing one are a
-//! compare-and-swap each, so the handler, which runs while any thread may have been frozen anywhere, finds each slot
-//! whole. It does nothing but loads, swaps, `fstat` and `close`, all of which are async-signal-safe. The slot also identifies the file of
-//! the number: a program that has closed all its descriptors has other files under these numbers, which stay open.
+//! The table is a list of chunks of slots, which are never freed. A slot holds a descriptor, `FREE`, or `TAKEN` while
+//! it is filled in. A compare-and-swap takes or frees a slot, so the handler, which runs while other threads may have
+//! stopped at any point, finds each slot consistent. The handler uses only loads, swaps, `fstat` and `close`, which are
+//! async-signal-safe. The slot also identifies the file of the number: a program that has closed all its descriptors
+//! has other files under these numbers, which stay open.
 //!
 //! # The gate
-//! A fork between the making of a descriptor and its registration would let it slip through. So descriptors are made
-//! inside [`making`], and the handler that runs before a fork waits until no thread is inside. `GATE` counts those inside, or
-//! holds `FORKING`.
+//! A child that is forked after a descriptor is made and before it is registered would keep the descriptor. So
+//! descriptors are made inside [`making`], and the handler that runs before a fork waits until no thread is inside.
+//! `GATE` counts the threads inside, or holds `FORKING`.
 //!
 //! # First uses
-//! A child that is forked while another thread makes a value at its first use would wait for that thread forever. [`OnceLock`] makes its value
-//! inside [`making`]. [`Handlers`] cannot: in glibc before 2.36 a fork and a registration exclude each other. A front registers them when it is
-//! loaded, before the program has other threads.
+//! A child that is forked while another thread initialises a value would wait for that thread forever. [`OnceLock`]
+//! makes its value inside [`making`]. [`Handlers`] cannot: in glibc before 2.36 a fork and a registration exclude each
+//! other. A front registers them when it is loaded, before the program has other threads.
 
 use super::own::{File, Own};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
@@ -34,13 +35,13 @@ const FORKING: usize = usize::MAX;
 
 struct Slot {
     fd: AtomicI32,
-    // `File::mixed`. Written before the number is, and read after it.
+    // `File::mixed`. It is written before the number, and read after it.
     file: AtomicU64,
 }
 
 struct Chunk {
     slots: [Slot; CHUNK],
-    // Set once; a fork does not come while it is being set, as that happens inside `making`.
+    // It is set once, inside `making`, so no fork happens meanwhile.
     next: std::sync::OnceLock<Box<Chunk>>,
 }
 
@@ -56,7 +57,7 @@ impl Chunk {
 static FIRST: Chunk = Chunk::new();
 static GATE: AtomicUsize = AtomicUsize::new(0);
 
-/// Calls `visit` with every slot until it says that it is done.
+/// Calls `visit` with every slot until it returns true. Returns the last chunk if it never does.
 fn visit(mut visit: impl FnMut(&Slot) -> bool) -> Option<&'static Chunk> {
     let mut chunk: &'static Chunk = &FIRST;
     loop {
@@ -70,13 +71,13 @@ fn visit(mut visit: impl FnMut(&Slot) -> bool) -> Option<&'static Chunk> {
     }
 }
 
-/// Makes descriptors so that a fork in another thread either comes before they exist or finds them registered.
-/// `make` must register what it makes, and must not fork.
+/// Makes descriptors such that a fork in another thread either happens before they exist or finds them registered.
+/// `make` must register its descriptors, and must not fork.
 pub fn making<T>(make: impl FnOnce() -> T) -> T {
     struct Inside;
     impl Drop for Inside {
         fn drop(&mut self) {
-            // Pairs with the acquire in `before_fork`: what was registered inside is seen there.
+            // Pairs with the acquire in `before_fork`, which then sees the registrations from inside.
             GATE.fetch_sub(1, Ordering::Release);
         }
     }
@@ -92,7 +93,7 @@ pub fn making<T>(make: impl FnOnce() -> T) -> T {
 pub struct OnceLock<T>(std::sync::OnceLock<T>);
 
 impl<T> OnceLock<T> {
-    /// Without a value.
+    /// Creates a cell without a value.
     #[expect(clippy::new_without_default, reason = "as the standard library's, which a `static` holds")]
     pub const fn new() -> OnceLock<T> {
         OnceLock(std::sync::OnceLock::new())
@@ -120,15 +121,15 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Three functions that are not registered yet.
+    /// Names three functions, which are not registered yet.
     pub const fn new(before: extern "C" fn(), in_parent: extern "C" fn(), in_child: extern "C" fn()) -> Handlers {
         Handlers { before, in_parent, in_child, is_registered: AtomicBool::new(false), registering: Mutex::new(()) }
     }
 
-    /// Registers them, if they are not. After an error, the next call tries again.
+    /// Registers the functions once. After an error, the next call tries again.
     ///
     /// # Errors
-    /// When the operating system cannot take the fork handlers (out of memory).
+    /// The system has no memory for the fork handlers.
     pub fn register(&self) -> io::Result<()> {
         // Acquire and Release: no other data depends on it, but a thread that finds it set relies on the registration.
         if self.is_registered.load(Ordering::Acquire) {
@@ -136,7 +137,8 @@ impl Handlers {
         }
         let _one = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_registered.load(Ordering::Acquire) {
-            // SAFETY: the three are ordinary functions that live as long as the program.
+            // SAFETY: the three are functions of this library. (glibc removes them when it unloads the library; musl
+            // never unloads one.)
             #[allow(unsafe_code)]
             let error = unsafe { libc::pthread_atfork(Some(self.before), Some(self.in_parent), Some(self.in_child)) };
             if error != 0 {
@@ -148,20 +150,20 @@ impl Handlers {
     }
 }
 
-/// Makes forks wait for the threads inside [`making`], without registering a descriptor: for tables that a forked child must find
-/// whole.
+/// Makes forks wait for the threads inside [`making`], without registering a descriptor: for tables that a forked child
+/// must find consistent.
 ///
 /// # Errors
-/// When the operating system cannot take the fork handlers (out of memory).
+/// The system has no memory for the fork handlers.
 pub fn hold_forks() -> io::Result<()> {
     static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
     HANDLERS.register()
 }
 
-/// From now on `fd` is closed in every forked child. To be called inside [`making`].
+/// Makes every forked child close `fd` from now on. Call it inside [`making`].
 ///
 /// # Errors
-/// When the operating system cannot take the fork handlers (out of memory).
+/// The system has no memory for the fork handlers.
 pub fn register(fd: BorrowedHandle<'_>) -> io::Result<()> {
     hold_forks()?;
     let file = File::of(fd).map_or(0, File::mixed);
@@ -180,8 +182,8 @@ pub fn register(fd: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the registration of `fd`. `false`: it was not registered, as in a forked child, where it is closed and its number
-/// may have another owner by now; then it must not be closed.
+/// Ends the registration of `fd`. `false`: it was not registered, for example in a forked child, where it is closed and
+/// its number may have another owner by now; then the caller must not close it.
 pub fn unregister(fd: RawHandle) -> bool {
     visit(|slot| slot.fd.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()).is_none()
 }
@@ -196,22 +198,22 @@ extern "C" fn after_fork() {
     GATE.store(0, Ordering::Release);
 }
 
-/// The file in the slot of this number.
+/// Returns the file of this number in the form of a slot.
 fn file_at(fd: RawHandle) -> u64 {
     super::own::File::at(fd).map_or(0, File::mixed)
 }
 
 extern "C" fn in_child() {
     visit(|slot| {
-        // Looked at first: what is written to in a child has to be copied.
+        // The load comes first because a write in a child copies the page.
         if slot.fd.load(Ordering::Relaxed) == FREE {
             return false;
         }
         let file = slot.file.load(Ordering::Relaxed);
         let fd = slot.fd.swap(FREE, Ordering::AcqRel);
         if fd >= 0 && file_at(fd) == file {
-            // SAFETY: taken out of its slot by this handler alone, and it leads to what was registered: a handle of the parent's, whose
-            // owners here (`HubOnly`) leave it alone in a child.
+            // SAFETY: only this handler has taken it out of its slot, and it leads to the registered file: the copy of
+            // a parent's handle, which its owner here (`HubOnly`) does not use in a child.
             #[allow(unsafe_code)]
             unsafe {
                 super::process::close_number(fd);
@@ -222,26 +224,27 @@ extern "C" fn in_child() {
     GATE.store(0, Ordering::Release);
 }
 
-/// A descriptor that only the hub may hold: registered while it lives, closed when dropped, and not touched any more in a
-/// forked child, where it is closed already.
+/// A descriptor that only the hub may hold: it is registered while this value exists, and closed when it is dropped. A
+/// forked child has closed it, and its copy of this value does not use it.
 #[derive(Debug)]
 pub struct HubOnly {
     handle: ManuallyDrop<Own>,
-    // Where it is open. In a forked child its number may be another's by now, even one that is registered there.
+    // The process in which it is open. In a forked child its number may have another owner by now, even a registered
+    // one.
     process: u32,
 }
 
 impl HubOnly {
-    /// Registers `handle`; to be called inside [`making`], where `handle` was made.
+    /// Registers `handle`. Call it inside [`making`], where `handle` was made.
     ///
     /// # Errors
-    /// As [`register`].
+    /// As for [`register`].
     pub fn new(handle: OwnedHandle) -> io::Result<HubOnly> {
         register(handle.as_handle())?;
         Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: crate::process_id() })
     }
 
-    /// The handle, which forked children may have from now on.
+    /// Returns the handle, which forked children may have from now on.
     ///
     /// # Errors
     /// This is the copy of a forked child, or the program has closed the descriptor.
@@ -251,13 +254,13 @@ impl HubOnly {
         if !ours {
             return Err(io::ErrorKind::NotFound.into());
         }
-        // SAFETY: `this` is not dropped, so the handle is taken out of it once.
+        // SAFETY: `this` is never dropped, so the handle is taken out of it only here.
         #[allow(unsafe_code)]
         Ok(unsafe { ManuallyDrop::take(&mut this.handle) }.into_handle())
     }
 }
 
-/// Another owner's descriptor that forked children must not keep. Its owner closes it after this was dropped.
+/// Another owner's descriptor that forked children must not keep. Its owner closes it after this value is dropped.
 #[derive(Debug)]
 pub struct NotForChildren {
     number: RawHandle,
@@ -268,7 +271,7 @@ impl NotForChildren {
     /// Registers `fd`.
     ///
     /// # Errors
-    /// As [`register`].
+    /// As for [`register`].
     pub fn new(fd: BorrowedHandle<'_>) -> io::Result<NotForChildren> {
         making(|| register(fd))?;
         Ok(NotForChildren { number: fd.as_raw(), process: crate::process_id() })
@@ -290,10 +293,11 @@ impl Drop for HubOnly {
         if self.process != crate::process_id() {
             return;
         }
-        // As one step: a fork in between would find it open and not registered.
+        // Both steps happen inside `making`: a fork between them would find the descriptor open and not registered.
         making(|| {
             if unregister(self.handle.as_raw()) {
-                // SAFETY: not used after this; elsewhere it is never dropped.
+                // SAFETY: `drop` runs once, and `into_handle` forgets the value, so the handle is dropped only here and
+                // not used afterwards.
                 #[allow(unsafe_code)]
                 unsafe {
                     ManuallyDrop::drop(&mut self.handle);
@@ -303,10 +307,10 @@ impl Drop for HubOnly {
     }
 }
 
-/// Keeps a descriptor open until this process ends, and its forked children and programs from having it.
+/// Keeps a descriptor open until this process ends. Its forked children and programs do not have it.
 ///
 /// # Errors
-/// As [`register`].
+/// As for [`register`].
 pub fn hold_until_the_end(handle: OwnedHandle) -> io::Result<()> {
     std::mem::forget(making(|| HubOnly::new(handle))?);
     Ok(())
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_child_has_no_registered_descriptor_and_all_others() {
+    fn a_forked_child_has_only_unregistered_descriptors() {
         let (read, write) = pipe();
         let number = write.as_raw();
         let mine = making(|| HubOnly::new(write).unwrap());
@@ -336,12 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_childs_copy_leaves_alone_what_the_child_has_registered_since() {
+    fn a_forked_childs_copy_does_not_close_the_childs_own_descriptors() {
         let (_read, write) = pipe();
         let number = write.as_raw();
         let mut mine = Some(hub_only(write));
         let code = crate::testing::in_forked_child(|| {
-            // The number is free here, and among the next to be given out.
+            // The number is free here, and the system assigns it soon.
             let mut own = Vec::new();
             while !crate::testing::is_open(number) {
                 let (read, write) = pipe();
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn more_descriptors_than_one_chunk_holds_are_kept_and_found_again() {
+    fn the_table_holds_more_descriptors_than_one_chunk() {
         let pairs: Vec<_> = (0..2 * CHUNK + 3).map(|_| pipe()).collect();
         for (read, _) in &pairs {
             register(read.as_handle()).unwrap();

@@ -1,7 +1,7 @@
-//! How often this process has forked, and whether it is itself the child of a fork.
+//! Counts the forks of this process, and detects that it is itself a forked child.
 //!
-//! Memory that is shared with another process and handed back for reuse when its last user is gone has one more user after a
-//! fork: the child, which reports nothing. Code that hands memory back compares epochs first.
+//! Shared memory is reused when its last user has reported that it is done. After a fork the memory has another user,
+//! the child, which reports nothing. So code that returns memory for reuse compares epochs first.
 
 use super::atfork::Handlers;
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use crate::terms::Since;
 
-/// A moment in a process's life: between which of its forks it lies.
+/// A moment in a process's life, between two of its forks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u64);
 
@@ -26,23 +26,23 @@ extern "C" fn child() {
     NOW.fetch_add(GENERATION, Ordering::SeqCst);
 }
 
-/// Begins to count. Call it before the first epoch is taken.
+/// Begins to count. Call it before the first [`Epoch::now`].
 ///
 /// # Errors
-/// When the operating system cannot take the fork handlers (out of memory).
+/// The system has no memory for the fork handlers.
 pub fn count_forks() -> io::Result<()> {
     static HANDLERS: Handlers = Handlers::new(before, parent, child);
     HANDLERS.register()
 }
 
 impl Epoch {
-    /// The present one.
+    /// Returns the present epoch.
     #[inline]
     pub fn now() -> Epoch {
         Epoch(NOW.load(Ordering::SeqCst))
     }
 
-    /// What has happened since.
+    /// Returns the forks since this epoch.
     #[inline]
     pub fn since(self) -> Since {
         let now = NOW.load(Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! What the systems of the Unix family share. It compiles for all of them, whether a backend makes use of it yet or not.
+//! The code that the systems of the Unix family share. It compiles for all of them, also for those without a backend
+//! that uses it.
 
 pub(crate) mod again;
 pub mod atfork;

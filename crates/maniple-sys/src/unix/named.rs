@@ -1,23 +1,25 @@
-//! Shared memory under a name, for processes that have nothing in common but that name: POSIX's `shm_open`.
+//! Shared memory under a name, for processes that share only that name: POSIX's `shm_open`.
 //!
-//! The engine's own memory has no name. This is for programs that ask for a name; the code that opens a name also removes it.
+//! The engine's own memory has no name. This module is for programs that ask for a name, and that remove it.
 
+use crate::own::above_stdio;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::shm::OFlags;
 use std::io;
 
-/// Opens the memory called `name`, with `open(2)`'s flags; if those make it, `mode` says which users may open it later.
+/// Opens the memory called `name` with `open(2)`'s flags. If the flags create it, `mode` sets which users may open it
+/// later.
 ///
 /// Programs that this process starts do not inherit the descriptor.
 pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
-    // A link under the name would lead anywhere: the C library refuses one, too.
+    // A link under the name could lead to any file: the C library refuses links, too.
     let flags = OFlags::from_bits_retain((flags | libc::O_NOFOLLOW) as _);
-    Ok(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?.into())
+    above_stdio(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?)
 }
 
-/// Makes `len` bytes under a name that is not taken; for this user alone.
+/// Creates `len` bytes under a name that is not in use; only this user may open them.
 pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     let handle = open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&handle, len as u64)).inspect_err(|_| {
@@ -26,21 +28,21 @@ pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     Ok(handle)
 }
 
-/// Opens the memory that has the name, to be read and written.
+/// Opens the memory with this name for reads and writes.
 pub fn find(name: &str) -> io::Result<OwnedHandle> {
     open(name, libc::O_RDWR, 0)
 }
 
-/// Whether the name still leads to the memory behind `handle`.
+/// Returns whether the name still leads to the memory behind `handle`.
 pub fn leads_to(name: &str, handle: impl AsHandle) -> bool {
     let id = |handle: BorrowedHandle<'_>| rustix::fs::fstat(handle).ok().map(|found| (found.st_dev, found.st_ino));
     open(name, libc::O_RDONLY, 0).is_ok_and(|found| id(found.as_handle()) == id(handle.as_handle()))
 }
 
-/// Takes the name away; the memory itself goes with its last user.
+/// Removes the name; the system frees the memory with its last user.
 pub fn unlink(name: &str) -> io::Result<()> {
     match rustix::shm::unlink(name) {
-        // POSIX knows only one word for "not yours", and the C library uses it.
+        // The C library returns only `EACCES` for memory of another user, as POSIX has it.
         Err(Errno::PERM) => Err(Errno::ACCESS.into()),
         other => Ok(other?),
     }
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_given_again_leads_elsewhere() {
+    fn a_reused_name_leads_to_other_memory() {
         let name = own_name("again");
         let first = create(&name, 10).unwrap();
         assert_eq!(memory::len(&first).unwrap(), 10);

@@ -1,15 +1,16 @@
-//! Descriptors that are ours, and stay so.
+//! Descriptors that check their file.
 //!
-//! A descriptor is a number, and a program may close numbers that it did not open: a program that becomes a daemon closes all that are
-//! open, and the files that it opens next get the same numbers. So what is held for long knows which file it is, by device and inode,
-//! and leaves alone what is no longer that. (All event descriptors are one file to the kernel, so one is not told from another.)
+//! A descriptor is a number, and a program may close numbers that it did not open: a program that becomes a daemon
+//! closes all open descriptors, and its next files have the same numbers. So a long-lived descriptor stores its file,
+//! by device and inode, and neither uses nor closes another file under its number. (All event descriptors are one file
+//! to the kernel, so this cannot distinguish them.)
 
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
-/// Which file a descriptor leads to.
+/// The file that a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
     device: u64,
@@ -17,49 +18,49 @@ pub struct File {
 }
 
 impl File {
-    /// The file behind a descriptor. `None`: it is not open.
+    /// Returns the file behind a descriptor. `None`: it is not open.
     pub fn of(fd: BorrowedHandle<'_>) -> Option<File> {
         File::and_len(fd).ok().map(|(file, _)| file)
     }
 
-    /// The file behind a descriptor, and how many bytes it has.
+    /// Returns the file behind a descriptor, and its length in bytes.
     pub fn and_len(fd: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
         File::with_len_and_names(fd).map(|(file, len, _)| (file, len as usize))
     }
 
-    /// The file behind a descriptor, how many bytes it has, and how many names.
+    /// Returns the file behind a descriptor, its length in bytes, and the number of its names.
     pub fn with_len_and_names(fd: BorrowedHandle<'_>) -> io::Result<(File, u64, u64)> {
         let found = rustix::fs::fstat(fd)?;
-        // These numbers have other types on other systems.
+        // Other systems use other types for these numbers.
         #[allow(clippy::unnecessary_cast)]
         Ok((File { device: found.st_dev as u64, inode: found.st_ino }, found.st_size as u64, found.st_nlink as u64))
     }
 
-    /// The file with these two numbers, as [`File::numbers`] returns them.
+    /// Returns the file with these two numbers, as [`File::numbers`] returns them.
     pub fn from_numbers((device, inode): (u64, u64)) -> File {
         File { device, inode }
     }
 
-    /// Its device and its inode.
+    /// Returns its device and its inode.
     pub fn numbers(self) -> (u64, u64) {
         (self.device, self.inode)
     }
 
-    /// The file behind a number. `None`: it is not open.
+    /// Returns the file behind a number. `None`: it is not open.
     pub fn at(number: RawHandle) -> Option<File> {
-        // SAFETY: the kernel is asked about the number, which it refuses where it is not open.
+        // SAFETY: the number is passed only to `fstat`, which returns an error if it is not open.
         #[allow(unsafe_code)]
         (number >= 0).then(|| unsafe { BorrowedHandle::borrow_raw(number) }).and_then(File::of)
     }
 
-    /// Both in one number, for a table that signal handlers read.
+    /// Returns one number for both, for a table that signal handlers read.
     #[inline]
     pub fn mixed(self) -> u64 {
         self.device.rotate_left(48) ^ self.inode
     }
 }
 
-/// An owned descriptor that closes only what it was opened for.
+/// An owned descriptor that closes only the file that it was opened for.
 #[derive(Debug)]
 pub struct Own {
     handle: ManuallyDrop<OwnedHandle>,
@@ -67,29 +68,29 @@ pub struct Own {
 }
 
 impl Own {
-    /// Takes over a handle that was opened just now.
+    /// Takes over a handle that was just opened.
     pub fn new(handle: OwnedHandle) -> Own {
         let file = File::of(handle.as_handle());
         Own { handle: ManuallyDrop::new(handle), file }
     }
 
-    /// Whether the number still leads to the file that it was opened for.
+    /// Returns whether the number still leads to the file that it was opened for.
     pub fn is_there(&self) -> bool {
         self.file.is_some() && self.file == File::of(self.handle.as_handle())
     }
 
-    /// The handle, to be used.
+    /// Returns the handle for use.
     ///
     /// # Errors
-    /// The number leads to something else by now, or to nothing.
+    /// The number leads to another file by now, or is not open.
     pub fn found(&self) -> io::Result<&OwnedHandle> {
         if self.is_there() { Ok(&self.handle) } else { Err(not_there()) }
     }
 
-    /// The handle, to be given away.
+    /// Returns the handle, and gives up its ownership.
     pub fn into_handle(self) -> OwnedHandle {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not dropped, so the handle is taken out of it once.
+        // SAFETY: `this` is never dropped, so the handle is taken out of it only here.
         #[allow(unsafe_code)]
         unsafe {
             ManuallyDrop::take(&mut this.handle)
@@ -110,7 +111,7 @@ crate::as_handle!(impl[] for Own, |this| this.handle.as_handle());
 impl Drop for Own {
     fn drop(&mut self) {
         if self.is_there() {
-            // SAFETY: it leads to what this value was made for, which owns it and is gone after this.
+            // SAFETY: the number leads to the file that this value owns, and no code uses the value after this.
             #[allow(unsafe_code)]
             unsafe {
                 super::process::close_number(self.handle.as_raw());
@@ -119,38 +120,48 @@ impl Drop for Own {
     }
 }
 
-/// The error of a number that leads to another file by now, or to none.
+/// Returns the error for a number that leads to another file by now, or is not open.
 pub fn not_there() -> io::Error {
     rustix::io::Errno::BADF.into()
 }
 
-/// A descriptor that another owner keeps open for longer than this is used.
+/// A descriptor that another owner keeps open for longer than this value is used.
 #[derive(Debug)]
 pub struct Lent(ManuallyDrop<OwnedHandle>);
 
 impl Lent {
-    /// Borrows a descriptor without a lifetime that the compiler sees. Once its owner has closed it, calls with it fail, or look at
-    /// another file of this process's; nothing is ever closed by it.
+    /// Borrows a descriptor without a lifetime. Once its owner has closed it, calls with it fail, or use another file
+    /// of this process. It never closes a descriptor.
     ///
     /// # Safety
-    /// The owner keeps it open for as long as this is used; or what is done by this does no harm to another file of this process's: it is
-    /// waited for, say.
+    /// The owner keeps it open while this value is used; or its use does no harm to another file of this process, for
+    /// example because it is only a wait.
     #[allow(unsafe_code)]
     pub unsafe fn new(fd: BorrowedHandle<'_>) -> Lent {
-        // SAFETY: the handle is never dropped, so the descriptor stays its owner's to close.
+        // SAFETY: the handle is never dropped, so only its owner closes the descriptor.
         Lent(ManuallyDrop::new(unsafe { OwnedHandle::from_raw(fd.as_raw()) }))
     }
 }
 
 crate::as_handle!(impl[] for Lent, |this| this.0.as_handle());
 
-/// The same file under a number above those of the standard streams, which a program may close and use anew, as may its children.
+/// Moves a file to a number above the standard streams' numbers, which a program and its children may close and use
+/// again.
 pub fn above_stdio(handle: impl Into<OwnedHandle>) -> io::Result<OwnedHandle> {
     let handle = handle.into();
     if handle.as_raw() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?.into()) }
 }
 
-/// [`above_stdio`] of two.
+/// Moves a handle that arrived from another process as [`above_stdio`] does. If there is no other number, it keeps its number.
+pub fn arrived(handle: impl Into<OwnedHandle>) -> OwnedHandle {
+    let handle = handle.into();
+    if handle.as_raw() > 2 {
+        return handle;
+    }
+    rustix::io::fcntl_dupfd_cloexec(&handle, 3).map_or(handle, OwnedHandle::from)
+}
+
+/// Moves two files as [`above_stdio`] does.
 pub fn both_above_stdio<T: Into<OwnedHandle>>((one, two): (T, T)) -> io::Result<(OwnedHandle, OwnedHandle)> {
     Ok((above_stdio(one)?, above_stdio(two)?))
 }
@@ -163,12 +174,12 @@ mod tests {
     use crate::testing::is_open;
 
     #[test]
-    fn what_has_become_another_file_is_left_open() {
-        // In a child, where no other thread opens anything.
+    fn own_leaves_another_file_open() {
+        // In a child, where no other thread opens a file.
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
             let number = own.as_handle().as_raw();
-            // SAFETY: in a child that has no other thread; whose number it is, is what is tested.
+            // SAFETY: the child has no other thread, and no code in it uses the number as its owner's.
             #[allow(unsafe_code)]
             unsafe {
                 crate::process::close_number(number);
@@ -183,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_the_file_is_closed() {
+    fn own_closes_its_file() {
         let code = in_forked_child(|| {
             let own = Own::new(memory::create("one", 1).unwrap());
             let number = own.as_handle().as_raw();
@@ -195,10 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_under_the_numbers_of_the_standard_streams() {
+    fn no_handle_has_the_number_of_a_standard_stream() {
         let code = in_forked_child(|| {
             for number in 0..3 {
-                // SAFETY: in a child that has no other thread; whose number it is, is what is tested.
+                // SAFETY: the child has no other thread, and no code in it uses the number as its owner's.
                 #[allow(unsafe_code)]
                 unsafe {
                     crate::process::close_number(number);

@@ -1,4 +1,4 @@
-//! Processes by what POSIX has: starting a program, standard streams, signals, the environment.
+//! Processes by POSIX calls: the start of a program, standard streams, signals, the environment.
 #![allow(unsafe_code)]
 
 use crate::exit::Cause;
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::ptr::null_mut;
 
-/// What the cause of an end is called.
+/// Returns the name of a cause.
 pub fn cause_name(cause: Cause) -> Option<&'static str> {
     Some(match cause.number() {
         libc::SIGHUP => "SIGHUP",
@@ -44,32 +44,32 @@ fn c_string(text: OsString) -> io::Result<CString> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument or variable contains a zero byte"))
 }
 
-/// The result of a call that returns its error instead of setting `errno`.
+/// Converts the result of a call that returns its error instead of setting `errno`.
 fn check(error: i32) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// The C library's list of what to do in a child before it runs its program.
+/// The C library's list of actions in a child before it runs its program.
 struct Plan(libc::posix_spawn_file_actions_t);
 
 impl Plan {
     fn new() -> io::Result<Plan> {
         let mut actions = MaybeUninit::uninit();
-        // SAFETY: the call initialises what it is given, or says that it has not.
+        // SAFETY: the call initialises the value, or returns an error.
         check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
-        // SAFETY: initialised by the call above.
+        // SAFETY: the successful call above initialised it.
         Ok(Plan(unsafe { actions.assume_init() }))
     }
 
-    /// Passes `from` to the child as its `to`. Where both are the same number, the child keeps it: the C library then takes
-    /// close-on-exec off (glibc since 2.29, musl since 1.1.24; POSIX 2024 asks for it).
+    /// Passes `from` to the child as its `to`. If both are the same number, the C library clears close-on-exec (glibc
+    /// since 2.29, musl since 1.1.24; POSIX 2024 requires it).
     fn give(&mut self, from: RawHandle, to: RawHandle) -> io::Result<()> {
-        // SAFETY: the list is initialised; the numbers are only looked at in the child.
+        // SAFETY: `new` initialised the list; only the child uses the numbers.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, from, to) })
     }
 
     fn give_nothing(&mut self, to: RawHandle) -> io::Result<()> {
-        // SAFETY: the list is initialised, the path is a C string (which the call copies).
+        // SAFETY: `new` initialised the list; the path is a C string, which the call copies.
         check(unsafe {
             libc::posix_spawn_file_actions_addopen(&mut self.0, to, c"/dev/null".as_ptr(), libc::O_RDWR, 0)
         })
@@ -77,37 +77,38 @@ impl Plan {
 }
 
 impl Plan {
-    /// Has the child work in `folder`. (glibc since 2.29, musl since 1.1.24.)
+    /// Sets the child's working directory. (glibc since 2.29, musl since 1.1.24.)
     fn enter(&mut self, folder: PathBuf) -> io::Result<()> {
         let folder = c_string(folder.into_os_string())?;
-        // SAFETY: the list is initialised, the path is a C string (which the call copies).
+        // SAFETY: `new` initialised the list; the path is a C string, which the call copies.
         check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut self.0, folder.as_ptr()) })
     }
 }
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: initialised by `new`, destroyed only here.
+        // SAFETY: `new` initialised it, and only this call destroys it.
         unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
     }
 }
 
-/// The C library's attributes of a child: signals as a fresh program expects them.
+/// The C library's attributes of a child: the default signals of a program.
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
     fn new() -> io::Result<Attributes> {
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the call initialises what it is given, or says that it has not.
+        // SAFETY: the call initialises the value, or returns an error.
         check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
-        // SAFETY: initialised by the call above.
+        // SAFETY: the successful call above initialised it.
         let mut this = Attributes(unsafe { attributes.assume_init() });
-        // SAFETY: a signal set is plain data; `sigemptyset` and `sigaddset` fill it; all pointers are to live values.
+        // SAFETY: a signal set is plain data, which `sigemptyset` and `sigaddset` fill; all pointers are to values that
+        // outlive the calls.
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&mut set);
             check(libc::posix_spawnattr_setsigmask(&mut this.0, &set))?;
-            // The Rust runtime ignores SIGPIPE, and what is ignored stays so in programs started.
+            // The Rust runtime ignores SIGPIPE, and a started program inherits ignored signals.
             libc::sigaddset(&mut set, libc::SIGPIPE);
             check(libc::posix_spawnattr_setsigdefault(&mut this.0, &set))?;
             let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
@@ -119,14 +120,14 @@ impl Attributes {
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: initialised by `new`, destroyed only here.
+        // SAFETY: `new` initialised it, and only this call destroys it.
         unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
     }
 }
 
-/// Whether a descriptor is open and is not closed in programs that are started.
+/// Returns whether a descriptor is open and started programs inherit it.
 fn goes_along(number: RawHandle) -> bool {
-    // SAFETY: asks for flags of a number; changes nothing.
+    // SAFETY: reads the flags of a number; changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags != -1 && flags & libc::FD_CLOEXEC == 0
 }
@@ -140,30 +141,31 @@ pub unsafe fn close_number(fd: RawHandle) {
     unsafe { libc::close(fd) };
 }
 
-/// Makes a number that this process was given at its start an owned handle, which programs that it starts do not get. `None`: there is none
-/// such.
+/// Takes over a handle that this process inherited at its start, by its number. Programs that this process starts do
+/// not inherit it. `None`: the number is not open, or this process opened it.
 ///
 /// # Safety
 /// The process that started this one opened the number for it, and no other code here takes it.
 pub unsafe fn claim(number: RawHandle) -> Option<OwnedHandle> {
-    // SAFETY: asks for flags of a number; changes nothing.
+    // SAFETY: reads the flags of a number; changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    // What the parent handed over is not close-on-exec, what this program itself opened since is.
+    // Inherited descriptors are not close-on-exec; descriptors that this program opened are.
     if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
         return None;
     }
-    // SAFETY: as above; sets the flag of a descriptor that is there.
+    // SAFETY: sets a flag of an open descriptor; passes no pointers.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
     // SAFETY: it is open, and has no other owner, as the caller promises.
     Some(unsafe { OwnedHandle::from_raw(number) })
 }
 
-/// Signals as a worker wants them: Ctrl-C, which a terminal sends to the whole group, is the hub's to act on (a worker dies
-/// with its hub anyway), and writing to a closed pipe is an error instead of death, as in every Rust program. For Ctrl-C a
-/// handler that does nothing, since programs that a task starts would inherit an ignored one.
+/// Sets the signals of a worker. A terminal sends Ctrl-C to the whole group, and the hub acts on it (a worker dies with
+/// its hub), so a worker has a handler that does nothing: programs that a task starts would inherit an ignored signal.
+/// A write to a closed pipe is an error instead of death, as in every Rust program.
 pub fn worker_signals() {
     extern "C" fn nothing(_signal: libc::c_int) {}
-    // SAFETY: the action is plain data, filled in before use; the handler touches nothing.
+    // SAFETY: the action is plain data, which is filled in before its use; the handler does nothing, so it is
+    // async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
@@ -174,19 +176,19 @@ pub fn worker_signals() {
     }
 }
 
-/// Signals as a program finds them at its start, for a child of a process that had [`worker_signals`]: Ctrl-C ends it.
+/// Restores the signals of a program, in a child of a process with [`worker_signals`]: Ctrl-C ends it.
 pub fn program_signals() {
-    // SAFETY: sets the default action; nothing is called.
+    // SAFETY: sets the default action; installs no handler.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
 }
 
-/// As in every Rust program: writing without a reader is an error, not the end of the process.
+/// Makes a write to a closed pipe an error instead of death, as in every Rust program.
 pub fn ignore_broken_pipes() {
-    // SAFETY: sets no action; nothing is called.
+    // SAFETY: ignores a signal; installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// A handle that reads as empty and discards writes.
+/// Returns a handle that reads as empty and discards writes.
 pub fn nothing() -> io::Result<OwnedHandle> {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(IntoHandle::into_handle)
 }
@@ -194,14 +196,14 @@ pub fn nothing() -> io::Result<OwnedHandle> {
 /// Makes `handle` this process's handle `number`, which programs that it starts inherit: a standard stream, 0 to 2.
 ///
 /// # Safety
-/// No holder of the number relies on the file that it refers to now. No code relies on a standard stream's file.
+/// No code relies on the file that the number refers to now. (No code relies on the file of a standard stream.)
 pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result<()> {
-    // SAFETY: `handle` is open; the caller's promise covers the replacement of `number`.
+    // SAFETY: `handle` is open; the caller ensures that no code relies on the file of `number`.
     let done = unsafe { libc::dup2(handle.as_raw(), number) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets a variable of the environment, or takes it out.
+/// Sets a variable of the environment, or removes it.
 ///
 /// # Safety
 /// No other thread of this process reads or changes the environment meanwhile.
@@ -221,13 +223,13 @@ pub fn leave(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Asks this process to end.
+/// Requests the end of this process.
 pub fn terminate_itself() {
     // SAFETY: no pointers.
     unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
-/// Ends the process of this number, which has to be one that is not reaped.
+/// Kills the child of this number, which is not reaped.
 pub fn end_by_number(pid: u32) {
     if let Ok(pid @ 1..) = i32::try_from(pid) {
         // SAFETY: no pointers.
@@ -235,15 +237,16 @@ pub fn end_by_number(pid: u32) {
     }
 }
 
-/// Ends this process as a lost lifeline does.
+/// Kills this process, as a lost lifeline does.
 pub fn die() -> ! {
     loop {
-        // SAFETY: no pointers. SIGKILL to oneself takes effect before the call returns; the loop is for the type.
+        // SAFETY: no pointers. SIGKILL to the calling process takes effect before the call returns; the loop satisfies
+        // the return type.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
 }
 
-/// Starts what `start` says, `this_program` if it names no program, and returns the child's number.
+/// Starts the process that `start` describes, with `this_program` if it names no program, and returns its number.
 pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Result<u32> {
     let program = c_string(start.program.clone().unwrap_or_else(this_program).into_os_string())?;
     let arguments = start.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
@@ -261,7 +264,7 @@ pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Resul
     let mut plan = Plan::new()?;
     for (to, stdio) in (0..).zip(&start.stdio) {
         match stdio {
-            // If there is none, or if it is not inherited, the child's first open file must not take its place.
+            // If the stream is closed or not inherited, the child's first open file must not have its number.
             Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,
@@ -276,7 +279,8 @@ pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Resul
     }
     let attributes = Attributes::new()?;
     let mut pid = 0;
-    // SAFETY: all pointers are to live values: C strings, arrays of them that end in null, and the two lists above.
+    // SAFETY: all pointers are to values that outlive the call: C strings, arrays of them that end with null, and the
+    // two lists above.
     check(unsafe {
         libc::posix_spawn(
             &mut pid,

@@ -1,7 +1,7 @@
-//! Folders for sockets of this user's own, which go with their processes.
+//! Folders for this user's sockets, which are removed after their processes.
 //!
-//! A folder is locked (`flock`) for as long as the process that made it has it, and the system takes the lock back when that is killed.
-//! Then the socket in it stays; the next process that makes a folder removes it:
+//! The process that makes a folder locks it (`flock`), and the system releases the lock when the process ends. If the
+//! process is killed, the socket stays; the next process that makes a folder removes it:
 //!
 //! ```text
 //! maker                                   sweeper
@@ -9,8 +9,8 @@
 //! lock it                                 if there is a socket in it, it has no owner: remove both
 //! put the socket there                    unlock
 //! ```
-//! A maker has the lock before there is a socket, so a folder with one that can be locked has no maker any more. An empty one may be about
-//! to be locked, and is left alone.
+//! A maker acquires the lock before it makes the socket, so a folder with a socket and without a lock has no maker any
+//! more. An empty folder may be about to be locked, so a sweeper does not remove it.
 
 use crate::OwnedHandle;
 use crate::socket::LONGEST_PATH;
@@ -22,16 +22,16 @@ use std::path::{Path, PathBuf};
 const PREFIX: &str = "maniple-socket-";
 const SOCKET: &str = "listener";
 
-/// A folder that only this user can enter. Dropped, it stays; see [`SocketDir::remove`].
+/// A folder that only this user can enter. A drop does not remove it; see [`SocketDir::remove`].
 #[derive(Debug)]
 pub struct SocketDir {
     path: PathBuf,
-    // Keeps it locked.
+    // It keeps the folder locked.
     _lock: OwnedHandle,
 }
 
 impl SocketDir {
-    /// Makes one, in the place for temporary things, and short enough for the path of a socket in it.
+    /// Creates a folder for temporary files, with a path that is short enough for a socket in it.
     pub fn new(random: [u8; 8]) -> io::Result<SocketDir> {
         let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(random));
         let mut place = std::env::temp_dir();
@@ -42,7 +42,7 @@ impl SocketDir {
         let path = place.join(name);
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         let locked = open(&path).and_then(|folder| {
-            // A sweeper may be looking into it.
+            // A sweeper may hold the lock for a moment.
             rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, FlockOperation::LockExclusive))?;
             Ok(folder)
         });
@@ -55,12 +55,12 @@ impl SocketDir {
         }
     }
 
-    /// Where the socket is to be.
+    /// Returns the path for the socket.
     pub fn socket(&self) -> PathBuf {
         self.path.join(SOCKET)
     }
 
-    /// Removes it, if it is empty.
+    /// Removes the folder if it is empty.
     pub fn remove(&self) {
         let _ = std::fs::remove_dir(&self.path);
     }
@@ -68,10 +68,10 @@ impl SocketDir {
 
 fn open(path: &Path) -> io::Result<OwnedHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
+    crate::own::above_stdio(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
 }
 
-/// Removes what killed processes have left. What cannot be is left to the next.
+/// Removes the folders of killed processes. A folder that it cannot remove is left to the next sweep.
 fn sweep(place: &Path) {
     let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {

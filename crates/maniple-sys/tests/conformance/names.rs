@@ -16,7 +16,7 @@ fn random() -> [u8; 8] {
 }
 
 #[test]
-fn random_bytes_are() {
+fn random_bytes_differ() {
     assert_ne!(random(), random());
 }
 

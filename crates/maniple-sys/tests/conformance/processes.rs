@@ -174,13 +174,13 @@ fn an_exit_is_the_number_that_python_has_for_it() {
 }
 
 #[test]
-fn the_code_of_this_program_is_found() {
-    let here = the_code_of_this_program_is_found as fn() as usize;
+fn the_image_contains_this_programs_code() {
+    let here = the_image_contains_this_programs_code as fn() as usize;
     let image = image::image();
     assert!(image.text.iter().any(|range| range.contains(&here)));
     assert_ne!(image.build, 0);
     if let Some(name) = image::symbol(here) {
-        assert!(name.contains("the_code_of_this_program_is_found"), "{name}");
+        assert!(name.contains("the_image_contains_this_programs_code"), "{name}");
     }
 }
 

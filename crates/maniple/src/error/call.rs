@@ -1,4 +1,4 @@
-//! What can go wrong with a call in another process.
+//! Errors of calls in other processes.
 
 use super::Error;
 use maniple_engine::process::Exit;
@@ -66,11 +66,11 @@ pub enum CallError {
 pub struct WorkerLost {
     /// The worker's process number.
     pub pid: u32,
-    /// How the worker ended.
+    /// The end of the worker.
     pub exit: Exit,
     /// The function that the worker was running, if its name is known, and the items of the call.
     pub task: String,
-    /// What the worker last wrote to its standard error. May be empty.
+    /// The last lines of the worker's standard error. May be empty.
     pub stderr_tail: String,
 }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// The verb that an exit lacks where it says what was done to the process.
+/// Returns the verb for an exit, in a sentence about the process.
 pub(crate) fn was(exit: Exit) -> &'static str {
     if matches!(exit, Exit::Killed(_)) { "was " } else { "" }
 }

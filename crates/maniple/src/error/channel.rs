@@ -1,4 +1,4 @@
-//! What can go wrong on the way of a message.
+//! Errors of connections and queues.
 
 use std::io;
 
@@ -56,7 +56,7 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// What the standard library calls it.
+    /// Returns the corresponding kind of the standard library.
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             ChannelError::Closed | ChannelError::QueueClosed => io::ErrorKind::BrokenPipe,

@@ -1,4 +1,4 @@
-//! What can go wrong with a process.
+//! Errors of processes.
 
 /// Why a process could not be started, or a call to its handle failed: [`Error::Process`](crate::Error::Process).
 ///

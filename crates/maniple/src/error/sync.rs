@@ -1,4 +1,4 @@
-//! What can go wrong with a lock, a semaphore or a barrier.
+//! Errors of locks, semaphores and barriers.
 
 use std::fmt;
 

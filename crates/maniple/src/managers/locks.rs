@@ -24,7 +24,7 @@ pub(super) const CALLED: usize = 1;
 /// The owner of a lock.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
-    /// The owner's line; 0 if it is free.
+    /// The owner's line; 0 if the lock is free.
     owner: u64,
     depth: u32,
     recursive: bool,
@@ -74,7 +74,7 @@ pub(super) fn check_owner(inside: &In<'_>) -> Result<(), Trouble> {
     if inside.owner == current_line().number { Ok(()) } else { Err(ManagerError::NotHeld.into()) }
 }
 
-/// Releases it, so many times at most; returns how often it was held.
+/// Releases it up to so many times. Returns how often it was held.
 pub(super) fn give_back(lock: &Shared, inside: &mut In<'_>, times: u32) -> Result<u32, Trouble> {
     check_owner(inside)?;
     let depth = inside.depth;
@@ -140,7 +140,7 @@ fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "the lock is given back as soon as this is dropped"]
+#[must_use = "the lock is released as soon as this is dropped"]
 pub struct LockGuard<'a> {
     pub(super) proxy: &'a Proxy<Shared>,
     pub(super) abandoned: bool,

@@ -87,8 +87,8 @@ impl Reference {
         self.ask_within(door, argument, None)
     }
 
-    /// The same with a time limit for the answer, for what is dropped. A late server receives no more over this thread's line, and
-    /// releases what the thread held.
+    /// As above, with a time limit for the answer, for drops. A server that is late receives no more over this thread's
+    /// line, and releases the locks that the thread held.
     pub(super) fn ask_within<C: 'static, A: DeserializeOwned, R: DeserializeOwned>(
         &self,
         door: Door<C, A>,
@@ -136,7 +136,7 @@ impl Drop for Reference {
     }
 }
 
-/// How a reference travels.
+/// The encoded form of a reference.
 #[derive(Serialize, Deserialize)]
 struct Travelling {
     address: Address,
@@ -354,7 +354,7 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         Ok(Proxy::new(Reference::here(server.registry.add(Content::new(RwLock::new(object))))))
     }
 
-    /// What [`Manager::serve`](super::Manager::serve) makes.
+    /// The object that [`Manager::serve`](super::Manager::serve) makes.
     pub(super) fn content(object: T) -> Content {
         Content::new(RwLock::new(object))
     }

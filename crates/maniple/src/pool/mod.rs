@@ -35,7 +35,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the pool, its jobs and its keeper share.
+/// The data that the pool, its jobs and its keeper share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     hub: Hub,
@@ -45,11 +45,11 @@ pub(crate) struct Shared {
     program: Option<PathBuf>,
     crew: Mutex<Crew>,
     keeper: Mutex<Option<Keeper>>,
-    // Functions called lately, by what defines them: workers know them already.
+    // Recent functions, by the data that defines them: workers know them already.
     functions: Mutex<VecDeque<(Vec<u8>, Func)>>,
 }
 
-/// What each worker calls first, encoded; no bytes: nothing.
+/// The call that each worker makes first, encoded; no bytes if there is none.
 #[derive(Debug, Default)]
 struct Initializer {
     bytes: Vec<u8>,
@@ -78,7 +78,7 @@ impl Shared {
         self.program.as_deref()
     }
 
-    /// Why no worker could be started, if that is so.
+    /// The reason why no worker could be started, if that happened.
     pub(crate) fn start_error(&self) -> Option<String> {
         self.crew().start_error.clone()
     }
@@ -112,7 +112,7 @@ impl Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     options: CallOptions,
-    /// False for what [`Pool::with`] returns, whose end is not the pool's.
+    /// False for the result of [`Pool::with`], whose drop does not end the pool.
     owner: bool,
 }
 
@@ -259,7 +259,7 @@ impl Drop for Pool {
             return;
         }
         if self.shared.hub.check().is_err() {
-            // A forked child: workers, threads and links are the parent's.
+            // In a forked child, workers, threads and links belong to the parent.
             std::mem::forget(self.shared.clone());
             return;
         }

@@ -1,4 +1,4 @@
-//! What the engine brings back, as values and errors.
+//! Outcomes of the engine as values and errors.
 
 use super::Shared;
 use crate::callee::{About, Callee};
@@ -19,11 +19,11 @@ impl std::fmt::Debug for CallersPanic {
     }
 }
 
-/// Turns outcomes into results, one after the other.
+/// Converts outcomes to results, in order.
 #[derive(Debug)]
 pub(super) struct Reader {
     about: About,
-    // How many items there are, if that is known.
+    // The number of items, if it is known.
     items: Option<usize>,
     items_before: usize,
 }
@@ -33,23 +33,23 @@ impl Reader {
         Reader { about, items, items_before: 0 }
     }
 
-    /// The item that is read next, which is otherwise the one after the last.
+    /// Sets the index of the next item, if it is not the next in order.
     pub(super) fn go_to(&mut self, item: usize) {
         self.items_before = item;
     }
 
-    /// The item that is read next.
+    /// Returns the index of the next item.
     pub(super) fn next_item(&self) -> usize {
         self.items_before
     }
 
-    /// Whether all items have been read.
+    /// Returns whether all items were read.
     pub(super) fn is_complete(&self) -> bool {
         self.items.is_none_or(|n| n == self.items_before)
     }
 
-    /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the place of an
-    /// item: it resumes after all results before it were delivered.
+    /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the
+    /// place of an item: it resumes after all results before it were delivered.
     pub(super) fn read<R: DeserializeOwned + 'static>(
         &mut self,
         settled: Settled,
@@ -141,7 +141,7 @@ impl Reader {
     }
 }
 
-/// Sees that an answer was made for the task that it came for.
+/// Checks that an answer was made for the task that it arrived for.
 fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
     match input.task()? {
         task if task == number => Ok(()),
@@ -151,7 +151,7 @@ fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
     }
 }
 
-/// What a worker said of a failure.
+/// Reads a worker's description of a failure.
 fn said(incoming: ReceivedPacket, number: u64) -> Error {
     let read = |input: &mut Input<'_>| {
         check_task(input, number)?;
@@ -185,7 +185,7 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
         }
         LossCause::Unfit(None) => Error::Process(ProcessError::Start(pool.start_error().unwrap_or_else(|| {
             if loss.pid == 0 && !loss.stderr.is_empty() {
-                // There was no process: what is said is why.
+                // There was no process. The text is the reason.
                 return loss.stderr.clone();
             }
             let mut text = format!("worker {} {}{exit} before it was ready", loss.pid, was(exit));

@@ -276,7 +276,7 @@ impl ProcessBuilder {
     /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the
     /// function is not part of the program.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
-        // Before the function is checked, for the error that says what to do.
+        // First this check, whose error says what to do; then the check of the function.
         startup::check(self.program.as_deref())?;
         let call = match self.program {
             None => child::send(function, &argument)?,

@@ -86,7 +86,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 struct Running {
     child: Child,
-    // What it tells by tracing.
+    // The reader of its tracing events.
     relay: Option<Relay>,
     // A daemon's. Held as long as it may live.
     _lifeline: Option<LifelineHub>,
@@ -150,7 +150,7 @@ impl Process {
     /// # Errors
     /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`] if the operating system refuses.
     pub fn start(&self) -> Result<()> {
-        // Held while it starts, so that a second caller does not continue before there is a child.
+        // Locked during the start, so that a second caller continues only when the child exists.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(taken) = plan.take() else {
             return Err(self.state("has already been started; make another process"));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 const WHAT: &str = "a SharedMemory";
-/// Up to so many bytes are copied here; for more a system call is quicker.
+/// Up to this many bytes are copied here; for more a system call is faster.
 const FEW: usize = 256;
 
 /// A piece of memory that processes share.
@@ -239,7 +239,7 @@ impl SharedMemory {
         unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset).cast(), len) }
     }
 
-    /// The eight bytes from there on, as one atomic word.
+    /// Returns the eight bytes at `offset` as one atomic word.
     pub(super) fn word(&self, offset: usize) -> Result<&AtomicU64> {
         self.check(offset, 8)?;
         if !offset.is_multiple_of(8) {
@@ -274,7 +274,7 @@ impl SharedMemory {
         for (byte, shared) in bytes.iter_mut().zip(shared) {
             *byte = shared.load(Ordering::Relaxed);
         }
-        // What the writer of these bytes did before is seen from here on, if it used `write`.
+        // The reader sees everything that the writer of these bytes did before, if it used `write`.
         std::sync::atomic::fence(Ordering::Acquire);
         Ok(())
     }

@@ -21,7 +21,7 @@ fn access<T>() -> Access {
     Access::Raw(size_of::<T>() as u32)
 }
 
-/// The same bits as another type of the same size.
+/// Converts a value to another type of the same size by its bits.
 pub(super) fn bits<A: Pod, B: Pod>(value: A) -> B {
     bytemuck::pod_read_unaligned(bytemuck::bytes_of(&value))
 }
@@ -30,27 +30,27 @@ pub(super) fn bits<A: Pod, B: Pod>(value: A) -> B {
 macro_rules! atomically {
     ($type:ty, $at:expr, $cell:ident => $work:expr) => {{
         const { assert!(matches!(size_of::<$type>(), 1 | 2 | 4 | 8), "atomic access is for 1, 2, 4 or 8 bytes") };
-        // SAFETY (all four): callers give the address of an element of a room: it lies there as long as they borrow
-        // that, at a multiple of its own size, since the room begins at a multiple of 64; and all safe accesses to it
-        // are atomic and of this size.
+        // SAFETY (all four): callers pass the address of an element of a guarded region, which they borrow. The region
+        // begins at a multiple of 64, so the element lies at a multiple of its own size. All safe accesses to it are
+        // atomic and of this size.
         match size_of::<$type>() {
             1 => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU8::from_ptr($at.as_ptr().cast()) };
                 $work
             }
             2 => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU16::from_ptr($at.as_ptr().cast()) };
                 $work
             }
             4 => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU32::from_ptr($at.as_ptr().cast()) };
                 $work
             }
             _ => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU64::from_ptr($at.as_ptr().cast()) };
                 $work
             }
@@ -356,8 +356,8 @@ impl<T: Pod> RawArray<T> {
     /// As long as the slice is used, no code writes to this memory, in any process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[T] {
-        // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the
-        // caller's promise.
+        // SAFETY: the region exists as long as `self`. It is aligned, and any bit pattern is valid for its values. The
+        // caller promises that no code writes to it.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -377,7 +377,7 @@ impl<T: Pod> RawArray<T> {
     #[allow(clippy::mut_from_ref)]
     #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [T] {
-        // SAFETY: as above.
+        // SAFETY: as above. The caller promises that no other code accesses the region.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
     }
 }

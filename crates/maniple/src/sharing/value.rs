@@ -227,7 +227,7 @@ pub struct Array<T: Pod> {
     _values: PhantomData<std::sync::Mutex<T>>,
 }
 
-/// A room for so many values.
+/// Makes a guarded region for so many values.
 pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<GuardedRegion> {
     const {
         assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most");
@@ -309,8 +309,8 @@ impl<T: Pod> Array<T> {
 
     fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, [T]> {
         let values = NonNull::slice_from_raw_parts(self.room.start().cast::<T>(), self.len());
-        // SAFETY: the room has the size (`room_for` made it so, `room_of` checks it) and alignment of so many `T`,
-        // which may have any bit pattern; only a guard accesses them.
+        // SAFETY: the region has the size and alignment of so many `T` (`room_for` makes it so, `room_of` checks it),
+        // and any bit pattern is valid for a `T`.
         move |held| unsafe { MutexGuard::new(held, values) }
     }
 

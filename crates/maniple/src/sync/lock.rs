@@ -47,7 +47,7 @@ pub struct Lock(pub(super) Arc<Inner>);
 /// assert!(!lock.is_locked());
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a>(pub(super) Held<'a>);
 
 impl Lock {

@@ -60,7 +60,7 @@ pub struct Mutex<T: Pod> {
 /// assert_eq!(*guard, 2);
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
     pub(super) held: Held<'a>,
     value: NonNull<T>,
@@ -74,7 +74,7 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// # Safety
-    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is not borrowed
+    /// `value` lies in a guarded region whose lock is `held`, any bit pattern is valid for it, and no code borrows it
     /// without that lock.
     pub(crate) unsafe fn new(held: Held<'a>, value: NonNull<T>) -> Self {
         MutexGuard { held, value, _value: PhantomData }
@@ -85,15 +85,15 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and no other code touches it
-        // meanwhile.
+        // SAFETY: the caller of `new` has promised this. The guard borrows the region, so the value exists, and no
+        // other code accesses it while the lock is held.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above.
+        // SAFETY: as above; `&mut self` excludes other borrows through this guard.
         unsafe { self.value.as_mut() }
     }
 }

@@ -51,7 +51,7 @@ pub struct RLock(Arc<Inner>);
 /// assert!(!lock.is_locked());
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct RLockGuard<'a> {
     pub(super) lock: &'a Inner,
     panicking: bool,
@@ -111,7 +111,7 @@ impl RLock {
     /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<RLockGuard<'_>> {
         loop {
-            // Without a limit or an interrupt there is no other end.
+            // Without a limit or an interrupt the wait ends only with the lock.
             if let Some(taken) = self.take(Until::Ever) {
                 return taken;
             }
@@ -251,7 +251,7 @@ impl ShmSerde for RLock {
 
     fn place(&self) -> &Place {
         let place = self.0.lock().place();
-        // It may come back.
+        // The same lock may arrive again.
         let _ = known((place.send().arena.id(), place.number()), || Ok(self.0.clone()));
         place
     }

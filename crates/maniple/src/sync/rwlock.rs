@@ -61,7 +61,7 @@ const WRITE: &str = "the lock, which others, or this thread, held";
 /// ```
 pub struct RwLock<T: Pod> {
     pub(super) inner: Arc<Inner>,
-    // To be sent and shared as one of the standard library's is.
+    // The bounds are those of the standard library's `RwLock`.
     _value: PhantomData<std::sync::RwLock<T>>,
 }
 
@@ -73,7 +73,7 @@ pub struct RwLock<T: Pod> {
 /// assert_eq!((*one, *other), (1, 1));
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockReadGuard<'a, T> {
     lock: &'a Inner,
     share: u32,
@@ -89,10 +89,11 @@ pub struct RwLockReadGuard<'a, T> {
 /// assert_eq!(*guard, 2);
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T> {
     lock: &'a Inner,
-    // Taken while a panic was under way: then its end says nothing about what was done under the lock.
+    // Whether the lock was acquired during a panic. If so, the panic at its release says nothing about the work under
+    // the lock.
     panicking: bool,
     _value: PhantomData<&'a mut T>,
 }
@@ -118,7 +119,7 @@ impl<T: Pod> RwLock<T> {
     pub fn new(value: T) -> Result<RwLock<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
         let inner = Inner::create(size_of::<T>())?;
-        // SAFETY: there is room for a `T`, aligned to 64 bytes, and no other process knows it.
+        // SAFETY: `Inner::create` has made room for a `T`, aligned to 64 bytes. No other process has the memory yet.
         unsafe { inner.start().cast::<T>().write(value) };
         Ok(RwLock { inner: Arc::new(inner), _value: PhantomData })
     }
@@ -156,7 +157,7 @@ impl<T: Pod> RwLock<T> {
     /// The lock was acquired and is poisoned: a writer died or panicked.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         loop {
-            // Without a limit or an interrupt there is no other end.
+            // Without a limit or an interrupt the wait ends only with the lock.
             if let Some(taken) = self.reading(Until::Ever) {
                 return taken;
             }
@@ -213,7 +214,7 @@ impl<T: Pod> RwLock<T> {
     /// The lock was acquired and is poisoned: a writer died or panicked.
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         loop {
-            // As above.
+            // As in `read`.
             if let Some(taken) = self.writing(Until::Ever) {
                 return taken;
             }
@@ -312,14 +313,14 @@ impl<T> Deref for RwLockWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as for a reader; no other guard is there.
+        // SAFETY: as for a reader. While this guard exists, no other guard does.
         unsafe { value::<T>(self.lock).as_ref() }
     }
 }
 
 impl<T> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above.
+        // SAFETY: as above; `&mut self` excludes other borrows through this guard.
         unsafe { value::<T>(self.lock).as_mut() }
     }
 }
@@ -333,7 +334,7 @@ impl<T> Drop for RwLockReadGuard<'_, T> {
 
 impl<T> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        // As above.
+        // In a forked child, as above.
         if self.lock.is_written_here() {
             if panicking() && !self.panicking {
                 self.lock.set_poison();

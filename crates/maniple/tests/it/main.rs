@@ -1,7 +1,6 @@
 //! The crate's integration tests: one program, so that the crate is linked once.
 //!
 //! `support` has what all of them need. A test that changes its whole process (a limit, the descriptors that it counts) does so in a process
-
 //! of its own: `support::apart`, or `support::start_hub`. The programs beside this folder have a `main` of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -39,4 +38,5 @@ mod timeouts;
 #[cfg(feature = "tracing")]
 mod tracing;
 mod transport;
+mod transport_deaths;
 mod values;

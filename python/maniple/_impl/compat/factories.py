@@ -50,7 +50,7 @@ __all__ = ["Factory", "ObjectFactories"]
 class _Siblings:
     """The modules of the package, each imported at its first use.
 
-    The import may fail because the process has no free descriptor; the error then says so.
+    The import may fail because the process has no free descriptor; the error then names the reason.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -60,7 +60,7 @@ class _Siblings:
             if problem.errno in (EMFILE, ENFILE):
                 del problem.filename
                 problem.strerror = (
-                    f"could not load what is needed for the first use of {PACKAGE}.{name}: {problem.strerror}; close some "
+                    f"could not load a module for the first use of {PACKAGE}.{name}: {problem.strerror}; close some "
                     "files, or raise the limit (ulimit -n)"
                 )
             raise
@@ -73,9 +73,10 @@ if not TYPE_CHECKING:
 
 
 def _begin_server(ctx: BaseContext, module: str) -> None:
-    """Start a context's fork server if this process has yet to import a module, so that both import at the same time.
+    """Start a context's fork server if this process has not imported a module yet, so that both import at the same
+    time.
 
-    What prevents the start is reported by the object that needs the server.
+    The object that needs the server reports the error of a failed start.
     """
     is_time = module not in vars(_siblings) and ctx.get_start_method() == "forkserver"
     if is_time and not process.current_process()._config.get("daemon"):
@@ -396,7 +397,7 @@ class ObjectFactories(_Accepted):
         return _siblings.sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
 
 
-# The methods are those of `BaseContext`: their names say so in messages and in `help`.
+# The methods are those of `BaseContext`: so messages and `help` name it.
 for _method in vars(ObjectFactories).values():
     if isinstance(_method, FunctionType):
         _method.__module__, _method.__qualname__ = f"{PACKAGE}.context", f"BaseContext.{_method.__name__}"
@@ -416,7 +417,7 @@ class _Named(GenericAlias):
 
 
 class Factory:
-    # No docstring here: the property `__doc__` returns that of the method.
+    # No docstring here: the property `__doc__` returns the method's docstring.
 
     __slots__ = ("__weakref__", "_class_is_in", "_method")
 

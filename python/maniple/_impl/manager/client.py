@@ -32,7 +32,7 @@ __all__ = ["Site", "forget_site", "site_at", "tell_server"]
 
 #: seconds that a server may take to open the session of a child that is about to be forked
 _BEFORE_FORK = 2.0
-#: seconds that a server may take to withdraw a call, which delay a handler's exception if the server has stopped
+#: seconds that a server may take to withdraw a call; a stopped server delays a handler's exception by this time
 _WITHDRAWAL = 2.0
 
 
@@ -59,7 +59,7 @@ class Site:
     def __init__(self, address: Any, connect: Callable[..., Any]) -> None:
         self.address, self._connect = address, connect
         self._authkey = b""
-        #: whether the server supports no sessions, as that of the standard package; None before the first `open_session`
+        #: whether the server supports no sessions, like the standard package's; None before the first `open_session`
         self._standard: bool | None = None if is_ours(connect) else True
         self._line: Any = None
         self._number = 0
@@ -70,7 +70,8 @@ class Site:
         # another thread nor an exception of a signal handler finds it half changed.
         self._dropped: list[str] = []
         self._close: Callable[[], Any] = _nothing
-        # Its owner is in the middle of a call. So a signal handler or a finalizer that finds it owned by its own thread goes another way.
+        # Its owner makes a call. So a signal handler or a finalizer whose own thread owns it does not use the
+        # connection.
         self._lock: Any = threading.RLock()
         # thread -> the lock and the child's session of a thread that is about to fork
         self._spare: dict[int, _Spare] = {}
@@ -160,7 +161,7 @@ class Site:
         raise AssertionError("not reached")
 
     def _give_up(self, number: int) -> None:
-        """Drop the session of that number, which is over; the next call opens another."""
+        """Drop the session of that number, which is over; the next call opens a new one."""
         if self._lock._is_owned():
             return  # a signal handler in the thread that is using the session
         with Hold(self._lock):
@@ -177,7 +178,7 @@ class Site:
             return _answer(*self._line.call_steadily(order, args))
 
     def withdraw(self, line: Any) -> str:
-        """Withdraw the last call over `line`, and return what has to be done with the line (`withdrawals`)."""
+        """Withdraw the last call over `line`, and return the next step for the line (`withdrawals`)."""
         order, args = "withdraw", (line.number, line.asked)
         if self._lock._is_owned():  # a signal handler in the middle of another call
             return str(self.tell(self._authkey, order, *args))
@@ -208,7 +209,7 @@ class Site:
             self._flush()
 
     def _lost_line(self) -> bool:
-        """Whether the connection is broken; if so, drop it, and the next call opens another. (Signal handlers do not break it.)"""
+        """Return whether the connection is broken; if so, drop it, and the next call opens another. (Signal handlers do not break it.)"""
         if self._lock._is_owned():
             return False  # a signal handler in the thread that is using the connection
         with Hold(self._lock):
@@ -229,7 +230,7 @@ class Site:
 
     def _flush(self) -> None:
         """Report the dropped proxies to the server, unless another thread holds the lock: that thread reports them."""
-        # A finalizer in the middle of a call leaves it to the end of the call.
+        # A finalizer that interrupts a call leaves the report to the end of the call.
         taken = not self._lock._is_owned()
         while self._dropped and taken:
             with Hold(self._lock, 0) as taken:
@@ -359,7 +360,7 @@ def _answer(kind: str, result: Any) -> Any:
 
 
 def _is_over(error: BaseException, number: int) -> bool:
-    """Whether the server's error says that it has no session of that number."""
+    """Return whether the server's error says that it has no session of that number."""
     return isinstance(error, RemoteError) and f"KeyError: {number}\n" in str(error.args[0])
 
 

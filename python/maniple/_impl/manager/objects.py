@@ -4,7 +4,7 @@
 reference                                   until
 ==========================================  =============================================================================
 a count, for the proxies of clients         as many ``decref`` as ``incref`` have come
-a `Session`, for the proxies of a process   the same, or the end of the process's control connection
+a `Session`, for the proxies of a process   as many, or the end of the process's control connection
 a passage, for a proxy in a pickle          the pickle is loaded; otherwise some time after the end of its maker
 a proxy in the server's process             it is collected; a managed list with a proxy of itself is an ordinary cycle
 a call                                      it ends

@@ -46,14 +46,14 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
 class BaseProxy:
     """An object that forwards calls to an object in the server of a manager. The methods of a manager return proxies.
 
-    A proxy may be pickled and sent to other processes; it refers to the same object there. ``str(proxy)`` is that of the object,
-    and ``copy.deepcopy(proxy)`` returns a copy of the object itself.
+    A proxy may be pickled and sent to other processes; it refers to the same object there. ``str(proxy)`` returns the
+    object's string, and ``copy.deepcopy(proxy)`` returns a copy of the object itself.
 
     Args:
         token: the name of the object: type, server's address, id.
         serializer: ``'pickle'`` or ``'xmlrpclib'``, as the server.
         manager: the manager, if this process has it.
-        authkey: the key of the server; None means that of the manager, or of this process.
+        authkey: the key of the server; None means the key of the manager, or of this process.
         exposed: the names of the methods that the proxy may call.
         incref: False makes a proxy that does not keep the object alive.
         manager_owned: True, in the server, makes a proxy that needs no reference.
@@ -63,7 +63,7 @@ class BaseProxy:
     _address_to_local: dict[Any, tuple[Any, set[int]]] = {}
     _mutex = util.ForkAwareThreadLock()
     _serials = itertools.count(1)
-    #: the methods that the proxy forwards, in most subclasses
+    #: the methods that the proxy forwards (in most subclasses)
     _exposed_: tuple[str, ...]
     #: True in objects of `AutoProxy`; others do not have it
     _isauto: bool
@@ -151,8 +151,9 @@ class BaseProxy:
             del result
 
     def _withdraw(self, line: Any, error: BaseException) -> None:
-        """Withdraw the last call over `line` at the server: a signal handler has raised `error` in it, so its caller does not get the
-        result. If the server cannot be asked, or nothing is bound to the line, close the line; this withdraws the call later."""
+        """Withdraw the last call over `line` at the server: a signal handler has raised `error` in it, so its caller
+        does not get the result. If the server cannot be reached, or requests it, close the line; this
+        withdraws the call later."""
         todo = CLOSE
         try:
             todo = self._site.withdraw(line)
@@ -336,7 +337,7 @@ def AutoProxy(
     incref: bool = True,
     manager_owned: bool = False,
 ) -> BaseProxy:
-    """Return a proxy with the methods `exposed`; None asks the server for the methods that the object exposes.
+    """Return a proxy with the methods `exposed`; None requests the methods that the object exposes from the server.
 
     The parameters are those of `BaseProxy`.
     """

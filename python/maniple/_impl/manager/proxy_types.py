@@ -1,6 +1,6 @@
 """The proxy classes of the types of `SyncManager`."""
 
-# The server's answers have the type `Any`; the annotations say what the object's method returns.
+# The server's answers have the type `Any`; the annotations name the types that the object's methods return.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ if TYPE_CHECKING:
         def __delitem__(self, key: Key, /) -> None: ...
         def __iter__(self) -> Iterator[Key]: ...
         def __len__(self) -> int: ...
-        # Copies; those of a dictionary are views.
+        # Copies; a dictionary returns views.
         def keys(self) -> list[Key]: ...  # type: ignore[override]
         def values(self) -> list[Item]: ...  # type: ignore[override]
         def items(self) -> list[tuple[Key, Item]]: ...  # type: ignore[override]

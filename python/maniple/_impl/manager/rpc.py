@@ -49,13 +49,13 @@ _SHARED_NAMES: dict[str | None, frozenset[str] | None] = {
 
 
 def of_managers(thing: Thing) -> Thing:
-    """Decorator for a public name of `managers`: set its module to that."""
+    """Decorate a public name of `managers`: set `managers` as its module."""
     thing.__module__ = _MANAGERS
     return thing
 
 
 def _resolve(path: str) -> Any:
-    """Do what `pkgutil.resolve_name` does, with this package's module for a standard one."""
+    """Return the object that `pkgutil.resolve_name` returns, with this package's module for a standard one."""
     from pkgutil import resolve_name
 
     module, _, name = path.partition(":")
@@ -82,7 +82,7 @@ class _WirePickler(reduction._standard):
 
 
 class _WireUnpickler(Unpickler):
-    """An unpickler that reads the standard package's names, in either form, as those of this package."""
+    """An unpickler that reads the standard package's names, in either form, as this package's names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "pkgutil" and name == "resolve_name":
@@ -116,7 +116,7 @@ def _wire_client(*args: Any, **kwds: Any) -> ConnectionWrapper:
 
 
 def is_ours(connect: Any) -> bool:
-    """Whether `connect` makes connections that support sessions."""
+    """Return whether `connect` makes connections that support sessions."""
     return connect is _wire_client
 
 
@@ -186,7 +186,7 @@ class _SlowLine:
 
     @contextlib.contextmanager
     def _closed_by_failure(self) -> Iterator[None]:
-        # After an interruption, a late answer would be taken for that of the next call.
+        # After an interruption, a late answer would be mistaken for the next call's.
         try:
             yield
         except BaseException:
@@ -204,14 +204,15 @@ AUTHENTICATING = (_WireListener, XmlListener)
 
 
 def line_over(conn: Any, number: int | None = None) -> Any:
-    """Return a `Line`, or a substitute, that takes `conn` over for requests and answers; `conn` must not be used any more.
+    """Return a `Line`, or a substitute, that takes over `conn` for requests and answers; the caller no longer uses
+    `conn`.
 
-    `number` is that of the line at a server where its calls can be withdrawn.
+    `number` is the line's number at a server, if its calls can be withdrawn there.
 
     A native `Line` makes the round trip of a proxy's call faster.
     """
     if type(conn) is ConnectionWrapper and conn._dumps is _dumps:
-        # The line takes the descriptor over, since there may be no free descriptor for a copy.
+        # The line takes over the descriptor, since there may be no free descriptor for a copy.
         descriptor, conn._conn._handle = conn.fileno(), None
         return Line(descriptor, _dumps, _loads, number)
     return _SlowLine(conn)

@@ -1,7 +1,7 @@
 """The server of a manager: a process that owns objects and calls their methods for clients.
 
-Each client thread has its own connection, which a thread of the server serves.  So a method that waits, such as `Lock.acquire`,
-delays only its caller, and the thread identifies the holder of a lock.
+Each client thread has its own connection, and a thread of the server serves it. So a method that waits, such as
+`Lock.acquire`, delays only its caller, and the thread identifies the holder of a lock.
 
 `objects` describes the references that keep an object alive.  A client of this package has a *session*, which lasts as long as its
 control connection; its other connections and calls name the session.  Clients of the standard package have no session, and call
@@ -59,7 +59,7 @@ class Server:
     Args:
         registry: the types, as `BaseManager.register` stores them: name -> (callable, exposed methods, method -> type, proxy type).
         address: the address to listen at; None chooses one.
-        authkey: the key, bytes, that clients have to have.
+        authkey: the key, bytes, that clients must have.
         serializer: ``'pickle'`` or ``'xmlrpclib'``.
     """
 
@@ -324,14 +324,14 @@ class Server:
             session.in_order = True
 
     def withdraw(self, c: Any, number: int, call: int) -> str:
-        """Withdraw a call over the line of that number; return what the client has to do (`withdrawals`)."""
+        """Withdraw a call over the line of that number; return the client's next step (`withdrawals`)."""
         line = self._lines.get(number)
         return CLOSE if line is None or line.session is not self._session else line.withdraw(call)
 
     # Proxies in the server's process, usually of a managed object inside another.
 
     def owns(self, token: Token) -> bool:
-        """Whether `token` names an object of this server, and this process is the server (not a forked child of it)."""
+        """Return whether `token` names an object of this server, and this process is the server (not a forked child of it)."""
         # A client may write the address in another form; ids are unique to a server.
         known = token.address == self.address or plain_id(token.id) in self._objects.living
         return bool(known) and self._process == getpid()
@@ -353,13 +353,13 @@ class Server:
         pickled: list[str] = []
         self._here.pickled = pickled
         line: ServedLine | None = getattr(self._here, "line", None)
-        if line is None:  # a program calls this method itself
+        if line is None:  # the program has called this method
             line = self._here.line = ServedLine(0, self._session, self._held)
         request: Any
         answer: Any
         receive, call, send, stopping = conn.recv, self._call, conn.send, self.stop_event.is_set
         while not stopping():
-            request = answer = None  # they must keep nothing alive while the thread waits
+            request = answer = None  # they must keep no object alive while the thread waits
             try:
                 request = receive()
                 line.begins()
@@ -423,7 +423,7 @@ class Server:
             raise
         except Exception as error:
             return "#ERROR", error
-        except (SystemExit, KeyboardInterrupt):  # must end neither this thread nor, as an answer, the client
+        except (SystemExit, KeyboardInterrupt):  # they must not end this thread, nor, as an answer, the client
             return "#TRACEBACK", _traceback()
         if methodname == "release":
             self._held.note(shared, methodname, line)

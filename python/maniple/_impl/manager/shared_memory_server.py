@@ -1,4 +1,4 @@
-"""The server of a `SharedMemoryManager`: it removes the segments that its clients have made when it ends."""
+"""The server of a `SharedMemoryManager`: at its end it removes the segments that its clients have made."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ __all__ = ["Array", "Namespace", "Value", "rebuild_as_list", "reduce_array"]
 
 @of_managers
 def reduce_array(a: array.array[Any]) -> tuple[Any, ...]:
-    """Return what pickles an `array.array`: its type code and its bytes."""
+    """Return the reduced form of an `array.array`: its type code and its bytes."""
     return array.array, (a.typecode, a.tobytes())
 
 
 @of_managers
 def rebuild_as_list(obj: Iterable[Any]) -> tuple[Any, ...]:
-    """Return what pickles a view of a dict: a list."""
+    """Return the reduced form of a view of a dict: a list."""
     return list, (list(obj),)
 
 

@@ -4,7 +4,7 @@ A call that waits is made in slices, and between two slices the server checks wh
 acquires a lock or removes an item for a client that has died.  `withdrawals` ends `Condition.wait`, `Barrier.wait` and `Queue.join`,
 which are not sliced, because a caller that returns from them loses its place.
 
-What happens to the objects that a client held when it died:
+The objects that a client held when it died:
 
 ====================================  =======================================================================================
 `RLock`, `Condition`                  released when the connection of the thread that holds it ends: no other can release it
@@ -36,7 +36,7 @@ SLICE = 1.0
 _Lock, _RLock = type(threading.Lock()), type(threading.RLock())
 _LOCK = ("blocking", True), ("timeout", -1)
 _SEMAPHORE = ("blocking", True), ("timeout", None)
-#: (type, method) -> its parameters with their defaults, among them whether to wait, and how long
+#: (type, method) -> its parameters with their defaults; they include whether to wait, and how long
 SLICED: dict[tuple[Any, str], tuple[tuple[str, Any], ...]] = {
     (_Lock, "acquire"): _LOCK,
     (_RLock, "acquire"): _LOCK,

@@ -1,15 +1,15 @@
 """Calls that wait in a manager's server, and whose clients withdraw them.
 
-A signal's handler that raises breaks a client's call off.  The client then reports the call's number over its control connection, and
-the server withdraws the call:
+An exception of a signal handler interrupts a client's call. The client then reports the call's number over its control
+connection, and the server withdraws the call:
 
 =============================  ==============================================================================================
 the call                       what happens
 =============================  ==============================================================================================
 waits on a condition           its thread wakes at once, and leaves the condition, barrier, semaphore, event or queue
 waits for a lock               its thread ends the wait after the present slice (`wait_queue`)
-was answered                   what it acquired is released; a lock that only the thread of the line can release is released by
-                               the client, in another call, and a notification is passed on likewise
+was answered                   the server releases what it acquired; the client releases a lock that only the thread of the line
+                               can release, in another call, and passes on a notification likewise
 cannot be withdrawn            runs to its end; the client skips the answer
 =============================  ==============================================================================================
 
@@ -17,9 +17,9 @@ The line stays open if its thread is free at once.  It also stays open while its
 release: after ``with condition: condition.wait()`` is interrupted, the client releases the condition over the same line.  Otherwise
 the client closes the line and uses another.  The end of a session withdraws its calls, too.
 
-To wake one thread of many, the server must know on which waiter of a condition it sleeps.  `threading.Condition` appends a waiter to
-its list in the waiting thread, under the condition's lock.  So the list of a managed object is a `_Waiters`, which records that, and
-which raises in a thread whose call is withdrawn.
+To wake one thread of many, the server must know on which waiter of a condition it sleeps. `threading.Condition` appends
+a waiter to its list in the waiting thread, under the condition's lock. So the list of a managed object is a `_Waiters`,
+which records the append, and raises in a thread whose call is withdrawn.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSE", "KEEP", "ServedLine", "WAITING", "record_waiters"]
 
-# What a client does with its line after it has withdrawn a call; any other answer is the name of a method that it calls first.
+# The client's next step for its line after a withdrawal; any other answer is the name of a method that it calls first.
 CLOSE, KEEP = "#close", "#keep"
 
 _RLock = type(threading.RLock())
@@ -62,12 +62,12 @@ _WITHDRAWABLE = {
 #: the names of those methods
 WAITING = frozenset(method for _, method in _WITHDRAWABLE)
 
-# What a thread is waiting for: the attribute `line`.
+# The line on whose behalf a thread waits: the attribute `line`.
 _waiting = threading.local()
 
 
 class _Waiters(deque):  # type: ignore[type-arg]  # its items are the condition's own
-    """The waiters of a condition; the threads of a server record what they append."""
+    """The waiters of a condition; the threads of a server record the waiters that they append."""
 
     def __init__(self, condition: threading.Condition, waiters: Any) -> None:
         super().__init__(waiters)
@@ -97,13 +97,14 @@ def record_waiters(obj: Any) -> None:
 
 
 class ServedLine:
-    """A client thread's connection, as the server sees it: the number of its calls, the present call, the locks of its thread."""
+    """The server's state of a client thread's connection: the number of its calls, the present call, the locks of its
+    thread."""
 
     def __init__(self, number: int, session: Session | None, held: Held) -> None:
         self.number, self.session = number, session
         #: calls received so far
         self.calls = 0
-        #: the locks that only the thread of this line can release, and how often it has acquired them
+        #: the locks that only the thread of this line can release, and the number of its acquisitions of each
         self.owned: dict[Shared, int] = {}
         self._held = held
         self._mutex = threading.Lock()
@@ -145,7 +146,7 @@ class ServedLine:
         if withdrawn:
             if not (
                 self._woken and key == (threading.Condition, "wait")
-            ):  # else the result is no other thread's notification
+            ):  # else the result is not another thread's notification
                 self._held.undo(shared, method, result, self)
             raise ClientGone
         return result
@@ -164,7 +165,7 @@ class ServedLine:
             self._asleep = condition, waiter
 
     def withdraw(self, number: int) -> str:
-        """Withdraw the call of that number, and return what the client has to do. Any thread may call this."""
+        """Withdraw the call of that number, and return the client's next step. Any thread may call this."""
         with self._mutex:
             self._withdrawn = max(self._withdrawn, number)
             asleep, answered = self._asleep, None
@@ -191,7 +192,7 @@ class ServedLine:
             start_thread(self._wake, *asleep)
 
     def _wake(self, condition: threading.Condition, waiter: Any) -> None:
-        """Wake the thread of this line from that sleep."""
+        """Wake the thread of this line from its sleep."""
         with condition:
             waiters = condition._waiters  # type: ignore[attr-defined]
             if waiter in waiters:

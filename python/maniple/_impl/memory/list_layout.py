@@ -1,7 +1,7 @@
 """The layout of a `ShareableList` in shared memory.
 
-The layout is the standard package's, so a process that uses the standard package can attach to the list.
-In order, all in native byte order:
+The layout is the standard package's, so a process that uses the standard package can attach to the list. It consists of
+these parts, in native byte order:
 
 ====================  ==================================================================
 8 bytes               number of items, n
@@ -44,7 +44,7 @@ class _NotShareable(ManipleError, KeyError, ValueError):
 
 
 class ListLayout:
-    """The base class of `ShareableList`: where each item is, and how it becomes bytes and back."""
+    """The base class of `ShareableList`: the position of each item, and its conversion to bytes and back."""
 
     _alignment = 8
     #: type -> struct format, all of a multiple of 8 bytes; a number of bytes is filled in for str and bytes
@@ -76,7 +76,7 @@ class ListLayout:
         )
         if fmt is None:
             raise _NotShareable(
-                f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None"
+                f"a ShareableList holds int, float, bool, str, bytes and None, and not {type(value).__name__}"
             )
         if "%" not in fmt:
             return fmt
@@ -130,7 +130,7 @@ class ListLayout:
         return place
 
     def _get_packing_format(self, position: int) -> str:
-        """The struct format of one item."""
+        """Return the `struct` format of an item."""
         place = self._slot(position, "Requested position out of range.")
         (raw,) = unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * place)
         text: str = raw.rstrip(b"\0").decode(ENCODING)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import nullcontext
 from weakref import ref
+
+from ..._maniple import stdio_is_open
+from ..start.descriptors import MAP_ALONE, FilledStdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["is_exported", "pin"]
+__all__ = ["is_exported", "map_file", "pin"]
 
-#: Mappings that stay mapped until a released view of them is collected: id of the weak reference -> (reference, mapping).
+#: mappings that stay until a released view of them is collected: id of the weak reference -> (reference, mapping)
 _pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
+
+
+def map_file(fd: int, size: int) -> mmap.mmap:
+    """Return a mapping of the first `size` bytes of a descriptor's file.
+
+    Before Python 3.13, a mapping duplicates the descriptor. The duplicate must not be a standard stream: what the program prints would go to
+    the file.
+    """
+    with nullcontext() if MAP_ALONE or stdio_is_open() else FilledStdio():
+        return mmap.mmap(fd, size, **MAP_ALONE)
 
 
 def pin(view: memoryview, memory: mmap.mmap) -> None:
@@ -29,7 +43,7 @@ def pin(view: memoryview, memory: mmap.mmap) -> None:
 
 
 def is_exported(memory: mmap.mmap) -> bool:
-    """Whether views of the memory exist that count as exports."""
+    """Return whether views of the memory exist that count as exports."""
     try:
         memory.resize(-1)  # fails in any case, but with a BufferError if there are exports
     except BufferError:

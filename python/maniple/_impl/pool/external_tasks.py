@@ -1,7 +1,8 @@
 """Tasks in the standard package's form, `(job, place, func, args, kwds)`, on a pool of the engine.
 
-Programs that extend the pool make such tasks (`istarmap` is the best known example): they put them into `_taskqueue` together with
-a function that is called with their number, and expect each outcome at `cache[job]._set(place, (succeeded, outcome))`.
+Programs that extend the pool make such tasks (`istarmap` is the best known example): they put them into `_taskqueue`
+together with a function that is called with their number, and expect a call `cache[job]._set(place, (succeeded,
+outcome))` for each outcome.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ __all__ = ["Ending", "Held", "Inner", "NoCondition", "jobs_of"]
 
 
 class Inner:
-    """An attribute of the standard package's handles: `view` computes it if the engine runs the call; else it is an ordinary one."""
+    """An attribute of the standard package's handles: `view` computes it if the engine runs the call; else it is an
+    ordinary attribute."""
 
     def __init__(self, view: Callable[[Any], Any]) -> None:
         self.view = view
@@ -61,7 +62,7 @@ class Ending:
 
 
 class Held:
-    """The outcomes that wait to be taken. The engine holds them, so only their number is available."""
+    """The outcomes that no caller has taken. The engine holds them, so only their number is available."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -29,7 +29,8 @@ def load(stream: bytes, buffers: Any = None) -> Any:
 
 
 def _program_s_pickler(function: str) -> Any:
-    """Return the pickler with which a program has replaced that of the standard pool's queues; None if it has not."""
+    """Return the pickler with which a program has replaced the pickler of the standard pool's queues; None if it has
+    not."""
     queues = sys.modules.get(f"{PACKAGE}.queues")
     if queues is not None:
         return reduction._program_s_pickler(queues, function)
@@ -87,7 +88,8 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
 
 
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
-    """Return a function that says whether `func`, as it was sent to the workers, is still up to date; None means that it always is."""
+    """Return a function that returns whether the workers' copy of `func` is up to date; None means that it always
+    is."""
     if getattr(func, "__module__", None) not in MAIN_NAMES or not (main.changes or main.may_lack()):
         return None
     from ..serialization.used_globals import Freshness
@@ -99,7 +101,8 @@ def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
 
 
 def dump_result(value: Any, buffers: Any) -> bytes:
-    """Pickle a result as `dump` does; a class or function that came by value goes back by its key, as the caller's own."""
+    """Pickle a result as `dump` does; a class or function that came by value goes back by its key, and becomes the
+    caller's own object."""
     try:
         return dump(value, buffers)
     except _REFUSALS as refusal:
@@ -356,7 +359,7 @@ def lost(
     if told is None:
         frozen = getattr(sys, "frozen", False)
         hint = "does the frozen program call freeze_support() before it reads its arguments?"
-        message += f" ({hint})" if frozen else " (could it import the main module?)"
+        message += f" ({hint})" if frozen else " (could it import the main module, and did its initializer return?)"
     else:
         message += f", because its initializer raised {told[0]}: {told[1]}"
     error = WorkerLostError(message, pid, exitcode, "", stderr_tail)

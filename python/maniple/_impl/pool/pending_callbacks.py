@@ -35,7 +35,7 @@ class PendingCallbacks(Base):
     def enter(self, job: int, result: Any) -> None:
         """Register `result` for the end of `job`."""
         self[job] = result
-        # `ended`, and the code that sets `over`, use the opposite order: at least one of the two threads sees the other's step.
+        # `ended`, and the code that sets `over`, use the opposite order: at least one thread sees the other's step.
         if job in self._early or self.over:
             if (tell := self._late()) is not None:
                 tell()

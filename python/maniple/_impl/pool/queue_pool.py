@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QueueParts", "ThreadQueueParts", "end_processes"]
 
-# How long a terminated worker has before it is killed, and a handler thread to notice that all is over, in seconds.
+# The time until a terminated worker is killed, and the time that a handler thread has to detect the end, in seconds.
 GRACE = Hub.GRACE
 
 
@@ -200,7 +200,7 @@ class QueueParts:
             if watch is not None:
                 watch.look(pool)
             if watch is not None and watch.broken is not None:
-                # No worker becomes ready, so no more are started.
+                # No worker becomes ready, so no more workers are started.
                 join_exited(pool)
             elif watch is not None and not watch.may_start():
                 join_exited(pool)
@@ -267,7 +267,7 @@ class QueueParts:
             del entry, tasks, set_length
             task = None
         try:
-            # None ends the handler of outcomes when no more come, and the workers.
+            # None ends the handler of outcomes after the last outcome, and the workers.
             outqueue.put(None)
             for _ in list(pool):
                 put(None)
@@ -305,7 +305,7 @@ class QueueParts:
         """Empty the queue, so that the task handler can continue; no worker reads from it any more."""
         reader = getattr(inqueue, "_reader", None)
         limit = time.monotonic() + GRACE
-        # Bytes of a pipe, which may begin in the middle of a message that a worker was ended over: its content is no length.
+        # Read bytes from a pipe, which may begin in the middle of a message: its first bytes are then not a length.
         is_pipe = isinstance(reader, Connection)
         while reader is not None and task_handler.is_alive() and time.monotonic() < limit:
             if reader.poll(0.05):

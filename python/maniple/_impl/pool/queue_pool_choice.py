@@ -47,13 +47,13 @@ def definition(cls: type, name: str) -> tuple[type, Any]:
 
 
 def is_standard(cls: type, name: str) -> bool:
-    """Whether the attribute `name` of `cls` is the one that the pool classes had at import."""
+    """Return whether `cls` has the attribute `name` that the pool classes had at import."""
     owner, found = definition(cls, name)
     return owner in STANDARD and STANDARD[owner].get(name) is found
 
 
 def overrides_inner_parts(pool: Any, threads: bool) -> bool:
-    """Whether the class of `pool`, or its context, overrides how items are sent or how workers are made."""
+    """Return whether the class of `pool`, or its context, overrides how items are sent or how workers are made."""
     cls = type(pool)
     if not all(name not in pool.__dict__ and is_standard(cls, name) for name in INNER):
         return True

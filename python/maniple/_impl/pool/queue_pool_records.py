@@ -63,7 +63,8 @@ class UnderWay:
         # The task, if it may have to be sent again; it keeps its arguments alive.
         self.task = task if keep else None
         self.name = _name_of(task)
-        # Whether it was put into the queue; and how often it was the first there when a worker died that had noted nothing.
+        # Whether it was put into the queue; and the number of workers that died without a note while it was the first
+        # there.
         self.put = False
         self.suspected = 0
 
@@ -109,7 +110,7 @@ class Renewal:
 
 
 def _name_of(task: Any) -> str:
-    """Return the name of the function that a task calls; for a chunk of a map, that of the mapped function."""
+    """Return the name of the function that a task calls; for a chunk of a map, the name of the mapped function."""
     func, args = task[2], task[3]
     if getattr(func, "__name__", "") in ("mapstar", "starmapstar"):
         try:

@@ -1,4 +1,4 @@
-"""Finds the task that a worker had taken and not noted when it died, or could not unpickle; and empties the queue of tasks.
+"""Empties the queue of tasks, and finds the task that a dead worker had taken and not noted, or could not unpickle.
 
 Such a worker had taken one of the first tasks in the queue, or was killed while it took it or while it was idle. If the queue is a
 pipe, the worker may have read a part of a message, and the next reader would read garbage. So no more tasks are put, the queue is
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["can_be_emptied", "may_have_unnamed_task", "recover"]
 
-# Seconds between two checks, and seconds to wait for the outcomes that are on their way.
+# Seconds between two checks, and seconds to wait for the outcomes in transit.
 TICK = 0.003
 PATIENCE = 10.0
 # The number of deaths after which a task that was not noted fails: at the first death the worker may have been idle.
@@ -41,7 +41,7 @@ class Over(Exception):
 
 
 def may_have_unnamed_task(death: Death) -> bool:
-    """Whether a worker with an entry may have died with a task that its entry does not name."""
+    """Return whether a worker with an entry may have died with a task that its entry does not name."""
     return death.error is None and death.state is not None and death.state.phase in (WAITING, UNREADABLE)
 
 
@@ -51,7 +51,7 @@ def key_of(way: UnderWay) -> tuple[Any, Any]:
 
 
 def can_be_emptied(queue: Any) -> bool:
-    """Whether `queue` can be read without unpickling its items."""
+    """Return whether `queue` can be read without unpickling its items."""
     return all(hasattr(getattr(queue, "_reader", None), name) for name in ("poll", "recv_bytes"))
 
 

@@ -221,11 +221,11 @@ class Watch:
             self.deaths.append(Death(pid, exitcode, state))
 
     def _one_works(self) -> bool:
-        """Whether a worker has become ready: then the pool does not fail, and other workers are started at intervals."""
+        """Return whether a worker has become ready: then the pool does not fail, and other workers are started at intervals."""
         return any(state is not None and state.phase != STARTING for state in self.states().values())
 
     def may_start(self) -> bool:
-        """Whether workers should be started now."""
+        """Return whether workers should be started now."""
         if time.monotonic() < self.next_start:
             return False
         if self.failed_starts <= Hub.failures_at_most(self.processes):

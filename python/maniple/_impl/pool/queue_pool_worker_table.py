@@ -106,7 +106,7 @@ class WorkerTable:
         self._words()[self.entries * WORDS] = 1
 
     def is_terminated(self) -> bool:
-        """Whether the pool was terminated."""
+        """Return whether the pool was terminated."""
         return self._words()[self.entries * WORDS] != 0
 
     def read(self, pid: int) -> WorkerState | None:

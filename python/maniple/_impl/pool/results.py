@@ -1,9 +1,9 @@
 """The handles that a pool's asynchronous methods return: `AsyncResult`, `MapResult` and the iterators of `imap`.
 
-A handle has one of two sources. A call of the engine has a *ticket* (or a *stream*), which holds the outcome. A handle without a
-ticket works as the standard package's: it adds itself to its pool's `_cache`, and the pool, or a program that makes tasks itself,
-passes outcomes to `_set`. Both kinds have the attributes that programs read, such as `_number_left`
-(`inner_attributes`).
+A handle has one of two sources. A call of the engine has a *ticket* (or a *stream*), which holds the outcome. A handle
+without a ticket works like the standard package's: it adds itself to its pool's `_cache`, and the pool, or a program
+that makes tasks itself, passes outcomes to `_set`. Both kinds have the attributes that programs read, such as
+`_number_left` (`inner_attributes`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Handle(Generic[Result]):
     _job: Any
 
     def _counts(self, place: int) -> bool:
-        """Whether this is the first outcome of the task."""
+        """Return whether this is the first outcome of the task."""
         if self._ticket is not None:
             raise AttributeError(
                 "the outcome of this call comes from the engine; _set is for handles that a program made"
@@ -340,7 +340,7 @@ class IMapIterator(Results[Result], Handle[Result]):
             self._take_from(stream)
             self._items_there = length
             return
-        # The condition is there for programs that look at it.
+        # The condition exists for programs that read it.
         self._mutex = threading.RLock()
         self._cond = threading.Condition(self._mutex)
         self._bells = Bells()
@@ -436,12 +436,12 @@ class IMapUnorderedIterator(IMapIterator[Result]):
 
 
 class ChunkedResults(Results[Result]):
-    """An iterator over the results of an `IMapIterator` whose outcomes are those of chunks: lists of results."""
+    """An iterator over the results of an `IMapIterator` whose outcomes belong to chunks: lists of results."""
 
     def __init__(self, chunks: IMapIterator[list[Result]]) -> None:
         self._chunks = chunks
-        # The outcome that results were taken of last, and those that are left of it. Both change in one step: a signal's handler may raise
-        # between any two.
+        # The outcome of the last taken results, and its remaining results. Both change in one step, because a signal
+        # handler may raise between two steps.
         self._batch: tuple[Any, collections.deque[tuple[bool, Any]]] = None, collections.deque()
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:

@@ -60,7 +60,7 @@ def _opened(hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, 
                 daemon=True,
             )
             start_steadily(feeder)
-            # If a signal handler raises before this call, the stream is cancelled.
+            # If a signal handler raises before this call, its exception cancels the stream.
             stream.fed()
         return stream
     except BaseException:

@@ -50,7 +50,7 @@ class Job:
         self.star = star
         self.window = window
         self.chunksize = chunksize
-        # task -> whether it succeeded, its results or exception, and of how many items
+        # task -> whether it succeeded, its results or exception, and its number of items
         self.outcomes: dict[int, tuple[bool, Any, int]] = {}
         self.arrivals: collections.deque[int] = collections.deque()
         self.made = 0
@@ -168,7 +168,7 @@ class ThreadHub:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * len(self.workers.processes))))
         chunks = [list(items[at : at + chunksize]) for at in range(0, len(items), chunksize)]
-        # An empty input makes one empty task, so that its end is processed like that of any other.
+        # An empty input makes one empty task, so that its end is processed like any other.
         return ThreadTicket(self, self._submit(func, chunks or [[]], len(items), star, told), single=False)
 
     def _submit(self, func: Any, chunks: list[list[Any]], items: int, star: bool, told: bool) -> Job:
@@ -177,7 +177,8 @@ class ThreadHub:
         job.input_open, job.made, job.told = False, len(chunks), told
         tasks = [(job, index, chunk) for index, chunk in enumerate(chunks)]
         with Hold(self.lock):
-            # In this order: if a signal handler raises between the two, the tasks run, and `close` waits for no job without tasks.
+            # The order matters: if a signal handler raises between the two steps, the tasks run, and `close` waits for
+            # no job without tasks.
             self.tasks.extend(tasks)
             self.jobs[job.number] = job
             ended = self._fail_if_lost()
@@ -200,8 +201,9 @@ class ThreadHub:
         return stream
 
     def _drop_orphans(self) -> None:
-        """Forget the streams whose making a signal handler interrupted before a thread fed them. Their end does so, unless a handler interrupts
-        it at its first step, or the handler's exception is kept, and with it the stream."""
+        """Forget the streams whose making a signal handler interrupted before a thread fed them. The end of such a
+        stream does so, unless a handler interrupts it at its first step, or a reference to the handler's exception
+        keeps the stream."""
         for job in [job for job in self.jobs.values() if job.stream is not None and not job.is_fed]:
             if not self.workers.opening or (job.stream is not None and job.stream() is None):
                 job.cancelled, job.input_open = True, False
@@ -341,7 +343,7 @@ class ThreadHub:
 
     def _lose_threads(self) -> None:
         self.lock = self.changed = Elsewhere()
-        self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # what `threading` itself calls after a fork
+        self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # as `threading` does after a fork
 
     def close(self) -> None:
         if self.is_elsewhere:
@@ -420,7 +422,7 @@ class ThreadTicket:
         with Hold(self._lock):
             if self._outcome is None:
                 outcomes = self._job.outcomes
-                # In this order: a signal's handler may raise after any step.
+                # The order matters: a signal handler may raise after any step.
                 self._outcome = self._gathered([outcomes[index] for index in sorted(outcomes)])
                 self._job.outcomes = {}
             return self._outcome
@@ -441,8 +443,8 @@ class ThreadStream:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
         self._is_fed = not external
-        # The task that results were taken of last, those that are left of it, and of how many items all were up to there. It changes in
-        # one step: a signal's handler may raise between any two.
+        # The task of the last taken results, its remaining results, and the number of items up to its end. It changes
+        # in one step, because a signal handler may raise between two steps.
         self._batch: tuple[int, collections.deque[tuple[bool, Any]], int] = -1, collections.deque(), 0
 
     def __del__(self) -> None:
@@ -454,7 +456,8 @@ class ThreadStream:
             raise
 
     def fed(self) -> None:
-        """Record that a thread feeds the stream. A stream that is dropped before, because its maker was interrupted, is cancelled."""
+        """Record that a thread feeds the stream. A stream that is dropped before this call, because a handler
+        interrupted its maker, is cancelled."""
         self._is_fed = self._job.is_fed = True
 
     def cancel(self) -> None:

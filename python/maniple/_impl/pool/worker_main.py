@@ -33,7 +33,7 @@ __all__ = ["DEFINITIONS", "MAIN_NAMES", "OF_MODULES", "WorkerMain", "by_value", 
 
 #: the types of definitions: functions, classes, functions with a cache
 DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
-#: how the file name of code begins that was typed at a prompt
+#: the first part of the file name of code that was typed at a prompt
 _PROMPTS = ("<stdin", "<python-input", "<ipython-input", "<console>", "<input>")
 #: the names of the main module: children that load it also use the second
 MAIN_NAMES = ("__main__", "__mp_main__")
@@ -104,7 +104,7 @@ def worker_main(method: str | None) -> WorkerMain:
 
 
 def _is_interactive(main: ModuleType) -> bool:
-    """Whether definitions may be typed into the main module while the program runs."""
+    """Return whether definitions may be typed into the main module while the program runs."""
     file = getattr(main, "__file__", None)
     return file is None or file[:1] == "<" or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
 
@@ -119,7 +119,7 @@ def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
 class WorkerMain:
     """The content of `__main__` in a process."""
 
-    #: name -> the value that the process is to have, also if the value here changes
+    #: name -> the value that the process receives, also if the value here changes
     values_at_start: dict[str, Any] = {}
 
     def __init__(self) -> None:
@@ -153,19 +153,19 @@ class WorkerMain:
             sent.end()
 
     def is_current(self) -> bool:
-        """Whether the main module is still the same."""
+        """Return whether the main module is still the same."""
         return sys.modules.get("__main__") is self._main()
 
     def has(self, name: str, value: Any) -> bool:
-        """Whether the process has the counterpart of `value` under this name in its `__main__`."""
+        """Return whether the process has the counterpart of `value` under this name in its `__main__`."""
         raise NotImplementedError
 
     def may_lack(self) -> bool:
-        """Whether the process may lack a function or class of `__main__`. The check is fast, and returns True in case of doubt."""
+        """Return whether the process may lack a function or class of `__main__`. The check is fast, and returns True in case of doubt."""
         raise NotImplementedError
 
     def has_module(self, name: str) -> bool:
-        """Whether the process can import the module."""
+        """Return whether the process can import the module."""
         module = sys.modules.get(name)
         return module is not None and _is_found_by_name(module, name)
 
@@ -177,11 +177,11 @@ class WorkerMain:
         return {}
 
     def value_to_send(self, name: str, value: Any) -> Any:
-        """Return the value that the process is to have under a name that it lacks; the present value is `value`."""
+        """Return the value that the process receives under a name that it lacks; the present value is `value`."""
         return value
 
     def why_not(self) -> str:
-        """Return why a process lacks names; the text follows "the process"."""
+        """Return the reason why a process lacks names, as a text that follows "the process"."""
         raise NotImplementedError
 
 
@@ -245,9 +245,9 @@ class _Source:
         return self._text
 
     def guard_defines(self) -> bool:
-        """Whether an indented line below a guard looks like a definition.
+        """Return whether an indented line below a guard looks like a definition.
 
-        Reading lines is cheaper than a syntax tree, which most programs then do not need.
+        Reading lines costs less than a syntax tree, which most programs then do not need.
         """
         guard = -1  # the indentation of the guard above the line
         for line in self._read().splitlines():
@@ -368,7 +368,7 @@ _AT_START = ("synchronize", "queues", "sharedctypes")
 
 
 def _goes_at_start_only(value: Any) -> bool:
-    """Whether `value` is a lock, a queue, a shared value or a similar object that the process being started may receive."""
+    """Return whether `value` is a lock, a queue, a shared value or a similar object that the process being started may receive."""
     own = {f"{PACKAGE}.{name}" for name in _AT_START} | {f"multiprocessing.{name}" for name in _AT_START}
     kinds = type(value).__mro__
     if issubclass(type(value), type) or not (
@@ -381,7 +381,7 @@ def _goes_at_start_only(value: Any) -> bool:
 
 
 def _is_typed_in(value: Any) -> bool:
-    """Whether a function or class was defined at a prompt, not in the program's file."""
+    """Return whether a function or class was defined at a prompt, not in the program's file."""
     members = list(vars(value).values()) if isinstance(value, type) else [value]
     for member in members:
         for part in (member, *parts_of(member)):
@@ -413,7 +413,7 @@ def parts_of(thing: Any) -> list[Any]:
 
 
 def _has_own(value: Any, name: str) -> bool:
-    """Whether the object's `__dict__` has the attribute; attributes that the class computes do not count."""
+    """Return whether the object's `__dict__` has the attribute; attributes that the class computes do not count."""
     try:
         return name in object.__getattribute__(value, "__dict__")
     except (AttributeError, TypeError):
@@ -421,7 +421,7 @@ def _has_own(value: Any, name: str) -> bool:
 
 
 def _is_found_by_name(module: ModuleType, name: str) -> bool:
-    """Whether an import of `name` in another process with the same search path finds the same module."""
+    """Return whether an import of `name` in another process with the same search path finds the same module."""
     spec = getattr(module, "__spec__", None)
     if spec is None or spec.loader is None:
         return False

@@ -36,7 +36,7 @@ __all__ = ["Workers", "worker"]
 
 
 class WorkerHandles:
-    """The descriptors of a worker's link, on their way into its process: inherited, or passed by the start method."""
+    """The descriptors of a worker's link, which its process inherits, or receives from the start method."""
 
     def __init__(self, fds: list[int], main: WorkerMain) -> None:
         self.fds, self.main = fds, main
@@ -87,7 +87,8 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
         if ended == "lacking":
             raise SystemExit(os.EX_TEMPFAIL)
         if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
-            # End as if the parent had sent the signal. A handler that was inherited by a fork is the parent's, and does not run.
+            # End as if the parent had sent the signal. A handler that the process inherited by a fork belongs to the
+            # parent, and does not run.
             raise_signal(SIGTERM)
     except KeyboardInterrupt:
         # The parent received the same Ctrl-C and handles it.
@@ -292,7 +293,7 @@ class Workers:
             if self._late:
                 self._read_late()
                 patience = min(patience, _AGAIN)
-            # A chore that was interrupted is done again.
+            # Repeat an interrupted chore.
             chore, number = self._chore = self._chore or self.hub.keep(patience)
             self._complete_late()
             if chore == "idle" and not alone:

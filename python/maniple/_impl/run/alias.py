@@ -111,7 +111,7 @@ def _give_other_name(module: ModuleType) -> None:
 
 
 def _end_import(module: ModuleType) -> None:
-    """Do what the import system does next with a loaded module.
+    """Do the import system's next steps for a loaded module.
 
     An import under the other name holds another lock, and does not wait until the import system has done so.
     """
@@ -191,7 +191,8 @@ class _OtherName:
 
 
 class _Alias:
-    """A finder that returns this package's modules for those of the standard package, and renames their objects at the load."""
+    """A finder that returns this package's modules for the standard package's, and renames their objects at the
+    load."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

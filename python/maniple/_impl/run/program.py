@@ -185,7 +185,7 @@ def _run_input(argv: list[str]) -> None:
 
 
 def _replace_search_path(folder: str, *, always: bool = False) -> None:
-    """Replace the first entry of `sys.path`, from which Python has found this package, by ``folder``."""
+    """Replace the first entry of `sys.path`, where Python found this package, by ``folder``."""
     if not sys.flags.safe_path:
         sys.path[0] = folder
     elif always:

@@ -205,7 +205,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
                 if type(base) is cls:  # a metaclass that no module exports
                     return type, (base,)
         reduced = super().reducer_override(cls)
-        if not isinstance(reduced, tuple) or len(reduced) != 6:  # by name after all
+        if not isinstance(reduced, tuple) or len(reduced) != 6:  # it goes by name
             return reduced
         if (apart := self._shared_class(cls)) is not None:
             return apart
@@ -290,7 +290,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return annotations if self._verdicts is None or self._reason_against(annotations) is None else {}
 
     def _globals_of(self, func: FunctionType) -> tuple[Any, list[tuple[str, Any, Any]], dict[str, str]]:
-        """Return where the reader finds the function's globals, the globals that it lacks, and the reasons for those that cannot be sent."""
+        """Return the reader's place for the function's globals, the globals that it lacks, and the reasons why others
+        cannot be sent."""
         space, names = func.__globals__, used_globals(func.__code__)
         home: Any = func.__module__
         module = sys.modules.get(home) if isinstance(home, str) else None
@@ -353,7 +354,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         return key, value, self._rebound(uses)
 
     def _rebound(self, uses: UsedGlobals) -> list[str]:
-        """Add the uses of a value that was pickled earlier; return the names that were rebound since."""
+        """Add the uses of a value that was pickled earlier; return the names that were rebound since then."""
         self.uses.update((name, held) for name, held in uses.items() if name not in self.uses)
         space = vars(sys.modules["__main__"])
         return [name for name, held in uses.items() if name in space and space[name] is not held()]

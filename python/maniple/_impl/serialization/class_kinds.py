@@ -72,7 +72,8 @@ def reduce_named(thing: Any) -> Any:
 
 
 def reduce_c_type(cls: Any) -> Any:
-    """Return how to send a type that ctypes has derived from others (arrays, pointers, functions); None for other types."""
+    """Return how to send a type that ctypes has derived from another type (array, pointer, function); None for other
+    types."""
     ctypes = sys.modules.get("ctypes")
     if ctypes is None or getattr(ctypes, cls.__name__, None) is cls:
         return None

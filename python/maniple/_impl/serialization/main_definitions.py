@@ -121,7 +121,7 @@ class _DefinitionsPickler(ByValuePickler):
 
 
 def can_be_sent(value: Any) -> bool:
-    """Whether `value` can be pickled now."""
+    """Return whether `value` can be pickled now."""
     with no_descriptors():
         try:
             reduction._standard(io.BytesIO(), 5, True, leave_out).dump(value)

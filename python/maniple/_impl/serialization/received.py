@@ -175,7 +175,8 @@ def _forget_oldest(spaces: dict[Any, Any]) -> None:
 def make_function(
     home: Any, code: CodeType, name: str, closure: tuple[CellType, ...] | None, key: tuple[bytes, int]
 ) -> FunctionType:
-    """Return an empty function. If the function came before, return that, with its state, unless its closure may differ."""
+    """Return an empty function. If the function came before, return that function with its state, unless its closure
+    may differ."""
     known = registry.find(key)
     if closure is None and isinstance(known, FunctionType):
         return known
@@ -297,7 +298,7 @@ def _bind(space: dict[str, Any], name: str, value: Any, key: tuple[bytes, int] |
 
 
 def hold(value: Any) -> Callable[[], Any]:
-    """Return a function that returns the value while it exists; a weak reference if the type supports it."""
+    """Return a function that returns the value while it exists: a weak reference if the type supports it."""
     try:
         return ref(value)
     except TypeError:

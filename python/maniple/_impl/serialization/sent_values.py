@@ -1,9 +1,9 @@
 """The values of `__main__` that are sent by value to the workers of one pool.
 
-Each value has a number, so that a worker can tell a newer value from its own, and uses a single object for all references to a value.
-A value is pickled once, at its first use.  A large value is written into a nameless file of shared memory, and calls that need it
-contain only the file's path.  The file exists as long as the pool, or until the name is rebound and no call that may read it is under
-way.
+Each value has a number, so that a worker can distinguish a newer value from its own, and uses a single object for all
+references to a value. A value is pickled once, at its first use. A large value is written into a nameless file of
+shared memory, and calls that need it contain only the file's path. The file exists as long as the pool, or until the
+name is rebound and no call that may read it is under way.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sized(io.BytesIO):
         self.buffers: list[Any] = []
 
     def take(self, buffer: Any) -> bool:
-        """Be the `buffer_callback` of the pickler: take large buffers out of band."""
+        """Take a large buffer out of band, as the `buffer_callback` of the pickler."""
         try:
             view = buffer.raw()
         except BufferError:  # not contiguous
@@ -225,7 +225,7 @@ class SentValues:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether the value can be copied with each call: it is small and immutable."""
+    """Return whether the value can be copied with each call: it is small and immutable."""
     if type(value) in (str, bytes):
         return len(value) < LARGE
     if type(value) is tuple:

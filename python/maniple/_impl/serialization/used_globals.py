@@ -28,7 +28,7 @@ _uses: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
 
 
 def used_globals(code: CodeType) -> frozenset[str]:
-    """Return the global names that the code reads, including those of nested functions and classes."""
+    """Return the global names that the code reads, including the names in nested functions and classes."""
     names = _uses.get(code)
     if names is None:
         found = {str(step.argval) for step in dis.get_instructions(code) if step.opname in _USES}
@@ -40,7 +40,7 @@ def used_globals(code: CodeType) -> frozenset[str]:
 
 
 def defines(value: Any) -> bool:
-    """Whether the value is a function or a class of `__main__`, which may be redefined."""
+    """Return whether the value is a function or a class of `__main__`, which may be redefined."""
     return issubclass(type(value), DEFINITIONS) and value.__module__ in MAIN_NAMES
 
 

@@ -1,4 +1,4 @@
-"""What a forked child does first: the functions that `register_after_fork` has registered, and what precedes them."""
+"""The first steps of a forked child: this package's own, and the functions of `register_after_fork`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ forked_by_program = False
 
 
 def _in_forked_child() -> None:
-    """Release what a child must not share with its parent; runs in every forked child.
+    """Release the objects that a child must not share with its parent; every forked child calls it.
 
     Of the functions that were registered by `register_after_fork`, it calls only this package's: the program's functions expect a
     process that this package started.  There `_begin_afresh` calls all of them later.

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from ... import reduction
 from ...context import get_spawning_popen
+from .descriptors import above_stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def handle() -> Any:
         return None
     for way in _WAYS:
         with suppress(OSError):
-            descriptor = os.open(way, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
+            descriptor = above_stdio(os.open(way, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY))
             popen._to_close.append(descriptor)
             return reduction.DupFd(descriptor)
     raise FileNotFoundError(

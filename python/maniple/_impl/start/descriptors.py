@@ -1,8 +1,9 @@
 """Descriptors and standard streams.
 
-The descriptors of this package are above 2, and are closed only if they still refer to the same file.  A program may close descriptors that it did not open.  A program that becomes a daemon closes all of them, and the files that it
-opens next get the same numbers.  If a program closes 0, 1 or 2, new descriptors would get these numbers, and children would use
-them as their standard streams.
+This package's descriptors are above 2, and it closes them only if they still refer to the same file. A program may
+close descriptors that it did not open. A program that becomes a daemon closes all of them, and the files that it opens
+next get the same numbers. If a program closes 0, 1 or 2, new descriptors would get these numbers, and children would
+use them as their standard streams.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAP_ALONE",
+    "FilledStdio",
     "HeldDescriptor",
     "Mark",
     "above_stdio",
+    "arrived",
     "call_into",
     "close_own",
     "descriptor_limit",
@@ -36,6 +39,7 @@ __all__ = [
     "mark",
     "patiently",
     "pipe",
+    "socket_above",
 ]
 
 #: the device and inode of a descriptor's file; None means that it was not open
@@ -50,11 +54,50 @@ def above_stdio(fd: int) -> int:
     """Return ``fd`` if it is above 2; otherwise a duplicate above 2, after closing ``fd``."""
     if fd > 2:
         return fd
+    try:
+        return _duplicate(fd)
+    finally:
+        os.close(fd)
+
+
+def _duplicate(fd: int) -> int:
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-    moved: int = fcntl(fd, F_DUPFD_CLOEXEC, 3)
+    return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+
+
+def arrived(fd: int) -> int:
+    """Return the descriptor, which another process has sent, as `above_stdio` does; ``fd`` itself if there is no other number."""
+    if fd > 2:
+        return fd
+    try:
+        moved = _duplicate(fd)
+    except OSError:
+        return fd
     os.close(fd)
     return moved
+
+
+def socket_above(made: Any) -> Any:
+    """Return the socket if its descriptor is above 2; otherwise a socket for a duplicate above 2."""
+    return made if made.fileno() > 2 else type(made)(fileno=above_stdio(made.detach()))
+
+
+class FilledStdio:
+    """A ``with`` block in which no new descriptor gets one of the numbers 0 to 2."""
+
+    def __enter__(self) -> None:
+        self._fillers: list[int] = []
+        try:
+            while not self._fillers or self._fillers[-1] <= 2:
+                self._fillers.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        for fd in self._fillers:
+            os.close(fd)
 
 
 def pipe() -> tuple[int, int]:
@@ -124,7 +167,7 @@ class HeldDescriptor:
         return vars(holder).get(self._number), vars(holder).get(self._file)
 
     def is_there(self, holder: Any, mark: Any = mark) -> bool:
-        """Whether the descriptor still refers to the file that it had when it was set."""
+        """Return whether the descriptor still refers to the file that it had when it was set."""
         fd, file = self.held(holder)
         return fd is not None and file is not None and mark(fd) == file
 

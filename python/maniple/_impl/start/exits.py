@@ -16,7 +16,8 @@ __all__ = ["end_without_start", "name_of_exit"]
 
 
 def end_without_start(name: str, problem: OSError) -> NoReturn:
-    """Exit with `EX_TEMPFAIL` if `problem` is a shortage, else raise it. For that exit code a pool starts another worker later."""
+    """Exit with `EX_TEMPFAIL` if `problem` is a shortage, else raise it. After that exit code a pool starts another
+    worker later."""
     if not is_shortage(problem):
         raise problem
     why = f"{problem} ({advice(problem)})"

@@ -20,7 +20,7 @@ from ... import forkserver, popen_fork, resource_tracker, util
 from ..._maniple import Greeting
 from ...context import AuthenticationError, reduction
 from .. import PACKAGE
-from .descriptors import patiently, pipe
+from .descriptors import patiently, pipe, socket_above
 from .forked import live_and_exit
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
-# Seconds that a client has to authenticate.  Other clients do not wait for it.
+# The time limit for a client's authentication, in seconds. Other clients do not wait for it.
 _PATIENCE = 10.0
 # Seconds that the server waits before it retries after a shortage.
 _PAUSE = 0.05
@@ -42,7 +42,7 @@ class Server:
         self._listener, self._alive_r, self._key = listener, alive_r, key
         self._handlers = saved_handlers
         self._status_of: dict[int, int] = {}  # pid -> status pipe
-        self._untold: list[tuple[int, int]] = []  # status pipes, and the exit codes that are to be written to them
+        self._untold: list[tuple[int, int]] = []  # status pipes, and the exit codes to write to them
         self._lines: set[net.socket] = set()  # connections of authenticated clients
         self._guests: dict[net.socket, float] = {}  # connection of a client that has not authenticated -> its deadline
         self._to_import = ["synchronize", "queues", "popen_forkserver", "_impl.pool.payload", "_impl.pool.workers"]
@@ -95,7 +95,7 @@ class Server:
         raise SystemExit
 
     def _tell(self) -> None:
-        """Write exit codes into their pipes; those that cannot be written for lack of memory are written later."""
+        """Write exit codes into their pipes; retry later those that fail for lack of memory."""
         untold, self._untold = self._untold, []
         for status_w, code in untold:
             try:
@@ -126,6 +126,7 @@ class Server:
         line = None
         try:
             line, _ = self._listener.accept()
+            line = socket_above(line)
             line.settimeout(None)
             greeting = Greeting(line.fileno(), self._key)
             self._selector.register(line, EVENT_READ, partial(self._greet, line, greeting))

@@ -4,9 +4,9 @@ The child has a part of such a module, and the holder of its import lock does no
 forever.  So every forked child removes these modules from `sys.modules`, and imports them again when they are needed, also if the
 program called `os.fork` itself.  Modules that the forking thread was importing stay: this thread continues in the child.
 
-A pool may be made in a module that is being imported.  The importing thread forks the first workers, and a thread of the pool forks
-their replacements.  Both kinds of workers need the module as far as it is imported: importing it again would make the pool again.
-So the pool's thread passes to `keep` the modules that the pool's maker was importing.
+A pool may be made in a module that is being imported. The importing thread forks the first workers, and a thread of the
+pool forks their replacements. Both kinds of workers need the module as far as it is imported: importing it again would
+make the pool again. So the pool's thread passes the modules that the pool's maker was importing to `keep`.
 """
 
 from __future__ import annotations
@@ -119,6 +119,6 @@ class _Rebinding:
 _again = _Again()
 
 
-# Registered before all hooks that may import something.
+# Registered before all hooks that may import a module.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

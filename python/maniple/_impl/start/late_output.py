@@ -1,8 +1,8 @@
 """Standard error of programs that outlive the worker that started them.
 
-A worker's standard error is a pipe that the pool reads.  Programs that the worker starts inherit it, and may outlive the worker.
-A closed pipe would kill them at their next write, and a full pipe would block them.  So a thread that all pools share reads the
-pipe until its last writer has closed it; after the end of this process a helper program does.
+A worker's standard error is a pipe that the pool reads. Programs that the worker starts inherit it, and may outlive the
+worker. A closed pipe would kill them at their next write, and a full pipe would block them. So a thread that all pools
+share reads the pipe until its last writer has closed it; after the end of this process a helper program reads it.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ class _Forwarder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipes: dict[int, Mark] = {}
-        # While the thread runs: a pipe that wakes it.
+        # A pipe that wakes the thread, while the thread runs.
         self._wake_r = self._wake_w = -1
         self._thread: threading.Thread | None = None
         atexit.register(self._leave_to_program)
 
     def add(self, fd: int) -> None:
         with Hold(self._lock):
-            # If this fails, the caller keeps the descriptor and retries. So it must not stay in `_pipes`, from which it could be
-            # closed and its number reused meanwhile.
+            # If the start fails, the caller keeps the descriptor and retries. So the descriptor must not stay in
+            # `_pipes`: the thread could close it, and its number could be reused.
             if self._thread is None:
                 self._wake_r, self._wake_w = pipe()
                 self._thread = threading.Thread(target=self._run, name="maniple-late-output", daemon=True)
@@ -149,7 +149,8 @@ _forwarder: _Forwarder | None = None
 
 
 def forward(fd: int) -> None:
-    """Copy the data of the pipe with the read end ``fd`` to standard error from now on; the call takes the descriptor over."""
+    """Copy the data of the pipe with the read end ``fd`` to standard error from now on. The call takes over the
+    descriptor."""
     global _forwarder
     if _forwarder is None:
         _forwarder = _Forwarder()

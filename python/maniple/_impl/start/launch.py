@@ -57,7 +57,7 @@ def _inheritable_strays(keep: set[int]) -> list[int]:
 
 
 def _goes_along(number: int) -> bool:
-    """Whether a descriptor is open and inheritable."""
+    """Return whether a descriptor is open and inheritable."""
     try:
         return os.get_inheritable(number)
     except OSError:
@@ -103,7 +103,7 @@ def run(
 
 
 def _is_watched() -> bool:
-    """Whether a debugger (pydevd) has replaced the functions by which the standard package starts programs."""
+    """Return whether a debugger (pydevd) has replaced the functions by which the standard package starts programs."""
     for module, name in (("_posixsubprocess", "fork_exec"), ("subprocess", "_fork_exec")):
         function = getattr(sys.modules.get(module), name, len)
         if not isinstance(function, type(len)):
@@ -140,12 +140,12 @@ def start_program(
         with _blocking(set(blocked_signals)):
             call_into(started, _start_by_subprocess, path, argv, wanted, stderr)
             return started[0]
-    # A descriptor that is copied onto itself keeps its close-on-exec flag under
-    # older C libraries; a detour over a scratch number clears it everywhere.
+    # A descriptor that is copied onto itself keeps its close-on-exec flag under older C libraries; a detour over a
+    # scratch number clears it everywhere.
     scratch = above_stdio(os.open(os.devnull, os.O_RDONLY))
     try:
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in strays]
-        # If a standard stream is closed, the child gets the null device, so that no file of its own gets that number.
+        # If a standard stream is closed, the child gets the null device, so that none of its files gets that number.
         actions += [
             (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0)
             for fd in range(3)
@@ -184,7 +184,8 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int], o
 
 
 def as_here(argv: list[str | bytes]) -> list[str | bytes]:
-    """Return a command line that the program made, with the preamble that makes ``multiprocessing`` mean the same as here."""
+    """Return a command line that the program made, with the preamble that makes ``multiprocessing`` mean the same
+    module as here."""
     preamble = alias.preamble()
     # Not `in`: text and bytes do not compare under -bb.
     place = next((place for place, word in enumerate(argv[:-1], 1) if isinstance(word, str) and word == "-c"), None)
@@ -236,13 +237,14 @@ def importing(module: str, names: str) -> str:
         f"{preamble}"
         f"from {named}.{module} import {names}\n"
     )
-    # The exit code reports a shortage, as it does later. The source cannot use `shortage`, whose import may fail as well.
+    # The exit code reports a shortage, as in `spawn`. The source cannot use `shortage`, whose import may fail as well.
     return (
         f"import sys\n"
         f"for s in range({_MOST}):\n"
         f" try:\n  {program.rstrip().replace(chr(10), chr(10) + '  ')}\n  break\n"
         f" except (MemoryError, OSError, ImportError) as e:\n"
-        # Listing a folder of the search path is not repeated by the interpreter. Nothing of the program has begun.
+        # The interpreter does not retry an interrupted listing of a folder of the search path. The program has not
+        # begun.
         f"  if isinstance(e, InterruptedError) and s < {_MOST - 1}: continue\n"
         f"  sys.excepthook(type(e), e, e.__traceback__)\n"
         f"  s = str(e)\n"

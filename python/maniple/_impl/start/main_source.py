@@ -66,7 +66,8 @@ def _parts(body: list[ast.stmt], for_main: bool) -> Iterator[tuple[ast.AST, bool
 
 
 def _guarded(statement: ast.stmt) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
-    """Return the branches of ``if __name__ == "__main__"``: that of the main program, and the other; None for other statements."""
+    """Return the branches of ``if __name__ == "__main__"``: the main program's branch, and the other; None for other
+    statements."""
     if not isinstance(statement, ast.If):
         return None
     test: ast.expr = statement.test

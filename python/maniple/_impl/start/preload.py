@@ -89,7 +89,7 @@ def _unnamed_file() -> int:
 
 
 def handle_import_error(on_error: str, modinfo: str, exc: BaseException, *, warn_stacklevel: int) -> None:
-    """Handle the failed import of a module as the client has chosen: ``ignore``, ``warn`` or ``fail``."""
+    """Handle the failed import of a module by the client's choice: ``ignore``, ``warn`` or ``fail``."""
     if on_error == "fail":
         raise exc
     if on_error == "warn":

@@ -25,7 +25,7 @@ _NUMBERS = {
 
 
 def is_shortage(problem: BaseException) -> bool:
-    """Whether descriptors, memory, processes, threads or space for files ran out."""
+    """Return whether descriptors, memory, processes, threads or space for files ran out."""
     if isinstance(problem, OSError):
         return problem.errno in _NUMBERS
     return isinstance(problem, MemoryError) or (
@@ -41,7 +41,7 @@ _SAID = tuple(os.strerror(number) for number in sorted(_NUMBERS)) + (
 
 
 def stood_in_the_way(problem: BaseException | None) -> bool:
-    """Whether a shortage made an import fail. The import may have raised another error because of it.
+    """Return whether a shortage made an import fail. The import may have raised another error because of it.
 
     An interrupted call counts as well: the interpreter does not retry it when it lists a folder of the search path.
     """
@@ -57,7 +57,7 @@ def stood_in_the_way(problem: BaseException | None) -> bool:
 
 
 def says_shortage(words: str) -> bool:
-    """Whether the last lines of a process's standard error report a shortage, for a process that could not report it otherwise."""
+    """Return whether the last lines of a process's standard error report a shortage, for a process that could not report it otherwise."""
     lines = [line for line in words.splitlines() if line and not line[0].isspace()]
     if not any("Fatal Python error" in line for line in lines):
         lines = lines[-1:]
@@ -67,7 +67,7 @@ def says_shortage(words: str) -> bool:
 
 
 def _has_number(line: str) -> bool:
-    """Whether the line is a message of the dynamic linker with only the number of such an error."""
+    """Return whether the line is a message of the dynamic linker with only the number of such an error."""
     what, _, number = line.rpartition(": Error ")
     return "shared" in what and number.isdecimal() and int(number) in _NUMBERS
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SteadyFinder"]
 
-#: how often a finder is asked, in case it raises the error for another reason
+#: the number of calls of a finder, in case it raises the error for another reason
 _MOST = 100
 
 
@@ -31,7 +31,7 @@ class SteadyFinder:
                 return self._asked.find_spec(name, path, target)
             except InterruptedError:
                 pass
-        return None  # the next finder is the one that was asked, and raises the error
+        return None  # the next finder is the same `PathFinder`, and raises the error
 
     def __enter__(self) -> None:
         finders: list[Any] = sys.meta_path

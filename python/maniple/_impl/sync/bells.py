@@ -1,7 +1,7 @@
-"""Waiting of threads that stays consistent if a signal handler raises.
+"""Waits of threads that stay consistent if a signal handler raises.
 
-`threading.Condition` does not: it releases its lock and acquires it again in Python code, and an exception of a handler between these
-steps leaves the lock held, or makes it be released twice.
+A wait of `threading.Condition` does not: it releases its lock and acquires it again in Python code, and an exception of
+a handler between these steps leaves the lock held, or makes it be released twice.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class ThreadCall:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make: Callable[[], Any] | None = make
         self._value: Any = None
-        #: what `make` raised
+        #: the exception that `make` raised
         self.error: BaseException | None = None
         self._over = False
         self._taken = allocate_lock()

@@ -1,4 +1,4 @@
-"""Waiting for a predicate."""
+"""Waits for a predicate."""
 
 from __future__ import annotations
 

@@ -177,7 +177,8 @@ _PUBLIC = {
 
 
 def go_through_parts(cls: type) -> None:
-    """If a class defines an inner method, add the public methods that call it, except those that the class defines."""
+    """Add the public methods that call an inner method which a class defines, except those that the class defines
+    itself."""
     if vars(cls).keys().isdisjoint(_PARTS):
         return
     for name, method in _PUBLIC.items():

@@ -5,9 +5,9 @@ Libraries build queues from the parts of the standard queue: they override `_fee
 
     put() ─▶ _sem ─▶ _buffer ─▶ _feed(), in a thread ─▶ _wlock, _writer ─▶ shared memory ─▶ _reader, _rlock ─▶ get()
 
-Only the transport between the two ends differs from the standard package.  So the feeder waits for readers only if the memory is
-limited (`Log.would_be_limited`), and a process that dies never leaves a part of a message.  If the holder of a lock dies, the next
-process acquires the lock.  What a dead process acquired of `_sem` stays acquired.
+Only the transport between the two ends differs from the standard package. So the feeder waits for readers only if the
+memory is limited (`Log.would_be_limited`), and a process that dies never leaves a part of a message. If the holder of a
+lock dies, the next process acquires the lock. The units of `_sem` that a dead process acquired stay acquired.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PARTS = frozenset(
     "_rlock _wlock _sem _opid _notempty _buffer _thread _jointhread _joincancelled _close _send_bytes _recv_bytes _poll _feed"
     " _start_thread _reset _after_fork _finalize_join _finalize_close _unfinished_tasks _cond".split()
 )
-#: those that are methods
+#: the parts that are methods
 _METHODS = frozenset("_feed _start_thread _reset _after_fork _finalize_join _finalize_close".split())
 
 
@@ -78,7 +78,7 @@ def _code_of(attribute: Any) -> list[CodeType]:
 
 
 def takes_part(cls: type) -> bool:
-    """Whether a class overrides or uses inner parts of the standard queue, or declares it by ``_uses_parts = True``.
+    """Return whether a class overrides or uses inner parts of the standard queue, or declares it by ``_uses_parts = True``.
 
     Functions that a program adds to a class of this package count as well.
     """

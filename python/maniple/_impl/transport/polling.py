@@ -20,7 +20,7 @@ def new_poller() -> select.poll:
         return select.poll()
     from ..compat.greenlets import SelectPoller
 
-    return SelectPoller()  # type: ignore[return-value]  # all that is used of it
+    return SelectPoller()  # type: ignore[return-value]  # it has the methods that this package calls
 
 
 #: seconds: a thousand years

@@ -1,7 +1,7 @@
 """Views of a queue that look like the inner parts of the standard package's queue.
 
-Programs read these parts: the number of free places, the items that wait for a feeder.  The views return true values, and raise an
-error for operations that would have no effect.
+Programs read these parts: the number of free places, the items that wait for a feeder. The views return correct values,
+and raise an error for operations that would have no effect.
 """
 
 from __future__ import annotations

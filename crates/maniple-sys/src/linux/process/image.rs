@@ -1,4 +1,4 @@
-//! The running program as it lies in memory: where its code is, and which build it is.
+//! The running program in memory: the addresses of its code, and its build.
 #![allow(unsafe_code)]
 
 use crate::atfork::OnceLock;
@@ -10,23 +10,23 @@ use std::ops::Range;
 
 pub use crate::terms::Image;
 
-/// The running program, without the libraries that it loads.
+/// Returns the running program, without the libraries that it loads.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let mut image = Image { base: 0, text: Vec::new(), build: 0 };
-        // SAFETY: `first` is called with `&mut image` during the call only.
+        // SAFETY: the call passes `&mut image` to `first`, and only until it returns.
         unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut image).cast()) };
         image
     })
 }
 
-/// Looks at the first object, which is the program, and stops there.
+/// Reads the first object, which is the program, and ends the iteration.
 unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the caller passes the pointer to `image` that it was given, and a valid description of an object.
+    // SAFETY: `dl_iterate_phdr` passes the pointer to `image` from its caller, and a valid description of an object.
     let (image, info) = unsafe { (&mut *image.cast::<Image>(), &*info) };
     image.base = info.dlpi_addr as usize;
-    // SAFETY: so many headers are there.
+    // SAFETY: the loader's description has `dlpi_phnum` headers at `dlpi_phdr`.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     let range = |h: &Header| {
         let start = image.base.wrapping_add(h.p_vaddr as usize);
@@ -34,7 +34,7 @@ unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *
     };
     let loaded = |h: &&Header| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_R != 0;
     image.text = headers.iter().filter(|h| loaded(h) && h.p_flags & libc::PF_X != 0).map(range).collect();
-    // SAFETY: the loader mapped these segments readable, for as long as the program runs.
+    // SAFETY: the loader mapped these segments readable until the program ends.
     let bytes = |r: Range<usize>| unsafe {
         std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(r.start), r.len())
     };
@@ -46,7 +46,8 @@ unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *
     1
 }
 
-/// The linker's build id in a list of notes (`elf(5)`: name length, content length, type, name, content, padded to 4).
+/// Returns the linker's build id from a list of notes (`elf(5)`: name length, content length, type, name, content,
+/// padded to 4).
 fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     const BUILD_ID: u32 = 3;
     while let Some((head, rest)) = notes.split_at_checked(12) {
@@ -63,7 +64,7 @@ fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// FNV-1a over words instead of bytes: some megabytes take about a millisecond.
+/// Hashes by FNV-1a over words instead of bytes: some megabytes take about a millisecond.
 fn hash(so_far: u64, bytes: &[u8]) -> u64 {
     let words = bytes.as_chunks::<8>();
     let mut hash = so_far ^ 0xcbf2_9ce4_8422_2325;
@@ -74,8 +75,9 @@ fn hash(so_far: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
-/// The name of the function at `address` in the program's own symbol table, unchanged. `None`: the table was left out of the
-/// program, or has several names for it, as where the compiler has made one function of two that do the same.
+/// Returns the name of the function at `address` from the program's own symbol table, unchanged. `None`: the program
+/// has no table, or the table has several names for the address, for example because the compiler merged two equal
+/// functions.
 pub fn symbol(address: usize) -> Option<String> {
     symbol_in(&std::fs::File::open("/proc/self/exe").ok()?, address.wrapping_sub(image().base) as u64)
 }
@@ -93,7 +95,7 @@ fn symbol_in(program: &std::fs::File, wanted: u64) -> Option<String> {
     const SYMBOL: usize = 24;
     const SYMBOLS: u64 = 2;
     const FUNCTION: u8 = 2;
-    // A table that claims to be longer than this is not read.
+    // The greatest length of a table that it reads.
     const MOST: usize = 256 << 20;
     let read = |at: u64, len: usize| {
         let mut bytes = vec![0; Some(len).filter(|&len| len <= MOST)?];
@@ -123,17 +125,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_of_this_program_is_found() {
-        let here = the_code_of_this_program_is_found as fn() as usize;
+    fn the_image_contains_this_programs_code() {
+        let here = the_image_contains_this_programs_code as fn() as usize;
         assert!(image().text.iter().any(|r| r.contains(&here)));
         assert!(!image().text.iter().any(|r| r.contains(&(libc::getpid as *const () as usize))));
         assert_ne!(image().build, 0);
     }
 
     #[test]
-    fn a_function_of_this_program_has_its_name() {
-        let here = a_function_of_this_program_has_its_name as fn() as usize;
-        assert!(symbol(here).unwrap().contains("a_function_of_this_program_has_its_name"));
+    fn a_symbol_has_its_functions_name() {
+        let here = a_symbol_has_its_functions_name as fn() as usize;
+        assert!(symbol(here).unwrap().contains("a_symbol_has_its_functions_name"));
         assert_eq!(symbol(here + 1), None);
     }
 

@@ -1,16 +1,18 @@
-//! The end of a process whose maker is gone: SIGTERM at once, so that it can clean up, and SIGKILL when its time is up.
+//! Ends a process whose maker is gone: by SIGTERM at once, so that it can clean up, and by SIGKILL after the grace
+//! period.
 //!
-//! A lifeline (see [`crate::process::lifeline`]) hangs up when the last process that holds its other end has ended or closed
-//! it. The kernel then sends this process a real-time signal, which nothing else uses, and the handler decides:
+//! A lifeline (see [`crate::process::lifeline`]) hangs up when the last process that holds its other end has ended or
+//! closed it. The kernel then sends this process a real-time signal that no other code uses, and the handler decides:
 //!
-//! 1. The pipe is open: some process has written to it. Nothing happens.
-//! 2. The maker runs all the same: it has closed all its descriptors, or has replaced its program. A timer brings the signal
-//!    again, after 10 ms first and after a second at last, until the maker is gone.
-//! 3. The maker is gone. A timer of the kernel's will send SIGKILL after the grace; SIGTERM is sent now. A process that has
-//!    no handler for it ends there; a process that ignores it, or has inherited a handler that only sets a flag, ends by the timer.
+//! 1. The pipe is open, because a process has written to it. The handler does nothing.
+//! 2. The maker still runs: it has closed all its descriptors, or has replaced its program. A timer sends the signal
+//!    again, after pauses from 10 ms to a second, until the maker is gone.
+//! 3. The maker is gone. The handler sets a kernel timer that sends SIGKILL after the grace period, and sends SIGTERM.
+//!    A process without a handler for SIGTERM ends at once; a process that ignores it, or has inherited a handler that
+//!    only sets a flag, ends by the timer.
 //!
-//! So neither a thread nor the attention of the process is needed: it may compute, sleep or be stuck in foreign code. A
-//! process that replaces its program, or closes the pipe, is on its own from then on.
+//! So this needs no thread, and works while the process computes, sleeps or is stuck in foreign code. It no longer
+//! works in a process that has replaced its program or closed the pipe.
 
 use super::hung_up;
 use crate::atfork;
@@ -21,25 +23,25 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What the handler reads. One thread writes it, before the signal can come.
+/// The handler reads these values. `end_after` writes them before it asks for the signal.
 static LIFELINE: AtomicI32 = AtomicI32::new(-1);
 static MAKER: AtomicI32 = AtomicI32::new(0);
 static GRACE: AtomicI64 = AtomicI64::new(0);
 /// The signal in use; 0 before the first.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
-/// How long until the next look at a maker that runs though the pipe has hung up, in milliseconds.
+/// The time until the next check of a maker that runs although the pipe has hung up, in milliseconds.
 static PAUSE: AtomicI64 = AtomicI64::new(FIRST_PAUSE);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 const FIRST_PAUSE: i64 = 10;
 const LONGEST_PAUSE: i64 = 1000;
 
-/// Ends this process after `maker`, whose end of the lifeline hangs up then: by SIGTERM, and by SIGKILL after `grace`.
+/// Makes the end of `maker`, which hangs up the lifeline, end this process: by SIGTERM, and by SIGKILL after `grace`.
 ///
-/// That holds until this process closes all of its descriptors.
+/// This holds until this process closes all of its descriptors.
 ///
 /// # Errors
-/// The system does not have what it takes.
+/// The system lacks the signals or handles that this needs.
 pub fn end_after(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> io::Result<()> {
     let own = super::opened_anew(pipe)?;
     let signal = install()?;
@@ -49,7 +51,7 @@ pub fn end_after(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> io::R
     PAUSE.store(FIRST_PAUSE, Relaxed);
     ENDING.store(false, Relaxed);
     super::signal_when_hung_up(own.as_handle(), signal)?;
-    // It may have hung up before that.
+    // The pipe may have hung up before that.
     if hung_up(own.as_handle())? {
         consider();
     }
@@ -58,15 +60,15 @@ pub fn end_after(pipe: BorrowedHandle<'_>, maker: i32, grace: Duration) -> io::R
 
 /// Installs the handler on a signal that this process does not use, and returns its number.
 fn install() -> io::Result<i32> {
-    // The topmost are taken by some tools.
+    // Some tools use the highest signals.
     let candidates = (libc::SIGRTMIN() + 1..=libc::SIGRTMAX() - 7).rev();
     for signal in candidates {
         let mut before = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: only asks; the kernel fills in what it is given, or fails.
+        // SAFETY: changes no action; the kernel fills in `before`, or fails.
         if unsafe { libc::sigaction(signal, std::ptr::null(), before.as_mut_ptr()) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: filled in by the call above.
+        // SAFETY: the successful call above filled it in.
         let used_by = unsafe { before.assume_init() }.sa_sigaction;
         let ours = on_signal as extern "C" fn(i32) as libc::sighandler_t;
         if used_by != libc::SIG_DFL && used_by != ours {
@@ -76,12 +78,13 @@ fn install() -> io::Result<i32> {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = ours;
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-        // SAFETY: `on_signal` does nothing but what a handler may; the other pointers are to values that live for the calls.
+        // SAFETY: `on_signal` is async-signal-safe, as `consider` states; the other pointers are to values that outlive
+        // the calls.
         unsafe {
             if libc::sigaction(signal, &raw const action, null_mut()) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // The thread that forked us may have had all signals blocked.
+            // The thread that forked this process may have had all signals blocked.
             let mut only = MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(only.as_mut_ptr());
             libc::sigaddset(only.as_mut_ptr(), signal);
@@ -94,19 +97,20 @@ fn install() -> io::Result<i32> {
 }
 
 extern "C" fn on_signal(_signal: i32) {
-    // SAFETY: `errno` of this thread, which the code that was interrupted may be about to read.
+    // The interrupted code may be about to read `errno`, so the handler restores it.
+    // SAFETY: no pointers; returns the address of this thread's `errno`.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
+    // SAFETY: the address is valid while this thread runs, and no other thread uses it.
     let before = unsafe { *errno };
     consider();
-    // SAFETY: as above.
+    // SAFETY: as for the read above.
     unsafe { *errno = before };
 }
 
-/// What the handler does. Makes system calls only, and takes no lock and no memory.
+/// Does the handler's work. Async-signal-safe: it makes only system calls, and takes no lock and no memory.
 fn consider() {
     let mut look = libc::pollfd { fd: LIFELINE.load(Relaxed), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one structure, which lives for the call.
+    // SAFETY: the pointer is to one structure, which outlives the call.
     let found = unsafe { libc::poll(&raw mut look, 1, 0) };
     if ENDING.load(Relaxed) || found != 1 || look.revents & libc::POLLHUP == 0 {
         return;
@@ -126,20 +130,20 @@ fn consider() {
     unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
-/// Whether a process has not ended.
+/// Returns whether a process has not ended.
 pub fn runs(process: i32) -> bool {
-    // SAFETY: no pointers; returns a descriptor, closed below.
+    // SAFETY: it passes no pointers, and returns a descriptor, which is closed below.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
     let Ok(pidfd @ 0..) = i32::try_from(pidfd) else {
-        // The process has ended, or the system has no such handles. Then it runs if it is still this process's parent, or, as far as is
-        // known, if a process has that number.
+        // The process has ended, or the system has no such handles. In the second case it runs if it is still this
+        // process's parent; otherwise this assumes that it runs if a process has its number.
         // SAFETY: no pointers.
         return unsafe {
             libc::getppid() == process || (*libc::__errno_location() != libc::ESRCH && libc::kill(process, 0) == 0)
         };
     };
     let mut look = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one structure, which lives for the call; and a descriptor of our own.
+    // SAFETY: the pointer is to one structure, which outlives the calls; the descriptor was made above.
     unsafe {
         let ended = libc::poll(&raw mut look, 1, 0);
         libc::close(pidfd);
@@ -147,8 +151,8 @@ pub fn runs(process: i32) -> bool {
     }
 }
 
-/// Has the kernel send this process a signal after so many milliseconds. By the system calls themselves: the C library's
-/// functions may take memory.
+/// Makes the kernel send this process a signal after so many milliseconds. It uses the system calls directly, because
+/// the C library's functions may allocate memory.
 fn send_later(signal: i32, milliseconds: i64) -> bool {
     // SAFETY: all zero is a valid value of both C structures.
     let (mut event, mut time): (libc::sigevent, libc::itimerspec) = unsafe { std::mem::zeroed() };
@@ -157,7 +161,7 @@ fn send_later(signal: i32, milliseconds: i64) -> bool {
     time.it_value.tv_sec = milliseconds / 1000;
     time.it_value.tv_nsec = milliseconds % 1000 * 1_000_000;
     let mut timer: i32 = 0;
-    // SAFETY: the pointers are to structures that live for the calls.
+    // SAFETY: the pointers are to structures that outlive the calls.
     unsafe {
         libc::syscall(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, &raw const event, &raw mut timer) == 0
             && libc::syscall(libc::SYS_timer_settime, timer, 0, &raw const time, null_mut::<libc::itimerspec>()) == 0

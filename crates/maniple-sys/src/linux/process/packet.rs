@@ -1,6 +1,6 @@
-//! A local socket that carries whole packets with handles beside them; its calls wait.
+//! A local socket that carries whole packets with handles; its calls wait.
 
-use crate::own::both_above_stdio;
+use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
@@ -11,10 +11,10 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
-/// Handles that one packet can carry: the kernel takes no more.
+/// The greatest number of handles of a packet (the kernel's limit).
 pub const MOST_HANDLES: usize = 253;
 
-/// A new socket's two ends.
+/// Creates a socket and returns its two ends.
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
@@ -35,8 +35,8 @@ pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<
     }
 }
 
-/// Takes one packet: its length, or 0 when the other end is gone, and whether all of its handles have come: the kernel drops those for which
-/// this process has no descriptor left. They are added to `handles`.
+/// Receives one packet, and appends its handles to `handles`. Returns its length, or 0 if the other end is gone, and
+/// whether all of its handles arrived: the kernel drops handles for which this process has no descriptor left.
 pub fn receive(
     socket: BorrowedHandle<'_>,
     bytes: &mut [u8],
@@ -55,7 +55,7 @@ pub fn receive(
     };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
-            handles.extend(more.map(OwnedHandle::from));
+            handles.extend(more.map(arrived));
         }
     }
     Ok((got.bytes, !got.flags.contains(ReturnFlags::CTRUNC)))

@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Mutex;
 
-/// What every typed proxy is, besides its methods.
+/// The methods that every typed proxy has, besides its own.
 macro_rules! typed_proxy {
     ($(#[$doc:meta])* $name:ident $(<$($type:ident),+>)? ($content:ty)) => {
         $(#[$doc])*
