@@ -153,7 +153,7 @@ mod _maniple {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        maniple_engine::watch_forks()?;
+        maniple_engine::watch_forks().map_err(|e| crate::error::os("watch for forks", e))?;
         crate::lazy::make_classes(module.py());
         crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))

@@ -79,7 +79,9 @@ def _begin_server(ctx: BaseContext, module: str) -> None:
     The object that needs the server reports the error of a failed start.
     """
     is_time = module not in vars(_siblings) and ctx.get_start_method() == "forkserver"
-    if is_time and not process.current_process()._config.get("daemon"):
+    me = process.current_process()
+    # A process that loads its main module, or is daemonic, gets an error instead.
+    if is_time and not getattr(me, "_inheriting", False) and not me._config.get("daemon"):
         with suppress(OSError):
             _siblings.forkserver.ensure_running()
 

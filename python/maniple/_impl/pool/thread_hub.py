@@ -28,6 +28,10 @@ __all__ = ["ThreadHub"]
 
 # Seconds after which a thread that had no memory for a step repeats it.
 _PAUSE = 0.02
+# The tasks of a stream that are made at once, at most, from inputs of these types, which never block; and the outcomes taken at once.
+_MOST_AT_ONCE = 64
+_PROMPT = {type(iter(kind())) for kind in (list, tuple)} | {type(iter(range(0)))}
+_NO_ROOM = "there was no memory for a task's outcome"
 
 
 def repeat_without_memory(step: Callable[..., Any], *args: Any) -> Any:
@@ -67,6 +71,8 @@ class Job:
         #: of `imap`: a weak reference to the stream, and whether a thread feeds it
         self.stream: Callable[[], Any] | None = None
         self.is_fed = False
+        #: whether the feeder of a stream waits, or is about to check whether it has to
+        self.waits_for_room = False
 
     @property
     def over(self) -> bool:
@@ -116,6 +122,10 @@ class Changed(threading.Condition):
         """Wake all waiting threads."""
         if self._waiters:  # type: ignore[attr-defined]  # the pool's threads; checked first since each task calls this method
             super().notify_all()
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the waiting callers alone."""
         if self._bells:
             self._bells.ring()
 
@@ -216,33 +226,67 @@ class ThreadHub:
         while True:
             try:
                 with self.lock:
-                    self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+                    job.waits_for_room = True
+                    if job.input_open and not self._has_room(job):
+                        self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+                    job.waits_for_room = False
             except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
                 time.sleep(_PAUSE)
                 continue
             if not job.input_open:
                 return
-            failure: BaseException | None = None
-            try:
-                chunk = list(itertools.islice(iterator, job.chunksize))
-            except BaseException as error:
-                chunk, failure = [], error
-            repeat_without_memory(self._take_in, job, chunk, failure)
-            repeat_without_memory(self._end, job)
+            chunks, failure, is_last = self._read(job, iterator)
+            is_in = False
+            while True:
+                try:
+                    with self.lock:
+                        if not is_in:
+                            self._take_in(job, chunks, failure, is_last)
+                            is_in = True
+                        if not (is_last and self._forget_if_over(job)):
+                            self.changed.notify_all()
+                    break
+                except MemoryError:
+                    time.sleep(_PAUSE)
 
-    def _take_in(self, job: Job, chunk: list[Any], failure: BaseException | None) -> None:
-        """Make a task of the next items of a stream; without items, record the end of the input. All or nothing: there may be no memory."""
-        with self.lock:
-            if not job.input_open:
-                return
-            made, fed = job.made + 1, job.fed + len(chunk)
-            if chunk:
-                self.tasks.append((job, job.made, chunk))
-            elif failure is not None:
-                self._note(job, job.made, (False, failure))
-            else:
-                made = job.made
-            job.made, job.fed, job.input_open = made, fed, bool(chunk)
+    def _read(self, job: Job, iterator: Iterator[Any]) -> tuple[list[list[Any]], BaseException | None, bool]:
+        """Read the items of a stream's next task; of several tasks, if the input never blocks.
+
+        Return them, the exception that ended the input, and whether the input has ended.
+        """
+        room = _MOST_AT_ONCE if type(iterator) in _PROMPT else 1
+        if job.window is not None and not self.closed:
+            room = min(room, (job.window - (job.fed - job.taken)) // job.chunksize)
+        chunks: list[list[Any]] = []
+        try:
+            while True:
+                chunk = list(itertools.islice(iterator, job.chunksize))
+                if not chunk:
+                    return chunks, None, True
+                chunks.append(chunk)
+                if len(chunks) >= room:
+                    return chunks, None, False
+        except BaseException as error:
+            return chunks, error, True
+
+    def _take_in(self, job: Job, chunks: list[list[Any]], failure: BaseException | None, is_last: bool) -> None:
+        """Make tasks of the next items of a stream, and record the end of its input. All or nothing: there may be no memory."""
+        if not job.input_open:
+            return
+        made, fed, before = job.made, job.fed, len(self.tasks)
+        try:
+            for chunk in chunks:
+                self.tasks.append((job, made, chunk))
+                made += 1
+                fed += len(chunk)
+            if failure is not None:
+                self._note(job, made, (False, failure))
+                made += 1
+        except MemoryError:
+            while len(self.tasks) > before:
+                self.tasks.pop()
+            raise
+        job.made, job.fed, job.input_open = made, fed, not is_last
 
     def _has_room(self, job: Job) -> bool:
         return self.closed or job.window is None or job.fed - job.taken < job.window
@@ -257,9 +301,10 @@ class ThreadHub:
         while True:
             try:
                 with self.lock:
-                    self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
                     if not self.tasks:
-                        return
+                        self.changed.wait_for(lambda: self.tasks or (self.closed and not self.jobs))
+                        if not self.tasks:
+                            return
                     job, index, chunk = self.tasks.popleft()
             except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
                 time.sleep(_PAUSE)
@@ -270,24 +315,30 @@ class ThreadHub:
             except MemoryError:
                 pass
             finally:  # also if another thread raises an exception in this one
-                repeat_without_memory(self._finish, job, index, outcome, len(chunk))
+                is_noted = False
+                while True:
+                    try:
+                        with self.lock:
+                            if not is_noted:
+                                self._note(job, index, outcome or (False, MemoryError(_NO_ROOM)), len(chunk))
+                                is_noted = True
+                            is_over = self._end(job)
+                        break
+                    except MemoryError:
+                        time.sleep(_PAUSE)
             del outcome, chunk
-            if repeat_without_memory(self._end, job) and job.told:
+            if is_over and job.told:
                 self.workers.completed(job.number)
             del job
 
-    def _finish(self, job: Job, index: int, outcome: tuple[bool, Any] | None, items: int) -> None:
-        """Record the outcome of a task; None means that there was no memory for it."""
-        with self.lock:
-            self._note(job, index, outcome or (False, MemoryError("there was no memory for a task's outcome")), items)
-
     def _end(self, job: Job) -> bool:
         """Wake the threads that wait for outcomes, and return whether the job has ended."""
-        with self.lock:
-            if self._forget_if_over(job):
-                return True
-            self.changed.notify_all()
+        if job.input_open or job.ended != job.made:
+            # The caller of `map` waits for the last task only.
+            if job.stream is not None:
+                self.changed.ring()
             return False
+        return self._forget_if_over(job)
 
     def _note(self, job: Job, index: int, outcome: tuple[bool, Any], items: int = 0) -> None:
         # All or nothing: there may be no memory for a step.
@@ -443,9 +494,9 @@ class ThreadStream:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
         self._is_fed = not external
-        # The task of the last taken results, its remaining results, and the number of items up to its end. It changes
+        # The tasks of the last taken results, the remaining results, the number of items up to their end, and the next task. It changes
         # in one step, because a signal handler may raise between two steps.
-        self._batch: tuple[int, collections.deque[tuple[bool, Any]], int] = -1, collections.deque(), 0
+        self._batch: tuple[list[int], collections.deque[tuple[bool, Any]], int, int] = [], collections.deque(), 0, 0
 
     def __del__(self) -> None:
         try:
@@ -466,23 +517,43 @@ class ThreadStream:
 
     @property
     def _given(self) -> int:
-        _, left, items = self._batch
+        _, left, items, _ = self._batch
         return items - len(left)
 
     def progress(self) -> tuple[int, int, bool]:
         """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
         return self._job.items_done, self._given, self._job.over
 
-    def _next_index(self) -> int | None:
-        last, arrivals, outcomes = self._batch[0], self._job.arrivals, self._job.outcomes
-        if not self._ordered:
-            if arrivals and arrivals[0] == last:
+    def _arrived(self) -> tuple[list[int], collections.deque[tuple[bool, Any]], int, int] | None:
+        """Forget the results of the last batch, and return the next batch; None if no result has arrived."""
+        last, _, items, index = self._batch
+        arrivals, outcomes = self._job.arrivals, self._job.outcomes
+        for task in last:
+            if not self._ordered and arrivals and arrivals[0] == task:
                 arrivals.popleft()
-            index = arrivals[0] if arrivals else None
+            outcomes.pop(task, None)
+        tasks: list[int] = []
+        if self._ordered:
+            while index in outcomes and len(tasks) < _MOST_AT_ONCE:
+                tasks.append(index)
+                index += 1
         else:
-            index = last + 1 if last + 1 in outcomes else None
-        outcomes.pop(last, None)
-        return index
+            tasks.extend(itertools.islice(arrivals, _MOST_AT_ONCE))
+        if not tasks:
+            return None
+        results: collections.deque[tuple[bool, Any]] = collections.deque()
+        for task in tasks:
+            fine, value, count = outcomes[task]
+            # A failed task has a single outcome for all of its items.
+            before = len(results)
+            results.extend([(True, one) for one in value] if fine else [(False, value)])
+            items += max(count, len(results) - before)
+        return tasks, results, items, index
+
+    def _has_room(self) -> bool:
+        """Whether a quarter of the window is free: the feeder is not woken for less."""
+        job = self._job
+        return job.window is None or 4 * (job.window - job.fed + job.taken) >= job.window
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
         """Wait for results, and return them as pairs: whether the call succeeded, and its result or exception. The caller takes the first.
@@ -491,13 +562,13 @@ class ThreadStream:
             TimeoutError: there is no result after `timeout` seconds.
             StopIteration: there are no more results.
         """
-        _, left, items = self._batch
+        _, left, items, _ = self._batch
         if left:
             job = self._job
             # The first counts as taken.
             job.taken = items - len(left) + 1
-            # Checked after the assignment: the feeder counts its items before its own check.
-            if job.window is not None and job.fed - job.taken + 1 >= job.window:
+            # Checked after the assignment: the feeder says that it waits before its own check.
+            if job.waits_for_room and self._has_room():
                 with Hold(self._hub.lock):
                     self._hub.changed.notify_all()
             return left
@@ -511,18 +582,14 @@ class ThreadStream:
         job = self._job
         job.taken = self._given
         while not self._batch[1]:
-            index = self._next_index()
-            if index is None:
+            if (batch := self._arrived()) is None:
                 if job.over and not job.outcomes:
                     raise StopIteration
-                if job.input_open:
+                if job.waits_for_room:
                     self._hub.changed.notify_all()
                 return None
-            fine, value, items = job.outcomes[index]
-            # A failed task has a single outcome for all of its items.
-            outcomes = collections.deque([(True, one) for one in value] if fine else [(False, value)])
-            self._batch = index, outcomes, self._batch[2] + max(items, len(outcomes))
+            self._batch = batch
         job.taken = self._given + 1
-        if job.input_open:
+        if job.waits_for_room and self._has_room():
             self._hub.changed.notify_all()
         return self._batch[1]
