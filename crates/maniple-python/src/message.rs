@@ -345,7 +345,7 @@ impl Parts {
         static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let load = LOAD.get_or_make(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
         let value = if self.buffers.is_empty() {
-            unended::call(load, (&self.stream,), None)
+            unended::call(load, (&self.stream,), None).inspect_err(|error| self.explain(py, error))
         } else {
             let kwargs = PyDict::new(py);
             kwargs.set_item("buffers", self.buffers(py)?)?;
@@ -354,6 +354,17 @@ impl Parts {
         // The value may have imported NumPy.
         arrays::is_found(py);
         value
+    }
+
+    /// Adds a note to the error of a message that is no pickle if the other end has begun to authenticate.
+    #[cold]
+    fn explain(&self, py: Python<'_>, error: &PyErr) {
+        const WHAT: &str = "the other end asks for an authkey: pass the authkey to Client or Listener";
+        let begun =
+            PyBuffer::get(self.stream.bind(py)).is_ok_and(|stream| bytes_of(&stream).starts_with(b"#CHALLENGE#"));
+        if begun {
+            let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+        }
     }
 
     /// Returns the pickle with its buffers inserted, as bytes.

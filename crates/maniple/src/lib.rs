@@ -145,7 +145,8 @@ pub use bulk::{Bulk, Bytes};
 /// # fn main() -> maniple::Result<()> {
 /// let position = Mutex::new(Point { x: 1.0, y: 2.0 })?;
 /// position.lock()?.x = 3.0;
-/// assert_eq!(position.lock()?.x + position.lock()?.y, 5.0);
+/// let Point { x, y } = *position.lock()?;
+/// assert_eq!((x, y), (3.0, 2.0));
 /// # Ok(())
 /// # }
 /// ```

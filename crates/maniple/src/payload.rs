@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
     note = "serde encodes the values that are sent to another process: derive `serde::Serialize` and \
-        `serde::Deserialize` for the type, and let it own its data",
+        `serde::Deserialize` for a type of your own, and let it own its data (`String` instead of `&str`)",
     note = "files, sockets and other descriptors are sent as a `maniple::Handle`",
     note = "a `Manager` or a `Pool` stays in its process: send the manager's proxies, or its address and key for \
         `Manager::connect`"

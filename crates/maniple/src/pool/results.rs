@@ -73,24 +73,25 @@ impl Reader {
                         read = items;
                     }
                     while read < items {
-                        let result = input.outcome::<R>()?.map_err(|error| self.place(error, first + read, 1));
+                        let mut result = input.outcome::<R>()?;
+                        if let Err(error) = &mut result {
+                            self.place(error, first + read, 1);
+                        }
                         read += 1;
                         each(result);
                     }
                     Ok(())
                 });
                 if let Err(why) = all {
-                    same_for_all(items - read, self.place(why, first + read, items - read), each);
+                    self.same_for_all(why, first + read, items - read, each);
                 }
             }
-            Outcome::Failed(incoming) => {
-                same_for_all(items, self.place(said(incoming, number), first, items), each);
-            }
+            Outcome::Failed(incoming) => self.same_for_all(said(incoming, number), first, items, each),
             Outcome::Unsent(why) => match why.downcast::<CallersPanic>() {
                 Ok(panic) => return Some(*panic),
-                Err(why) => same_for_all(items, self.place(unsent(why), first, items), each),
+                Err(why) => self.same_for_all(unsent(why), first, items, each),
             },
-            Outcome::Unreceived(why) => same_for_all(items, Error::from(*why), each),
+            Outcome::Unreceived(why) => self.same_for_all(Error::from(*why), first, items, each),
             Outcome::Lost(loss) => {
                 let task = self.describe(first, items);
                 for _ in 0..items {
@@ -105,15 +106,26 @@ impl Reader {
 
     /// Adds to the error of a function, an argument or a result which items of the call it is of.
     #[cold]
-    fn place(&mut self, mut error: Error, first: usize, items: usize) -> Error {
-        match &mut error {
+    fn place(&mut self, error: &mut Error, first: usize, items: usize) {
+        match error {
             Error::Panicked(panicked) if panicked.task.is_empty() => panicked.task = self.describe(first, items),
             Error::Codec { why: text, .. } | Error::Call(CallError::Remote(text)) => {
                 text.push_str(&format!(" ({})", self.describe(first, items)));
             }
             _ => {}
         }
-        error
+    }
+
+    /// Passes the same error to `each` for so many items from `first` on.
+    fn same_for_all<R>(&mut self, mut why: Error, first: usize, items: usize, mut each: impl FnMut(Result<R>)) {
+        if items == 0 {
+            return;
+        }
+        self.place(&mut why, first, items);
+        for _ in 1..items {
+            each(Err(Error::from(Failure::from(&why))));
+        }
+        each(Err(why));
     }
 
     fn describe(&mut self, first: usize, items: usize) -> String {
@@ -124,19 +136,9 @@ impl Reader {
         match items {
             _ if method == "apply" => format!("apply of {function}"),
             1 => format!("item {first} of {method} of {function}"),
-            _ => format!("items {first} to {} of {method} of {function}", first + items - 1),
+            _ => format!("items {first} to {} of {method} of {function}", (first + items).saturating_sub(1)),
         }
     }
-}
-
-fn same_for_all<R>(items: usize, why: Error, mut each: impl FnMut(Result<R>)) {
-    if items == 0 {
-        return;
-    }
-    for _ in 1..items {
-        each(Err(Error::from(Failure::from(&why))));
-    }
-    each(Err(why));
 }
 
 /// Checks that an answer was made for the task that it arrived for.

@@ -79,7 +79,8 @@ impl<T: Pod> Value<T> {
         Ok(())
     }
 
-    /// Acquires the lock, and returns a guard to read or change the value.
+    /// Acquires the lock, and returns a guard to read or change the value. This call, [`get`](Value::get) and
+    /// [`set`](Value::set) wait forever if this thread itself holds the lock.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -313,7 +314,8 @@ impl<T: Pod> Array<T> {
         move |held| unsafe { MutexGuard::new(held, values) }
     }
 
-    /// Acquires the lock, and returns a guard for the whole list as a slice.
+    /// Acquires the lock, and returns a guard for the whole list as a slice. This call, [`get`](Array::get),
+    /// [`set`](Array::set) and [`to_vec`](Array::to_vec) wait forever if this thread itself holds the lock.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;

@@ -100,6 +100,20 @@ fn a_late_lock_unit_event_or_party_is_named() {
     assert!(waited.timed_out());
 }
 
+/// What holds the lock or the unit may be this thread, another thread or another process; the texts fit all of them.
+#[test]
+fn a_try_and_a_release_in_vain_do_not_blame_others() {
+    let (lock, bounded) = (Lock::new().unwrap(), BoundedSemaphore::new(1).unwrap());
+    for error in [bounded.release().unwrap_err(), lock.release().unwrap_err()] {
+        assert!(!error.to_string().contains("another process"), "{error}");
+        assert!(error.to_string().contains("this process holds no unit of the bounded semaphore"), "{error}");
+    }
+    let _held = (lock.lock().unwrap(), bounded.acquire().unwrap());
+    for error in [Error::from(lock.try_lock().unwrap_err()), bounded.try_acquire().unwrap_err().into()] {
+        assert!(!error.to_string().contains("another holder"), "{error}");
+    }
+}
+
 #[test]
 fn a_managers_late_objects_are_named() {
     let _alive = support::watchdog();
