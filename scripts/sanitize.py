@@ -32,8 +32,16 @@ PASSED = re.compile(r"^test result: .*? (\d+) passed; (\d+) failed", re.M)
 REPORT = re.compile(
     r"^.*(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|ERROR SUMMARY: [1-9]|Undefined Behavior).*$", re.M
 )
-# Of the engine: those that need no more than memory. Miri has no futexes in shared mappings, no memfds, no processes.
-MIRI = ["codec::", "pool::rush", "pool::spin", "pool::deaths", "channel::lookout", "exit::", "shm::buffers"]
+# The tests of the Rust crates that need only memory. Miri has no futexes in shared mappings, no memfds, no processes.
+MIRI = [
+    "codec::",
+    "channel::length_prefix",
+    "exit::",
+    "pool::burst",
+    "shm::buffers",
+    "wait::adaptive_spin",
+    "wait::spin",
+]
 # Of the package: what makes the extension do most.
 PYTHON_TESTS = ["test_payloads.py", "test_queues.py", "test_connections.py", "test_fuzz_corpus.py"]
 

@@ -28,12 +28,12 @@ pub(super) struct State {
 type Shared = WaitQueue<State>;
 
 impl State {
-    fn stands(&self) -> u8 {
+    fn outcome(&self) -> u8 {
         self.round.load(Ordering::Relaxed)
     }
 }
 
-/// Ends the round so.
+/// Ends the round with this outcome.
 fn finish(inside: &mut Inside<'_, State, 1>, how: u8) {
     inside.round.store(how, Ordering::Relaxed);
     inside.arrived = 0;
@@ -62,7 +62,7 @@ impl Barrier {
         let door = |barrier: &Shared, limit: Option<Duration>, answer: &mut Answer| {
             let until = until(limit);
             let mut inside = barrier.enter();
-            if inside.stands() == BROKEN {
+            if inside.outcome() == BROKEN {
                 return Err(ManagerError::BrokenBarrier.into());
             }
             let round = inside.round.clone();
@@ -214,7 +214,7 @@ impl Barrier {
     /// # Errors
     /// [`Error::ManagerLost`].
     pub fn is_broken(&self) -> Result<bool> {
-        let door = |barrier: &Shared, (): (), answer: &mut Answer| answer.give(&(barrier.enter().stands() == BROKEN));
+        let door = |barrier: &Shared, (): (), answer: &mut Answer| answer.give(&(barrier.enter().outcome() == BROKEN));
         self.0.reference().ask(door, &())
     }
 }

@@ -1,4 +1,4 @@
-//! How a manager is started.
+//! The options of a manager, and its start.
 
 use super::client::RemoteServer;
 use super::{Manager, Own, see_out, server};

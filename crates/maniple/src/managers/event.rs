@@ -31,7 +31,7 @@ impl Event {
         let door = |event: &WaitQueue<bool>, limit: Option<Duration>, answer: &mut Answer| {
             let until = until(limit);
             let mut inside = event.enter();
-            // Woken it was set, were it only for a moment.
+            // A thread that was woken returns even if the event is cleared already.
             let set = *inside || inside.sleep(0, until)?;
             answer.give(&set)
         };

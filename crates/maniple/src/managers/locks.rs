@@ -28,7 +28,7 @@ pub(super) struct Ownership {
     owner: u64,
     depth: u32,
     recursive: bool,
-    /// The owner before ended without giving it back.
+    /// The previous owner ended without releasing the lock.
     abandoned: bool,
 }
 
@@ -44,7 +44,8 @@ impl Ownable {
     }
 }
 
-/// Waits until it is free, and takes it, so many times. Returns whether it had been abandoned; `None`: the time is up.
+/// Waits until the lock is free, and acquires it `times` times. Returns whether it had been abandoned; `None` if the
+/// time limit has passed.
 pub(super) fn take(
     lock: &Shared,
     inside: &mut In<'_>,

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) struct State {
     free: u32,
     most: u32,
-    /// Permits that lines have to release.
+    /// The numbers of permits that lines have to release.
     lent: HashMap<u64, u32>,
 }
 

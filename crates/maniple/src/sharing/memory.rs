@@ -245,8 +245,8 @@ impl SharedMemory {
         if !offset.is_multiple_of(8) {
             return Err(Error::SharedMemory(format!("offset {offset} is not a multiple of eight")));
         }
-        // SAFETY: it lies within the mapping (checked), which begins on a page, so it is aligned; and it lives as long
-        // as `self`.
+        // SAFETY: `check` has found that the word lies within the mapping. The mapping begins on a page, so the word is
+        // aligned, and lives as long as `self`.
         Ok(unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) })
     }
 
@@ -366,7 +366,7 @@ fn failed(what: &str, error: &io::Error) -> Error {
     Error::SharedMemory(format!("it could not be {what}: {error}"))
 }
 
-/// Does something with a name.
+/// Calls `work` with a valid name, without its leading slash.
 fn at_name<R>(name: &str, work: impl FnOnce(&str) -> io::Result<R>) -> Result<R> {
     let plain = name.strip_prefix('/').unwrap_or(name);
     let why = if plain.is_empty() || plain.contains(['/', '\0']) || plain.len() > 250 {

@@ -102,7 +102,7 @@ impl Listener {
     }
 }
 
-/// Sees the clients in that have connected. `None`: none of them came through.
+/// Serves the clients that have connected. Returns `None` if none of them completed its authentication.
 async fn accept(accepting: &Arc<Accepting>) -> Result<Option<maniple_sys::OwnedHandle>> {
     let (accepts, keeps) = (accepting.clone(), accepting.clone());
     accepting.unfinished.store(true, Ordering::Relaxed);
@@ -134,7 +134,8 @@ async fn accept(accepting: &Arc<Accepting>) -> Result<Option<maniple_sys::OwnedH
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // A thread that has begun to accept for a future lets go in a moment, and the address is free when this returns.
+        // A thread that has begun to accept for a future releases the address in a moment. After this wait the address
+        // is free.
         let begun = Instant::now();
         while Arc::strong_count(&self.accepting) > 1 && begun.elapsed() < 10 * MOMENT {
             std::thread::sleep(Duration::from_millis(1));

@@ -87,9 +87,9 @@ pub struct Listener {
 pub(super) struct Accepting {
     pub(super) engine: engine::Listener,
     authkey: Option<Authkey>,
-    // Accepted for a future that was dropped.
+    // Clients that were accepted for a future that was dropped.
     kept: Mutex<VecDeque<OwnedHandle>>,
-    // Clients may be left whose authentication such a future has begun with.
+    // Whether such a future may have left clients whose authentication has begun.
     #[cfg(feature = "async")]
     pub(super) unfinished: AtomicBool,
 }
@@ -460,7 +460,7 @@ impl fmt::Debug for Listener {
 }
 
 impl AsHandle for Listener {
-    /// Readable while a client waits to be accepted, to be waited for together with other things.
+    /// Readable while a client waits to be accepted. Waits for several objects can include it.
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.accepting.engine.as_handle()
     }
