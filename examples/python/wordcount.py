@@ -15,7 +15,9 @@ from functools import partial
 
 import maniple
 
-WORD = re.compile(r"\w+")
+# ASCII letters and digits, underscores, and all characters outside ASCII. The Rust example counts the same words; the
+# two languages' own tables of letters differ.
+WORD = re.compile(r"[A-Za-z0-9_\x80-\U0010ffff]+")
 # What lies among the standard library's own sources, but was put there by pip and by the interpreter.
 INSTALLED = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
@@ -30,12 +32,12 @@ def count_words(path: str) -> Counter[str]:
 
 
 def files_under(folder: str, without: frozenset[str] = frozenset()) -> list[str]:
-    """Every file below `folder`, save what lies in folders of the names `without`."""
+    """Every file below `folder`, without links and without what lies in folders of the names `without`."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(set(folders) - without)
         found += [os.path.join(place, name) for name in sorted(names)]
-    return [path for path in found if os.path.isfile(path)]
+    return [path for path in found if os.path.isfile(path) and not os.path.islink(path)]
 
 
 def count_alone(files: list[str]) -> Counter[str]:

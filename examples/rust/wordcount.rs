@@ -15,11 +15,17 @@ use std::time::Instant;
 
 type Counts = HashMap<String, u64>;
 
+/// Whether a character is part of a word: an ASCII letter or digit, an underscore, or any character outside ASCII. The
+/// Python example counts the same words; the two languages' own tables of letters differ.
+fn is_in_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
 /// The words of some files with their numbers. A file that is not text has none.
 fn count_words(files: Vec<PathBuf>) -> Counts {
     let mut counts = Counts::new();
     for text in files.iter().filter_map(|file| fs::read_to_string(file).ok()) {
-        let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+        let words = text.split(|c: char| !is_in_word(c)).filter(|word| !word.is_empty());
         for word in words {
             match counts.get_mut(word) {
                 Some(count) => *count += 1,

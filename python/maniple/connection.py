@@ -415,7 +415,9 @@ class SocketListener:
             sock.bind(address)
             sock.listen(backlog)
             self._address = sock.getsockname()
-        except OSError:
+        except OSError as problem:
+            if problem.errno is not None:
+                problem.filename = address  # the message names it
             sock.close()
             raise
         if family == "AF_UNIX" and not util.is_abstract_socket_namespace(address):

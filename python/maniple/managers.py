@@ -239,7 +239,8 @@ class BaseManager:
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, tuple[str, ...]]:
         """Make an object in the server, and return its token and the names of its exposed methods."""
-        assert self._state.value == State.STARTED, "server not yet started"
+        shut_down = self._state.value == State.SHUTDOWN
+        assert self._state.value == State.STARTED, "the server was shut down" if shut_down else "server not yet started"
         site = site_at(self._address, self._Client)
         site.managers.add(self)
         conn, (ident, exposed) = site.call(self._Client, self._authkey, "create", (typeid,) + args, kwds)

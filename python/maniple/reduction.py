@@ -162,8 +162,8 @@ def _quick_dumps(obj: Any) -> memoryview:
     return memoryview(data)
 
 
-#: bytes; smaller buffers stay in the pickle
-_LARGE = 64 * 1024
+#: bytes; smaller buffers stay in the pickle. The same number as `PARCEL_FROM` of the native connections.
+_OUT_OF_BAND_FROM = 64 * 1024
 # Like `_idle`, for picklers that leave large buffers out, each with the list to which it appends them.
 _idle_apart: list[tuple[Callable[[Any], None], Callable[[], None], _Pieces, list[memoryview]]] = []
 
@@ -197,7 +197,7 @@ def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[PickleBuffe
             raw = buffer.raw()
         except BufferError:  # the buffer is not contiguous
             return True
-        if raw.nbytes < _LARGE:
+        if raw.nbytes < _OUT_OF_BAND_FROM:
             return True
         put_aside(raw)
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import pickle
 import signal
 import socket
 import struct
@@ -387,3 +388,19 @@ def test_the_digests_are_those_of_the_standard_package(connection: ModuleType) -
         b"#WELCOME#",
         b"#FAILURE#",
     )
+
+
+@pytest.mark.better_than_standard("its error says nothing of a key")
+def test_a_client_without_a_key_is_told_that_the_listener_asks_for_one(connection: ModuleType) -> None:
+    with connection.Listener(authkey=b"key") as listener:
+
+        def admit() -> None:
+            with contextlib.suppress(EOFError, OSError, connection.AuthenticationError):
+                listener.accept()
+
+        acceptor = threading.Thread(target=admit)
+        acceptor.start()
+        with connection.Client(listener.address) as client, pytest.raises(pickle.UnpicklingError) as caught:
+            client.recv()
+        acceptor.join()
+    assert "authkey" in caught.value.__notes__[0]

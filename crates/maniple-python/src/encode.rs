@@ -157,8 +157,9 @@ impl<'a> Encoder<'a> {
             for large in &large {
                 blobs.push(matches!(large, Large::Bytes(_)).then(|| self.blob(large)).transpose().map_err(python)?);
             }
-            let lets_go = large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
-            let pins = large.iter().filter(|_| lets_go).filter_map(|large| match large {
+            let releases_lock =
+                large.iter().any(|large| matches!(large, Large::Array(array) if array.bytes().len() > LONG));
+            let pins = large.iter().filter(|_| releases_lock).filter_map(|large| match large {
                 Large::Array(content) => content.pin(self.py),
                 Large::Bytes(_) => None,
             });

@@ -36,7 +36,7 @@ impl Attempts {
     }
 
     /// Returns whether another thread makes the next attempt.
-    pub fn are_in_vain(&self) -> bool {
+    pub fn need_another_thread(&self) -> bool {
         self.broken_off.load(Ordering::Relaxed) >= ATTEMPTS
     }
 

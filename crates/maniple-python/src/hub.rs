@@ -40,7 +40,7 @@ pub struct PyHub {
     // The number of calls that are being pickled, or are pickled and not submitted yet.
     making: AtomicUsize,
     // A chore that could not be reported to the keeper, for lack of memory.
-    unsaid: Mutex<Option<Chore>>,
+    unreported: Mutex<Option<Chore>>,
 }
 
 /// A call that is being made.
@@ -192,7 +192,7 @@ impl PyHub {
     fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
-        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unsaid: Mutex::default() })
+        Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unreported: Mutex::default() })
     }
 
     // ---- workers ----
@@ -242,8 +242,8 @@ impl PyHub {
     ///
     /// After a `MemoryError` the next call returns the same chore.
     fn keep<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyTuple>> {
-        let unsaid = || self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = unsaid().take();
+        let unreported = || self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = unreported().take();
         let chore = before.unwrap_or_else(|| py.detach(|| self.hub.keep(Duration::from_secs_f64(timeout))));
         let (what, number) = match &chore {
             Chore::Start => ("start", 0),
@@ -256,7 +256,7 @@ impl PyHub {
         };
         made::text(py, what)
             .and_then(|what| made::tuple(py, [what.into_any(), made::unsigned(py, number)?]))
-            .inspect_err(|_| *unsaid() = Some(chore))
+            .inspect_err(|_| *unreported() = Some(chore))
     }
 
     /// Returns whether the calling thread runs a signal handler that has interrupted the pickling of a call's items.

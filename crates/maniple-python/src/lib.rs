@@ -6,6 +6,7 @@
 //! | `payload_format`, `encode`, `decode` | the form of a pool's payloads; Python values to payloads and back |
 //! | `pickle` | the pickles of plain values: writes and reads them |
 //! | `message` | values to messages and back |
+//! | `flat` | buffers of adjacent bytes that stay in place |
 //! | `memory` | received bytes as a Python buffer |
 //! | `shelf`, `handler_free` | messages that no caller received because a signal handler raised; decoding where no handler runs |
 //! | `once` | which pickles can be unpickled once only |
@@ -24,7 +25,7 @@
 //! | `guarded` | the base of `Value` and `Array`: an object and its lock |
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication of a listener's clients, of a client, and its single messages |
-//! | `truth` | arguments that are only true or false |
+//! | `truth`, `deadline` | arguments that are only true or false; time limits |
 //! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `lazy` | objects that are made at their first use |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
@@ -37,9 +38,11 @@
 mod arrays;
 mod assured;
 mod connection;
+mod deadline;
 mod decode;
 mod encode;
 mod error;
+mod flat;
 mod function;
 mod guarded;
 mod handler_free;

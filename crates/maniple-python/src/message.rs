@@ -1,6 +1,7 @@
 //! Python values to messages and back: a pickle, and its large buffers apart if the transport allows it.
 
 use crate::arrays::{self, Content};
+use crate::flat::{Flat, bytes_of, flat};
 use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
@@ -30,38 +31,6 @@ pub enum Bytes {
     Own(Vec<u8>),
     Python(Flat),
     Array(Content),
-}
-
-/// A buffer whose bytes do not move, also while the interpreter lock is released.
-pub struct Flat {
-    buffer: PyBuffer<u8>,
-    _pin: Option<Py<PyAny>>,
-}
-
-impl Flat {
-    /// Returns a view of an object's bytes.
-    pub fn get(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
-        PyBuffer::get(object).map(|buffer| Flat::of(object.py(), buffer))
-    }
-
-    /// Returns the buffer of a pickle, which has no other user.
-    fn of_pickle(pickle: &Bound<'_, PyAny>) -> PyResult<Flat> {
-        Ok(Flat { buffer: PyBuffer::get(pickle)?, _pin: None })
-    }
-
-    pub fn of(py: Python<'_>, buffer: PyBuffer<u8>) -> Flat {
-        // The pin is for the owner of the bytes; the object that was passed may be a view of it.
-        let pin = buffer.obj(py).and_then(arrays::pin);
-        Flat { buffer, _pin: pin }
-    }
-}
-
-impl Deref for Flat {
-    type Target = PyBuffer<u8>;
-
-    fn deref(&self) -> &PyBuffer<u8> {
-        &self.buffer
-    }
 }
 
 impl Bytes {
@@ -259,7 +228,7 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
     let py = value.py();
     if let Some(class) = picklers.for_dumps(py)? {
         let pickle = unended::call(&class.getattr(intern!(py, "dumps"))?, (value,), None)?;
-        return Ok(Pickled::Whole(Bytes::Python(crate::connection::flat(&pickle)?)));
+        return Ok(Pickled::Whole(Bytes::Python(flat(&pickle)?)));
     }
     static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static APART: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -286,18 +255,6 @@ pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> u
     let dump = reduction(py, &WHOLE, "_quick_dumps")?;
     let whole = unended::call(dump, (value,), None)?;
     Ok(Pickled::Whole(Bytes::Python(Flat::of_pickle(&whole)?)))
-}
-
-/// Returns the bytes of a contiguous buffer.
-#[allow(unsafe_code)]
-pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
-    if buffer.len_bytes() == 0 {
-        return &[];
-    }
-    // SAFETY: pickle's streams and raw buffers are contiguous, and the view keeps the bytes alive; a pin keeps them in
-    // place. Another thread may write to them in the meantime; then a mixture arrives, as with any buffer that changes
-    // while it is sent.
-    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
 }
 
 /// Returns the error of a received message that cannot be returned. If memory is short, the error says that the object
@@ -388,7 +345,7 @@ impl Parts {
         static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let load = LOAD.get_or_make(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
         let value = if self.buffers.is_empty() {
-            unended::call(load, (&self.stream,), None)
+            unended::call(load, (&self.stream,), None).inspect_err(|error| self.explain(py, error))
         } else {
             let kwargs = PyDict::new(py);
             kwargs.set_item("buffers", self.buffers(py)?)?;
@@ -397,6 +354,17 @@ impl Parts {
         // The value may have imported NumPy.
         arrays::is_found(py);
         value
+    }
+
+    /// Adds a note to the error of a message that is no pickle if the other end has begun to authenticate.
+    #[cold]
+    fn explain(&self, py: Python<'_>, error: &PyErr) {
+        const WHAT: &str = "the other end asks for an authkey: pass the authkey to Client or Listener";
+        let begun =
+            PyBuffer::get(self.stream.bind(py)).is_ok_and(|stream| bytes_of(&stream).starts_with(b"#CHALLENGE#"));
+        if begun {
+            let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+        }
     }
 
     /// Returns the pickle with its buffers inserted, as bytes.

@@ -16,13 +16,13 @@ pub fn shm_open(py: Python<'_>, path: &str, flags: i32, mode: u32) -> PyResult<R
 
 /// shm_unlink(path)
 ///
-/// Remove the name of shared memory; the memory goes with its last user.
+/// Remove the name of shared memory. The system frees the memory after its last user has ended.
 #[pyfunction]
 pub fn shm_unlink(py: Python<'_>, path: &str) -> PyResult<()> {
     until_done(py, path, || named::unlink(path))
 }
 
-/// Makes the call, and repeats it if a signal whose handler raises nothing interrupted it.
+/// Makes the call. Repeats it if a signal interrupted it whose handler raises nothing.
 fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result<T> + Sync) -> PyResult<T> {
     if path.contains('\0') {
         return Err(PyValueError::new_err("embedded null character"));
@@ -36,7 +36,7 @@ fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result
     }
 }
 
-/// An OSError (by its number, the subclass that fits) which names what was to be opened.
+/// Returns an OSError that names the path; the error number decides its subclass.
 fn refused(py: Python<'_>, error: &io::Error, path: &str) -> PyErr {
     let number = error.raw_os_error().unwrap_or_default();
     let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());

@@ -1,29 +1,31 @@
-//! Pickles that can be unpickled only once: those of descriptors and of managers' proxies, which take over what their sender offers.
+//! Pickles that can be unpickled only once: those of descriptors and of managers' proxies, which take over a resource
+//! that their sender offers.
 //!
-//! Other pickles can be unpickled again when a signal's handler has interrupted the first attempt. These cannot: the first attempt
-//! has taken what there was. So they are unpickled where no handler runs. The names that a pickle calls identify them.
+//! Another pickle can be unpickled again if a signal handler has interrupted the first attempt. Of these pickles the
+//! first attempt has taken the resource. So they are unpickled in a thread in which no handler runs. They are
+//! recognized by the names that they contain.
 
-/// Functions and classes whose pickles take something over.
+/// Functions and classes whose pickles take over a resource.
 const TAKERS: [&[u8]; 3] = [b"DupFd", b"DupSocket", b"RebuildProxy"];
-/// Longer bytes within a pickle are data, and not another pickle, which the outer pickle has unpickled.
+/// Longer bytes within a pickle are data, and not another pickle that the outer pickle has unpickled.
 const NESTED: usize = 4096;
 
 fn is_taker(name: &[u8]) -> bool {
     TAKERS.contains(&name)
 }
 
-/// Whether these bytes contain one of the names.
+/// Returns whether these bytes contain one of the names.
 fn has_taker(bytes: &[u8]) -> bool {
     TAKERS.iter().any(|name| bytes.windows(name.len()).any(|part| part == *name))
 }
 
-/// Whether a pickle names something that can be unpickled once only.
+/// Returns whether a pickle names a function or class whose pickles can be unpickled only once.
 pub fn takes_once(pickle: &[u8]) -> bool {
-    // What is no pickle raises an error by itself, after the first part that is none.
+    // Bytes that are not a pickle raise an error at their first invalid instruction.
     Names(pickle).look().unwrap_or(false)
 }
 
-/// What is left of a pickle.
+/// The rest of a pickle.
 struct Names<'a>(&'a [u8]);
 
 impl<'a> Names<'a> {
@@ -40,16 +42,16 @@ impl<'a> Names<'a> {
         Some(line)
     }
 
-    /// A string of bytes behind its length, a number of `N` bytes.
+    /// Takes a string of bytes after its length, a number of `N` bytes.
     fn sized<const N: usize>(&mut self) -> Option<&'a [u8]> {
         let mut len = [0; 8];
         len[..N].copy_from_slice(self.take(N)?);
         self.take(usize::try_from(u64::from_le_bytes(len)).ok()?)
     }
 
-    /// Goes through the instructions. The argument of each is a line, a number of so many bytes, or a string behind its length.
+    /// Reads the instructions. The argument of each is a line, a number of so many bytes, or a string after its length.
     fn look(&mut self) -> Option<bool> {
-        // Protocols that have no bytes write them as text.
+        // Protocols without bytes write bytes as text.
         let mut has_bytes = false;
         loop {
             let [op] = *self.take(1)? else { return None };
@@ -60,7 +62,7 @@ impl<'a> Names<'a> {
                     self.line()?;
                     is_taker(self.line()?)
                 }
-                // What `STACK_GLOBAL` takes for a name is a short string, and so is much else.
+                // `STACK_GLOBAL` takes its names from short strings.
                 0x8c => is_taker(self.sized::<1>()?),
                 b'X' if has_bytes => is_taker(self.sized::<4>()?),
                 b'X' => self.nested::<4>()?,
@@ -98,7 +100,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The same of a payload, if it is a pickle; other values take nothing over, except what an exception's pickle within them names.
+/// As `takes_once`, for a payload that is a pickle. Other payloads take over nothing, except by an exception's pickle
+/// within them.
 pub fn payload_takes_once(payload: &[u8]) -> bool {
     const HEAD: usize = 9;
     match payload.first() {
@@ -107,7 +110,7 @@ pub fn payload_takes_once(payload: &[u8]) -> bool {
     }
 }
 
-/// The same of what tells how a task failed.
+/// As `takes_once`, for the description of a failed task.
 pub fn failure_takes_once(payload: &[u8]) -> bool {
     payload.len() <= 16 * NESTED && has_taker(payload)
 }

@@ -15,9 +15,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A task's outcome as it arrived. As large as what it is made from, so that a list of them takes no new memory.
+/// The outcome of a task as it arrived. It has the size of a `Settled`, so that a list of outcomes takes no new memory.
 pub struct Piece {
     pub index: u64,
     pub items: usize,
@@ -28,7 +28,7 @@ pub struct Piece {
 pub enum Kind {
     Done(ReceivedPacket),
     Failed(ReceivedPacket),
-    // It was not sent, or the answer did not fit in.
+    // The task was not sent, or its answer did not fit into memory.
     Unsent(Box<PyErr>),
     Lost(Arc<Loss>),
     Cancelled,
@@ -51,7 +51,7 @@ impl From<Settled> for Piece {
 }
 
 impl Piece {
-    /// Whether it can be decoded once only.
+    /// Returns whether the outcome can be decoded only once.
     pub fn takes_once(&self) -> bool {
         match &self.kind {
             Kind::Done(content) => payload_takes_once(content.bytes()),
@@ -60,7 +60,7 @@ impl Piece {
         }
     }
 
-    /// Takes its large buffers out, for values to share: it may be read more than once.
+    /// Takes the large buffers out, so that values share them if the outcome is read more than once.
     pub fn share(&mut self) -> Regions {
         match &mut self.kind {
             Kind::Done(content) | Kind::Failed(content) => {
@@ -74,7 +74,7 @@ impl Piece {
 /// The large buffers of an outcome.
 pub type Regions = Vec<Arc<Region>>;
 
-/// The outcomes of a call's tasks, and the large buffers of those that have some.
+/// The outcomes of a call's tasks, and the large buffers of those that have any.
 pub struct Arrived {
     pub pieces: Vec<Piece>,
     regions: FxHashMap<usize, Regions>,
@@ -95,14 +95,14 @@ impl Arrived {
     }
 }
 
-/// What a signal's handler raised while an outcome was decoded: the outcome is still to be decoded.
+/// The exception of a signal handler during the decoding of an outcome. The outcome can be decoded again.
 pub struct Interrupt(pub PyErr);
 
-/// An outcome decoded: a value, or the exception that it consists of.
+/// A decoded outcome: a value or an exception.
 pub type Decoded<'py> = Result<PyResult<Bound<'py, PyAny>>, Interrupt>;
 
-/// The function of a call, until its outcome is there: several workers, one after another, may unpickle it, and what it refers to
-/// in a manager is to live until then.
+/// The function of a call, until the outcome is there. Several workers, one after another, may unpickle the function,
+/// and the managers' objects that it refers to must live until then.
 #[derive(Default)]
 pub struct Kept(Mutex<Option<Py<PyAny>>>);
 
@@ -111,20 +111,15 @@ impl Kept {
         Kept(Mutex::new(function))
     }
 
-    /// Drops it.
+    /// Drops the function.
     pub fn forget(&self) {
         let function = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(function);
     }
 }
 
-/// When a time-out of so many seconds is over; `None`: never.
-pub fn deadline(timeout: Option<f64>) -> Option<Instant> {
-    // Longer than a clock can hold is forever.
-    timeout.and_then(|t| Instant::now().checked_add(Duration::try_from_secs_f64(t.max(0.0)).ok()?))
-}
-
-/// Waits without the interpreter lock. True: something can be taken; false: the time is up.
+/// Waits without the interpreter lock. Returns true if there is an outcome to take, and false if the time limit has
+/// passed.
 pub fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<bool> {
     let mut raised = None;
     let waited = py.detach(|| {
@@ -140,7 +135,8 @@ pub fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyRes
     }
 }
 
-/// The exception that a failed task of the function `name` raises in the caller. `first` is the number of its first item, for those who count.
+/// Returns the exception that a failed task of the function `name` raises in the caller. `first` is the number of its
+/// first item, if the caller counts items.
 pub fn failure(
     py: Python<'_>,
     piece: &Piece,
@@ -179,7 +175,7 @@ pub fn failure(
 
 const AGAIN: &str = "there was no memory to unpickle a result, which is kept: request it again";
 
-/// Hands each result of a task to `each`. An error: they cannot be decoded.
+/// Passes each result of a task to `each`. Returns an error if the results cannot be decoded.
 pub fn results<'py>(
     py: Python<'py>,
     content: &ReceivedPacket,
@@ -190,13 +186,14 @@ pub fn results<'py>(
     match Decoder::new(content.bytes(), regions).sequence(py, each) {
         Ok(()) => Ok(Ok(())),
         Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
-        // What has arrived stays: it can be asked for again when there is memory.
+        // The outcome stays: the caller can request it again when there is memory.
         Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(Interrupt(short_of_memory(py, error, AGAIN))),
         Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
     }
 }
 
-/// The error of a chunk with another number of results than items: none of its values can be assigned to an item.
+/// Returns the error of a chunk whose number of results differs from its number of items. None of its values can be
+/// assigned to an item.
 pub fn miscounted(py: Python<'_>) -> PyErr {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     unreadable(py, &UNREADABLE, PyValueError::new_err("a worker returned more or fewer results than it was sent items"))
@@ -211,7 +208,7 @@ fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr
 
 const NOT_YET: &str = "the time limit passed before there was a result; it can still be waited for";
 
-/// What a wait raises whose time is up.
+/// Returns the error of a wait whose time limit has passed.
 pub fn timed_out(py: Python<'_>) -> PyErr {
     static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call1((NOT_YET,)));

@@ -16,4 +16,4 @@ pub use write::{dump, dump_tuple};
 /// Longer pickles are left to pickle, and the bytes that were written are discarded.
 const SHORT: usize = 1 << 20;
 /// The bytes of an array travel apart from the pickle only if they are at least this many.
-pub const MIDDLING: usize = 16 * 1024;
+pub const LEAST_APART: usize = 16 * 1024;

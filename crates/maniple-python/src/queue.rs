@@ -4,12 +4,13 @@ mod pieces;
 mod put;
 mod take;
 
-use crate::connection::deadline;
+use crate::deadline::deadline;
+use crate::flat::{bytes_of, flat};
 use crate::handles::adopt;
 use crate::lazy::Lazy;
 use crate::made;
 use crate::memory::PyMemory;
-use crate::message::{OF_QUEUES, bytes_of, dump, exception, lost, rejoin, waiting};
+use crate::message::{OF_QUEUES, dump, exception, lost, rejoin, waiting};
 use crate::pickle;
 use crate::shelf::Shelf;
 use crate::signals::interrupts;
@@ -222,7 +223,7 @@ impl PyLog {
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
-        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::MIDDLING }) {
+        let pickled = match dump(obj, &OF_QUEUES, || if log.is_limited() { usize::MAX } else { pickle::LEAST_APART }) {
             Ok(pickled) => pickled,
             Err(error) if !interrupts(py, &error) && !is_shortage(py, &error) => {
                 return Ok(error.into_value(py).into_bound(py).into_any());
@@ -235,7 +236,7 @@ impl PyLog {
     /// Puts a pickle in. Waits for room.
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
-        let buffer = crate::connection::flat(pickle)?;
+        let buffer = flat(pickle)?;
         put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
     }
 

@@ -1,8 +1,8 @@
-//! Authentication: of a listener's clients side by side (`Reception`), of one client in a server's own loop (`Greeting`), of this
-//! process as a client (`get_in`), and the single messages.
+//! Authentication: of a listener's clients side by side (`Reception`), of a client in a server's own loop (`Greeting`),
+//! of this process as a client (`get_in`), and the single messages.
 #![allow(unsafe_code)]
 
-use crate::connection::deadline;
+use crate::deadline::deadline;
 use crate::lazy::Lazy;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
@@ -20,7 +20,8 @@ fn borrowed(number: RawHandle) -> PyResult<BorrowedHandle<'static>> {
     if number < 0 {
         return Err(PyOSError::new_err("handle is closed"));
     }
-    // SAFETY: it is open unless it is closed while in use, which is the caller's mistake and only makes calls fail.
+    // SAFETY: the number is only passed to the kernel. If the program closes the descriptor during a call, the kernel
+    // refuses the number or uses another file of the program.
     Ok(unsafe { BorrowedHandle::borrow_raw(number) })
 }
 
@@ -61,7 +62,7 @@ fn caused(cause: Cause) -> PyErr {
     }
 }
 
-/// A listening socket's clients until they have shown that they know the key.
+/// The clients of a listening socket, until they have proved that they know the key.
 #[pyclass(name = "Reception", module = "maniple._maniple", frozen)]
 pub struct PyReception(Reception);
 
@@ -72,11 +73,11 @@ impl PyReception {
         Reception::new().map(PyReception).map_err(os_error)
     }
 
-    /// Waits for the next client of the listening socket `fd`, with the `key` if it is not None. Returns the descriptor of the
-    /// connection; None when `timeout` seconds have passed. OSError after `close`.
+    /// Waits for the next client of the listening socket `fd`, with the `key` if it is not None. Returns the descriptor
+    /// of the connection; None when `timeout` seconds have passed. Raises OSError after `close`.
     ///
-    /// Clients that stay silent are closed. For a client with another key, or with an invalid message: AuthenticationError; for a client that
-    /// disconnects: EOFError.
+    /// Closes clients that stay silent. Raises AuthenticationError for a client with another key or with an invalid
+    /// message, and EOFError for a client that disconnects.
     #[pyo3(signature = (fd, key=None, timeout=None))]
     fn admit(
         &self,
@@ -97,7 +98,7 @@ impl PyReception {
             });
             return match admitted {
                 Ok(client) => Ok(client.map(OwnedHandle::into_raw)),
-                // Unauthenticated clients that sent nothing: the program is not notified.
+                // Unauthenticated clients that sent nothing are not reported to the program.
                 Err(Refused::Client(_, Cause::Late(_) | Cause::Crowded)) => continue,
                 Err(Refused::Client(_, cause)) => Err(caused(cause)),
                 Err(Refused::Closed) => Err(PyOSError::new_err("listener is closed")),
@@ -107,32 +108,34 @@ impl PyReception {
         }
     }
 
-    /// Closes the clients that are not through, and ends the calls of `admit`.
+    /// Closes the clients that have not completed their authentication, and ends the calls of `admit`.
     fn close(&self) {
         self.0.close();
     }
 }
 
-/// One client's authentication, without waiting.
+/// The authentication of one client, without waiting.
 #[pyclass(name = "Greeting", module = "maniple._maniple", frozen)]
 pub struct PyGreeting(Mutex<Greeting>);
 
 #[pymethods]
 impl PyGreeting {
-    /// Over the connected socket `fd`, which stays the caller's.
+    /// Begins an authentication over the connected socket `fd`, which the caller keeps.
     #[new]
     fn new(fd: RawHandle, key: &[u8]) -> PyResult<Self> {
         Ok(PyGreeting(Mutex::new(Greeting::new(borrowed(fd)?, key).map_err(caused)?)))
     }
 
-    /// Processes the received data. True: the client has the key. AuthenticationError, EOFError, OSError: it is to be closed.
+    /// Processes the received data. Returns True if the client has the key. After AuthenticationError, EOFError or
+    /// OSError the caller closes the connection.
     fn hear(&self) -> PyResult<bool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).hear().map_err(caused)
     }
 }
 
-/// Does a client's part of the authentication over the connected socket `fd`. AuthenticationError: the keys differ, or the
-/// listener has none. EOFError: it closed the connection. TimeoutError: `timeout` seconds have passed.
+/// Performs the client's part of the authentication over the connected socket `fd`. Raises AuthenticationError if the
+/// keys differ or the listener has none; EOFError if the listener closed the connection; TimeoutError if `timeout`
+/// seconds have passed.
 #[pyfunction]
 #[pyo3(signature = (fd, key, timeout=None))]
 pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -> PyResult<()> {
@@ -157,7 +160,7 @@ pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -
     }
 }
 
-/// A message with a challenge for the named digest. AuthenticationError: the digest is not used here.
+/// Returns a message with a challenge for the named digest. Raises AuthenticationError if the digest is not used here.
 #[pyfunction]
 pub fn auth_challenge<'py>(py: Python<'py>, digest: &str) -> PyResult<Bound<'py, PyBytes>> {
     let mut random = [0; auth::RANDOM];
@@ -165,7 +168,7 @@ pub fn auth_challenge<'py>(py: Python<'py>, digest: &str) -> PyResult<Bound<'py,
     auth::challenge(digest.as_bytes(), random).map(|message| PyBytes::new(py, &message)).map_err(refused)
 }
 
-/// The message that follows the response to `message`, and the AuthenticationError if the response is wrong.
+/// Returns the message that follows the response to `message`, and an AuthenticationError if the response is wrong.
 #[pyfunction]
 pub fn auth_judge<'py>(
     py: Python<'py>,
@@ -177,38 +180,41 @@ pub fn auth_judge<'py>(
     (PyBytes::new(py, verdict), judged.err().map(|why| refused(why).into_value(py).into_bound(py).into_any()))
 }
 
-/// What answers a message with a challenge. AuthenticationError: it is no such message, or the challenge has no known form.
+/// Returns the response to a message with a challenge. Raises AuthenticationError if the message is not such a message,
+/// or the challenge has no known form.
 #[pyfunction]
 pub fn auth_answer<'py>(py: Python<'py>, key: &[u8], message: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     auth::answer(key, message).map(|response| PyBytes::new(py, &response)).map_err(refused)
 }
 
-/// AuthenticationError unless `message` says that the response is accepted.
+/// Raises AuthenticationError unless `message` says that the response is accepted.
 #[pyfunction]
 pub fn auth_accept(message: &[u8]) -> PyResult<()> {
     auth::accept(message).map_err(refused)
 }
 
-/// The beginning of a challenge's message, the two messages that judge a response, and the names of the digests.
+/// Returns the beginning of a challenge's message, the two messages that accept or refuse a response, and the names of
+/// the digests.
 #[pyfunction]
 pub fn auth_words<'py>(py: Python<'py>) -> (Vec<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>) {
     let bytes = |word: &[u8]| PyBytes::new(py, word);
     ([auth::CHALLENGE, auth::WELCOME, auth::FAILURE].map(bytes).into(), auth::digests().map(bytes).collect())
 }
 
-/// What answers `challenge`, in the form in which it was put. AuthenticationError: it has none that is known.
+/// Returns the response to `challenge`, in the challenge's own form. Raises AuthenticationError if the form is unknown.
 #[pyfunction]
 pub fn auth_respond<'py>(py: Python<'py>, key: &[u8], challenge: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     auth::respond(key, challenge).map(|response| PyBytes::new(py, &response)).map_err(refused)
 }
 
-/// AuthenticationError unless `response` answers `challenge`.
+/// Raises AuthenticationError unless `response` is a valid response to `challenge`.
 #[pyfunction]
 pub fn auth_verify(key: &[u8], challenge: &[u8], response: &[u8]) -> PyResult<()> {
     auth::verify(key, challenge, response).map_err(refused)
 }
 
-/// The name of the digest in a challenge or response, '' for the MD5 form, and the rest. AuthenticationError: of no known form.
+/// Returns the name of the digest in a challenge or response ('' for the MD5 form), and the rest. Raises
+/// AuthenticationError if the form is unknown.
 #[pyfunction]
 pub fn auth_name_and_payload<'py>(py: Python<'py>, message: &[u8]) -> PyResult<(String, Bound<'py, PyBytes>)> {
     let (name, payload) = auth::name_and_payload(message).map_err(refused)?;

@@ -21,7 +21,7 @@ impl PyRegion {
         self.0.len()
     }
 
-    /// Pickles it as a `bytearray`, which represents such memory when it is sent on.
+    /// Pickles it as a `bytearray`, which represents such memory in further messages.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let bytes = made::bytes(slf.py(), slf.get().0.as_slice())?;
         Ok((slf.py().get_type::<PyByteArray>().into_any(), (bytes,)))
@@ -33,8 +33,9 @@ impl PyRegion {
         }
         let region = &slf.get().0;
         let (start, len) = (region.start().as_ptr().cast::<c_void>(), region.len() as ffi::Py_ssize_t);
-        // SAFETY: `start` and `len` describe memory that stays mapped for as long as this object lives, and the view holds a
-        // reference to it. The mapping is this process's own, so writing to it is as safe as to any Python buffer.
+        // SAFETY: `start` and `len` describe memory that stays mapped for as long as this object lives, and the view
+        // holds a reference to the object. The mapping is private to this process, so writing to it is as safe as
+        // writing to any Python buffer.
         let failed = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, len, 0, flags) };
         if failed == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }

@@ -1,7 +1,8 @@
 //! `Results`: returns the results of `imap` one by one, from pools of all kinds.
 //!
-//! A signal's handler may raise after any step of Python code, and what that code has taken out of somewhere would be gone with it. So the
-//! step that takes a result is this one: the last look for signals comes before it, and nothing between it and the caller.
+//! A signal handler may raise after any step of Python code, and an object that this code has just taken would then be
+//! lost. So one native step takes a result: it checks for signals last, immediately before it returns the result to the
+//! caller.
 #![allow(unsafe_code)]
 
 use crate::stream::PyStream;
@@ -13,8 +14,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
 
-/// The base of iterators over a pool's results. They come from a stream, or are waited for by a method `_ready(timeout)` of the stream or of
-/// the iterator itself, which returns a deque of pairs: whether it is a result, and it or an exception.
+/// The base of iterators over a pool's results. The results come from a stream, or from a method `_ready(timeout)` of
+/// the stream or of the iterator itself. That method waits for results, and returns a deque of pairs: whether it is a
+/// result, and the result or an exception.
 #[pyclass(name = "Results", module = "maniple._maniple", subclass, frozen)]
 pub struct PyResults {
     source: OnceLock<Py<PyAny>>,
@@ -28,10 +30,10 @@ impl PyResults {
         PyResults { source: OnceLock::new() }
     }
 
-    /// Results come from this stream.
+    /// Sets the stream from which the results come.
     #[pyo3(name = "_take_from")]
     fn take_from(&self, stream: Py<PyAny>) {
-        // A stream, once set, stays.
+        // The first stream stays.
         let _ = self.source.set(stream);
     }
 
@@ -51,7 +53,7 @@ impl PyResults {
     /// Raises:
     ///     maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
     ///     StopIteration: there are no more results.
-    ///     What the call of the item raised.
+    /// The exception that the call of the item raised.
     #[pyo3(signature = (timeout=None), text_signature = "(self, timeout=None)")]
     fn next<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -67,7 +69,7 @@ impl PyResults {
         };
         match given {
             Err(error) if error.is_instance_of::<PyValueError>(py) => {
-                // In a program that ends the pool may be gone.
+                // The pool may be gone if the program is ending.
                 let stay = py.import("maniple._impl.pool.results")?.getattr("stay_if_program_ends")?;
                 unended::call(&stay, (), None)?;
                 Err(error)
@@ -76,10 +78,10 @@ impl PyResults {
         }
     }
 
-    /// Return what an annotation such as `IMapIterator[str]` is at run time.
+    /// Return the run-time value of an annotation such as `IMapIterator[str]`.
     #[classmethod]
     fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: two objects; what it returns is owned, or null with an exception set.
+        // SAFETY: two live objects. `Py_GenericAlias` returns an owned reference, or null with an exception set.
         unsafe { Bound::from_owned_ptr_or_err(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
     }
 }
@@ -97,7 +99,7 @@ fn taken<'py>(source: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) ->
                 let (is_fine, value): (bool, Bound<'py, PyAny>) = outcome.extract()?;
                 return if is_fine { Ok(value) } else { Err(PyErr::from_value(value)) };
             }
-            // Another thread was faster.
+            // Another thread has taken the result.
             Err(error) if error.is_instance_of::<PyIndexError>(py) => {}
             Err(error) => return Err(error),
         }

@@ -1,5 +1,5 @@
-//! Messages that were taken out of a queue or a connection, and that a signal's handler has kept from their caller. They are what
-//! is taken next.
+//! Messages that were taken out of a queue or a connection, and that no caller has received because a signal handler
+//! raised. The next call takes them first.
 
 use crate::handler_free::Attempts;
 use crate::memory::PyMemory;
@@ -17,10 +17,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// How many shelves of this process contain something: usually none.
+/// The number of shelves in this process that contain a message, usually 0.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether there may be a connection or a queue that has something although its descriptor does not say so.
+/// Returns whether a connection or a queue may have a message that its descriptor does not show.
 #[pyfunction]
 pub fn something_is_kept() -> bool {
     USED.load(Ordering::Relaxed) > 0
@@ -33,8 +33,8 @@ thread_local! {
     static KEPT_EVENT: RefCell<Option<Arc<Kick>>> = const { RefCell::new(None) };
 }
 
-/// Returns this thread's event, reset, which is set when a signal's handler keeps a message from its receiver. `None`: this is the
-/// thread in which handlers run, or there is no descriptor left.
+/// Resets and returns this thread's event, which is set when a message is put on a shelf. `None` if handlers run in
+/// this thread, or if there is no descriptor left.
 pub fn kept_event() -> Option<Arc<Kick>> {
     if sys::is_first_thread() {
         return None;
@@ -52,11 +52,11 @@ pub fn kept_event() -> Option<Arc<Kick>> {
     })
 }
 
-/// The same for a thread that waits for these objects; `None` also if none of their classes keeps messages.
+/// As `kept_event`, for a thread that waits for these objects. `None` also if none of their classes keeps messages.
 #[pyfunction]
 pub fn kept_event_of(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
     let name = intern!(objects.py(), "_is_kept");
-    // Checked at the class: the answer of the object may change.
+    // The class is checked, because the value of the attribute may change.
     let may = |object: Bound<'_, PyAny>| object.get_type().hasattr(name).unwrap_or(false);
     if !sys::is_first_thread() && objects.iter().any(may) {
         kept_event().map(|event| event.as_handle().as_raw())
@@ -79,7 +79,7 @@ pub struct PyUnread {
     attempts: Attempts,
 }
 
-/// The result of unpickling a message, or the error of a handler that has interrupted it.
+/// The result of unpickling a message, or the error of a handler that interrupted it.
 type Attempt<'py> = Result<PyResult<Bound<'py, PyAny>>, PyErr>;
 
 fn attempted<'py>(py: Python<'_>, read: PyResult<Bound<'py, PyAny>>) -> Attempt<'py> {
@@ -90,12 +90,12 @@ fn attempted<'py>(py: Python<'_>, read: PyResult<Bound<'py, PyAny>>) -> Attempt<
 }
 
 impl PyUnread {
-    /// Unpickles it, in this thread or in another.
+    /// Unpickles the message, in this thread or in another.
     fn read<'py>(&self, py: Python<'py>, message: &Py<PyUnread>) -> Attempt<'py> {
-        if self.attempts.are_in_vain() {
+        if self.attempts.need_another_thread() {
             let made = || Ok(message.clone_ref(py).into_bound(py).into_any());
             return match self.attempts.outcome_elsewhere(py, made) {
-                // Where there was no other thread.
+                // There was no other thread.
                 Err(error) => attempted(py, Err(error)),
                 outcome => outcome,
             };
@@ -129,13 +129,13 @@ impl Shelf {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub fn len(&self) -> usize {
         if !self.used.load(Ordering::Relaxed) {
             return 0;
         }
         let messages = self.messages();
-        // A forked child's copies are the parent's to read.
+        // The parent reads the messages; a forked child drops its copies.
         if messages.0.is_some_and(|epoch| epoch.since() == Since::Born) { 0 } else { messages.1.len() }
     }
 
@@ -147,7 +147,7 @@ impl Shelf {
     }
 
     fn keep(&self, message: Py<PyUnread>) {
-        // Where forks cannot be counted, a child may read what its parent reads, too.
+        // If forks cannot be counted, a child may read the same messages as its parent.
         let _ = count_forks();
         let mut messages = self.messages();
         let mut inherited = VecDeque::new();
@@ -164,7 +164,7 @@ impl Shelf {
         call_ears();
     }
 
-    /// The value of a message that has just been taken. It is kept where a handler's exception comes out instead.
+    /// Returns the value of a message that has just been taken. Keeps the message if a handler raises.
     pub fn load<'py>(
         &self,
         py: Python<'py>,
@@ -176,7 +176,7 @@ impl Shelf {
         let buffers = buffers.into_iter().map(|buffer| Bound::new(py, buffer)).collect::<PyResult<Vec<_>>>();
         let buffers = buffers.map_err(|error| lost(py, error))?;
         if let Some(value) = picklers.load_quickly(py, &stream, &buffers).map_err(|error| lost(py, error))? {
-            // However little time that took: a signal may have come while the message was waited for.
+            // A signal may have arrived during the wait for the message.
             return self.settle(py, Ok(Ok(value)), || Py::new(py, unread(Parts::new(py, stream, buffers)?)));
         }
         let once = takes_once(&stream);
@@ -191,7 +191,7 @@ impl Shelf {
         self.settle(py, read, || Py::new(py, unread(parts)))
     }
 
-    /// The value of the message that is here, if there is one.
+    /// Returns the value of the kept message, if there is one.
     pub fn next<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let message = self.take()?;
         let unread = message.get();
@@ -203,7 +203,7 @@ impl Shelf {
         Some(self.settle(py, read, || Ok(message)))
     }
 
-    /// Hands out what an attempt came to, unless a handler has raised, or does so now: then the message is kept.
+    /// Returns the result of an attempt. If a handler has raised, or raises now, the message is kept.
     fn settle<'py>(
         &self,
         py: Python<'py>,
@@ -228,7 +228,7 @@ impl Shelf {
         Err(error)
     }
 
-    /// The same as bytes: its pickle.
+    /// As `next`, but returns the pickle of the message.
     pub fn next_pickle<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let message = self.take()?;
         let whole = message.get().parts.whole(py);

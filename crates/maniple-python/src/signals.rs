@@ -1,8 +1,9 @@
-//! Signals: their handlers run while a thread waits without the interpreter lock, and what a handler raises goes to the program.
+//! Signals: their handlers run while a thread waits without the interpreter lock, and the exception of a handler
+//! reaches the program.
 //!
-//! A handler may run in the middle of anything that is Python code: while an item is pickled, while a result is unpickled. What it
-//! raises is no failure of that item. It has to surface from the operation that it interrupted, at once, and be kept nowhere: the
-//! operation can be tried again.
+//! A handler may run in the middle of any Python code: while an item is pickled, or while a result is unpickled. Its
+//! exception is not a failure of that item. The operation that it interrupted raises it at once and stores it nowhere,
+//! so the operation can be repeated.
 
 use maniple_sys as sys;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
@@ -13,36 +14,38 @@ use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 
 thread_local! {
-    // What a handler raised in this thread while the engine had it make tasks. `detached` takes it before the thread can end, so it needs no
-    // destructor: the C library ends a process that has no memory to note a thread's first one.
+    // The exception that a handler raised in this thread while the engine called it to make tasks. `detached` takes it
+    // before the thread can end, so it needs no destructor: the C library ends a process that has no memory to register
+    // a thread's first destructor.
     static HELD: RefCell<ManuallyDrop<Option<PyErr>>> = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
-/// What a signal's handler raised, if one is due. Python runs handlers in its first thread only; any other must not ask for the
-/// interpreter here, since it may still wait while the interpreter ends.
+/// Runs the handlers that are due, and returns the exception that one of them raised. Python runs handlers in its first
+/// thread only. Another thread must not request the interpreter here, because it may still wait while the interpreter
+/// ends.
 pub fn look_for_signals() -> Option<PyErr> {
     let due = || sys::is_first_thread().then(|| Python::attach(|py| py.check_signals().err())).flatten();
     held().or_else(due)
 }
 
-/// Keeps what a handler raised until this thread is back from the engine.
+/// Keeps the exception of a handler until this thread has returned from the engine.
 pub fn hold(error: PyErr) {
     HELD.with(|held| **held.borrow_mut() = Some(error));
 }
 
-/// What [`hold`] was given in this thread since this was last asked.
+/// Takes the exception that [`hold`] has kept in this thread.
 pub fn held() -> Option<PyErr> {
     HELD.with(|held| held.borrow_mut().take())
 }
 
-/// Releases the interpreter for `work`; an exception that a handler raised meanwhile, while tasks were made, comes first.
+/// Releases the interpreter for `work`. An exception that a handler raised while tasks were made takes precedence.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     let done = py.detach(work);
     held().map_or(Ok(done), Err)
 }
 
-/// Whether an exception that came out of foreign code (usually a pickle's) is no failure of that code: a signal handler raised it,
-/// or it requests the end of the program.
+/// Returns whether an exception of foreign code, usually of a pickle, is not a failure of that code: a signal handler
+/// raised it, or it requests the end of the program.
 pub fn interrupts(py: Python<'_>, error: &PyErr) -> bool {
     if !error.is_instance_of::<PyException>(py) {
         return true;
@@ -50,13 +53,14 @@ pub fn interrupts(py: Python<'_>, error: &PyErr) -> bool {
     sys::is_first_thread() && passed_through_handler(py, error).unwrap_or(false)
 }
 
-/// `interrupts(error)`: whether an exception was raised by a signal's handler, or asks the program to end.
+/// `interrupts(error)`: return whether a signal handler raised the exception, or the exception requests the end of the
+/// program.
 #[pyfunction(name = "interrupts")]
 pub fn py_interrupts(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
     interrupts(py, &PyErr::from_value(error.clone()))
 }
 
-/// Whether an exception that ends a program was raised by a signal's handler, to end this one.
+/// Returns whether a signal handler raised an exception that ends a program.
 pub fn leaves(py: Python<'_>, error: &PyErr) -> bool {
     !error.is_instance_of::<PyException>(py)
         && !error.is_instance_of::<PyKeyboardInterrupt>(py)
@@ -64,10 +68,10 @@ pub fn leaves(py: Python<'_>, error: &PyErr) -> bool {
         && passed_through_handler(py, error).unwrap_or(false)
 }
 
-/// Whether a signal's handler is among the calls that an exception came through.
+/// Returns whether a signal handler is among the frames of an exception's traceback.
 ///
-/// A handler is recognized by the interpreter's arguments: the signal's number and the frame that it interrupts, from which it was
-/// called. A handler that has dropped its arguments is recognized by its code, as long as it is installed.
+/// A handler is recognized by the interpreter's arguments: the signal's number, and the interrupted frame, which called
+/// it. A handler that has dropped its arguments is recognized by its code, as long as it is installed.
 fn passed_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     let mut installed = None;
     let mut entry = error.traceback(py).map(Bound::into_any);
@@ -90,7 +94,7 @@ fn passed_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 }
 
 fn was_called_as_handler(frame: &Bound<'_, PyAny>, code: &Bound<'_, PyAny>) -> PyResult<bool> {
-    /// A code object's flag: it takes `*args`.
+    /// The flag of a code object that takes `*args`.
     const STARRED: u32 = 4;
     let py = frame.py();
     let caller = frame.getattr(intern!(py, "f_back"))?;
@@ -114,9 +118,9 @@ fn was_called_as_handler(frame: &Bound<'_, PyAny>, code: &Bound<'_, PyAny>) -> P
     Ok(given.windows(2).any(|pair| pair[0].is_instance_of::<PyInt>() && pair[1].is(&caller)))
 }
 
-/// The code of the handlers that are installed.
+/// Returns the code of the installed handlers.
 fn installed_handlers(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    /// Linux has no more signals than this.
+    /// The largest signal number of Linux.
     const SIGNALS: i32 = 64;
     let get = py.import("_signal")?.getattr("getsignal")?;
     let mut codes = Vec::new();
@@ -125,7 +129,7 @@ fn installed_handlers(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
         if handler.is_none() || handler.is_instance_of::<PyInt>() {
             continue;
         }
-        // A method's function, a `partial`'s, an object's `__call__`; each may be wrapped in another.
+        // A method's function, a `partial`'s function, or an object's `__call__`; each may be wrapped in another.
         for _ in 0..8 {
             if let Ok(code) = handler.getattr(intern!(py, "__code__")) {
                 codes.push(code);

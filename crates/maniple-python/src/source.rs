@@ -1,4 +1,4 @@
-//! The items of a call, made into tasks when there is room for them.
+//! The items of a call. Tasks are made of them when there is room.
 
 use crate::encode::{Encoder, Pickler};
 use crate::made;
@@ -33,9 +33,9 @@ struct Left {
     iterator: Py<PyIterator>,
     left: usize,
     mode: u8,
-    // What the workers have of the main module.
+    // A `WorkerMain`: which parts of the main module the workers have.
     main: Py<PyAny>,
-    // Items of a task whose making was interrupted.
+    // The items of a task that was interrupted while it was made.
     again: VecDeque<Py<PyAny>>,
 }
 
@@ -47,7 +47,7 @@ impl Items {
 
 impl Drop for Items {
     fn drop(&mut self) {
-        // Without the interpreter, the items would live until some thread next comes here from it.
+        // Without the interpreter, the items would exist until another thread drops deferred references.
         let left = self.0.take();
         let _ = Python::try_attach(move |_| drop(left));
     }
@@ -68,7 +68,7 @@ impl Source for Items {
                 }
                 item
             };
-            // The list or tuple refers to each, unless it has been changed since it was asked for them.
+            // The list or tuple refers to each item, unless the program has changed it since.
             let others = isize::from(is_fresh);
             match fill_from(&mut next, *mode, main.bind(py), tasks, items, others, out) {
                 Filled::Ended if missing > 0 => {
@@ -98,17 +98,18 @@ impl Source for Items {
     }
 }
 
-/// How a fill ended.
+/// How the making of tasks ended.
 pub enum Filled<'py> {
-    /// There are no more items, or the iterator has failed (then the last task is its exception).
+    /// There are no more items, or the iterator has raised; then the last task is its exception.
     Ended,
-    /// So much for now.
+    /// Further tasks can be made later.
     Partly,
     /// No task could be made of these items.
     Broken(Vec<Bound<'py, PyAny>>, PyErr),
 }
 
-/// Makes up to `tasks` tasks of `items` items from `next`. `others`: the references to each item that are no part of a task.
+/// Makes up to `tasks` tasks of `items` items each from `next`. `others` is the number of references to each item that
+/// are not part of a task.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
     mode: u8,
@@ -123,7 +124,7 @@ pub fn fill_from<'py>(
     for _ in 0..tasks {
         batch.clear();
         while batch.len() < items {
-            // As many as the program wants: there may be no memory for them.
+            // The program determines the number, so there may be no memory for it.
             if !batch.is_empty() && batch.try_reserve(1).is_err() {
                 return Filled::Broken(batch, PyMemoryError::new_err("there is no memory for the items of a task"));
             }
@@ -131,7 +132,8 @@ pub fn fill_from<'py>(
                 None => break,
                 Some(Ok(item)) => batch.push(item),
                 Some(Err(error)) => {
-                    // Items of an unfinished chunk go down with it, as they would if the chunk had been made up first.
+                    // The items of an unfinished chunk fail with it, as in the standard package, which makes the chunk
+                    // first.
                     out.unsent(1, Box::new(error));
                     return Filled::Ended;
                 }

@@ -1,7 +1,8 @@
-//! `Stream`: the results of `imap`, decoded one by one in the thread that wants them.
+//! `Stream`: the results of `imap`. The thread that requests a result decodes it.
 
+use crate::deadline::deadline;
 use crate::handler_free::Attempts;
-use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, deadline, failure, miscounted, results, timed_out, wait};
+use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
 use maniple_engine::pool::policy::{report_after, take_at_once};
@@ -12,7 +13,7 @@ use slotmap::Key;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A result, or the exception that takes the place of so many.
+/// A result, or an exception in place of so many results.
 type Given = Result<Py<PyAny>, (PyErr, usize)>;
 
 fn items_of(given: &Given) -> usize {
@@ -20,11 +21,11 @@ fn items_of(given: &Given) -> usize {
 }
 
 struct Taken {
-    // Each with its large buffers, once a thread has begun to decode it.
+    // Outcomes; each has its large buffers once a thread has begun to decode it.
     settled: VecDeque<(Piece, Regions)>,
     values: VecDeque<Given>,
     unreported: usize,
-    // Items that were reported already although they are in `values` still.
+    // The number of items that were reported while `values` still contains their results.
     ahead: usize,
     given: usize,
     over: bool,
@@ -34,12 +35,12 @@ struct Taken {
 #[pyclass(name = "Stream", module = "maniple._maniple", frozen)]
 pub struct PyStream {
     ticket: Ticket,
-    // How many items may be under way.
+    // The number of items that may be under way.
     window: usize,
     chunksize: usize,
     name: Py<PyAny>,
     taken: Mutex<Taken>,
-    // To decode what is first in `taken`.
+    // The attempts to decode the first outcome in `taken`.
     attempts: Attempts,
     kept: Kept,
 }
@@ -68,12 +69,13 @@ impl PyStream {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next value, if there is one. The lock is not held while Python code runs.
+    /// Returns the next value, if there is one. No Python code runs while the lock is held.
     fn at_hand(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let (this, py) = (slf.get(), slf.py());
         loop {
             this.report(py);
-            // The last thing before a value leaves this: what a handler raises for a signal that came meanwhile takes nothing with it.
+            // This check comes last, so that no value is lost if a handler raises for a signal that arrived in the
+            // meantime.
             py.check_signals()?;
             let mut taken = this.lock();
             let items = taken.values.front().map(items_of);
@@ -86,10 +88,10 @@ impl PyStream {
             }
             drop(taken);
             if items.is_some() {
-                // Another thread has taken what was reported.
+                // Another thread has taken the value that was reported.
                 continue;
             }
-            let decoded = if this.attempts.are_in_vain() {
+            let decoded = if this.attempts.need_another_thread() {
                 this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
             } else {
                 this.attempt(py)?
@@ -119,7 +121,7 @@ impl PyStream {
         Ok(read.and_then(|()| whole(values)))
     }
 
-    /// Reports the items of the value that is given next as consumed. That takes its time, in which signals come.
+    /// Reports the items of the next value as consumed. That takes time, in which signals may arrive.
     fn report(&self, py: Python<'_>) {
         let mut taken = self.lock();
         let Some(items) = taken.values.front().map(items_of).filter(|items| *items > taken.ahead) else { return };
@@ -143,7 +145,7 @@ impl PyStream {
 
 #[pymethods]
 impl PyStream {
-    /// Decodes the results of the next task that is there, in this thread. False: there is none.
+    /// Decodes the results of the next task in this thread. Returns false if there is none.
     #[pyo3(name = "_decode")]
     fn attempt(&self, py: Python<'_>) -> PyResult<bool> {
         let mut taken = self.lock();
@@ -160,10 +162,10 @@ impl PyStream {
             }
             return Ok(false);
         };
-        if !self.attempts.are_in_vain() && piece.takes_once() {
+        if !self.attempts.need_another_thread() && piece.takes_once() {
             self.attempts.begin_elsewhere();
-            if self.attempts.are_in_vain() {
-                // It is the next one still, for another thread.
+            if self.attempts.need_another_thread() {
+                // The outcome stays the next, for another thread.
                 taken.settled.push_front((piece, regions));
                 return Ok(true);
             }
@@ -177,13 +179,13 @@ impl PyStream {
                 self.lock().values.extend(decoded);
             }
             // A loop that continues after every exception must still end.
-            Err(Interrupt(error)) if self.attempts.are_in_vain() && !interrupts(py, &error) => {
+            Err(Interrupt(error)) if self.attempts.need_another_thread() && !interrupts(py, &error) => {
                 self.attempts.begin_anew();
                 self.lock().values.push_back(Err((error, piece.items)));
             }
             Err(Interrupt(error)) => {
                 self.attempts.broken_off();
-                // It stays the next.
+                // The outcome stays the next.
                 self.lock().settled.push_front((piece, regions));
                 return Err(error);
             }
@@ -191,13 +193,14 @@ impl PyStream {
         Ok(true)
     }
 
-    /// The job's number, for `Hub.feed`.
+    /// The number of the job, for `Hub.feed`.
     #[getter]
     fn job(&self) -> u64 {
         self.ticket.job().data().as_ffi()
     }
 
-    /// Records that a thread feeds it. Until then no further task begins after the stream is dropped, for example when its maker is interrupted.
+    /// Records that a thread feeds the stream. Before that, no further task begins after the stream is dropped, for
+    /// example because a signal interrupted the call.
     fn fed(&self) {
         self.ticket.leave_undone(false);
     }
@@ -207,7 +210,8 @@ impl PyStream {
         py.detach(|| self.ticket.cancel());
     }
 
-    /// How many items have an outcome, how many of those were taken, and whether no more will have one.
+    /// Returns the number of items that have an outcome, the number of those that were taken, and whether no further
+    /// item will have one.
     fn progress(&self, py: Python<'_>) -> PyResult<(usize, usize, bool)> {
         let (done, ended) = detached(py, || self.ticket.progress())?;
         Ok((done, self.lock().given, ended))
@@ -221,7 +225,7 @@ impl PyStream {
         Self::next(slf, None)
     }
 
-    /// The next result; `TimeoutError` when there is none within `timeout` seconds.
+    /// Returns the next result. Raises `TimeoutError` if there is none within `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
     pub fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let (this, py) = (slf.get(), slf.py());

@@ -1,7 +1,7 @@
-//! `SemLock`: what Python's locks and semaphores are made of; and `SyncArena`, the shared memory they lie in.
+//! `SemLock`: the base of Python's locks and semaphores. `SyncArena`: the shared memory that contains them.
 //!
-//! Both are bases for classes of Python's: an object is made empty (so that unpickling can fill it) and filled by `__init__`, `_rebuild` or
-//! `_fill`. What can be done at once is done with the interpreter lock held; it is given up only to wait.
+//! Both are base classes of Python classes. An object is made empty, so that unpickling can fill it, and `__init__`,
+//! `_rebuild` or `_fill` fills it. An operation that need not wait keeps the interpreter lock; a wait releases it.
 
 use crate::error::python;
 use crate::handles::adopt;
@@ -31,20 +31,20 @@ const RECURSIVE_MUTEX: i32 = 0;
 const SEMAPHORE: i32 = 1;
 const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 
-/// Shared memory that locks lie in.
+/// Shared memory that contains locks.
 #[pyclass(name = "SyncArena", module = "maniple._maniple", frozen, weakref)]
 pub struct PyArena(Arc<Arena>);
 
 #[pymethods]
 impl PyArena {
-    /// The arena behind a descriptor that came from another process, and which belongs to the arena from now on.
+    /// Opens the arena of a descriptor that another process sent. The arena owns the descriptor from now on.
     #[staticmethod]
     fn adopt(fd: RawHandle) -> PyResult<PyArena> {
         let handle = adopt(vec![fd]).pop().ok_or_else(|| PyRuntimeError::new_err("no descriptor"))?;
         Arena::open(handle).map(PyArena).map_err(python)
     }
 
-    /// Its descriptor, for a sender to duplicate.
+    /// The descriptor, for a sender to duplicate.
     #[getter]
     fn fd(&self) -> PyResult<RawHandle> {
         if !self.0.can_be_sent() {
@@ -55,25 +55,25 @@ impl PyArena {
         Ok(self.0.handle().as_raw())
     }
 
-    /// What tells it from all others.
+    /// The number that identifies the arena.
     #[getter]
     fn id(&self) -> (u64, u64) {
         self.0.id().into()
     }
 }
 
-/// A cell on its way to another process.
+/// Prepares a cell for another process.
 pub fn send(place: &Place) -> (PyArena, u32) {
     let ticket = place.send();
     (PyArena(ticket.arena), ticket.number)
 }
 
-/// The other half of [`send`].
+/// Opens the cell that [`send`] prepared.
 pub fn arrived(handle: &(Bound<'_, PyArena>, u32)) -> CellRef {
     CellRef { arena: handle.0.get().0.clone(), number: handle.1 }
 }
 
-/// Converts a timeout of Python: seconds, or `None` for no limit.
+/// Converts a time-out of Python: seconds, or `None` for no limit.
 pub fn limit(timeout: Option<f64>) -> Until {
     match timeout {
         None => Until::Ever,
@@ -96,7 +96,7 @@ pub fn waiting<T: Send>(py: Python<'_>, wait: impl FnOnce(Interrupt<'_>) -> T + 
     (outcome, raised)
 }
 
-/// What a `SemLock` is.
+/// The kinds of a `SemLock`.
 enum Inner {
     Lock(Lock),
     RLock(RLock),
@@ -108,22 +108,23 @@ enum Inner {
 pub struct PySemLock {
     inner: OnceLock<Inner>,
     name: OnceLock<String>,
-    // Which thread of which process acquired last through this object, and of a semaphore how often more than it released. Only what the
-    // standard package's private methods tell rests on it, and whether a condition's plain lock is held by this thread.
+    // The thread and the process that acquired last through this object, and by how many its acquisitions of a
+    // semaphore exceed its releases. These fields serve only the private methods of the standard package, and the check
+    // whether this thread holds a condition's plain lock.
     thread: AtomicUsize,
     process: AtomicU64,
     count: AtomicUsize,
     abandoned: AtomicBool,
 }
 
-/// The names that are in use in this process. They lead nowhere: nothing here can be opened by its name.
+/// The names that are in use in this process. No lock can be opened by its name.
 static NAMES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
 fn with_names<T>(work: impl FnOnce(&mut HashSet<String>) -> T) -> T {
     work(NAMES.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
-/// Forgets the name of a `SemLock` that was made with ``unlink=False``.
+/// Removes the name of a `SemLock` that was made with ``unlink=False``.
 #[pyfunction]
 pub fn sem_unlink(name: &str) -> PyResult<()> {
     if with_names(|names| names.remove(name)) {
@@ -158,7 +159,7 @@ impl PySemLock {
     fn note_taken(&self, inner: &Inner) {
         match inner {
             Inner::RLock(_) => {}
-            // Its own word says which process has it.
+            // The lock's own word says which process holds it.
             Inner::Lock(_) => self.thread.store(this_thread(), Ordering::Relaxed),
             Inner::Semaphore(semaphore) => {
                 let before = self.units(semaphore);
@@ -169,7 +170,7 @@ impl PySemLock {
         }
     }
 
-    /// How many units this process has acquired of a semaphore through this object, and not released.
+    /// Returns the number of units of a semaphore that this process has acquired through this object and not released.
     fn units(&self, semaphore: &Semaphore) -> usize {
         let here = self.process.load(Ordering::Relaxed) == semaphore.place().me().bits();
         if here { self.count.load(Ordering::Relaxed) } else { 0 }
@@ -191,26 +192,26 @@ impl PySemLock {
         taken
     }
 
-    /// Acquires it, if that is possible without waiting.
+    /// Acquires the lock, if that is possible without waiting.
     #[inline]
     pub fn take_at_once(&self) -> bool {
         self.inner.get().is_some_and(|inner| self.try_at_once(inner))
     }
 
-    /// Releases it, if it can be released.
+    /// Releases the lock, if it can be released.
     #[inline]
     pub fn give_back_at_once(&self) -> bool {
         self.inner.get().is_some_and(|inner| self.give_back(inner) == Released::Done)
     }
 
-    /// Acquires it, and waits if that is not possible at once.
+    /// Acquires the lock. Waits if that is not possible at once.
     #[inline]
     pub fn take(&self, py: Python<'_>, limit: Until) -> PyResult<bool> {
         let inner = self.inner()?;
         if self.try_at_once(inner) { Ok(true) } else { self.take_slowly(py, inner, limit) }
     }
 
-    /// Releases.
+    /// Releases the lock.
     #[inline]
     pub fn give(&self) -> PyResult<()> {
         match self.give_back(self.inner()?) {
@@ -233,7 +234,8 @@ impl PySemLock {
         self.note(inner, outcome);
         match raised {
             Some(error) if !outcome.is_ours() => Err(error),
-            // It came together with the signal: it goes back, since the caller will not know that it has it.
+            // The unit was acquired when the signal arrived. It is released, because the caller will not know that it
+            // has it.
             Some(error) => {
                 self.give_back(inner);
                 Err(error)
@@ -272,7 +274,7 @@ impl PySemLock {
         }
     }
 
-    /// Whether the calling thread holds it, as far as that can be determined.
+    /// Returns whether the calling thread holds the lock, as far as that can be determined.
     pub fn is_mine(&self) -> PyResult<bool> {
         let inner = self.inner()?;
         let here = matches!(inner, Inner::RLock(_)) || self.thread.load(Ordering::Relaxed) == this_thread();
@@ -306,7 +308,7 @@ impl Guard for Held<'_> {
 
 #[pymethods]
 impl PySemLock {
-    /// The highest value a semaphore may have.
+    /// The highest value that a semaphore may have.
     #[classattr]
     #[pyo3(name = "SEM_VALUE_MAX")]
     const HIGHEST: u32 = SEM_VALUE_MAX;
@@ -324,7 +326,8 @@ impl PySemLock {
         }
     }
 
-    /// Creates it. `holder`: record the holder of a semaphore that is used as a lock, so that a dead process does not hold it forever.
+    /// Creates the lock. `holder`: record the holder of a semaphore that is used as a lock, so that a dead process does
+    /// not hold it forever.
     #[pyo3(signature = (kind, value, maxvalue, name=None, unlink=true, *, holder=false))]
     fn __init__(
         &self,
@@ -335,7 +338,7 @@ impl PySemLock {
         unlink: bool,
         holder: bool,
     ) -> PyResult<()> {
-        // An OSError, as in the standard package, whose semaphores are the system's.
+        // An OSError, as in the standard package, whose semaphores belong to the system.
         let out_of_range = || PyOSError::new_err((22, "the value of a semaphore is out of range"));
         let value = u32::try_from(value).map_err(|_| out_of_range())?;
         let limit = u32::try_from(maxvalue).ok().filter(|&most| most <= SEM_VALUE_MAX);
@@ -358,7 +361,7 @@ impl PySemLock {
         self.fill(inner.map_err(python)?, name)
     }
 
-    /// The one that `_send` gave a handle for, in another process.
+    /// Opens the lock for which `_send` returned a handle in another process.
     #[classmethod]
     fn _rebuild<'py>(
         cls: &Bound<'py, PyType>,
@@ -385,12 +388,12 @@ impl PySemLock {
         self.fill(inner.map_err(python)?, name)
     }
 
-    /// What another process needs to open it: the arena, and where in it.
+    /// Returns the arena and the position in it, by which another process can open the lock.
     fn _send(&self) -> PyResult<(PyArena, u32)> {
         Ok(send(self.place()?))
     }
 
-    // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`; this is for an `acquire` with arguments.
+    // `acquire`, `release`, `__enter__` and `__exit__` are in `sync_fast`; this is the `acquire` with arguments.
     #[pyo3(signature = (block=Truth(true), timeout=None))]
     fn _acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         self.take(py, if block.0 { limit(timeout) } else { Until::Now })
@@ -417,7 +420,7 @@ impl PySemLock {
     fn _count(&self) -> PyResult<usize> {
         let inner = self.inner()?;
         match inner {
-            // Also in threads that are not the owner.
+            // Threads that do not own it may release it as well.
             Inner::RLock(lock) if lock.lock().is_held_here() => Ok((lock.depth() as usize).max(1)),
             _ => Ok(self.depth(inner)),
         }
@@ -427,12 +430,12 @@ impl PySemLock {
         self.is_mine()
     }
 
-    /// Nothing: a forked child finds out by itself that it holds nothing.
+    /// Does nothing: a forked child detects by itself that it holds nothing.
     fn _after_fork(&self) {}
 
     /// Whether the last `acquire` here took the lock over from a process that died while it held the lock.
     ///
-    /// What the lock guards may be half changed then. The standard package does not have this attribute.
+    /// The data that the lock guards may be half changed then. The standard package does not have this attribute.
     #[getter]
     fn abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! `ConditionCore`, `EventFlag` and `BarrierCore`: what Python's `Condition`, `Event` and `Barrier` are made of.
+//! `ConditionCore`, `EventFlag` and `BarrierCore`: the bases of Python's `Condition`, `Event` and `Barrier`.
 
 use crate::error::python;
 use crate::sync::{PyArena, PySemLock, arrived, limit, send, waiting};
@@ -18,7 +18,7 @@ pub struct PyCondition(Condition);
 
 #[pymethods]
 impl PyCondition {
-    /// Creates one, or opens that of a handle.
+    /// Creates a condition, or opens that of a handle.
     #[new]
     #[pyo3(signature = (handle=None))]
     fn new(handle: Option<Handle<'_>>) -> PyResult<PyCondition> {
@@ -29,7 +29,7 @@ impl PyCondition {
         send(self.0.place())
     }
 
-    /// Releases `lock`, waits to be notified, acquires `lock` again. False: the time was up.
+    /// Releases `lock`, waits for a notification, and acquires `lock` again. Returns False if the time limit passed.
     #[pyo3(signature = (lock, timeout=None))]
     fn wait(&self, py: Python<'_>, lock: &Bound<'_, PySemLock>, timeout: Option<f64>) -> PyResult<bool> {
         let lock = lock.get();
@@ -37,7 +37,8 @@ impl PyCondition {
             return Err(PyAssertionError::new_err("must acquire() condition before using wait()"));
         }
         let guard = lock.guard()?;
-        // The hook interrupts only once; acquiring the lock again is retried until it succeeds, or the next signal handler raises as well.
+        // The hook interrupts only once. Acquiring the lock is retried until it succeeds, or until the next signal
+        // handler raises as well.
         let mut again = None;
         let (waited, raised) = waiting(py, |interrupt| {
             let mut broken = false;
@@ -69,7 +70,7 @@ impl PyCondition {
         Ok(())
     }
 
-    /// How many wait; how many were woken and have not noticed.
+    /// Returns the number of waiters, and the number of those that were woken and have not resumed.
     fn counts(&self) -> (u32, u32) {
         self.0.counts()
     }
@@ -81,7 +82,7 @@ pub struct PyEvent(Event);
 
 #[pymethods]
 impl PyEvent {
-    /// Creates one, or opens that of a handle.
+    /// Creates an event, or opens that of a handle.
     #[new]
     #[pyo3(signature = (handle=None))]
     fn new(handle: Option<Handle<'_>>) -> PyResult<PyEvent> {
@@ -127,13 +128,13 @@ impl PyEvent {
     }
 }
 
-/// What the parties of a barrier share.
+/// The state that the parties of a barrier share.
 #[pyclass(name = "BarrierCore", module = "maniple._maniple", frozen)]
 pub struct PyBarrier(Barrier);
 
 #[pymethods]
 impl PyBarrier {
-    /// Creates one for so many parties, or opens that of a handle.
+    /// Creates a barrier for so many parties, or opens that of a handle.
     #[new]
     #[pyo3(signature = (parties, handle=None))]
     fn new(parties: u64, handle: Option<Handle<'_>>) -> PyResult<PyBarrier> {
@@ -143,7 +144,7 @@ impl PyBarrier {
                 PyOverflowError::new_err(format!("a barrier can have at most {MOST} parties, not {parties}"))
             })?),
         };
-        // As in the standard package: what has arrived has arrived, also where it is killed later.
+        // As in the standard package, a party that has arrived counts even if it is killed later.
         barrier.map(Barrier::count_dead).map(PyBarrier).map_err(python)
     }
 
@@ -151,8 +152,8 @@ impl PyBarrier {
         send(self.0.place())
     }
 
-    /// Waits until all parties have come; the last one calls `action` first. Returns how many of the round came before, -1 where the
-    /// barrier is broken, -2 where that is because a party died in the action.
+    /// Waits until all parties have arrived; the last party calls `action` first. Returns how many parties of the round
+    /// arrived before this one; -1 if the barrier is broken; -2 if it is broken because a party died in the action.
     #[pyo3(signature = (timeout, action))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Py<PyAny>>) -> PyResult<i64> {
         let limit = limit(timeout);
@@ -175,22 +176,22 @@ impl PyBarrier {
         }
     }
 
-    /// Breaks it.
+    /// Breaks the barrier.
     fn abort(&self, py: Python<'_>) {
         py.detach(|| self.0.abort());
     }
 
-    /// Makes it empty and whole.
+    /// Empties the barrier and repairs it.
     fn reset(&self, py: Python<'_>) {
         py.detach(|| self.0.reset());
     }
 
-    /// How many wait.
+    /// Returns the number of waiting parties.
     fn waiting(&self) -> u32 {
         self.0.waiting()
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     fn is_broken(&self) -> bool {
         self.0.broken().is_some()
     }

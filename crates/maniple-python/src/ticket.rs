@@ -1,10 +1,9 @@
-//! `Ticket`: a call's outcome, decoded in the thread that wants it.
+//! `Ticket`: the outcome of a call. The thread that requests the outcome decodes it.
 
+use crate::deadline::deadline;
 use crate::error::python;
 use crate::handler_free::Attempts;
-use crate::outcome::{
-    Arrived, Decoded, Interrupt, Kept, Kind, Piece, deadline, failure, miscounted, results, timed_out, wait,
-};
+use crate::outcome::{Arrived, Decoded, Interrupt, Kept, Kind, Piece, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::Error;
 use maniple_engine::pool::Ticket;
@@ -15,24 +14,24 @@ use pyo3::types::PyList;
 use slotmap::Key;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// What a call's outcome looks like.
+/// The form of a call's outcome.
 #[derive(Clone, Copy)]
 pub enum Shape {
     /// One value.
     One,
-    /// A list of so many.
+    /// A list of so many values.
     Many { count: usize },
 }
 
-/// A call's outcome, to be waited for.
+/// The outcome of a call, and the wait for it.
 #[pyclass(name = "Ticket", module = "maniple._maniple", frozen)]
 pub struct PyTicket {
     ticket: Ticket,
     shape: Shape,
     name: Py<PyAny>,
-    // What arrived, from when it is taken out of the hub until it is decoded.
+    // The outcomes that arrived, from the time when they are taken out of the hub until they are decoded.
     arrived: Mutex<Option<Arc<Arrived>>>,
-    // Decoded by the first thread that asks, in as many attempts as it takes: the value, or the exception.
+    // The value or the exception. The first thread that requests it decodes it, in as many attempts as necessary.
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
     attempts: Attempts,
     kept: Kept,
@@ -56,7 +55,7 @@ impl PyTicket {
         PyTicket { kept: Kept::new(function), ..self }
     }
 
-    /// The outcome, which is there, as it arrived. `None`: it has been decoded meanwhile.
+    /// Returns the outcome, which must be there, as it arrived. `None` if it was decoded in the meantime.
     fn arrived(&self) -> Option<Arc<Arrived>> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         if arrived.is_none() && self.outcome.get().is_none() {
@@ -116,9 +115,11 @@ impl PyTicket {
         }
     }
 
-    /// The outcome, which is there. An error: a signal's handler raised it, and the outcome can be asked for again.
+    /// Returns the outcome, which must be there. An error is the exception of a signal handler; the outcome can be
+    /// requested again.
     ///
-    /// No lock is held while it is decoded: that runs code of the program, and a handler may ask for the very same outcome.
+    /// No lock is held while the outcome is decoded, because that runs code of the program, and a handler may request
+    /// the same outcome.
     fn outcome<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Result<Py<PyAny>, Py<PyBaseException>>> {
         let this = slf.get();
         loop {
@@ -126,7 +127,7 @@ impl PyTicket {
                 return Ok(outcome);
             }
             drop(this.arrived());
-            if this.attempts.are_in_vain() {
+            if this.attempts.need_another_thread() {
                 this.attempts.elsewhere(slf.py(), || slf.getattr("_decode"))?;
             } else {
                 this.attempt(slf.py())?;
@@ -137,7 +138,7 @@ impl PyTicket {
 
 #[pymethods]
 impl PyTicket {
-    /// Decodes the outcome, which is there, in this thread.
+    /// Decodes the outcome, which must be there, in this thread.
     #[pyo3(name = "_decode")]
     fn attempt(&self, py: Python<'_>) -> PyResult<()> {
         while self.outcome.get().is_none() {
@@ -148,7 +149,7 @@ impl PyTicket {
                 }
                 error
             })?;
-            // Where two threads were at it, the first has made the outcome.
+            // If two threads decoded it, the result of the first stays.
             let second = self.outcome.set(decoded.map(Bound::unbind).map_err(|error| error.into_value(py)));
             drop(self.arrived.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.kept.forget();
@@ -163,12 +164,12 @@ impl PyTicket {
         self.ticket.job().data().as_ffi()
     }
 
-    /// Whether the outcome is there.
+    /// Returns whether the outcome is there.
     fn ready(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.outcome.get().is_some() || detached(py, || self.ticket.is_ready())?)
     }
 
-    /// How many items have no outcome yet.
+    /// Returns the number of items without an outcome.
     fn left(&self, py: Python<'_>) -> PyResult<usize> {
         let count = match self.shape {
             Shape::One => 1,
@@ -180,18 +181,19 @@ impl PyTicket {
         })
     }
 
-    /// Whether the outcome, which must be there, is a value and not an exception.
+    /// Returns whether the outcome, which must be there, is a value and not an exception.
     fn successful(slf: &Bound<'_, Self>) -> PyResult<bool> {
         Ok(Self::outcome(slf)?.is_ok())
     }
 
-    /// Waits for the outcome, at most `timeout` seconds. Returns whether it is there.
+    /// Waits at most `timeout` seconds for the outcome. Returns whether it is there.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.outcome.get().is_some() || wait(py, &self.ticket, deadline(timeout))?)
     }
 
-    /// The outcome, waited for at most `timeout` seconds: a value, a list of values, or an exception; `TimeoutError` if there is none.
+    /// Waits at most `timeout` seconds for the outcome, and returns it: a value, a list of values, or an exception.
+    /// Raises `TimeoutError` if there is none.
     #[pyo3(signature = (timeout=None))]
     fn get(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -204,8 +206,8 @@ impl PyTicket {
         }
     }
 
-    // An exception refers to its traceback, the traceback to the frames, and one of the frames usually to this ticket.
-    // Where there is such a circle, something else in it can be cleared.
+    // An exception refers to its traceback, the traceback to frames, and one of the frames usually to this ticket. The
+    // collector breaks such a cycle at another object in it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.outcome.get() {
             Some(Ok(value)) => visit.call(value),

@@ -1,4 +1,4 @@
-//! An argument of which Python asks only whether it is true: `get(0)` and `get(1)` are as old as `get(False)`.
+//! An argument that is tested for truth, as Python does: `get(0)` is as old as `get(False)`.
 
 use pyo3::prelude::*;
 

@@ -1,12 +1,12 @@
-//! Python code, called in a thread that the interpreter may end in its middle.
+//! Calls of Python code in a thread that the interpreter may end during the call.
 //!
-//! When a program is over, its interpreter no longer passes its lock to other threads. Before Python 3.14 it ends a thread that asks for it,
-//! by unwinding its stack; if that goes through a frame of Rust, which cannot be unwound in this way, the whole program is
-//! aborted. So a thread stays forever in the frame from which it has called Python code, as it does with later versions, and ends with
-//! its process.
+//! When a program has ended, its interpreter no longer passes its lock to other threads. Before Python 3.14 it ends a
+//! thread that requests the lock by unwinding its stack. A frame of Rust cannot be unwound in this way: the whole
+//! program would abort. So such a thread stays forever in the frame that has called Python code, as it does with later
+//! versions, and ends with its process.
 //!
-//! PyO3's own calls do not say that they may be unwound, so that nothing could be done in their callers. What runs long or often outside
-//! of the first thread is called from here.
+//! PyO3's own calls are declared as functions that do not unwind, so their callers cannot stop an unwinding. Code that
+//! runs long or often in a thread other than the first is called by the functions of this module.
 #![allow(unsafe_code)]
 
 use pyo3::ffi;
@@ -29,11 +29,13 @@ type Call =
     unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
 type Step = unsafe extern "C-unwind" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
 
-/// One of the interpreter's functions, declared so that it may unwind. The compiler must not see which it is: elsewhere it is declared otherwise.
+/// Returns a function of the interpreter, declared so that it may unwind. `black_box` hides from the compiler which
+/// function it is, because elsewhere it is declared without unwinding.
 fn call_of(
     function: unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject,
 ) -> Call {
-    // SAFETY: the two ways of calling differ in what is said about unwinding alone.
+    // SAFETY: the two function types differ only in whether they may unwind; arguments and results are passed in the
+    // same way.
     black_box(unsafe { std::mem::transmute::<*const (), Call>(function as *const ()) })
 }
 
@@ -42,7 +44,7 @@ fn step_of(function: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObj
     black_box(unsafe { std::mem::transmute::<*const (), Step>(function as *const ()) })
 }
 
-/// Runs what calls Python code by one of these functions.
+/// Runs `work`, which calls Python code by such a function.
 #[inline]
 fn unended<R>(work: impl FnOnce() -> R) -> R {
     let stay = Stay;
@@ -51,7 +53,7 @@ fn unended<R>(work: impl FnOnce() -> R) -> R {
     done
 }
 
-/// What `func(*args, **kwargs)` returns.
+/// Returns the result of `func(*args, **kwargs)`.
 pub fn call<'py, A>(
     func: &Bound<'py, PyAny>,
     args: A,
@@ -64,7 +66,7 @@ where
 {
     let args: Bound<'py, PyTuple> = args.into_pyobject(func.py())?.into();
     let kwargs = kwargs.map_or(std::ptr::null_mut(), |kwargs| kwargs.as_ptr());
-    // SAFETY: live objects of the right types; what is given is a new reference, or null with an exception set.
+    // SAFETY: live objects of the right types. The call returns a new reference, or null with an exception set.
     unsafe {
         Bound::from_owned_ptr_or_err(
             func.py(),
@@ -73,9 +75,9 @@ where
     }
 }
 
-/// What `iter(items)` returns.
+/// Returns `iter(items)`.
 pub fn iterate<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
-    // SAFETY: as in `call`; the result was checked to be an iterator.
+    // SAFETY: as in `call`. `PyObject_GetIter` has checked that the result is an iterator.
     unsafe {
         let iterator =
             Bound::from_owned_ptr_or_err(items.py(), unended(|| step_of(ffi::PyObject_GetIter)(items.as_ptr())))?;
@@ -83,10 +85,11 @@ pub fn iterate<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator
     }
 }
 
-/// The next item of an iterator; `None`: there is no more.
+/// Returns the next item of an iterator; `None` if there is no more.
 pub fn next<'py>(iterator: &Bound<'py, PyIterator>) -> Option<PyResult<Bound<'py, PyAny>>> {
     let py = iterator.py();
-    // SAFETY: an iterator; what is given is a new reference, or null, with an exception set where it has not just ended.
+    // SAFETY: an iterator. `PyIter_Next` returns a new reference, or null; an exception is set unless the iterator has
+    // ended.
     match unsafe { Bound::from_owned_ptr_or_opt(py, unended(|| step_of(ffi::PyIter_Next)(iterator.as_ptr()))) } {
         Some(item) => Some(Ok(item)),
         None => PyErr::take(py).map(Err),

@@ -17,21 +17,23 @@ use pyo3::types::{PyDict, PyList};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// How many tasks in a row may run without a look at signals and other threads.
+/// The number of tasks in a row without a check for signals and other threads.
 const STINT: u32 = 128;
 
-/// A function: its pickle, the decoded function, or the error. It is decoded by the first task that calls it, so that
-/// failing to is that task's failure, and that of each after it.
+/// A function: its pickle, the decoded function, or the error. The first task that calls it decodes it, so a failure is
+/// that task's failure, and that of each later task.
 enum Function {
     Raw(Payload),
     Ready(Py<PyAny>),
     Broken(PyErr),
 }
 
-/// Runs tasks until the hub says that there are no more. This call owns `handles`, the descriptors that `Hub.create_link` returned;
-/// `prepare` is called first, and its exception is reported as the reason why this worker is unfit.
-/// Returns how that ended: `"closed"`, `"terminated"` (the pool was), `"unfit"`, `"lacking"` (something ran out before it was ready, which
-/// standard error says).
+/// Runs tasks until the hub says that there are no more. This call owns `handles`, the descriptors that
+/// `Hub.create_link` returned. It calls `prepare` first, and reports its exception as the reason why this worker is
+/// unfit.
+///
+/// Returns how the loop ended: `"closed"`, `"terminated"` (with the pool), `"unfit"`, or `"lacking"` (a resource was
+/// missing before the worker was ready; standard error says which).
 #[pyfunction]
 pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
     let mut link = match WorkerLink::open(adopt(handles)) {
@@ -73,16 +75,16 @@ pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>
     }
 }
 
-/// The pool that this process is a worker of.
+/// The pool of this worker process.
 static POOL: Mutex<Option<PoolEnd>> = Mutex::new(None);
 
-/// Whether this process is a worker of a pool that was terminated.
+/// Returns whether this process is a worker of a pool that was terminated.
 #[pyfunction]
 pub fn pool_is_terminated() -> bool {
     POOL.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(PoolEnd::is_terminated)
 }
 
-/// Between tasks the parent handles a Ctrl-C: it is ignored here. Any other exception of a handler ends the worker.
+/// Between tasks a Ctrl-C is ignored, because the parent handles it. Any other exception of a handler ends the worker.
 fn look_for_signals(py: Python<'_>) -> PyResult<()> {
     match py.check_signals() {
         Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),
@@ -94,13 +96,13 @@ fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Funct
     let number = task.number;
     let (ok, packet) = match attempt(py, link, functions, task) {
         Ok(packet) => (true, packet),
-        // A handler has asked this process to end, and the task with it.
+        // A handler has requested the end of this process, and so of the task.
         Err(Failed { error, .. }) if leaves(py, &error) => return Err(error),
         Err(Failed { error, value }) => (false, report(py, link, &error, value)?),
     };
     match reply(py, link, number, ok, packet) {
         Err(error) if error.is_local() => {
-            // The answer needs a resource that is missing: the answer is that error, which is short.
+            // The answer needs a resource that is missing. The worker sends that error instead, which is short.
             let packet = report(py, link, &python(error), None)?;
             reply(py, link, number, false, packet).map_err(python)
         }
@@ -115,11 +117,11 @@ fn reply(
     ok: bool,
     packet: Packet,
 ) -> Result<(), maniple_engine::Error> {
-    // A large packet may have to wait for room; a small one hardly ever does.
+    // A large packet may have to wait for room; a small one rarely does.
     if packet.size() > 4096 { py.detach(|| link.reply(number, ok, packet)) } else { link.reply(number, ok, packet) }
 }
 
-/// How a task failed; `value`: it had a result, which could not be pickled.
+/// Describes how a task failed. `value`: it had a result, which could not be pickled.
 struct Failed {
     error: PyErr,
     value: Option<Py<PyAny>>,
@@ -155,7 +157,8 @@ fn attempt(
             Results::One(func.call(args, Some(&kwds))?)
         }
         mode @ (tag::MAP | tag::STARMAP) => {
-            // All items are decoded before the first call: if one cannot be decoded, the chunk fails before it has done anything.
+            // All items are decoded before the first call, so a chunk with an item that cannot be decoded fails before
+            // it has done anything.
             let mut items = Vec::new();
             decoder.sequence(py, |item| {
                 items.push(item);
@@ -191,13 +194,13 @@ fn attempt(
     })
 }
 
-/// What the calls of a task returned.
+/// The results of a task's calls.
 enum Results<'py> {
     One(Bound<'py, PyAny>),
     Many(Bound<'py, PyList>),
 }
 
-/// Calls a function for each item, by what the interpreter has for it, which spares a tuple for each call.
+/// Calls a function for each item through the interpreter's own `map`, which makes no tuple for each call.
 fn call_each<'py>(
     py: Python<'py>,
     mode: u8,
@@ -221,7 +224,7 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
         *place = match content.decoder().value(py) {
             Ok(func) => Function::Ready(func.unbind()),
             // The next task tries again.
-            Err(error) if interrupts(py, &error) || is_for_want_of_something(py, &error) => return Err(error),
+            Err(error) if interrupts(py, &error) || is_shortage(py, &error) => return Err(error),
             Err(error) => Function::Broken(error),
         };
     }
@@ -232,14 +235,14 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
     }
 }
 
-/// Whether something ran out while the function was imported, which may be there again for the next task.
-fn is_for_want_of_something(py: Python<'_>, error: &PyErr) -> bool {
+/// Returns whether a resource was missing when the function was imported. It may be available again for the next task.
+fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
     let asked = py.import("maniple._impl.start.shortage").and_then(|module| module.getattr("stood_in_the_way"));
-    // Where even that cannot be asked, something is short.
+    // If this cannot be determined, memory is short.
     asked.and_then(|ask| ask.call1((error.value(py),))?.is_truthy()).unwrap_or(true)
 }
 
-/// An exception as a payload that always decodes: the exception's own pickle is inside as bytes.
+/// An exception as a payload that always decodes: it contains the exception's own pickle as bytes.
 fn report(py: Python<'_>, link: &WorkerLink, error: &PyErr, value: Option<Py<PyAny>>) -> PyResult<Packet> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();

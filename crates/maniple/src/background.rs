@@ -19,13 +19,13 @@ const SHORT: Duration = Duration::from_millis(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
-/// Waits within a limit, and as long as the hook returns true. Returns the result.
+/// A wait with a time limit that continues while the hook returns true. Returns the result.
 type Step<T> = Box<dyn FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send>;
-/// Releases a result that is no longer wanted.
+/// Releases a result that is no longer needed.
 type Undo<T> = Box<dyn FnOnce(T) + Send>;
 
 struct Threads {
-    // The process that they are in.
+    // The process to which they belong.
     process: u32,
     idle: usize,
     jobs: VecDeque<Job>,
@@ -38,7 +38,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has a thread do it.
+/// Passes the wait to a thread.
 fn hand_over(job: Job) -> Result<(), Job> {
     let mut threads = lock(&THREADS);
     if threads.process != std::process::id() {
@@ -51,7 +51,7 @@ fn hand_over(job: Job) -> Result<(), Job> {
         CALL.notify_one();
         return Ok(());
     }
-    // Others may have been put behind it since; none: the lock was held.
+    // Other waits may have been added behind it since. No thread is needed if there are none.
     threads.jobs.pop_back().map_or(Ok(()), Err)
 }
 
@@ -118,12 +118,12 @@ impl<T> Shared<T> {
 /// A wait that continues in the background, until it is over or this is dropped.
 pub(crate) struct Background<T> {
     shared: Arc<Shared<T>>,
-    // Where there is no thread.
+    // Used if there is no thread.
     step: Option<Step<T>>,
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Calls `step` until it returns something. A result that is no longer wanted by then goes to `undo`.
+    /// Calls `step` until it returns a value. A value that is no longer needed by then is passed to `undo`.
     pub(crate) fn new(
         step: impl FnMut(Until, &mut dyn FnMut() -> bool) -> Option<T> + Send + 'static,
         undo: impl FnOnce(T) + Send + 'static,

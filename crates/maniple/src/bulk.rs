@@ -94,7 +94,8 @@ impl<T: Pod> Bulk<T> {
         if !lent.as_slice().len().is_multiple_of(size_of::<T>()) {
             return Err("its shared memory is not a whole number of elements");
         }
-        // Blocks start on a page, so this holds for every element type there is; were it not so, a copy does.
+        // Blocks start on a page, so the alignment fits every existing element type. If it does not fit, the bytes are
+        // copied.
         if bytemuck::try_cast_slice::<u8, T>(lent.as_slice()).is_ok() {
             return Ok(Bulk(Store::Lent(lent, PhantomData)));
         }
@@ -332,7 +333,8 @@ pub fn deserialize<'de, L: List, D: Deserializer<'de>>(deserializer: D) -> Resul
     Bulk::deserialize(deserializer).map(L::from_bulk)
 }
 
-/// Inside of maniple: a number, 0 for "here it is", else that of a large buffer counted from 1; then the bytes or nothing.
+/// The form in maniple's own messages: a number, which is 0 if the bytes follow, or else the number of a large buffer,
+/// counted from 1; then the bytes, or nothing.
 /// Outside: the bytes.
 fn serialize_slice<T: Pod, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     const { assert!(size_of::<T>() > 0, "a Bulk needs elements that have a size") };

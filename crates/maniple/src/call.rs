@@ -1,8 +1,8 @@
-//! What is to be called in a worker: the kinds of functions, and how each travels.
+//! The kinds of functions that a worker can call, and their encoded forms.
 //!
-//! The caller sends two things: the identity of [`make`] for one kind of call (it identifies all the types involved)
-//! and what [`Call::send`] wrote: usually the function's own identity. The worker calls that `make` and has a [`Run`],
-//! which takes chunks of encoded items and returns chunks of encoded results.
+//! The caller sends two things: the identity of [`make`] for one kind of call, which identifies all the types involved,
+//! and the output of [`Call::send`], usually the function's own identity. The worker calls that `make`, which returns a
+//! [`Run`]. The run takes chunks of encoded items and returns chunks of encoded results.
 #![allow(unsafe_code)]
 
 use crate::callee::Callee;
@@ -16,20 +16,20 @@ use crate::registered::{self, Run};
 use std::any::{TypeId, type_name};
 use std::marker::PhantomData;
 
-/// One kind of call.
+/// A kind of call.
 pub(crate) trait Call: Sized + 'static {
     type Item: Payload;
     type Out: Payload;
 
-    /// Writes what [`Call::receive`] makes this call from.
+    /// Writes the data from which [`Call::receive`] makes this call.
     fn send(&self, out: &mut Output) -> Result<()>;
 
-    /// Makes it again, in a worker.
+    /// Makes the call again, in a worker.
     fn receive(input: &mut Input<'_>) -> Result<Self>;
 
     fn call(&self, item: Self::Item) -> Self::Out;
 
-    /// What errors call it.
+    /// Returns the name of the function for errors.
     fn callee(&self) -> Callee;
 
     /// Writes its name and types, for another program, instead of all that [`send`] writes.
@@ -47,7 +47,7 @@ impl<C: Call> Run for C {
         output.begin_chunk();
         let mut begun = 0;
         while begun < count {
-            // Continues with the next item while all is well: to catch a panic costs more than a short call.
+            // Continues with the next item until one fails, because catching a panic costs more than a short call.
             let outcome = caught(|| {
                 while begun < count {
                     begun += 1;
@@ -62,7 +62,7 @@ impl<C: Call> Run for C {
                 Ok(Err(error)) => Failure::from(error),
                 Err(panicked) => Failure::Panicked(*panicked),
             };
-            // The result of an item may be there already, where it panics when it is dropped.
+            // An item that panics in its drop has a result already.
             if output.count() < begun as usize {
                 output.failed::<C::Out>(&failure)?;
             }
@@ -78,21 +78,21 @@ fn make<C: Call>(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
     Ok(Box::new(C::receive(input)?))
 }
 
-/// Writes all that a worker needs to know of `call`.
+/// Writes the data that a worker needs for `call`.
 pub(crate) fn send<C: Call>(call: &C, out: &mut Output) -> Result<()> {
     out.identity(Identity::of(make::<C> as Make as *const ())?);
     call.send(out)
 }
 
-/// Reads it again.
+/// Reads the data of `send`.
 pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
     let identity = input.identity()?;
     if identity == Identity::NAMED {
         return registered::receive(input);
     }
     let address = identity.address()?;
-    // SAFETY: `send` wrote the identity of a `make`, and all of them have this type; the identity was checked to be of
-    // this build. Links are private to the hub that wrote it.
+    // SAFETY: `send` wrote the identity of a `make`, and all of them have this type. `Identity::address` has checked that the
+    // identity belongs to this build. Only the hub writes to the link.
     let make = unsafe { std::mem::transmute::<*const (), Make>(address) };
     caught(|| make(input)).map_err(Error::Panicked)?
 }
@@ -111,7 +111,7 @@ impl<A: Payload, R: Payload> Call for Plain<A, R> {
 
     fn receive(input: &mut Input<'_>) -> Result<Self> {
         let address = input.identity()?.address()?;
-        // SAFETY: `send` of this very type wrote the identity of a function of this type.
+        // SAFETY: `send` of exactly this type wrote the identity of a function of this type.
         Ok(Plain(unsafe { Function::recall(address) }))
     }
 
@@ -129,9 +129,9 @@ impl<A: Payload, R: Payload> Call for Plain<A, R> {
 }
 
 impl<A: Payload, R: Payload> Plain<A, R> {
-    /// The function of these types at `address`, which the list of tasks has for them.
+    /// Returns the function of these types at `address`, which the list of tasks contains.
     pub(crate) fn at(address: *const ()) -> Self {
-        // SAFETY: `Known::new` took it from a function of this type.
+        // SAFETY: `Known::new` took the address from a function of this type.
         Plain(unsafe { Function::recall(address) })
     }
 }
@@ -143,12 +143,12 @@ pub(crate) struct With<S, A, R> {
 }
 
 impl<S: Payload, A: Payload, R: Payload> With<S, A, R> {
-    /// What errors call it.
+    /// The name of the function in errors.
     pub(crate) fn callee_of(function: fn(&S, A) -> R) -> Callee {
         Callee::Pointer((function as *const ()).addr(), type_name::<fn(&S, A) -> R>())
     }
 
-    /// Writes it without owning the state.
+    /// Writes the call without owning the state.
     pub(crate) fn send_borrowed(function: fn(&S, A) -> R, state: &S, out: &mut Output) -> Result<()> {
         out.identity(Identity::of(make::<Self> as Make as *const ())?);
         out.identity(Identity::of(function as *const ())?);
@@ -167,7 +167,7 @@ impl<S: Payload, A: Payload, R: Payload> Call for With<S, A, R> {
 
     fn receive(input: &mut Input<'_>) -> Result<Self> {
         let address = input.identity()?.address()?;
-        // SAFETY: as for `Plain`; this type is not in the list of `Function` because it is generic over a lifetime.
+        // SAFETY: as for `Plain`. This type is not in the list of `Function` because it is generic over a lifetime.
         let function = unsafe { std::mem::transmute::<*const (), fn(&S, A) -> R>(address) };
         Ok(With { function, state: input.item()?? })
     }
@@ -216,10 +216,10 @@ mod sealed {
         /// Calls it with the tuple's fields.
         fn star(&self, arguments: T) -> R;
 
-        /// Where it is, if it is a `fn` pointer.
+        /// Returns the address, if it is a `fn` pointer.
         fn pointer(&self) -> Option<*const ()>;
 
-        /// The `fn` pointer to `address`.
+        /// Returns the `fn` pointer to `address`.
         ///
         /// # Safety
         /// `address` came from [`Spread::pointer`] of the same type.
@@ -239,13 +239,13 @@ macro_rules! star {
 
             fn pointer(&self) -> Option<*const ()> {
                 let is = TypeId::of::<Fun>() == TypeId::of::<fn($($type),*) -> Out>();
-                // SAFETY: it has exactly this type, which is an address.
+                // SAFETY: `Self` is a `fn` pointer of exactly this type, which is an address.
                 is.then(|| unsafe { std::mem::transmute_copy::<Fun, *const ()>(self) })
             }
 
             unsafe fn from_pointer(address: *const ()) -> Option<Self> {
                 let is = TypeId::of::<Fun>() == TypeId::of::<fn($($type),*) -> Out>();
-                // SAFETY: as above, and the caller vouches for the address.
+                // SAFETY: as above. The caller promises that the address belongs to a function of this type.
                 is.then(|| unsafe { std::mem::transmute_copy::<*const (), Fun>(&address) })
             }
         }
@@ -267,8 +267,8 @@ impl<F: StarFn<T, R>, T, R> Star<F, T, R> {
     /// # Errors
     /// It is a closure.
     pub(crate) fn new(function: F) -> Result<Self> {
-        // A named function is a type of its own without a size, and its value can be made from nothing: there is only
-        // the one. A closure without a size may hold anything without a size; its name identifies it.
+        // A named function is a type without a size, and has exactly one value, which can be created from nothing. A
+        // closure without a size may hold any value without a size; its name identifies it.
         let named = size_of::<F>() == 0 && !type_name::<F>().ends_with("{{closure}}");
         if named || function.pointer().is_some() {
             return Ok(Star(function, PhantomData));
@@ -292,11 +292,11 @@ impl<F: StarFn<T, R>, T: Payload, R: Payload> Call for Star<F, T, R> {
 
     fn receive(input: &mut Input<'_>) -> Result<Self> {
         if size_of::<F>() == 0 {
-            // SAFETY: `new` let only named functions pass, whose type has one value, of no bytes.
+            // SAFETY: `new` accepts named functions only, whose type has one value of no bytes.
             return Ok(Star(unsafe { std::mem::zeroed() }, PhantomData));
         }
         let address = input.identity()?.address()?;
-        // SAFETY: `send` of this very type wrote what `pointer` gave.
+        // SAFETY: `send` of exactly this type wrote the address that `pointer` returned.
         let function = unsafe { F::from_pointer(address) };
         function
             .map(|f| Star(f, PhantomData))

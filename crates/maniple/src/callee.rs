@@ -1,10 +1,10 @@
-//! What errors call a function that was called.
+//! The names of called functions in errors.
 
 use crate::registered;
 use maniple_sys::process::image::symbol;
 use std::borrow::Cow;
 
-/// What errors say of a call.
+/// The description of a call in errors.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     /// `map`, `apply`, ...
@@ -16,7 +16,7 @@ pub(crate) struct About {
 /// A function that was called.
 #[derive(Clone, Debug)]
 pub(crate) enum Callee {
-    /// Its name, of the program or as it was asked for.
+    /// A name that the program has registered or requested.
     Named(Cow<'static, str>),
     /// A pointer: its address and type.
     Pointer(usize, &'static str),
@@ -34,7 +34,7 @@ impl std::fmt::Display for Callee {
     }
 }
 
-/// The name of a function of this program: the one that it was registered under, or that of its symbol.
+/// Returns the name of a function of this program: the registered name, or the name of its symbol.
 fn name_at(address: usize) -> Option<String> {
     if let Some(name) = registered::name_at(address) {
         return Some(name.to_owned());

@@ -1,4 +1,4 @@
-//! What is inside of the engine's opaque payloads.
+//! The content of the engine's opaque payloads.
 //!
 //! ```text
 //! definition   identity of `make` · what the call wrote of itself
@@ -10,12 +10,17 @@
 //!            | FAILED · length: u32 · encoded Failure                 in answers alone
 //! failure      task: u64 · length: u32 · encoded Failure
 //! ```
-//! `task` is the number of the task that an answer was made for; an answer to another one is an error. `type` is the fingerprint of the
-//! values' type (`codec`); values elsewhere bring it with them.
+//! `task` is the number of the task that an answer was made for; an answer to another task is an error. `type` is the
+//! fingerprint of the values' type (`codec`); other values contain their fingerprint.
 //!
-//! Every value has its length before it, so that one that cannot be decoded does not take those behind it along. What owns nothing and
-//! is short, as numbers are, is encoded plainly: without names, and with nothing beside the bytes. Large buffers
-//! in values go beside the bytes, as blobs, and so do descriptors.
+//! The length of a value precedes it, so a value that cannot be decoded does not affect the next values. A short value
+//! that owns nothing, such as a number, is encoded plainly: without names, and with nothing beside the bytes. Large
+//! buffers in values travel beside the bytes, as blobs, and so do descriptors.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `output`, `input` | writes and reads payloads |
+//! | `numbers` | numbers as they lie in memory |
 
 mod input;
 mod numbers;
@@ -29,10 +34,10 @@ pub(crate) use output::Output;
 use crate::error::{CallError, Error};
 
 const LENGTH: usize = 4;
-/// In the place of a value's length.
+/// The marks in place of a value's length.
 const WHOLE: u8 = 254;
 const FAILED: u8 = 255;
-/// In a chunk's count: all its values are numbers.
+/// The flag in a chunk's count that says that all values are numbers.
 const NUMBERS: u32 = 1 << 31;
 
 fn cut_short() -> Error {

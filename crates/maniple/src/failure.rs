@@ -1,15 +1,15 @@
-//! How a call failed, as it goes back to its caller.
+//! The failure of a call, in the form in which it returns to the caller.
 
 use crate::error::{CallError, Error};
 use serde::Serialize;
 
-/// How an item failed, on its way back.
+/// The failure of an item.
 #[derive(Debug, Serialize, serde::Deserialize)]
 pub(crate) enum Failure {
     Panicked(crate::error::Panicked),
-    /// With what [`CallError::Task`] holds.
+    /// With the fields of [`CallError::Task`].
     Task(Box<(String, String)>),
-    /// With what [`CallError::Remote`] holds.
+    /// With the text of [`CallError::Remote`].
     Other(String),
 }
 

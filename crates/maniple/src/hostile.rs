@@ -1,5 +1,5 @@
-//! What another process's bytes can do to the parsers of this crate, as the engine's module of this name has it for its own. Not part of an
-//! ordinary build.
+//! Feeds another process's bytes to the parsers of this crate, as the engine's module of this name does for the
+//! engine's parsers. Ordinary builds do not contain it.
 #![allow(clippy::unwrap_used)]
 
 use crate::bulk::Bytes;
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-/// A parser's name, and what feeds it.
+/// A parser's name, and the function that feeds it.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All parsers.
 pub const TARGETS: [Target; 3] = [("values", values), ("answers", answers), ("json", json)];
 
-/// Bytes of address space that suffice for any input of some kilobytes, with any lengths in it.
+/// The number of bytes of address space that suffice for any input of some kilobytes, with any lengths in it.
 #[cfg(test)]
 const MEMORY: u64 = 1 << 30;
 
@@ -53,7 +53,7 @@ struct Chain(u8, Option<Box<Chain>>);
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Empty;
 
-/// Reads `body` as a `T`. What is read must be read again the same, once it was written again.
+/// Reads `body` as a `T`. A value that was read is written and read again, and must be the same.
 fn value<T: Serialize + DeserializeOwned>(body: &[u8], named: bool) {
     let tail = fingerprint_of::<T>() | if named { 1 << 31 } else { 0 };
     let bytes = [body, &tail.to_le_bytes()].concat();
@@ -63,7 +63,7 @@ fn value<T: Serialize + DeserializeOwned>(body: &[u8], named: bool) {
     assert!(rest.is_empty());
     let (once, mut parts) = written(&value).unwrap();
     let again = sideband::decode::<Postcard, T>(&mut &once[..], &mut parts).unwrap();
-    // The order of a HashMap is its own affair.
+    // The order of a HashMap is arbitrary.
     assert_eq!(written(&again).unwrap().0.len(), once.len());
 }
 
@@ -100,10 +100,10 @@ fn values(data: &[u8]) {
     }
 }
 
-/// A pool's worker's answer, and the other payloads.
+/// The answer of a pool's worker, and the other payloads.
 fn answers(data: &[u8]) {
     let Some((what, body)) = data.split_first() else { return };
-    // Each item takes a byte at least.
+    // Each item takes at least a byte.
     let most = body.len() + 1;
     let mut input = Input::plain(body);
     match what % 4 {
@@ -137,7 +137,7 @@ fn chunk<T: DeserializeOwned + 'static>(input: &mut Input<'_>, most: usize) {
     }
 }
 
-/// What comes from a program in another language.
+/// Messages of a program in another language.
 #[cfg(feature = "json")]
 fn json(data: &[u8]) {
     use crate::Json;
@@ -158,7 +158,7 @@ fn json(_: &[u8]) {}
 
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
-// The engine tests the rest of it.
+// The engine tests its other fields.
 #[allow(unsafe_code, dead_code)]
 mod replay;
 

@@ -1,14 +1,14 @@
-//! Which function is meant, in another process of the same program.
+//! The identity of a function in another process of the same program.
 //!
-//! A program lies at another address in each of its processes, but everything in it keeps its distance from its start. So a
-//! function is its offset, and the build that the offset belongs to. An offset is taken only from the same build, and only
-//! if it points into the program's code.
+//! A program has another address in each of its processes, but the distances within it are the same. So the identity of
+//! a function is its offset from the start of the program, and the build that the offset belongs to. An offset is
+//! accepted only from the same build, and only if it points into the program's code.
 #![allow(unsafe_code)]
 
 use crate::error::{CallError, Error, Result};
 use maniple_sys::process::image::{Image, image};
 
-/// A function as it travels.
+/// The identity of a function, as it travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     build: u64,
@@ -16,15 +16,15 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// In the place of one: a name follows.
+    /// The mark in place of an identity: a name follows.
     pub(crate) const NAMED: Identity = Identity { build: 0, offset: 0 };
 }
 
-/// Bytes of an encoded identity.
+/// The length of an encoded identity.
 pub(crate) const LEN: usize = 16;
 
 impl Identity {
-    /// The identity of the function at `address`.
+    /// Returns the identity of the function at `address`.
     pub(crate) fn of(address: *const ()) -> Result<Identity> {
         Self::within(image(), address.expose_provenance())
     }
@@ -38,7 +38,7 @@ impl Identity {
         Ok(Identity { build: image.build, offset: address.wrapping_sub(image.base) as u64 })
     }
 
-    /// The address of that function in this process.
+    /// Returns the address of the function in this process.
     pub(crate) fn address(self) -> Result<*const ()> {
         self.address_within(image()).map(std::ptr::with_exposed_provenance)
     }
@@ -74,28 +74,29 @@ impl Identity {
 /// A type of `fn` pointers.
 ///
 /// # Safety
-/// Only for `fn` pointers: [`recall`](Function::recall) makes one from an address.
+/// Only `fn` pointers may implement it: [`recall`](Function::recall) makes a pointer from an address.
 pub(crate) unsafe trait Function: Copy {
-    /// Its address.
+    /// Returns the address.
     fn address(self) -> *const ();
 
-    /// The function at `address`.
+    /// Returns the function at `address`.
     ///
     /// # Safety
-    /// `address` is that of a function of exactly this type.
+    /// `address` belongs to a function of exactly this type.
     unsafe fn recall(address: *const ()) -> Self;
 }
 
 macro_rules! functions {
     ($($argument:ident)*) => {
-        // SAFETY: implemented for `fn` pointers, which are addresses.
+        // SAFETY: the macro implements the trait for `fn` pointers only, which are addresses.
         unsafe impl<Out, $($argument),*> Function for fn($($argument),*) -> Out {
             fn address(self) -> *const () {
                 self as *const ()
             }
 
             unsafe fn recall(address: *const ()) -> Self {
-                // SAFETY: the caller's promise; a function pointer is a code address on every platform we build for.
+                // SAFETY: the caller promises that a function of this type is at the address. A function pointer is a
+                // code address on every supported platform.
                 unsafe { std::mem::transmute::<*const (), Self>(address) }
             }
         }

@@ -9,8 +9,9 @@ use maniple_sys::OwnedHandle;
 
 #[cfg(feature = "auto-init")]
 ctor::declarative::ctor! {
-    // Unsafe, because code before `main` may rely on little of the runtime. A worker uses what is there by then: memory,
-    // threads, panics, the arguments and the environment. Constructors of the crates that use this one have run before.
+    // Unsafe, because code before `main` may rely on little of the runtime. A worker uses the parts that exist by then:
+    // memory, threads, panics, the arguments and the environment. Constructors of the crates that use this crate have
+    // run before.
     #[ctor(unsafe)]
     fn before_main() {
         if startup::EXPLICIT.is_empty() {
@@ -71,10 +72,11 @@ macro_rules! explicit_init {
 /// # }
 /// ```
 pub fn init() {
-    // Without memory for them, the operations that need them report it.
+    // If there is no memory for them, the operations that need them report it.
     let _ = maniple_engine::watch_forks();
     if startup::begin()
-        // SAFETY: before `main`, or first thing in it, as the documentation asks for: there is no other thread.
+        // SAFETY: this runs before `main`, or first in `main`, as the documentation of `init` requires. So there is no
+        // other thread.
         && let Some(inherited) = unsafe { inherited() }
     {
         match inherited.role.as_str() {
@@ -98,7 +100,7 @@ pub fn init() {
     }
 }
 
-/// Lives as a fork server. Returns in its children, with the handles that are theirs.
+/// Runs as a fork server. Returns in its children, with their handles.
 fn forked(handles: Vec<OwnedHandle>) -> Vec<OwnedHandle> {
     maniple_sys::process::worker_signals();
     maniple_sys::process::take_name();

@@ -42,7 +42,8 @@
 //! A worker is the same program, started once more. It becomes a worker before `main`, so `main` needs no extra line,
 //! and plain `cargo test` works. (Without the feature `auto-init`, `main` begins with [`init()`].) Functions are
 //! identified by their place in the program, so they are `fn` pointers: functions, and closures that capture nothing.
-//! serde encodes the values. Large lists of plain numbers travel by shared memory if they are a [`Bulk`].
+//! ([`Pool::starmap`] takes named functions and `fn` pointers; a closure goes to [`Pool::map`], as `|(a, b)| a * b`.)
+//! serde encodes arguments and results, which own their data: `String`, not `&str`; `Vec<T>`, not `&[T]`. Large lists of plain numbers travel by shared memory if they are a [`Bulk`].
 //!
 //! # What a worker shares with its pool's process
 //! A worker shares the program, its arguments and environment, the working directory, standard input and output. Its
@@ -123,6 +124,36 @@ mod unix;
 mod worker;
 
 pub use bulk::{Bulk, Bytes};
+/// Plain old data: a type that shared memory can hold, and that [`Bulk`] sends as a whole. Any bytes of its size are a
+/// value of it, and it has no padding: numbers, arrays of them, and structs that derive it with the crate `bytemuck`.
+///
+/// ```
+/// use bytemuck::Zeroable;
+/// use maniple::{Mutex, Pod};
+///
+/// #[derive(Clone, Copy)]
+/// #[repr(C)]
+/// struct Point {
+///     x: f64,
+///     y: f64,
+/// }
+///
+/// // SAFETY: any bytes are two numbers, and there is no padding. `#[derive(bytemuck::Pod, bytemuck::Zeroable)]` checks this.
+/// unsafe impl Zeroable for Point {}
+/// unsafe impl Pod for Point {}
+///
+/// # fn main() -> maniple::Result<()> {
+/// let position = Mutex::new(Point { x: 1.0, y: 2.0 })?;
+/// position.lock()?.x = 3.0;
+/// let Point { x, y } = *position.lock()?;
+/// assert_eq!((x, y), (3.0, 2.0));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What follows is the documentation of the crate `bytemuck`.
+///
+/// ---
 pub use bytemuck::Pod;
 pub use call::StarFn;
 #[cfg(feature = "json")]
@@ -151,7 +182,7 @@ pub use maniple_engine::process::{Cause, Exit};
 /// # }
 /// ```
 ///
-/// What comes from another process cannot be borrowed:
+/// A value from another process cannot be borrowed:
 ///
 /// ```compile_fail
 /// #[maniple::task]

@@ -1,4 +1,4 @@
-//! What a panic in a task says, kept for the error that tells the caller.
+//! The text of a panic in a task, kept for the error that the caller receives.
 
 use crate::error::Panicked;
 use std::any::Any;
@@ -11,8 +11,8 @@ thread_local! {
     static SEEN: RefCell<Option<(Option<String>, String)>> = const { RefCell::new(None) };
 }
 
-/// Puts the hook in that notes where a task panicked. Such a panic is not printed: it comes back as an error. All others
-/// (threads that a task started, a program built to abort) go to the hook that was there.
+/// Installs the hook that records where a task panicked. Such a panic is not printed: it becomes an error. All other
+/// panics (in threads that a task started, or in a program that aborts on panic) reach the previous hook.
 pub(crate) fn install_hook() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(
@@ -28,7 +28,7 @@ fn note(info: &PanicHookInfo<'_>) {
     SEEN.set(Some((info.location().map(ToString::to_string), backtrace)));
 }
 
-/// Runs a task; its panic as an error.
+/// Runs a task. Returns its panic as an error.
 pub(crate) fn caught<R>(task: impl FnOnce() -> R) -> Result<R, Box<Panicked>> {
     let before = IN_TASK.replace(true);
     let result = catch_unwind(AssertUnwindSafe(|| innermost(task)));
@@ -36,9 +36,9 @@ pub(crate) fn caught<R>(task: impl FnOnce() -> R) -> Result<R, Box<Panicked>> {
     result.map_err(|payload| {
         let (location, backtrace) = SEEN.take().unwrap_or_default();
         let message = message(&*payload);
-        // What the task panicked with may panic once more when it is dropped.
+        // The value of the panic may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        Box::new(Panicked { message, location, backtrace, pid: std::process::id() })
+        Box::new(Panicked { message, location, backtrace, pid: std::process::id(), task: String::new() })
     })
 }
 
@@ -52,16 +52,16 @@ fn message(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// The frame below which a backtrace is our own affair.
+/// The frame below which a backtrace shows this crate's own functions.
 #[inline(never)]
 fn innermost<R>(task: impl FnOnce() -> R) -> R {
     let result = task();
-    // Something after the call, or the frame would be given up for it.
+    // There must be code after the call; otherwise the compiler would omit the frame.
     std::hint::black_box(());
     result
 }
 
-/// Leaves out the panic's own frames above the function and the worker's below it.
+/// Removes the panic's own frames above the function, and the worker's frames below it.
 fn trimmed(backtrace: &str) -> String {
     // A frame is a line `  12: name`, and often a line `  at file:line` after it.
     let is_frame = |line: &str| line.trim_start().split_once(':').is_some_and(|(n, _)| n.parse::<u32>().is_ok());

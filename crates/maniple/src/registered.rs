@@ -1,7 +1,7 @@
 //! The functions that this program knows by their names.
 //!
-//! [`#[maniple::task]`](macro@crate::task) lays an [`Entry`] for each into a list that the linker collects. Here an entry is found, and
-//! what it can do is asked for; the module `task` makes entries.
+//! [`#[maniple::task]`](macro@crate::task) puts an [`Entry`] for each function into a list that the linker collects.
+//! This module finds an entry, and asks it for its abilities. The module `task` makes entries.
 
 #![cfg_attr(not(feature = "macros"), allow(dead_code))]
 
@@ -11,30 +11,31 @@ use crate::error::{CallError, Error, Result};
 use crate::identity::{Function, Identity};
 use std::any::type_name;
 
-/// What a worker keeps of a call.
+/// The form in which a worker keeps a call.
 pub(crate) trait Run {
-    /// Runs a chunk.
+    /// A function that runs a chunk.
     fn run(&self, input: &mut Input<'_>, output: &mut Output) -> Result<()>;
 }
 
-/// Calls the function at an address with the argument that comes, and returns the exit code that its result makes.
+/// A function that calls the function at an address with the received argument, and returns the exit code of its
+/// result.
 pub(crate) type EnterAt = fn(*const (), &mut Input<'_>) -> Result<i32>;
 
-/// All that this program has registered.
+/// All functions that this program has registered.
 #[cfg(feature = "macros")]
 #[linkme::distributed_slice]
 pub static TASKS: [Entry];
 
-/// A function that was registered.
+/// A registered function.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// The rest.
+    /// Its other data.
     pub known: fn() -> Known,
 }
 
-/// What is known of a registered function besides its name.
+/// The data of a registered function besides its name.
 #[derive(Debug)]
 pub struct Known {
     pub(crate) address: *const (),
@@ -43,10 +44,10 @@ pub struct Known {
     pub(crate) ends: Option<Ender>,
 }
 
-/// Makes what a pool's worker runs.
+/// Returns the call that a pool's worker runs.
 #[derive(Debug)]
 pub struct Giver(pub(crate) fn(*const ()) -> Box<dyn Run>);
-/// Runs it as a process of its own.
+/// Runs it in a process of its own.
 #[derive(Debug)]
 pub struct Ender(pub(crate) EnterAt);
 
@@ -64,13 +65,13 @@ fn names() -> impl Iterator<Item = &'static str> {
     entries().iter().map(|entry| entry.name)
 }
 
-/// What is written where the identity of a function would stand: a name and the types.
+/// Writes a name and the types in place of the identity of a function.
 pub(crate) fn send<A, R>(name: &str, output: &mut Output) -> Result<()> {
     output.identity(Identity::NAMED);
     output.item(&(name, short(type_name::<fn(A) -> R>())))
 }
 
-/// The same for a function that must have been registered here.
+/// As `send`, for a function that must be registered in this program.
 pub(crate) fn send_registered<A, R>(function: fn(A) -> R, output: &mut Output) -> Result<()> {
     let is = |entry: &&Entry| {
         let known = (entry.known)();
@@ -83,20 +84,20 @@ pub(crate) fn send_registered<A, R>(function: fn(A) -> R, output: &mut Output) -
     send::<A, R>(entry.name, output)
 }
 
-/// The name that the function at this address is registered under.
+/// Returns the name under which the function at this address is registered.
 pub(crate) fn name_at(address: usize) -> Option<&'static str> {
     let is = |entry: &&Entry| (entry.known)().address.addr() == address;
     entries().iter().find(is).map(|entry| entry.name)
 }
 
-/// For a worker: what has been asked for by its name.
+/// Returns the call that was requested by its name, in a worker.
 pub(crate) fn receive(input: &mut Input<'_>) -> Result<Box<dyn Run>> {
     let (name, known) = find(input)?;
     let giver = known.gives.ok_or_else(|| refused(&name, "its result is not a value that can be sent back"))?;
     Ok((giver.0)(known.address))
 }
 
-/// For a process: the same.
+/// As above, in a process.
 pub(crate) fn enter(input: &mut Input<'_>) -> Result<i32> {
     let (name, known) = find(input)?;
     let why = "its result cannot be converted into an exit code (see maniple::IntoExitCode); call it through a pool";

@@ -1,4 +1,4 @@
-//! How processes of this program are started, and in which role.
+//! How processes of this program are started, and their roles.
 //!
 //! A worker is this program, started once more. With the feature `auto-init` (the default) a function that the linker
 //! puts before `main` detects that, so a worker reaches neither `main` nor a test harness. Without the feature, the
@@ -10,17 +10,17 @@ use maniple_sys::process::image::image;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What workers are started as.
+/// The role of workers.
 pub(crate) const WORKER: &str = concat!("maniple-worker-", env!("CARGO_PKG_VERSION"));
-/// What fork servers are started as.
+/// The role of fork servers of workers.
 pub(crate) const SERVER: &str = concat!("maniple-server-", env!("CARGO_PKG_VERSION"));
 
-/// What a [`Process`](crate::Process) is started as.
+/// The role of a [`Process`](crate::Process).
 pub(crate) const PROCESS: &str = concat!("maniple-process-", env!("CARGO_PKG_VERSION"));
-/// What the fork server of such is started as.
+/// The role of the fork server of such processes.
 pub(crate) const PROCESS_SERVER: &str = concat!("maniple-process-server-", env!("CARGO_PKG_VERSION"));
 
-/// Another start of this program, or a start of another one.
+/// Returns the start of this program again, or of another program.
 pub(crate) fn launch(program: Option<&Path>) -> Launch {
     program.map_or_else(Launch::this_program, Launch::program)
 }
@@ -57,18 +57,18 @@ pub static EXPLICIT: [u8];
 
 static DONE: AtomicBool = AtomicBool::new(false);
 
-/// Notes that this process knows what it is: whether that is new.
+/// Records that this process knows its role. Returns whether that is new.
 pub(crate) fn begin() -> bool {
     !DONE.swap(true, Ordering::AcqRel)
 }
 
-/// Whether another start of this program would become a worker, and not run the program once more.
+/// Returns whether another start of this program would become a worker, instead of running the program again.
 ///
 /// # Errors
 /// [`ProcessError::Start`] says what to do.
 pub(crate) fn check(program: Option<&Path>) -> Result<()> {
     let refused = |why: &str| Err(Error::Process(ProcessError::Start(why.into())));
-    // The program that is started has this very code, or is named.
+    // The other program runs this code, too.
     let here = (begin as fn() -> bool as *const ()).addr();
     if program.is_none() && !image().text.iter().any(|range| range.contains(&here)) {
         return refused(
@@ -77,7 +77,7 @@ pub(crate) fn check(program: Option<&Path>) -> Result<()> {
         );
     }
     if !DONE.load(Ordering::Acquire) {
-        // Its `main` would start a process, and so on without end.
+        // Otherwise its `main` would start a process, whose `main` would start a process, without an end.
         return refused("call maniple::init() at the beginning of main, or enable the feature auto-init");
     }
     Ok(())

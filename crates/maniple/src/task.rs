@@ -72,7 +72,8 @@ pub mod macro_support {
         }
     }
 
-    /// Tells what can be done with a function by which methods it has: of two of one name, that of the type itself comes before
+    /// Shows by its methods what can be done with a function. Of two methods of one name, that of the type itself comes
+    /// before
     /// that of the reference to it.
     pub struct Probe<A, R>(pub fn(A) -> R);
 

@@ -1,4 +1,4 @@
-//! What the types of this crate are to the rest of a Unix program.
+//! Conversions between the types of this crate and those of other Unix code.
 
 use crate::Connection;
 use crate::codec::Codec;

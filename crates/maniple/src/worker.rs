@@ -1,4 +1,4 @@
-//! A worker's life: get ready, run tasks, end.
+//! The life of a worker: prepare, run tasks, end.
 
 use crate::call;
 use crate::chunk::{Input, Output, open};
@@ -14,13 +14,14 @@ use std::collections::HashMap;
 /// Whether workers' standard error passes through the pool's process.
 pub(crate) const TAPPED: bool = true;
 
-/// Exit codes of a worker that ends by itself.
+/// The exit codes of a worker that ends by itself.
 const DONE: i32 = 0;
 const NOT_READY: i32 = 1;
 const LINK_LOST: i32 = 2;
 
-/// Runs this process as a worker, and ends it. First in `handles` are the link's, then the memory that says which events are wanted (one
-/// byte) and holds the initializer, then the pipe for events, if any are, and then those in the initializer's arguments.
+/// Runs this process as a worker, and ends it. `handles` are, in order: those of the link; the memory that says which
+/// events are wanted (one byte) and contains the initializer; the pipe for events, if any are wanted; those in the
+/// initializer's arguments.
 pub(crate) fn run(mut handles: Vec<OwnedHandle>) -> ! {
     sys::process::worker_signals();
     sys::process::take_name();
@@ -75,7 +76,7 @@ fn initialize(setup: Vec<OwnedHandle>) -> Result<()> {
     result.outcome::<()>()?
 }
 
-/// What tells of the failure of a whole task. A long text may need memory of its own, of which there may be none.
+/// Describes the failure of a whole task. A long text may need memory of its own, which may be missing.
 fn failed(packer: &Packer, task: u64, error: &Error) -> Result<Packet> {
     let packed = |error: &Error| {
         let mut why = Output::new(packer);
@@ -102,7 +103,7 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
             }
             Message::Forget(number) => {
                 let gone = functions.remove(&number);
-                // What a state does when it is dropped is the user's code.
+                // The drop of a state runs the user's code.
                 let _ = panic::caught(|| drop(gone));
             }
             Message::Task(task) => {
@@ -117,8 +118,8 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                 });
                 let sent = ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, true, packet)?));
                 if let Err(error) = sent {
-                    // It failed, or its answer needs a resource that is missing: the answer is that error, which is
-                    // short.
+                    // The task failed, or its answer needs a resource that is missing. Then the answer is that error,
+                    // which is short.
                     link.reply(number, false, failed(packer, number, &error)?)?;
                 }
             }

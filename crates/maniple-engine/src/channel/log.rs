@@ -78,8 +78,9 @@ use std::time::Duration;
 /// The greatest number of bytes of data; no machine fills it.
 const WHOLE: u64 = 1 << 42;
 const BOUNDLESS: u64 = 1 << 38;
-/// Larger messages are written by the handle if the memory is fresh.
-const LARGE: usize = 64 * 1024;
+/// Longer parts of a message are written by the handle if the memory is fresh, because mapping fresh pages costs more.
+/// A call that never waits leaves a message with such a part to a call that may wait.
+const LONG_PART: usize = 64 * 1024;
 /// Bytes that large messages may take before a writer would rather start over.
 const LAP: u64 = 8 << 20;
 /// A writer starts over once it has used so much of the memory.

@@ -39,11 +39,11 @@
 mod arrived;
 mod kept;
 
-pub use kept::{KEEP, MOST, is_worth_a_block};
+pub use kept::{KEEP, MOST};
 
 use crate::error::{Doing, Error, Result};
 use crate::shm::region::Region;
-use kept::Block;
+use kept::{Block, is_worth_a_block};
 use maniple_sys::epoch;
 use maniple_sys::memory;
 use maniple_sys::{self as sys, AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
@@ -138,7 +138,7 @@ impl Parcel {
 
     /// Makes a parcel, and copies the buffers into blocks. Returns `None` if the buffers should be sent within the
     /// message: they are too many, there is no memory or descriptor for a block, or readers release no block (see
-    /// [`is_worth_a_block`]).
+    /// `is_worth_a_block` in `parcel/kept.rs`).
     pub fn of_buffers(bytes: &[u8], buffers: &[&[u8]]) -> Option<Parcel> {
         let longest = buffers.iter().map(|buffer| buffer.len()).max()?;
         if buffers.len() > MOST_BUFFERS || !is_worth_a_block(longest) {

@@ -14,10 +14,10 @@ use maniple_sys::own::Own;
 use maniple_sys::{OwnedHandle, memory};
 use std::mem::ManuallyDrop;
 
-/// Bytes of a window: at first, later, and for large messages.
+/// Bytes of a window: at first, later, and for messages that are longer than a window.
 const FIRST: u64 = 1 << 20;
 const WINDOW: u64 = 16 << 20;
-const LARGE: u64 = 128 << 20;
+const LONGEST: u64 = 128 << 20;
 
 /// A log's memory: its handle, and how many bytes of data it has (a multiple of `memory::PAGES`).
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ impl Window {
         let end = at.saturating_add(len).min(ring.size);
         if let Some(mapping) = &*self.mapping {
             let after = self.offset + mapping.len() as u64;
-            let is_short = len > WINDOW && end > after && (mapping.len() as u64) < LARGE;
+            let is_short = len > WINDOW && end > after && (mapping.len() as u64) < LONGEST;
             if (self.offset..after).contains(&at) && (!is_short || memory::is_narrow()) {
                 return Ok(true);
             }
@@ -82,7 +82,7 @@ impl Window {
             _ if self.mapping.is_none() && end <= FIRST => &[FIRST][..],
             0..=WINDOW => &[WINDOW, FIRST][..],
             _ if memory::is_narrow() => &[WINDOW, FIRST][..],
-            _ => &[LARGE, WINDOW, FIRST][..],
+            _ => &[LONGEST, WINDOW, FIRST][..],
         };
         let handle = ring.handle()?;
         for &len in lengths {

@@ -13,8 +13,9 @@ pub const WINDOW: (usize, usize) = (1000, 64 << 20);
 /// How many functions workers keep between calls. The one that was defined first is forgotten first.
 pub const FUNCTIONS: usize = 64;
 
-/// The number of bytes from which on a buffer travels beside its frame.
-pub const LARGE: usize = INLINE;
+/// The number of bytes from which on a buffer of a payload becomes a blob, which travels beside its frame. The bytes of
+/// a payload become a blob above the same number, so a frame stays short.
+pub const BLOB_FROM: usize = INLINE;
 
 /// The number of bytes, and of large buffers or descriptors, that make a task large enough, regardless of the requested
 /// number of items. For fronts that can end a task before it has all items.

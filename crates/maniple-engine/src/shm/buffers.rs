@@ -26,7 +26,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 /// Shorter buffers come from the allocator, which keeps memory of that size.
-const LEAST: usize = 16 * 1024;
+pub const LEAST: usize = 16 * 1024;
+
 /// Memory that is filled from the front: a `Buffer`, or a plain vector.
 pub trait Part: Default {
     /// Returns room for `len` bytes behind the content.

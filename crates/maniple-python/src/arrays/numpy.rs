@@ -7,8 +7,7 @@ use crate::error::python;
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::find_reducers;
-use crate::pickle::MIDDLING;
-use maniple_engine::shm::buffers::Buffer;
+use maniple_engine::shm::buffers::{Buffer, LEAST};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -94,7 +93,7 @@ impl Numpy {
             .ok_or_else(|| PyRuntimeError::new_err("an array has arrived whose shape does not fit its bytes"))
     }
 
-    /// Returns an array with a copy of these bytes. The memory of an array of at least [`MIDDLING`] bytes is reused
+    /// Returns an array with a copy of these bytes. The memory of an array of at least [`LEAST`] bytes is reused
     /// after the array is gone.
     pub fn filled<'py>(
         &self,
@@ -103,7 +102,7 @@ impl Numpy {
         shape: &[usize],
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyAny>> {
-        if bytes.len() >= MIDDLING {
+        if bytes.len() >= LEAST {
             let mut memory = Buffer::default();
             memory.extend(bytes).map_err(python)?;
             return self.over(layout, shape, Bound::new(py, PyMemory::from(memory))?.as_any(), bytes.len());

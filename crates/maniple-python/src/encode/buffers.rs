@@ -4,7 +4,7 @@
 use super::LONG;
 use crate::arrays;
 use crate::error::python;
-use maniple_engine::pool::policy::LARGE;
+use maniple_engine::pool::policy::BLOB_FROM;
 use maniple_engine::pool::{MOST_BLOBS, Packer};
 use maniple_engine::shm::blocks::Blob;
 use pyo3::buffer::PyBuffer;
@@ -34,7 +34,7 @@ impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(view_of) = buffer.call_method0("raw") else { return Ok(true) };
         let view = PyBuffer::<u8>::get(&view_of)?;
-        if view.len_bytes() < LARGE || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
+        if view.len_bytes() < BLOB_FROM || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
             return Ok(true);
         }
         let _pin = arrays::pin(&view_of);

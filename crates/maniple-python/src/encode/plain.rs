@@ -5,7 +5,7 @@ use crate::arrays::Array;
 use crate::payload_format::{items, tag};
 use crate::walk::{Container, Form};
 use maniple_engine::pool::MOST_BLOBS;
-use maniple_engine::pool::policy::LARGE;
+use maniple_engine::pool::policy::BLOB_FROM;
 
 impl Form for Encoder<'_> {
     fn none(&mut self) -> bool {
@@ -61,7 +61,7 @@ impl Form for Encoder<'_> {
         if kept && !self.short(&[tag::KEPT]) {
             return false;
         }
-        if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
+        if bytes.len() >= BLOB_FROM && self.blobs.len() + self.large.len() < MOST_BLOBS {
             self.large.push(Large::Bytes(bytes));
             return self.short(&[tag::BLOB]);
         }
@@ -84,7 +84,7 @@ impl Form for Encoder<'_> {
         }
         self.out.extend_from_slice(&[tag::ARRAY, array.layout.code(), lengths.len() as u8]);
         lengths.iter().for_each(|len| self.out.extend_from_slice(&(*len as u64).to_le_bytes()));
-        if bytes.len() >= LARGE && self.blobs.len() + self.large.len() < MOST_BLOBS {
+        if bytes.len() >= BLOB_FROM && self.blobs.len() + self.large.len() < MOST_BLOBS {
             self.out.push(tag::BLOB);
             self.large.push(Large::Array(array.content));
             return true;

@@ -1,14 +1,14 @@
 //! Plain values to pickles.
 
-use super::{MIDDLING, SHORT, op};
+use super::{LEAST_APART, SHORT, op};
 use crate::arrays::{self, Array, Content};
 use crate::walk::{Container, Form, Walk};
 use pyo3::prelude::*;
 
 /// Longer strings are left to pickle, which copies them once less.
-const LONGEST: usize = 16 * 1024;
+const LONGEST_TEXT: usize = 16 * 1024;
 /// So are arrays, whose bytes are not apart.
-const LARGE: usize = 64 * 1024;
+const LONGEST_ARRAY: usize = 64 * 1024;
 
 /// Returns the pickle of a value, and the bytes of its large arrays: of arrays that have at least `apart` bytes.
 /// `apart` is called only if the answer matters. `None` if the value is not plain, or its pickle is long.
@@ -67,7 +67,7 @@ impl Writer<'_> {
     fn sized(&mut self, short: u8, long: u8, bytes: &[u8], kept: bool) -> bool {
         let head = match u8::try_from(bytes.len()) {
             Ok(len) => self.put(&[short, len]),
-            Err(_) => bytes.len() <= LONGEST && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
+            Err(_) => bytes.len() <= LONGEST_TEXT && self.put(&[long]) && self.put(&(bytes.len() as u32).to_le_bytes()),
         };
         head && self.put(bytes) && self.kept(kept)
     }
@@ -121,7 +121,7 @@ impl Form for Writer<'_> {
         };
         let (order, is_fortran) = if array.layout.is_fortran { (b'F', op::TRUE) } else { (b'C', op::FALSE) };
         let len = array.content.bytes().len();
-        if len >= MIDDLING && len >= (self.apart)() {
+        if len >= LEAST_APART && len >= (self.apart)() {
             // As NumPy's own pickles: the result of its function for the buffer, with kind, shape and order.
             let is_written = self.put(&numpy.apart)
                 && self.put(numpy.dtype(array.layout.kind))
@@ -131,7 +131,7 @@ impl Form for Writer<'_> {
             self.large.push(array.content);
             return is_written;
         }
-        if len > LARGE {
+        if len > LONGEST_ARRAY {
             return false;
         }
         // An empty array, then its state: version, shape, kind, order and bytes.

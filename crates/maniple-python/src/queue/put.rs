@@ -1,7 +1,7 @@
 //! Puts messages into a log.
 
 use super::pieces::put_pieces;
-use crate::connection::deadline;
+use crate::deadline::deadline;
 use crate::message::{Bytes, OF_QUEUES, Pickled, dump, exception, waiting};
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};

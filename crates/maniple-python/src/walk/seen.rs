@@ -58,7 +58,7 @@ impl<T: Copy> Few<T> {
     }
 }
 
-/// What one walk has written so far.
+/// The objects and texts that a walk has written so far.
 #[derive(Default)]
 pub(super) struct Seen {
     /// The number of objects that were kept.

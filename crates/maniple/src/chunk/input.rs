@@ -1,4 +1,4 @@
-//! Payloads that arrived.
+//! Reads payloads.
 
 use super::numbers::{is_number, number_of};
 use super::{FAILED, LENGTH, NUMBERS, WHOLE, cut_short};
@@ -16,28 +16,28 @@ use serde::de::DeserializeOwned;
 pub(crate) struct Input<'a> {
     bytes: &'a [u8],
     source: Source,
-    // What follows are numbers, as they lie in memory.
+    // Whether the next values are numbers as they lie in memory.
     numbers: bool,
 }
 
-/// Opens what arrived, for the time that `read` takes.
+/// Opens a received payload while `read` runs.
 pub(crate) fn open<R>(mut incoming: ReceivedPacket, read: impl FnOnce(&mut Input<'_>) -> R) -> R {
     let source = Source::with(std::mem::take(&mut incoming.regions), std::mem::take(&mut incoming.handles));
     read(&mut Input { bytes: incoming.bytes(), source, numbers: false })
 }
 
 impl<'a> Input<'a> {
-    /// What an [`Output::plain`] wrote.
+    /// Reads the bytes of an [`Output::plain`](super::Output::plain).
     pub(crate) fn plain(bytes: &'a [u8]) -> Input<'a> {
         Input { bytes, source: Source::default(), numbers: false }
     }
 
-    /// What an [`Output::with_handles`] wrote, and the descriptors beside it.
+    /// Reads the bytes of an [`Output::with_handles`](super::Output::with_handles), with the descriptors that arrived beside them.
     pub(crate) fn with_handles(bytes: &'a [u8], handles: Vec<OwnedHandle>) -> Input<'a> {
         Input { bytes, source: Source::new(handles), numbers: false }
     }
 
-    /// Which of two things follows.
+    /// Reads which of two alternatives follows.
     pub(crate) fn choice(&mut self) -> Result<bool> {
         let (&choice, rest) = self.bytes.split_first().ok_or_else(cut_short)?;
         self.bytes = rest;
@@ -54,14 +54,14 @@ impl<'a> Input<'a> {
         Ok(u32::from_le_bytes(*head))
     }
 
-    /// The number of the task that this was made for.
+    /// Reads the number of the task that the payload was made for.
     pub(crate) fn task(&mut self) -> Result<u64> {
         let (head, rest) = self.bytes.split_first_chunk().ok_or_else(cut_short)?;
         self.bytes = rest;
         Ok(u64::from_le_bytes(*head))
     }
 
-    /// How many `T`s follow, as a chunk.
+    /// Reads the head of a chunk, and returns the number of its `T`s.
     pub(crate) fn chunk<T>(&mut self) -> Result<u32> {
         let (count, fingerprint) = (self.number()?, self.number()?);
         self.numbers = count & NUMBERS != 0;
@@ -72,13 +72,14 @@ impl<'a> Input<'a> {
         Ok(count)
     }
 
-    /// The next of them. The outer error: there is none, and nothing can follow. The inner one: this one cannot be decoded.
+    /// Reads the next value of a chunk. An outer error: the payload is damaged, and no further value can be read. An
+    /// inner error: this value cannot be decoded.
     #[inline]
     pub(crate) fn part<T: DeserializeOwned + 'static>(&mut self) -> Result<Result<T>> {
         self.outcome()
     }
 
-    /// The next of them, or why there is none.
+    /// Reads the next value of an answer, or the failure in its place. The errors are those of [`part`](Input::part).
     #[inline]
     pub(crate) fn outcome<T: DeserializeOwned + 'static>(&mut self) -> Result<Result<T>> {
         if self.numbers {
@@ -106,7 +107,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The next `count` of them, if they are numbers; `None` if they are not.
+    /// Reads the next `count` values, if they are numbers; `None` if they are not.
     #[inline]
     pub(crate) fn numbers<T: 'static>(&mut self, count: usize) -> Option<impl Iterator<Item = T> + use<'a, T>> {
         if !self.numbers || !is_number::<T>() {
@@ -117,7 +118,7 @@ impl<'a> Input<'a> {
         Some(numbers.chunks_exact(size_of::<T>()).filter_map(number_of))
     }
 
-    /// The next value. The errors are as those of a part.
+    /// Reads the next separate value. The errors are those of [`part`](Input::part).
     pub(crate) fn item<T: DeserializeOwned>(&mut self) -> Result<Result<T>> {
         let mut value = self.next()?;
         Ok(sideband::decode::<Postcard, T>(&mut value, &mut self.source))
@@ -130,7 +131,7 @@ impl<'a> Input<'a> {
         Ok(value)
     }
 
-    /// From here on, values find these descriptors beside their bytes.
+    /// Sets the descriptors that the next values find beside their bytes.
     pub(crate) fn supply(&mut self, handles: Vec<OwnedHandle>) {
         self.source = Source::new(handles);
     }

@@ -4,7 +4,7 @@
 use std::any::TypeId;
 use std::mem::MaybeUninit;
 
-/// Whether a type is one of the numbers that lie in memory as bytes, any of which are a value.
+/// Returns whether a type is a number that lies in memory as its bytes, and any bytes are a valid number.
 #[inline]
 pub(super) fn is_number<T: 'static>() -> bool {
     let of = TypeId::of::<T>();
@@ -14,29 +14,29 @@ pub(super) fn is_number<T: 'static>() -> bool {
     cfg!(target_endian = "little") && is_any!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64)
 }
 
-/// A number's bytes.
+/// Returns the bytes of a number.
 #[inline]
 pub(super) fn bytes_of<T: 'static>(number: &T) -> &[u8] {
     assert!(is_number::<T>());
-    // SAFETY: the type is a number's, as was just seen: it has no bytes that are not part of its value.
+    // SAFETY: the assertion above says that the type is a number's. A number's bytes are all part of its value.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(number).cast(), size_of::<T>()) }
 }
 
-/// The number that these bytes are.
+/// Returns the number that these bytes represent. `None` if the type is not a number's, or their lengths differ.
 #[inline]
 pub(super) fn number_of<T: 'static>(bytes: &[u8]) -> Option<T> {
     if !is_number::<T>() || bytes.len() != size_of::<T>() {
         return None;
     }
     let mut number = MaybeUninit::<T>::uninit();
-    // SAFETY: there are as many bytes as the type has, which is a number's: any bytes are a valid number.
+    // SAFETY: the checks above say that the type is a number's and has as many bytes. Any bytes are a valid number.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), number.as_mut_ptr().cast(), bytes.len());
         Some(number.assume_init())
     }
 }
 
-/// The bytes of numbers.
+/// Returns the bytes of several numbers.
 #[inline]
 pub(super) fn bytes_of_all<T: 'static>(numbers: &[T]) -> &[u8] {
     assert!(is_number::<T>());

@@ -1,4 +1,4 @@
-//! Payloads that are being written.
+//! Writes payloads.
 
 use super::numbers::{bytes_of, bytes_of_all, is_number, number_of};
 use super::{FAILED, LENGTH, NUMBERS, WHOLE, cut_short};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::any::type_name;
 use std::mem::needs_drop;
 
-/// Bytes of memory kept for the next payload.
+/// The greatest number of bytes of memory that are kept for the next payload.
 const KEPT: usize = 1 << 20;
 
 /// A payload that is being written.
@@ -23,9 +23,9 @@ pub(crate) struct Output {
     bytes: Vec<u8>,
     sink: Sink,
     count: u32,
-    // Where the count goes.
+    // The position of the count.
     counted: Option<usize>,
-    // What has been added are numbers, as they lie in memory.
+    // Whether the chunk consists of numbers so far, as they lie in memory.
     numbers: bool,
 }
 
@@ -35,22 +35,22 @@ impl Output {
         Output { packer: Some(packer.clone()), bytes: Vec::new(), sink, count: 0, counted: None, numbers: false }
     }
 
-    /// One for bytes alone, to be read with [`Input::plain`].
+    /// Returns an output for bytes alone, which [`Input::plain`](super::Input::plain) reads.
     pub(crate) fn plain() -> Output {
         Output { packer: None, bytes: Vec::new(), sink: Sink::default(), count: 0, counted: None, numbers: false }
     }
 
-    /// The same; `private`: the bytes stay on this machine.
+    /// As `plain`. `private`: the bytes stay on this machine.
     pub(crate) fn private(private: bool) -> Output {
         Output { sink: Sink::bytes(private), ..Output::plain() }
     }
 
-    /// One for bytes and descriptors, to be read with [`Input::plain`] and [`Input::supply`].
+    /// Returns an output for bytes and descriptors, which [`Input::plain`](super::Input::plain) and [`Input::supply`](super::Input::supply) read.
     pub(crate) fn with_handles() -> Output {
         Output { packer: None, bytes: Vec::new(), sink: Sink::handles(), count: 0, counted: None, numbers: false }
     }
 
-    /// Says which of two things follows.
+    /// Writes which of two alternatives follows.
     pub(crate) fn choice(&mut self, first: bool) {
         self.bytes.push(first.into());
     }
@@ -59,13 +59,13 @@ impl Output {
         self.bytes.extend_from_slice(&identity.encode());
     }
 
-    /// Forgets all that is in it: what is written next belongs to the task of this number.
+    /// Clears the output, and begins the answer to the task of this number.
     pub(crate) fn begin_task(&mut self, task: u64) {
         self.clear();
         self.bytes.extend_from_slice(&task.to_le_bytes());
     }
 
-    /// From here on there are the values of a chunk.
+    /// Begins a chunk. The next values belong to it.
     pub(crate) fn begin_chunk(&mut self) {
         self.counted = Some(self.bytes.len());
         self.count = 0;
@@ -73,7 +73,7 @@ impl Output {
         self.bytes.extend_from_slice(&[0; 2 * LENGTH]);
     }
 
-    /// Adds a value to the chunk; all of them have one type. After an error all is as it was before.
+    /// Adds a value to the chunk. All values of a chunk have one type. After an error the output is unchanged.
     #[inline]
     pub(crate) fn part<T: Serialize + 'static>(&mut self, value: &T) -> Result<()> {
         if is_number::<T>() && (self.numbers || self.count == 0) {
@@ -90,7 +90,8 @@ impl Output {
         Ok(())
     }
 
-    /// Adds values to the chunk that are numbers, all at once; returns false, and adds nothing, if they are not, or if others are there.
+    /// Adds numbers to the chunk, all at once. Returns false, and adds nothing, if the values are not numbers, or if
+    /// the chunk contains other values.
     #[inline]
     pub(crate) fn numbers<T: Serialize + 'static>(&mut self, values: &[T]) -> bool {
         if !is_number::<T>() || values.is_empty() || !(self.numbers || self.count == 0) {
@@ -107,7 +108,7 @@ impl Output {
         true
     }
 
-    /// Adds the numbers that are there anew, as other values are.
+    /// Writes the numbers of the chunk again, in the form of other values.
     #[cold]
     fn spell_out<T: Serialize + 'static>(&mut self) -> Result<()> {
         let from = self.counted.map_or(0, |at| at + 2 * LENGTH);
@@ -122,7 +123,7 @@ impl Output {
         Ok(())
     }
 
-    /// Adds a value plainly. False: that cannot be, and nothing is added.
+    /// Adds a value plainly. Returns false, and adds nothing, if that is impossible.
     #[inline]
     fn plainly<T: Serialize>(&mut self, value: &T) -> Result<bool> {
         let start = self.bytes.len();
@@ -150,7 +151,7 @@ impl Output {
         encoded
     }
 
-    /// Adds to a chunk of `T`s that there is none.
+    /// Adds a failure to a chunk of `T`s, in place of a value.
     pub(crate) fn failed<T: Serialize + 'static>(&mut self, why: &Failure) -> Result<()> {
         if self.numbers {
             self.spell_out::<T>()?;
@@ -169,7 +170,7 @@ impl Output {
         }
     }
 
-    /// Adds a value by itself. After an error all is as it was before.
+    /// Adds a separate value. After an error the output is unchanged.
     pub(crate) fn item<T: Serialize>(&mut self, value: &T) -> Result<()> {
         self.encode::<Postcard, T>(value)
     }
@@ -198,22 +199,22 @@ impl Output {
         }
     }
 
-    /// Blobs and descriptors so far.
+    /// Returns the number of blobs and descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         self.sink.mark().total()
     }
 
-    /// Values so far.
+    /// Returns the number of values.
     pub(crate) fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Bytes and blobs so far, in bytes.
+    /// Returns the number of bytes, with those of the blobs.
     pub(crate) fn volume(&self) -> usize {
         self.bytes.len() + self.sink.volume()
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub(crate) fn bytes(&mut self) -> &[u8] {
         if let Some(at) = self.counted {
             let count = self.count | if self.numbers { NUMBERS } else { 0 };
@@ -222,12 +223,12 @@ impl Output {
         &self.bytes
     }
 
-    /// The descriptors beside the bytes.
+    /// Takes the descriptors beside the bytes.
     pub(crate) fn take_handles(&mut self) -> Vec<OwnedHandle> {
         self.sink.take_handles()
     }
 
-    /// Makes a packet of it, and starts afresh, whether that worked or not.
+    /// Makes a packet of the content. Clears the output in each case.
     pub(crate) fn pack(&mut self) -> Result<Packet> {
         let (blobs, handles) = (self.sink.take_blobs(), self.sink.take_handles());
         self.bytes();
@@ -241,7 +242,7 @@ impl Output {
 
     fn clear(&mut self) {
         self.sink.rewind(Mark::default());
-        // A huge payload's memory is not kept for small ones.
+        // The memory of a huge payload is not kept for small payloads.
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.count = 0;

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What a worker answers with these outcomes, read again.
+/// Writes these outcomes as a worker does, and reads them again.
 fn there_and_back<T: Serialize + DeserializeOwned + 'static>(values: Vec<Result<T>>) -> Vec<Result<T>> {
     let mut output = Output::plain();
     output.begin_chunk();

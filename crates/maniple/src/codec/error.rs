@@ -1,8 +1,8 @@
-//! Why a value cannot be encoded or decoded, in serde's terms.
+//! The reason why a value cannot be encoded or decoded, in serde's terms.
 
 use std::fmt::{self, Display};
 
-/// What stood in the way. As small as a pointer, because every step of encoding returns one or nothing.
+/// The reason of a failure. It has the size of a pointer, because every step of encoding returns one or nothing.
 #[derive(Debug)]
 pub(super) struct Refused(Box<Why>);
 
@@ -42,6 +42,7 @@ impl From<postcard::Error> for Refused {
     #[cold]
     fn from(error: postcard::Error) -> Refused {
         match error {
+            postcard::Error::SerializeBufferFull => Refused::new("there is no memory for its bytes"),
             postcard::Error::DeserializeUnexpectedEnd => Refused::new("its bytes end too early"),
             other => Refused::new(other),
         }

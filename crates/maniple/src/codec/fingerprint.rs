@@ -1,24 +1,24 @@
-//! A number for a type, by which the two ends of a message see that they mean the same one.
+//! A number for a type, by which the two ends of a message check that they mean the same type.
 //!
-//! It comes from the type's name, because a `TypeId` differs between two builds of a program, and a function that is called by name
-//! ([`task`](mod@crate::task)) may be in another build. For the same reason the modules that a type is in do not count. Nor does what
-//! serde does not write: references, `Box`, `Rc`, `Arc` and `Cow`, and whether a text or a list is borrowed. So what is encoded from a
-//! `&str` can be decoded as a `String`.
+//! It is computed from the type's name, because a `TypeId` differs between two builds of a program, and a function that
+//! is called by name ([`task`](mod@crate::task)) may be in another build. For the same reason it does not depend on a
+//! type's modules. It does not depend on references, `Box`, `Rc`, `Arc` and `Cow`, which serde does not write, or on
+//! whether a text or a list is borrowed. So a `String` can be decoded from an encoded `&str`.
 
 use std::any::type_name;
 use std::cell::RefCell;
 
-/// Names that were seen last, with their numbers: making one costs some hundred nanoseconds.
+/// The names of recent types, with their numbers: computing a number takes some hundred nanoseconds.
 const KEPT: usize = 64;
 
 thread_local! {
     static SEEN: RefCell<[(&'static str, u32); KEPT]> = const { RefCell::new([("", 0); KEPT]) };
 }
 
-/// The fingerprint of `T`, of 31 bits.
+/// Returns the fingerprint of `T`, of 31 bits.
 pub(crate) fn of<T: ?Sized>() -> u32 {
     let name = type_name::<T>();
-    // Names are constants: one in the same place is the same.
+    // Names are constants, so names at the same address are equal.
     let place = (name.as_ptr().addr() / 4 + name.len()) % KEPT;
     SEEN.with_borrow_mut(|seen| {
         let slot = &mut seen[place];
@@ -35,7 +35,7 @@ fn hash(text: &str) -> u32 {
     (hash >> 32) as u32 >> 1 ^ hash as u32 >> 1
 }
 
-/// A type's name without the modules that its parts are in.
+/// Returns a type's name without the modules of its parts.
 pub(crate) fn short(name: &str) -> String {
     let mut text = String::new();
     let mut rest = name;
@@ -48,12 +48,12 @@ pub(crate) fn short(name: &str) -> String {
     text + rest
 }
 
-/// The same name for all types that are encoded alike by what they are: see above.
+/// Replaces the names of types that are encoded alike by one name (see above).
 fn canonical(name: &str) -> String {
     let short = short(name);
     let mut out = String::with_capacity(short.len());
     let mut rest = short.as_str();
-    // For each bracket that is open, what closes it.
+    // The closing bracket of each open bracket.
     let mut closing: Vec<&str> = Vec::new();
     while let Some(next) = rest.chars().next() {
         let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -78,7 +78,7 @@ fn canonical(name: &str) -> String {
         rest = &rest[next.len_utf8()..];
         match next {
             '&' | ' ' => {}
-            // A lifetime, which not every compiler names.
+            // A lifetime, which only some compilers write.
             '\'' => {
                 rest = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
                 rest = rest.strip_prefix(',').unwrap_or(rest);
@@ -108,7 +108,7 @@ fn canonical(name: &str) -> String {
     out
 }
 
-/// Whether what follows a `[` is the inside of a list, and not of an array, which has a length.
+/// Returns whether the text after a `[` belongs to a list, and not to an array, which has a length.
 fn is_list(rest: &str) -> bool {
     let mut depth = 0;
     for c in rest.chars() {

@@ -1,5 +1,4 @@
-//! How values become bytes and back. Everything that travels goes through the [`Codec`] trait; [`Postcard`] is the one used unless
-//! another is asked for.
+//! The encoding of values. Every value travels in a [`Codec`]; [`Postcard`] is the default.
 
 mod error;
 mod fingerprint;
@@ -138,7 +137,8 @@ pub trait Codec: 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
 
-/// Bytes of the fingerprint, behind everything else. Its highest bit says that names are before it, and before it their length.
+/// The length of the fingerprint, which is last. Its highest bit says that names precede it, and before it their
+/// length.
 const TAIL: usize = 4;
 const NAMED: u32 = 1 << 31;
 
@@ -167,12 +167,12 @@ impl Codec for Postcard {
     }
 }
 
-/// The same for one of many values of a type, whose fingerprint is elsewhere ([`check_type`]). The last byte says whether there are
-/// names.
+/// As [`Postcard`], for one of many values of a type, whose fingerprint is elsewhere ([`check_type`]). The last byte
+/// says whether there are names.
 #[derive(Debug)]
 pub(crate) struct Part;
 
-/// A [`Part`]'s last byte: names are before it, and before it their length.
+/// The last byte of a [`Part`] with names, which precede it, and before it their length.
 const HAS_NAMES: u8 = 1;
 
 impl Codec for Part {
@@ -199,7 +199,7 @@ impl Codec for Part {
 
 pub(crate) use fingerprint::of as fingerprint_of;
 
-/// Sees that what follows are values of this type.
+/// Checks that the next values have this type.
 pub(crate) fn check_type<T>(fingerprint: u32) -> Result<()> {
     if fingerprint == fingerprint::of::<T>() { Ok(()) } else { Err(Error::codec::<T>("decoded", other_type())) }
 }
@@ -214,7 +214,7 @@ fn cut_short() -> Refused {
     Refused::new("its bytes end too early")
 }
 
-/// Appends a value, and the names in it. Returns whether there are any.
+/// Appends a value and the names in it. Returns whether there are any.
 #[inline]
 fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<bool> {
     let mut writer = Writer::new(out);
@@ -222,14 +222,14 @@ fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<bool> {
     written.map_err(|why| Error::codec::<T>("encoded", why))
 }
 
-/// Appends a value in which nothing has a name. False: something has, or it has no such form.
+/// Appends a value without names. Returns false if it has names, or no such form.
 #[inline]
 pub(crate) fn write_plainly<T: Serialize>(value: &T, out: &mut Vec<u8>) -> bool {
     let mut writer = Writer::new(out);
     value.serialize(&mut writer).is_ok() && writer.is_nameless()
 }
 
-/// The value that was appended so.
+/// Decodes a value that [`write_plainly`] appended.
 #[inline]
 pub(crate) fn read_plainly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     read(bytes, false).map_err(|why| Error::codec::<T>("decoded", why))
@@ -284,17 +284,31 @@ impl Codec for Json {
 /// postcard's own adapter for a `Vec` takes it by value and extends it item by item.
 struct Append<'a>(&'a mut Vec<u8>);
 
+impl Append<'_> {
+    /// Makes room. If there is no memory for it, the value is refused; `Vec` itself would end the program.
+    #[cold]
+    fn grow(&mut self, more: usize) -> postcard::Result<()> {
+        self.0.try_reserve(more).map_err(|_| postcard::Error::SerializeBufferFull)
+    }
+}
+
 impl postcard::ser_flavors::Flavor for Append<'_> {
     type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        if self.0.len() == self.0.capacity() {
+            self.grow(1)?;
+        }
         self.0.push(byte);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            self.grow(bytes.len())?;
+        }
         self.0.extend_from_slice(bytes);
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! The names that stand behind a value: what the fields and variants in it are called, and which fields were left out.
+//! The names behind a value: the names of its fields and variants, and the fields that were left out.
 //!
-//! A *list of keys* is that of one kind of struct: all of its fields, in order, those included that serde's `skip_serializing_if` left out
-//! of some value. Values tell which list is theirs, so that reading goes by names where writer and reader do not have the same fields.
-//! Fields and variants are counted as they come, throughout the value; these counts identify the fields that were left out.
+//! A *list of keys* belongs to one kind of struct. It contains all of its fields, in order, with those that serde's
+//! `skip_serializing_if` left out of a value. A value says which list it has, so reading goes by names if writer and
+//! reader do not have the same fields. Fields and variants are counted throughout the value; these counts identify the
+//! fields that were left out.
 //!
 //! ```text
 //! names     events · count (length in bytes · count of keys · key …) … · count (index · name) … · count event …
@@ -15,35 +16,36 @@ use postcard::de_flavors::Slice;
 use serde::{Deserialize, Serializer};
 use std::cell::Cell;
 
-/// Results are what a pool's workers answer with, so these have numbers that need no entry.
+/// A pool's workers answer with results, so these have numbers that need no entry.
 const KNOWN: [(u32, &str); 2] = [(0, "Ok"), (1, "Err")];
 
-/// How many lists of keys one value can have.
+/// The greatest number of lists of keys in one value.
 const MOST: usize = 1 << 15;
-/// How many lists and variants are remembered from one value to the next.
+/// The number of lists and variants that are remembered from one value to the next.
 const KEPT: usize = 1 << 10;
 
 thread_local! {
-    // None: in use, or not needed yet.
+    // None while it is in use, or before it is needed.
     static SPARE: Cell<Option<Box<Written>>> = const { Cell::new(None) };
 }
 
 type Out<'a> = postcard::Serializer<Append<'a>>;
 
-/// What is noted while a value is written. What is known of types stays for the next value of this thread.
+/// The record of a value that is being written. Its knowledge of types stays for the next value of this thread.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     keys: Vec<&'static str>,
     lists: Vec<List>,
     variants: Vec<Variant>,
-    // Where those with such a name were found last.
+    // The list or variant of such a name that was found last.
     list_hints: [u16; HINTS],
     variant_hints: [u16; HINTS],
-    // Structs under way, the innermost last.
+    // The structs that are being written, the innermost last.
     open: Vec<Keys>,
-    // Keys of structs under way whose list is not known yet, one behind the other.
+    // The keys of those structs whose list is not known yet, adjacent.
     gathered: Vec<&'static str>,
-    // Of this value: the lists and variants in it, by their numbers; fields that were left out; how many fields and variants there were.
+    // For this value: the lists and variants in it, by their numbers; the fields that were left out; the numbers of
+    // fields and variants.
     used_lists: Vec<u16>,
     used_variants: Vec<u16>,
     left_out: Vec<u32>,
@@ -51,7 +53,7 @@ pub(super) struct Written {
 }
 
 const HINTS: usize = 16;
-/// Not in the current value.
+/// The mark of a list that the current value does not contain.
 const UNUSED: u16 = u16::MAX;
 
 #[derive(Debug)]
@@ -59,7 +61,7 @@ struct List {
     name: &'static str,
     start: u32,
     len: u32,
-    // As it is written down: the count of keys, and the keys.
+    // The encoded form: the count of keys, and the keys.
     bytes: Box<[u8]>,
     number: u16,
 }
@@ -71,16 +73,17 @@ struct Variant {
     number: u16,
 }
 
-/// The keys of a struct under way. Kept here and not by the serializer of its fields, which is moved about: that costs more.
+/// The keys of a struct that is being written. They are kept here, because the serializer of its fields is moved often,
+/// which would cost more.
 #[derive(Clone, Copy, Debug)]
 struct Keys {
     name: &'static str,
-    // The list that it seems to have, or NONE.
+    // The list that the struct seems to have, or NONE.
     list: u32,
-    // The next of its keys and their end; or where its own begin in `gathered`.
+    // The next key of the list and its end; or the position in `gathered` where the struct's own keys begin.
     at: u32,
     end: u32,
-    // Where in the bytes its head goes.
+    // The position of its head in the bytes.
     head: usize,
     left_out: bool,
 }
@@ -102,7 +105,7 @@ impl Written {
         SPARE.take().unwrap_or_default()
     }
 
-    /// A struct of that name begins; its head goes to that place of the bytes.
+    /// Begins a struct of that name, whose head is at that position of the bytes.
     #[inline]
     pub(super) fn begin(&mut self, name: &'static str, head: usize) {
         let at = usize::from(self.list_hints[hint(name)]);
@@ -128,7 +131,7 @@ impl Written {
         self.open.push(Keys { name, list, at, end, head, left_out: false });
     }
 
-    /// The next field of the innermost struct.
+    /// Notes the next field of the innermost struct.
     #[inline]
     pub(super) fn key(&mut self, key: &'static str) {
         self.events += 1;
@@ -138,7 +141,8 @@ impl Written {
         }
     }
 
-    /// From here on the innermost struct's own keys are noted: they are not those of the list that it seemed to have.
+    /// Notes the innermost struct's own keys from now on, because they differ from those of the list that it seemed to
+    /// have.
     #[inline(never)]
     fn gather(&mut self, key: Option<&'static str>) {
         if let Some(keys) = self.open.last_mut()
@@ -152,7 +156,7 @@ impl Written {
         self.gathered.extend(key);
     }
 
-    /// The same for a field that is left out.
+    /// As above, for a field that is left out.
     pub(super) fn left_out(&mut self, key: &'static str) {
         self.left_out.push(self.events);
         self.key(key);
@@ -161,7 +165,7 @@ impl Written {
         }
     }
 
-    /// The innermost struct ends: returns its head, and the head's position.
+    /// Ends the innermost struct. Returns its head, and the head's position.
     #[inline]
     pub(super) fn end(&mut self) -> Result<(u16, usize), Refused> {
         let at = match self.open.last() {
@@ -217,7 +221,7 @@ impl Written {
         Ok(at)
     }
 
-    /// The number of a variant in this value.
+    /// Returns the number of a variant in this value.
     #[inline]
     pub(super) fn variant(&mut self, index: u32, name: &'static str) -> Result<u32, Refused> {
         self.events += 1;
@@ -250,7 +254,7 @@ impl Written {
         Ok(u32::from(self.variants[at].number) + KNOWN.len() as u32)
     }
 
-    /// Appends what a reader needs of it, and its length, if there is any. Returns whether there was.
+    /// Appends the names for the reader, and their length, if there are any. Returns whether there are.
     pub(super) fn finish(mut self: Box<Self>, bytes: &mut Vec<u8>) -> Result<bool, Refused> {
         let any = !(self.used_lists.is_empty() && self.used_variants.is_empty());
         if any {
@@ -267,7 +271,7 @@ impl Written {
         Ok(any)
     }
 
-    /// Writes and forgets what is in this value.
+    /// Writes and clears the record of this value.
     fn write(&mut self, out: &mut Out<'_>) -> Result<(), Refused> {
         out.serialize_u32(self.events)?;
         out.serialize_u32(self.used_lists.len() as u32)?;
@@ -295,13 +299,13 @@ fn too_many() -> Refused {
     Refused::new("it has 32768 kinds of structs or variants; send it in parts")
 }
 
-/// What is known while a value is read.
+/// The names of a value that is being read.
 #[derive(Debug, Default)]
 pub(super) struct Read<'de> {
     lists: Vec<Names<'de>>,
     variants: Vec<(u32, &'de str)>,
     left_out: std::vec::IntoIter<u32>,
-    /// Fields and variants so far.
+    /// The numbers of fields and variants that were read.
     pub events: u32,
     expected: Option<u32>,
 }
@@ -310,11 +314,11 @@ pub(super) struct Read<'de> {
 #[derive(Clone, Copy, Debug)]
 struct Names<'de> {
     bytes: &'de [u8],
-    // What it was last compared with, and the outcome.
+    // The fields that it was last compared with, and the outcome.
     compared: Option<(*const [&'static str], bool)>,
 }
 
-/// The keys of a list, one after the other.
+/// The keys of a list, in order.
 pub(super) struct Walk<'de> {
     bytes: postcard::Deserializer<'de, Slice<'de>>,
     pub left: usize,
@@ -340,7 +344,7 @@ impl<'de> Read<'de> {
     pub(super) fn open(section: &'de [u8]) -> Result<Self, Refused> {
         let mut bytes = postcard::Deserializer::from_bytes(section);
         let mut read = Read { expected: Some(u32::deserialize(&mut bytes)?), ..Read::default() };
-        // No count is believed before so much has come.
+        // No count is accepted before as many bytes have arrived.
         let count = |bytes: &mut _| u32::deserialize(bytes).map(|count| (count as usize).min(section.len()));
         let lists = count(&mut bytes)?;
         read.lists.reserve_exact(lists);
@@ -360,7 +364,7 @@ impl<'de> Read<'de> {
         Ok(read)
     }
 
-    /// Whether the keys of the list are `fields`, in this order.
+    /// Returns whether the keys of the list are `fields`, in this order.
     #[inline]
     pub(super) fn is(&mut self, list: u16, fields: &'static [&'static str]) -> Result<bool, Refused> {
         match self.lists.get(usize::from(list)).ok_or_else(damaged)?.compared {
@@ -384,7 +388,7 @@ impl<'de> Read<'de> {
         Walk::new(self.lists.get(usize::from(list)).ok_or_else(damaged)?.bytes)
     }
 
-    /// The next key of a struct that was not left out.
+    /// Returns the next key of a struct that was not left out.
     pub(super) fn key(&mut self, walk: &mut Walk<'de>) -> Result<Option<&'de str>, Refused> {
         while let Some(key) = walk.next()? {
             let event = self.events;
@@ -397,7 +401,7 @@ impl<'de> Read<'de> {
         Ok(None)
     }
 
-    /// Index and name of the variant with this number.
+    /// Returns the index and the name of the variant with this number.
     #[inline]
     pub(super) fn variant(&mut self, number: u32) -> Result<(u32, &'de str), Refused> {
         self.events += 1;
@@ -406,7 +410,7 @@ impl<'de> Read<'de> {
         known.copied().ok_or_else(damaged)
     }
 
-    /// Whether as much was read as was written.
+    /// Returns whether all that was written has been read.
     pub(super) fn finish(&self) -> Result<(), Refused> {
         match self.expected {
             Some(written) if written != self.events => Err(Refused::new(format_args!(

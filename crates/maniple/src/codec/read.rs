@@ -1,7 +1,8 @@
-//! The reading half of [`Postcard`](super::Postcard): postcard's own deserializer, and around it what goes by names.
+//! The reading half of [`Postcard`](super::Postcard): postcard's own deserializer, extended by names.
 //!
-//! A struct whose fields are, by name and order, those that the reader wants is read field by field. Any other is read like a map from
-//! names to values: fields that were left out are then what serde makes of missing ones (their default, `None`, or an error).
+//! If the fields of a struct are, by name and order, those of the reader, they are read in order. Otherwise the struct
+//! is read like a map from names to values. serde then treats fields that were left out as missing (their default,
+//! `None`, or an error).
 
 use super::error::Refused;
 use super::names::{Read, Walk};
@@ -10,22 +11,22 @@ use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use std::fmt::Display;
 
-/// Bytes on their way into a value.
+/// A deserializer of a value's bytes.
 pub(super) struct Reader<'de> {
     rest: &'de [u8],
     names: Read<'de>,
     // The field that is being read by its name.
     field: &'de str,
     depth: u16,
-    // Items without bytes that may still come.
+    // The number of items without bytes that may still follow.
     empty: usize,
 }
 
-/// Items that need no bytes, in one value: so many are counted in a fraction of a second.
+/// The greatest number of items without bytes in a value. A reader counts them in a fraction of a second.
 const MOST_EMPTY: usize = if cfg!(fuzzing) { 1 << 16 } else { 1 << 26 };
 
-/// Lists, options and enums that lie within each other. Each takes some hundred bytes of the stack, and some kilobytes without
-/// optimization.
+/// The greatest depth of lists, options and enums within each other. Each takes some hundred bytes of the stack, and
+/// some kilobytes without optimization.
 const DEEPEST: u16 = 1000;
 
 const UNTYPED: &str = "its type depends on the input (an untagged or internally tagged enum, `flatten`, a \
@@ -37,7 +38,7 @@ impl<'de> Reader<'de> {
         Reader { rest: bytes, names, field: "", depth: 0, empty: MOST_EMPTY }
     }
 
-    /// Sees that all was read.
+    /// Checks that all bytes were read.
     pub(super) fn finish(&self) -> Result<(), Refused> {
         let left = self.rest.len();
         if left > 0 {
@@ -55,7 +56,7 @@ impl<'de> Reader<'de> {
         Ok(value)
     }
 
-    /// As few calls as can be: a build without optimization makes each of them, for each byte.
+    /// It makes as few calls as possible: a build without optimization makes each call for each byte.
     #[inline]
     fn byte(&mut self) -> Result<u8, Refused> {
         match self.rest {
@@ -70,7 +71,8 @@ impl<'de> Reader<'de> {
     #[inline]
     fn count(&mut self) -> Result<usize, Refused> {
         let count: usize = self.plain()?;
-        // Items without a size take no bytes, so there may be more of them than bytes; but not so many that counting them takes long.
+        // Items without a size take no bytes, so there may be more of them than bytes. A limit keeps the time to count
+        // them short.
         self.spend(count.saturating_sub(self.rest.len()))?;
         Ok(count)
     }
@@ -86,12 +88,12 @@ impl<'de> Reader<'de> {
     fn items<T>(&mut self, count: usize, read: impl FnOnce(&mut Self) -> Result<T, Refused>) -> Result<T, Refused> {
         let before = self.rest.len();
         let value = self.deeper(read)?;
-        // Those beyond `before` are spent already.
+        // The items beyond `before` were subtracted already.
         self.spend(count.min(before).saturating_sub(before - self.rest.len()))?;
         Ok(value)
     }
 
-    /// Reads what a type may have again within itself.
+    /// Reads a value whose type may contain itself.
     #[inline]
     fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Refused>) -> Result<T, Refused> {
         if self.depth == DEEPEST {
@@ -132,7 +134,7 @@ impl<'de> Reader<'de> {
         let keys = self.names.walk(list)?;
         let mut named = Named { reader: self, keys };
         let value = visitor.visit_map(&mut named)?;
-        // What is behind the last key that was asked for must have been left out.
+        // The keys behind the last requested key were left out.
         match named.reader.names.key(&mut named.keys)? {
             Some(_) => all_read(1 + named.keys.left, value),
             None => Ok(value),
@@ -194,7 +196,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         Err(Refused::new(UNTYPED))
     }
 
-    /// The name of a variant without anything in it: serde's adjacently tagged enums ask so.
+    /// Reads the name of a variant without content, which serde's adjacently tagged enums request.
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let number = self.plain()?;
         visitor.visit_borrowed_str(self.names.variant(number)?.1)
@@ -284,7 +286,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 }
 
-/// So many values, or pairs of them.
+/// A number of values, or of pairs of values.
 struct Counted<'r, 'de> {
     reader: &'r mut Reader<'de>,
     left: usize,
@@ -324,7 +326,7 @@ impl<'de> de::MapAccess<'de> for Counted<'_, 'de> {
     }
 }
 
-/// The fields of a struct, all of them there and in the reader's order.
+/// The fields of a struct that has all of them in the reader's order.
 struct Fields<'r, 'de> {
     reader: &'r mut Reader<'de>,
     left: usize,
@@ -368,7 +370,7 @@ impl<'de> de::MapAccess<'de> for Named<'_, 'de> {
     }
 }
 
-/// A variant of an enum: its name counts, because serde numbers the variants that can be read, which need not be all of them.
+/// A variant of an enum. Its name identifies it, because serde numbers only those variants that can be read.
 struct Variant<'r, 'de> {
     reader: &'r mut Reader<'de>,
     index: u32,
@@ -385,7 +387,7 @@ impl<'r, 'de> de::EnumAccess<'de> for Variant<'r, 'de> {
     }
 }
 
-/// Which variant it is: by its name, or for those who ask for a number by its index.
+/// Reads which variant it is: by its name, or by its index if the type requests a number.
 struct Tag<'de> {
     index: u32,
     name: &'de str,
@@ -434,7 +436,7 @@ impl<'de> Deserializer<'de> for Tag<'de> {
     }
 }
 
-/// What is in a variant.
+/// The content of a variant.
 struct Content<'r, 'de> {
     reader: &'r mut Reader<'de>,
     name: &'de str,

@@ -1,14 +1,15 @@
-//! The writing half of [`Postcard`](super::Postcard): postcard's own serializer, and around it what writes down names.
+//! The writing half of [`Postcard`](super::Postcard): postcard's own serializer, extended by names.
 
 use super::Append;
 use super::error::Refused;
 use super::names::Written;
+use postcard::ser_flavors::Flavor;
 use serde::ser::{self, Serialize, Serializer};
 
-/// A value on its way into bytes.
+/// A serializer of a value.
 pub(super) struct Writer<'a> {
     out: postcard::Serializer<Append<'a>>,
-    // None: nothing in it had a name so far.
+    // None: no part of the value has had a name so far.
     names: Option<Box<Written>>,
 }
 
@@ -25,7 +26,7 @@ impl<'a> Writer<'a> {
         self.names.map_or(Ok(false), |names| names.finish(self.out.output.0))
     }
 
-    /// Whether nothing had a name.
+    /// Returns whether no part of the value had a name.
     pub(super) fn is_nameless(&self) -> bool {
         self.names.is_none()
     }
@@ -46,11 +47,11 @@ impl<'a> Writer<'a> {
     }
 
     #[inline]
-    fn fields(&mut self, name: &'static str) -> Fields<'_, 'a> {
+    fn fields(&mut self, name: &'static str) -> Result<Fields<'_, 'a>, Refused> {
         let head = self.out.output.0.len();
-        self.out.output.0.extend_from_slice(&[0; 2]);
+        self.out.output.try_extend(&[0; 2])?;
         self.names().begin(name, head);
-        Fields { writer: self }
+        Ok(Fields { writer: self })
     }
 
     #[inline]
@@ -91,8 +92,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_u8(self, value: u8) -> Result<(), Refused> {
-        self.out.output.0.push(value);
-        Ok(())
+        Ok(self.out.output.try_push(value)?)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -152,7 +152,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         Ok(self.counted(len))
     }
 
-    /// With its count: serde says nothing of fields that it leaves out here.
+    /// Writes the count, because serde does not report the fields that it leaves out here.
     fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, Refused> {
         self.count(len)?;
         Ok(self.counted(len))
@@ -176,7 +176,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeStruct, Refused> {
-        Ok(self.fields(name))
+        self.fields(name)
     }
 
     fn serialize_struct_variant(
@@ -187,11 +187,11 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         _: usize,
     ) -> Result<Self::SerializeStructVariant, Refused> {
         self.variant(index, variant)?;
-        Ok(self.fields(variant))
+        self.fields(variant)
     }
 }
 
-/// As many values as were announced.
+/// Checks that as many values were written as were announced.
 pub(super) struct Counted<'w, 'a> {
     writer: &'w mut Writer<'a>,
     left: usize,
@@ -200,7 +200,7 @@ pub(super) struct Counted<'w, 'a> {
 impl Counted<'_, '_> {
     #[inline]
     fn next<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Refused> {
-        // As few calls as can be, here and for bytes: a build without optimization makes each of them, for each item.
+        // As few calls as possible, here and for bytes: a build without optimization makes each call for each item.
         if self.left == 0 {
             return Err(miscounted());
         }

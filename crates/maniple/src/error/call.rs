@@ -1,4 +1,4 @@
-//! What can go wrong with a call in another process.
+//! Errors of calls in other processes.
 
 use super::Error;
 use maniple_engine::process::Exit;
@@ -66,11 +66,11 @@ pub enum CallError {
 pub struct WorkerLost {
     /// The worker's process number.
     pub pid: u32,
-    /// How the worker ended.
+    /// The end of the worker.
     pub exit: Exit,
     /// The function that the worker was running, if its name is known, and the items of the call.
     pub task: String,
-    /// What the worker last wrote to its standard error. May be empty.
+    /// The last lines of the worker's standard error. May be empty.
     pub stderr_tail: String,
 }
 
@@ -98,6 +98,7 @@ impl std::error::Error for WorkerLost {}
 /// };
 /// assert_eq!(panicked.message, "no such thing");
 /// assert!(panicked.location.is_some());
+/// assert!(panicked.task.starts_with("apply of "));
 /// # Ok(())
 /// # }
 /// ```
@@ -112,6 +113,9 @@ pub struct Panicked {
     pub backtrace: String,
     /// The worker's process number.
     pub pid: u32,
+    /// The function that panicked, if its name is known, and the item of the call, as in [`WorkerLost::task`]. Empty for
+    /// the initializer of a pool and for functions that a manager's server runs.
+    pub task: String,
 }
 
 impl fmt::Display for Panicked {
@@ -120,13 +124,16 @@ impl fmt::Display for Panicked {
         if let Some(location) = &self.location {
             write!(f, " at {location}")?;
         }
+        if !self.task.is_empty() {
+            write!(f, " while it ran {}", self.task)?;
+        }
         write!(f, ": {}", self.message)
     }
 }
 
 impl std::error::Error for Panicked {}
 
-/// The verb that an exit lacks where it says what was done to the process.
+/// Returns the verb for an exit, in a sentence about the process.
 pub(crate) fn was(exit: Exit) -> &'static str {
     if matches!(exit, Exit::Killed(_)) { "was " } else { "" }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong on the way of a message.
+//! Errors of connections and queues.
 
 use std::io;
 
@@ -35,7 +35,8 @@ pub enum ChannelError {
     /// The queue was closed. Nothing can be put into it any more, or it is empty.
     #[error("the queue was closed")]
     QueueClosed,
-    /// The queue holds as many bytes as it can: it was made by a process whose files may have no more (`ulimit -f`).
+    /// The queue is full. The process that made it had a limit on file sizes (`ulimit -f`), which also limits the memory
+    /// of a queue. Contains the number of bytes that the queue can hold.
     #[error(
         "the queue is full: file sizes were limited (ulimit -f) when it was made, so it holds at most {0} bytes; \
             remove an item first, or make the queue with a higher limit"
@@ -55,7 +56,7 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// What the standard library calls it.
+    /// Returns the corresponding kind of the standard library.
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             ChannelError::Closed | ChannelError::QueueClosed => io::ErrorKind::BrokenPipe,

@@ -1,4 +1,4 @@
-//! What can go wrong with a manager.
+//! Errors of managers.
 
 use super::Error;
 use maniple_engine::process::Exit;
@@ -58,6 +58,9 @@ pub enum ManagerError {
     /// A function that runs on an object called the same object through a proxy.
     #[error("this object is in use by the function that calls it; use the function's argument instead of a proxy")]
     Reentrant,
+    /// The server lives, and had no thread or memory for another client.
+    #[error("its server has no thread for another client; try again later, or raise the limit (ulimit -u)")]
+    NoThread,
     /// Only a manager's server can do this.
     #[error("this process is not its server; use Manager::serve")]
     NotServer,
@@ -88,9 +91,9 @@ impl From<ManagerError> for Error {
 pub struct ManagerLost {
     /// The server's address.
     pub address: String,
-    /// How the server's process ended, if it was a child of this process, has ended, and its `Manager` still exists.
+    /// The end of the server's process, if it was a child of this process, has ended, and its `Manager` still exists.
     pub exit: Option<Exit>,
-    /// How the client detected the end.
+    /// The way in which the client detected the end.
     pub why: String,
 }
 

@@ -8,7 +8,7 @@
 //! | `sync` | locks, semaphores, barriers: [`SyncError`], [`Poison`], [`BrokenBarrier`] |
 //! | `manager` | managers: [`ManagerError`], [`ManagerLost`] |
 //! | `timeout` | any wait with a time limit: [`TimeoutError`] |
-//! | `system` | what the operating system refuses: [`SystemError`] |
+//! | `system` | refusals of the operating system: [`SystemError`] |
 
 mod call;
 mod channel;
@@ -103,7 +103,7 @@ pub enum Error {
         what: &'static str,
         /// The value's type.
         type_name: &'static str,
-        /// What stood in the way.
+        /// The reason.
         why: String,
     },
     /// An argument has a value without a meaning, such as a size of 0. The call did nothing.
@@ -144,8 +144,8 @@ impl From<maniple_engine::Error> for Error {
     }
 }
 
-/// What the operating system refused keeps its number ([`io::Error::raw_os_error`]). Any other error is the new one's inner error, and its
-/// kind is the one that fits.
+/// An error of the operating system keeps its number ([`io::Error::raw_os_error`]). Any other error becomes the inner
+/// error of the new error, whose kind corresponds to it.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {

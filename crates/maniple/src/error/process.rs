@@ -1,4 +1,4 @@
-//! What can go wrong with a process.
+//! Errors of processes.
 
 /// Why a process could not be started, or a call to its handle failed: [`Error::Process`](crate::Error::Process).
 ///
@@ -6,9 +6,9 @@
 /// use maniple::{Error, Process, ProcessError};
 ///
 /// # fn main() -> maniple::Result<()> {
-/// let error = Process::new(|()| (), ())?.join().unwrap_err();
+/// let error = Process::builder().name("scanner").build(|()| (), ())?.join().unwrap_err();
 /// assert!(matches!(error, Error::Process(ProcessError::State(_))));
-/// assert_eq!(error.to_string(), "this process: it was not started; call start() first");
+/// assert_eq!(error.to_string(), "the process \"scanner\" was not started; call start() first");
 /// # Ok(())
 /// # }
 /// ```
@@ -18,7 +18,7 @@ pub enum ProcessError {
     /// A worker, process or server could not be started.
     #[error("no worker could be started: {0}")]
     Start(String),
-    /// The process was not in the state that the call needs.
-    #[error("this process: {0}")]
-    State(&'static str),
+    /// The process was not in the state that the call needs. Contains the process's name.
+    #[error("the process {0}")]
+    State(String),
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a lock, a semaphore or a barrier.
+//! Errors of locks, semaphores and barriers.
 
 use std::fmt;
 
@@ -22,11 +22,17 @@ pub enum SyncError {
             clear_poison()"
     )]
     Poisoned(Poison),
-    /// Another thread holds the lock.
-    #[error("another holder has the lock; wait for it with lock() or lock_timeout()")]
+    /// A thread holds the lock, or no unit of the semaphore is free.
+    #[error(
+        "the lock, or each unit of the semaphore, is held; unless this thread holds it, wait with lock() or acquire()"
+    )]
     WouldBlock,
-    /// There was nothing to release.
-    #[error("there is nothing to release: no process holds it, or another process does")]
+    /// There was nothing to release: the lock is free, this process has no unit of the bounded semaphore, or the
+    /// semaphore has the largest value.
+    #[error(
+        "there is nothing to release: the lock is free, this process holds no unit of the bounded semaphore, or the \
+            semaphore has the largest value"
+    )]
     NotHeld,
     /// Not all parties arrived at the barrier.
     #[error("the barrier is broken: {0}; reset() begins a new round")]

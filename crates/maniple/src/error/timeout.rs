@@ -78,7 +78,7 @@ impl fmt::Display for TimeoutError {
 
 impl std::error::Error for TimeoutError {}
 
-/// What a wait with a time limit brought, where nothing, or false, means that the time was up.
+/// The result of a wait with a time limit. None, or false, means that the limit has passed.
 pub(crate) trait InTime {
     type Output;
 

@@ -1,23 +1,24 @@
-//! With the feature `tracing`: the `tracing` events of a worker or a [`Process`](crate::Process) reach the subscriber of the process that
-//! started it.
+//! With the feature `tracing`, the `tracing` events of a worker or a [`Process`](crate::Process) reach the subscriber
+//! of the process that started it.
 //!
-//! Each child has a pipe of its own for records of one event each, which outlive it: the last ones before an abort are read as well. A
-//! record is written in one piece by the thread that has the event, which does not wait for the parent, unless the pipe (1 MiB, where
-//! the system allows it) is full: then for at most a tenth of a second, and what has no room is counted instead. The reader is a pool's
-//! keeper, when there is something; for a `Process`, which has no thread in its parent, the thread that waits for it or calls another of its
-//! methods ([`active_children`](crate::active_children) does for all).
+//! Each child has a pipe for records of one event each. The records outlive the child: the last records before an abort
+//! are read as well. The thread that has the event writes its record in one piece. It does not wait for the parent,
+//! unless the pipe (1 MiB, if the system allows that) is full. Then it waits for at most a tenth of a second, and
+//! counts the events that found no room. A pool's keeper reads the records when there are any. For a `Process`, which
+//! has no thread in its parent, the thread reads them that waits for it or calls another of its methods
+//! ([`active_children`](crate::active_children) does so for all).
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `mod` | the record, and what the rest of the crate calls, with the feature or without |
+//! | `mod` | the record, and the functions that the rest of the crate calls, with the feature or without |
 //! | `tell` | the child's side: the subscriber that writes records |
 //! | `relay` | the parent's side: from records to events again |
 //!
-//! A child receives its parent's greatest level when it starts; without a subscriber in the parent there is no pipe. In the parent an
-//! event has the level, the target, the module, file and line, and the fields that it had in the child, and before them `pid` and, within
-//! spans, `spans`, their names (`outer:inner`). tracing wants the description of an event to live forever: one description is made, and
-//! kept, for each place in the code that events come from. A forked child ([`ProcessBuilder::fork`](crate::ProcessBuilder::fork)) has its
-//! parent's subscriber, and is left alone.
+//! A child receives its parent's greatest level when it starts. Without a subscriber in the parent there is no pipe. In
+//! the parent an event has the level, the target, the module, file and line, and the fields that it had in the child.
+//! Before these fields it has `pid` and, within spans, `spans`: their names (`outer:inner`). tracing requires that the
+//! description of an event lives forever. So one description is made and kept for each place in the code that has
+//! events. A forked child ([`ProcessBuilder::fork`](crate::ProcessBuilder::fork)) keeps its parent's subscriber.
 
 #[cfg(feature = "tracing")]
 mod relay;
@@ -32,7 +33,7 @@ pub(crate) use tell::install;
 #[cfg(feature = "tracing")]
 use serde::{Deserialize, Serialize};
 
-/// A place in the code that events come from.
+/// A place in the code that has events.
 #[cfg(feature = "tracing")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Place {
@@ -50,7 +51,7 @@ struct Place {
 #[cfg(feature = "tracing")]
 #[derive(Debug, Serialize, Deserialize)]
 enum Content {
-    /// In words: of a type that tracing knows only by its `Debug`, or a message.
+    /// A text: of a message, or of a type that tracing knows only by its `Debug`.
     Text(String),
     Str(String),
     Signed(i64),
@@ -59,20 +60,20 @@ enum Content {
     Float(f64),
 }
 
-/// An event on its way.
+/// The record of an event.
 #[cfg(feature = "tracing")]
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     pid: u32,
-    /// How many had no room since the last one that had.
+    /// The number of events without room since the last event that had room.
     lost: u64,
     place: Place,
     spans: String,
-    /// By the place of their names in `place.fields`.
+    /// The values of the fields, by the index of their names in `place.fields`.
     values: Vec<(u32, Content)>,
 }
 
-/// Bytes before each record that say how long it is.
+/// The length of the number before each record that says how long the record is.
 #[cfg(feature = "tracing")]
 const LENGTH: usize = 2;
 
@@ -80,7 +81,7 @@ const LENGTH: usize = 2;
 mod without {
     use maniple_sys::OwnedHandle;
 
-    /// Nothing is ever relayed.
+    /// Without the feature no event is relayed.
     #[derive(Debug)]
     pub(crate) enum Relay {}
 

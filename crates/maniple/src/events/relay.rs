@@ -1,4 +1,4 @@
-//! The parent's side: reads records, and has its own subscriber see them as events.
+//! The parent's side: reads records, and passes them to its own subscriber as events.
 
 use super::{Content, LENGTH, Place, Record, tell};
 use maniple_sys::AsHandle;
@@ -10,29 +10,31 @@ use tracing_core::field::{self, Field, FieldSet, Value};
 use tracing_core::subscriber::NoSubscriber;
 use tracing_core::{Dispatch, Event, Interest, Kind, Level, LevelFilter, Metadata, dispatcher};
 
-/// How many fields an event can have in tracing.
+/// The greatest number of fields of an event in tracing.
 const MOST: usize = 32;
-/// What comes before the event's own.
+/// The fields before the event's own.
 const OURS: [&str; 2] = ["pid", "spans"];
 
-/// What one child tells.
+/// The records of one child.
 #[derive(Debug)]
 pub(crate) struct Relay {
     handle: Arc<OwnedHandle>,
-    /// What was current where the child was made.
+    /// The subscriber and span that were current where the child was made.
     dispatch: Dispatch,
-    /// The beginning of a record whose rest is still in the pipe. Held while events are delivered, so that they keep their order.
+    /// The beginning of a record whose rest is still in the pipe. It is locked while events are delivered, so that they
+    /// keep their order.
     begun: Mutex<Vec<u8>>,
 }
 
-/// A pipe for a child's events, if a subscriber here wants any: this end, the child's, and the greatest level that is wanted.
+/// Makes a pipe for a child's events, if a subscriber of this process wants any: this end, the child's end, and the
+/// greatest level that is wanted.
 pub(crate) fn relay() -> Option<(Relay, OwnedHandle, u8)> {
     let dispatch = dispatcher::get_default(Dispatch::clone);
     if dispatch.is::<NoSubscriber>() {
         return None;
     }
     let level = tell::number(LevelFilter::current().into_level()?);
-    // Without one the child's events are lost, and nothing else.
+    // Without a pipe only the child's events are lost.
     let (handle, theirs) = tap::records().ok()?;
     Some((Relay { handle: Arc::new(handle), dispatch, begun: Mutex::default() }, theirs, level))
 }
@@ -46,10 +48,10 @@ impl Relay {
 
     /// Passes on the available events. Returns false if there will be no more.
     pub(crate) fn deliver(&self) -> bool {
-        // Another thread is at it; or this thread is, and a subscriber has asked after the child.
+        // Another thread delivers them; or this thread does, and a subscriber has called a method of the child.
         let Ok(mut begun) = self.begun.try_lock() else { return true };
         let mut buffer = [0; 1 << 14];
-        // A child that never stops must not keep its parent from everything else.
+        // A child that sends without an end must not keep its parent from other work.
         for _ in 0..256 {
             match tap::drain(self.handle.as_handle(), &mut buffer) {
                 Ok(Some(n)) if n > 0 => begun.extend_from_slice(&buffer[..n]),
@@ -124,7 +126,7 @@ fn dispatch(site: &'static Site, pid: u32, spans: &str, values: &[(u32, Content)
 }
 
 impl Content {
-    /// A text that is shown as it is, without quotes.
+    /// A text that is displayed without quotes.
     fn text(&self) -> Option<field::DisplayValue<&str>> {
         match self {
             Content::Text(text) => Some(field::display(text.as_str())),
@@ -133,7 +135,7 @@ impl Content {
     }
 }
 
-/// What describes events from one place in the child's code. Never freed: tracing keeps it.
+/// The description of the events of one place in the child's code. It is never freed, because tracing keeps it.
 struct Site(OnceLock<Metadata<'static>>);
 
 impl Callsite for Site {
@@ -150,14 +152,14 @@ impl Site {
     }
 }
 
-/// A description refers to its site, and so can only be put in when that exists. No thread asks in between.
+/// A description refers to its site, so it can be set only when the site exists. No thread reads it in between.
 static UNDESCRIBED: Metadata<'static> = {
     static NOBODY: Site = Site(OnceLock::new());
     let fields = FieldSet::new(&[], Identifier(&NOBODY));
     Metadata::new("maniple", "maniple", Level::TRACE, None, None, None, fields, Kind::EVENT)
 };
 
-/// The description of a place, made when it is first needed.
+/// Returns the description of a place. Makes it at the first use.
 fn site(place: &Place) -> &'static Site {
     static SITES: Mutex<Option<HashMap<Place, &'static Site>>> = Mutex::new(None);
     let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);

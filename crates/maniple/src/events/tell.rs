@@ -15,10 +15,10 @@ use tracing_core::{Dispatch, Event, Interest, Level, LevelFilter, Metadata, Subs
 
 /// How long an event waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes of a text at first, if the whole is too long for a record; then less and less.
+/// The number of bytes of a text if the whole text is too long for a record: at first, then less and less.
 const LONG: usize = 1024;
 
-/// From here on this process's events go to the parent, unless a subscriber is there already.
+/// Sends the events of this process to the parent from now on, unless a subscriber is set already.
 pub(crate) fn install(handle: OwnedHandle, level: u8) {
     let teller = Teller {
         handle,
@@ -58,7 +58,7 @@ struct Span {
 }
 
 thread_local! {
-    /// The spans that this thread is in.
+    /// The spans that this thread has entered.
     static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -68,11 +68,11 @@ impl Teller {
     }
 
     fn innermost() -> Option<u64> {
-        // While a thread ends there may be no stack any more.
+        // While a thread ends, its stack of spans may be gone.
         INSIDE.try_with(|inside| inside.borrow().last().copied()).ok().flatten()
     }
 
-    /// The names of a span and of those around it, outermost first.
+    /// Returns the names of a span and of the spans around it, outermost first.
     fn names(&self, mut at: Option<u64>) -> String {
         let spans = self.spans();
         let mut names = Vec::new();
@@ -130,7 +130,7 @@ impl Teller {
 }
 
 impl Record {
-    /// Cuts texts to so many bytes.
+    /// Shortens texts to so many bytes.
     fn shorten(&mut self, most: usize) {
         let texts = self.values.iter_mut().filter_map(|(_, content)| match content {
             Content::Text(text) | Content::Str(text) => Some(text),
@@ -227,7 +227,7 @@ impl Subscriber for Teller {
     fn try_close(&self, span: Id) -> bool {
         let mut spans = self.spans();
         let (mut at, mut closed) = (Some(span.into_u64()), false);
-        // A span holds the one around it.
+        // A span holds its parent.
         while let Some(span) = at.and_then(|id| spans.get_mut(&id)) {
             span.holds -= 1;
             if span.holds > 0 {
@@ -249,7 +249,7 @@ impl Subscriber for Teller {
     }
 }
 
-/// Takes down an event's fields.
+/// Records an event's fields.
 struct Values(Vec<(u32, Content)>);
 
 impl Values {

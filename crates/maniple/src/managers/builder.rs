@@ -66,7 +66,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Sets how the server's process is started.
+    /// Sets how the server's process is started. The default is [`StartMethod::Spawn`].
     ///
     /// ```
     /// use maniple::{Manager, StartMethod};
@@ -82,7 +82,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Sets the name of the server's process.
+    /// Sets the name of the server's process. The default is `Manager`.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

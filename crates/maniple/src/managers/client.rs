@@ -1,12 +1,13 @@
-//! A manager's server as one of its client processes sees it: a control connection for the process, and a line for each
+//! A manager's server from the side of a client process: a control connection for the process, and a line for each
 //! thread.
 //!
-//! Lines are made when a thread first calls and are used again; they end with their thread, with the last proxy and
-//! manager here, or with the server. A call that the thread makes while it decodes an answer has a line of its own.
+//! A line is made when a thread first calls, and is used for its further calls. It ends with its thread, with the last
+//! proxy and manager of this process, or with the server. A call that the thread makes while it decodes an answer has a
+//! line of its own.
 //!
-//! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. So that the server
-//! sees a process's end, none may stay open in a child by chance: a connection that was made while another thread forked is
-//! closed.
+//! A forked child has none of its parent's connections (`atfork` closes them), and makes its own. The server detects
+//! the end of a process by its connections, so none may stay open in a child. A connection that was made while another
+//! thread forked is closed.
 
 use super::ManagerError;
 use super::protocol::{Hello, Note, PROTOCOL, Purpose, Trouble, Welcome};
@@ -31,12 +32,12 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// How long a server may take to let a client in.
+/// How long a server has for the authentication of a client.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a server's end may take to be seen after its connections have ended.
+/// How long the end of a server may take to become visible after its connections have ended.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// A connection of this process's.
+/// A connection of this process.
 #[derive(Debug)]
 struct Connection {
     stream: Option<FramedStream>,
@@ -65,7 +66,11 @@ impl Connection {
         hello.item(&Hello { protocol: PROTOCOL, purpose })?;
         let answer = connection.ask(hello.bytes());
         let Ok(bytes) = answer else {
-            return Err(lost(address, None, "it closed the connection before it sent its greeting"));
+            // A server that has ended admits no other client.
+            return Err(match Connection::new(address, key) {
+                Ok(_) => ManagerError::NoThread.into(),
+                Err(_) => lost(address, None, "it closed the connection before it sent its greeting"),
+            });
         };
         match Input::plain(bytes).item::<Welcome>()?? {
             welcome if welcome.protocol == PROTOCOL => Ok((connection, welcome)),
@@ -81,7 +86,7 @@ impl Connection {
         self.stream.as_mut().map_or(Ok(()), |stream| stream.send(bytes, &mut || false))
     }
 
-    /// Whether something can be said without waiting for the other end to listen.
+    /// Returns whether a message can be sent without waiting for the other end to read.
     fn has_room(&self) -> bool {
         self.stream.as_ref().is_none_or(|stream| {
             let mut room = [ready::Interest::room(stream.as_handle())];
@@ -89,7 +94,7 @@ impl Connection {
         })
     }
 
-    /// What the other end says.
+    /// Receives a message.
     fn hear(&mut self) -> maniple_engine::Result<&[u8]> {
         match &mut self.stream {
             Some(stream) => stream.receive(&mut || false),
@@ -97,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// Question and answer, which may take at most `limit`.
+    /// Sends a request and receives its answer, within `limit`.
     fn ask_within(&mut self, bytes: &[u8], limit: Option<Duration>) -> maniple_engine::Result<&[u8]> {
         self.say(bytes)?;
         if let (Some(limit), Some(stream)) = (limit, &self.stream) {
@@ -110,7 +115,7 @@ impl Connection {
         self.hear()
     }
 
-    /// Question and answer.
+    /// Sends a request and receives its answer.
     fn ask(&mut self, bytes: &[u8]) -> maniple_engine::Result<&[u8]> {
         self.say(bytes)?;
         self.hear()
@@ -121,10 +126,10 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let Some(stream) = self.stream.take() else { return };
         if !self.is_ours() {
-            // A forked child's copy: closed already, and its number may be another's by now.
+            // A forked child's copy is closed already, and another file may have its number.
             return std::mem::forget(stream);
         }
-        // As one step: a fork in between would find it open and not registered.
+        // One step: a fork in between would find it open and not registered.
         atfork::making(|| {
             atfork::unregister(stream.as_handle().as_raw());
             drop(stream);
@@ -137,23 +142,23 @@ struct Control {
     session: u64,
 }
 
-/// A server, as seen from here.
+/// A server, from the side of this process.
 pub(super) struct RemoteServer {
     pub token: u64,
     pub address: Address,
     pub key: Authkey,
     build: u64,
     control: Mutex<Control>,
-    // References that the server does not know of yet to be gone.
+    // The references that were released and not reported to the server yet.
     released: Mutex<Vec<u64>>,
     lines: Mutex<HashMap<ThreadId, Connection>>,
-    // With the process whose child it is.
+    // The child process, with the process whose child it is.
     process: OnceLock<(u32, Weak<Process>)>,
 }
 
 static SITES: Mutex<Vec<Weak<RemoteServer>>> = Mutex::new(Vec::new());
 
-/// The lines of a thread end with it.
+/// The lines of a thread end with the thread.
 struct Mine {
     thread: ThreadId,
     sites: Vec<Weak<RemoteServer>>,
@@ -173,17 +178,17 @@ thread_local! {
 }
 
 impl RemoteServer {
-    /// The one with that token, if this process knows it.
+    /// Returns the remote with that token, if this process knows it.
     pub(super) fn known(token: u64) -> Option<Arc<RemoteServer>> {
         let mut sites = locked(&SITES);
         sites.retain(|remote| remote.strong_count() > 0);
         let all: Vec<Arc<RemoteServer>> = sites.iter().filter_map(Weak::upgrade).collect();
-        // What is dropped here may be the last to hold a remote: not with the list locked.
+        // A drop may be that of the last owner of a remote. So the list is not locked.
         drop(sites);
         all.into_iter().find(|remote| remote.token == token)
     }
 
-    /// The one at that address; with that token, if any is given.
+    /// Returns the remote at that address, with that token, if one is passed.
     pub(super) fn open(address: &Address, key: &Authkey, token: Option<u64>) -> Result<Arc<RemoteServer>> {
         let (connection, welcome) = Connection::open(address, key, Purpose::Control)?;
         if token.is_some_and(|token| token != welcome.token) {
@@ -206,7 +211,7 @@ impl RemoteServer {
         Ok(remote)
     }
 
-    /// The server that this child of ours is, which listens at that address by now.
+    /// Returns the remote of a child process, which listens at that address already.
     pub(super) fn of_process(process: &Arc<Process>, address: &Address, key: &Authkey) -> Result<Arc<RemoteServer>> {
         let remote = RemoteServer::open(address, key, None).map_err(|error| {
             let is_other_end = match &error {
@@ -214,7 +219,7 @@ impl RemoteServer {
                 Error::System(error) => ContactError::of(error.engine()).is_some(),
                 _ => false,
             };
-            // The server has died meanwhile; the key or address is not wrong.
+            // The server has died in the meantime; the key and the address are correct.
             match process.join_timeout(if is_other_end { MOMENT } else { Duration::ZERO }) {
                 Ok(Some(exit)) => {
                     let what = format!("a manager's server {}{exit} before it was connected to", was(exit));
@@ -227,7 +232,7 @@ impl RemoteServer {
         Ok(remote)
     }
 
-    /// Whether functions of this program mean the same there.
+    /// Returns whether functions of this program mean the same there.
     pub(super) fn check_build(&self) -> Result<()> {
         if self.build == maniple_sys::process::image::image().build {
             return Ok(());
@@ -235,14 +240,14 @@ impl RemoteServer {
         Err(ManagerError::WrongBuild.into())
     }
 
-    /// Does something with the control connection of this very process.
+    /// Calls `work` with the control connection of this process.
     fn control<R>(&self, act: impl FnOnce(&mut Control) -> Result<R>) -> Result<R> {
         let mut control = locked(&self.control);
         if !control.connection.is_ours() {
-            // What the parent released is the parent's to tell.
+            // The parent reports the references that it released.
             locked(&self.released).clear();
             let opened = Connection::open(&self.address, &self.key, Purpose::Control);
-            let (connection, welcome) = opened.map_err(|e| self.lost(e))?;
+            let (connection, welcome) = opened.map_err(|e| self.not_opened(e))?;
             if welcome.token != self.token {
                 return Err(lost(&self.address, None, REPLACED));
             }
@@ -255,7 +260,7 @@ impl RemoteServer {
         done
     }
 
-    /// Tells the server about references.
+    /// Reports references to the server.
     pub(super) fn note(&self, note: Note) -> Result<u64> {
         let mut output = Output::plain();
         output.item(&note)?;
@@ -265,15 +270,15 @@ impl RemoteServer {
         })
     }
 
-    /// Tells it of one reference less, without waiting: where another thread waits for the server, or the server reads nothing any more,
-    /// the next message of this process reports it. A server that is gone needs no report.
+    /// Releases one reference, without waiting. If another thread waits for the server, or the server reads nothing any
+    /// more, the next message of this process reports it. A server that is gone needs no report.
     pub(super) fn release(&self, id: u64) {
         locked(&self.released).push(id);
         self.flush_released();
     }
 
     fn flush_released(&self) {
-        // Again, for what came in while the lock was held.
+        // Repeated for references that were released while the lock was held.
         while !locked(&self.released).is_empty() {
             let Ok(mut control) = self.control.try_lock() else { return };
             if !self.tell_released(&mut control) {
@@ -282,11 +287,11 @@ impl RemoteServer {
         }
     }
 
-    /// Tells it of all references that were released. False: it does not take more now.
+    /// Reports all released references. Returns false if the server takes no more now.
     fn tell_released(&self, control: &mut Control) -> bool {
         let released = std::mem::take(&mut *locked(&self.released));
         if !control.connection.is_ours() {
-            // They are the parent's.
+            // They belong to the parent.
             return true;
         }
         for (told, &id) in released.iter().enumerate() {
@@ -302,7 +307,7 @@ impl RemoteServer {
         true
     }
 
-    /// Tells the server to end, and waits until it has hung up.
+    /// Requests the end of the server, and waits until it has hung up.
     pub(super) fn shut_down(&self) -> Result<()> {
         let mut output = Output::plain();
         output.item(&Note::Shutdown)?;
@@ -313,8 +318,8 @@ impl RemoteServer {
         })
     }
 
-    /// Tells it to end, and does not wait: not even for another thread that waits for a server that does nothing any
-    /// more.
+    /// Requests the end of the server, and does not wait: not even for another thread that waits for a server that does
+    /// nothing any more.
     pub(super) fn ask_to_end(&self) -> Result<()> {
         let mut output = Output::plain();
         output.item(&Note::Shutdown)?;
@@ -328,7 +333,7 @@ impl RemoteServer {
         }
     }
 
-    /// Asks over this thread's line.
+    /// Sends a request over this thread's line.
     pub(super) fn ask<R: DeserializeOwned>(self: &Arc<Self>, request: &[u8], limit: Option<Duration>) -> Result<R> {
         let mut line = match self.own_line() {
             Some(line) => line,
@@ -351,7 +356,7 @@ impl RemoteServer {
     fn open_line(&self) -> Result<Connection> {
         let session = self.control(|control| Ok(control.session))?;
         let opened = Connection::open(&self.address, &self.key, Purpose::Line(session));
-        let (line, welcome) = opened.map_err(|e| self.lost(e))?;
+        let (line, welcome) = opened.map_err(|e| self.not_opened(e))?;
         if welcome.token != self.token {
             return Err(lost(&self.address, None, REPLACED));
         }
@@ -359,7 +364,7 @@ impl RemoteServer {
     }
 
     fn keep_line(self: &Arc<Self>, line: Connection) {
-        // A thread that ends has no place any more to remember it by.
+        // A thread that is ending has no thread-local in which to keep it.
         let kept = MINE.try_with(|mine| {
             let mut mine = mine.borrow_mut();
             mine.sites.retain(|remote| remote.strong_count() > 0);
@@ -371,6 +376,15 @@ impl RemoteServer {
         if let Ok(thread) = kept {
             let before = locked(&self.lines).insert(thread, line);
             drop(before);
+        }
+    }
+
+    /// Returns the error of a connection that could not be opened.
+    fn not_opened(&self, error: Error) -> Error {
+        match error {
+            Error::Manager(_) => error,
+            Error::ManagerLost(lost) => self.lost(lost.why),
+            other => self.lost(other),
         }
     }
 
@@ -393,7 +407,7 @@ mod tests {
     use super::*;
     use maniple_engine::channel::listener::Listener;
 
-    /// Welcomes each client as this server.
+    /// Admits each client as this server.
     fn impostor(welcome: Welcome) -> Address {
         let listener = Listener::temporary(2).unwrap();
         let address = Address(listener.address().clone());
@@ -405,7 +419,8 @@ mod tests {
             stream.send(output.bytes(), &mut || false)?;
             Ok::<_, Error>(())
         };
-        // A client hangs up and comes again where its process was forked meanwhile, which other tests here do.
+        // A client hangs up and connects again if its process was forked in the meantime, which other tests in this
+        // program do.
         std::thread::spawn(move || {
             let accept = || listener.accept(Some(b"key"), None, &mut || false).unwrap().unwrap();
             while serve(accept()).is_err() {}
@@ -434,7 +449,7 @@ mod tests {
         let listener = Listener::temporary(2).unwrap();
         let address = Address(listener.address().clone());
         std::thread::scope(|scope| {
-            // Its end of the connection is there, and is closed in the middle of the authentication.
+            // The server's end of the connection exists, and is closed in the middle of the authentication.
             scope.spawn(|| drop(listener.accept(None, None, &mut || false)));
             let error = RemoteServer::of_process(&Arc::new(process), &address, &"key".into()).err().unwrap();
             let Error::Process(ProcessError::Start(why)) = error else { panic!("{error:?}") };

@@ -70,7 +70,7 @@ impl Condition {
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "the lock is given back as soon as this is dropped"]
+#[must_use = "the lock is released as soon as this is dropped"]
 pub struct ConditionGuard<'a>(LockGuard<'a>);
 
 impl ConditionGuard<'_> {

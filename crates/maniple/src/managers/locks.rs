@@ -16,15 +16,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Those who wait for the lock.
+/// The queue of callers that wait for the lock.
 pub(super) const OWNERS: usize = 0;
-/// Those who wait for a condition's call.
+/// The queue of callers that wait for a condition.
 pub(super) const CALLED: usize = 1;
 
 /// The owner of a lock.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
-    /// The owner's line; 0 if it is free.
+    /// The owner's line; 0 if the lock is free.
     owner: u64,
     depth: u32,
     recursive: bool,
@@ -74,7 +74,7 @@ pub(super) fn check_owner(inside: &In<'_>) -> Result<(), Trouble> {
     if inside.owner == current_line().number { Ok(()) } else { Err(ManagerError::NotHeld.into()) }
 }
 
-/// Releases it, so many times at most; returns how often it was held.
+/// Releases it up to so many times. Returns how often it was held.
 pub(super) fn give_back(lock: &Shared, inside: &mut In<'_>, times: u32) -> Result<u32, Trouble> {
     check_owner(inside)?;
     let depth = inside.depth;
@@ -107,6 +107,18 @@ pub(super) fn acquire(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<
     Ok(taken.map(|abandoned| LockGuard { proxy, abandoned, held: true, thread: PhantomData }))
 }
 
+/// Acquires the lock if this thread need not wait for it.
+fn try_acquire(proxy: &Proxy<Shared>) -> Result<Option<LockGuard<'_>>> {
+    let door = |lock: &Shared, (): (), answer: &mut Answer| {
+        let mut inside = lock.0.enter();
+        let is_held_here = !inside.recursive && inside.owner == current_line().number;
+        let taken = if is_held_here { None } else { take(lock, &mut inside, 1, until(Some(Duration::ZERO)))? };
+        answer.give(&taken)
+    };
+    let taken: Option<bool> = proxy.reference().ask(door, &())?;
+    Ok(taken.map(|abandoned| LockGuard { proxy, abandoned, held: true, thread: PhantomData }))
+}
+
 fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
     let door = |lock: &Shared, (): (), answer: &mut Answer| {
         give_back(lock, &mut lock.0.enter(), 1)?;
@@ -128,7 +140,7 @@ fn release(proxy: &Proxy<Shared>, limit: Option<Duration>) -> Result<()> {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "the lock is given back as soon as this is dropped"]
+#[must_use = "the lock is released as soon as this is dropped"]
 pub struct LockGuard<'a> {
     pub(super) proxy: &'a Proxy<Shared>,
     pub(super) abandoned: bool,
@@ -194,14 +206,14 @@ impl fmt::Debug for LockGuard<'_> {
 }
 
 macro_rules! lock_methods {
-    ($name:ident) => {
+    ($name:ident, $make:ident) => {
         impl $name {
             /// Acquires the lock, and waits until it is free.
             ///
             /// ```
             /// # fn main() -> maniple::Result<()> {
             /// let manager = maniple::Manager::new()?;
-            /// let lock = manager.lock()?;
+            #[doc = concat!("let lock = manager.", stringify!($make), "()?;")]
             /// let guard = lock.lock()?;
             /// assert!(!guard.is_abandoned());
             /// # Ok(())
@@ -210,7 +222,7 @@ macro_rules! lock_methods {
             ///
             /// # Errors
             /// [`Error::ManagerLost`](crate::Error::ManagerLost) as soon as the server is gone.
-            /// [`ManagerError::WouldDeadlock`] if this thread holds the lock and cannot acquire it twice.
+            /// For a [`Lock`], [`ManagerError::WouldDeadlock`] if this thread holds the lock.
             pub fn lock(&self) -> Result<LockGuard<'_>> {
                 loop {
                     if let Some(guard) = acquire(&self.0, None)? {
@@ -226,7 +238,7 @@ macro_rules! lock_methods {
             ///
             /// # fn main() -> maniple::Result<()> {
             /// let manager = maniple::Manager::new()?;
-            /// let lock = manager.lock()?;
+            #[doc = concat!("let lock = manager.", stringify!($make), "()?;")]
             /// let _guard = lock.lock()?;
             /// let other = lock.clone();
             /// let wait = move || other.lock_timeout(Duration::from_millis(1)).map(drop);
@@ -242,12 +254,13 @@ macro_rules! lock_methods {
                 acquire(&self.0, Some(timeout))?.in_time("the lock, which others held", timeout)
             }
 
-            /// Acquires the lock if it is free.
+            /// Acquires the lock if that is possible without waiting. Returns `None` if another thread holds it, and,
+            /// for a [`Lock`], also if this thread holds it.
             ///
             /// ```
             /// # fn main() -> maniple::Result<()> {
             /// let manager = maniple::Manager::new()?;
-            /// let lock = manager.lock()?;
+            #[doc = concat!("let lock = manager.", stringify!($make), "()?;")]
             /// let _guard = lock.try_lock()?.unwrap();
             /// let other = lock.clone();
             /// let attempt = move || other.try_lock().map(|held| held.is_none());
@@ -257,9 +270,9 @@ macro_rules! lock_methods {
             /// ```
             ///
             /// # Errors
-            /// As `lock`.
+            /// [`Error::ManagerLost`](crate::Error::ManagerLost).
             pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>> {
-                acquire(&self.0, Some(Duration::ZERO))
+                try_acquire(&self.0)
             }
         }
     };
@@ -284,7 +297,7 @@ typed_proxy!(
     /// ```
     Lock(Shared)
 );
-lock_methods!(Lock);
+lock_methods!(Lock, lock);
 
 typed_proxy!(
     /// A lock that its owner can acquire again; it is free when all guards are dropped.
@@ -301,7 +314,7 @@ typed_proxy!(
     /// ```
     RLock(Shared)
 );
-lock_methods!(RLock);
+lock_methods!(RLock, rlock);
 
 impl Manager {
     /// Creates a free lock.

@@ -70,7 +70,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a server may take to drop what it holds before it is killed.
+/// How long a server has to drop its objects before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the drop of a guard waits for the server's answer.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -342,7 +342,7 @@ impl Drop for Own {
         if self.owner != std::process::id() {
             return;
         }
-        // At its end it may have been asked nicely already; and there is no more time.
+        // The server may have been asked to end already, and there is no more time.
         let _ = self.process.kill();
         let _ = self.process.join_timeout(PATIENCE);
         if let Some((file, path)) = &self.path

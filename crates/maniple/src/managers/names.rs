@@ -1,4 +1,4 @@
-//! What a namespace holds in the server, which makes one for itself when it starts.
+//! The content of a namespace in the server. The server makes one for itself when it starts.
 
 use super::ManagerError;
 use super::protocol::Trouble;
@@ -16,17 +16,17 @@ pub(super) struct Entry {
     pub type_name: &'static str,
 }
 
-/// What a namespace holds.
+/// The content of a namespace.
 pub(super) type Entries = BTreeMap<String, Entry>;
 
 impl Entry {
-    /// That it is of another type than the one asked for.
+    /// The error that it is of another type than the requested type.
     pub fn holds(&self) -> Trouble {
         ManagerError::WrongType(self.type_name.into()).into()
     }
 }
 
-/// An empty one.
+/// Returns an empty namespace.
 pub(super) fn names() -> Content {
     Content::new(Mutex::new(Entries::new()))
 }

@@ -1,4 +1,4 @@
-//! What client and server say to each other, over authenticated connections (`maniple_engine::channel::framed_stream`).
+//! The messages of client and server, over authenticated connections (`maniple_engine::channel::framed_stream`).
 //!
 //! ```text
 //! client                          server
@@ -13,24 +13,24 @@
 //!   Ask · what belongs to it ────▶
 //!          ◀────────────────────── Result<value, Trouble>
 //! ```
-//! To `Call` belong the identity of an `Invoke` (see `rpc`) and its encoded argument, to `Make` the identity of a
-//! maker and its argument. Identities hold within one build of the program; a function called by name between different
-//! ones would be another `Ask`.
+//! `Call` is followed by the identity of an `Invoke` (see `rpc`) and its encoded argument; `Make` by the identity of a
+//! maker and its argument. Identities are valid within one build of the program. A function called by name between
+//! different builds would be another `Ask`.
 
 use super::ManagerError;
 use crate::error::{CallError, Error};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-/// Changes with every change to this file.
+/// A number that changes with every change to this file.
 pub(super) const PROTOCOL: u32 = 1;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Purpose {
-    /// A new client process.
+    /// The control connection of a new client process.
     Control,
-    /// A thread of the client with this session.
+    /// The line of a thread of the client with this session.
     Line(u64),
 }
 
@@ -43,44 +43,44 @@ pub(super) struct Hello {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Welcome {
     pub protocol: u32,
-    /// Which server it is, of all that there ever were.
+    /// The token that identifies this server among all servers.
     pub token: u64,
-    /// Which build of which program it is.
+    /// The build of the server's program.
     pub build: u64,
     /// The client's number.
     pub session: u64,
 }
 
-/// About references, in the order in which they are made and dropped; and the last word.
+/// A message about references, in the order in which they are made and dropped; or the last message.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Note {
-    /// One reference less.
+    /// One reference was released.
     Release(u64),
-    /// A proxy for the object sets out to somewhere. The answer is its passage's number.
+    /// A proxy for the object is being sent. The answer is the number of its passage.
     Pass(u64),
-    /// A proxy for `object` has arrived here with that passage.
+    /// A proxy for `object` has arrived with that passage.
     Claim { object: u64, passage: u64 },
-    /// The server is to end.
+    /// The server must end.
     Shutdown,
 }
 
-/// What a line asks for.
+/// A request of a line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
-    /// To call something with an object.
+    /// Calls a function with an object.
     Call(u64),
-    /// To make an object.
+    /// Makes an object.
     Make,
 }
 
-/// Why there is no value.
+/// The reason why there is no value.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Trouble {
-    /// What the called function did, or what stood in its way.
+    /// The called function failed, or could not be called.
     Failed(Failure),
-    /// The object, or the server.
+    /// The object, or the server, is gone.
     Refused(ManagerError),
-    /// There is no caller to answer.
+    /// The caller is gone, so there is no answer.
     CallerGone,
 }
 

@@ -30,26 +30,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-/// The number of no reference in transit.
+/// The number that says that a reference is not in transit.
 pub(super) const NOT_IN_TRANSIT: u64 = u64::MAX;
 
-/// One reference to an object.
+/// A reference to an object.
 pub(super) struct Reference {
     id: u64,
     home: Home,
-    // The process that the server counts it for.
+    // The process for which the server counts it.
     process: AtomicU32,
 }
 
 enum Home {
-    /// In a server elsewhere.
+    /// A server in another process.
     There(Arc<RemoteServer>),
     /// This process is the server.
     Here(Arc<Object>),
 }
 
 impl Reference {
-    /// A reference that the server has counted already.
+    /// Returns a reference that the server has counted already.
     pub(super) fn counted(remote: Arc<RemoteServer>, id: u64) -> Reference {
         Reference { id, home: Home::There(remote), process: AtomicU32::new(std::process::id()) }
     }
@@ -58,14 +58,14 @@ impl Reference {
         Reference { id: object.id, home: Home::Here(object), process: AtomicU32::new(std::process::id()) }
     }
 
-    /// One for the object of that number.
+    /// Claims a reference to the object of that number.
     pub(super) fn claim(remote: &Arc<RemoteServer>, object: u64, passage: u64) -> Result<Reference> {
         remote.note(Note::Claim { object, passage })?;
         Ok(Reference::counted(remote.clone(), object))
     }
 
-    /// In a forked child, has the server count it for this process. (Only this process's own threads write or read the
-    /// number.)
+    /// In a forked child, requests that the server counts it for this process. (Only this process's own threads write
+    /// or read the number.)
     fn settle(&self, remote: &RemoteServer) -> Result<()> {
         let me = std::process::id();
         if self.process.load(Ordering::Relaxed) != me {
@@ -87,8 +87,8 @@ impl Reference {
         self.ask_within(door, argument, None)
     }
 
-    /// The same with a time limit for the answer, for what is dropped. A late server receives no more over this thread's line, and
-    /// releases what the thread held.
+    /// As above, with a time limit for the answer, for drops. A server that is late receives no more over this thread's
+    /// line, and releases the locks that the thread held.
     pub(super) fn ask_within<C: 'static, A: DeserializeOwned, R: DeserializeOwned>(
         &self,
         door: Door<C, A>,
@@ -136,7 +136,7 @@ impl Drop for Reference {
     }
 }
 
-/// How a reference travels.
+/// The encoded form of a reference.
 #[derive(Serialize, Deserialize)]
 struct Travelling {
     address: Address,
@@ -354,7 +354,7 @@ impl<T: Send + Sync + 'static> Proxy<T> {
         Ok(Proxy::new(Reference::here(server.registry.add(Content::new(RwLock::new(object))))))
     }
 
-    /// What [`Manager::serve`](super::Manager::serve) makes.
+    /// The object that [`Manager::serve`](super::Manager::serve) makes.
     pub(super) fn content(object: T) -> Content {
         Content::new(RwLock::new(object))
     }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Those who wait for an item, for room, and for all to be done.
+/// The queues of callers that wait for an item, for room, and for the processing of all items.
 const GETTERS: usize = 0;
 const PUTTERS: usize = 1;
 const JOINERS: usize = 2;

@@ -1,6 +1,6 @@
 //! The server's objects, and the references to them.
 //!
-//! An object lives as long as something holds it:
+//! An object lives as long as it has a holder:
 //!
 //! | holder | until |
 //! | --- | --- |
@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-/// How long an object waits for a proxy that was sent by a process that is gone.
+/// How long an object waits for a proxy whose sender is gone.
 const UNCLAIMED: Duration = Duration::from_secs(600);
 
-/// Something that is served.
+/// An object of the server.
 pub(super) struct Object {
     pub id: u64,
     pub type_name: &'static str,
@@ -30,7 +30,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// What it is, if it is a `C`.
+    /// Returns its content, if it is a `C`.
     pub(super) fn content<C: 'static>(&self) -> Result<&C, ManagerError> {
         self.content.downcast_ref().ok_or_else(|| ManagerError::WrongType(self.type_name.into()))
     }
@@ -44,7 +44,7 @@ impl Drop for Object {
     }
 }
 
-/// What will be an object.
+/// The content of an object that is being made.
 pub(super) struct Content {
     content: Box<dyn Any + Send + Sync>,
     type_name: &'static str,
@@ -56,7 +56,7 @@ impl Content {
     }
 }
 
-/// A reference that travels.
+/// A reference in transit.
 struct InTransit {
     object: Arc<Object>,
     from: u64,
@@ -64,7 +64,7 @@ struct InTransit {
     until: Option<Instant>,
 }
 
-/// All that is served here.
+/// All objects of the server.
 #[derive(Default)]
 pub(super) struct Registry {
     objects: Mutex<HashMap<u64, Weak<Object>>>,
@@ -78,7 +78,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Registry {
     fn number(&self) -> u64 {
-        // Only has to be another one each time.
+        // The numbers only have to differ.
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -89,19 +89,19 @@ impl Registry {
     }
 
     pub(super) fn find(&self, id: u64) -> Result<Arc<Object>, ManagerError> {
-        // In a statement of its own: the last holder may be this one, and its drop takes the lock.
+        // A statement of its own: this may be the last holder, and its drop takes the lock.
         let found = locked(&self.objects).get(&id).and_then(Weak::upgrade);
         found.ok_or(ManagerError::ObjectGone)
     }
 
-    /// A proxy sets out, sent by the client of that number.
+    /// Records that the client of that number sends a proxy.
     pub(super) fn pass(&self, object: Arc<Object>, from: u64) -> u64 {
         let transit = self.number();
         locked(&self.in_transit).insert(transit, InTransit { object, from, until: None });
         transit
     }
 
-    /// A proxy has arrived. The bytes that brought it may have been decoded before; then some other proxy must be left.
+    /// Records that a proxy has arrived. If its bytes were decoded before, the process must still have another proxy.
     pub(super) fn claim(&self, id: u64, transit: u64) -> Result<Arc<Object>, ManagerError> {
         let found = locked(&self.in_transit).remove(&transit);
         match found {
@@ -127,7 +127,7 @@ impl Registry {
 #[derive(Default)]
 pub(super) struct Session {
     pub number: u64,
-    // Set before its threads are unparked, which orders it with their look at it; and under the lock of `references`.
+    // Set before its threads are unparked, which orders it with their check; and under the lock of `references`.
     gone: AtomicBool,
     references: Mutex<HashMap<u64, (Arc<Object>, u64)>>,
     threads: Mutex<HashMap<ThreadId, Thread>>,
@@ -138,7 +138,7 @@ impl Session {
         Session { number, ..Session::default() }
     }
 
-    /// It has one more proxy for the object.
+    /// Adds a proxy for the object.
     pub(super) fn hold(&self, object: Arc<Object>) {
         let mut references = locked(&self.references);
         if !self.gone.load(Ordering::SeqCst) {
@@ -146,18 +146,18 @@ impl Session {
         }
     }
 
-    /// One less.
+    /// Removes a proxy.
     pub(super) fn release(&self, id: u64) {
         let mut references = locked(&self.references);
         let Some((_, count)) = references.get_mut(&id) else { return };
         *count -= 1;
         let last = (*count == 0).then(|| references.remove(&id));
         drop(references);
-        // Its destructor is a user's, and may come back to us.
+        // The destructor belongs to the user, and may call this server.
         drop(last);
     }
 
-    /// It is gone: all that waits for it here need not, and what it referred to is free.
+    /// Ends the session of a client process that is gone: its waits end, and its references are dropped.
     pub(super) fn end(&self, registry: &Registry) {
         let mut references = locked(&self.references);
         self.gone.store(true, Ordering::SeqCst);
@@ -169,13 +169,13 @@ impl Session {
     }
 }
 
-/// A lock or permit that a thread can hold and not release.
+/// A lock or permit that a thread can hold without releasing it.
 pub(super) trait Abandon: Send + Sync {
     /// The thread with that line is gone.
     fn abandon(&self, line: u64);
 }
 
-/// What the server knows of a thread of a client.
+/// The server's record of a client's thread.
 pub(super) struct Line {
     pub number: u64,
     pub session: Arc<Session>,
@@ -187,28 +187,28 @@ impl Line {
         self.session.gone.load(Ordering::SeqCst)
     }
 
-    /// From now on the thread holds (a part of) it.
+    /// Records that the thread holds (a part of) it.
     pub(super) fn hold(&self, what: Arc<dyn Abandon>) {
         locked(&self.held).insert(Arc::as_ptr(&what).addr(), what);
     }
 
-    /// It holds nothing of it any more.
+    /// Records that the thread holds nothing of it any more.
     pub(super) fn let_go<T>(&self, what: &Arc<T>) {
         let found = locked(&self.held).remove(&Arc::as_ptr(what).addr());
         drop(found);
     }
 }
 
-/// A line as long as it is served.
+/// A line while it is served.
 pub(super) struct Served(Arc<Line>);
 
 impl Served {
-    /// This thread serves it from now on.
+    /// Makes the calling thread serve the line.
     pub(super) fn begin(session: Arc<Session>) -> Served {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let thread = std::thread::current();
         locked(&session.threads).insert(thread.id(), thread);
-        // Only has to be another one each time.
+        // The numbers only have to differ.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Served(Arc::new(Line { number, session, held: Mutex::default() }))
     }
@@ -226,23 +226,23 @@ thread_local! {
     static CURRENT: RefCell<Option<Served>> = const { RefCell::new(None) };
 }
 
-/// Makes this the line of this thread, for as long as it lives.
+/// Makes this the line of this thread, for as long as the value lives.
 pub(super) fn serve_here(line: Served) {
     CURRENT.set(Some(line));
 }
 
-/// Gives up what this thread's line holds.
+/// Releases the locks and permits that this thread's line holds.
 pub(super) fn serve_no_more() {
     drop(CURRENT.take());
 }
 
-/// The line that this thread of the server serves. A thread that serves none is a client itself: of the server's own
-/// process.
+/// Returns the line that this thread of the server serves. A thread that serves none is itself a client, of the
+/// server's own process.
 pub(super) fn current_line() -> Arc<Line> {
     CURRENT.with_borrow_mut(|line| line.get_or_insert_with(|| Served::begin(Arc::default())).0.clone())
 }
 
-/// Whether the process for which this thread of the server works is gone.
+/// Returns whether the process for which this thread of the server works is gone.
 pub(super) fn is_caller_gone() -> bool {
     CURRENT.with_borrow(|line| line.as_ref().is_some_and(|served| served.0.is_gone()))
 }
@@ -286,7 +286,7 @@ mod tests {
         assert!(registry.find(id).is_ok());
         session.release(id);
         assert!(registry.find(id).is_err());
-        // More than it had, and after its end: nothing happens.
+        // More releases than it had references, and after its end: nothing happens.
         session.release(id);
         session.end(&registry);
         session.hold(registry.add(Content::new(())));

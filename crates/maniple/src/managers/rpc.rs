@@ -1,7 +1,7 @@
-//! Functions that are called in the server, and what they answer.
+//! Functions that are called in the server, and their answers.
 //!
-//! As in pools, a function travels by its identity, with that of an [`Invoke`] (it identifies the types involved)
-//! before it.
+//! As in pools, a function travels by its identity. The identity of an [`Invoke`], which identifies the types involved,
+//! precedes it.
 #![allow(unsafe_code)]
 
 use super::protocol::Trouble;
@@ -19,27 +19,27 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// An empty one; `private`: it stays on this machine.
+    /// Returns an empty answer. `private`: it stays on this machine.
     pub(super) fn new(private: bool) -> Answer {
         Answer { output: Output::private(private), unless_sent: None }
     }
 
-    /// The value.
+    /// Writes the value.
     pub(super) fn give<R: Serialize + ?Sized>(&mut self, value: &R) -> Result<(), Trouble> {
         self.output.choice(true);
         Ok(self.output.item(&value)?)
     }
 
-    /// Sets what to do if the answer cannot be sent.
+    /// Sets the function to call if the answer cannot be sent.
     pub(super) fn unless_sent(&mut self, undo: impl FnOnce() + Send + 'static) {
         self.unless_sent = Some(Box::new(undo));
     }
 
-    /// None, instead of what was given.
+    /// Writes that there is no value, in place of the value.
     pub(super) fn refuse(trouble: Trouble, given: Answer) -> Answer {
         let mut answer = Answer::new(false);
         answer.output.choice(false);
-        // A number or text: there is nothing in it that could not be encoded.
+        // A number or a text can always be encoded.
         let _ = answer.output.item(&trouble);
         given.sent(false);
         answer
@@ -59,7 +59,7 @@ impl Answer {
     }
 }
 
-/// Reads what an [`Answer`] says.
+/// Reads an [`Answer`].
 pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> CallResult<R> {
     let mut input = Input::plain(bytes);
     match input.choice()? {
@@ -68,7 +68,7 @@ pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> CallResult<R> {
     }
 }
 
-/// Does something with an object's content, and answers.
+/// Calls a function with an object's content, and writes the answer.
 pub(super) type Door<C, A> = fn(&C, A, &mut Answer) -> Result<(), Trouble>;
 
 /// The type of [`invoke`] for every kind of call.
@@ -80,13 +80,13 @@ fn invoke<C: 'static, A: DeserializeOwned>(
     answer: &mut Answer,
 ) -> Result<(), Trouble> {
     let address = input.identity()?.address()?;
-    // SAFETY: `send_call` for these very types wrote the identity of a function of this type.
+    // SAFETY: `send_call` for exactly these types wrote the identity of a function of this type.
     let door = unsafe { std::mem::transmute::<*const (), Door<C, A>>(address) };
     let content = object.content::<C>()?;
     door(content, input.item::<A>()??, answer)
 }
 
-/// Writes a call; `argument` is encoded as an `A` is.
+/// Writes a call. `argument` is encoded as an `A`.
 pub(super) fn send_call<C: 'static, A: DeserializeOwned>(
     output: &mut Output,
     door: Door<C, A>,
@@ -97,11 +97,11 @@ pub(super) fn send_call<C: 'static, A: DeserializeOwned>(
     output.item(argument)
 }
 
-/// Does what it says with the object.
+/// Makes the call with the object.
 pub(super) fn receive_call(object: &Object, input: &mut Input<'_>, answer: &mut Answer) -> Result<(), Trouble> {
     let address = input.identity()?.address()?;
-    // SAFETY: `send_call` wrote the identity of an `invoke`, and all of them have this type; the identity was checked
-    // to be of this build. The peer has proved that it knows the manager's key.
+    // SAFETY: `send_call` wrote the identity of an `invoke`, and all of them have this type. `Identity::address` has
+    // checked that the identity belongs to this build. The peer has proved that it knows the manager's key.
     let invoke = unsafe { std::mem::transmute::<*const (), Invoke>(address) };
     invoke(object, input, answer)
 }
@@ -114,12 +114,12 @@ type Make = fn(&mut Input<'_>) -> Result<Content, Trouble>;
 
 fn make<A: DeserializeOwned>(input: &mut Input<'_>) -> Result<Content, Trouble> {
     let address = input.identity()?.address()?;
-    // SAFETY: `send_make` for this very type wrote the identity of a function of this type.
+    // SAFETY: `send_make` for exactly this type wrote the identity of a function of this type.
     let maker = unsafe { std::mem::transmute::<*const (), Maker<A>>(address) };
     Ok(maker(input.item::<A>()??))
 }
 
-/// Writes how to make an object.
+/// Writes a request to make an object.
 pub(super) fn send_make<A: DeserializeOwned>(
     output: &mut Output,
     maker: Maker<A>,
@@ -130,7 +130,7 @@ pub(super) fn send_make<A: DeserializeOwned>(
     output.item(argument)
 }
 
-/// Makes it.
+/// Makes the object.
 pub(super) fn receive_make(input: &mut Input<'_>) -> Result<Content, Trouble> {
     let address = input.identity()?.address()?;
     // SAFETY: as in `receive_call`, for `make`.
@@ -155,8 +155,8 @@ macro_rules! sent {
                 let bytes = <[u8; identity::LEN]>::deserialize(deserializer)?;
                 let address = Identity::decode(&mut &bytes[..]).and_then(Identity::address);
                 let address = address.map_err(D::Error::custom)?;
-                // SAFETY: it was written by `serialize` of this very type: it is only used for arguments of doors and
-                // makers that have it in their type, and those came with it.
+                // SAFETY: `serialize` of exactly this type wrote the identity. The type is only used for arguments of
+                // invocations and makers that have it in their own type, and they arrived with it.
                 Ok($name(unsafe { std::mem::transmute::<*const (), $function>(address) }))
             }
         }

@@ -30,7 +30,7 @@ impl Abandon for Counter {
     }
 }
 
-/// The line has one less to release.
+/// Records that the line has released one permit.
 fn settle(counter: &Shared, state: &mut State, line: &Line) -> Result<(), ManagerError> {
     let lent = state.lent.get_mut(&line.number).ok_or(ManagerError::NotHeld)?;
     *lent -= 1;
@@ -78,7 +78,7 @@ typed_proxy!(
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "the permit is given back as soon as this is dropped"]
+#[must_use = "the permit is released as soon as this is dropped"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
     held: bool,

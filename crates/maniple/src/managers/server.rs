@@ -1,13 +1,13 @@
 //! The server: a process that holds objects, with a thread for each connection.
 //!
-//! The thread of a control connection keeps the books of one client process, and ends its session when it is gone. The
-//! thread of a line does what one thread of a client asks for, so a call that waits makes only its caller wait. The
-//! first thread takes the connections.
+//! The thread of a control connection keeps the references of one client process, and ends its session when the process
+//! is gone. The thread of a line makes the calls of one thread of a client, so a call that waits delays only its
+//! caller. The first thread accepts the connections.
 //!
-//! | what dies | what happens |
+//! | end of | effect |
 //! | --- | --- |
 //! | a client process, anywhere | its connections end: threads that wait for it here stop waiting, its references go |
-//! | a thread of a client, or its line | what it held of locks is free, and marked as abandoned |
+//! | a thread of a client, or its line | its locks are released, and marked as abandoned |
 //! | the parent | this process is a daemon: it is ended at once |
 //! | this process | every connection ends, and so does every call that waits |
 
@@ -36,19 +36,21 @@ use std::time::{Duration, Instant};
 /// The settings that a server receives.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Start {
-    /// Where to listen. Somewhere out of others' way, if it is not said.
+    /// The address. Without an address the server chooses one that no other program uses.
     pub address: Option<Address>,
     pub key: Vec<u8>,
-    /// Where it says how its start went.
+    /// The pipe on which it reports its start.
     pub report: Handle<OwnedHandle>,
 }
 
-/// Clients that may wait to be taken.
+/// The greatest number of clients that may wait to be accepted.
 const BACKLOG: u32 = 128;
-/// How often the acceptor looks for other things to do.
+/// How often the acceptor checks for other work.
 const ROUND: Duration = Duration::from_secs(60);
-/// A pause after an error that may go away: no descriptor is left.
+/// The pause after an error that may pass: no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long the server waits for a thread to become available for a client.
+const SHORTAGE: Duration = Duration::from_secs(1);
 
 pub(super) struct Server {
     pub token: u64,
@@ -56,19 +58,19 @@ pub(super) struct Server {
     pub key: Authkey,
     pub registry: Arc<Registry>,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
-    // Set before the connection is made that the acceptor sees after.
+    // Set before the connection is made that wakes the acceptor.
     stopping: AtomicBool,
     _names: Arc<Object>,
 }
 
 static HERE: OnceLock<Arc<Server>> = OnceLock::new();
 
-/// The server that this process is, if it is one.
+/// The server that this process runs, if it is a server.
 pub(super) fn here() -> Option<&'static Arc<Server>> {
     HERE.get()
 }
 
-/// Unpredictable bytes.
+/// Returns unpredictable bytes.
 pub(super) fn random<const LEN: usize>() -> Result<[u8; LEN]> {
     let mut bytes = [0; LEN];
     socket::random(&mut bytes)
@@ -76,8 +78,8 @@ pub(super) fn random<const LEN: usize>() -> Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-/// A name outside of the file system, where there are such: it goes with its listener, however that ends. Else a path
-/// that only this user can reach.
+/// Returns a name outside of the file system, if the system has such names: it disappears with its listener. Otherwise
+/// a path that only this user can access.
 fn listen_anywhere() -> Result<Listener> {
     let name = socket::own_name("maniple-manager", random()?);
     let bound = name.and_then(|name| Listener::bind(&listener::Address::Local(name), BACKLOG).ok());
@@ -106,7 +108,7 @@ pub(super) fn run(start: Start) -> i32 {
     }
 }
 
-/// What [`run`] reported.
+/// The report of [`run`].
 pub(super) fn read_report(bytes: &[u8]) -> Result<Address> {
     Input::plain(bytes).item::<Result<Address, String>>()??.map_err(|why| ProcessError::Start(why).into())
 }
@@ -117,8 +119,8 @@ fn begin(address: Option<Address>, key: Authkey) -> Result<(Arc<Server>, Listene
         None => listen_anywhere()?,
     };
     listener.set_keep_alive(true);
-    // A client needs two descriptors, for its control connection and for a line. The caller closes the report, which has
-    // the other.
+    // A client needs two descriptors, for its control connection and for a line. The caller closes the report, which
+    // has the other.
     let doing = "reserve a descriptor for a client of a manager";
     drop(listener.as_handle().try_clone_to_owned().map_err(|source| maniple_engine::Error::Os { doing, source })?);
     let registry = Arc::<Registry>::default();
@@ -140,7 +142,8 @@ thread_local! {
     static BUSY: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// This thread works with an object. If it came to it once more, by a proxy in what it runs, it would wait for itself.
+/// Records that this thread works with an object. If it called the same object again, by a proxy in the code that it
+/// runs, it would wait for itself.
 struct Busy;
 
 impl Busy {
@@ -166,10 +169,7 @@ impl Server {
         while !self.stopping.load(Ordering::SeqCst) {
             match listener.accept(Some(self.key.as_bytes()), Some(Instant::now() + ROUND), &mut || false) {
                 Ok(Some(socket)) => {
-                    let server = self.clone();
-                    let serve = move || drop(server.serve(socket));
-                    // No thread can be started: the client finds its connection closed.
-                    let _ = std::thread::Builder::new().name("maniple-manager".into()).spawn(serve);
+                    self.serve_in_thread(socket);
                 }
                 Ok(None) => {}
                 Err(why) if ContactError::of(&why).is_some_and(ContactError::is_one_client) => {}
@@ -179,25 +179,42 @@ impl Server {
         }
     }
 
+    /// Serves a client in a thread of its own. If no thread can be started for [`SHORTAGE`], the client finds its connection closed.
+    fn serve_in_thread(self: &Arc<Self>, socket: OwnedHandle) {
+        let socket = Arc::new(Mutex::new(Some(socket)));
+        let end = Instant::now() + SHORTAGE;
+        loop {
+            let (server, taken) = (self.clone(), socket.clone());
+            let serve = move || {
+                let socket = locked(&taken).take();
+                drop(socket.map(|socket| server.serve(socket)));
+            };
+            if std::thread::Builder::new().name("maniple-manager".into()).spawn(serve).is_ok() || Instant::now() > end {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // A client that comes and goes makes the acceptor look up.
+        // A client that connects and disconnects wakes the acceptor.
         let _ = connect(&self.address.0, None, Some(Instant::now() + ROUND), &mut || false);
     }
 
-    /// Drops what is held for clients; the rest goes with the process.
+    /// Drops the objects that are held for clients. The rest ends with the process.
     fn end(&self) {
         let sessions = std::mem::take(&mut *locked(&self.sessions));
         sessions.values().for_each(|session| session.end(&self.registry));
     }
 
-    /// A connection, from its first message to its end, which is the error that it is to its reader.
+    /// Serves a connection from its first message to its end. The end is an error for its reader.
     fn serve(&self, socket: OwnedHandle) -> maniple_engine::Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut stream = FramedStream::new(socket);
         let Ok(Ok(hello)) = Input::plain(stream.receive(&mut || false)?).item::<Hello>() else { return Ok(()) };
         let session = match hello.purpose {
-            // Only has to be another one each time.
+            // The numbers only have to differ.
             Purpose::Control => Some(Arc::new(Session::new(NEXT.fetch_add(1, Ordering::Relaxed)))),
             Purpose::Line(number) => locked(&self.sessions).get(&number).cloned(),
         };
@@ -234,7 +251,7 @@ impl Server {
             let Ok(Ok(note)) = Input::plain(bytes).item::<Note>() else { return Ok(()) };
             let done = match note {
                 Note::Release(id) => {
-                    // An object's destructor may panic. That is its own affair.
+                    // A panic in an object's destructor has no effect on the server.
                     let _ = caught(|| session.release(id));
                     continue;
                 }
@@ -267,7 +284,7 @@ impl Server {
         }
     }
 
-    /// What there is to say to a request of a line's, or of this very process.
+    /// Returns the answer to a request of a line, or of this process itself.
     pub(super) fn answer(&self, request: &[u8]) -> Answer {
         let mut answer = Answer::new(self.address.is_local());
         let outcome = caught(|| self.perform(&mut Input::plain(request), &mut answer));

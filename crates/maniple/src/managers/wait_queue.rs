@@ -1,11 +1,11 @@
-//! Waiting in the server: state behind a mutex, and queues of threads that wait until it is as they want it.
+//! Waits in the server: state behind a mutex, and queues of threads that wait for a condition of the state.
 //!
-//! Like a mutex with condition variables, but a wait also ends when the process that waits through this thread is gone:
-//! its [session](super::registry::Session) wakes the thread then. So nothing is given to the dead, and no thread stays
-//! behind.
+//! Like a mutex with condition variables, but a wait also ends when the client process for which the thread waits is
+//! gone: its [session](super::registry::Session) wakes the thread then. So nothing is passed to a dead process, and no
+//! thread stays behind.
 //!
-//! The waker removes a waiter from its queue. A waiter that was removed but cannot use the wake-up, because its caller is
-//! gone, wakes the next; so no wake-up is lost.
+//! The thread that wakes a waiter removes it from its queue. A waiter that was removed but cannot use the wake-up,
+//! because its caller is gone, wakes the next waiter. So no wake-up is lost.
 
 use super::protocol::Trouble;
 use super::registry::current_line;
@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// State, and `QUEUES` kinds of those who wait.
+/// State, and `QUEUES` kinds of waiters.
 #[derive(Debug)]
 pub(super) struct WaitQueue<S, const QUEUES: usize = 1>(Mutex<Inner<S, QUEUES>>);
 
@@ -26,7 +26,7 @@ struct Inner<S, const QUEUES: usize> {
     next: u64,
 }
 
-/// The queue's state, locked.
+/// The locked state of a queue.
 #[derive(Debug)]
 pub(super) struct Inside<'a, S, const QUEUES: usize> {
     queue: &'a WaitQueue<S, QUEUES>,
@@ -34,7 +34,7 @@ pub(super) struct Inside<'a, S, const QUEUES: usize> {
     guard: Option<MutexGuard<'a, Inner<S, QUEUES>>>,
 }
 
-/// Until when a wait may last.
+/// The time limit of a wait.
 pub(super) fn until(limit: Option<Duration>) -> Option<Instant> {
     limit.and_then(|limit| Instant::now().checked_add(limit))
 }
@@ -45,7 +45,7 @@ impl<S, const QUEUES: usize> WaitQueue<S, QUEUES> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<S, QUEUES>> {
-        // What is done under it is of few steps, none of which runs a user's code but destructors.
+        // The lock is held for a few steps, none of which runs a user's code except destructors.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,14 +60,14 @@ impl<S, const QUEUES: usize> Inside<'_, S, QUEUES> {
         self.guard.get_or_insert_with(|| queue.lock())
     }
 
-    /// Wakes up to `most` of a queue, those first that wait longest.
+    /// Wakes up to `most` waiters of a queue, the longest waits first.
     pub(super) fn wake(&mut self, queue: usize, most: usize) {
         let queue = &mut self.inner().queues[queue];
         let count = most.min(queue.len());
         queue.drain(..count).for_each(|(_, thread)| thread.unpark());
     }
 
-    /// Sleeps, unlocked, until woken. False: the time is up.
+    /// Releases the lock and sleeps until woken. Returns false if the time limit has passed.
     pub(super) fn sleep(&mut self, queue: usize, until: Option<Instant>) -> Result<bool, Trouble> {
         let line = current_line();
         let inner = self.inner();

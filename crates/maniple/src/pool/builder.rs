@@ -66,7 +66,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets a function that each worker calls once, before its first task. If the function panics, the worker cannot be
+    /// Sets a function that each worker calls once, before its first task. By default there is none. If the function panics, the worker cannot be
     /// used. If it panics in every worker, every call returns
     /// [`CallError::Initializer`](crate::CallError::Initializer). Descriptors in its argument stay open in this
     /// process, for later workers, as long as the pool exists.
@@ -116,8 +116,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the program that workers run, if it is not this program: an executable that links this crate. Functions are
-    /// then called by the names under which they are registered in that program. So they must be
+    /// Sets the program that workers run. The default is this program. Another program must be an executable that links
+    /// this crate, and that calls [`init`](crate::init()) first in `main` if it is built without the feature `auto-init`.
+    /// Functions are then called by the names under which they are registered in that program. So they must be
     /// [tasks](macro@crate::task) of this program as well, or be called by name ([`Pool::apply_named`],
     /// [`Pool::map_named`]).
     ///
@@ -139,7 +140,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how workers are started.
+    /// Sets how workers are started. The default is [`StartMethod::Spawn`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {

@@ -206,7 +206,8 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// As [`Pool::map`]; and [`CallError::Function`] for a closure, see [`StarFn`].
+    /// As [`Pool::map`]; and [`CallError::Function`] for a closure, which the compiler cannot refuse, see [`StarFn`].
+    /// Pass a closure to [`Pool::map`], as `|(a, b)| a * b`.
     pub fn starmap<T: Payload, R: Payload, F: StarFn<T, R>>(
         &self,
         function: F,

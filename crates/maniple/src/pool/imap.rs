@@ -1,4 +1,4 @@
-//! Results handed out one by one.
+//! The results of `imap`, returned one by one.
 
 use super::Shared;
 use super::results::{CallersPanic, Reader};
@@ -34,15 +34,15 @@ use std::time::{Duration, Instant};
 pub struct Imap<R> {
     pool: Arc<Shared>,
     job: engine::Ticket,
-    // How many items may be under way.
+    // The greatest number of items under way.
     window: usize,
     reader: Reader,
-    // With the item's place in the input.
+    // Results with the positions of their items in the input.
     ready: VecDeque<(usize, Result<R>)>,
-    // Handed to the caller, and not yet reported.
+    // The number of results that the caller has taken, and that are not reported yet.
     consumed: usize,
     over: bool,
-    // Where the input's own panic ended it.
+    // The panic of the input, which has ended it.
     panic: Option<CallersPanic>,
     feeder: Arc<Feeder>,
     results: PhantomData<fn() -> R>,
@@ -66,14 +66,15 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
         while !self.job.is_ready() {
             let input_over = self.feeder.flush();
             let deadline = (!input_over).then(|| Instant::now() + patience);
-            // A signal that does not end the program is no reason to give up.
+            // The wait continues after a signal that does not end the program.
             self.job.wait(deadline, &mut || true)?;
             patience = (patience * 2).min(Duration::from_millis(100));
         }
         Ok(())
     }
 
-    /// Tells the hub of room for more. Before every wait, or it might be waited for what there is no room for.
+    /// Reports room for more items to the hub. Called before every wait; otherwise the wait could be for items that
+    /// have no room.
     fn report(&mut self) {
         if self.consumed > 0 {
             self.job.consumed(std::mem::take(&mut self.consumed));
@@ -111,7 +112,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
         self.next_ready()
     }
 
-    /// The next result, if there is one, or has this waked when there may be.
+    /// Returns the next result, if there is one. Otherwise the task is woken when there may be one.
     #[cfg(feature = "async")]
     pub(super) fn poll_indexed(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<R>)>> {
         while self.ready.is_empty() && !self.over {
@@ -120,7 +121,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
                 self.over = true;
                 return Poll::Ready(Some((self.reader.next_item(), Err(error.into()))));
             }
-            // What has been collected is not kept waiting for an input that is late, nor is what comes next.
+            // Neither the collected items nor the next ones wait for an input that is late.
             self.feeder.be_quick();
             if self.job.poll_ready(cx).is_pending() {
                 return Poll::Pending;
@@ -130,7 +131,7 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
         Poll::Ready(self.next_ready())
     }
 
-    /// Takes what the hub has.
+    /// Takes the outcomes of the hub.
     fn take(&mut self) {
         let (settled, over) = self.job.take(take_at_once(self.window));
         self.over = over;
@@ -196,7 +197,7 @@ impl<R: DeserializeOwned + 'static> std::iter::FusedIterator for Imap<R> {}
 
 impl<R> Drop for Imap<R> {
     fn drop(&mut self) {
-        // A forked child must leave the hub alone.
+        // A forked child must not use the hub.
         if self.pool.hub.check().is_ok() {
             self.job.cancel();
         }

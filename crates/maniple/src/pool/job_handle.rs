@@ -1,4 +1,4 @@
-//! The caller's handle on a call that runs by itself.
+//! The caller's handle on an `_async` call.
 
 use super::Shared;
 use super::results::Reader;
@@ -35,10 +35,10 @@ pub struct JobHandle<T> {
     finish: Finish<T>,
 }
 
-/// Makes the call's value of what the engine brought.
+/// A function that makes the value of a call from the engine's outcomes.
 pub(super) type Finish<T> = fn(Vec<Settled>, Reader, &Shared) -> Result<T>;
 
-/// The value of a call with one item.
+/// Returns the value of a call with one item.
 pub(super) fn one<R: DeserializeOwned + 'static>(
     settled: Vec<Settled>,
     mut reader: Reader,
@@ -48,11 +48,11 @@ pub(super) fn one<R: DeserializeOwned + 'static>(
     for one in settled {
         let _ = reader.read(one, pool, |result| value = Some(result));
     }
-    // A job that was terminated before it was taken on has no outcome at all.
+    // A job that was terminated before it was accepted has no outcome at all.
     value.unwrap_or(Err(Error::Call(CallError::Cancelled)))
 }
 
-/// The values of a call with many, or its first error.
+/// Returns the values of a call with many items, or its first error.
 pub(super) fn all<R: DeserializeOwned + 'static>(
     settled: Vec<Settled>,
     mut reader: Reader,
@@ -75,7 +75,7 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     }
 }
 
-/// The outcome of each item of a call with many.
+/// Returns the outcome of each item of a call with many items.
 pub(super) fn each<R: DeserializeOwned + 'static>(
     settled: Vec<Settled>,
     mut reader: Reader,
@@ -205,7 +205,7 @@ impl<T> JobHandle<T> {
 
     fn until(&self, timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        // A signal that does not end the program is no reason to give up.
+        // The wait continues after a signal that does not end the program.
         Ok(self.job.wait(deadline, &mut || true)?)
     }
 

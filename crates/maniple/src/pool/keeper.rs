@@ -1,6 +1,6 @@
-//! The pool's chores: starting workers, seeing them out, and the thread that does so.
+//! The pool's chores: starting and reaping workers, and the thread that does so.
 //!
-//! When a worker is started, when a start is tried again and when workers are ended is the engine's to say.
+//! The engine decides when a worker is started, when a start is retried, and when workers are ended.
 
 use super::Shared;
 use crate::error::{Error, ProcessError, Result};
@@ -23,7 +23,7 @@ pub(super) struct Crew {
     children: HashMap<WorkerId, Arc<Child>>,
     relays: HashMap<WorkerId, Arc<Relay>>,
     server: Option<Server>,
-    /// Why the last start failed.
+    /// The reason why the last start failed.
     pub(super) start_error: Option<String>,
 }
 
@@ -31,11 +31,11 @@ pub(super) struct Crew {
 #[derive(Debug)]
 pub(super) struct Keeper {
     thread: JoinHandle<()>,
-    /// Disconnected at its end.
+    /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
-/// How long the thread waits at most for something to do.
+/// The longest wait of the thread for a chore.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Starts the thread that keeps the pool.
@@ -53,8 +53,8 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
-/// Reads the standard error that programs still have which tasks of dead workers have started: they would be killed for writing to a closed
-/// pipe. Those for which there is no thread now are left.
+/// Reads the standard error that programs still hold that tasks of dead workers have started. Such a program would be
+/// killed for writing to a closed pipe. Pipes for which no thread can be started are dropped.
 fn read_late(late: &mut Vec<Arc<OwnedHandle>>) {
     while let Some(pipe) = late.last().cloned() {
         let read = move || tap::forward_until_closed(pipe.as_handle());
@@ -71,13 +71,13 @@ impl Shared {
         loop {
             read_late(&mut late);
             match self.hub.keep(if late.is_empty() { LONG } else { AGAIN }) {
-                // The hub has recorded the error, and continues.
+                // The hub has recorded the error. The pool continues.
                 Chore::Start => while matches!(self.start_one(), Ok(true) | Err(_)) {},
                 Chore::End => self.end_workers(),
                 Chore::Reap(worker) => {
                     let child = self.crew().children.get(&worker).cloned();
                     let exit = child.and_then(|c| c.wait().ok());
-                    // Its last events come before the news of its end.
+                    // The last events of the worker precede the report of its end.
                     self.deliver(worker);
                     self.crew().children.remove(&worker);
                     self.crew().relays.remove(&worker);
@@ -89,12 +89,12 @@ impl Shared {
             }
         }
         read_late(&mut late);
-        // The server has nothing more to fork; dropped, it ends.
+        // The server has no further process to fork. Dropping it ends it.
         let server = self.crew().server.take();
         drop(server);
     }
 
-    /// Starts the workers that a pool begins with.
+    /// Starts the first workers of a pool.
     pub(super) fn start_all(&self) -> Result<()> {
         loop {
             match self.start_one() {
@@ -105,7 +105,7 @@ impl Shared {
         }
     }
 
-    /// Starts one worker, if one is due now: whether one was.
+    /// Starts a worker, if one is due now. Returns whether one was.
     fn start_one(&self) -> maniple_engine::Result<bool> {
         let mut begun = None;
         let started = self.start_worker(&mut begun);
@@ -139,7 +139,7 @@ impl Shared {
 
     /// Passes on a worker's events.
     fn deliver(&self, worker: WorkerId) {
-        // Not with the crew locked: a subscriber is the user's code.
+        // The crew is not locked, because a subscriber runs the user's code.
         let relay = self.crew().relays.get(&worker).cloned();
         if let Some(relay) = relay
             && !relay.deliver()
@@ -148,8 +148,8 @@ impl Shared {
         }
     }
 
-    /// Which events are wanted, the initializer and its arguments, in memory that the worker reads once; the pipe for events; and copies
-    /// of the descriptors in the arguments.
+    /// Returns the handles of a worker's setup: memory with the wanted events, the initializer and its arguments, which
+    /// the worker reads once; the pipe for events; and copies of the descriptors in the arguments.
     fn setup(&self, level: u8, pipe: Option<OwnedHandle>) -> maniple_engine::Result<Vec<OwnedHandle>> {
         let doing = |source| maniple_engine::Error::Os { doing: "store the initializer's arguments", source };
         let memory = memory::create("maniple-setup", 1 + self.setup.bytes.len()).map_err(doing)?;
@@ -194,7 +194,7 @@ impl Shared {
         self.end_workers();
     }
 
-    /// Does what is due to the workers of a terminated pool.
+    /// Ends the workers of a terminated pool that are due.
     fn end_workers(&self) {
         while let Some((worker, _)) = self.hub.next_end() {
             if let Some(child) = self.crew().children.get(&worker) {
@@ -203,7 +203,7 @@ impl Shared {
         }
     }
 
-    /// Waits until all workers have ended and nothing is left of them.
+    /// Waits until all workers have ended and were reaped.
     pub(super) fn join(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keeper) = keeper.take() {
@@ -211,7 +211,7 @@ impl Shared {
         }
     }
 
-    /// The same for at most `limit`. Workers that were killed end at once, unless the system holds them.
+    /// As above, for at most `limit`. Workers that were killed end at once, unless the system delays them.
     pub(super) fn join_within(&self, limit: Duration) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keeper) = keeper.take()
@@ -221,7 +221,7 @@ impl Shared {
         }
     }
 
-    /// For a pool whose keeper never started.
+    /// Used for a pool whose keeper never started.
     pub(super) fn abandon(&self, limit: Duration) {
         let children: Vec<_> = self.crew().children.drain().collect();
         for (_, child) in children {

@@ -32,10 +32,10 @@ use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{Func, Hub};
 use maniple_sys::OwnedHandle;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the pool, its jobs and its keeper share.
+/// The data that the pool, its jobs and its keeper share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     hub: Hub,
@@ -45,11 +45,11 @@ pub(crate) struct Shared {
     program: Option<PathBuf>,
     crew: Mutex<Crew>,
     keeper: Mutex<Option<Keeper>>,
-    // Functions called lately, by what defines them: workers know them already.
+    // Recent functions, by the data that defines them: workers know them already.
     functions: Mutex<VecDeque<(Vec<u8>, Func)>>,
 }
 
-/// What each worker calls first, encoded; no bytes: nothing.
+/// The call that each worker makes first, encoded; no bytes if there is none.
 #[derive(Debug, Default)]
 struct Initializer {
     bytes: Vec<u8>,
@@ -73,7 +73,12 @@ impl Shared {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why no worker could be started, if that is so.
+    /// The program of the workers, if it is another one.
+    fn program(&self) -> Option<&Path> {
+        self.program.as_deref()
+    }
+
+    /// The reason why no worker could be started, if that happened.
     pub(crate) fn start_error(&self) -> Option<String> {
         self.crew().start_error.clone()
     }
@@ -107,7 +112,7 @@ impl Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     options: CallOptions,
-    /// False for what [`Pool::with`] returns, whose end is not the pool's.
+    /// False for the result of [`Pool::with`], whose drop does not end the pool.
     owner: bool,
 }
 
@@ -130,6 +135,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for 0 workers,
     /// [`ProcessError::Start`](crate::ProcessError::Start) if the workers cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
         Pool::builder().processes(processes).build()
@@ -253,7 +259,7 @@ impl Drop for Pool {
             return;
         }
         if self.shared.hub.check().is_err() {
-            // A forked child: workers, threads and links are the parent's.
+            // In a forked child, workers, threads and links belong to the parent.
             std::mem::forget(self.shared.clone());
             return;
         }

@@ -78,7 +78,7 @@ impl CallOptions {
         self
     }
 
-    /// How items are put together to tasks; and the items, and bytes, under way at most.
+    /// The number of items in a task; and the greatest number of items, and of bytes, under way.
     pub(super) fn resolve(self) -> Result<(Chunk, (usize, usize))> {
         let chunk = match self.chunksize {
             None => Chunk::Adaptive,

@@ -1,7 +1,7 @@
-//! What the engine brings back, as values and errors.
+//! Outcomes of the engine as values and errors.
 
 use super::Shared;
-use crate::callee::About;
+use crate::callee::{About, Callee};
 use crate::chunk::{Input, open};
 use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
 use crate::failure::Failure;
@@ -19,11 +19,11 @@ impl std::fmt::Debug for CallersPanic {
     }
 }
 
-/// Turns outcomes into results, one after the other.
+/// Converts outcomes to results, in order.
 #[derive(Debug)]
 pub(super) struct Reader {
     about: About,
-    // How many items there are, if that is known.
+    // The number of items, if it is known.
     items: Option<usize>,
     items_before: usize,
 }
@@ -33,30 +33,30 @@ impl Reader {
         Reader { about, items, items_before: 0 }
     }
 
-    /// The item that is read next, which is otherwise the one after the last.
+    /// Sets the index of the next item, if it is not the next in order.
     pub(super) fn go_to(&mut self, item: usize) {
         self.items_before = item;
     }
 
-    /// The item that is read next.
+    /// Returns the index of the next item.
     pub(super) fn next_item(&self) -> usize {
         self.items_before
     }
 
-    /// Whether all items have been read.
+    /// Returns whether all items were read.
     pub(super) fn is_complete(&self) -> bool {
         self.items.is_none_or(|n| n == self.items_before)
     }
 
-    /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the place of an
-    /// item: it resumes after all results before it were delivered.
+    /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the
+    /// place of an item: it resumes after all results before it were delivered.
     pub(super) fn read<R: DeserializeOwned + 'static>(
         &mut self,
         settled: Settled,
         pool: &Shared,
         mut each: impl FnMut(Result<R>),
     ) -> Option<CallersPanic> {
-        let items = settled.items;
+        let (items, first) = (settled.items, self.items_before);
         let number = settled.number;
         match settled.outcome {
             Outcome::Done(incoming) => {
@@ -73,25 +73,29 @@ impl Reader {
                         read = items;
                     }
                     while read < items {
-                        let result = input.outcome::<R>()?;
+                        let mut result = input.outcome::<R>()?;
+                        if let Err(error) = &mut result {
+                            self.place(error, first + read, 1);
+                        }
                         read += 1;
                         each(result);
                     }
                     Ok(())
                 });
                 if let Err(why) = all {
-                    same_for_all(items - read, why, each);
+                    self.same_for_all(why, first + read, items - read, each);
                 }
             }
-            Outcome::Failed(incoming) => same_for_all(items, said(incoming, number), each),
+            Outcome::Failed(incoming) => self.same_for_all(said(incoming, number), first, items, each),
             Outcome::Unsent(why) => match why.downcast::<CallersPanic>() {
                 Ok(panic) => return Some(*panic),
-                Err(why) => same_for_all(items, unsent(why), each),
+                Err(why) => self.same_for_all(unsent(why), first, items, each),
             },
-            Outcome::Unreceived(why) => same_for_all(items, Error::from(*why), each),
+            Outcome::Unreceived(why) => self.same_for_all(Error::from(*why), first, items, each),
             Outcome::Lost(loss) => {
+                let task = self.describe(first, items);
                 for _ in 0..items {
-                    each(Err(lost(&loss, self.describe(items), pool)));
+                    each(Err(lost(&loss, task.clone(), pool)));
                 }
             }
             Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled)))),
@@ -100,28 +104,44 @@ impl Reader {
         None
     }
 
-    fn describe(&self, items: usize) -> String {
+    /// Adds to the error of a function, an argument or a result which items of the call it is of.
+    #[cold]
+    fn place(&mut self, error: &mut Error, first: usize, items: usize) {
+        match error {
+            Error::Panicked(panicked) if panicked.task.is_empty() => panicked.task = self.describe(first, items),
+            Error::Codec { why: text, .. } | Error::Call(CallError::Remote(text)) => {
+                text.push_str(&format!(" ({})", self.describe(first, items)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Passes the same error to `each` for so many items from `first` on.
+    fn same_for_all<R>(&mut self, mut why: Error, first: usize, items: usize, mut each: impl FnMut(Result<R>)) {
+        if items == 0 {
+            return;
+        }
+        self.place(&mut why, first, items);
+        for _ in 1..items {
+            each(Err(Error::from(Failure::from(&why))));
+        }
+        each(Err(why));
+    }
+
+    fn describe(&mut self, first: usize, items: usize) -> String {
+        // Found once: a call may have many errors.
+        let name = self.about.function.to_string();
+        self.about.function = Callee::Named(name.into());
         let About { method, ref function } = self.about;
-        let first = self.items_before;
         match items {
             _ if method == "apply" => format!("apply of {function}"),
             1 => format!("item {first} of {method} of {function}"),
-            _ => format!("items {first} to {} of {method} of {function}", first + items - 1),
+            _ => format!("items {first} to {} of {method} of {function}", (first + items).saturating_sub(1)),
         }
     }
 }
 
-fn same_for_all<R>(items: usize, why: Error, mut each: impl FnMut(Result<R>)) {
-    if items == 0 {
-        return;
-    }
-    for _ in 1..items {
-        each(Err(Error::from(Failure::from(&why))));
-    }
-    each(Err(why));
-}
-
-/// Sees that an answer was made for the task that it came for.
+/// Checks that an answer was made for the task that it arrived for.
 fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
     match input.task()? {
         task if task == number => Ok(()),
@@ -131,7 +151,7 @@ fn check_task(input: &mut Input<'_>, number: u64) -> Result<()> {
     }
 }
 
-/// What a worker said of a failure.
+/// Reads a worker's description of a failure.
 fn said(incoming: ReceivedPacket, number: u64) -> Error {
     let read = |input: &mut Input<'_>| {
         check_task(input, number)?;
@@ -165,10 +185,17 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
         }
         LossCause::Unfit(None) => Error::Process(ProcessError::Start(pool.start_error().unwrap_or_else(|| {
             if loss.pid == 0 && !loss.stderr.is_empty() {
-                // There was no process: what is said is why.
+                // There was no process. The text is the reason.
                 return loss.stderr.clone();
             }
             let mut text = format!("worker {} {}{exit} before it was ready", loss.pid, was(exit));
+            if let Some(program) = pool.program() {
+                text = format!(
+                    "{text}; it ran the program {}, which has to link maniple and, if it is built without the feature \
+                     auto-init, to call maniple::init() at the beginning of main",
+                    program.display()
+                );
+            }
             if !loss.stderr.is_empty() {
                 text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
             }

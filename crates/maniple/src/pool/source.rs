@@ -1,4 +1,4 @@
-//! Where a call's tasks come from: its items, encoded chunk by chunk when there is room for more.
+//! The tasks of a call: its items, encoded in chunks when there is room for more.
 
 use super::results::CallersPanic;
 use crate::chunk::Output;
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 /// A chunk that is being filled.
 struct Chunk(Output);
 
-/// What happened to an item.
+/// The outcome of adding an item.
 enum Added {
     /// There is room for more.
     Open,
     /// The chunk is full.
     Full,
-    /// It cannot be encoded. It is not in the chunk, which ends before it.
+    /// The item cannot be encoded. It is not in the chunk, which ends before it.
     Refused(Error),
 }
 
-/// A task, or why there is none: so many items, and their packet.
+/// A task, or the reason why there is none: the number of items, and their packet.
 type Cut = (usize, Result<Packet, Box<dyn Any + Send>>);
 
 impl Chunk {
@@ -42,7 +42,8 @@ impl Chunk {
         }
     }
 
-    /// Adds the first of these items, as many as there is room for, if they are numbers. Returns how many it has added.
+    /// Adds the first of these items, as many as there is room for, if they are numbers. Returns the number of added
+    /// items.
     fn add_numbers<A: Serialize + 'static>(&mut self, items: &[A], most: usize) -> usize {
         let room = CHUNK.0.saturating_sub(self.0.volume()).div_ceil(size_of::<A>().max(1));
         let count = items.len().min(most.saturating_sub(self.0.count())).min(room);
@@ -61,7 +62,7 @@ impl Chunk {
         self.0.count() == 0
     }
 
-    /// Ends the chunk, if anything is in it, and begins the next.
+    /// Ends the chunk, unless it is empty, and begins the next.
     fn cut(&mut self) -> Option<Cut> {
         let count = self.0.count();
         let packet = (count > 0).then(|| self.0.pack());
@@ -75,12 +76,12 @@ impl Chunk {
 fn put(cut: Cut, out: &mut Filling<'_>) {
     match cut {
         (items, Ok(packet)) => out.task(items, packet),
-        // Each item has an outcome of its own.
+        // Each item has its own outcome.
         (items, Err(why)) => out.unsent(items, why),
     }
 }
 
-/// Items that are all there: the thread that drives the hub encodes them.
+/// Items that all exist. The thread that drives the hub encodes them.
 pub(super) struct Items<A> {
     items: std::vec::IntoIter<A>,
     chunk: Chunk,
@@ -114,23 +115,23 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
                 break;
             }
         }
-        // Determined now and not at the next call, so that no call waits needlessly for the last task.
+        // Determined now and not in the next call, so that no call waits needlessly for the last task.
         self.items.as_slice().is_empty()
     }
 }
 
 /// A slow input, which a separate thread reads, so that it delays neither results nor other calls.
 ///
-/// The thread collects items into chunks. A chunk must not wait for an item that will come late, or never before its own
-/// results do. So the thread hands a chunk over early when an item took long to come; and the thread that waits for results
-/// takes what has been collected, with [`Feeder::flush`]. Chunks of a size that the caller gave are kept as they are.
+/// The thread collects items into chunks. A chunk must not wait for an item that arrives late, or that arrives only
+/// after the chunk's own results. So the thread submits a chunk early if an item took long; and the thread that waits
+/// for results submits the collected items by [`Feeder::flush`]. Chunks whose size the caller has set stay whole.
 pub(super) struct Feeder {
     hub: Hub,
     job: JobId,
     adaptive: bool,
-    // Items of a chunk at most.
+    // The greatest number of items in a chunk.
     most: usize,
-    // Held while handing over, which takes the hub's lock inside: tasks must arrive in the order of their items.
+    // Locked during a submission, which takes the hub's lock inside: tasks must arrive in the order of their items.
     collected: Mutex<Collected>,
 }
 
@@ -138,18 +139,18 @@ struct Collected {
     chunk: Chunk,
     cuts: Vec<Cut>,
     over: bool,
-    // Something was handed over that the reading thread does not know of: what it was asked for is out of date.
+    // Items were submitted by another thread than the reading thread, so the requested number is out of date.
     flushed: bool,
-    // The waiting thread cannot call again: the next items are handed over as they come.
+    // The waiting thread cannot call again: the next items are submitted as they arrive.
     hurried: bool,
-    // Of a call whose results come in any order.
+    // Set for a call whose results arrive in any order.
     places: Option<Places>,
 }
 
-/// Which item is the first of each task.
+/// The index of the first item of each task.
 #[derive(Default)]
 struct Places {
-    /// By the task's number, until its outcome comes.
+    /// By the number of the task, until its outcome arrives.
     first: HashMap<u64, usize>,
     tasks: u64,
     items: usize,
@@ -162,18 +163,18 @@ impl Places {
         self.items += items;
     }
 
-    /// Items that were never handed over get an outcome one by one where their number is known and the call ends early.
+    /// Items that were never submitted have separate outcomes if their number is known and the call ends early.
     fn take(&mut self, task: u64) -> usize {
         self.first.remove(&task).unwrap_or_else(|| self.items + task.saturating_sub(self.tasks) as usize)
     }
 }
 
-/// An item that took so long is not kept waiting for the next.
+/// An item that took this long does not wait for the next item.
 const SLOW: Duration = Duration::from_micros(50);
 
 impl Feeder {
-    /// Begins to read `items`. With a `share`, chunks may be shorter than asked for, and hold no more items than that. `unordered`: it
-    /// notes which items are in each task.
+    /// Begins to read `items`. With a `share`, a chunk may be shorter than requested, and has at most that many items.
+    /// `unordered`: notes which items are in each task.
     ///
     /// # Errors
     /// No thread can be started.
@@ -212,7 +213,7 @@ impl Feeder {
             let mut open = tasks > 0;
             while open {
                 let asked = Instant::now();
-                // A panic of the input's belongs to the caller, and ends the input.
+                // A panic of the input belongs to the caller, and ends the input.
                 let item = catch_unwind(AssertUnwindSafe(|| items.next()));
                 let mut collected = self.lock();
                 let collected = &mut *collected;
@@ -248,7 +249,7 @@ impl Feeder {
         }
     }
 
-    /// Hands over what has been collected. True: there will be no more.
+    /// Submits the collected items. Returns true if there will be no more.
     pub(super) fn flush(&self) -> bool {
         let mut collected = self.lock();
         if !collected.over && self.has_some(&collected) {
@@ -258,8 +259,8 @@ impl Feeder {
         collected.over
     }
 
-    /// As [`Feeder::flush`], for a thread that is woken by a result and does not call before: if nothing was collected, the next item does not
-    /// wait for others.
+    /// As [`Feeder::flush`], for a thread that a result wakes and that does not call before: if no item was collected,
+    /// the next item does not wait for others.
     #[cfg(feature = "async")]
     pub(super) fn be_quick(&self) {
         self.flush();
@@ -267,12 +268,12 @@ impl Feeder {
         collected.hurried = !collected.over;
     }
 
-    /// Which item of the input is the first of a task, for a call whose results come in any order.
+    /// Returns the index of the first item of a task, for a call whose results arrive in any order.
     pub(super) fn first_item(&self, task: u64) -> Option<usize> {
         self.lock().places.as_mut().map(|places| places.take(task))
     }
 
-    /// Whether there is something to hand over.
+    /// Returns whether there are items to submit.
     fn has_some(&self, collected: &Collected) -> bool {
         !collected.cuts.is_empty() || self.adaptive && !collected.chunk.is_empty()
     }
@@ -302,7 +303,7 @@ impl std::fmt::Debug for Feeder {
     }
 }
 
-/// One item, as a packet of its own.
+/// Encodes one item as a separate packet.
 pub(super) fn single<A: Serialize + 'static>(item: &A, packer: &Packer) -> Result<Packet, Error> {
     let mut output = Output::new(packer);
     output.begin_chunk();

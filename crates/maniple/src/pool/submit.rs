@@ -1,4 +1,4 @@
-//! How a call becomes a job of the hub.
+//! Submits a call as a job of the hub.
 
 use super::Pool;
 use super::imap::Imap;
@@ -24,7 +24,7 @@ impl Pool {
         Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
     }
 
-    /// The call as a function that the workers know, from an earlier call where that is so.
+    /// Returns the call as a function that the workers know, possibly from an earlier call.
     pub(super) fn known<C: Call>(&self, call: &C) -> Result<Func> {
         self.known_as(|output| match self.shared.program {
             None => call::send(call, output),
@@ -57,7 +57,7 @@ impl Pool {
         finish: Finish<T>,
     ) -> Result<JobHandle<T>> {
         let (chunk, _) = self.options.resolve()?;
-        // All at once, so that how many there are is known, and so that iterators may borrow.
+        // All items are taken first, so that their number is known, and so that iterators may borrow.
         let items: Vec<A> = items.into_iter().collect();
         let count = items.len();
         let source = Box::new(Items::new(items, self.shared.hub.packer()));
@@ -85,10 +85,10 @@ impl Pool {
         };
         let spec = JobSpec { func, collect, chunk, items: known, window: Some(window), notify: false };
         let job = self.shared.hub.submit(spec, SourceKind::External)?;
-        // Several chunks fit into the window, so that one can be worked on while another is handed out.
+        // Several chunks fit into the window, so that a worker runs one while another is submitted.
         let share = (chunk == Chunk::Adaptive).then_some((window.0 / 4).max(1));
         let feeder = Feeder::start(&self.shared.hub, job.job(), share, collect == Collect::Unordered, items)
-            // No thread will feed it, and none is to wait for it.
+            // No thread will feed it, so no caller may wait for it.
             .inspect_err(|_| job.cancel())
             .map_err(|e| {
                 Error::Process(ProcessError::Start(format!("no thread could be started to read the input: {e}")))

@@ -55,6 +55,7 @@ impl ProcessBuilder {
     }
 
     /// Sets the name of the process, which [`current_process`](super::current_process) returns and messages contain.
+    /// The default is `Process-1`, `Process-2` and so on.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -70,6 +71,7 @@ impl ProcessBuilder {
 
     /// Sets whether the process is a daemon. A daemon ends with this process, at once and even if it is busy. Another
     /// process continues when this process is killed; dropping its last handle waits for it, for some seconds at most.
+    /// By default a process is not a daemon.
     ///
     /// ```
     /// use maniple::Process;
@@ -87,7 +89,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets an environment variable, in addition to those of this process.
+    /// Sets an environment variable, in addition to those of this process, which the process has by default.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -104,7 +106,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Removes an environment variable.
+    /// Removes an environment variable. By default the process has all variables of this process.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -121,7 +123,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets the working directory.
+    /// Sets the working directory. The default is that of this process.
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -141,7 +143,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets the source of the standard input.
+    /// Sets the source of the standard input. The default is that of this process ([`Stdio::Inherit`]).
     ///
     /// ```
     /// use maniple::{Exit, Process};
@@ -164,7 +166,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets the target of the standard output.
+    /// Sets the target of the standard output. The default is that of this process ([`Stdio::Inherit`]).
     ///
     /// ```
     /// use maniple::Process;
@@ -182,7 +184,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets the target of the standard error.
+    /// Sets the target of the standard error. The default is that of this process ([`Stdio::Inherit`]).
     ///
     /// ```
     /// use maniple::Process;
@@ -200,7 +202,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets how the process is started.
+    /// Sets how the process is started. The default is [`StartMethod::Spawn`].
     ///
     /// ```
     /// use maniple::{Exit, Process, StartMethod};
@@ -217,8 +219,9 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets the program that is started, if it is not this program: an executable that links this crate. The function
-    /// is then called by the name under which it is registered in that program. So it must be a
+    /// Sets the program that is started. The default is this program. Another program must be an executable that links
+    /// this crate, and that calls [`init`](crate::init()) first in `main` if it is built without the feature `auto-init`;
+    /// otherwise it runs its own `main`, and its exit code is not that of the function. The function is then called by the name under which it is registered in that program. So it must be a
     /// [task](macro@crate::task) of this program as well, or be named ([`build_named`](ProcessBuilder::build_named)).
     ///
     /// ```
@@ -273,7 +276,7 @@ impl ProcessBuilder {
     /// [`Error::Codec`] if the argument cannot be encoded, [`CallError::Function`](crate::CallError::Function) if the
     /// function is not part of the program.
     pub fn build<A: Payload, R: IntoExitCode + 'static>(self, function: fn(A) -> R, argument: A) -> Result<Process> {
-        // Before the function is checked, for the error that says what to do.
+        // First this check, whose error says what to do; then the check of the function.
         startup::check(self.program.as_deref())?;
         let call = match self.program {
             None => child::send(function, &argument)?,
@@ -355,7 +358,7 @@ impl ProcessBuilder {
         let line = setup.daemon.then(lifeline::pair).transpose().map_err(|e| refused(&e))?;
         let (held, theirs) = line.unzip();
         let me = ExitWatch::of(std::process::id()).map_err(|e| refused(&e))?;
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that no other thread is running.
         match unsafe { engine::fork() }.map_err(|e| refused(&e))? {
             engine::Forked::Child => {
                 let stdio = self.stdio.map(stream);

@@ -1,7 +1,7 @@
-//! The child's side: take up what was sent, call the function, end.
+//! The child's side: read the setup, call the function, end.
 //!
-//! Its handles, in order: the memory that says what to do, a watch on the parent, the pipe for events, a daemon's lifeline, the standard
-//! streams that it has to put in place itself, and those in the function's argument.
+//! The child's handles are, in order: the memory with the setup, a watch on the parent, the pipe for events, a daemon's
+//! lifeline, the standard streams that the child has to put in place itself, and those in the function's argument.
 #![allow(unsafe_code)]
 
 use super::{IntoExitCode, current};
@@ -27,13 +27,13 @@ pub(super) struct Setup {
     pub parent_name: String,
     pub environment: Vec<(OsString, Option<OsString>)>,
     pub folder: Option<PathBuf>,
-    /// The greatest level of events that the parent wants; 0: none, and there is no pipe for them.
+    /// The greatest level of events that the parent wants. 0 means none, and then there is no pipe for them.
     pub events: u8,
 }
 
-/// A process's exit code after a panic, as `main` has it.
+/// The exit code after a panic, as of `main`.
 const PANICKED: i32 = 101;
-/// Of a child that could not even begin.
+/// The exit code of a child that could not begin.
 const NOT_BEGUN: i32 = 1;
 
 /// The type of [`enter`] for every function.
@@ -48,13 +48,13 @@ pub(crate) fn enter_at<A: Payload, R: IntoExitCode + 'static>(
     address: *const (),
     input: &mut Input<'_>,
 ) -> Result<i32> {
-    // SAFETY: `send`, or the list of tasks, has for these very types the address of a function of this type.
+    // SAFETY: `send`, or the list of tasks, has stored the address of a function of exactly these types.
     let function = unsafe { <fn(A) -> R as Function>::recall(address) };
     let argument = input.item::<A>()??;
     Ok(function(argument).into_exit_code())
 }
 
-/// All that a child needs to call `function(argument)`.
+/// Encodes the data that a child needs to call `function(argument)`.
 pub(super) struct Called {
     pub bytes: Vec<u8>,
     pub handles: Vec<OwnedHandle>,
@@ -68,7 +68,7 @@ pub(super) fn send<A: Payload, R: IntoExitCode + 'static>(function: fn(A) -> R, 
     Ok(Called { bytes: output.bytes().to_vec(), handles: output.take_handles() })
 }
 
-/// The same for a function that is known by its name.
+/// As above, for a function that is known by its name.
 pub(super) fn send_named<A: Payload>(name: impl FnOnce(&mut Output) -> Result<()>, argument: &A) -> Result<Called> {
     let mut output = Output::with_handles();
     name(&mut output)?;
@@ -76,10 +76,10 @@ pub(super) fn send_named<A: Payload>(name: impl FnOnce(&mut Output) -> Result<()
     Ok(Called { bytes: output.bytes().to_vec(), handles: output.take_handles() })
 }
 
-/// A setup, which standard streams come as handles, and a call, as [`run`] reads them.
+/// Encodes a setup, the standard streams that arrive as handles, and a call, for [`run`].
 pub(super) fn encode(setup: &Setup, given: [bool; 3], call: &[u8]) -> Vec<u8> {
     let mut output = Output::plain();
-    // Text, numbers and paths: there is nothing in them that could not be encoded.
+    // Text, numbers and paths can always be encoded.
     let _ = output.item(&(setup, given));
     let mut bytes = output.bytes().to_vec();
     bytes.extend_from_slice(call);
@@ -89,7 +89,7 @@ pub(super) fn encode(setup: &Setup, given: [bool; 3], call: &[u8]) -> Vec<u8> {
 /// Runs this process as a parent's [`Process`](super::Process), and ends it.
 pub(crate) fn run(handles: Vec<OwnedHandle>) -> ! {
     sys::process::take_name();
-    // Rust does it before `main`, which is not reached here.
+    // Rust does this before `main`, which this process does not reach.
     sys::process::ignore_broken_pipes();
     let code = begin(handles).unwrap_or_else(|error| {
         eprintln!("maniple: a process cannot begin: {error}");
@@ -122,15 +122,15 @@ fn begin(handles: Vec<OwnedHandle>) -> Result<i32> {
     let enter: Enter = if identity == Identity::NAMED {
         registered::enter
     } else {
-        // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type; the identity was checked to be of this
-        // build. The memory was this process's alone.
+        // SAFETY: `send` wrote the identity of an `enter`, and all of them have this type. `Identity::address` has checked that
+        // the identity belongs to this build. No other process can write to the memory.
         unsafe { std::mem::transmute::<*const (), Enter>(identity.address()?) }
     };
-    // What the panic hook printed is all there is to say.
+    // The panic hook has printed the message.
     catch_unwind(AssertUnwindSafe(|| enter(&mut input))).unwrap_or(Ok(PANICKED))
 }
 
-/// The same in a forked child; returns its exit code.
+/// As above, in a forked child. Returns its exit code.
 pub(super) fn in_fork<R: IntoExitCode>(
     setup: Setup,
     stdio: [Stream; 3],
@@ -159,11 +159,11 @@ fn settle(setup: Setup, stdio: [Stream; 3], parent: ExitWatch, line: Option<Owne
             Stream::Null => engine::nothing()?,
             Stream::Handle(handle) => handle,
         };
-        // SAFETY: 0, 1 or 2: a standard stream, which has no owner.
+        // SAFETY: 0, 1 or 2, a standard stream, which has no owner.
         unsafe { engine::put_in_place(handle, number)? };
     }
     for (name, value) in &setup.environment {
-        // SAFETY: the child has one thread: what it was forked by or started as has begun no other.
+        // SAFETY: the child has one thread: the code that has run since its start has started no other.
         unsafe { sys::process::set_variable(name, value.as_deref()) };
     }
     if let Some(folder) = &setup.folder {

@@ -1,4 +1,4 @@
-//! What a process knows of itself, its parent and its children.
+//! Data of this process, its parent and its children.
 
 use super::{Process, Shared};
 use crate::error::{InTime, Result};
@@ -274,7 +274,7 @@ pub fn active_children() -> Vec<Process> {
     let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
     let there: Vec<Process> = children.iter().filter_map(Weak::upgrade).map(|shared| Process { shared }).collect();
     children.retain(|child| child.strong_count() > 0);
-    // What is dropped here may be the last handle on a process, which is then waited for: not with the list locked.
+    // A drop may be that of the last handle on a process, and then waits for the process. So the list is not locked.
     drop(children);
     there.into_iter().filter(Process::is_alive).collect()
 }
@@ -298,7 +298,7 @@ pub(super) fn remember(child: &Arc<Shared>) {
     children.push(Arc::downgrade(child));
 }
 
-/// In a forked child: they are its parent's.
+/// Called in a forked child: the processes in the list belong to its parent.
 pub(super) fn forget_children() {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-/// What the function of a [`Process`](crate::Process) may return: the process's exit code is made of it.
+/// A result of a function of a [`Process`](crate::Process), which determines the process's exit code.
 ///
 /// Nothing, or the code itself, or a `Result` of these: an error is printed to the standard error and returns 1. A panic returns 101, as
 /// it does in `main`. Other types do not have it: let the function make a code of them.

@@ -86,7 +86,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 struct Running {
     child: Child,
-    // What it tells by tracing.
+    // The reader of its tracing events.
     relay: Option<Relay>,
     // A daemon's. Held as long as it may live.
     _lifeline: Option<LifelineHub>,
@@ -150,10 +150,10 @@ impl Process {
     /// # Errors
     /// [`ProcessError::State`] if it was started before, [`ProcessError::Start`] if the operating system refuses.
     pub fn start(&self) -> Result<()> {
-        // Held while it starts, so that a second caller does not continue before there is a child.
+        // Locked during the start, so that a second caller continues only when the child exists.
         let mut plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(taken) = plan.take() else {
-            return Err(Error::Process(ProcessError::State("it has already been started; make another process")));
+            return Err(self.state("has already been started; make another process"));
         };
         let running = taken.start()?;
         let _ = self.shared.running.set(running);
@@ -167,7 +167,12 @@ impl Process {
         if let Some(relay) = running.and_then(|running| running.relay.as_ref()) {
             relay.deliver();
         }
-        running.ok_or(Error::Process(ProcessError::State("it was not started; call start() first")))
+        running.ok_or_else(|| self.state("was not started; call start() first"))
+    }
+
+    /// The error of a call that needs another state of the process.
+    fn state(&self, what: &str) -> Error {
+        Error::Process(ProcessError::State(format!("{:?} {what}", self.shared.name)))
     }
 
     /// Waits until the process has ended, and returns how it ended.

@@ -22,7 +22,7 @@ const END: Duration = Duration::from_secs(5);
 /// How the function ended.
 type Outcome<R> = Result<R, Failure>;
 
-/// What the process needs.
+/// The data that the process needs.
 #[derive(Serialize, Deserialize)]
 #[serde(bound(serialize = "A: Serialize", deserialize = "A: Deserialize<'de>"))]
 struct Work<A, R> {
@@ -44,8 +44,8 @@ impl<'de, A, R> Deserialize<'de> for Sent<A, R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = <[u8; crate::identity::LEN]>::deserialize(deserializer)?;
         let address = Identity::decode(&mut &bytes[..]).and_then(Identity::address).map_err(de::Error::custom)?;
-        // SAFETY: `spawn` of these very types wrote the identity of a function of this type: the process reads it in `work` of the same
-        // types. The identity was checked to be of this build.
+        // SAFETY: `spawn` of exactly these types wrote the identity of a function of this type, and the process reads
+        // it in `work` of the same types. `Identity::address` has checked that the identity belongs to this build.
         Ok(Sent(unsafe { Function::recall(address) }))
     }
 }
@@ -206,17 +206,27 @@ impl<R: Payload> JoinHandle<R> {
             Ok(None) | Err(Error::Channel(ChannelError::Closed)) => Err(self.lost()?),
             Err(error) => Err(error),
             Ok(Some(outcome)) => {
-                // It is about to end. What it does then, such as flushing a file, is not to be cut off.
+                // The process is about to end. It may still be doing work, such as flushing a file, which must not be
+                // interrupted.
                 let _ = self.process.join_timeout(END);
-                outcome.map_err(Error::from)
+                outcome.map_err(|failure| {
+                    let mut error = Error::from(failure);
+                    if let Error::Panicked(panicked) = &mut error {
+                        panicked.task = self.task();
+                    }
+                    error
+                })
             }
         }
     }
 
+    fn task(&self) -> String {
+        format!("spawn of {}", self.callee)
+    }
+
     fn lost(&self) -> Result<Error> {
         let (pid, exit) = (self.process.pid().unwrap_or(0), self.process.join()?);
-        let task = format!("spawn of {}", self.callee);
-        Ok(Error::WorkerLost(Box::new(WorkerLost { pid, exit, task, stderr_tail: String::new() })))
+        Ok(Error::WorkerLost(Box::new(WorkerLost { pid, exit, task: self.task(), stderr_tail: String::new() })))
     }
 }
 

@@ -11,7 +11,7 @@ use maniple_sys::{AsHandle, OwnedHandle, memory};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// All that a start needs.
+/// The data that a start needs.
 pub(super) struct Plan {
     pub(super) setup: Setup,
     pub(super) call: child::Called,
@@ -20,7 +20,7 @@ pub(super) struct Plan {
     pub(super) program: Option<PathBuf>,
 }
 
-/// The program's fork server, for all its processes that want one.
+/// The fork server of this program, for all processes that use this start method.
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
 impl Plan {
@@ -58,7 +58,8 @@ impl Plan {
                 launch.stdin(stdin).stdout(stdout).stderr(stderr).handles(handles).start()?
             }
             StartMethod::ForkServer => {
-                // The server's streams, folder and environment are this process's own; the child changes what its settings say.
+                // The server has this process's streams, folder and environment. The child changes those that its
+                // settings name.
                 let mut given = [false; 3];
                 for (stdio, given) in stdio.into_iter().zip(&mut given) {
                     match stdio {
@@ -93,7 +94,7 @@ fn from_server(handles: &[OwnedHandle]) -> maniple_engine::Result<maniple_engine
     child
 }
 
-/// What the child reads first, in memory of its own.
+/// Writes the setup, which the child reads first, into memory of its own.
 fn lay_out(setup: &Setup, given: &[bool; 3], call: &[u8]) -> maniple_engine::Result<OwnedHandle> {
     let doing =
         |source| maniple_engine::Error::Os { doing: "store the function and the argument of a process", source };

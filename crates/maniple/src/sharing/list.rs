@@ -29,7 +29,7 @@ const WORD: usize = 8;
 const TEXT: u8 = 1;
 const BYTES: u8 = 2;
 const NONE: u8 = 3;
-/// The longest slot, whose form has to be written in eight characters.
+/// The longest slot: its length has to fit into a form of eight characters.
 const LONGEST: usize = 9_999_992;
 
 /// A value that a [`ShareableList`] can contain. Numbers, texts and so on convert to it.
@@ -90,7 +90,7 @@ impl<T: Into<ShareableItem>> From<Option<T>> for ShareableItem {
 }
 
 impl ShareableItem {
-    /// What of it goes into a slot, if it is not a number.
+    /// Returns the bytes that go into a slot, if the item is not a number.
     fn bytes(&self) -> Option<&[u8]> {
         match self {
             ShareableItem::Text(text) => Some(text.as_bytes()),
@@ -99,7 +99,7 @@ impl ShareableItem {
         }
     }
 
-    /// Bytes of the slot that is made for it: as in Python, at least one zero behind a text.
+    /// Returns the length of a new slot for the item. As in Python, a text is followed by at least one zero.
     fn slot(&self) -> usize {
         self.bytes().map_or(WORD, |bytes| WORD * (bytes.len() / WORD + 1))
     }
@@ -113,7 +113,7 @@ impl ShareableItem {
         }
     }
 
-    /// The form's name, for a slot of so many bytes: at most eight.
+    /// Returns the name of the form for a slot of this length: at most eight characters.
     fn form(&self, slot: usize) -> String {
         match self {
             ShareableItem::None => "xxxxxx?x".into(),
@@ -133,7 +133,8 @@ impl ShareableItem {
 }
 
 /// A list in shared memory with a fixed length and a fixed room for each text. Python's class of the same name has the
-/// same layout, so either side may be `multiprocessing.shared_memory.ShareableList(name="...")`.
+/// same layout, so either side may be `multiprocessing.shared_memory.ShareableList(name="...")`. A standard Python before
+/// 3.13 that opens a list removes its name when it ends, see [`SharedMemory`].
 ///
 /// ```
 /// use maniple::{Process, ShareableItem, ShareableList};
@@ -235,7 +236,7 @@ impl ShareableList {
     /// The list that lies in `memory`.
     fn over(memory: SharedMemory) -> Result<ShareableList> {
         let len = number(&memory, 0)?;
-        // Its tables have to fit, so that no multiplication below goes wrong.
+        // The tables must fit into the memory, so that no multiplication below overflows.
         if len > memory.len() / WORD {
             return Err(no_list(&memory));
         }
@@ -369,13 +370,20 @@ impl ShareableList {
             ShareableItem::Float(value) => &value.to_ne_bytes(),
             ShareableItem::Text(_) | ShareableItem::Bytes(_) => item.bytes().unwrap_or_default(),
         };
-        if bytes.len() > room || room > LONGEST {
-            let needed = bytes.len();
+        if room > LONGEST {
             return Err(Error::SharedMemory(format!(
-                "an item of {needed} bytes does not fit into place {index}, which has {room} (and can have {LONGEST})"
+                "an item of a list has at most {LONGEST} bytes, and place {index} would need {room}; put it into a \
+                 SharedMemory of its own"
             )));
         }
-        // Whole slots: what is left of a longer text must not be read as a part of this one.
+        if bytes.len() > room {
+            let needed = bytes.len();
+            return Err(Error::SharedMemory(format!(
+                "an item of {needed} bytes does not fit into place {index}, which was made with {room} bytes and keeps that \
+                 size; make the list with a longer item there"
+            )));
+        }
+        // The whole slot is written, so that no part of a longer text remains.
         let end = if item.bytes().is_some() { room } else { WORD };
         for offset in (0..end).step_by(WORD) {
             let mut word = [0; WORD];

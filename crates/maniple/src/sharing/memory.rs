@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 const WHAT: &str = "a SharedMemory";
-/// Up to so many bytes are copied here; for more a system call is quicker.
+/// Up to this many bytes are copied here; for more a system call is faster.
 const FEW: usize = 256;
 
 /// A piece of memory that processes share.
@@ -24,6 +24,10 @@ const FEW: usize = 256;
 /// drops its last handle, unless [`keep`](SharedMemory::keep) was called. If that process is killed, or ends by
 /// `std::process::exit`, the name and the memory stay: the system cannot know whether they are still needed. So use a
 /// name only for memory that unrelated processes have to find.
+///
+/// A standard Python before 3.13 that opens memory by its name removes that name when it ends, although another program
+/// made the memory. Processes that have the memory keep it; others cannot open it any more. maniple's Python package
+/// does not do this.
 ///
 /// The system allocates a page when it is first touched. It ends the process with `SIGBUS` if no memory is left, or if
 /// another program has truncated named memory.
@@ -230,12 +234,12 @@ impl SharedMemory {
 
     fn bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
         debug_assert!(self.check(offset, len).is_ok());
-        // SAFETY: callers have checked that they lie within the mapping, which lives as long as `self`; atomics can be
-        // shared with anyone.
+        // SAFETY: callers have checked that the bytes lie within the mapping, which lives as long as `self`. Any
+        // process may access atomics at the same time.
         unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset).cast(), len) }
     }
 
-    /// The eight bytes from there on, as one atomic word.
+    /// Returns the eight bytes at `offset` as one atomic word.
     pub(super) fn word(&self, offset: usize) -> Result<&AtomicU64> {
         self.check(offset, 8)?;
         if !offset.is_multiple_of(8) {
@@ -270,7 +274,7 @@ impl SharedMemory {
         for (byte, shared) in bytes.iter_mut().zip(shared) {
             *byte = shared.load(Ordering::Relaxed);
         }
-        // What the writer of these bytes did before is seen from here on, if it used `write`.
+        // The reader sees everything that the writer of these bytes did before, if it used `write`.
         std::sync::atomic::fence(Ordering::Acquire);
         Ok(())
     }
@@ -328,7 +332,7 @@ impl SharedMemory {
     /// As long as the slice is used, no code writes to this memory, in any process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        // SAFETY: the mapping lives as long as `self`; and the caller's promise.
+        // SAFETY: the mapping lives as long as `self`. The caller promises that no code writes to it.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -349,7 +353,7 @@ impl SharedMemory {
     #[allow(clippy::mut_from_ref)]
     #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [u8] {
-        // SAFETY: as above.
+        // SAFETY: as above. The caller promises that no other code accesses it.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
     }
 }

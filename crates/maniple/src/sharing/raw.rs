@@ -4,7 +4,7 @@
 //! operation is to copy a whole value by one atomic access. It exists for values of 1, 2, 4 and 8 bytes.
 #![allow(unsafe_code)]
 
-use super::value::{no_element, room_for, room_of};
+use super::value::{no_element, region_for, region_of};
 use crate::error::Result;
 use crate::sync::shm_serde::{ShmSerde, shm_serde};
 use bytemuck::Pod;
@@ -21,7 +21,7 @@ fn access<T>() -> Access {
     Access::Raw(size_of::<T>() as u32)
 }
 
-/// The same bits as another type of the same size.
+/// Converts a value to another type of the same size by its bits.
 pub(super) fn bits<A: Pod, B: Pod>(value: A) -> B {
     bytemuck::pod_read_unaligned(bytemuck::bytes_of(&value))
 }
@@ -30,27 +30,27 @@ pub(super) fn bits<A: Pod, B: Pod>(value: A) -> B {
 macro_rules! atomically {
     ($type:ty, $at:expr, $cell:ident => $work:expr) => {{
         const { assert!(matches!(size_of::<$type>(), 1 | 2 | 4 | 8), "atomic access is for 1, 2, 4 or 8 bytes") };
-        // SAFETY (all four): callers give the address of an element of a room: it lies there as long as they borrow
-        // that, at a multiple of its own size, since the room begins at a multiple of 64; and all safe accesses to it
-        // are atomic and of this size.
+        // SAFETY (all four): callers pass the address of an element of a guarded region, which they borrow. The region
+        // begins at a multiple of 64, so the element lies at a multiple of its own size. All safe accesses to it are
+        // atomic and of this size.
         match size_of::<$type>() {
             1 => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU8::from_ptr($at.as_ptr().cast()) };
                 $work
             }
             2 => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU16::from_ptr($at.as_ptr().cast()) };
                 $work
             }
             4 => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU32::from_ptr($at.as_ptr().cast()) };
                 $work
             }
             _ => {
-                // SAFETY: see above.
+                // SAFETY: as above, for all four.
                 let $cell = unsafe { AtomicU64::from_ptr($at.as_ptr().cast()) };
                 $work
             }
@@ -244,7 +244,7 @@ shm_serde!(RawValue<T: Pod>);
 /// # }
 /// ```
 pub struct RawArray<T: Pod> {
-    room: Arc<GuardedRegion>,
+    region: Arc<GuardedRegion>,
     // Values are copied in and out.
     _values: PhantomData<std::sync::Mutex<T>>,
 }
@@ -262,7 +262,7 @@ impl<T: Pod> RawArray<T> {
     /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left,
     /// [`Error::SharedMemory`](crate::Error::SharedMemory) if the length is more than the memory can have.
     pub fn new(len: usize) -> Result<RawArray<T>> {
-        Ok(RawArray { room: Arc::new(room_for::<T>(len, access::<T>())?), _values: PhantomData })
+        Ok(RawArray { region: Arc::new(region_for::<T>(len, access::<T>())?), _values: PhantomData })
     }
 
     /// Returns the number of elements.
@@ -273,7 +273,7 @@ impl<T: Pod> RawArray<T> {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.room.len() / size_of::<T>()
+        self.region.len() / size_of::<T>()
     }
 
     /// Returns whether the list is empty.
@@ -288,11 +288,11 @@ impl<T: Pod> RawArray<T> {
     }
 
     pub(super) fn start(&self) -> NonNull<T> {
-        self.room.start().cast()
+        self.region.start().cast()
     }
 
     fn at(&self, index: usize) -> Option<NonNull<T>> {
-        // SAFETY: it lies within the room.
+        // SAFETY: the index is below the length, so the element lies within the region.
         (index < self.len()).then(|| unsafe { self.start().add(index) })
     }
 
@@ -356,8 +356,8 @@ impl<T: Pod> RawArray<T> {
     /// As long as the slice is used, no code writes to this memory, in any process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[T] {
-        // SAFETY: the room is there as long as `self`, aligned, and full of values for which any bits will do; and the
-        // caller's promise.
+        // SAFETY: the region exists as long as `self`. It is aligned, and any bit pattern is valid for its values. The
+        // caller promises that no code writes to it.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -377,14 +377,14 @@ impl<T: Pod> RawArray<T> {
     #[allow(clippy::mut_from_ref)]
     #[must_use]
     pub unsafe fn as_mut_slice(&self) -> &mut [T] {
-        // SAFETY: as above.
+        // SAFETY: as above. The caller promises that no other code accesses the region.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
     }
 }
 
 impl<T: Pod> Clone for RawArray<T> {
     fn clone(&self) -> Self {
-        RawArray { room: self.room.clone(), _values: PhantomData }
+        RawArray { region: self.region.clone(), _values: PhantomData }
     }
 }
 
@@ -398,15 +398,15 @@ impl<T: Pod> ShmSerde for RawArray<T> {
     const WHAT: &'static str = "a RawArray";
 
     fn place(&self) -> &Place {
-        self.room.place()
+        self.region.place()
     }
 
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
-        self.room.apart()
+        self.region.apart()
     }
 
     fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
-        Ok(RawArray { room: Arc::new(room_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
+        Ok(RawArray { region: Arc::new(region_of::<T>(ticket, apart, access::<T>())?), _values: PhantomData })
     }
 }
 

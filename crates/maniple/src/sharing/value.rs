@@ -79,7 +79,8 @@ impl<T: Pod> Value<T> {
         Ok(())
     }
 
-    /// Acquires the lock, and returns a guard to read or change the value.
+    /// Acquires the lock, and returns a guard to read or change the value. This call, [`get`](Value::get) and
+    /// [`set`](Value::set) wait forever if this thread itself holds the lock.
     ///
     /// ```
     /// let value = maniple::Value::new(1)?;
@@ -222,12 +223,12 @@ shm_serde!(Value<T: Pod>);
 ///
 /// [`RawArray`](crate::RawArray) has no lock.
 pub struct Array<T: Pod> {
-    room: Arc<GuardedRegion>,
+    region: Arc<GuardedRegion>,
     _values: PhantomData<std::sync::Mutex<T>>,
 }
 
-/// A room for so many values.
-pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<GuardedRegion> {
+/// Makes a guarded region for so many values.
+pub(super) fn region_for<T: Pod>(len: usize, access: Access) -> Result<GuardedRegion> {
     const {
         assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most");
         assert!(size_of::<T>() > 0, "an array needs elements that have a size");
@@ -239,17 +240,17 @@ pub(super) fn room_for<T: Pod>(len: usize, access: Access) -> Result<GuardedRegi
     )?)
 }
 
-/// A room that holds a whole number of values, opened.
-pub(super) fn room_of<T: Pod>(
+/// Opens a guarded region that contains a whole number of values.
+pub(super) fn region_of<T: Pod>(
     ticket: CellRef,
     apart: Option<OwnedHandle>,
     access: Access,
 ) -> maniple_engine::Result<GuardedRegion> {
-    let room = GuardedRegion::open(ticket, apart, access)?;
-    if !room.len().is_multiple_of(size_of::<T>()) {
+    let region = GuardedRegion::open(ticket, apart, access)?;
+    if !region.len().is_multiple_of(size_of::<T>()) {
         return Err(maniple_engine::Error::Lock("the shared array that was sent is not a whole number of elements"));
     }
-    Ok(room)
+    Ok(region)
 }
 
 impl<T: Pod> Array<T> {
@@ -264,7 +265,7 @@ impl<T: Pod> Array<T> {
     /// [`Error::System`] if there is no memory or descriptor left, [`Error::SharedMemory`] if the length is more than
     /// the memory can have.
     pub fn new(len: usize) -> Result<Array<T>> {
-        Ok(Array { room: Arc::new(room_for::<T>(len, Access::Guarded)?), _values: PhantomData })
+        Ok(Array { region: Arc::new(region_for::<T>(len, Access::Guarded)?), _values: PhantomData })
     }
 
     /// Creates a list with a copy of `values`.
@@ -292,7 +293,7 @@ impl<T: Pod> Array<T> {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.room.len() / size_of::<T>()
+        self.region.len() / size_of::<T>()
     }
 
     /// Returns whether the list is empty.
@@ -307,13 +308,14 @@ impl<T: Pod> Array<T> {
     }
 
     fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, [T]> {
-        let values = NonNull::slice_from_raw_parts(self.room.start().cast::<T>(), self.len());
-        // SAFETY: the room has the size (`room_for` made it so, `room_of` checks it) and alignment of so many `T`,
-        // which may have any bit pattern; only a guard accesses them.
+        let values = NonNull::slice_from_raw_parts(self.region.start().cast::<T>(), self.len());
+        // SAFETY: the region has the size and alignment of so many `T` (`region_for` makes it so, `region_of` checks it),
+        // and any bit pattern is valid for a `T`.
         move |held| unsafe { MutexGuard::new(held, values) }
     }
 
-    /// Acquires the lock, and returns a guard for the whole list as a slice.
+    /// Acquires the lock, and returns a guard for the whole list as a slice. This call, [`get`](Array::get),
+    /// [`set`](Array::set) and [`to_vec`](Array::to_vec) wait forever if this thread itself holds the lock.
     ///
     /// ```
     /// let array = maniple::Array::from_slice(&[3, 1, 2])?;
@@ -325,7 +327,7 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, [T]>> {
-        held::lock(self.room.lock(), self.guard())
+        held::lock(self.region.lock(), self.guard())
     }
 
     /// As [`Mutex::try_lock`].
@@ -341,7 +343,7 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, [T]>> {
-        held::try_lock(self.room.lock(), self.guard())
+        held::try_lock(self.region.lock(), self.guard())
     }
 
     /// As [`lock`](Array::lock), for at most `timeout`.
@@ -359,7 +361,7 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, [T]>> {
-        held::lock_timeout(self.room.lock(), timeout, self.guard())
+        held::lock_timeout(self.region.lock(), timeout, self.guard())
     }
 
     /// Returns the element at `index`, if there is one. Holds the lock during the call.
@@ -423,7 +425,7 @@ impl<T: Pod> Array<T> {
     /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.room.lock().poison().is_some()
+        self.region.lock().poison().is_some()
     }
 
     /// Removes the mark of a dead holder. The caller must hold the lock.
@@ -445,7 +447,7 @@ impl<T: Pod> Array<T> {
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn clear_poison(&self) {
-        self.room.lock().clear_poison();
+        self.region.lock().clear_poison();
     }
 }
 
@@ -455,7 +457,7 @@ pub(super) fn no_element(index: usize, len: usize) -> Error {
 
 impl<T: Pod> Clone for Array<T> {
     fn clone(&self) -> Self {
-        Array { room: self.room.clone(), _values: PhantomData }
+        Array { region: self.region.clone(), _values: PhantomData }
     }
 }
 
@@ -469,15 +471,15 @@ impl<T: Pod> ShmSerde for Array<T> {
     const WHAT: &'static str = "an Array";
 
     fn place(&self) -> &Place {
-        self.room.place()
+        self.region.place()
     }
 
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
-        self.room.apart()
+        self.region.apart()
     }
 
     fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
-        Ok(Array { room: Arc::new(room_of::<T>(ticket, apart, Access::Guarded)?), _values: PhantomData })
+        Ok(Array { region: Arc::new(region_of::<T>(ticket, apart, Access::Guarded)?), _values: PhantomData })
     }
 }
 

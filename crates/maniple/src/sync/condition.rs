@@ -114,7 +114,7 @@ mod sealed {
     }
 }
 
-/// How long a waiter sleeps that cannot enter, since 65535 have entered already.
+/// How long a caller sleeps that cannot wait, because 65535 waiters are there.
 const CROWDED: Duration = Duration::from_millis(1);
 
 fn wait(lock: &impl Unlock, condition: &Inner, limit: Until) -> Outcome {

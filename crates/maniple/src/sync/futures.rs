@@ -70,7 +70,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// The lock was acquired and is poisoned: a holder died or panicked.
     pub async fn lock_async(&self) -> LockResult<MutexGuard<'_, T>> {
-        held::lock_async(self.room.lock(), InRegion(self.room.clone()), self.guard()).await
+        held::lock_async(self.region.lock(), InRegion(self.region.clone()), self.guard()).await
     }
 }
 

@@ -10,14 +10,15 @@ use maniple_engine::wait::Until;
 use std::thread::panicking;
 use std::time::Duration;
 
-/// What time-outs say was waited for.
-pub(super) const LOCK: &str = "the lock, which others held";
+/// The text for time-outs.
+const LOCK: &str = "the lock, which others, or this thread, held";
 
 /// A lock that this process has taken.
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     lock: &'a Lock,
-    // Taken while a panic was under way: then its end says nothing about what was done under the lock.
+    // Whether the lock was acquired during a panic. If so, the panic at its release says nothing about the work under
+    // the lock.
     panicking: bool,
 }
 
@@ -56,7 +57,7 @@ fn take<'a, G>(lock: &'a Lock, limit: Until, guard: impl FnOnce(Held<'a>) -> G) 
 /// Waits for the lock.
 pub(crate) fn lock<'a, G>(lock: &'a Lock, guard: impl Fn(Held<'a>) -> G) -> LockResult<G> {
     loop {
-        // Without a limit or an interrupt there is no other end.
+        // Without a limit or an interrupt the wait ends only with the lock.
         if let Some(taken) = take(lock, Until::Ever, &guard) {
             return taken;
         }

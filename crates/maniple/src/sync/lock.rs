@@ -47,7 +47,7 @@ pub struct Lock(pub(super) Arc<Inner>);
 /// assert!(!lock.is_locked());
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a>(pub(super) Held<'a>);
 
 impl Lock {
@@ -64,7 +64,8 @@ impl Lock {
         Ok(Lock(Arc::new(Inner::new()?)))
     }
 
-    /// Waits until the lock is free, and acquires it.
+    /// Waits until the lock is free, and acquires it. Waits forever if this thread itself holds the lock, unless another
+    /// thread releases it; use [`RLock`](crate::RLock) to acquire a lock twice.
     ///
     /// ```
     /// let lock = maniple::Lock::new()?;

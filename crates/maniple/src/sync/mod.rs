@@ -10,8 +10,9 @@
 //! | `futures` | futures of their waits |
 //! | `shm_serde` | how all of them are sent to other processes |
 //!
-//! The engine's `sync` has the protocols. All types are handles: a clone is the same lock, and so is what arrives in
-//! another process. A forked child does not inherit a guard: dropping a copy of its parent's guard does nothing.
+//! The engine's `sync` has the protocols. All types are handles: a clone is the same lock, and so is the value that
+//! arrives in another process. A forked child does not inherit a guard: dropping a copy of its parent's guard does
+//! nothing.
 
 mod barrier;
 mod condition;

@@ -22,6 +22,10 @@ use std::time::Duration;
 /// The value is plain old data ([`Pod`]), because it lies in shared memory: numbers, arrays of them, and structs that
 /// derive `bytemuck::Pod`. If a holder dies, the next owner gets an error, see [`PoisonError`](crate::PoisonError).
 ///
+/// # Deadlock
+/// [`lock`](Mutex::lock) waits forever if the calling thread itself holds the lock. A guard without a name lives to the
+/// end of its statement: `println!("{} {}", *total.lock()?, *total.lock()?)` waits for itself.
+///
 /// ```
 /// use maniple::{Mutex, Process};
 ///
@@ -42,8 +46,8 @@ use std::time::Duration;
 /// # }
 /// ```
 pub struct Mutex<T: Pod> {
-    pub(crate) room: Arc<GuardedRegion>,
-    // To be sent and shared as a mutex of the standard library's is.
+    pub(crate) region: Arc<GuardedRegion>,
+    // The bounds are those of the standard library's `Mutex`.
     _value: PhantomData<std::sync::Mutex<T>>,
 }
 
@@ -56,21 +60,22 @@ pub struct Mutex<T: Pod> {
 /// assert_eq!(*guard, 2);
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
     pub(super) held: Held<'a>,
     value: NonNull<T>,
     _value: PhantomData<&'a mut T>,
 }
 
-// SAFETY: it is a `&mut T` and a lock that is the process's, not a thread's.
+// SAFETY: the guard acts as a `&mut T`. The lock belongs to the process and not to a thread, so any thread may release
+// it.
 unsafe impl<T: ?Sized + Send> Send for MutexGuard<'_, T> {}
 // SAFETY: a shared guard returns only a `&T`.
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// # Safety
-    /// `value` lies in a room whose lock is `held`, has any bit pattern that may lie there, and is not borrowed
+    /// `value` lies in a guarded region whose lock is `held`, any bit pattern is valid for it, and no code borrows it
     /// without that lock.
     pub(crate) unsafe fn new(held: Held<'a>, value: NonNull<T>) -> Self {
         MutexGuard { held, value, _value: PhantomData }
@@ -81,15 +86,15 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as `new` was promised: it is there as long as the room, which is borrowed, and no other code touches it
-        // meanwhile.
+        // SAFETY: the caller of `new` has promised this. The guard borrows the region, so the value exists, and no
+        // other code accesses it while the lock is held.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above.
+        // SAFETY: as above; `&mut self` excludes other borrows through this guard.
         unsafe { self.value.as_mut() }
     }
 }
@@ -112,19 +117,20 @@ impl<T: Pod> Mutex<T> {
     /// [`Error::System`](crate::Error::System) if there is no memory or descriptor left.
     pub fn new(value: T) -> Result<Mutex<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
-        let room = GuardedRegion::create(size_of::<T>(), Access::Guarded)?;
-        // SAFETY: the room has the size and the alignment, and no other process knows it.
-        unsafe { room.start().cast::<T>().write(value) };
-        Ok(Mutex { room: Arc::new(room), _value: PhantomData })
+        let region = GuardedRegion::create(size_of::<T>(), Access::Guarded)?;
+        // SAFETY: `GuardedRegion::create` has made the region with this size and alignment. No other process has the
+        // memory yet.
+        unsafe { region.start().cast::<T>().write(value) };
+        Ok(Mutex { region: Arc::new(region), _value: PhantomData })
     }
 
     pub(super) fn guard<'a>(&'a self) -> impl Fn(Held<'a>) -> MutexGuard<'a, T> {
-        // SAFETY: the room has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any
-        // bit pattern; only a guard accesses it.
-        |held| unsafe { MutexGuard::new(held, self.room.start().cast()) }
+        // SAFETY: the region has the size (`new` makes it so, `open` checks it) and alignment of a `T`, and any bit
+        // pattern is valid for a `T`. Only guards access it.
+        |held| unsafe { MutexGuard::new(held, self.region.start().cast()) }
     }
 
-    /// Waits until the lock is free, and acquires it.
+    /// Waits until the lock is free, and acquires it. Waits forever if this thread itself holds the lock.
     ///
     /// ```
     /// let total = maniple::Mutex::new(1)?;
@@ -136,7 +142,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        held::lock(self.room.lock(), self.guard())
+        held::lock(self.region.lock(), self.guard())
     }
 
     /// Acquires the lock if it is free, or if its holder has died. The holder's death is checked at most every 100 ms,
@@ -154,7 +160,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// [`TryLockError::WouldBlock`](crate::TryLockError::WouldBlock), or the lock was acquired and is poisoned.
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        held::try_lock(self.room.lock(), self.guard())
+        held::try_lock(self.region.lock(), self.guard())
     }
 
     /// As [`lock`](Mutex::lock), for at most `timeout`.
@@ -172,7 +178,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     /// [`TryLockError::Timeout`](crate::TryLockError::Timeout), or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
-        held::lock_timeout(self.room.lock(), timeout, self.guard())
+        held::lock_timeout(self.region.lock(), timeout, self.guard())
     }
 
     /// Returns whether a holder died or panicked, and no process has [cleared](Mutex::clear_poison) that.
@@ -190,7 +196,7 @@ impl<T: Pod> Mutex<T> {
     /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.room.lock().poison().is_some()
+        self.region.lock().poison().is_some()
     }
 
     /// Removes the mark of a dead holder, once the value is consistent. The caller must hold the lock.
@@ -212,13 +218,13 @@ impl<T: Pod> Mutex<T> {
     /// # Ok::<(), maniple::Error>(())
     /// ```
     pub fn clear_poison(&self) {
-        self.room.lock().clear_poison();
+        self.region.lock().clear_poison();
     }
 }
 
 impl<T: Pod> Clone for Mutex<T> {
     fn clone(&self) -> Self {
-        Mutex { room: self.room.clone(), _value: PhantomData }
+        Mutex { region: self.region.clone(), _value: PhantomData }
     }
 }
 
@@ -238,19 +244,19 @@ impl<T: Pod> ShmSerde for Mutex<T> {
     const WHAT: &'static str = "a Mutex";
 
     fn place(&self) -> &Place {
-        self.room.place()
+        self.region.place()
     }
 
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
-        self.room.apart()
+        self.region.apart()
     }
 
     fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self> {
-        let room = GuardedRegion::open(ticket, apart, Access::Guarded)?;
-        if room.len() != size_of::<T>() {
+        let region = GuardedRegion::open(ticket, apart, Access::Guarded)?;
+        if region.len() != size_of::<T>() {
             return Err(maniple_engine::Error::Lock("the shared value that was sent has another size"));
         }
-        Ok(Mutex { room: Arc::new(room), _value: PhantomData })
+        Ok(Mutex { region: Arc::new(region), _value: PhantomData })
     }
 }
 

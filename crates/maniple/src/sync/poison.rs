@@ -172,9 +172,9 @@ impl<G> From<PoisonError<G>> for Error {
 pub enum TryLockError<G> {
     /// The lock was acquired, and the previous holder died or panicked.
     Poisoned(PoisonError<G>),
-    /// Another holder has the lock.
+    /// The lock is held, by another thread or by this thread.
     WouldBlock,
-    /// The time limit expired: another holder had the lock all the time.
+    /// The time limit expired: the lock was held all the time, by other threads or by this thread.
     Timeout(TimeoutError),
 }
 

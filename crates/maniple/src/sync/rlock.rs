@@ -1,6 +1,6 @@
 //! A lock that its holder may acquire again.
 
-use super::held::{self, LOCK};
+use super::held;
 use super::poison::{LockResult, TryLockError, TryLockResult, judge};
 use super::shm_serde::{ShmSerde, shm_serde};
 use crate::error::{Result, TimeoutError};
@@ -13,6 +13,9 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::panicking;
 use std::time::Duration;
+
+/// What a time-out says was waited for: not for this thread, which may acquire the lock again.
+const OTHERS: &str = "the lock, which others held";
 
 /// A [`Lock`](crate::Lock) that belongs to a thread, which may acquire it several times.
 ///
@@ -48,7 +51,7 @@ pub struct RLock(Arc<Inner>);
 /// assert!(!lock.is_locked());
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct RLockGuard<'a> {
     pub(super) lock: &'a Inner,
     panicking: bool,
@@ -108,7 +111,7 @@ impl RLock {
     /// The lock was acquired and is poisoned: a holder died or panicked.
     pub fn lock(&self) -> LockResult<RLockGuard<'_>> {
         loop {
-            // Without a limit or an interrupt there is no other end.
+            // Without a limit or an interrupt the wait ends only with the lock.
             if let Some(taken) = self.take(Until::Ever) {
                 return taken;
             }
@@ -148,7 +151,7 @@ impl RLock {
     /// # Errors
     /// [`TryLockError::Timeout`], or the lock was acquired and is poisoned.
     pub fn lock_timeout(&self, timeout: Duration) -> TryLockResult<RLockGuard<'_>> {
-        Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(LOCK, timeout)))??)
+        Ok(self.take(Until::after(timeout)).ok_or(TryLockError::Timeout(TimeoutError::new(OTHERS, timeout)))??)
     }
 
     /// Returns how many times this thread holds the lock.
@@ -248,7 +251,7 @@ impl ShmSerde for RLock {
 
     fn place(&self) -> &Place {
         let place = self.0.lock().place();
-        // It may come back.
+        // The same lock may arrive again.
         let _ = known((place.send().arena.id(), place.number()), || Ok(self.0.clone()));
         place
     }

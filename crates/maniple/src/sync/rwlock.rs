@@ -19,7 +19,7 @@ use std::thread::panicking;
 use std::time::Duration;
 
 const READ: &str = "the lock, which a writer held";
-const WRITE: &str = "the lock, which others held";
+const WRITE: &str = "the lock, which others, or this thread, held";
 
 /// A value that processes share. Many threads may read it at a time, or one thread may change it: the standard
 /// library's `RwLock`, between processes.
@@ -34,6 +34,11 @@ const WRITE: &str = "the lock, which others held";
 /// A writer that waits blocks new readers, so readers do not starve writers. The operating system chooses among several
 /// waiters; there is no order of arrival. If a thread that has a read guard calls [`read`](RwLock::read) again, the
 /// call may wait for a writer that waits for the first guard: a deadlock, as with the standard library's lock.
+///
+/// # Deadlock
+/// [`write`](RwLock::write) waits forever if the calling thread itself has a guard of this lock, and so does
+/// [`read`](RwLock::read) if the thread has the guard of a writer. A guard without a name lives to the end of its
+/// statement: `println!("{} {}", *total.read()?, *total.write()?)` waits for itself.
 ///
 /// ```
 /// use maniple::{Exit, Process, RwLock};
@@ -56,7 +61,7 @@ const WRITE: &str = "the lock, which others held";
 /// ```
 pub struct RwLock<T: Pod> {
     pub(super) inner: Arc<Inner>,
-    // To be sent and shared as one of the standard library's is.
+    // The bounds are those of the standard library's `RwLock`.
     _value: PhantomData<std::sync::RwLock<T>>,
 }
 
@@ -68,7 +73,7 @@ pub struct RwLock<T: Pod> {
 /// assert_eq!((*one, *other), (1, 1));
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockReadGuard<'a, T> {
     lock: &'a Inner,
     share: u32,
@@ -84,10 +89,11 @@ pub struct RwLockReadGuard<'a, T> {
 /// assert_eq!(*guard, 2);
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the lock is given back when the guard is dropped"]
+#[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T> {
     lock: &'a Inner,
-    // Taken while a panic was under way: then its end says nothing about what was done under the lock.
+    // Whether the lock was acquired during a panic. If so, the panic at its release says nothing about the work under
+    // the lock.
     panicking: bool,
     _value: PhantomData<&'a mut T>,
 }
@@ -113,7 +119,7 @@ impl<T: Pod> RwLock<T> {
     pub fn new(value: T) -> Result<RwLock<T>> {
         const { assert!(align_of::<T>() <= ALIGNMENT, "a shared value is aligned to 64 bytes at most") };
         let inner = Inner::create(size_of::<T>())?;
-        // SAFETY: there is room for a `T`, aligned to 64 bytes, and no other process knows it.
+        // SAFETY: `Inner::create` has made room for a `T`, aligned to 64 bytes. No other process has the memory yet.
         unsafe { inner.start().cast::<T>().write(value) };
         Ok(RwLock { inner: Arc::new(inner), _value: PhantomData })
     }
@@ -138,7 +144,8 @@ impl<T: Pod> RwLock<T> {
         self.inner.write(limit, &mut || true).is_ours().then(|| self.write_guard())
     }
 
-    /// Waits until no writer has the lock or waits for it, and acquires it for reading.
+    /// Waits until no writer has the lock or waits for it, and acquires it for reading. Waits forever if this thread
+    /// has the guard of a writer.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -150,7 +157,7 @@ impl<T: Pod> RwLock<T> {
     /// The lock was acquired and is poisoned: a writer died or panicked.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         loop {
-            // Without a limit or an interrupt there is no other end.
+            // Without a limit or an interrupt the wait ends only with the lock.
             if let Some(taken) = self.reading(Until::Ever) {
                 return taken;
             }
@@ -194,7 +201,7 @@ impl<T: Pod> RwLock<T> {
         Ok(self.reading(Until::after(timeout)).ok_or_else(late)??)
     }
 
-    /// Waits until the lock is free, and acquires it for writing.
+    /// Waits until the lock is free, and acquires it for writing. Waits forever if this thread has a guard of this lock.
     ///
     /// ```
     /// let total = maniple::RwLock::new(1)?;
@@ -207,7 +214,7 @@ impl<T: Pod> RwLock<T> {
     /// The lock was acquired and is poisoned: a writer died or panicked.
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         loop {
-            // As above.
+            // As in `read`.
             if let Some(taken) = self.writing(Until::Ever) {
                 return taken;
             }
@@ -296,8 +303,8 @@ impl<T> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the lock has the size (`new` made it so, `open` checks it) and alignment of a `T`, which may have any bit
-        // pattern. The share keeps writers away.
+        // SAFETY: the lock has the size (`new` makes it so, `open` checks it) and alignment of a `T`, and any bit
+        // pattern is valid for a `T`. The share excludes writers.
         unsafe { value::<T>(self.lock).as_ref() }
     }
 }
@@ -306,28 +313,29 @@ impl<T> Deref for RwLockWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as for a reader; no other guard is there.
+        // SAFETY: as for a reader. While this guard exists, no other guard does.
         unsafe { value::<T>(self.lock).as_ref() }
     }
 }
 
 impl<T> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above.
+        // SAFETY: as above; `&mut self` excludes other borrows through this guard.
         unsafe { value::<T>(self.lock).as_mut() }
     }
 }
 
 impl<T> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
-        // In a forked child, which finds its parent's guards among its variables, the share is not this process's.
+        // A forked child inherits copies of its parent's guards. The share is not the child's, so the lock does not
+        // release it.
         self.lock.give_back(self.share);
     }
 }
 
 impl<T> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        // As above.
+        // In a forked child, as above.
         if self.lock.is_written_here() {
             if panicking() && !self.panicking {
                 self.lock.set_poison();

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What time-outs say was waited for.
+/// The text for time-outs.
 const UNIT: &str = "a unit of the semaphore";
 
 /// A counter that `acquire` decrements and `release` increments, in any process. `acquire` waits while the counter is
@@ -182,7 +182,7 @@ pub struct BoundedSemaphore(pub(super) Arc<OwnedSemaphore>);
 /// assert_eq!(downloads.value(), 2);
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[must_use = "the unit is given back when the permit is dropped"]
+#[must_use = "the unit is released when the permit is dropped"]
 pub struct SemaphorePermit<'a> {
     permits: &'a OwnedSemaphore,
     unit: u32,
@@ -231,7 +231,7 @@ impl BoundedSemaphore {
     /// The unit was acquired from a process that died.
     pub fn acquire(&self) -> LockResult<SemaphorePermit<'_>> {
         loop {
-            // Without a limit or an interrupt there is no other end.
+            // Without a limit or an interrupt the wait ends only with a unit.
             if let Some(taken) = self.take(Until::Ever) {
                 return taken;
             }

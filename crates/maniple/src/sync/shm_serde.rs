@@ -8,12 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// Something that has a place in an arena.
 pub(crate) trait ShmSerde: Sized {
-    /// What errors call it.
+    /// The name of the value in errors.
     const WHAT: &'static str;
 
     fn place(&self) -> &Place;
 
-    /// A descriptor besides the arena's.
+    /// A descriptor in addition to the arena's.
     fn apart(&self) -> Option<BorrowedHandle<'_>> {
         None
     }
@@ -21,7 +21,7 @@ pub(crate) trait ShmSerde: Sized {
     fn open(ticket: CellRef, apart: Option<OwnedHandle>) -> maniple_engine::Result<Self>;
 }
 
-/// The arena's descriptor, the place in it, the descriptor besides.
+/// The arena's descriptor, the position in the arena, and the additional descriptor.
 type ShmRef = (u32, u32, Option<u32>);
 
 pub(crate) fn serialize<T: ShmSerde, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! Where a listener is.
+//! Addresses of listeners.
 
 use crate::error::{ChannelError, Error, Result};
 use maniple_engine::channel::listener as engine;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where a [`Listener`](crate::Listener) is: the path of a local socket, or a host and a port.
+/// The address of a [`Listener`](crate::Listener): the path of a local socket, or a host and a port.
 ///
 /// Its text form is `/run/depot.socket` for a path (any text with a `/` in it), `@depot` for a name that is in no file
 /// system (Linux), and `localhost:4000` for a host and a port. Python's `multiprocessing` writes the last as
@@ -148,14 +148,14 @@ impl From<&Address> for Address {
     }
 }
 
-/// What cannot fail has no error; generic code that takes all kinds of addresses needs one all the same.
+/// This conversion cannot fail. Generic code that takes all kinds of addresses needs an error type.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Error {
         match never {}
     }
 }
 
-/// How it travels: paths need not be text.
+/// The encoded form. Paths need not be text.
 #[derive(Serialize, Deserialize)]
 enum Form {
     Local(OsString),

@@ -49,7 +49,7 @@ pub struct ClientBuilder {
 }
 
 pub(super) fn deadline(timeout: Duration) -> Option<Instant> {
-    // A deadline that the clock cannot represent never comes.
+    // A time limit that the clock cannot represent is no limit.
     Instant::now().checked_add(timeout)
 }
 

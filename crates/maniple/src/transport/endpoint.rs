@@ -1,7 +1,8 @@
-//! One end of a pipe or connection, for values: encodes and decodes them, and says what the engine's errors mean here.
+//! One end of a pipe or connection, for values: encodes and decodes them, and converts the engine's errors.
 //!
-//! The ends of a pair made here exchange packets (the engine's `packet_end`). An end of any other socket or pipe exchanges frames
-//! (`stream_end`), whose content is what the codec wrote, so that the bytes of a format which other programs know can be read by these.
+//! The two ends of a pair that this crate made exchange packets (the engine's `packet_end`). An end of any other socket
+//! or pipe exchanges frames (`stream_end`), whose content is the output of the codec, so that other programs that know
+//! the format can read it.
 
 use super::message::{decode, lock, receiving, sending};
 use super::reactor::{until_done, until_some};
@@ -21,19 +22,20 @@ use serde::de::DeserializeOwned;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-/// How long a thread with a time limit sleeps that finds another one at work.
+/// How long a thread with a time limit sleeps while another thread uses the end.
 const AGAIN: Duration = Duration::from_millis(1);
 
 /// One end.
 #[derive(Debug)]
 pub(crate) enum Endpoint {
-    /// Of a pair that was made here.
+    /// An end of a pair that this crate made.
     Paired(PacketEnd),
-    /// Of anything else.
+    /// Any other end.
     Stream(SharedStream),
 }
 
-/// One end of any other socket or pipe. The threads that share it take turns, because a frame does not go out or come in as one.
+/// An end of any other socket or pipe. The threads that share it take turns, because a frame is not sent or received in
+/// one step.
 #[derive(Debug)]
 pub(crate) struct SharedStream {
     end: OwnedHandle,
@@ -42,7 +44,7 @@ pub(crate) struct SharedStream {
     receiving: Mutex<()>,
 }
 
-/// This thread's turn; `None`: the time is up.
+/// Waits for this thread's turn. `None` if the time limit has passed.
 fn turn(mutex: &Mutex<()>, until: Until) -> Option<MutexGuard<'_, ()>> {
     loop {
         match until {
@@ -59,12 +61,12 @@ fn turn(mutex: &Mutex<()>, until: Until) -> Option<MutexGuard<'_, ()>> {
     }
 }
 
-/// A value in a message that is received as bytes.
+/// Encodes a value for a message that is received as bytes.
 const NOT_BYTES: Error = Error::Channel(ChannelError::Message(
     "it is a value with large buffers or descriptors beside it; receive it as a value",
 ));
 
-/// A packet of a value.
+/// Encodes a value as a packet.
 fn packet<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Outgoing> {
     let mut bytes = Vec::with_capacity(128);
     bytes.push(packet_end::FIRST);
@@ -73,7 +75,7 @@ fn packet<C: Codec, T: Serialize + ?Sized>(value: &T) -> Result<Outgoing> {
     Ok(Outgoing::new(bytes, sink.take_load(), sink.take_handles())?)
 }
 
-/// Sends a packet. False: there was no room until then.
+/// Sends a packet. Returns false if there was no room until the time limit.
 fn post(end: &PacketEnd, outgoing: &mut Outgoing, until: Until) -> Result<bool> {
     end.send(outgoing, until).map_err(|error| match error {
         maniple_engine::Error::Os { source, .. } if wire::is_crowded(&source) => Error::Channel(ChannelError::Message(
@@ -83,7 +85,7 @@ fn post(end: &PacketEnd, outgoing: &mut Outgoing, until: Until) -> Result<bool> 
     })
 }
 
-/// The same, once.
+/// As above, without waiting.
 fn post_now(end: &PacketEnd, mut outgoing: Outgoing, until: Until) -> Result<bool> {
     let posted = post(end, &mut outgoing, until);
     outgoing.unsent();
@@ -93,7 +95,7 @@ fn post_now(end: &PacketEnd, mut outgoing: Outgoing, until: Until) -> Result<boo
 impl SharedStream {
     fn over(end: OwnedHandle) -> SharedStream {
         let state = StreamEnd::of(stream::kind(end.as_handle()));
-        // Where it cannot be set, reading and writing will say why.
+        // If it cannot be set, reading and writing report the reason.
         let _ = stream::set_blocking(end.as_handle());
         SharedStream { end, state, sending: Mutex::new(()), receiving: Mutex::new(()) }
     }
@@ -109,7 +111,7 @@ impl SharedStream {
                 sent => return Ok(sent == Sent::Whole),
             }
         }
-        // Large buffers go inside.
+        // Large buffers go into the bytes.
         self.send_with::<C, T>(value, Sink::handles(), until).map(|sent| sent == Sent::Whole)
     }
 
@@ -132,7 +134,7 @@ impl SharedStream {
         self.state.send_until(self.end.as_handle(), bytes, until).map_err(sending)
     }
 
-    /// The next message; `None`: the time is up.
+    /// Receives the next message. `None` if the time limit has passed.
     fn receive(&self, until: Until, limit: Option<u64>) -> Result<Option<Message>> {
         self.state.attendance().receives();
         let Some(_held) = turn(&self.receiving, until) else { return Ok(None) };
@@ -165,13 +167,13 @@ impl SharedStream {
 }
 
 impl Endpoint {
-    /// Two ends, each the other's.
+    /// Returns two connected ends.
     pub(crate) fn pair() -> Result<(Endpoint, Endpoint)> {
         let (a, b) = PacketEnd::pair()?;
         Ok((Endpoint::Paired(a), Endpoint::Paired(b)))
     }
 
-    /// An end around a descriptor. `paired`: it was of a pair made here.
+    /// Returns the end of a descriptor. `paired`: it belongs to a pair that this crate made.
     pub(crate) fn over(end: OwnedHandle, paired: bool) -> Endpoint {
         if paired { Endpoint::Paired(PacketEnd::over(end)) } else { Endpoint::Stream(SharedStream::over(end)) }
     }
@@ -190,7 +192,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends a value. False: there was no room until then.
+    /// Sends a value. Returns false if there was no room until the time limit.
     pub(crate) fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
         match self {
             Endpoint::Paired(end) => post_now(end, packet::<C, T>(value)?, until),
@@ -198,7 +200,7 @@ impl Endpoint {
         }
     }
 
-    /// The same as a future.
+    /// As above, as a future.
     pub(crate) async fn send_async<C: Codec, T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
         match self {
             Endpoint::Paired(end) => {
@@ -214,13 +216,13 @@ impl Endpoint {
         }
     }
 
-    /// Tells senders that this end receives, though it does not wait.
+    /// Shows senders that this end receives, though no thread waits.
     #[cfg(feature = "async")]
     pub(crate) fn receives_in_turns(&self) {
         self.attendance().receives_in_turns();
     }
 
-    /// The next value, as a future.
+    /// Receives the next value, as a future.
     pub(crate) async fn recv_async<C: Codec, T: DeserializeOwned>(&self) -> Result<T> {
         self.attendance().receives_in_turns();
         until_some(self.as_handle(), || self.recv::<C, T>(Until::Now)).await
@@ -233,7 +235,7 @@ impl Endpoint {
         }
     }
 
-    /// The next value; `None`: the time is up.
+    /// Receives the next value. `None` if the time limit has passed.
     pub(crate) fn recv<C: Codec, T: DeserializeOwned>(&self, until: Until) -> Result<Option<T>> {
         match self {
             Endpoint::Paired(end) => {
@@ -266,7 +268,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a message, or the end, can be received without waiting.
+    /// Returns whether a message, or the end, can be received without waiting.
     pub(crate) fn poll(&self, until: Until) -> Result<bool> {
         self.attendance().receives();
         Ok(readiness::message(self.as_handle(), until, &mut || false)?)
@@ -278,7 +280,8 @@ maniple_sys::as_handle!(impl[] for Endpoint, |this| match this {
     Endpoint::Stream(end) => end.end.as_handle(),
 });
 
-/// Tries until it is done, each time that `end` has room, but not where the other end waits in the same way.
+/// Calls `attempt` until it has succeeded, each time that `end` has room, except while the other end waits in the same
+/// way.
 async fn patiently(
     end: BorrowedHandle<'_>,
     attendance: &Attendance,
@@ -295,7 +298,7 @@ async fn patiently(
     until_done(end, attempt).await
 }
 
-/// How an end goes into a value: what it is of, and its descriptor's number.
+/// The form of an end in a value: its kind, and its descriptor's number.
 pub(crate) fn serialize<S: serde::Serializer>(
     what: &'static str,
     endpoint: &Endpoint,

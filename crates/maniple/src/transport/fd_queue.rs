@@ -1,15 +1,16 @@
 //! The descriptors of a queue's messages: a queue of descriptors beside the queue's log.
 //!
-//! A log is shared memory, which cannot carry descriptors. They go through a socket of which every user of the queue holds both ends, one
-//! packet for each message that has any: a *note*, `position: u64 · nonce: u64`, and the descriptors. Notes lie in it in the order of
-//! their messages, because a writer sends its note under the writers' lock, just before it publishes the message, and a reader takes
-//! it under the readers' lock, just after it has taken the message.
+//! A log is shared memory, which cannot carry descriptors. They travel through a socket of which every user of the
+//! queue holds both ends. For each message with descriptors there is one packet, a *note*: `position: u64 · nonce:
+//! u64`, and the descriptors. The notes have the order of their messages: a writer sends its note under the writers'
+//! lock, just before it publishes the message, and a reader takes it under the readers' lock, just after it has taken
+//! the message.
 //!
-//! The nonce is in the message too. A killed writer may leave a note without a message: the next message has the same position but
-//! another nonce. A killed reader may leave the note of a message that it had taken: its position is past. Both are *orphans*, which the
-//! reader of a later message finds before its own note, and drops.
+//! The message contains the nonce, too. A killed writer may leave a note without a message: the next message has the
+//! same position but another nonce. A killed reader may leave the note of a message that it had taken: its position is
+//! past. Both notes are *orphans*. The reader of a later message finds them before its own note, and drops them.
 //!
-//! A full one (a few hundred notes) is waited for by the writer with no lock held.
+//! If the socket is full (it holds a few hundred notes), the writer waits without a lock.
 
 use super::message::lock;
 use crate::error::{ChannelError, Error, Result};
@@ -25,13 +26,13 @@ use std::time::Duration;
 pub(super) struct FdQueue {
     into: OwnedHandle,
     out: OwnedHandle,
-    // For `RandomState`, which is cheap to ask but not to make.
+    // A `RandomState`, which is cheap to use and expensive to make.
     random: Mutex<(RandomState, u64)>,
 }
 
-/// A note's bytes.
+/// The length of a note.
 const NOTE: usize = 16;
-/// A writer looks by itself for room so often: others are not told of what is taken by the kernel.
+/// How often a waiting writer checks for room: the kernel tells it nothing about notes that were taken.
 const SLICE: Duration = Duration::from_millis(50);
 
 fn note(position: u64, nonce: u64) -> [u8; NOTE] {
@@ -59,18 +60,18 @@ impl FdQueue {
         (self.into.as_handle(), self.out.as_handle())
     }
 
-    /// A number that no other process and no other call comes upon.
+    /// Returns a number that no other process and no other call uses.
     pub(super) fn nonce(&self) -> u64 {
         let (state, count) = &mut *lock(&self.random);
         *count += 1;
-        // In a forked child the state is the parent's.
+        // A forked child has its parent's state.
         let mut hasher = state.build_hasher();
         hasher.write_u64(*count);
         hasher.write_u32(std::process::id());
         hasher.finish()
     }
 
-    /// Sends a note. The writers' lock is held. False: there is no room.
+    /// Sends a note. The caller holds the writers' lock. Returns false if there is no room.
     pub(super) fn send(&self, position: u64, nonce: u64, handles: &[OwnedHandle]) -> maniple_engine::Result<bool> {
         let handles: Vec<BorrowedHandle<'_>> = handles.iter().map(AsHandle::as_handle).collect();
         match stream::send_packet(self.into.as_handle(), &note(position, nonce), &handles) {
@@ -79,7 +80,7 @@ impl FdQueue {
         }
     }
 
-    /// Waits a while for room. False: the time is up.
+    /// Waits a while for room. Returns false if the time limit has passed.
     pub(super) fn wait(&self, until: Until) -> Result<bool> {
         let left = until.left();
         if left == Some(Duration::ZERO) {
@@ -88,13 +89,14 @@ impl FdQueue {
         let time = left.map_or(SLICE, |left| left.min(SLICE));
         let mut interest = [ready::Interest::room(self.into.as_handle())];
         if ready::wait(&mut interest, Some(time)).map_err(failed("wait for a queue's socket"))? > 0 {
-            // There may be room and yet too many descriptors of this user's on their way, which nothing tells the end of.
+            // There may be room in the socket and too many descriptors of this user on their way. No event shows the
+            // end of that.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(true)
     }
 
-    /// Takes the descriptors of the message at `position`. The readers' lock is held.
+    /// Takes the descriptors of the message at `position`. The caller holds the readers' lock.
     pub(super) fn take(&self, position: u64, nonce: u64) -> Result<Vec<OwnedHandle>> {
         const WHAT: &str = "take descriptors out of a queue";
         let mine = note(position, nonce);
@@ -105,7 +107,7 @@ impl FdQueue {
                 return Err(lost());
             }
             if head[..8] != mine[..8] && u64_of(&head) > position {
-                // The next reader's.
+                // The note belongs to the next reader.
                 return Err(lost());
             }
             let mut handles = Vec::new();
@@ -133,7 +135,8 @@ mod tests {
     #[test]
     fn orphans_are_dropped_and_later_notes_left_alone() {
         let fds = FdQueue::new().unwrap();
-        // The notes of a message whose reader died; of a message that was never published; of ours; of the next.
+        // The notes of a message whose reader died; of a message that was never published; of this message; of the
+        // next.
         for (position, nonce) in [(8, 1), (16, 2), (16, 3), (24, 4)] {
             assert!(fds.send(position, nonce, &file()).unwrap());
         }

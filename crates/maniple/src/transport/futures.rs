@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a wait lasts without a check whether it is still wanted.
+/// How often a background wait checks whether its future still exists.
 const SLICE: Duration = Duration::from_millis(200);
-/// The same of one for clients, whose listener may go meanwhile.
+/// The same for a wait for clients, whose listener may be dropped.
 const MOMENT: Duration = Duration::from_millis(20);
-/// How long it is waited for clients that have connected and are not authenticated, before it is waited for others.
+/// How long the thread serves clients that have connected before it waits for other clients.
 const BUSY: Duration = Duration::from_secs(8);
 
 /// Returns the earlier of `limit` and the end of `most`.
@@ -85,7 +85,7 @@ impl Listener {
     /// As [`accept`](Listener::accept).
     pub async fn accept_async<T>(&self) -> Result<Connection<T>> {
         loop {
-            // Clients that another future has begun with may be there.
+            // Another future may have begun the authentication of a client.
             let is_begun = !self.accepting.kept().is_empty() || self.accepting.unfinished.load(Ordering::Relaxed);
             if (is_begun || self.is_called()?)
                 && let Some(found) = accept(&self.accepting).await?

@@ -82,7 +82,7 @@ pub struct Listener {
     address: Address,
 }
 
-/// What accepts clients, for the listener and for a thread that does so for a future of it.
+/// Accepts clients, for the listener and for the thread that serves its futures.
 #[derive(Debug)]
 pub(super) struct Accepting {
     pub(super) engine: engine::Listener,
@@ -102,7 +102,7 @@ impl Accepting {
         Ok(self.engine.accept(self.authkey.as_ref().map(Authkey::as_bytes), deadline, &mut || false)?)
     }
 
-    /// Whether a client may be here that is not through yet.
+    /// Returns whether a client may have connected that has not completed its authentication.
     #[cfg(feature = "async")]
     pub(super) fn authenticates(&self) -> bool {
         self.authkey.is_some()

@@ -1,4 +1,4 @@
-//! How a message is decoded, and what the engine's errors mean.
+//! Decodes messages, and converts the engine's errors.
 
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
@@ -11,7 +11,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an error while sending means.
+/// Converts an error of sending.
 pub(super) fn sending(error: maniple_engine::Error) -> Error {
     match &error {
         maniple_engine::Error::Os { source, .. } if is_gone(source) => Error::Channel(ChannelError::Closed),
@@ -19,7 +19,7 @@ pub(super) fn sending(error: maniple_engine::Error) -> Error {
     }
 }
 
-/// What an error while receiving means. `begun`: the length of the message has come.
+/// Converts an error of receiving. `begun`: the length of the message has arrived.
 pub(super) fn receiving(error: maniple_engine::Error, begun: bool) -> Error {
     let ended = if begun { ChannelError::UnexpectedEof } else { ChannelError::Closed };
     match &error {
@@ -37,7 +37,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected)
 }
 
-/// The one value in `bytes`.
+/// Decodes the only value in `bytes`.
 pub(super) fn decode<C: Codec, T: DeserializeOwned>(mut bytes: &[u8], source: &mut Source) -> Result<T> {
     let value = sideband::decode::<C, T>(&mut bytes, source)?;
     if bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! Queues for any number of processes on both sides.
+//! Queues. Any number of processes may put and get.
 
 mod get;
 mod message;
@@ -61,7 +61,7 @@ use std::time::Instant;
 /// Large [`Bulk`](crate::Bulk)s are copied as a whole. Values may contain descriptors.
 pub struct Queue<T> {
     pub(super) shared: Arc<Shared>,
-    /// Its values are to be reported done.
+    /// Whether its values are to be reported done.
     pub(super) counted: bool,
     types: PhantomData<fn(T) -> T>,
 }
@@ -80,7 +80,8 @@ fn deadline(until: Until) -> Option<Instant> {
     }
 }
 
-/// Whether to give up waiting even for a lock, whose holder may be stopped. A call that is not to wait waits for that.
+/// Returns whether to end the wait even for a lock, whose holder may be stopped. A call without a wait still waits for
+/// the lock.
 fn is_over(until: Until) -> bool {
     matches!(until, Until::Then(then) if Instant::now() >= then)
 }
@@ -163,7 +164,7 @@ impl<T> Queue<T> {
         self.shared.log.is_empty()
     }
 
-    /// Closes the queue for all processes: every later `put` returns [`ChannelError::QueueClosed`]. The values in the
+    /// Closes the queue for all processes: every later `put` returns [`ChannelError::QueueClosed`](crate::ChannelError::QueueClosed). The values in the
     /// queue can still be removed. After that `get` returns the same error, also in calls that wait. Closing again does
     /// nothing.
     ///
@@ -209,8 +210,8 @@ impl<T> Clone for Queue<T> {
 }
 
 maniple_sys::as_handle!(
-    /// Readable while there is something to get, or the queue is closed: for [`wait`](crate::wait). From the first use
-    /// of it on, puts and gets in all processes keep it so, which costs them a little.
+    /// Readable while there is a value to get, or the queue is closed: for [`wait`](crate::wait). From its first use
+    /// on, puts and gets in all processes maintain this state, at a small cost.
     impl[T] for Queue<T>, |this| {
     // It acquires a lock. If that fails, the queue is unusable as well, and its next call returns an error.
     let _ = this.shared.log.watch(&mut || false);

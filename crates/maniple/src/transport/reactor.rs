@@ -1,7 +1,8 @@
 //! Waiting for descriptors as futures: one thread for all of them, which polls and wakes.
 //!
-//! The thread is started by the first future that has to wait, and ends when none has waited for a while. It holds a copy of each
-//! descriptor only as long as a future waits for it. A forked child has none of this, and starts anew.
+//! The first future that has to wait starts the thread. The thread ends when no future has waited for a while. It holds
+//! a copy of each descriptor only as long as a future waits for it. A forked child has no such thread, and starts
+//! another.
 
 use crate::error::{Error, Result};
 use maniple_sys::ready::{self, Interest, Kick};
@@ -10,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// How long the thread stays when there is nothing to do.
+/// How long the thread stays without a future that waits.
 const LINGER: Duration = Duration::from_millis(500);
 /// The interval at which a task that waits for room checks whether room can still come.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What a future waits for, and takes back when it is dropped.
+/// The wait of a future. Dropping it cancels the wait.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(Option<u64>);
 
@@ -27,7 +28,7 @@ struct Watched {
 }
 
 struct State {
-    // The thread's, and the process that it is in.
+    // The process of the thread.
     running: Option<(Arc<Kick>, u32)>,
     watched: Vec<Watched>,
     next: u64,
@@ -40,7 +41,7 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 impl Watch {
-    /// Has the future polled again once `fd` is readable, or has room.
+    /// Wakes the future once `fd` is readable, or has room.
     fn watch<T>(&mut self, fd: BorrowedHandle<'_>, room: bool, cx: &Context<'_>) -> Poll<Result<T>> {
         match self.arm(fd, room, cx.waker()) {
             Ok(()) => Poll::Pending,
@@ -59,7 +60,7 @@ impl Watch {
         if !matches!(state.running, Some((_, process)) if process == std::process::id()) {
             let kick = Arc::new(Kick::new()?);
             let its = kick.clone();
-            // What a parent's futures waited for.
+            // Waits of the parent's futures.
             state.watched.clear();
             std::thread::Builder::new().name("maniple-reactor".into()).spawn(move || run(&its))?;
             state.running = Some((kick, std::process::id()));
@@ -80,7 +81,7 @@ impl Drop for Watch {
         let before = state.watched.len();
         state.watched.retain(|watched| watched.number != number);
         if state.watched.len() != before {
-            // So that the thread drops the descriptor.
+            // Wakes the thread, so that it drops the descriptor.
             state.kick();
         }
     }
@@ -111,7 +112,8 @@ fn run(kick: &Arc<Kick>) {
         let limit = if watched.is_empty() { Some(LINGER) } else { room.then_some(LOOK) };
         let found = ready::wait(&mut interests, limit);
         if found.is_err() {
-            // Out of memory, or more descriptors than may be polled: the futures try for themselves, and come back.
+            // There is no memory, or there are more descriptors than may be polled. The futures try by themselves, and
+            // wait again.
             std::thread::sleep(Duration::from_millis(10));
         }
         if interests[0].ready() {
@@ -140,7 +142,7 @@ fn run(kick: &Arc<Kick>) {
     }
 }
 
-/// Tries until there is something, each time that `fd` is readable.
+/// Calls `attempt` until it returns a value, each time that `fd` is readable.
 pub(super) async fn until_some<T>(fd: BorrowedHandle<'_>, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let mut watch = Watch::default();
     std::future::poll_fn(|cx| match attempt() {
@@ -151,7 +153,7 @@ pub(super) async fn until_some<T>(fd: BorrowedHandle<'_>, mut attempt: impl FnMu
     .await
 }
 
-/// The same for one poll of a stream, with the watch that the stream keeps.
+/// As above, for one poll of a stream, with the watch that the stream keeps.
 #[cfg(feature = "async")]
 pub(super) fn poll_some<T>(
     watch: &mut Watch,
@@ -166,7 +168,7 @@ pub(super) fn poll_some<T>(
     }
 }
 
-/// Tries until there is something, each time that any of them is readable.
+/// As above, each time that any of the descriptors is readable.
 #[cfg(feature = "async")]
 pub(super) async fn until_any<T>(
     fds: &[BorrowedHandle<'_>],
@@ -184,7 +186,7 @@ pub(super) async fn until_any<T>(
     .await
 }
 
-/// Tries until it is done, each time that `fd` has room, and twice a second.
+/// Calls `attempt` until it has succeeded, each time that `fd` has room, and twice a second.
 pub(super) async fn until_done(fd: BorrowedHandle<'_>, mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
     let mut watch = Watch::default();
     std::future::poll_fn(|cx| match attempt() {

@@ -1,4 +1,4 @@
-//! Waiting for any of several things.
+//! Waits for any of several ends, queues and processes.
 
 use crate::error::{InTime, Result};
 use maniple_engine::channel::frame::Until;
@@ -83,7 +83,7 @@ pub async fn wait_async(what: &[&(dyn AsHandle + Sync)]) -> Result<Vec<usize>> {
     super::reactor::until_any(&handles, ready).await
 }
 
-/// None are ready if the time is up.
+/// Returns no index if the time limit has passed.
 fn wait_until(what: &[&dyn AsHandle], until: Until) -> Result<Vec<usize>> {
     let mut interests: Vec<Interest<'_>> = what.iter().map(|it| Interest::new(it.as_handle())).collect();
     readiness::any(&mut interests, until, "wait for several things", &mut || false)?;

@@ -143,6 +143,70 @@ fn a_panic_comes_back_with_message_place_and_stack() {
 }
 
 #[test]
+fn the_error_of_an_item_names_the_item_and_the_function() {
+    let _dog = watchdog();
+    fn odd(x: u32) -> u32 {
+        assert!(x % 2 == 1, "{x} is even");
+        x
+    }
+    fn place<T: std::fmt::Debug>(result: maniple::Result<T>) -> String {
+        let error = result.unwrap_err();
+        let Error::Panicked(panicked) = &error else { panic!("another error: {error}") };
+        assert!(error.to_string().contains(&format!(" while it ran {}: ", panicked.task)), "{error}");
+        panicked.task.replace("it::calls::the_error_of_an_item_names_the_item_and_the_function::", "")
+    }
+    let pool = Pool::new(2).unwrap();
+    assert_eq!(place(pool.apply(odd, 2)), "apply of odd");
+    assert_eq!(place(pool.map(odd, [1, 3, 5, 6, 7])), "item 3 of map of odd");
+    let whole = pool.with(CallOptions::new().chunksize(5));
+    assert_eq!(place(whole.map(odd, [1, 3, 5, 6, 7])), "item 3 of map of odd");
+    let failed: Vec<String> = whole.try_map(odd, 0..5).unwrap().into_iter().filter(Result::is_err).map(place).collect();
+    assert_eq!(failed, [0, 2, 4].map(|item| format!("item {item} of try_map of odd")));
+    let last = pool.imap(odd, [1, 3, 4]).unwrap().last().unwrap();
+    assert_eq!(place(last), "item 2 of imap of odd");
+    for (index, result) in pool.imap_unordered(odd, 0..40).unwrap().indexed().filter(|(_, result)| result.is_err()) {
+        assert_eq!(place(result), format!("item {index} of imap_unordered of odd"));
+    }
+}
+
+#[test]
+fn an_argument_or_a_result_that_cannot_travel_names_its_item() {
+    let _dog = watchdog();
+    /// Cannot be encoded, or cannot be decoded.
+    #[derive(Debug, PartialEq)]
+    enum Odd {
+        Sound,
+        Unwritten,
+        Unread,
+    }
+    impl serde::Serialize for Odd {
+        fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Odd::Unwritten => Err(serde::ser::Error::custom("it is not written")),
+                other => to.serialize_bool(*other == Odd::Sound),
+            }
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Odd {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let sound = bool::deserialize(from)?;
+            if sound { Ok(Odd::Sound) } else { Err(serde::de::Error::custom("it is not read")) }
+        }
+    }
+    fn made(kind: u8) -> Odd {
+        [Odd::Sound, Odd::Unwritten, Odd::Unread].into_iter().nth(kind.into()).unwrap()
+    }
+    fn taken(_: Odd) {}
+    let pool = Pool::new(2).unwrap();
+    for (kind, why) in [(1, "it is not written"), (2, "it is not read")] {
+        for error in [pool.map(made, [0, 0, kind]).unwrap_err(), pool.map(taken, [0, 0, kind].map(made)).unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.contains(why) && text.contains("(item 2 of map of it::calls::an_argument_"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_job_can_be_asked_waited_for_and_awaited() {
     let _dog = watchdog();
     let pool = Pool::new(1).unwrap();

@@ -32,6 +32,20 @@ fn wordcount() {
     assert!(said("wordcount", &[folder()]).contains("the"));
 }
 
+/// The example in Python counts the same words in the same text, which `tests/python/test_examples.py` sees to.
+#[test]
+fn wordcount_takes_letters_outside_ascii_for_parts_of_words() {
+    let _dog = watchdog();
+    let folder = std::env::temp_dir().join(format!("maniple-wordcount-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    // A combining accent, a vowel sign, a circled letter, a raised digit, and separators that Python alone splits at.
+    std::fs::write(folder.join("text"), "e\u{301}te\u{301} \u{915}\u{93f}_1 \u{24d0}b x\u{b2}, x\u{b2};a\u{1c}b")
+        .unwrap();
+    let said = said("wordcount", &[folder.to_str().unwrap()]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(said.starts_with("1 files under") && said.contains("equal counts: 7 words, 6 different;"), "{said}");
+}
+
 #[test]
 fn deadline() {
     let _dog = watchdog();

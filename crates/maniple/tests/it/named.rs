@@ -163,8 +163,11 @@ fn a_program_without_maniple_or_without_a_file_is_an_error() {
         matches!(&error, Error::Process(maniple::ProcessError::Start(why)) if why.contains("before it was ready")),
         "{error}"
     );
+    let text = error.to_string();
+    assert!(text.contains("the program /bin/true, which has to link maniple"), "{text}");
     let error = Pool::builder().program("/no/such/program").build().unwrap_err();
     assert!(matches!(error, Error::Process(maniple::ProcessError::Start(_))), "{error}");
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
     let process = Process::builder().program("/no/such/program").build_named::<_, ()>("x", ()).unwrap();
     assert!(matches!(process.start(), Err(Error::Process(maniple::ProcessError::Start(_)))));
 }

@@ -21,6 +21,18 @@ fn started<A: maniple::Payload, R: maniple::IntoExitCode + 'static>(
     process
 }
 
+#[test]
+fn an_error_about_the_state_of_a_process_names_the_process() {
+    let _dog = watchdog();
+    let process = Process::builder().name("scanner").build(|()| (), ()).unwrap();
+    let text = process.join().unwrap_err().to_string();
+    assert_eq!(text, "the process \"scanner\" was not started; call start() first");
+    process.start().unwrap();
+    let text = process.start().unwrap_err().to_string();
+    assert_eq!(text, "the process \"scanner\" has already been started; make another process");
+    process.join().unwrap();
+}
+
 fn end(how: u32) -> Result<i32, String> {
     match how {
         0 => Ok(0),

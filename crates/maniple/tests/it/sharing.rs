@@ -277,6 +277,8 @@ fn a_list_holds_what_was_put_in_and_refuses_what_does_not_fit() {
     assert_eq!((list.get(0).unwrap(), list.get(5).unwrap()), ("seven b".into(), 5.into()));
     assert_eq!(list.get(10).unwrap(), "short".into());
     assert!(list.set(5, "more than eight").unwrap_err().to_string().contains("does not fit"));
+    let text = list.set(5, "more than eight").unwrap_err().to_string();
+    assert!(text.contains("which was made with 8 bytes and keeps that size"), "{text}");
     assert!(matches!((list.get(11), list.set(11, 1)), (Err(Error::SharedMemory(_)), Err(Error::SharedMemory(_)))));
     assert!(ShareableList::new(Vec::<bool>::new()).unwrap().is_empty());
 }

@@ -207,16 +207,58 @@ fn a_lazy_map_for_whose_input_there_is_no_thread_is_not_waited_for() {
         let pool = pool(StartMethod::Spawn, 1);
         assert_eq!(pool.apply(u64::count_ones, 7).unwrap(), 3);
         let usual = getrlimit(Resource::As);
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let mapped = statm.split(' ').next().unwrap().parse::<u64>().unwrap() * testing::page_size() as u64;
         // Less than a thread's stack.
-        setrlimit(Resource::As, Rlimit { current: Some(mapped + (1 << 20)), ..usual }).unwrap();
+        setrlimit(Resource::As, Rlimit { current: Some(mapped("self") + (1 << 20)), ..usual }).unwrap();
         let refused = pool.imap(u64::count_ones, [7, 7]).map(drop);
         setrlimit(Resource::As, usual).unwrap();
         assert!(matches!(refused, Err(Error::Process(maniple::ProcessError::Start(_)))), "{refused:?}");
         assert_eq!(pool.imap(u64::count_ones, [7, 7]).unwrap().map(Result::unwrap).collect::<Vec<_>>(), [3, 3]);
         pool.close();
         pool.join();
+    });
+}
+
+/// The bytes of address space that a process has.
+fn mapped(pid: &str) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+    statm.split(' ').next().unwrap().parse::<u64>().unwrap() * testing::page_size() as u64
+}
+
+#[test]
+fn a_value_whose_bytes_find_no_memory_is_refused() {
+    let _dog = watchdog();
+    apart(|()| {
+        let (here, there) = maniple::pipe::<Vec<u32>>().unwrap();
+        // Five bytes for each.
+        let value = vec![u32::MAX; 8 << 20];
+        let usual = getrlimit(Resource::As);
+        setrlimit(Resource::As, Rlimit { current: Some(mapped("self") + (8 << 20)), ..usual }).unwrap();
+        let refused = here.send(&value);
+        setrlimit(Resource::As, usual).unwrap();
+        assert!(matches!(&refused, Err(error) if error.to_string().contains("no memory")), "{refused:?}");
+        here.send(&vec![7]).unwrap();
+        assert_eq!(there.recv().unwrap(), [7]);
+    });
+}
+
+#[test]
+fn a_manager_without_a_thread_for_a_client_is_not_lost() {
+    let _dog = watchdog();
+    apart(|()| {
+        let manager = Manager::new().unwrap();
+        let numbers = manager.dict::<u32, u32>().unwrap();
+        numbers.insert(&1, &2).unwrap();
+        let [server] = children()[..] else { panic!("more children than the server: {:?}", children()) };
+        let in_other_thread = || std::thread::scope(|scope| scope.spawn(|| numbers.get(&1)).join().unwrap());
+        let usual = getrlimit(Resource::As);
+        // Less than a thread's stack.
+        let low = Rlimit { current: Some(mapped(&server.to_string()) + (1 << 20)), ..usual };
+        testing::limit_of(server as u32, Resource::As, low);
+        let refused = in_other_thread();
+        assert!(matches!(refused, Err(Error::Manager(maniple::managers::ManagerError::NoThread))), "{refused:?}");
+        assert_eq!(numbers.get(&1).unwrap(), Some(2));
+        testing::limit_of(server as u32, Resource::As, usual);
+        assert_eq!(in_other_thread().unwrap(), Some(2));
     });
 }
 

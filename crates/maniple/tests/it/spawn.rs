@@ -37,6 +37,7 @@ fn a_panic_an_exit_and_a_kill_are_told_apart() {
     let Err(Error::Panicked(panicked)) = spawn(|x: u32| 1 / x, 0).unwrap().join() else { panic!("it has a value") };
     assert_eq!(panicked.message, "attempt to divide by zero");
     assert!(panicked.location.is_some_and(|location| location.contains("spawn.rs")));
+    assert!(panicked.task.starts_with("spawn of "), "{}", panicked.task);
     let exits = |code| -> u8 { std::process::exit(code) };
     let Err(Error::WorkerLost(lost)) = spawn(exits, 3).unwrap().join() else { panic!("it has a value") };
     assert_eq!(lost.exit, Exit::Code(3));

@@ -3,7 +3,7 @@
 use crate::support;
 use maniple::{
     Barrier, BoundedSemaphore, Condition, Error, Event, JoinableQueue, Listener, Lock, Manager, Mutex, Pool, Process,
-    Queue, RLock, Semaphore, Value, channel, pipe, wait_timeout,
+    Queue, RLock, RwLock, Semaphore, Value, channel, pipe, wait_timeout,
 };
 use std::time::Duration;
 
@@ -76,14 +76,20 @@ fn a_late_lock_unit_event_or_party_is_named() {
     let _alive = support::watchdog();
     let elsewhere =
         |body: &(dyn Fn() -> &'static str + Sync)| std::thread::scope(|scope| scope.spawn(body).join().unwrap());
-    let held = "the lock, which others held";
+    let held = "the lock, which others, or this thread, held";
     let (lock, rlock) = (Lock::new().unwrap(), RLock::new().unwrap());
     let (mutex, value) = (Mutex::new(1).unwrap(), Value::new(1).unwrap());
     let _held = (lock.lock().unwrap(), rlock.lock().unwrap(), mutex.lock().unwrap(), value.lock().unwrap());
     assert_eq!(elsewhere(&|| late(lock.lock_timeout(SHORT))), held);
-    assert_eq!(elsewhere(&|| late(RLock::lock_timeout(&rlock.clone(), SHORT))), held);
+    let by_others = "the lock, which others held";
+    assert_eq!(elsewhere(&|| late(RLock::lock_timeout(&rlock.clone(), SHORT))), by_others);
     assert_eq!(elsewhere(&|| late(mutex.lock_timeout(SHORT))), held);
     assert_eq!(elsewhere(&|| late(value.lock_timeout(SHORT))), held);
+    // By this thread.
+    assert_eq!((late(lock.lock_timeout(SHORT)), late(mutex.lock_timeout(SHORT))), (held, held));
+    let shared = RwLock::new(1).unwrap();
+    let _reads = shared.read().unwrap();
+    assert_eq!(late(shared.write_timeout(SHORT)), held);
     assert_eq!(late(Semaphore::new(0).unwrap().acquire_timeout(SHORT)), "a unit of the semaphore");
     let bounded = BoundedSemaphore::new(1).unwrap();
     let _permit = bounded.acquire().unwrap();
@@ -92,6 +98,20 @@ fn a_late_lock_unit_event_or_party_is_named() {
     assert_eq!(late(Barrier::new(2).unwrap().wait_timeout(SHORT)), "the other parties of the barrier");
     let (_, waited) = Condition::new().unwrap().wait_timeout(Lock::new().unwrap().lock().unwrap(), SHORT).unwrap();
     assert!(waited.timed_out());
+}
+
+/// What holds the lock or the unit may be this thread, another thread or another process; the texts fit all of them.
+#[test]
+fn a_try_and_a_release_in_vain_do_not_blame_others() {
+    let (lock, bounded) = (Lock::new().unwrap(), BoundedSemaphore::new(1).unwrap());
+    for error in [bounded.release().unwrap_err(), lock.release().unwrap_err()] {
+        assert!(!error.to_string().contains("another process"), "{error}");
+        assert!(error.to_string().contains("this process holds no unit of the bounded semaphore"), "{error}");
+    }
+    let _held = (lock.lock().unwrap(), bounded.acquire().unwrap());
+    for error in [Error::from(lock.try_lock().unwrap_err()), bounded.try_acquire().unwrap_err().into()] {
+        assert!(!error.to_string().contains("another holder"), "{error}");
+    }
 }
 
 #[test]

@@ -76,7 +76,7 @@ class ListLayout:
         )
         if fmt is None:
             raise _NotShareable(
-                f"a ShareableList cannot hold {type(value).__name__}: int, float, bool, str, bytes, None"
+                f"a ShareableList holds int, float, bool, str, bytes and None, and not {type(value).__name__}"
             )
         if "%" not in fmt:
             return fmt

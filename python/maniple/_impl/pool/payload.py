@@ -359,7 +359,7 @@ def lost(
     if told is None:
         frozen = getattr(sys, "frozen", False)
         hint = "does the frozen program call freeze_support() before it reads its arguments?"
-        message += f" ({hint})" if frozen else " (could it import the main module?)"
+        message += f" ({hint})" if frozen else " (could it import the main module, and did its initializer return?)"
     else:
         message += f", because its initializer raised {told[0]}: {told[1]}"
     error = WorkerLostError(message, pid, exitcode, "", stderr_tail)

@@ -2,7 +2,7 @@
 
 use super::order::{Span, in_order};
 use super::sides::Sides;
-use super::{Interrupted, KEEP, LAP, LARGE, Log, MOST_PARTS, START_OVER, WORTH_IT, hold_writers, local};
+use super::{Interrupted, KEEP, LAP, LONG_PART, Log, MOST_PARTS, START_OVER, WORTH_IT, hold_writers, local};
 use crate::channel::layout::HEAD;
 use crate::channel::window::{Ring, Window, write_by_handle};
 use crate::error::{Error, Result};
@@ -194,13 +194,13 @@ impl Log {
         }
         for part in parts {
             let after = to + part.len() as u64;
-            if part.len() > LARGE && after > warm && within_limit(ring, to, after) {
+            if part.len() > LONG_PART && after > warm && within_limit(ring, to, after) {
                 // The write allocates its pages.
                 write_by_handle(ring, &mut to, part)?;
                 header.ready.fetch_max(after, Ordering::Relaxed);
                 continue;
             }
-            if part.len() > LARGE && after <= warm {
+            if part.len() > LONG_PART && after <= warm {
                 window.map_in(ring, after.max(LAP).min(warm))?;
             }
             self.prepare(&mut window, ring, to, after, warm)?;

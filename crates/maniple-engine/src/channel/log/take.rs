@@ -2,7 +2,7 @@
 
 use super::order::{Span, in_order};
 use super::sides::Sides;
-use super::{BOUNDLESS, Interrupted, LAP, LARGE, Log, MOST_PARTS, WORTH_IT, hold, local};
+use super::{BOUNDLESS, Interrupted, LAP, LONG_PART, Log, MOST_PARTS, WORTH_IT, hold, local};
 use crate::channel::window::Ring;
 use crate::error::{Error, Result};
 use crate::shm::buffers::Buffer;
@@ -114,7 +114,7 @@ impl Log {
             if len > room - (content - at) {
                 return Err(damaged());
             }
-            if only_small && len > LARGE as u64 {
+            if only_small && len > LONG_PART as u64 {
                 return Ok(None);
             }
             if index == 0 {

@@ -193,6 +193,6 @@ fn rounded(len: usize) -> usize {
 
 /// Waits a moment for a block that was used before. Returns whether a buffer of so many bytes is better sent in a block
 /// than among the bytes of its message.
-pub fn is_worth_a_block(len: usize) -> bool {
+pub(super) fn is_worth_a_block(len: usize) -> bool {
     wait_for_room(len) || len >= LONG
 }

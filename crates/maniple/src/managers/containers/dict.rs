@@ -35,7 +35,39 @@ typed_proxy!(
 );
 
 impl<K: Payload + Eq + Hash, V: Payload> Dict<K, V> {
-    whole!(Dict<K, V>(HashMap<K, V>));
+    whole!(
+        Dict<K, V>(HashMap<K, V>);
+        /// ```
+        /// use std::collections::HashMap;
+        ///
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let counts = manager.dict::<String, u32>()?;
+        /// // One call, so no other comes in between.
+        /// let add = |counts: &mut HashMap<String, u32>, word| {
+        ///     let count = counts.entry(word).or_default();
+        ///     *count += 1;
+        ///     *count
+        /// };
+        /// assert_eq!((counts.with(add, "a".to_string())?, counts.with(add, "a".to_string())?), (1, 2));
+        /// # Ok(())
+        /// # }
+        /// ```
+        with;
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let shares = manager.dict::<String, u32>()?;
+        /// // Divides by zero, in the server.
+        /// assert!(shares.with(|shares, by| shares.insert("Ann".into(), 10 / by), 0).is_err());
+        /// assert!(shares.len().is_err());
+        /// shares.clear_poison()?;
+        /// assert_eq!(shares.len()?, 0);
+        /// # Ok(())
+        /// # }
+        /// ```
+        clear_poison;
+    );
 
     /// Returns the value of the key.
     ///

@@ -30,7 +30,35 @@ typed_proxy!(
 );
 
 impl<T: Payload> List<T> {
-    whole!(List<T>(Vec<T>));
+    whole!(
+        List<T>(Vec<T>);
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let list = manager.list::<u32>()?;
+        /// list.extend(&[3, 1, 2])?;
+        /// // One call, so no other comes in between.
+        /// let take = |list: &mut Vec<u32>, count| list.drain(..count).min();
+        /// assert_eq!(list.with(take, 2)?, Some(1));
+        /// assert_eq!(list.to_vec()?, [2]);
+        /// # Ok(())
+        /// # }
+        /// ```
+        with;
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let list = manager.list::<u32>()?;
+        /// // Divides by zero, in the server.
+        /// assert!(list.with(|list, by| list.push(10 / by), 0).is_err());
+        /// assert!(list.len().is_err());
+        /// list.clear_poison()?;
+        /// assert_eq!(list.len()?, 0);
+        /// # Ok(())
+        /// # }
+        /// ```
+        clear_poison;
+    );
 
     /// Appends an item.
     ///

@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Mutex;
 
-/// What every typed proxy is, besides its methods.
+/// The methods that every typed proxy has, besides its own.
 macro_rules! typed_proxy {
     ($(#[$doc:meta])* $name:ident $(<$($type:ident),+>)? ($content:ty)) => {
         $(#[$doc])*
@@ -56,25 +56,18 @@ macro_rules! typed_proxy {
 }
 pub(super) use typed_proxy;
 
-/// The methods that all collections and the single value have.
+/// The methods that all collections and the single value have; each type has its own examples of them.
 macro_rules! whole {
-    ($name:ident<$($type:ident),+>($whole:ty)) => {
+    (
+        $name:ident<$($type:ident),+>($whole:ty);
+        $(#[$with:meta])* with;
+        $(#[$clear_poison:meta])* clear_poison;
+    ) => {
         /// Calls `function(&mut all, argument)` in the server, while no other call has the object. If `function`
         /// panics, all calls fail with [`ManagerError::Poisoned`](crate::managers::ManagerError::Poisoned) until
         /// `clear_poison`.
         ///
-        /// ```
-        /// # fn main() -> maniple::Result<()> {
-        /// let manager = maniple::Manager::new()?;
-        /// let list = manager.list::<u32>()?;
-        /// list.extend(&[3, 1, 2])?;
-        /// // One call, so no other comes in between.
-        /// let take = |list: &mut Vec<u32>, count| list.drain(..count).min();
-        /// assert_eq!(list.with(take, 2)?, Some(1));
-        /// assert_eq!(list.to_vec()?, [2]);
-        /// # Ok(())
-        /// # }
-        /// ```
+        $(#[$with])*
         ///
         /// # Errors
         /// As [`Proxy::call_mut`].
@@ -88,18 +81,7 @@ macro_rules! whole {
 
         /// Makes the object usable again after a panic in [`with`](Self::with).
         ///
-        /// ```
-        /// # fn main() -> maniple::Result<()> {
-        /// let manager = maniple::Manager::new()?;
-        /// let list = manager.list::<u32>()?;
-        /// // Divides by zero, in the server.
-        /// assert!(list.with(|list, by| list.push(10 / by), 0).is_err());
-        /// assert!(list.len().is_err());
-        /// list.clear_poison()?;
-        /// assert_eq!(list.len()?, 0);
-        /// # Ok(())
-        /// # }
-        /// ```
+        $(#[$clear_poison])*
         ///
         /// # Errors
         /// [`Error::ManagerLost`](crate::Error::ManagerLost).

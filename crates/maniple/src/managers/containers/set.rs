@@ -31,7 +31,39 @@ typed_proxy!(
 );
 
 impl<T: Payload + Eq + Hash> Set<T> {
-    whole!(Set<T>(HashSet<T>));
+    whole!(
+        Set<T>(HashSet<T>);
+        /// ```
+        /// use std::collections::HashSet;
+        ///
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let free = manager.set::<u32>()?;
+        /// free.insert(&7)?;
+        /// // One call, so no other takes the same number.
+        /// let take = |free: &mut HashSet<u32>, ()| {
+        ///     let number = free.iter().next().copied()?;
+        ///     free.take(&number)
+        /// };
+        /// assert_eq!((free.with(take, ())?, free.with(take, ())?), (Some(7), None));
+        /// # Ok(())
+        /// # }
+        /// ```
+        with;
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let set = manager.set::<u32>()?;
+        /// // Divides by zero, in the server.
+        /// assert!(set.with(|set, by| set.insert(10 / by), 0).is_err());
+        /// assert!(set.len().is_err());
+        /// set.clear_poison()?;
+        /// assert_eq!(set.len()?, 0);
+        /// # Ok(())
+        /// # }
+        /// ```
+        clear_poison;
+    );
 
     /// Adds an item. Returns false if the set already had it.
     ///

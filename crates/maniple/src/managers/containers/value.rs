@@ -28,7 +28,36 @@ typed_proxy!(
 );
 
 impl<T: Payload> Value<T> {
-    whole!(Value<T>(T));
+    whole!(
+        Value<T>(T);
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let next = manager.value(&1)?;
+        /// // One call, so no other gets the same number.
+        /// let take = |next: &mut u32, count| {
+        ///     *next += count;
+        ///     *next - count
+        /// };
+        /// assert_eq!((next.with(take, 3)?, next.with(take, 1)?), (1, 4));
+        /// # Ok(())
+        /// # }
+        /// ```
+        with;
+        /// ```
+        /// # fn main() -> maniple::Result<()> {
+        /// let manager = maniple::Manager::new()?;
+        /// let share = manager.value(&10)?;
+        /// // Divides by zero, in the server.
+        /// assert!(share.with(|share, by| *share /= by, 0).is_err());
+        /// assert!(share.get().is_err());
+        /// share.clear_poison()?;
+        /// assert_eq!(share.get()?, 10);
+        /// # Ok(())
+        /// # }
+        /// ```
+        clear_poison;
+    );
 
     /// Returns a copy of the value.
     ///

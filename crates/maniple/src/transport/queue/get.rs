@@ -92,7 +92,7 @@ impl<T: DeserializeOwned> Queue<T> {
         let mut first = Vec::new();
         let mut late = || is_over(until);
         loop {
-            // Asked first: what was put before it was closed is then there to be taken.
+            // Checked first: the values that were put before the queue was closed are then found below.
             let closed = log.is_closed();
             let mut handles = Ok(Vec::new());
             let mut after = |position: u64, first: &[u8]| {

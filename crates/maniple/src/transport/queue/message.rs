@@ -9,7 +9,7 @@ use maniple_engine::shm::buffers::Buffer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A value on its way in.
+/// An encoded value for a queue.
 pub(in crate::transport) struct Outgoing {
     pub(super) first: Vec<u8>,
     pub(super) rest: Vec<Vec<u8>>,
@@ -17,7 +17,7 @@ pub(in crate::transport) struct Outgoing {
     pub(super) nonce: u64,
 }
 
-/// The last byte of a value says whether it has descriptors; then the nonce is before it.
+/// The last byte of a message says whether the value has descriptors. If it has, the nonce precedes the byte.
 const ALONE: u8 = 0;
 const WITH_HANDLES: u8 = 1;
 

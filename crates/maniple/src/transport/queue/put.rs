@@ -8,24 +8,24 @@ use maniple_engine::channel::log::{Put, Terms};
 use serde::Serialize;
 use std::time::Duration;
 
-/// What a put needs and does not find.
+/// A resource that a put needs and that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport) enum Lack {
     Room,
-    /// A way for its descriptors, or the writers' lock.
+    /// Room for its descriptors, or the writers' lock.
     Descriptors,
 }
 
 /// How an attempt to put a value ended.
 pub(in crate::transport) enum Attempt {
     Done,
-    /// The time was up.
+    /// The time limit has passed.
     Late,
     Lacks(Lack),
 }
 
 impl Shared {
-    /// Waits until it may be there. False: the time is up.
+    /// Waits until the resource may be available. Returns false if the time limit has passed.
     pub(in crate::transport) fn wait_for(&self, lack: Lack, until: Until) -> Result<bool> {
         match lack {
             Lack::Room => Ok(self.log.wait_for_room(None, deadline(until), &mut || false)?),
@@ -49,8 +49,9 @@ impl<T: Serialize> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ChannelError::QueueClosed`], [`Error::Codec`] if the value cannot be encoded, or the operating system's error
-    /// if there is no memory left.
+    /// [`ChannelError::QueueClosed`], [`ChannelError::QueueMemory`] if the queue was made under a limit on file sizes
+    /// (`ulimit -f`) and is full, [`Error::Codec`] if the value cannot be encoded, or the operating system's error if
+    /// there is no memory left.
     pub fn put(&self, value: &T) -> Result<()> {
         self.put_until(value, Until::Ever).map(|_| ())
     }
@@ -106,7 +107,7 @@ impl<T: Serialize> Queue<T> {
         }
     }
 
-    /// Puts it, if there is what that takes.
+    /// Puts the value, unless a resource is missing.
     pub(in crate::transport) fn attempt(&self, outgoing: &Outgoing, until: Until) -> Result<Attempt> {
         let Shared { log, fds } = &*self.shared;
         let mut parts = Vec::with_capacity(1 + outgoing.rest.len());

@@ -36,6 +36,12 @@ fn a_wait_keeps_only_its_caller_waiting_and_ends_in_time() {
     let lock = manager.lock().unwrap();
     let held = lock.lock().unwrap();
     assert!(matches!(lock.lock(), Err(Error::Manager(ManagerError::WouldDeadlock))));
+    assert!(matches!(lock.lock_timeout(LONG), Err(Error::Manager(ManagerError::WouldDeadlock))));
+    // A try does not wait, and cannot wait for itself.
+    assert!(lock.try_lock().unwrap().is_none());
+    let again = manager.rlock().unwrap();
+    let (_outer, inner) = (again.lock().unwrap(), again.try_lock().unwrap());
+    assert!(inner.is_some());
     std::thread::scope(|scope| {
         scope.spawn(|| assert!(is_late(lock.lock_timeout(SHORT)))).join().unwrap();
         let waiter = scope.spawn(|| lock.lock().unwrap().is_abandoned());
