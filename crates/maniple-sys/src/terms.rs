@@ -47,7 +47,7 @@ pub enum Found {
     Taken,
     /// The caller holds it now.
     Ours,
-    /// The caller holds it now; its last holder died with it.
+    /// The caller holds it now; its last holder died without releasing it.
     Orphaned,
 }
 
