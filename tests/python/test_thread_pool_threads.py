@@ -66,13 +66,13 @@ class Short:
 
 
 class ShortDeque(deque[Any]):
-    """Has no memory for every second item that is appended."""
+    """Has no memory for the first of each `period` items that are appended."""
 
-    calls = 0
+    calls, period = 0, 2
 
     def append(self, item: Any) -> None:
         self.calls += 1
-        if self.calls % 2:
+        if self.calls % self.period == 1:
             raise MemoryError
         super().append(item)
 
@@ -103,6 +103,7 @@ def test_threads_without_memory_for_a_step_repeat_it(step: str, monkeypatch: pyt
             monkeypatch.setattr(hub.changed, "wait_for", Short(hub.changed.wait_for, error))
         elif step == "tasks":
             hub.tasks = ShortDeque()
+            hub.tasks.period = 100  # the tasks of a list are appended together, some at a time
         own, notify = threading.current_thread(), hub.changed.notify_all
         short = Short(notify, MemoryError())
         if step == "notify":
