@@ -12,14 +12,21 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The base of iterators over a pool's results. The results come from a stream, or from a method `_ready(timeout)` of
 /// the stream or of the iterator itself. That method waits for results, and returns a deque of pairs: whether it is a
 /// result, and the result or an exception.
 #[pyclass(name = "Results", module = "maniple._maniple", subclass, frozen)]
 pub struct PyResults {
-    source: OnceLock<Py<PyAny>>,
+    source: OnceLock<Source>,
+    /// The last deque of a source that lets its results be taken without a call.
+    ahead: Mutex<Option<Py<PyAny>>>,
+}
+
+struct Source {
+    stream: Py<PyAny>,
+    gives_ahead: bool,
 }
 
 #[pymethods]
@@ -27,14 +34,15 @@ impl PyResults {
     #[new]
     #[pyo3(signature = (*_args, **_kwds))]
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
-        PyResults { source: OnceLock::new() }
+        PyResults { source: OnceLock::new(), ahead: Mutex::new(None) }
     }
 
     /// Sets the stream from which the results come.
     #[pyo3(name = "_take_from")]
-    fn take_from(&self, stream: Py<PyAny>) {
+    fn take_from(&self, py: Python<'_>, stream: Py<PyAny>) {
+        let gives_ahead = stream.bind(py).hasattr(intern!(py, "gives_ahead")).unwrap_or(false);
         // The first stream stays.
-        let _ = self.source.set(stream);
+        let _ = self.source.set(Source { stream, gives_ahead });
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -58,12 +66,13 @@ impl PyResults {
     fn next<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let given = match slf.get().source.get() {
-            Some(stream) => match stream.bind(py).cast::<PyStream>() {
+            Some(source) => match source.stream.bind(py).cast::<PyStream>() {
                 Ok(stream) => {
                     let timeout = timeout.map(|timeout| timeout.extract()).transpose()?;
                     PyStream::next(stream, timeout).map(|value| value.into_bound(py))
                 }
-                Err(_) => taken(stream.bind(py), timeout),
+                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), timeout),
+                Err(_) => taken(source.stream.bind(py), timeout),
             },
             None => taken(slf.as_any(), timeout),
         };
@@ -86,22 +95,56 @@ impl PyResults {
     }
 }
 
+impl PyResults {
+    /// Takes the first result of the last deque; waits for another deque if that one is empty.
+    fn taken_ahead<'py>(
+        &self,
+        source: &Bound<'py, PyAny>,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = source.py();
+        let ahead = || self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = ahead().as_ref().map(|last| last.clone_ref(py));
+        if let Some(found) = last.map(|last| first(last.bind(py))).transpose()?.flatten() {
+            return outcome(&found);
+        }
+        let ready = source.getattr(intern!(py, "_ready"))?;
+        loop {
+            let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
+            let before = ahead().replace(outcomes.clone().unbind());
+            drop(before);
+            if let Some(found) = first(&outcomes)? {
+                return outcome(&found);
+            }
+        }
+    }
+}
+
+/// Takes the first outcome of a deque; `None` if another thread has taken the last one.
+fn first<'py>(outcomes: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = outcomes.py();
+    let take = outcomes.getattr(intern!(py, "popleft"))?;
+    py.check_signals()?;
+    match take.call0() {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(error) if error.is_instance_of::<PyIndexError>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the result, or raises the exception.
+fn outcome<'py>(outcome: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let (is_fine, value): (bool, Bound<'py, PyAny>) = outcome.extract()?;
+    if is_fine { Ok(value) } else { Err(PyErr::from_value(value)) }
+}
+
 /// Waits for results, and takes the first.
 fn taken<'py>(source: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-    let py = source.py();
-    let ready = source.getattr(intern!(py, "_ready"))?;
+    let ready = source.getattr(intern!(source.py(), "_ready"))?;
     loop {
         let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
-        let take = outcomes.getattr(intern!(py, "popleft"))?;
-        py.check_signals()?;
-        match take.call0() {
-            Ok(outcome) => {
-                let (is_fine, value): (bool, Bound<'py, PyAny>) = outcome.extract()?;
-                return if is_fine { Ok(value) } else { Err(PyErr::from_value(value)) };
-            }
-            // Another thread has taken the result.
-            Err(error) if error.is_instance_of::<PyIndexError>(py) => {}
-            Err(error) => return Err(error),
+        if let Some(found) = first(&outcomes)? {
+            return outcome(&found);
         }
     }
 }

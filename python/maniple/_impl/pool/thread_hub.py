@@ -30,7 +30,7 @@ __all__ = ["ThreadHub"]
 _PAUSE = 0.02
 # The tasks of a stream that are made at once, at most, from inputs of these types, which never block; and the outcomes taken at once.
 _MOST_AT_ONCE = 64
-_PROMPT = {type(iter(kind())) for kind in (list, tuple)} | {type(iter(range(0)))}
+_PROMPT: set[type] = {type(iter(kind())) for kind in (list, tuple)} | {type(iter(range(0)))}
 _NO_ROOM = "there was no memory for a task's outcome"
 
 
@@ -62,9 +62,8 @@ class Job:
         self.items: int | None = None
         self.items_done = 0
         self.input_open = True
-        # The numbers of items in tasks, and of items whose results were taken. The latter is set, not incremented: an exception of a
-        # signal handler may make the caller that takes results start again.
-        self.fed = self.taken = 0
+        #: the number of items in tasks
+        self.fed = 0
         self.told = False
         # `abandoned`: no caller takes the outcomes. `cancelled`: tasks that have not begun do not begin.
         self.abandoned = self.cancelled = False
@@ -256,7 +255,9 @@ class ThreadHub:
         """
         room = _MOST_AT_ONCE if type(iterator) in _PROMPT else 1
         if job.window is not None and not self.closed:
-            room = min(room, (job.window - (job.fed - job.taken)) // job.chunksize)
+            stream = job.stream() if job.stream is not None else None
+            given = 0 if stream is None else stream.given
+            room = min(room, (job.window - (job.fed - given)) // job.chunksize)
         chunks: list[list[Any]] = []
         try:
             while True:
@@ -289,7 +290,10 @@ class ThreadHub:
         job.made, job.fed, job.input_open = made, fed, not is_last
 
     def _has_room(self, job: Job) -> bool:
-        return self.closed or job.window is None or job.fed - job.taken < job.window
+        if self.closed or job.window is None:
+            return True
+        stream = job.stream() if job.stream is not None else None
+        return stream is None or job.fed - stream.given < job.window
 
     # ---- threads ----
 
@@ -490,10 +494,15 @@ class ThreadTicket:
 class ThreadStream:
     """The results of `imap` and `imap_unordered`."""
 
+    #: the caller may take all results of the deque that `_ready` returns
+    gives_ahead = True
+
     def __init__(self, hub: ThreadHub, job: Job, ordered: bool, external: bool) -> None:
         self._hub, self._job, self._ordered = hub, job, ordered
         self.job = job.number
         self._is_fed = not external
+        # The results of a batch are taken without a call of this object, which wakes the feeder: a quarter of the window.
+        self._most = max(1, min(_MOST_AT_ONCE, (job.window or 4 * _MOST_AT_ONCE) // (4 * job.chunksize)))
         # The tasks of the last taken results, the remaining results, the number of items up to their end, and the next task. It changes
         # in one step, because a signal handler may raise between two steps.
         self._batch: tuple[list[int], collections.deque[tuple[bool, Any]], int, int] = [], collections.deque(), 0, 0
@@ -501,9 +510,9 @@ class ThreadStream:
     def __del__(self) -> None:
         try:
             if not self._job.over:
-                self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+                self._hub.abandon(self._job, self.given > 0 or not self._is_fed)
         except BaseException:  # raised by a signal handler
-            self._hub.abandon(self._job, self._given > 0 or not self._is_fed)
+            self._hub.abandon(self._job, self.given > 0 or not self._is_fed)
             raise
 
     def fed(self) -> None:
@@ -516,13 +525,13 @@ class ThreadStream:
         self._hub.abandon(self._job, True)
 
     @property
-    def _given(self) -> int:
+    def given(self) -> int:
         _, left, items, _ = self._batch
         return items - len(left)
 
     def progress(self) -> tuple[int, int, bool]:
         """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
-        return self._job.items_done, self._given, self._job.over
+        return self._job.items_done, self.given, self._job.over
 
     def _arrived(self) -> tuple[list[int], collections.deque[tuple[bool, Any]], int, int] | None:
         """Forget the results of the last batch, and return the next batch; None if no result has arrived."""
@@ -534,11 +543,11 @@ class ThreadStream:
             outcomes.pop(task, None)
         tasks: list[int] = []
         if self._ordered:
-            while index in outcomes and len(tasks) < _MOST_AT_ONCE:
+            while index in outcomes and len(tasks) < self._most:
                 tasks.append(index)
                 index += 1
         else:
-            tasks.extend(itertools.islice(arrivals, _MOST_AT_ONCE))
+            tasks.extend(itertools.islice(arrivals, self._most))
         if not tasks:
             return None
         results: collections.deque[tuple[bool, Any]] = collections.deque()
@@ -550,11 +559,6 @@ class ThreadStream:
             items += max(count, len(results) - before)
         return tasks, results, items, index
 
-    def _has_room(self) -> bool:
-        """Whether a quarter of the window is free: the feeder is not woken for less."""
-        job = self._job
-        return job.window is None or 4 * (job.window - job.fed + job.taken) >= job.window
-
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
         """Wait for results, and return them as pairs: whether the call succeeded, and its result or exception. The caller takes the first.
 
@@ -562,15 +566,7 @@ class ThreadStream:
             TimeoutError: there is no result after `timeout` seconds.
             StopIteration: there are no more results.
         """
-        _, left, items, _ = self._batch
-        if left:
-            job = self._job
-            # The first counts as taken.
-            job.taken = items - len(left) + 1
-            # Checked after the assignment: the feeder says that it waits before its own check.
-            if job.waits_for_room and self._has_room():
-                with Hold(self._hub.lock):
-                    self._hub.changed.notify_all()
+        if left := self._batch[1]:
             return left
         outcomes: collections.deque[tuple[bool, Any]] | None = self._hub.changed.wait_steadily(self._look, timeout)
         if outcomes is None:
@@ -580,16 +576,13 @@ class ThreadStream:
     def _look(self) -> collections.deque[tuple[bool, Any]] | None:
         """Return the available results; None if there are none yet."""
         job = self._job
-        job.taken = self._given
         while not self._batch[1]:
-            if (batch := self._arrived()) is None:
+            batch = self._arrived()
+            if job.waits_for_room:
+                self._hub.changed.notify_all()
+            if batch is None:
                 if job.over and not job.outcomes:
                     raise StopIteration
-                if job.waits_for_room:
-                    self._hub.changed.notify_all()
                 return None
             self._batch = batch
-        job.taken = self._given + 1
-        if job.waits_for_room and self._has_room():
-            self._hub.changed.notify_all()
         return self._batch[1]
