@@ -7,7 +7,7 @@
 
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 
 /// The file that a descriptor leads to.
@@ -48,9 +48,16 @@ impl File {
 
     /// Returns the file behind a number. `None`: it is not open.
     pub fn at(number: RawHandle) -> Option<File> {
-        // SAFETY: the number is passed only to `fstat`, which returns an error if it is not open.
+        let mut found = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: `fstat` returns an error for a number that is not open, and writes only to `found`.
         #[allow(unsafe_code)]
-        (number >= 0).then(|| unsafe { BorrowedHandle::borrow_raw(number) }).and_then(File::of)
+        let is_open = unsafe { libc::fstat(number, found.as_mut_ptr()) } == 0;
+        // SAFETY: the call has filled it.
+        #[allow(unsafe_code)]
+        let found = is_open.then(|| unsafe { found.assume_init() })?;
+        // These numbers have other types on other systems.
+        #[allow(clippy::unnecessary_cast)]
+        Some(File { device: found.st_dev as u64, inode: found.st_ino as u64 })
     }
 
     /// Returns one number for both, for a table that signal handlers read.
@@ -127,7 +134,7 @@ pub fn not_there() -> io::Error {
 
 /// A descriptor that another owner keeps open for longer than this value is used.
 #[derive(Debug)]
-pub struct Lent(ManuallyDrop<OwnedHandle>);
+pub struct Lent(BorrowedHandle<'static>);
 
 impl Lent {
     /// Borrows a descriptor without a lifetime. Once its owner has closed it, calls with it fail, or use another file
@@ -138,12 +145,12 @@ impl Lent {
     /// example because it is only a wait.
     #[allow(unsafe_code)]
     pub unsafe fn new(fd: BorrowedHandle<'_>) -> Lent {
-        // SAFETY: the handle is never dropped, so only its owner closes the descriptor.
-        Lent(ManuallyDrop::new(unsafe { OwnedHandle::from_raw(fd.as_raw()) }))
+        // SAFETY: the caller ensures that it stays open, or that a use of another file does no harm.
+        Lent(unsafe { BorrowedHandle::borrow_raw(fd.as_raw()) })
     }
 }
 
-crate::as_handle!(impl[] for Lent, |this| this.0.as_handle());
+crate::as_handle!(impl[] for Lent, |this| this.0);
 
 /// Moves a file to a number above the standard streams' numbers, which a program and its children may close and use
 /// again.
