@@ -12,6 +12,7 @@ use maniple_engine::shm::region::Region;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 use std::sync::Arc;
 
 /// The decoder of one payload.
@@ -40,6 +41,20 @@ impl Payload {
     pub fn decoder(&self) -> Decoder<'_> {
         Decoder::new(self.content.bytes(), &self.regions)
     }
+}
+
+/// Rejects a key whose hash would take seconds or overflow the stack: a tuple that has one tuple as many of its items, several levels
+/// deep, or that refers to earlier tuples in a long chain. `seen` counts the items.
+fn check_parts(tuple: &Bound<'_, PyTuple>, depth: u32, seen: &mut usize) -> PyResult<()> {
+    const MOST: usize = 1 << 24;
+    // As deep as the interpreter's own limit lets pickle go.
+    const DEEPEST: u32 = 1000;
+    *seen += tuple.len();
+    if depth > DEEPEST || *seen > MOST {
+        return Err(damaged());
+    }
+    let parts = tuple.iter_borrowed().filter_map(|item| item.to_owned().cast_into_exact::<PyTuple>().ok());
+    parts.into_iter().try_for_each(|part| check_parts(&part, depth + 1, seen))
 }
 
 fn damaged() -> PyErr {
@@ -207,6 +222,9 @@ impl<'a> Decoder<'a> {
             }
             for _ in 0..len {
                 let key = self.value_at(py, depth + 1)?;
+                if let Ok(tuple) = key.cast_exact::<PyTuple>() {
+                    check_parts(tuple, 0, &mut 0)?;
+                }
                 dict.set_item(key, self.value_at(py, depth + 1)?)?;
             }
             return Ok(dict.into_any());
