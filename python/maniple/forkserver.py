@@ -163,9 +163,8 @@ class ForkServer:
                     self._request_apart(fds, ends)
                     return
                 with Hold(self._lock):
-                    self._holder = (
-                        me  # no signal handler runs before this step, nor between the last step and the lock's release
-                    )
+                    # No signal handler runs before this step, nor between the last step and the lock's release.
+                    self._holder = me
                     try:
                         self._assure()
                         self._request(self._known_line(), fds, ends)

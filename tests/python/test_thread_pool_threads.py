@@ -115,3 +115,23 @@ def test_threads_without_memory_for_a_step_repeat_it(step: str, monkeypatch: pyt
         stream = pool.imap(note, iter(numbers), 2)
         assert [stream.next(LIMIT) for _ in numbers] == [-number for number in numbers]
         assert sorted(run) == sorted(numbers * 2)
+
+
+def test_a_dropped_stream_is_forgotten_while_its_input_blocks() -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    blocked, goes_on = threading.Event(), threading.Event()
+
+    def numbers() -> Any:
+        yield 1
+        blocked.set()
+        goes_on.wait(LIMIT)
+        yield 2
+
+    with pool_module.ThreadPool(2) as pool:
+        results = pool.imap(abs, numbers())
+        assert results.next(LIMIT) == 1 and blocked.wait(LIMIT)
+        hub = pool._workers.hub
+        (job,) = hub.jobs.values()
+        del results
+        assert job.stream() is None and job.cancelled
+        goes_on.set()

@@ -53,12 +53,12 @@ pub fn peer_memory(socket: BorrowedHandle<'_>) -> io::Result<Option<Memory>> {
 
 /// Returns the kernel's attribute `kind` of the local socket with that inode.
 fn attribute(inode: u32, show: u32, kind: u16) -> io::Result<Option<Vec<u8>>> {
-    let diag = rustix::net::socket_with(
+    let diag = crate::own::arrived(rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
         Some(netlink::SOCK_DIAG),
-    )?;
+    )?);
     let mut request = Vec::with_capacity(40);
     request.extend(40u32.to_ne_bytes());
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());

@@ -205,7 +205,7 @@ fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     let Ok(mut spare) = SPARE.try_lock() else { return with() };
     drop(spare.take());
     let outcome = with();
-    *spare = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok().map(OwnedHandle::from);
+    *spare = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok().map(crate::own::arrived);
     outcome
 }
 

@@ -226,8 +226,8 @@ class ThreadHub:
             try:
                 with self.lock:
                     job.waits_for_room = True
-                    if job.input_open and not self._has_room(job):
-                        self.changed.wait_for(lambda: self._has_room(job) or not job.input_open)
+                    if job.input_open and self._room(job) <= 0:
+                        self.changed.wait_for(lambda: self._room(job) > 0 or not job.input_open)
                     job.waits_for_room = False
             except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
                 time.sleep(_PAUSE)
@@ -253,11 +253,7 @@ class ThreadHub:
 
         Return them, the exception that ended the input, and whether the input has ended.
         """
-        room = _MOST_AT_ONCE if type(iterator) in _PROMPT else 1
-        if job.window is not None and not self.closed:
-            stream = job.stream() if job.stream is not None else None
-            given = 0 if stream is None else stream.given
-            room = min(room, (job.window - (job.fed - given)) // job.chunksize)
+        most = min(_MOST_AT_ONCE, self._room(job) // job.chunksize) if type(iterator) in _PROMPT else 1
         chunks: list[list[Any]] = []
         try:
             while True:
@@ -265,7 +261,7 @@ class ThreadHub:
                 if not chunk:
                     return chunks, None, True
                 chunks.append(chunk)
-                if len(chunks) >= room:
+                if len(chunks) >= most:
                     return chunks, None, False
         except BaseException as error:
             return chunks, error, True
@@ -289,11 +285,13 @@ class ThreadHub:
             raise
         job.made, job.fed, job.input_open = made, fed, not is_last
 
-    def _has_room(self, job: Job) -> bool:
-        if self.closed or job.window is None:
-            return True
+    def _room(self, job: Job) -> int:
+        """Return the number of items that a stream may still make tasks of."""
+        # No longer referred to after this call: the input may block, and the caller may drop the stream meanwhile.
         stream = job.stream() if job.stream is not None else None
-        return stream is None or job.fed - stream.given < job.window
+        if self.closed or job.window is None or stream is None:
+            return _MOST_AT_ONCE * job.chunksize
+        return int(job.window - (job.fed - stream.given))
 
     # ---- threads ----
 
