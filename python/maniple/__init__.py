@@ -33,6 +33,11 @@ AuthenticationError = context.AuthenticationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Type checkers see the classes of the objects that the methods of the default context return.
+    from ._impl.pool.limit_errors import CancelledError as CancelledError
+    from ._impl.pool.limit_errors import MemoryLimitError as MemoryLimitError
+    from ._impl.pool.limit_errors import SoftTimeoutError as SoftTimeoutError
+    from ._impl.pool.limit_errors import TaskTimeoutError as TaskTimeoutError
+    from ._impl.pool.options import Retries as Retries
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
     from ._maniple import __version__ as __version__
@@ -100,12 +105,14 @@ __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "BufferTooShort",
+    "CancelledError",
     "Condition",
     "Event",
     "JoinableQueue",
     "Lock",
     "Manager",
     "ManipleError",
+    "MemoryLimitError",
     "Pipe",
     "Pool",
     "Process",
@@ -115,8 +122,11 @@ __all__ = [
     "RawArray",
     "RawValue",
     "ResultDecodeError",
+    "Retries",
     "Semaphore",
     "SimpleQueue",
+    "SoftTimeoutError",
+    "TaskTimeoutError",
     "TimeoutError",
     "Value",
     "WorkerLostError",
@@ -138,11 +148,21 @@ __all__ = [
 ]
 
 
+_OF_POOL = (
+    "CancelledError",
+    "MemoryLimitError",
+    "ResultDecodeError",
+    "Retries",
+    "SoftTimeoutError",
+    "TaskTimeoutError",
+    "WorkerLostError",
+)
+
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         # Names that the standard package does not have; imported at their first use.
-        if name in ("ResultDecodeError", "WorkerLostError"):
+        if name in _OF_POOL:
             from . import pool
 
             return getattr(pool, name)
@@ -159,7 +179,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "ResultDecodeError", "WorkerLostError", "__version__"})
+    return sorted({*globals(), *_OF_POOL, "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -18,6 +19,7 @@ from functools import partial
 from . import get_context, util
 from ._impl.compat import public_module
 from ._impl.pool.inputs import copy_of_list, default_processes
+from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -27,6 +29,7 @@ from ._impl.pool.names import (
     starmapstar,
     worker,
 )
+from ._impl.pool.options import Retries, bytes_of, check_memory_watch, seconds_of, terms_of
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
@@ -47,11 +50,25 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, TypeVar
+    from typing import Any, Self, TypeVar, Unpack
+
+    from ._impl.pool.options import CallOptions
 
     Item = TypeVar("Item")
 
-__all__ = ["MaybeEncodingError", "Pool", "RemoteTraceback", "ResultDecodeError", "ThreadPool", "WorkerLostError"]
+__all__ = [
+    "CancelledError",
+    "MaybeEncodingError",
+    "MemoryLimitError",
+    "Pool",
+    "RemoteTraceback",
+    "ResultDecodeError",
+    "Retries",
+    "SoftTimeoutError",
+    "TaskTimeoutError",
+    "ThreadPool",
+    "WorkerLostError",
+]
 
 RUN = "RUN"
 CLOSE = "CLOSE"
@@ -74,9 +91,28 @@ class Pool(QueueParts):
         initargs: the arguments of `initializer`.
         maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
         context: the context whose start method starts the workers; None means the program's.
+        max_tasks_per_child: another name of `maxtasksperchild`.
+        worker_init_timeout: the time in seconds that a worker may take from its start until its `initializer` has returned.
+            A worker that takes longer is ended. If that happens to worker after worker, the calls raise `WorkerLostError`.
+        memory_limit: the memory that a worker may use, as a number of bytes or as text such as "4GB". The pool looks at the resident
+            memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`.
+        memory_limit_strict: whether a system that does not tell a process's memory is an error (OSError).
+        max_rss_per_worker: the memory that a worker may use before a new worker replaces it, after its task.
+        options: the options of calls, for all calls of this pool that do not have their own.
+
+    Options of a call (of `map`, `imap`, `starmap`, `apply` and their other forms):
+        task_timeout: the time in seconds that each item's task may run. A task that runs longer raises `TaskTimeoutError`: the pool
+            ends its worker, with the processes that the worker has started, and starts another. The limit also holds for code that
+            blocks, holds the interpreter's lock or ignores signals.
+        soft_timeout: the time in seconds after which `SoftTimeoutError` is raised inside the task, which may clean up.
+        retries: the number of further tries of a task whose worker died, or that exceeded a limit; or a `Retries` object. The
+            exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
+        priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
+        return_exceptions: if True, the exception of a failed item takes the place of its result.
+      With a limit, with retries or with `return_exceptions`, each item travels by itself, whatever `chunksize` says.
 
     Raises:
-        ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
+        ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, or a limit is not positive.
         TypeError: `initializer` is not callable.
         OSError: the workers cannot be started.
 
@@ -105,6 +141,9 @@ class Pool(QueueParts):
     # calls are run.
     _workers: Any = None
     _hub: Any = None
+    # The options of calls that do not have their own, and the engine's form of them.
+    _options: dict[str, Any] = {}
+    _terms: Any = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
     # Read from the class, since the names of the module may be gone when the interpreter ends.
@@ -122,6 +161,13 @@ class Pool(QueueParts):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        max_tasks_per_child: int | None = None,
+        worker_init_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        memory_limit_strict: bool = True,
+        max_rss_per_worker: int | str | None = None,
+        **options: Unpack[CallOptions],
     ) -> None:
         # For `__del__`, if the constructor fails.
         self._state = INIT
@@ -132,18 +178,32 @@ class Pool(QueueParts):
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
+        if max_tasks_per_child is not None:
+            if maxtasksperchild is not None:
+                raise ValueError("maxtasksperchild and max_tasks_per_child are names of one parameter: pass one of them")
+            if not isinstance(max_tasks_per_child, int) or max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be a positive int or None")
+            maxtasksperchild = max_tasks_per_child
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        start_limit = seconds_of("worker_init_timeout", worker_init_timeout)
+        memory, recycle = bytes_of("memory_limit", memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
+        if (memory or recycle) and not check_memory_watch(memory_limit_strict):
+            memory = recycle = None
+        limits = start_limit, memory, recycle
+        terms_of(options, None) if options else None  # raises for what cannot be
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
+            if options or any(limits):
+                raise ValueError(f"{type(self).__name__} replaces parts of Pool, so it has no options: leave them out")
             from ._impl.pool.queue_pool_start import start
 
             start(self, initializer, given, maxtasksperchild, handles)
         else:
-            workers = self._make_workers(initializer, given, maxtasksperchild)
+            workers = self._make_workers(initializer, given, maxtasksperchild, *([limits] if any(limits) else []))
             # A signal handler may raise between any two steps.
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
             try:
@@ -154,6 +214,8 @@ class Pool(QueueParts):
                     workers.terminate()
                 raise
             self._workers, self._hub = workers, workers.hub
+            if options:
+                self._options, self._terms = dict(options), terms_of(options, workers._main)
         self._state = RUN
 
     if TYPE_CHECKING:
@@ -182,9 +244,21 @@ class Pool(QueueParts):
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(VIEWS if self._workers is not None else ())]
 
-    def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
-        main = worker_main(self._ctx.get_start_method())
-        return Workers(self._processes, partial(self.Process, self._ctx), initializer, initargs, maxtasksperchild, main)
+    def _make_workers(
+        self,
+        initializer: Any,
+        initargs: tuple[Any, ...],
+        maxtasksperchild: int | None,
+        limits: tuple[float | None, int | None, int | None] = (None, None, None),
+    ) -> Any:
+        main, make = worker_main(self._ctx.get_start_method()), partial(self.Process, self._ctx)
+        return Workers(self._processes, make, initializer, initargs, maxtasksperchild, main, limits)
+
+    def _terms_for(self, options: dict[str, Any]) -> Any:
+        """Return the engine's form of a call's options."""
+        if self._workers is None:
+            raise ValueError(f"{type(self).__name__} replaces parts of Pool, so its calls have no options: leave them out")
+        return terms_of({**self._options, **options}, self._workers._main)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:
@@ -206,12 +280,18 @@ class Pool(QueueParts):
 
     # ---- calls ----
 
-    def apply(self, func: Callable[..., Result], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> Result:
+    def apply(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] = {},
+        **options: Unpack[CallOptions],
+    ) -> Result:
         """Call ``func(*args, **kwds)`` in a worker, wait, and return its result.
 
-        Raises: what `func` raises, and the pool's errors (see the class).
+        Raises: what `func` raises, and the pool's errors (see the class, as for `options`).
         """
-        return self.apply_async(func, args, kwds).get()
+        return self.apply_async(func, args, kwds, **options).get()
 
     def apply_async(
         self,
@@ -220,6 +300,7 @@ class Pool(QueueParts):
         kwds: dict[str, Any] = {},
         callback: Callable[[Result], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[CallOptions],
     ) -> ApplyResult[Result]:
         """Start ``func(*args, **kwds)`` in a worker, and return an `AsyncResult` at once.
 
@@ -229,6 +310,7 @@ class Pool(QueueParts):
             kwds: its keyword arguments.
             callback: a function that is called with the result. It runs in a thread of the pool and should return soon.
             error_callback: a function that is called with the exception instead, if the call fails.
+            options: `task_timeout`, `retries` and others; see the class.
 
         Raises:
             ValueError: the pool is closed.
@@ -239,6 +321,7 @@ class Pool(QueueParts):
             print(result.get(timeout=5))  # 1024
         """
         hub = self._hub
+        terms = self._terms_for(options) if options else self._terms  # type: ignore[arg-type]
         if hub is None:
             self._check_running()
             result: ApplyResult[Result] = ApplyResult(self, callback, error_callback)
@@ -246,19 +329,24 @@ class Pool(QueueParts):
             return result
         if self._state != RUN:
             raise ValueError("Pool not running")
+        told = callback is not None or error_callback is not None
         try:
-            if callback is None and error_callback is None:
-                return ApplyResult(self, None, None, hub.call(func, args, kwds, False))
-            ticket = hub.call(func, args, kwds, True)
+            ticket = hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms)
         except ValueError:
             stay_if_program_ends()
             raise
+        if not told:
+            return ApplyResult(self, None, None, ticket)
         result = ApplyResult(self, callback, error_callback, ticket)
         self._workers.results.enter(ticket.job, result)
         return result
 
     def map(
-        self, func: Callable[[Item], Result], iterable: Iterable[Item], chunksize: int | None = None
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> list[Result]:
         """Return ``[func(item) for item in iterable]``; the workers make the calls, the results are in the order of the items.
 
@@ -267,12 +355,13 @@ class Pool(QueueParts):
             iterable: the items. All of them are read before the first call; see `imap` for long inputs.
             chunksize: the number of items that a worker receives at once. None adapts it to how long the calls take; the
                 standard package then makes four chunks for each worker.
+            options: `task_timeout`, `retries` and others; see the class.
 
         Raises:
             ValueError: `chunksize` is less than 1.
             What the first failing call raised, and the pool's errors (see the class).
         """
-        return self._map_async(func, iterable, mapstar, chunksize).get()
+        return self._map_async(func, iterable, mapstar, chunksize, None, None, options).get()
 
     def map_async(
         self,
@@ -281,6 +370,7 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[CallOptions],
     ) -> MapResult[Result]:
         """Start `map`, and return a `MapResult` at once; its `get` returns the list of the results.
 
@@ -290,11 +380,16 @@ class Pool(QueueParts):
             chunksize: as in `map`.
             callback: a function that is called with the list of the results, in a thread of the pool.
             error_callback: a function that is called with the exception instead, if a call fails.
+            options: `task_timeout`, `retries` and others; see the class.
         """
-        return self._map_async(func, copy_of_list(iterable), mapstar, chunksize, callback, error_callback)
+        return self._map_async(func, copy_of_list(iterable), mapstar, chunksize, callback, error_callback, options)
 
     def starmap(
-        self, func: Callable[..., Result], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> list[Result]:
         """Return ``[func(*item) for item in iterable]``; like `map`, for a function of several arguments.
 
@@ -302,7 +397,7 @@ class Pool(QueueParts):
 
             pool.starmap(pow, [(2, 5), (3, 2)])  # [32, 9]
         """
-        return self._map_async(func, iterable, starmapstar, chunksize).get()
+        return self._map_async(func, iterable, starmapstar, chunksize, None, None, options).get()
 
     def starmap_async(
         self,
@@ -311,9 +406,10 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[CallOptions],
     ) -> MapResult[Result]:
         """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
-        return self._map_async(func, copy_of_list(iterable), starmapstar, chunksize, callback, error_callback)
+        return self._map_async(func, copy_of_list(iterable), starmapstar, chunksize, callback, error_callback, options)
 
     def _map_async(
         self,
@@ -323,8 +419,10 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        options: Any = None,
     ) -> MapResult[Result]:
         self._check_running()
+        terms = self._terms_for(options) if options else self._terms
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
@@ -340,7 +438,12 @@ class Pool(QueueParts):
             return result
         star, told = mapper is starmapstar, callback is not None or error_callback is not None
         try:
-            ticket = hub.map(func, items, star, chunksize, told)
+            if terms is None:
+                ticket = hub.map(func, items, star, chunksize, told)
+            else:
+                if terms.single:
+                    chunksize = 1
+                ticket = hub.map(func, items, star, chunksize, told, terms)
         except ValueError:
             stay_if_program_ends()
             raise
@@ -360,6 +463,7 @@ class Pool(QueueParts):
         iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> IMapIterator[Result]:
         """Return an iterator over ``func(item)`` for each item, in the order of the items.
 
@@ -372,6 +476,7 @@ class Pool(QueueParts):
             chunksize: the number of items that a worker receives at once.
             buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB.
                 The standard package has no such limit and no such parameter.
+            options: `task_timeout`, `retries` and others; see the class.
 
         Returns:
             An `IMapIterator`. Its method ``next(timeout)`` raises `maniple.TimeoutError` after `timeout` seconds.
@@ -379,7 +484,7 @@ class Pool(QueueParts):
         Raises:
             ValueError: the pool is closed, or `chunksize` or `buffersize` is less than 1.
         """
-        results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize)
+        results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize, options)
         return results
 
     def imap_unordered(
@@ -388,17 +493,25 @@ class Pool(QueueParts):
         iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> IMapUnorderedIterator[Result]:
         """Return an iterator over the results in the order in which the calls end. The parameters are those of `imap`."""
         results: IMapUnorderedIterator[Result] = self._stream(
-            IMapUnorderedIterator, func, iterable, chunksize, buffersize
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, options
         )
         return results
 
     def _stream(
-        self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None
+        self,
+        kind: Any,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+        options: Any = None,
     ) -> Any:
         self._check_running()
+        terms = self._terms_for(options) if options else self._terms
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if chunksize == 1:
@@ -408,8 +521,10 @@ class Pool(QueueParts):
         if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
         window, ordered = buffersize or WINDOW, kind is IMapIterator
+        if terms is not None and terms.single:
+            chunksize = 1
         stream = open_stream(
-            self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered
+            self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered, terms
         )
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
 
@@ -455,8 +570,24 @@ class Pool(QueueParts):
             # The class may override `_terminate` without ending the watch.
             watch.end(cancelled())
 
-    def join(self) -> None:
+    def cancel_all(self, kill: bool = False) -> None:
+        """Cancel all calls: tasks that have not begun do not begin. The pool can be used further.
+
+        Args:
+            kill: whether the workers that run tasks are ended, too. Other workers take their places.
+        """
+        if self._workers is None or isinstance(self, ThreadPool):
+            raise ValueError(f"a {type(self).__name__} cannot cancel its calls; terminate() ends all of them")
+        self._hub.cancel_all(kill)
+
+    def join(self, timeout: float | None = None) -> bool:
         """Wait until the workers have ended. Call `close` or `terminate` first.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+
+        Returns:
+            True if the workers have ended. (The standard package returns None, and has no time limit.)
 
         Raises:
             ValueError: neither `close` nor `terminate` was called.
@@ -467,10 +598,14 @@ class Pool(QueueParts):
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         if self._workers is not None:
-            self._workers.join()
-            return
+            return bool(self._workers.join(timeout))
+        until = None if timeout is None else time.monotonic() + timeout
         for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool):
-            part.join()
+            part.join(None if until is None else max(0.0, until - time.monotonic()))
+        return not any(
+            part.is_alive()
+            for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool)
+        )
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -507,8 +642,18 @@ class ThreadPool(ThreadQueueParts, Pool):
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
+        **options: Any,
     ) -> None:
+        if options:
+            raise ValueError(
+                f"{', '.join(options)}: a ThreadPool has no limits and retries, because a thread cannot be ended; use a Pool"
+            )
         super().__init__(processes, initializer, initargs)
+
+    def _terms_for(self, options: dict[str, Any]) -> Any:
+        raise ValueError(
+            f"{', '.join(options)}: calls of a ThreadPool have no limits and retries, because a thread cannot be ended; use a Pool"
+        )
 
     def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
         return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)

@@ -74,6 +74,13 @@ impl<'a> Decoder<'a> {
         Ok(self.take(1)?[0])
     }
 
+    /// Returns the soft limit in nanoseconds, and the pickle of exception classes, of a call with terms.
+    pub fn terms(&mut self) -> PyResult<(u64, &'a [u8])> {
+        let soft_limit = u64::from_le_bytes(self.array()?);
+        let len = u32::from_le_bytes(self.array()?) as usize;
+        Ok((soft_limit, self.take(len)?))
+    }
+
     fn take(&mut self, n: usize) -> PyResult<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n).ok_or_else(damaged)?;
         self.rest = rest;

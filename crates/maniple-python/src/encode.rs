@@ -86,6 +86,11 @@ impl<'a> Encoder<'a> {
         self.out.push(tag);
     }
 
+    /// Writes bytes that precede a call.
+    pub fn header(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     /// Writes any value.
     pub fn value(&mut self, value: &Bound<'_, PyAny>, pickler: Pickler<'_>) -> PyResult<()> {
         self.plain_or(|walk, form| walk.value(value.as_borrowed(), form), || Ok(value.clone()), pickler)

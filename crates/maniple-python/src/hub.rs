@@ -9,11 +9,13 @@ use crate::payload_format::tag;
 use crate::signals::detached;
 use crate::source::{self, Filled, Items};
 use crate::stream::PyStream;
+use crate::terms::{Given, PyTerms, given};
 use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
 use maniple_engine::pool::{
     Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
+    WorkerLimits,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
@@ -94,6 +96,12 @@ fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
     tasks.map(positive).transpose()
 }
 
+/// What precedes the items of each task.
+fn head(header: &[u8], star: bool) -> Box<[u8]> {
+    let mode = if star { tag::STARMAP } else { tag::MAP };
+    header.iter().copied().chain([mode]).collect()
+}
+
 impl PyHub {
     /// Defines a function in the hub, and returns it with its name. A plain function is pickled once in the life of the
     /// pool.
@@ -142,11 +150,10 @@ impl PyHub {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn inline(&self, items: &Bound<'_, PyAny>, star: bool) -> PyResult<(SourceKind, usize)> {
+    fn inline(&self, items: &Bound<'_, PyAny>, head: Box<[u8]>) -> PyResult<(SourceKind, usize)> {
         let count = items.len()?;
-        let mode = if star { tag::STARMAP } else { tag::MAP };
         let iterator = unended::iterate(items)?.unbind();
-        let source = Items::new(iterator, count, mode, self.main.clone_ref(items.py()));
+        let source = Items::new(iterator, count, head, self.main.clone_ref(items.py()));
         if count == 0 {
             return Ok((SourceKind::Ready(Vec::new()), 0));
         }
@@ -188,10 +195,20 @@ impl PyHub {
     }
 
     #[new]
-    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true))]
-    fn new(processes: usize, maxtasksperchild: Option<u64>, main: Py<PyAny>, tap_stderr: bool) -> PyResult<Self> {
+    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true, start_limit=None, memory_limit=None, recycle_limit=None))]
+    fn new(
+        processes: usize,
+        maxtasksperchild: Option<u64>,
+        main: Py<PyAny>,
+        tap_stderr: bool,
+        start_limit: Option<f64>,
+        memory_limit: Option<u64>,
+        recycle_limit: Option<u64>,
+    ) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
-        let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr }).map_err(python)?;
+        let start = start_limit.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let limits = WorkerLimits { start, memory: memory_limit, recycle: recycle_limit };
+        let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr, limits }).map_err(python)?;
         Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unreported: Mutex::default() })
     }
 
@@ -306,6 +323,11 @@ impl PyHub {
         Ok(())
     }
 
+    /// Cancels all jobs: tasks that have not begun do not begin. `end_running`: the workers that run tasks are ended.
+    fn cancel_all(&self, py: Python<'_>, end_running: bool) {
+        py.detach(|| self.hub.cancel_all(end_running));
+    }
+
     /// Returns the jobs that have not ended: `{job: items that have an outcome}`.
     fn open_jobs(&self, py: Python<'_>) -> PyResult<BTreeMap<u64, usize>> {
         let open = detached(py, || self.hub.open_jobs())?;
@@ -321,18 +343,21 @@ impl PyHub {
     // ---- calls ----
 
     /// Makes one call of `func(*args, **kwds)`.
-    #[pyo3(signature = (func, args, kwds, notify))]
+    #[pyo3(signature = (func, args, kwds, notify, terms=None))]
     fn call(
         &self,
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyDict>,
         notify: bool,
+        terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<PyTicket> {
         let py = func.py();
         let _making = self.make();
         let (func, name) = self.func(func)?;
+        let Given { terms, header, returns, .. } = given(terms);
         let mut encoder = Encoder::new(py, self.hub.packer());
+        encoder.header(&header);
         if kwds.is_empty() {
             encoder.mark(tag::APPLY);
             let args = match args.cast_exact::<PyTuple>() {
@@ -344,14 +369,22 @@ impl PyHub {
             encoder.mark(tag::KEYWORDS);
             encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::For(&self.main))?;
         }
-        let spec =
-            JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(1), window: None, notify };
+        let spec = JobSpec {
+            func,
+            collect: Collect::All,
+            chunk: Chunk::Fixed(1),
+            items: Some(1),
+            window: None,
+            notify,
+            terms,
+        };
         let ticket = self.submit(spec, SourceKind::Ready(vec![(1, encoder.packet()?)]))?;
-        Ok(PyTicket::new(ticket, Shape::One, name))
+        Ok(PyTicket::new(ticket, Shape::One { returns }, name))
     }
 
     /// Calls `func` for each item of a list, tuple or range. All results arrive together.
-    #[pyo3(signature = (func, items, star, chunksize, notify))]
+    #[pyo3(signature = (func, items, star, chunksize, notify, terms=None))]
+    #[allow(clippy::too_many_arguments)]
     fn map(
         &self,
         func: &Bound<'_, PyAny>,
@@ -359,19 +392,21 @@ impl PyHub {
         star: bool,
         chunksize: Option<usize>,
         notify: bool,
+        terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<PyTicket> {
         let kept = kept(func)?;
         let _making = self.make();
         let (func, name) = self.func(func)?;
-        let (source, count) = self.inline(items, star)?;
-        let chunk = chunksize.map_or(Chunk::Adaptive, Chunk::Fixed);
-        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify };
-        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count }, name).keeping(kept))
+        let Given { terms, header, single, returns } = given(terms);
+        let (source, count) = self.inline(items, head(&header, star))?;
+        let chunk = if single { Chunk::Fixed(1) } else { chunksize.map_or(Chunk::Adaptive, Chunk::Fixed) };
+        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify, terms };
+        Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count, returns }, name).keeping(kept))
     }
 
     /// Calls `func` for each item. The results arrive separately. A list, tuple or range is read when there is room;
     /// for any other iterable the caller must run `feed` in a thread.
-    #[pyo3(signature = (func, items, external, star, chunksize, window, ordered))]
+    #[pyo3(signature = (func, items, external, star, chunksize, window, ordered, terms=None))]
     #[allow(clippy::too_many_arguments)]
     fn stream(
         &self,
@@ -382,24 +417,28 @@ impl PyHub {
         chunksize: usize,
         window: usize,
         ordered: bool,
+        terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<PyStream> {
         let kept = kept(func)?;
         let _making = self.make();
         let (func, name) = self.func(func)?;
+        let Given { terms, header, single, returns } = given(terms);
+        let chunksize = if single { 1 } else { chunksize };
         let (source, count) = if external {
             (SourceKind::External, None)
         } else {
-            let (source, count) = self.inline(items, star)?;
+            let (source, count) = self.inline(items, head(&header, star))?;
             (source, Some(count))
         };
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
         let chunk = Chunk::Fixed(chunksize);
-        let spec = JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW.1)), notify: false };
+        let spec =
+            JobSpec { func, collect, chunk, items: count, window: Some((window, WINDOW.1)), notify: false, terms };
         let ticket = self.submit(spec, source)?;
         if external {
             ticket.leave_undone(true);
         }
-        Ok(PyStream::new(ticket, window, chunksize, name).keeping(kept))
+        Ok(PyStream::new(ticket, window, chunksize, name, returns).keeping(kept))
     }
 
     /// Returns whether no call is under way, except a call that the calling thread is making.
@@ -409,9 +448,17 @@ impl PyHub {
 
     /// Feeds a stream from an iterator until the iterator is exhausted or the job has ended. The caller uses a separate
     /// thread, because the iterator may block.
-    fn feed(&self, py: Python<'_>, job: u64, iterator: &Bound<'_, PyIterator>, star: bool) {
+    #[pyo3(signature = (job, iterator, star, terms=None))]
+    fn feed(
+        &self,
+        py: Python<'_>,
+        job: u64,
+        iterator: &Bound<'_, PyIterator>,
+        star: bool,
+        terms: Option<&Bound<'_, PyTerms>>,
+    ) {
         let job: JobId = KeyData::from_ffi(job).into();
-        let mode = if star { tag::STARMAP } else { tag::MAP };
+        let head = head(&given(terms).header, star);
         while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, Duration::from_secs(3600))) {
             if tasks == 0 {
                 continue;
@@ -420,7 +467,7 @@ impl PyHub {
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
                 let mut next = || unended::next(iterator);
-                ended = match source::fill_from(&mut next, mode, self.main.bind(py), 1, items, 0, &mut filling) {
+                ended = match source::fill_from(&mut next, &head, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,
                     Filled::Broken(batch, error) => {

@@ -66,11 +66,13 @@ mod region;
 mod results;
 mod shelf;
 mod signals;
+mod soft_limit;
 mod source;
 mod stream;
 mod sync;
 mod sync_fast;
 mod sync_wait;
+mod terms;
 mod ticket;
 mod truth;
 mod unended;
@@ -121,11 +123,15 @@ mod _maniple {
     #[pymodule_export]
     use crate::signals::py_interrupts;
     #[pymodule_export]
+    use crate::soft_limit::exceeded_soft_limit;
+    #[pymodule_export]
     use crate::stream::PyStream;
     #[pymodule_export]
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
     use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
+    #[pymodule_export]
+    use crate::terms::{PyTerms, memory_of};
     #[pymodule_export]
     use crate::ticket::PyTicket;
     #[pymodule_export]

@@ -22,6 +22,8 @@ pub struct Piece {
     pub index: u64,
     pub items: usize,
     pub kind: Kind,
+    // How the earlier tries ended.
+    pub earlier: Vec<(Kind, Regions)>,
 }
 
 /// How a task ended.
@@ -32,11 +34,12 @@ pub enum Kind {
     Unsent(Box<PyErr>),
     Lost(Arc<Loss>),
     Cancelled,
+    Terminated,
 }
 
-impl From<Settled> for Piece {
-    fn from(Settled { index, items, outcome, .. }: Settled) -> Self {
-        let kind = match outcome {
+impl From<Outcome> for Kind {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
             Outcome::Done(content) => Kind::Done(content),
             Outcome::Failed(content) => Kind::Failed(content),
             Outcome::Unsent(why) => Kind::Unsent(why.downcast::<PyErr>().unwrap_or_else(|why| {
@@ -45,8 +48,20 @@ impl From<Settled> for Piece {
             Outcome::Unreceived(error) => Kind::Unsent(Box::new(python(*error))),
             Outcome::Lost(loss) => Kind::Lost(loss),
             Outcome::Cancelled => Kind::Cancelled,
-        };
-        Piece { index, items, kind }
+            Outcome::Terminated => Kind::Terminated,
+        }
+    }
+}
+
+impl From<Settled> for Piece {
+    fn from(Settled { index, items, outcome, earlier, .. }: Settled) -> Self {
+        let earlier = earlier.map(Vec::from).unwrap_or_default();
+        let earlier = earlier.into_iter().map(|outcome| {
+            let mut kind = Kind::from(outcome);
+            let regions = kind.share();
+            (kind, regions)
+        });
+        Piece { index, items, kind: outcome.into(), earlier: earlier.collect() }
     }
 }
 
@@ -62,7 +77,13 @@ impl Piece {
 
     /// Takes the large buffers out, so that values share them if the outcome is read more than once.
     pub fn share(&mut self) -> Regions {
-        match &mut self.kind {
+        self.kind.share()
+    }
+}
+
+impl Kind {
+    fn share(&mut self) -> Regions {
+        match self {
             Kind::Done(content) | Kind::Failed(content) => {
                 std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect()
             }
@@ -144,33 +165,88 @@ pub fn failure(
     name: &Py<PyAny>,
     first: Option<usize>,
 ) -> Result<PyErr, Interrupt> {
-    static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let raised = (|| match &piece.kind {
-        Kind::Failed(content) => {
-            let raised = helper(py, &REMOTE, "raised")?;
-            let told = Decoder::new(content.bytes(), regions).value(py)?;
-            unended::call(raised, (told,), None)
-        }
-        Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
-        Kind::Lost(loss) => {
-            let said = match &loss.cause {
-                LossCause::Unfit(Some(said)) => Decoder::new(said.bytes(), &[]).value(py).ok(),
-                _ => None,
-            };
-            let started = matches!(loss.cause, LossCause::Died);
-            let exitcode = loss.exit.and_then(Exit::number);
-            let lost = (loss.pid, exitcode, &loss.stderr, started, said, name, first, piece.items);
-            helper(py, &LOST, "lost")?.call1(lost)
-        }
-        Kind::Cancelled | Kind::Done(_) => helper(py, &GONE, "cancelled")?.call0(),
-    })();
+    static TRIED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let error = exception(py, &piece.kind, regions, name, first, piece.items)?;
+    if piece.earlier.is_empty() {
+        return Ok(error);
+    }
+    let mut before = Vec::new();
+    for (kind, regions) in &piece.earlier {
+        before.push(exception(py, kind, regions, name, first, piece.items)?.into_value(py));
+    }
+    let told = helper(py, &TRIED, "after_tries").and_then(|tell| tell.call1((error.value(py), before)));
+    match told {
+        Ok(_) => Ok(error),
+        Err(told) => settled(py, Err(told)),
+    }
+}
+
+fn settled(py: Python<'_>, raised: PyResult<Bound<'_, PyAny>>) -> Result<PyErr, Interrupt> {
     match raised {
         Ok(exception) => Ok(PyErr::from_value(exception)),
         Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
         Err(error) => Ok(error),
     }
+}
+
+fn exception(
+    py: Python<'_>,
+    kind: &Kind,
+    regions: &[Arc<Region>],
+    name: &Py<PyAny>,
+    first: Option<usize>,
+    items: usize,
+) -> Result<PyErr, Interrupt> {
+    static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let raised = match kind {
+        Kind::Failed(content) => failed(py, content, regions),
+        Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
+        Kind::Lost(loss) => lost(py, loss, name, first, items),
+        Kind::Cancelled => helper(py, &CANCELLED, "withdrawn").and_then(|made| made.call1((name, first, items))),
+        Kind::Terminated | Kind::Done(_) => helper(py, &GONE, "cancelled").and_then(|made| made.call0()),
+    };
+    settled(py, raised)
+}
+
+/// Returns the exception that a worker reported.
+fn failed<'py>(py: Python<'py>, content: &ReceivedPacket, regions: &[Arc<Region>]) -> PyResult<Bound<'py, PyAny>> {
+    static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let raised = helper(py, &REMOTE, "raised")?;
+    let told = Decoder::new(content.bytes(), regions).value(py)?;
+    unended::call(raised, (told,), None)
+}
+
+/// Returns the exception for a task whose worker has ended.
+fn lost<'py>(
+    py: Python<'py>,
+    loss: &Loss,
+    name: &Py<PyAny>,
+    first: Option<usize>,
+    items: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static OVERDUE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static TOO_LARGE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static UNREADY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let said = match &loss.cause {
+        LossCause::Overdue { limit, ran } => {
+            let told = (loss.pid, limit.as_secs_f64(), ran.as_secs_f64(), name, first, items);
+            return helper(py, &OVERDUE, "overdue")?.call1(told);
+        }
+        LossCause::TooLarge { limit, peak } => {
+            return helper(py, &TOO_LARGE, "too_large")?.call1((loss.pid, *limit, *peak, name, first, items));
+        }
+        LossCause::Unready { limit } => {
+            return helper(py, &UNREADY, "unready")?.call1((loss.pid, limit.as_secs_f64(), &loss.stderr));
+        }
+        LossCause::Unfit(Some(said)) => Decoder::new(said.bytes(), &[]).value(py).ok(),
+        LossCause::Unfit(None) | LossCause::Died => None,
+    };
+    let started = matches!(loss.cause, LossCause::Died);
+    let exitcode = loss.exit.and_then(Exit::number);
+    let (pid, starved) = (loss.pid, loss.out_of_memory);
+    helper(py, &LOST, "lost")?.call1((pid, exitcode, &loss.stderr, started, said, name, first, items, starved))
 }
 
 const AGAIN: &str = "there was no memory to unpickle a result, which is kept: request it again";

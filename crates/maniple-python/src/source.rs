@@ -11,16 +11,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 
-/// Encodes one task of `items`. `others` is the number of references that each item has from outside the task.
+/// Encodes one task of `items`. `head` precedes them: the terms of the call, if there are any, and its kind. `others` is the number of references that each item has from outside the task.
 pub fn encode_items(
     packer: &Packer,
-    mode: u8,
+    head: &[u8],
     items: &[Bound<'_, PyAny>],
     others: isize,
     main: &Bound<'_, PyAny>,
 ) -> PyResult<Packet> {
     let mut encoder = Encoder::new(main.py(), packer);
-    encoder.mark(mode);
+    encoder.header(head);
     let whole = || Ok(made::list(main.py(), items.iter().cloned())?.into_any());
     encoder.sequence(items, others, whole, Pickler::For(main.as_unbound()))?;
     encoder.packet()
@@ -32,7 +32,8 @@ pub struct Items(Option<Left>);
 struct Left {
     iterator: Py<PyIterator>,
     left: usize,
-    mode: u8,
+    // What precedes the items of each task.
+    head: Box<[u8]>,
     // A `WorkerMain`: which parts of the main module the workers have.
     main: Py<PyAny>,
     // The items of a task that was interrupted while it was made.
@@ -40,8 +41,8 @@ struct Left {
 }
 
 impl Items {
-    pub fn new(iterator: Py<PyIterator>, left: usize, mode: u8, main: Py<PyAny>) -> Self {
-        Items(Some(Left { iterator, left, mode, main, again: VecDeque::new() }))
+    pub fn new(iterator: Py<PyIterator>, left: usize, head: Box<[u8]>, main: Py<PyAny>) -> Self {
+        Items(Some(Left { iterator, left, head, main, again: VecDeque::new() }))
     }
 }
 
@@ -56,7 +57,7 @@ impl Drop for Items {
 impl Source for Items {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         Python::attach(|py| {
-            let Some(Left { iterator, left, mode, main, again }) = &mut self.0 else { return true };
+            let Some(Left { iterator, left, head, main, again }) = &mut self.0 else { return true };
             let iterator = iterator.bind(py).clone();
             let is_fresh = again.is_empty();
             let mut missing = 0;
@@ -70,7 +71,7 @@ impl Source for Items {
             };
             // The list or tuple refers to each item, unless the program has changed it since.
             let others = isize::from(is_fresh);
-            match fill_from(&mut next, *mode, main.bind(py), tasks, items, others, out) {
+            match fill_from(&mut next, head, main.bind(py), tasks, items, others, out) {
                 Filled::Ended if missing > 0 => {
                     let changed = PyRuntimeError::new_err(format!(
                         "the list was changed during the call: {missing} of its items are missing"
@@ -112,7 +113,7 @@ pub enum Filled<'py> {
 /// are not part of a task.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
-    mode: u8,
+    head: &[u8],
     main: &Bound<'py, PyAny>,
     tasks: usize,
     items: usize,
@@ -142,7 +143,7 @@ pub fn fill_from<'py>(
         if batch.is_empty() {
             return Filled::Ended;
         }
-        match encode_items(packer, mode, &batch, others, main) {
+        match encode_items(packer, head, &batch, others, main) {
             Ok(packet) => out.task(batch.len(), packet),
             Err(error) => return Filled::Broken(batch, error),
         }

@@ -39,6 +39,8 @@ pub struct PyStream {
     window: usize,
     chunksize: usize,
     name: Py<PyAny>,
+    // Whether the exceptions of failed items are returned among the results.
+    returns: bool,
     taken: Mutex<Taken>,
     // The attempts to decode the first outcome in `taken`.
     attempts: Attempts,
@@ -46,7 +48,7 @@ pub struct PyStream {
 }
 
 impl PyStream {
-    pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>) -> Self {
+    pub fn new(ticket: Ticket, window: usize, chunksize: usize, name: Py<PyAny>, returns: bool) -> Self {
         let taken =
             Taken { settled: VecDeque::new(), values: VecDeque::new(), unreported: 0, ahead: 0, given: 0, over: false };
         PyStream {
@@ -54,6 +56,7 @@ impl PyStream {
             window,
             chunksize,
             name,
+            returns,
             taken: Mutex::new(taken),
             attempts: Attempts::default(),
             kept: Kept::default(),
@@ -175,7 +178,10 @@ impl PyStream {
         match self.decode(py, &piece, &regions) {
             Ok(decoded) => {
                 self.attempts.begin_anew();
-                let decoded = decoded.unwrap_or_else(|error| VecDeque::from([Err((error, piece.items))]));
+                let decoded = decoded.unwrap_or_else(|error| match self.returns {
+                    true => VecDeque::from([Ok(error.into_value(py).into_any())]),
+                    false => VecDeque::from([Err((error, piece.items))]),
+                });
                 self.lock().values.extend(decoded);
             }
             // A loop that continues after every exception must still end.
@@ -205,9 +211,11 @@ impl PyStream {
         self.ticket.leave_undone(false);
     }
 
-    /// Cancels the job: tasks that have not begun do not begin.
-    fn cancel(&self, py: Python<'_>) {
-        py.detach(|| self.ticket.cancel());
+    /// Cancels the job: tasks that have not begun do not begin. `end_running`: the workers that run its tasks are ended.
+    /// Returns whether any task was cancelled.
+    #[pyo3(signature = (end_running=false))]
+    fn cancel(&self, py: Python<'_>, end_running: bool) -> bool {
+        py.detach(|| self.ticket.cancel(end_running))
     }
 
     /// Returns the number of items that have an outcome, the number of those that were taken, and whether no further

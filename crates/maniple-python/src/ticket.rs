@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// The form of a call's outcome.
 #[derive(Clone, Copy)]
 pub enum Shape {
-    /// One value.
-    One,
-    /// A list of so many values.
-    Many { count: usize },
+    /// One value. `returns`: or the exception as a value.
+    One { returns: bool },
+    /// A list of so many values. `returns`: with the exceptions of failed items.
+    Many { count: usize, returns: bool },
 }
 
 /// The outcome of a call, and the wait for it.
@@ -71,7 +71,7 @@ impl PyTicket {
     fn decode<'py>(&self, py: Python<'py>, arrived: &Arrived) -> Decoded<'py> {
         let missing = || python(Error::Damaged("a job without an outcome"));
         match self.shape {
-            Shape::One => match arrived.pieces.first() {
+            Shape::One { returns } => match arrived.pieces.first() {
                 Some(Piece { kind: Kind::Done(content), .. }) => {
                     let mut values = Vec::with_capacity(1);
                     let read = results(py, content, arrived.regions(0), |value| {
@@ -84,11 +84,14 @@ impl PyTicket {
                     };
                     Ok(read.and_then(|()| single(values)))
                 }
-                Some(piece) => Ok(Err(failure(py, piece, arrived.regions(0), &self.name, None)?)),
+                Some(piece) => {
+                    let error = failure(py, piece, arrived.regions(0), &self.name, None)?;
+                    Ok(if returns { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) })
+                }
                 None => Ok(Err(missing())),
             },
-            Shape::Many { count } => {
-                let is_done = |one: &Piece| matches!(one.kind, Kind::Done(_));
+            Shape::Many { count, returns } => {
+                let is_done = |one: &Piece| returns || matches!(one.kind, Kind::Done(_));
                 if let Some(at) = arrived.pieces.iter().position(|one| !is_done(one)) {
                     let first = arrived.pieces[..at].iter().map(|one| one.items).sum();
                     let (one, regions) = (&arrived.pieces[at], arrived.regions(at));
@@ -97,6 +100,14 @@ impl PyTicket {
                 let list = PyList::empty(py);
                 let mut due = 0;
                 for (at, one) in arrived.pieces.iter().enumerate() {
+                    if !matches!(one.kind, Kind::Done(_)) {
+                        let error = failure(py, one, arrived.regions(at), &self.name, Some(due))?.into_value(py);
+                        for _ in 0..one.items {
+                            if let Err(error) = list.append(&error) {
+                                return Ok(Err(error));
+                            }
+                        }
+                    }
                     if let Kind::Done(content) = &one.kind
                         && let Err(error) = results(py, content, arrived.regions(at), |value| list.append(value))?
                     {
@@ -172,8 +183,8 @@ impl PyTicket {
     /// Returns the number of items without an outcome.
     fn left(&self, py: Python<'_>) -> PyResult<usize> {
         let count = match self.shape {
-            Shape::One => 1,
-            Shape::Many { count } => count,
+            Shape::One { .. } => 1,
+            Shape::Many { count, .. } => count,
         };
         Ok(match detached(py, || self.ticket.progress())? {
             (_, true) => 0,
@@ -184,6 +195,25 @@ impl PyTicket {
     /// Returns whether the outcome, which must be there, is a value and not an exception.
     fn successful(slf: &Bound<'_, Self>) -> PyResult<bool> {
         Ok(Self::outcome(slf)?.is_ok())
+    }
+
+    /// Cancels the call: tasks that have not begun do not begin. `end_running`: the workers that run its tasks are ended.
+    /// Returns whether any task was cancelled.
+    fn cancel(&self, py: Python<'_>, end_running: bool) -> bool {
+        self.outcome.get().is_none() && py.detach(|| self.ticket.cancel(end_running))
+    }
+
+    /// Returns whether a task of the call was cancelled.
+    fn cancelled(&self) -> bool {
+        self.ticket.has_cancelled()
+    }
+
+    /// Returns whether a worker runs a task of the call.
+    fn running(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.outcome.get().is_some() {
+            return Ok(false);
+        }
+        detached(py, || self.ticket.is_running())
     }
 
     /// Waits at most `timeout` seconds for the outcome. Returns whether it is there.

@@ -8,7 +8,8 @@ use crate::lazy::Lazy;
 use crate::made;
 use crate::payload_format::tag;
 use crate::signals::{interrupts, leaves};
-use maniple_engine::pool::{Message, Packet, PoolEnd, Task, WorkerLink};
+use crate::soft_limit;
+use maniple_engine::pool::{Answer, Message, Packet, PoolEnd, Task, WorkerLink};
 use maniple_sys::RawHandle;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
@@ -94,17 +95,23 @@ fn look_for_signals(py: Python<'_>) -> PyResult<()> {
 
 fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Function>, task: Task) -> PyResult<()> {
     let number = task.number;
-    let (ok, packet) = match attempt(py, link, functions, task) {
-        Ok(packet) => (true, packet),
+    let mut again = Vec::new();
+    let attempted = attempt(py, link, functions, task, &mut again);
+    soft_limit::disarm();
+    let (answer, packet) = match attempted {
+        Ok(packet) => (Answer::Done, packet),
         // A handler has requested the end of this process, and so of the task.
         Err(Failed { error, .. }) if leaves(py, &error) => return Err(error),
-        Err(Failed { error, value }) => (false, report(py, link, &error, value)?),
+        Err(Failed { error, value }) => {
+            let answer = if is_among(py, &error, &again) { Answer::FailedAgain } else { Answer::Failed };
+            (answer, report(py, link, &error, value)?)
+        }
     };
-    match reply(py, link, number, ok, packet) {
+    match reply(py, link, number, answer, packet) {
         Err(error) if error.is_local() => {
             // The answer needs a resource that is missing. The worker sends that error instead, which is short.
             let packet = report(py, link, &python(error), None)?;
-            reply(py, link, number, false, packet).map_err(python)
+            reply(py, link, number, Answer::Failed, packet).map_err(python)
         }
         sent => sent.map_err(python),
     }
@@ -114,11 +121,15 @@ fn reply(
     py: Python<'_>,
     link: &mut WorkerLink,
     number: u64,
-    ok: bool,
+    answer: Answer,
     packet: Packet,
 ) -> Result<(), maniple_engine::Error> {
     // A large packet may have to wait for room; a small one rarely does.
-    if packet.size() > 4096 { py.detach(|| link.reply(number, ok, packet)) } else { link.reply(number, ok, packet) }
+    if packet.size() > 4096 {
+        py.detach(|| link.reply(number, answer, packet))
+    } else {
+        link.reply(number, answer, packet)
+    }
 }
 
 /// Describes how a task failed. `value`: it had a result, which could not be pickled.
@@ -138,11 +149,19 @@ fn attempt(
     link: &WorkerLink,
     functions: &mut HashMap<u32, Function>,
     task: Task,
+    again: &mut Vec<u8>,
 ) -> Result<Packet, Failed> {
     let func = function(py, functions, task.func)?;
     let content = Payload::from(task.content.map_err(python)?);
     let mut decoder = content.decoder();
-    let results = match decoder.mark()? {
+    let mut mode = decoder.mark()?;
+    if mode == tag::TERMS {
+        let (limit, classes) = decoder.terms()?;
+        again.extend_from_slice(classes);
+        soft_limit::arm(py, link, limit)?;
+        mode = decoder.mark()?;
+    }
+    let results = match mode {
         tag::APPLY => {
             let mut args = Vec::new();
             decoder.sequence(py, |item| {
@@ -175,6 +194,8 @@ fn attempt(
         }
         _ => return Err(PyRuntimeError::new_err("a task of an unknown kind").into()),
     };
+    // The result is there: it is not interrupted any more.
+    soft_limit::disarm();
     drop(content);
     let mut encoder = Encoder::new(py, link.packer());
     let encoded = match &results {
@@ -240,6 +261,17 @@ fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
     let asked = py.import("maniple._impl.start.shortage").and_then(|module| module.getattr("stood_in_the_way"));
     // If this cannot be determined, memory is short.
     asked.and_then(|ask| ask.call1((error.value(py),))?.is_truthy()).unwrap_or(true)
+}
+
+/// Returns whether an exception is of one of the pickled classes, after which a task is tried again.
+fn is_among(py: Python<'_>, error: &PyErr, classes: &[u8]) -> bool {
+    static AMONG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if classes.is_empty() {
+        return false;
+    }
+    // Classes that cannot be unpickled here are not the class of an exception that was raised here.
+    let asked = helper(py, &AMONG, "is_among").and_then(|ask| ask.call1((error.value(py), classes))?.is_truthy());
+    asked.unwrap_or(false)
 }
 
 /// An exception as a payload that always decodes: it contains the exception's own pickle as bytes.

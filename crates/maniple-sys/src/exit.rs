@@ -56,6 +56,11 @@ impl Exit {
         self == Exit::Code(0)
     }
 
+    /// Returns whether the process was ended at once, as [`kill`](crate::process::kill) ends it.
+    pub fn is_kill(self) -> bool {
+        self == Exit::Killed(Cause::KILL)
+    }
+
     /// Returns the number of Python's `exitcode`: the code, or the negated number of the cause; `None` if it is
     /// unknown.
     pub fn number(self) -> Option<i32> {

@@ -7,7 +7,7 @@ use crate::events;
 use crate::failure::Failure;
 use crate::panic;
 use crate::registered::Run;
-use maniple_engine::pool::{LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
+use maniple_engine::pool::{Answer, LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
 use maniple_sys::{self as sys, AsHandle, OwnedHandle, memory};
 use std::collections::HashMap;
 
@@ -116,11 +116,12 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                         None => Err(Error::Call(CallError::Remote("a task arrived without its function".into()))),
                     })
                 });
-                let sent = ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, true, packet)?));
+                let sent =
+                    ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, Answer::Done, packet)?));
                 if let Err(error) = sent {
                     // The task failed, or its answer needs a resource that is missing. Then the answer is that error,
                     // which is short.
-                    link.reply(number, false, failed(packer, number, &error)?)?;
+                    link.reply(number, Answer::Failed, failed(packer, number, &error)?)?;
                 }
             }
             Message::Stop => return Ok(()),

@@ -15,6 +15,7 @@ mod drive;
 mod forks;
 mod jobs;
 mod keeper;
+mod limits;
 mod listen;
 mod slots;
 mod starting;
@@ -27,6 +28,7 @@ use self::drive::{Seat, is_in_source, is_within, let_go};
 pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
+pub use self::limits::WorkerLimits;
 use self::slots::WorkerSlot;
 pub use self::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
@@ -63,6 +65,8 @@ pub struct HubConfig {
     pub max_tasks_per_child: Option<NonZeroU64>,
     /// Whether the hub reads the workers' standard error, so that errors can quote it.
     pub tap_stderr: bool,
+    /// Limits of the workers.
+    pub limits: WorkerLimits,
 }
 
 /// This process's side of a pool. Clones are the same hub.
@@ -84,6 +88,9 @@ pub(crate) struct Inner {
     born: Epoch,
     pub(super) cores: usize,
     pub(super) tapped: bool,
+    pub(super) limits: WorkerLimits,
+    /// How many processes the system had ended for lack of memory when the pool began.
+    pub(super) memory_kills: Option<u64>,
     pub(super) page: HubPage,
     pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
@@ -131,6 +138,10 @@ pub(super) struct State {
     pub attended: bool,
     pub(super) burst: Burst,
     keeper: Attention,
+    /// When the driver looks at everything again, if it sleeps.
+    pub(super) driver_until: u64,
+    /// When the memory of busy workers is looked at again.
+    pub(super) memory_at: u64,
     /// The front requests the keeper's return ([`Hub::kick`]).
     pub(super) front_called: bool,
     /// Values to drop once the lock is free.
@@ -187,6 +198,7 @@ impl Hub {
         let sched = Scheduler::new(Config {
             processes: config.processes,
             max_tasks: config.max_tasks_per_child.map(NonZeroU64::get),
+            start_limit: config.limits.start.map(limits::nanos),
         });
         let state = State {
             sched,
@@ -213,6 +225,8 @@ impl Hub {
             watched: 0,
             burst: Burst::default(),
             keeper: Attention::default(),
+            driver_until: 0,
+            memory_at: 0,
             front_called: false,
             interrupted: false,
             gone: Vec::new(),
@@ -222,6 +236,8 @@ impl Hub {
             born: Epoch::now(),
             cores: sys::cores(),
             tapped: config.tap_stderr,
+            limits: config.limits,
+            memory_kills: sys::process::memory_kills(),
             page: HubPage::create()?,
             lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the keeper's bell")?,

@@ -4,6 +4,7 @@ use super::packet::ReceivedPacket;
 use super::spec::{Collect, Func, Source};
 use crate::process::Exit;
 use crate::wait::word::{self, Woken};
+use rustc_hash::FxHashMap;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -24,8 +25,10 @@ pub enum Outcome {
     Unreceived(Box<crate::Error>),
     /// Its worker died while it ran, or no worker could be started.
     Lost(Arc<Loss>),
-    /// It was cancelled before it ran.
+    /// Its job was cancelled, before it ran or while it ran.
     Cancelled,
+    /// The pool was terminated.
+    Terminated,
 }
 
 /// What is known of a worker's death.
@@ -39,12 +42,15 @@ pub struct Loss {
     pub stderr: String,
     /// What happened.
     pub cause: LossCause,
+    /// Whether the system has ended a process since the pool began, because memory ran out. If the worker was killed,
+    /// it was probably this one.
+    pub out_of_memory: bool,
 }
 
 impl Loss {
     /// The death of a worker that was never started, and `why`, if that is known.
     pub(crate) fn unstarted(why: String) -> Loss {
-        Loss { pid: 0, exit: None, stderr: why, cause: LossCause::Unfit(None) }
+        Loss { pid: 0, exit: None, stderr: why, cause: LossCause::Unfit(None), out_of_memory: false }
     }
 }
 
@@ -53,6 +59,25 @@ impl Loss {
 pub enum LossCause {
     /// The worker died while it ran the task.
     Died,
+    /// The worker was ended, because the task ran for longer than its limit.
+    Overdue {
+        /// The limit.
+        limit: Duration,
+        /// How long the task ran.
+        ran: Duration,
+    },
+    /// The worker was ended, because it used more memory than the pool's limit.
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+        /// The most memory that the worker is known to have used, in bytes.
+        peak: u64,
+    },
+    /// Worker after worker was ended, because it did not become ready within the limit.
+    Unready {
+        /// The limit.
+        limit: Duration,
+    },
     /// Worker after worker ended before it was ready; this was the last, and what it said of itself if it could.
     Unfit(Option<ReceivedPacket>),
 }
@@ -69,6 +94,15 @@ pub struct Settled {
     pub items: usize,
     /// How it ended.
     pub outcome: Outcome,
+    /// How its earlier tries ended, oldest first; `None`: there were none.
+    pub earlier: Option<Box<[Outcome]>>,
+}
+
+impl Settled {
+    /// The end of a task that no worker has answered.
+    pub(crate) fn unanswered(index: u64, items: usize, outcome: Outcome) -> Settled {
+        Settled { index, number: 0, items, outcome, earlier: None }
+    }
 }
 
 /// The word on which a job's callers sleep while another caller drives the hub, and the wakers of futures.
@@ -80,6 +114,7 @@ pub(crate) struct Cell {
     // Outlive the job in the hub: a handle can tell its progress after the outcome was collected.
     done: AtomicUsize,
     ended: AtomicBool,
+    cancelled: AtomicBool,
     awaited: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -101,6 +136,15 @@ impl Cell {
     /// Whether all tasks have ended and there will be no more.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether a task was cancelled.
+    pub fn has_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub fn note_cancelled(&self) {
+        self.cancelled.store(true, Ordering::Release);
     }
 
     fn count(&self, items: usize) {
@@ -189,6 +233,8 @@ pub(crate) struct Job {
     // In order: place 0 is number `first`. Unordered: in the order of arrival.
     settled: VecDeque<Option<Settled>>,
     first: u64,
+    // How the earlier tries of tasks ended that are tried again, by the tasks' numbers.
+    tries: Option<Box<FxHashMap<u64, Vec<Outcome>>>>,
 }
 
 impl Job {
@@ -205,11 +251,22 @@ impl Job {
             weighed: (0, 0),
             settled: VecDeque::with_capacity(usize::from(single)),
             first: 0,
+            tries: None,
+        }
+    }
+
+    /// A try of a task has failed, and the task is tried again.
+    pub fn tried(&mut self, index: u64, outcome: Outcome) {
+        if !self.orphaned {
+            self.tries.get_or_insert_default().entry(index).or_default().push(outcome);
         }
     }
 
     /// Stores a task's end. Returns whether callers have to check, or the end itself if no caller wants it.
-    pub fn settle(&mut self, settled: Settled) -> Result<bool, Box<Settled>> {
+    pub fn settle(&mut self, mut settled: Settled) -> Result<bool, Box<Settled>> {
+        if let Some(tries) = self.tries.as_mut().and_then(|tries| tries.remove(&settled.index)) {
+            settled.earlier = Some(tries.into());
+        }
         self.cell.count(settled.items);
         if self.orphaned {
             return Err(Box::new(settled));

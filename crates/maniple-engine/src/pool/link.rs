@@ -56,6 +56,8 @@ pub(crate) mod kind {
     pub const UNFIT: u16 = 19;
     /// The handles of task `number` have arrived: the hub need not keep its own open.
     pub const TAKEN: u16 = 20;
+    /// As `FAILED`, with an error after which the task is to be tried again.
+    pub const FAILED_AGAIN: u16 = 22;
     /// The function `aux` did not arrive, for lack of memory or descriptors: the next task that needs it sends it again.
     pub const MISSED: u16 = 21;
     /// Flag: the first blob is the body.
@@ -91,6 +93,12 @@ pub(crate) trait Link: Send {
 
     /// Whether the worker has claimed the frame at `position`; also after the worker's death.
     fn claimed(&self, position: u64) -> bool;
+
+    /// The number of the task that the worker last began, and when, by the system's monotonic clock in nanoseconds.
+    fn running(&self) -> (u64, u64);
+
+    /// Whether the worker handles the signal of [`ExitWatch::interrupt`](crate::process::ExitWatch::interrupt).
+    fn is_interruptible(&self) -> bool;
 
     /// Whether the worker is past all sent frames.
     fn has_been_read(&self) -> bool;

@@ -49,10 +49,10 @@ mod worker;
 
 pub use ending::{End, EndTerms};
 pub(crate) use hub::watch_forks;
-pub use hub::{Chore, Hub, HubConfig, LACKING, Ticket};
+pub use hub::{Chore, Hub, HubConfig, LACKING, Ticket, WorkerLimits};
 pub use job::{Loss, LossCause, Outcome, Settled};
 pub use link::worker_handles;
 pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};
-pub use scheduler::{Chunk, JobId, WorkerId};
+pub use scheduler::{Chunk, JobId, Retries, Terms, WorkerId};
 pub use spec::{Collect, Filling, Func, JobSpec, Source, SourceKind};
-pub use worker::{Message, PoolEnd, Task, WorkerLink};
+pub use worker::{Answer, Message, PoolEnd, Task, WorkerLink};

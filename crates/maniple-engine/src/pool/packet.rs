@@ -55,6 +55,8 @@ pub struct Packet {
     pub(crate) body_in_blob: bool,
     // The position of its frame in the link's ring, once sent.
     pub(crate) position: u64,
+    // Its reader has copies of its handles, which were closed here.
+    pub(crate) gave_handles: bool,
 }
 
 impl Packet {
@@ -63,6 +65,11 @@ impl Packet {
     pub fn with_handles(mut self, handles: Vec<OwnedHandle>) -> Packet {
         self.handles = handles.into();
         self
+    }
+
+    /// Whether it can be sent again.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.gave_handles
     }
 
     pub(crate) fn holds_handles(&self) -> bool {

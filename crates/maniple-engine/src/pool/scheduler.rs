@@ -28,17 +28,21 @@
 //! Without a `chunksize` of the caller, a chunk takes about two milliseconds. It never exceeds a share of the remaining
 //! items that keeps all workers busy to the end.
 
+mod deadlines;
 mod decisions;
 mod jobs;
 mod questions;
+mod queue;
+mod retrying;
 mod terms;
 
+use self::queue::Queue;
 use super::policy::failures_at_most;
 use rustc_hash::FxHashMap;
 use slotmap::SlotMap;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-pub use terms::{Assigned, Chunk, Command, Config, Dropped, JobId, JobShape, Supply, WorkerId};
+pub use terms::{Assigned, Chunk, Command, Config, Death, Dropped, JobId, JobShape, Retries, Supply, Terms, WorkerId};
 
 /// A task counts as lost if so many workers died that would have begun it next.
 const DEADLY: u8 = 3;
@@ -48,6 +52,7 @@ struct Pending<P> {
     index: u64,
     items: usize,
     deaths: u8,
+    tries: u16,
     payload: P,
 }
 
@@ -63,6 +68,10 @@ struct Job<P> {
     in_window: usize,
     cancelled: bool,
     queued: bool,
+    /// The work (ns) that workers were given of it, for a fair share.
+    used: u64,
+    /// The plan in which it had nothing to give.
+    passed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +98,15 @@ struct Worker<P> {
     silent: bool,
     /// When it last finished a task, or got a task after it had none.
     last_finish: u64,
+    /// When its process began to run.
+    adopted: Option<u64>,
+    /// The number of the task that it runs, and when it began, if it has a limit.
+    running: (u64, u64),
+    /// The task whose interruption was requested, and the task whose end was requested.
+    interrupted: u64,
+    overdue: u64,
+    /// It is being ended: no task is assigned to it, and it is not told to stop.
+    doomed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +126,13 @@ pub struct Scheduler<P> {
     closed: bool,
     workers: SlotMap<WorkerId, Worker<P>>,
     jobs: SlotMap<JobId, Job<P>>,
-    queue: VecDeque<JobId>,
+    queue: Queue,
+    /// Tasks that are tried again, and when.
+    delayed: Vec<(u64, JobId, Pending<P>)>,
+    /// How many jobs have limits.
+    limited: usize,
+    /// How many plans there were.
+    plans: u64,
     cost: FxHashMap<u32, u64>,
     asked: usize,
     failed_starts: usize,
@@ -129,7 +153,10 @@ impl<P> Scheduler<P> {
             closed: false,
             workers: SlotMap::with_key(),
             jobs: SlotMap::with_key(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            delayed: Vec::new(),
+            limited: 0,
+            plans: 0,
             cost: FxHashMap::default(),
             asked: 0,
             failed_starts: 0,
@@ -156,7 +183,19 @@ impl<P> Scheduler<P> {
             begun: 0,
             silent: false,
             last_finish: 0,
+            adopted: None,
+            running: (0, 0),
+            interrupted: 0,
+            overdue: 0,
+            doomed: false,
         })
+    }
+
+    /// The process of a started worker runs.
+    pub fn worker_adopted(&mut self, worker: WorkerId, now: u64) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.adopted = Some(now);
+        }
     }
 
     /// A requested worker could not be started: the caller will not retry by itself.
@@ -173,14 +212,22 @@ impl<P> Scheduler<P> {
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
             if w.phase == Phase::Starting {
-                w.phase = Phase::Up;
+                w.phase = if w.doomed { Phase::Retiring } else { Phase::Up };
             }
         }
     }
 
     /// A worker has ended, and all its published messages were received before. `claimed` tells whether it had claimed
-    /// a task: then the task is lost, otherwise it goes to another worker.
-    pub fn worker_gone(&mut self, worker: WorkerId, mut claimed: impl FnMut(&P) -> bool) {
+    /// a task: then the task is lost or tried again, otherwise it goes to another worker. `whole` tells whether a
+    /// claimed task can be sent again.
+    pub fn worker_gone(
+        &mut self,
+        worker: WorkerId,
+        death: Death,
+        now: u64,
+        mut claimed: impl FnMut(&P) -> bool,
+        mut whole: impl FnMut(&P) -> bool,
+    ) {
         let Some(w) = self.workers.remove(worker) else { return };
         if w.phase == Phase::Starting && self.state != State::Terminated {
             self.failed_start();
@@ -194,7 +241,14 @@ impl<P> Scheduler<P> {
         let is_lost = |task: &Assigned<P>| claimed(&task.payload) || task.deaths >= DEADLY;
         let (lost, waiting): (Vec<_>, Vec<_>) = assigned.into_iter().partition(is_lost);
         for task in lost {
-            self.drop_task(task.job, task.index, task.items, Dropped::Lost(worker));
+            if death == Death::Cancelled {
+                self.drop_task(task.job, task.index, task.items, Dropped::Cancelled);
+            } else if let Some(pause) = self.pause_after(&task, death).filter(|_| whole(&task.payload)) {
+                self.commands.push(Command::Again { job: task.job, index: task.index });
+                self.try_again(task, now.saturating_add(pause));
+            } else {
+                self.drop_task(task.job, task.index, task.items, Dropped::Lost(worker));
+            }
         }
         for task in waiting.into_iter().rev() {
             self.give_back(task);
@@ -241,6 +295,12 @@ impl<P> Scheduler<P> {
     /// The worker finished the task with this number, after `nanos` of work. Returns its job, number in the job and
     /// items; `None` if the worker does not have that task; a healthy worker never reports such a task.
     pub fn finished(&mut self, worker: WorkerId, number: u64, nanos: u64, now: u64) -> Option<(JobId, u64, usize)> {
+        let task = self.take_finished(worker, number, nanos, now)?;
+        self.settle(task.job);
+        Some((task.job, task.index, task.items))
+    }
+
+    fn take_finished(&mut self, worker: WorkerId, number: u64, nanos: u64, now: u64) -> Option<Assigned<P>> {
         let w = self.workers.get_mut(worker)?;
         if w.assigned.front()?.number != number {
             return None;
@@ -252,8 +312,7 @@ impl<P> Scheduler<P> {
         w.last_finish = now;
         let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
-        self.settle(task.job);
-        Some((task.job, task.index, task.items))
+        Some(task)
     }
 
     /// The worker had no room for a task. This task and those after it, which were not sent either, return to the front
@@ -321,7 +380,7 @@ impl<P> Scheduler<P> {
 
     fn give_back(&mut self, task: Assigned<P>) {
         let dropped = match self.state {
-            State::Terminated => Some(Dropped::Cancelled),
+            State::Terminated => Some(Dropped::Terminated),
             State::Broken => Some(Dropped::Broken),
             _ => None,
         };
@@ -330,14 +389,11 @@ impl<P> Scheduler<P> {
         if let Some(why) = dropped.or(job.cancelled.then_some(Dropped::Cancelled)) {
             return self.drop_task(task.job, task.index, task.items, why);
         }
-        // Several workers may return tasks in turn: older tasks still go first.
-        let at = job.pending.partition_point(|p| p.index < task.index);
-        let Assigned { index, items, deaths, payload, .. } = task;
-        job.pending.insert(at, Pending { index, items, deaths, payload });
+        let Assigned { index, items, deaths, tries, payload, .. } = task;
+        job.put_back(Pending { index, items, deaths, tries, payload });
         if !job.queued {
-            job.queued = true;
             // It is older than all jobs without a running task.
-            self.queue.push_front(id);
+            self.queue.put(id, job, true);
         }
     }
 
@@ -357,7 +413,8 @@ impl<P> Scheduler<P> {
         }
         let Some(j) = self.jobs.get_mut(job) else { return };
         let pending = std::mem::take(&mut j.pending);
-        for task in pending {
+        let delayed = self.delayed.extract_if(.., |(_, of, _)| *of == job).map(|(_, _, task)| task);
+        for task in pending.into_iter().chain(delayed.collect::<Vec<_>>()) {
             self.drop_task(job, task.index, task.items, why);
         }
     }
@@ -398,7 +455,8 @@ impl<P> Scheduler<P> {
         let Some(j) = self.jobs.get(job) else { return };
         // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
-            self.jobs.remove(job);
+            let ended = self.jobs.remove(job);
+            self.limited -= usize::from(ended.is_some_and(|j| j.is_limited()));
             self.commands.push(Command::Ended(job));
         }
     }
@@ -413,8 +471,8 @@ impl<P> Worker<P> {
         let number = self.next_number;
         self.next_number += 1;
         self.given += 1;
-        let Pending { index, items, deaths, payload } = task;
-        self.assigned.push_back(Assigned { number, job, index, items, func, deaths, payload });
+        let Pending { index, items, deaths, tries, payload } = task;
+        self.assigned.push_back(Assigned { number, job, index, items, func, deaths, tries, payload });
         number
     }
 }

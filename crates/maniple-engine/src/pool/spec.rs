@@ -2,7 +2,7 @@
 
 use super::packet::{Packer, Packet};
 use super::policy::{FILL_BYTES, FILL_LOOK, FILL_TIME};
-use super::scheduler::Chunk;
+use super::scheduler::{Chunk, Terms};
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -66,6 +66,8 @@ pub struct JobSpec {
     pub window: Option<(usize, usize)>,
     /// Whether the keeper reports the job's end ([`super::Chore::Completed`]).
     pub notify: bool,
+    /// Limits, retries and priority of its tasks; `None`: the defaults.
+    pub terms: Option<Arc<Terms>>,
 }
 
 /// Where a job's tasks come from.

@@ -86,6 +86,17 @@ pub struct Task {
     pub content: Result<ReceivedPacket>,
 }
 
+/// What the answer to a task contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Its result.
+    Done,
+    /// Its error.
+    Failed,
+    /// Its error, after which it is to be tried again if its job has retries left.
+    FailedAgain,
+}
+
 impl WorkerLink {
     /// Opens the worker's end with the handles that the hub made, in their order. From then on this process dies when
     /// the hub dies, and the hub reads its standard error.
@@ -133,6 +144,17 @@ impl WorkerLink {
     /// The handle that reports the pool's end.
     pub fn pool_end(&self) -> PoolEnd {
         PoolEnd(self.segment.clone())
+    }
+
+    /// Declares that this process handles [`maniple_sys::process::interrupt_number`], so that a task can be interrupted
+    /// at its soft limit.
+    pub fn handles_interrupts(&self) {
+        self.segment.interruptible().store(1, Ordering::Release);
+    }
+
+    /// How long the present task has run.
+    pub fn ran_for(&self) -> Duration {
+        Duration::from_nanos(clock::now().saturating_sub(self.began))
     }
 
     /// Reports that this worker is ready for tasks.
@@ -211,6 +233,7 @@ impl WorkerLink {
                     self.say(Head::new(kind::TAKEN, 0, said.number), Packet::default())?;
                 }
                 self.began = clock::now();
+                self.segment.running().write(said.number, self.began);
                 Message::Task(Task { number: said.number, func: said.aux, content: said.content })
             }
             kind::STOP => {
@@ -227,9 +250,13 @@ impl WorkerLink {
     /// If [`Error::is_local`] is true, the answer needs memory or a descriptor that this process does not have. The
     /// task is not answered yet, and a smaller answer may succeed. After any other error the link is damaged, and the
     /// worker should end.
-    pub fn reply(&mut self, number: u64, ok: bool, packet: Packet) -> Result<()> {
+    pub fn reply(&mut self, number: u64, answer: Answer, packet: Packet) -> Result<()> {
         let nanos = clock::now().saturating_sub(self.began).min(u64::from(u32::MAX)) as u32;
-        let kind = if ok { kind::DONE } else { kind::FAILED };
+        let kind = match answer {
+            Answer::Done => kind::DONE,
+            Answer::Failed => kind::FAILED,
+            Answer::FailedAgain => kind::FAILED_AGAIN,
+        };
         self.say(Head::new(kind, nanos, number), packet)
     }
 

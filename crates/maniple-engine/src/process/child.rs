@@ -108,6 +108,23 @@ impl ExitWatch {
         sys::process::kill(self.as_handle(), self.pid).doing("kill a process")
     }
 
+    /// Ends this process, and the processes that it has started, as far as they can be found: a process whose parent has
+    /// ended cannot.
+    ///
+    /// # Errors
+    /// As [`ExitWatch::kill`].
+    pub fn kill_family(&self) -> Result<()> {
+        sys::process::kill_family(self.as_handle(), self.pid).doing("kill a process and its children")
+    }
+
+    /// Sends the signal that interrupts a worker's task ([`sys::process::interrupt_number`]).
+    ///
+    /// # Errors
+    /// As [`ExitWatch::kill`].
+    pub fn interrupt(&self) -> Result<()> {
+        sys::process::interrupt(self.as_handle(), self.pid).doing("interrupt a process")
+    }
+
     /// Asks only this process to end.
     ///
     /// # Errors

@@ -140,6 +140,13 @@ fn every_task_and_job_ends_exactly_once_whatever_happens() {
             "awake again",
             "start in a shortage",
             "not given up while a worker lives",
+            "tried again after a loss",
+            "tried again after a failure",
+            "ended as overdue",
+            "answered in time after all",
+            "interrupted",
+            "not ready in time",
+            "cancelled as it ran",
         ] {
             assert!(met.contains_key(what), "none of {count} seeds met: {what}");
         }

@@ -7,15 +7,20 @@ use crate::own::above_stdio;
 use crate::unix::again::pauses;
 use crate::unix::process::spawn;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+mod family;
 pub mod image;
 pub mod maker;
 pub mod packet;
+mod usage;
+
+pub use family::{interrupt, interrupt_number, kill_family};
+pub use usage::{memory_kills, memory_of, peak_memory_of};
 
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};
@@ -117,14 +122,25 @@ pub fn terminate(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
 }
 
 fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
-    let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
-    let error = match rustix::process::pidfd_send_signal(handle, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => return Ok(()),
-        Err(error) => error,
+    // SAFETY: the pointer is null, which the kernel allows.
+    let sent = unsafe {
+        let nothing = std::ptr::null::<libc::siginfo_t>();
+        libc::syscall(libc::SYS_pidfd_send_signal, handle.as_raw(), number, nothing, 0)
     };
-    if pid == 0 || hung_up(handle)? {
-        return if pid == 0 { Err(error.into()) } else { Ok(()) };
+    if sent == 0 {
+        return Ok(());
     }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ESRCH) {
+        return Ok(());
+    }
+    if pid == 0 || hung_up(handle)? {
+        return if pid == 0 { Err(error) } else { Ok(()) };
+    }
+    signal_by_number(pid, number)
+}
+
+fn signal_by_number(pid: u32, number: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     match unsafe { libc::kill(pid as i32, number) } {
         0 => Ok(()),

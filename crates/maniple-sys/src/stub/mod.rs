@@ -134,6 +134,8 @@ mod tests {
             process::open(1),
             process::kill(here, 1),
             process::terminate(here, 1),
+            process::kill_family(here, 1),
+            process::interrupt(here, 1),
             process::reap(here, 1),
             process::nothing(),
             process::lifeline(),

@@ -110,6 +110,36 @@ pub fn kill(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
 }
 
 /// Returns the error "not supported".
+pub fn kill_family(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
+pub fn interrupt(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
+    Err(unsupported())
+}
+
+/// Returns 0: there is no such signal.
+pub fn interrupt_number() -> i32 {
+    0
+}
+
+/// Returns `None`: unknown.
+pub fn memory_of(_pid: u32) -> Option<u64> {
+    None
+}
+
+/// Returns `None`: unknown.
+pub fn peak_memory_of(_pid: u32) -> Option<u64> {
+    None
+}
+
+/// Returns `None`: unknown.
+pub fn memory_kills() -> Option<u64> {
+    None
+}
+
+/// Returns the error "not supported".
 pub fn terminate(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
     Err(unsupported())
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;
-use maniple_engine::pool::{Hub, HubConfig};
+use maniple_engine::pool::{Hub, HubConfig, WorkerLimits};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -186,7 +186,12 @@ impl PoolBuilder {
         };
         startup::check(self.program.as_deref())?;
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
-        let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED })?;
+        let hub = Hub::new(HubConfig {
+            processes,
+            max_tasks_per_child,
+            tap_stderr: worker::TAPPED,
+            limits: WorkerLimits::default(),
+        })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
         shared.start_all()?;

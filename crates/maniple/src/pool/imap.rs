@@ -199,7 +199,7 @@ impl<R> Drop for Imap<R> {
     fn drop(&mut self) {
         // A forked child must not use the hub.
         if self.pool.hub.check().is_ok() {
-            self.job.cancel();
+            self.job.cancel(false);
         }
     }
 }

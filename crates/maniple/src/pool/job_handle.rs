@@ -200,7 +200,7 @@ impl<T> JobHandle<T> {
     /// # }
     /// ```
     pub fn cancel(&self) {
-        self.job.cancel();
+        self.job.cancel(false);
     }
 
     fn until(&self, timeout: Option<Duration>) -> Result<bool> {

@@ -98,7 +98,9 @@ impl Reader {
                     each(Err(lost(&loss, task.clone(), pool)));
                 }
             }
-            Outcome::Cancelled => (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled)))),
+            Outcome::Cancelled | Outcome::Terminated => {
+                (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled))))
+            }
         }
         self.items_before += items;
         None
@@ -176,7 +178,7 @@ fn unsent(why: Box<dyn Any + Send>) -> Error {
 fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
     let exit = loss.exit.unwrap_or(Exit::Unknown);
     match &loss.cause {
-        LossCause::Died => {
+        LossCause::Died | LossCause::Overdue { .. } | LossCause::TooLarge { .. } | LossCause::Unready { .. } => {
             Error::WorkerLost(Box::new(WorkerLost { pid: loss.pid, exit, task, stderr_tail: loss.stderr.clone() }))
         }
         LossCause::Unfit(Some(incoming)) => {

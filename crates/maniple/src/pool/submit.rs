@@ -19,7 +19,8 @@ impl Pool {
         let (chunk, _) = self.options.resolve()?;
         let packet = single(&item, self.shared.hub.packer())?;
         let about = About { method: "apply", function };
-        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false };
+        let spec =
+            JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false, terms: None };
         let job = self.shared.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
     }
@@ -61,7 +62,15 @@ impl Pool {
         let items: Vec<A> = items.into_iter().collect();
         let count = items.len();
         let source = Box::new(Items::new(items, self.shared.hub.packer()));
-        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify: false };
+        let spec = JobSpec {
+            func,
+            collect: Collect::All,
+            chunk,
+            items: Some(count),
+            window: None,
+            notify: false,
+            terms: None,
+        };
         let job = self.shared.hub.submit(spec, SourceKind::Inline(source))?;
         let reader = Reader::new(About { method, function }, Some(count));
         Ok(JobHandle::new(self.shared.clone(), job, reader, finish))
@@ -83,13 +92,15 @@ impl Pool {
             (least, Some(most)) if least == most => Some(least),
             _ => None,
         };
-        let spec = JobSpec { func, collect, chunk, items: known, window: Some(window), notify: false };
+        let spec = JobSpec { func, collect, chunk, items: known, window: Some(window), notify: false, terms: None };
         let job = self.shared.hub.submit(spec, SourceKind::External)?;
         // Several chunks fit into the window, so that a worker runs one while another is submitted.
         let share = (chunk == Chunk::Adaptive).then_some((window.0 / 4).max(1));
         let feeder = Feeder::start(&self.shared.hub, job.job(), share, collect == Collect::Unordered, items)
             // No thread will feed it, so no caller may wait for it.
-            .inspect_err(|_| job.cancel())
+            .inspect_err(|_| {
+                job.cancel(false);
+            })
             .map_err(|e| {
                 Error::Process(ProcessError::Start(format!("no thread could be started to read the input: {e}")))
             })?;

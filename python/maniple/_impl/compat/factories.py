@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     # The standard library's functions accept contexts; the methods of these return this package's objects.
     from multiprocessing.context import BaseContext as _Accepted
-    from typing import Any, Literal, TypeVar, overload
+    from typing import Any, Literal, TypeVar, Unpack, overload
 
     import maniple as _siblings
 
     from ... import connection, managers, pool, queues, sharedctypes, synchronize
     from ...context import BaseContext
+    from ..pool.options import PoolOptions
 
     Held = TypeVar("Held")
     Kind = TypeVar("Kind", bound=_CData)
@@ -189,6 +190,7 @@ class ObjectFactories(_Accepted):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        **options: Unpack[PoolOptions],
     ) -> pool.Pool:
         """Return a pool of worker processes.
 
@@ -201,6 +203,8 @@ class ObjectFactories(_Accepted):
             initializer: a function that each worker calls once, as ``initializer(*initargs)``, before its first task.
             initargs: the arguments of `initializer`.
             maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
+            options: limits and retries: `task_timeout`, `soft_timeout`, `retries`, `memory_limit`, `worker_init_timeout` and others;
+                see ``help(maniple.pool.Pool)``.
 
         Raises:
             ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
@@ -222,7 +226,7 @@ class ObjectFactories(_Accepted):
         """
         ctx = self.get_context()
         _begin_server(ctx, "pool")
-        return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx)
+        return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx, **options)
 
     # ------------------------------------------------------------ synchronisation
 

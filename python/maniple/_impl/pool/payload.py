@@ -10,10 +10,11 @@ from collections.abc import Callable
 from signal import Signals
 
 from ... import reduction
-from ..._maniple import interrupts
+from ..._maniple import exceeded_soft_limit, interrupts
 from ...context import ManipleError, TimeoutError
 from ...reduction import _standard
 from .. import PACKAGE
+from .limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError, seconds
 from .worker_main import MAIN_NAMES, WorkerMain, by_value
 
 TYPE_CHECKING = False
@@ -87,6 +88,11 @@ def dump_for(value: Any, buffers: Any, main: WorkerMain) -> bytes:
     return _of_by_value("dump")(value, main, buffers)
 
 
+def dump_in_band(value: Any, main: WorkerMain) -> bytes:
+    """Pickle `value` as `dump_for` does, with all its buffers."""
+    return dump_for(value, _InBand(), main)
+
+
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """Return a function that returns whether the workers' copy of `func` is up to date; None means that it always
     is."""
@@ -127,6 +133,25 @@ class _InBand:
 
     def clear(self) -> None:
         """Do nothing: there are no buffers."""
+
+
+def is_among(error: BaseException, pickled: bytes) -> bool:
+    """Return whether an exception is of one of the pickled classes."""
+    return isinstance(error, loads(pickled))
+
+
+def handle_soft_limits(number: int) -> None:
+    """Install the handler of the signal that interrupts a task at its soft limit."""
+    import signal
+
+    signal.signal(number, _raise_at_soft_limit)
+
+
+def _raise_at_soft_limit(number: int, frame: object) -> None:
+    # The signal may arrive when the task has ended.
+    limit = exceeded_soft_limit()
+    if limit is not None:
+        raise SoftTimeoutError(limit)
 
 
 class MaybeEncodingError(ManipleError):
@@ -335,6 +360,44 @@ def _ending(exitcode: int | None) -> str:
         return f"was killed by signal {-exitcode}"
 
 
+def _task(name: str, first: int | None, items: int) -> str:
+    if first is None:
+        return name
+    return f"{name}, item {first}" if items == 1 else f"{name}, items {first} to {first + items - 1}"
+
+
+def overdue(pid: int, limit: float, ran: float, name: str, first: int | None, items: int) -> TaskTimeoutError:
+    """Return the exception for a task that has exceeded its time limit."""
+    return TaskTimeoutError(_task(name, first, items), limit, ran, pid)
+
+
+def too_large(pid: int, limit: int, peak: int, name: str, first: int | None, items: int) -> MemoryLimitError:
+    """Return the exception for a task whose worker has exceeded the memory limit."""
+    return MemoryLimitError(_task(name, first, items), limit, peak, pid)
+
+
+def unready(pid: int, limit: float, stderr_tail: str) -> WorkerLostError:
+    """Return the exception for calls of a pool whose workers do not become ready in time."""
+    message = f"no worker process gets ready, so the pool has failed; the last, {pid}, was ended after its worker_init_timeout of "
+    return WorkerLostError(f"{message}{seconds(limit)}", pid, -Signals.SIGKILL, "", stderr_tail)
+
+
+def withdrawn(name: str, first: int | None, items: int) -> CancelledError:
+    """Return the exception for a call that was cancelled."""
+    return CancelledError(f"the call was cancelled: {_task(name, first, items)}")
+
+
+def after_tries(error: BaseException, earlier: list[BaseException]) -> None:
+    """Add the exceptions of a task's earlier tries to that of its last."""
+    for number, before in enumerate(earlier, 1):
+        text = str(before).partition("\n")[0]
+        error.add_note(f"try {number} failed with {type(before).__name__}: {text}")
+    try:
+        error.earlier_errors = tuple(earlier)  # type: ignore[attr-defined]
+    except AttributeError:
+        pass  # its class has no room for attributes
+
+
 def lost(
     pid: int,
     exitcode: int | None,
@@ -344,13 +407,14 @@ def lost(
     name: str,
     first: int | None,
     items: int,
+    starved: bool = False,
 ) -> WorkerLostError:
     """Return the exception for a task of the function `name` whose worker died."""
     if was_ready:
-        task = name
-        if first is not None:
-            task += f", item {first}" if items == 1 else f", items {first} to {first + items - 1}"
-        return WorkerLostError(f"worker process {pid} {_ending(exitcode)}", pid, exitcode, task, stderr_tail)
+        message = f"worker process {pid} {_ending(exitcode)}"
+        if starved:
+            message += ", probably by the kernel, which has ended a process because memory ran out (see `dmesg`)"
+        return WorkerLostError(message, pid, exitcode, _task(name, first, items), stderr_tail)
     if pid == 0:
         message = "no worker process can be started"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")

@@ -256,6 +256,32 @@ class ApplyResult(Handle[Result]):
         return result
 
 
+    # ---- more than the standard package ----
+
+    def cancel(self, kill: bool = False) -> bool:
+        """Cancel the call: a task of it that has not begun does not begin. `get` then raises `CancelledError`.
+
+        Args:
+            kill: whether the workers that run tasks of the call are ended, too. Other workers take their places.
+
+        Returns:
+            True if a task was cancelled; False if all tasks had begun or ended.
+        """
+        return self._ticket is not None and bool(self._ticket.cancel(kill))
+
+    def cancelled(self) -> bool:
+        """Return True if the call has ended, and a task of it was cancelled."""
+        return self._ticket is not None and bool(self._ticket.cancelled()) and self.ready()
+
+    def running(self) -> bool:
+        """Return True if a worker runs a task of the call."""
+        return self._ticket is not None and bool(self._ticket.running())
+
+    def done(self) -> bool:
+        """Return True if the call has ended; the name that futures have for `ready`."""
+        return self.ready()
+
+
 AsyncResult = ApplyResult
 
 
@@ -366,6 +392,18 @@ class IMapIterator(Results[Result], Handle[Result]):
 
     def __iter__(self) -> Self:
         return self
+
+    def cancel(self, kill: bool = False) -> bool:
+        """Cancel the calls that have not begun. The results of the others can still be taken; then a step raises `CancelledError`
+        for each cancelled call, or once for those whose items were not read yet, and the iteration ends.
+
+        Args:
+            kill: whether the workers that run calls of the iterator are ended, too. Other workers take their places.
+
+        Returns:
+            True if a call was cancelled.
+        """
+        return self._ticket is not None and bool(self._ticket.cancel(kill))
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
         """Wait for outcomes that came through `_set`, for `next`, which takes the first of them."""

@@ -24,6 +24,7 @@ def open_stream(
     chunksize: int,
     window: int,
     ordered: bool,
+    terms: Any = None,
 ) -> Any:
     """Return the stream of a call of `imap`, after the start of its feeder.
 
@@ -35,27 +36,32 @@ def open_stream(
         chunksize: the number of items of a task.
         window: the number of items that may be in progress or wait to be taken.
         ordered: whether the results come in the order of the items.
+        terms: the limits and retries of the tasks.
     """
     me = threading.get_ident()
     workers.opening.append(me)
     try:
-        return _opened(workers.hub, func, iterable, external, chunksize, window, ordered)
+        return _opened(workers.hub, func, iterable, external, chunksize, window, ordered, terms)
     finally:
         workers.opening.remove(me)
 
 
-def _opened(hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool) -> Any:
+def _opened(
+    hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool, terms: Any
+) -> Any:
+    # Pools of threads have no terms.
+    more = () if terms is None else (terms,)
     stream: Any = None
     try:
         try:
-            stream = hub.stream(func, iterable, external, False, chunksize, window, ordered)
+            stream = hub.stream(func, iterable, external, False, chunksize, window, ordered, *more)
         except ValueError:
             stay_if_program_ends()
             raise
         if external:
             feeder = threading.Thread(
                 target=hub.feed,
-                args=(stream.job, iterator_over(iterable), False),
+                args=(stream.job, iterator_over(iterable), False, *more),
                 name="maniple-pool-feeder",
                 daemon=True,
             )

@@ -107,6 +107,7 @@ class Workers:
         initargs: tuple[Any, ...],
         maxtasksperchild: int | None,
         main: WorkerMain,
+        limits: tuple[float | None, int | None, int | None] = (None, None, None),
     ) -> None:
         # A weak reference, because the hub refers to `is_idle`.
         own = ref(self)
@@ -118,7 +119,7 @@ class Workers:
         self._main = main.for_pool(is_idle)
         self._imports = imports_in_progress.of_this_thread()
         try:
-            self.hub = Hub(processes, maxtasksperchild, self._main)
+            self.hub = Hub(processes, maxtasksperchild, self._main, True, *limits)
         except OSError as problem:
             self._explain(problem, 0, processes)
             raise
@@ -390,18 +391,20 @@ class Workers:
             if process is not None and process.exitcode is None:
                 getattr(process, how)()
 
-    def join(self) -> None:
-        """Wait until all processes have ended."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until all processes have ended, or until the time limit; return whether they have ended."""
         if not self._terminated and (self.hub.is_making_tasks() or threading.get_ident() in self.opening):
             raise RuntimeError(
                 "join() would wait forever: this signal handler has interrupted a call that submits its items, "
                 "which continues when the handler returns; terminate() the pool, or join it after the handler"
             )
-        self._wait_for_keeper()
+        return self._wait_for_keeper(timeout)
 
-    def _wait_for_keeper(self) -> None:
+    def _wait_for_keeper(self, timeout: float | None = None) -> bool:
         """Wait until the keeper has seen all workers out, and has ended."""
         if threading.current_thread() is not self.keeper:
-            if os.getpid() == self._owner:
-                self._all_ended.wait()
+            if os.getpid() == self._owner and not self._all_ended.wait(timeout):
+                return False
+            # From here on it only returns.
             self.keeper.join()
+        return True

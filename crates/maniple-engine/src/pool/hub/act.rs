@@ -18,6 +18,7 @@ impl Inner {
     pub(super) fn advance(&self, st: &mut State) {
         self.forget_unused(st);
         self.look_at_silent(st);
+        self.look_at_limits(st);
         let mut commands = std::mem::take(&mut st.commands);
         st.unplanned = true;
         loop {
@@ -109,10 +110,24 @@ impl Inner {
             Command::Drop { job, index, items, why } => {
                 let outcome = match (why, &st.loss, &st.broken) {
                     (Dropped::Lost(_), Some(loss), _) | (Dropped::Broken, _, Some(loss)) => Outcome::Lost(loss.clone()),
-                    _ => Outcome::Cancelled,
+                    (Dropped::Cancelled, ..) => {
+                        if let Some(j) = st.jobs.get(&job) {
+                            j.cell.note_cancelled();
+                        }
+                        Outcome::Cancelled
+                    }
+                    _ => Outcome::Terminated,
                 };
-                st.settle(job, Settled { index, number: 0, items, outcome });
+                st.settle(job, Settled::unanswered(index, items, outcome));
             }
+            Command::Again { job, index } => {
+                if let (Some(loss), Some(j)) = (&st.loss, st.jobs.get_mut(&job)) {
+                    j.tried(index, Outcome::Lost(loss.clone()));
+                }
+            }
+            Command::Overdue { worker, number } => self.end_overdue(st, worker, number),
+            Command::Interrupt { worker, number } => self.interrupt(st, worker, number),
+            Command::Unready(worker) => self.end_unready(st, worker),
             Command::Ended(job) => {
                 let Some(j) = st.jobs.get_mut(&job) else { return };
                 let gone = j.end();
@@ -182,7 +197,7 @@ impl Inner {
                 // This is not the worker's fault, and another worker would fail as well: the task ends here.
                 st.unplanned = true;
                 if let Some((job, index, items)) = sched.unsendable(worker, number) {
-                    st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(Box::new(error)) });
+                    st.settle(job, Settled::unanswered(index, items, Outcome::Unsent(Box::new(error))));
                 }
             }
         }

@@ -3,10 +3,11 @@
 use super::Hub;
 use super::slots::WorkerSlot;
 use crate::pool::job::{Loss, LossCause};
-use crate::pool::scheduler::WorkerId;
+use crate::pool::packet::Packet;
+use crate::pool::scheduler::{Death, WorkerId};
 use crate::process::Exit;
 use maniple_sys::AsHandle;
-use maniple_sys::{OwnedHandle, tap};
+use maniple_sys::{OwnedHandle, clock, tap};
 use std::sync::Arc;
 
 impl WorkerSlot {
@@ -86,11 +87,13 @@ impl Hub {
         let still_open = slot.take_stderr(&mut wrote);
         let was_up = st.sched.is_up(worker);
         let lacking = exit == Some(Exit::Code(LACKING)) && !was_up && !st.terminated;
-        let cause = match slot.unfit.take() {
-            None if was_up => LossCause::Died,
-            said => LossCause::Unfit(said),
+        let cause = match (slot.doom, slot.unfit.take()) {
+            (Some(doom), _) => doom.cause(),
+            (None, None) if was_up => LossCause::Died,
+            (None, said) => LossCause::Unfit(said),
         };
-        let loss = Arc::new(Loss { pid: slot.pid, exit, stderr: slot.tail.lines(), cause });
+        let out_of_memory = slot.doom.is_none() && inner.out_of_memory(exit);
+        let loss = Arc::new(Loss { pid: slot.pid, exit, stderr: slot.tail.lines(), cause, out_of_memory });
         if !was_up && !lacking {
             st.broken = Some(loss.clone());
         }
@@ -98,7 +101,14 @@ impl Hub {
         if lacking {
             inner.worker_lacked(&mut st, worker, &loss.stderr);
         } else {
-            st.sched.worker_gone(worker, |packet| slot.link.claimed(packet.position));
+            let death = slot.doom.map_or(Death::Unasked, |doom| doom.death());
+            st.sched.worker_gone(
+                worker,
+                death,
+                clock::now(),
+                |packet| slot.link.claimed(packet.position),
+                Packet::is_whole,
+            );
         }
         inner.advance(&mut st);
         inner.stir(&mut st);

@@ -93,9 +93,11 @@ impl Seat<'_> {
             if brisk {
                 limit = limit.min(NAP);
             }
-            if let Some(nanos) = st.sched.next_look(clock::now()) {
+            let now = clock::now();
+            if let Some(nanos) = inner.next_look(&st, now) {
                 limit = limit.min(Duration::from_nanos(nanos).max(NAP));
             }
+            st.driver_until = now.saturating_add(limit.as_nanos() as u64);
             drop(st);
             let woken = bell.sleep(level, limit);
             st = inner.lock();
@@ -194,7 +196,7 @@ impl Inner {
                 }
                 Err(why) => match st.sched.add_settled(job, items) {
                     Some(index) => {
-                        st.settle(job, Settled { index, number: 0, items, outcome: Outcome::Unsent(why) });
+                        st.settle(job, Settled::unanswered(index, items, Outcome::Unsent(why)));
                     }
                     None => st.gone.push(Gone::Value(why)),
                 },
@@ -230,7 +232,10 @@ impl Inner {
 
     /// No thread drives now: ensures that a thread drives when it is needed.
     pub(super) fn settle_down(&self, st: &mut State, driven: bool) {
+        let limit = st.sched.next_limit(clock::now());
         if driven || st.seats.is_taken() {
+            // The driver may sleep for longer than a new time limit.
+            st.called |= limit.is_some_and(|at| at < st.driver_until);
             self.stir(st);
             return;
         }
@@ -250,9 +255,9 @@ impl Inner {
             }
         }
         let missed = !st.keeper.ticks && st.wants_tick() || !st.keeper.near && st.wants_look();
-        if missed || st.has_chores() {
+        if missed || st.has_chores() || limit.is_some_and(|at| at < st.keeper.until) {
             // The keeper was woken, and need not be woken again before it has checked.
-            (st.keeper.ticks, st.keeper.near) = (true, true);
+            (st.keeper.ticks, st.keeper.near, st.keeper.until) = (true, true, 0);
             self.kick.kick();
         }
     }

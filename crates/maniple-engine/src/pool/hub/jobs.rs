@@ -33,6 +33,7 @@ impl Hub {
             chunk: spec.chunk,
             items: spec.items,
             window: spec.window.map(|(items, _)| items),
+            terms: spec.terms,
         };
         let mut st = self.lock();
         // A broken pool accepts the job and fails it with the pool's error.
@@ -133,14 +134,35 @@ impl Hub {
         self.inner.leave_seat(st);
     }
 
-    pub(crate) fn cancel(&self, job: JobId) {
+    /// Cancels a job. `end_running`: also ends the workers that run its tasks. Returns how many tasks that ends.
+    pub(crate) fn cancel(&self, job: JobId, end_running: bool) -> usize {
         if self.is_foreign() {
-            return;
+            return 0;
         }
         let mut st = self.lock();
         st.sched.cancel(job);
         self.inner.advance(&mut st);
+        let ended = if end_running { self.inner.end_tasks_of(&mut st, job) } else { 0 };
+        if ended > 0 {
+            self.inner.advance(&mut st);
+        }
         self.inner.stir(&mut st);
+        ended
+    }
+
+    /// Cancels all jobs, as [`Ticket::cancel`] cancels one.
+    pub fn cancel_all(&self, end_running: bool) {
+        let open: Vec<JobId> = self.lock().jobs.iter().filter(|(_, job)| !job.ended).map(|(&id, _)| id).collect();
+        for job in open {
+            self.cancel(job, end_running);
+        }
+    }
+
+    /// Whether a worker runs a task of this job.
+    pub(crate) fn is_running_job(&self, job: JobId) -> bool {
+        self.poll();
+        let mut st = self.lock();
+        !self.inner.running_tasks_of(&mut st, job).is_empty()
     }
 
     /// Reports that no caller collects the outcomes. `begun`: a caller had begun to take them one by one, and stops;

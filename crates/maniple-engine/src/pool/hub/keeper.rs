@@ -54,6 +54,8 @@ pub(super) struct Attention {
     pub near: bool,
     /// Within [`TICK`].
     pub ticks: bool,
+    /// When it looks at everything again.
+    pub until: u64,
     /// How many calls there have been, and how many the keeper knows of.
     pub calls: u64,
     known: u64,
@@ -68,7 +70,7 @@ impl Attention {
 impl Default for Attention {
     /// A keeper that has not begun checks everything first.
     fn default() -> Self {
-        Attention { near: true, ticks: true, calls: 0, known: 0 }
+        Attention { near: true, ticks: true, until: 0, calls: 0, known: 0 }
     }
 }
 
@@ -119,6 +121,7 @@ impl Hub {
                 timeout = timeout.min(ROUND);
             }
             (st.keeper.near, st.keeper.ticks) = (timeout <= ROUND, timeout <= TICK);
+            st.keeper.until = now.saturating_add(timeout.as_nanos() as u64);
             let watched: Vec<Watched> = st
                 .slots
                 .iter()
@@ -159,7 +162,7 @@ impl Hub {
         }
         // A worker whose link was full could not receive the stop frame.
         let stop_due = st.slots.values().any(|p| p.stop_due && !p.damaged);
-        let next_look = st.sched.next_look(clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
+        let next_look = inner.next_look(st, clock::now()).map(|nanos| Duration::from_nanos(nanos).max(TICK));
         let quiet_sleep = if stop_due { TICK } else { next_look.unwrap_or(LONG) };
         let Some(level) = st.unattended_level() else {
             inner.page.disarm();

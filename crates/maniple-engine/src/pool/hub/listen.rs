@@ -1,10 +1,10 @@
 //! Receives the workers' messages. All of it runs with the hub's lock held.
 
 use super::{Inner, State};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pool::job::{Gone, Outcome, Settled};
 use crate::pool::link::kind;
-use crate::pool::packet::ReceivedPacket;
+use crate::pool::packet::{Packet, ReceivedPacket};
 use crate::pool::scheduler::{JobId, WorkerId};
 use maniple_sys::clock;
 
@@ -44,11 +44,34 @@ impl Inner {
                             slot.untaken.swap_remove(at);
                             if let Some(task) = st.sched.task(worker, said.number) {
                                 task.payload.handles = Box::default();
+                                task.payload.gave_handles = true;
                             }
                             Ok(())
                         }
                         None => Err(Error::Damaged("the worker reports handles that it was not sent")),
                     },
+                    kind::FAILED_AGAIN => slot.account.answer(said.number).and_then(|()| {
+                        let now = *now.get_or_insert_with(clock::now);
+                        let failed = st.sched.failed(worker, said.number, u64::from(said.aux), now, Packet::is_whole);
+                        let outcome = match said.content {
+                            Ok(content) => Outcome::Failed(content),
+                            Err(why) => Outcome::Unreceived(Box::new(why)),
+                        };
+                        match failed {
+                            Some(((job, index, _), true)) => {
+                                if let Some(j) = st.jobs.get_mut(&job) {
+                                    j.tried(index, outcome);
+                                }
+                                Ok(())
+                            }
+                            Some(((job, index, items), false)) => {
+                                let number = said.number;
+                                st.settle(job, Settled { index, number, items, outcome, earlier: None });
+                                Ok(())
+                            }
+                            None => st.unexpected_answer(),
+                        }
+                    }),
                     kind::DONE | kind::FAILED => slot.account.answer(said.number).and_then(|()| {
                         let now = *now.get_or_insert_with(clock::now);
                         match st.sched.finished(worker, said.number, u64::from(said.aux), now) {
@@ -59,13 +82,10 @@ impl Inner {
                                     Ok(content) => Outcome::Failed(content),
                                     Err(why) => Outcome::Unreceived(Box::new(why)),
                                 };
-                                st.settle(job, Settled { index, number: said.number, items, outcome });
+                                st.settle(job, Settled { index, number: said.number, items, outcome, earlier: None });
                                 Ok(())
                             }
-                            // After a termination, or when the pool has failed, the scheduler no longer knows the tasks
-                            // that still run.
-                            None if st.terminated || st.sched.is_broken() => Ok(()),
-                            None => Err(Error::Damaged("an answer to a task that the worker was not given")),
+                            None => st.unexpected_answer(),
                         }
                     }),
                     _ => Err(Error::Damaged("a frame of a kind that does not exist")),
@@ -83,6 +103,15 @@ impl Inner {
 }
 
 impl State {
+    /// The scheduler does not know the task of an answer: after a termination, or when the pool has failed, it no longer
+    /// knows the tasks that still run.
+    fn unexpected_answer(&self) -> Result<()> {
+        if self.terminated || self.sched.is_broken() {
+            return Ok(());
+        }
+        Err(Error::Damaged("an answer to a task that the worker was not given"))
+    }
+
     /// A task has ended.
     pub(super) fn settle(&mut self, job: JobId, settled: Settled) {
         match self.jobs.get_mut(&job).map(|j| (j.settle(settled), &j.cell)) {

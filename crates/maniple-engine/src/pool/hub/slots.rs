@@ -2,6 +2,7 @@
 //! ended.
 
 use super::Hub;
+use super::limits::Doom;
 use super::tail::Tail;
 use crate::error::{Error, Result};
 use crate::pool::link::HubLink;
@@ -12,7 +13,7 @@ use crate::process::ExitWatch;
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
 use maniple_sys::atfork::{HubOnly, NotForChildren};
-use maniple_sys::{BorrowedHandle, OwnedHandle};
+use maniple_sys::{BorrowedHandle, OwnedHandle, clock};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(super) struct WorkerSlot {
     pub unfit: Option<ReceivedPacket>,
     /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
+    /// Why the pool ends it, if it does.
+    pub doom: Option<Doom>,
     /// What it was sent, and which messages it may still send.
     pub account: Account,
     /// Its exit was detected, and the front has been asked to reap it.
@@ -111,6 +114,7 @@ impl WorkerSlot {
             tail: Tail::default(),
             unfit: None,
             damaged: false,
+            doom: None,
             account: Account::default(),
             reaping: false,
             reap_due: false,
@@ -142,7 +146,14 @@ impl WorkerSlot {
         self.pid != 0 && !self.reaping
     }
 
-    fn kill(&self) {
+    /// Kills its process, and the processes that it has started.
+    pub fn kill_family(&self) {
+        if let Some(watch) = &self.watch {
+            let _ = watch.kill_family();
+        }
+    }
+
+    pub(super) fn kill(&self) {
         if let Some(watch) = &self.watch {
             let _ = watch.kill();
         }
@@ -188,9 +199,10 @@ impl Hub {
             slot.pid = pid;
             slot.watch = Some(watch);
             slot._sentinel = sentinel;
-            if slot.damaged {
+            if slot.damaged || slot.doom.is_some() {
                 slot.kill();
             }
+            st.sched.worker_adopted(worker, clock::now());
         }
         drop(st);
         self.shared().kick.kick();

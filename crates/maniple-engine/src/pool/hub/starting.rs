@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::pool::job::Loss;
 use crate::pool::link::HubLink;
 use crate::pool::link::shm::{Made, ShmLink};
-use crate::pool::scheduler::WorkerId;
+use crate::pool::scheduler::{Death, WorkerId};
 use maniple_sys::atfork::HubOnly;
 use maniple_sys::{OwnedHandle, clock};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Hub {
         } else if st.starts.end() || worker.is_some() {
             st.broken = Some(Arc::new(Loss::unstarted(why)));
             match worker {
-                Some(worker) => st.sched.worker_gone(worker, |_| false),
+                Some(worker) => st.sched.worker_gone(worker, Death::Unasked, clock::now(), |_| false, |_| true),
                 None => st.sched.start_failed(),
             }
         }

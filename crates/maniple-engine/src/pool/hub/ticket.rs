@@ -126,9 +126,20 @@ impl Ticket {
         self.begun.store(is_left, Ordering::Relaxed);
     }
 
-    /// Cancels the job: tasks that have not begun do not begin.
-    pub fn cancel(&self) {
-        self.hub.cancel(self.job);
+    /// Cancels the job: tasks that have not begun do not begin. `end_running`: the workers that run its tasks are ended,
+    /// and with each of them only this task. Returns whether any task was cancelled.
+    pub fn cancel(&self, end_running: bool) -> bool {
+        self.hub.cancel(self.job, end_running) > 0 || self.cell.has_cancelled()
+    }
+
+    /// Whether a task of the job was cancelled. Of a running task that is true once its worker has ended.
+    pub fn has_cancelled(&self) -> bool {
+        self.cell.has_cancelled()
+    }
+
+    /// Whether a worker runs a task of the job, as far as is known.
+    pub fn is_running(&self) -> bool {
+        !self.cell.has_ended() && self.hub.is_running_job(self.job)
     }
 }
 

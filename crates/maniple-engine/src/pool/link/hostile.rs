@@ -17,7 +17,9 @@ use super::sender::Sender;
 use super::shm::Handles;
 use super::*;
 use crate::pool::packet::Packer;
-use crate::pool::{Collect, Hub, HubConfig, JobSpec, Outcome, SourceKind, Ticket, WorkerId, scheduler::Chunk};
+use crate::pool::{
+    Collect, Hub, HubConfig, JobSpec, Outcome, SourceKind, Ticket, WorkerId, WorkerLimits, scheduler::Chunk,
+};
 use crate::process::{Cause, Exit};
 use crate::shm::cursor::Cursors;
 use crate::shm::inbox::tag;
@@ -145,13 +147,27 @@ fn submit(hub: &Hub, tasks: u8) -> Ticket {
     let func = hub.define(packer.pack(b"function", Vec::new()).unwrap());
     let tasks: Vec<_> = contents(tasks).map(|bytes| (1, packer.pack(&bytes, Vec::new()).unwrap())).collect();
     let items = Some(tasks.len());
-    let spec = JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items, window: None, notify: false };
+    let spec = JobSpec {
+        func,
+        collect: Collect::All,
+        chunk: Chunk::Fixed(1),
+        items,
+        window: None,
+        notify: false,
+        terms: None,
+    };
     hub.submit(spec, SourceKind::Ready(tasks)).unwrap()
 }
 
 /// A pool of two workers: the first becomes faulty, the second is healthy.
 fn pool() -> (Hub, Played, Played) {
-    let hub = Hub::new(HubConfig { processes: 2, max_tasks_per_child: None, tap_stderr: false }).unwrap();
+    let hub = Hub::new(HubConfig {
+        processes: 2,
+        max_tasks_per_child: None,
+        tap_stderr: false,
+        limits: WorkerLimits::default(),
+    })
+    .unwrap();
     let (mad, healthy) = (Played::new(&hub), Played::new(&hub));
     (hub, mad, healthy)
 }
@@ -309,8 +325,15 @@ fn counters_that_tell_of_more_than_was_sent_end_their_worker_alone() {
         let long = vec![7; 20_000];
         let func = hub.define(packer.pack(b"function", Vec::new()).unwrap());
         let tasks: Vec<_> = (0..40).map(|_| (1, packer.pack(&long, Vec::new()).unwrap())).collect();
-        let spec =
-            JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: None, window: None, notify: false };
+        let spec = JobSpec {
+            func,
+            collect: Collect::All,
+            chunk: Chunk::Fixed(1),
+            items: None,
+            window: None,
+            notify: false,
+            terms: None,
+        };
         let ticket = hub.submit(spec, SourceKind::Ready(tasks)).unwrap();
         wait_until("the job's end", || {
             bury(&hub, &mut mad, false);
@@ -345,8 +368,15 @@ fn a_source_that_panics_ends_its_own_call_alone() {
     healthy.say(Head::new(kind::HELLO, 0, 0), Packet::default());
     hub.open_jobs();
     let func = hub.define(hub.packer().pack(b"function", Vec::new()).unwrap());
-    let spec =
-        JobSpec { func, collect: Collect::All, chunk: Chunk::Fixed(1), items: Some(3), window: None, notify: false };
+    let spec = JobSpec {
+        func,
+        collect: Collect::All,
+        chunk: Chunk::Fixed(1),
+        items: Some(3),
+        window: None,
+        notify: false,
+        terms: None,
+    };
     let ticket = hub.submit(spec, SourceKind::Inline(Box::new(Panics))).unwrap();
     let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ticket.is_ready()));
     assert!(asked.is_err());

@@ -109,6 +109,14 @@ impl Link for MemoryLink {
         self.0.lock().claims[position as usize].is_claimed()
     }
 
+    fn running(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn is_interruptible(&self) -> bool {
+        false
+    }
+
     fn has_been_read(&self) -> bool {
         self.0.lock().down.is_empty()
     }
@@ -235,7 +243,13 @@ mod tests {
 
     impl Front {
         fn new(processes: usize, what: Work) -> Front {
-            let hub = Hub::new(HubConfig { processes, max_tasks_per_child: None, tap_stderr: false }).unwrap();
+            let hub = Hub::new(HubConfig {
+                processes,
+                max_tasks_per_child: None,
+                tap_stderr: false,
+                limits: crate::pool::WorkerLimits::default(),
+            })
+            .unwrap();
             let (tell, told) = channel();
             let keeper = {
                 let hub = hub.clone();
@@ -250,7 +264,7 @@ mod tests {
             let tasks: Vec<_> = contents.iter().map(|bytes| (1, packer.pack(bytes, Vec::new()).unwrap())).collect();
             let items = Some(tasks.len());
             let chunk = Chunk::Fixed(1);
-            let spec = JobSpec { func, collect: Collect::All, chunk, items, window: None, notify };
+            let spec = JobSpec { func, collect: Collect::All, chunk, items, window: None, notify, terms: None };
             self.hub.submit(spec, SourceKind::Ready(tasks)).unwrap()
         }
 
@@ -345,7 +359,7 @@ mod tests {
             assert!(begun.elapsed() < PATIENCE, "nothing runs");
             ticket.is_ready();
         }
-        ticket.cancel();
+        ticket.cancel(false);
         assert!(ticket.wait(Some(Instant::now() + PATIENCE), &mut || true).unwrap());
         assert!(RAN.lock().unwrap().len() <= 2);
     }
@@ -353,7 +367,13 @@ mod tests {
     #[test]
     fn a_termination_reaches_workers_at_such_links() {
         let (link, worker) = MemoryLink::pair(&HubPage::create().unwrap());
-        let hub = Hub::new(HubConfig { processes: 1, max_tasks_per_child: None, tap_stderr: false }).unwrap();
+        let hub = Hub::new(HubConfig {
+            processes: 1,
+            max_tasks_per_child: None,
+            tap_stderr: false,
+            limits: crate::pool::WorkerLimits::default(),
+        })
+        .unwrap();
         let made = hub.begin_start_by(|| Ok((HubLink::Memory(link), None, ()))).unwrap();
         hub.terminate(EndTerms::AT_ONCE);
         let frame = worker.next().expect("the end");

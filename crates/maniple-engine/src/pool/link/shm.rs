@@ -127,6 +127,14 @@ impl Link for ShmLink {
         self.sender.claimed(position)
     }
 
+    fn running(&self) -> (u64, u64) {
+        self.segment.running().read()
+    }
+
+    fn is_interruptible(&self) -> bool {
+        self.segment.interruptible().load(Ordering::Acquire) != 0
+    }
+
     fn has_been_read(&self) -> bool {
         self.sender.has_been_read()
     }

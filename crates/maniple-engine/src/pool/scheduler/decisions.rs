@@ -30,10 +30,14 @@ impl<P> Scheduler<P> {
     pub fn plan(&mut self, now: u64) {
         if matches!(self.state, State::Running | State::Closing) {
             self.forgive(now);
+            self.resume(now);
             self.hand_out(now);
             self.share_out(now);
             // By the next plan, the commands have been executed.
             self.workers.values_mut().for_each(|w| w.recalled = false);
+        }
+        if self.state != State::Terminated {
+            self.enforce_limits(now);
         }
         self.renew(now);
     }
@@ -53,40 +57,37 @@ impl<P> Scheduler<P> {
         if self.queue.is_empty() {
             return;
         }
+        self.plans += 1;
+        let plan = self.plans;
+        let Some(mut turn) = self.queue.next(&self.jobs, plan) else { return };
         // Waking a worker that has been idle for a while costs as much as some short tasks, which another worker runs
         // meanwhile, unless that worker hangs itself.
-        let first = self.queue.front().and_then(|&j| self.jobs.get(j));
-        let each = first.and_then(|j| self.cost.get(&j.shape.func)).copied();
+        let each = self.jobs.get(turn.job).and_then(|j| self.cost.get(&j.shape.func)).copied();
         let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
         let mut open = by_load(&self.workers, now, waking);
-        let mut at = 0;
-        while at < self.queue.len() && !open.is_empty() {
-            let id = self.queue[at];
-            let Some(job) = self.jobs.get_mut(id) else {
-                self.queue.remove(at);
-                continue;
-            };
-            let mut stalled = false;
+        while !open.is_empty() {
+            let Some(job) = self.jobs.get_mut(turn.job) else { return };
+            let each = self.cost.get(&job.shape.func).copied();
+            let mut given = 0;
             while let Some(task) = job.pending.front() {
                 let Some(&Reverse((load, seen, worker))) = open.peek() else { break };
-                let each = self.cost.get(&job.shape.func).copied();
                 // The wake-up counts for the choice of a worker, not against the limit.
-                let given = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
-                if given >= depth(each, task.items) {
+                let has = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
+                if has >= depth(each, task.items) {
                     if std::mem::take(&mut waking) > 0 {
                         // The awake workers have enough tasks: now the others must be woken.
                         open = by_load(&self.workers, now, 0);
                         continue;
                     }
-                    stalled = true;
-                    break;
+                    return;
                 }
                 open.pop();
                 let (Some(task), Some(w)) = (job.pending.pop_front(), self.workers.get_mut(worker)) else { break };
                 if w.assigned.is_empty() {
                     w.last_finish = now;
                 }
-                let number = w.give(id, job.shape.func, task);
+                let nanos = each.unwrap_or(CHUNK) * task.items as u64;
+                let number = w.give(turn.job, job.shape.func, task);
                 self.commands.push(Command::Send { worker, number });
                 if self.config.max_tasks.is_some_and(|most| w.given >= most) {
                     w.phase = Phase::Retiring;
@@ -94,36 +95,38 @@ impl<P> Scheduler<P> {
                 } else {
                     open.push(Reverse((load + 1, seen, worker)));
                 }
+                self.queue.charge(&turn, job, nanos);
+                given += 1;
+                if !turn.alone {
+                    break;
+                }
             }
             if job.pending.is_empty() {
                 let loads = open.iter().filter_map(|r| Some(self.workers.get(r.0.2)?.assigned.len() as u64));
-                let each = self.cost.get(&job.shape.func).copied();
-                if let Some(fill) = job.wanted(id, each, loads, self.config.processes) {
+                if let Some(fill) = job.wanted(turn.job, each, loads, self.config.processes) {
                     job.filling = true;
                     self.commands.push(fill);
                 }
                 if !job.can_give() {
-                    job.queued = false;
-                    self.queue.remove(at);
-                    continue;
+                    self.queue.remove(&turn, job);
+                } else {
+                    // Later jobs get what it leaves.
+                    job.passed = plan;
                 }
-                if job.filling && job.shape.supply == Supply::OnDemand {
-                    // It is this job's turn: later jobs get only what it leaves.
-                    at += 1;
-                    continue;
-                }
+            } else if given == 0 {
+                return;
             }
-            if stalled {
-                break;
+            match self.queue.next(&self.jobs, plan) {
+                Some(next) => turn = next,
+                None => return,
             }
-            at += 1;
         }
     }
 
     /// An idle worker takes over what waits behind another's long task.
     fn share_out(&mut self, now: u64) {
         let idle = self.workers.values().filter(|w| w.is_idle()).count();
-        let something_else = || self.queue.iter().any(|&j| self.jobs.get(j).is_some_and(|j| !j.pending.is_empty()));
+        let something_else = || self.queue.iter().any(|j| self.jobs.get(j).is_some_and(|j| !j.pending.is_empty()));
         if idle == 0 || something_else() || now.saturating_sub(self.last_revoke) < STUCK {
             return;
         }

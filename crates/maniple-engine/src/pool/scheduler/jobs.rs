@@ -9,24 +9,38 @@ impl<P> Scheduler<P> {
             return None;
         }
         let job = self.insert(shape);
-        self.queue.push_back(job);
+        self.enqueue(job);
         Some(job)
     }
 
+    /// Puts a job behind the others, unless it is among them.
+    fn enqueue(&mut self, job: JobId) {
+        if let Some(j) = self.jobs.get_mut(job)
+            && !j.queued
+        {
+            self.queue.put(job, j, false);
+        }
+    }
+
     fn insert(&mut self, shape: JobShape) -> JobId {
-        self.jobs.insert(Job {
+        let items = shape.items;
+        let job = Job {
             shape,
             // A single call's job is as small as possible: there may be a million of them.
-            pending: VecDeque::with_capacity(usize::from(shape.items == Some(1))),
+            pending: VecDeque::with_capacity(usize::from(items == Some(1))),
             filling: false,
             input_open: true,
             next_index: 0,
             unfinished: 0,
-            items_left: shape.items,
+            items_left: items,
             in_window: 0,
             cancelled: false,
-            queued: true,
-        })
+            queued: false,
+            used: 0,
+            passed: 0,
+        };
+        self.limited += usize::from(job.is_limited());
+        self.jobs.insert(job)
     }
 
     /// A job for a pool that could not start any worker: it is dropped at once.
@@ -50,11 +64,8 @@ impl<P> Scheduler<P> {
             self.drop_task(job, index, items, Dropped::Broken);
             return Some(index);
         }
-        j.pending.push_back(Pending { index, items, deaths: 0, payload });
-        if !j.queued {
-            j.queued = true;
-            self.queue.push_back(job);
-        }
+        j.pending.push_back(Pending { index, items, deaths: 0, tries: 0, payload });
+        self.enqueue(job);
         Some(index)
     }
 
@@ -68,9 +79,8 @@ impl<P> Scheduler<P> {
         if let Some(j) = self.jobs.get_mut(job) {
             j.filling = false;
             j.input_open &= !ended;
-            if !j.queued && j.input_open {
-                j.queued = true;
-                self.queue.push_back(job);
+            if j.input_open {
+                self.enqueue(job);
             }
         }
         self.end_if_done(job);
@@ -80,9 +90,8 @@ impl<P> Scheduler<P> {
     pub fn consumed(&mut self, job: JobId, items: usize) {
         if let Some(j) = self.jobs.get_mut(job) {
             j.in_window = j.in_window.saturating_sub(items);
-            if !j.queued && j.input_open {
-                j.queued = true;
-                self.queue.push_back(job);
+            if j.input_open {
+                self.enqueue(job);
             }
         }
     }
@@ -91,9 +100,8 @@ impl<P> Scheduler<P> {
     pub fn unbound(&mut self, job: JobId) {
         if let Some(j) = self.jobs.get_mut(job) {
             j.shape.window = None;
-            if !j.queued && j.input_open {
-                j.queued = true;
-                self.queue.push_back(job);
+            if j.input_open {
+                self.enqueue(job);
             }
         }
     }
@@ -125,9 +133,8 @@ impl<P> Scheduler<P> {
             self.state = State::Closing;
             for job in self.jobs.keys().collect::<Vec<_>>() {
                 self.jobs[job].shape.window = None;
-                if !self.jobs[job].queued && self.jobs[job].input_open {
-                    self.jobs[job].queued = true;
-                    self.queue.push_back(job);
+                if self.jobs[job].input_open {
+                    self.enqueue(job);
                 }
             }
         }
@@ -140,7 +147,7 @@ impl<P> Scheduler<P> {
         // Requested starts that were not begun are cancelled; the pool does not wait for them.
         self.asked = 0;
         self.hold = None;
-        self.drop_all(Dropped::Cancelled);
+        self.drop_all(Dropped::Terminated);
         for w in self.workers.values_mut() {
             w.phase = Phase::Retiring;
         }

@@ -98,8 +98,13 @@ impl<P> Scheduler<P> {
         let silent = (!self.queue.is_empty() && self.silent().next().is_some()).then_some(now + SILENT);
         let idle = self.workers.values().any(Worker::is_idle);
         let late = self.workers.values().filter(|_| idle).filter_map(Worker::begins_at).min();
-        let next = [silent, late, self.hold].into_iter().flatten().min()?;
+        let next = [silent, late, self.hold, self.next_limit(now)].into_iter().flatten().min()?;
         Some(next.saturating_sub(now).max(TICK))
+    }
+
+    /// When the next time limit may expire, or the next pause before a retry ends.
+    pub fn next_limit(&self, now: u64) -> Option<u64> {
+        self.next_deadline(now).into_iter().chain(self.next_retry()).min()
     }
 
     /// The workers that do not begin their tasks.
@@ -128,7 +133,13 @@ impl<P> Scheduler<P> {
 
     /// Describes the state for users: a line for the pool, a line for each worker, a line for each job.
     pub fn describe(&self) -> String {
-        let mut text = format!("{:?}, {} workers asked for, {} jobs queued", self.state, self.asked, self.queue.len());
+        let mut text = format!(
+            "{:?}, {} workers asked for, {} jobs queued, {} tasks to be tried again",
+            self.state,
+            self.asked,
+            self.queue.len(),
+            self.delayed.len()
+        );
         for (id, w) in &self.workers {
             let (load, full) = (w.assigned.len(), if w.full { ", link full" } else { "" });
             text += &format!("\nworker {id:?}: {:?}, {load} tasks assigned, {} given so far{full}", w.phase, w.given);

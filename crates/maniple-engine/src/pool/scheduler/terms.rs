@@ -1,6 +1,7 @@
 //! The scheduler's inputs and outputs.
 
 use slotmap::new_key_type;
+use std::sync::Arc;
 
 new_key_type! {
     /// A worker, for its whole life; never used again for another.
@@ -27,8 +28,70 @@ pub enum Supply {
     OnDemand,
 }
 
+/// When a failed task is tried again. Times are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retries {
+    /// The greatest number of further tries.
+    pub most: u32,
+    /// The pause before the second try.
+    pub first: u64,
+    /// The factor by which each pause is longer than the one before.
+    pub factor: f64,
+    /// The longest pause.
+    pub longest: u64,
+    /// Whether a task is tried again whose worker died, or used too much memory.
+    pub of_lost: bool,
+    /// Whether a task is tried again that exceeded its time limit.
+    pub of_overdue: bool,
+}
+
+impl Retries {
+    /// No task is tried again.
+    pub const NONE: Retries = Retries { most: 0, first: 0, factor: 1.0, longest: 0, of_lost: false, of_overdue: false };
+
+    /// The pause before the next try, after so many tries; `None`: there is no next try.
+    pub(super) fn pause(&self, tries: u32) -> Option<u64> {
+        let more = (1..=self.most).contains(&tries);
+        // A float saturates when it is cast.
+        let pause = || (self.first as f64 * self.factor.powi(tries as i32 - 1)) as u64;
+        more.then(|| pause().min(self.longest))
+    }
+}
+
+/// The limits, retries and priority of a job's tasks. Times are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// A task that has run for so long is ended with its worker.
+    pub limit: Option<u64>,
+    /// A task that has run for so long is interrupted.
+    pub soft_limit: Option<u64>,
+    /// When a failed task is tried again.
+    pub retries: Retries,
+    /// Tasks with a lower number go first.
+    pub priority: i32,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms { limit: None, soft_limit: None, retries: Retries::NONE, priority: 0 }
+    }
+}
+
+/// Why a worker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// By itself, or by a cause that the pool does not know.
+    Unasked,
+    /// The pool ended it, because its task exceeded the time limit.
+    Overdue,
+    /// The pool ended it, because it used too much memory.
+    TooLarge,
+    /// The pool ended it, because its task was cancelled.
+    Cancelled,
+}
+
 /// The properties of a job.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JobShape {
     /// Jobs of the same function share the knowledge of its cost.
     pub func: u32,
@@ -40,6 +103,8 @@ pub struct JobShape {
     pub items: Option<usize>,
     /// How many items may be under way and not consumed; `None`: any number.
     pub window: Option<usize>,
+    /// Limits, retries and priority; `None`: the defaults.
+    pub terms: Option<Arc<Terms>>,
 }
 
 /// What the caller has to do now.
@@ -84,6 +149,32 @@ pub enum Command {
         /// Why.
         why: Dropped,
     },
+    /// A task ended without a result, and will be tried again.
+    Again {
+        /// Its job.
+        job: JobId,
+        /// Its number in the job.
+        index: u64,
+    },
+    /// A worker's running task has exceeded its time limit. End the worker, and with it only this task, unless the task
+    /// has ended meanwhile: call [`doomed`](super::Scheduler::doomed) first, and
+    /// [`worker_gone`](super::Scheduler::worker_gone) with [`Death::Overdue`] later.
+    Overdue {
+        /// The worker.
+        worker: WorkerId,
+        /// The task's number on the worker's link.
+        number: u64,
+    },
+    /// A worker's running task has exceeded its soft limit: interrupt it.
+    Interrupt {
+        /// The worker.
+        worker: WorkerId,
+        /// The task's number on the worker's link.
+        number: u64,
+    },
+    /// A worker has not become ready within the time limit: end it, unless it is ready now; call
+    /// [`doomed`](super::Scheduler::doomed) first.
+    Unready(WorkerId),
     /// All tasks of the job have ended and there will be no more. The scheduler forgets the job.
     Ended(JobId),
 }
@@ -93,8 +184,10 @@ pub enum Command {
 pub enum Dropped {
     /// It ran on this worker, which died.
     Lost(WorkerId),
-    /// Its job was cancelled, or the pool terminated, before it ran.
+    /// Its job was cancelled before it ran, or its worker was ended because the job was cancelled.
     Cancelled,
+    /// The pool was terminated.
+    Terminated,
     /// No worker could be started.
     Broken,
 }
@@ -114,6 +207,8 @@ pub struct Assigned<P> {
     pub func: u32,
     /// How many workers have died that would have begun it next.
     pub deaths: u8,
+    /// How often it was tried before.
+    pub tries: u16,
     /// What to send.
     pub payload: P,
 }
@@ -125,4 +220,6 @@ pub struct Config {
     pub processes: usize,
     /// After how many tasks a worker is replaced.
     pub max_tasks: Option<u64>,
+    /// How long (ns) a worker may take to become ready.
+    pub start_limit: Option<u64>,
 }

@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 pub enum Act {
     Submit,
     Cancel,
+    /// A job is cancelled, and the workers that run its tasks are ended.
+    CancelAndEnd,
     Narrow,
     /// A caller calls in that does not receive the workers' messages first.
     Poke,
@@ -24,6 +26,7 @@ pub fn script(traits: &Traits, rng: &mut Rng) -> Vec<(u64, Act)> {
     let plan = [
         (Act::Submit, traits.jobs),
         (Act::Cancel, traits.cancels),
+        (Act::CancelAndEnd, traits.cancels),
         (Act::Narrow, traits.cancels),
         (Act::Poke, traits.pokes),
         (Act::Kill, traits.kills),
@@ -51,12 +54,16 @@ impl World {
         note!(self, "caller: {act:?}");
         match act {
             Act::Submit => self.submit(),
-            Act::Cancel => {
+            Act::Cancel | Act::CancelAndEnd => {
                 let open: Vec<JobId> = self.ledger.jobs.iter().filter(|(_, j)| !j.ended).map(|(&id, _)| id).collect();
                 if let Some(&job) = open.get(self.rng.count(0, open.len().max(1) - 1)) {
                     self.count("cancelled");
                     self.ledger.job(job).cancelled = true;
                     self.sched.cancel(job);
+                    if matches!(act, Act::CancelAndEnd) {
+                        self.advance();
+                        self.end_tasks_of(job);
+                    }
                 }
             }
             Act::Narrow => {
@@ -126,7 +133,7 @@ impl World {
     fn submit(&mut self) {
         let (shape, items) = self.traits.job(&mut self.rng);
         let broken = self.sched.is_broken();
-        let id = if broken { Some(self.sched.submit_broken(shape)) } else { self.sched.submit(shape) };
+        let id = if broken { Some(self.sched.submit_broken(shape.clone())) } else { self.sched.submit(shape.clone()) };
         let Some(id) = id else {
             assert!(self.ledger.closed, "a running pool refuses a job");
             return;
@@ -135,11 +142,11 @@ impl World {
         note!(self, "{id:?} is submitted: {shape:?}, really {items} items");
         let eager = self.rng.per_mille(800);
         let hiccups = self.rng.count(0, 2);
-        let source = if shape.supply == Supply::OnDemand { items } else { 0 };
-        self.ledger.submitted(id, shape, source, eager, hiccups);
+        let complete = shape.supply == Supply::Complete;
+        self.ledger.submitted(id, shape, if complete { 0 } else { items }, eager, hiccups);
         if broken {
             self.ledger.job(id).cancelled = true;
-        } else if shape.supply == Supply::Complete {
+        } else if complete {
             let each = self.rng.pick(&[1, 1, 5, items.max(1)]);
             let mut left = items;
             while left > 0 {

@@ -4,6 +4,9 @@ use super::{LONGEST_DELAY, PATIENCE, SILENCE, World};
 use crate::simulation::traits::MILLI;
 use maniple_engine::pool::scheduler::{Supply, WorkerId};
 
+/// How long (ns) a task may run beyond its limit before its worker is ended, in a hub that looks when it should.
+const LATE: u64 = MILLI;
+
 impl World {
     fn is_over(&self) -> bool {
         self.ledger.terminated || self.sched.is_broken()
@@ -13,7 +16,12 @@ impl World {
     fn is_idle(&self, worker: WorkerId) -> bool {
         let peer = &self.peers[&worker];
         let silent = self.sched.silent().any(|silent| silent == worker);
-        peer.greeted && !peer.retired && !peer.refused && !silent && self.sched.assigned(worker).next().is_none()
+        peer.greeted
+            && !peer.retired
+            && !peer.unready
+            && !peer.refused
+            && !silent
+            && self.sched.assigned(worker).next().is_none()
     }
 
     /// After every event and what followed from it.
@@ -39,10 +47,17 @@ impl World {
             }
         }
         assert!(assigned <= self.ledger.open_tasks, "a task is in two places");
+        for (worker, peer) in self.peers.iter().filter(|(_, p)| p.alive) {
+            let Some((number, place)) = peer.running.filter(|_| !self.is_over()) else { continue };
+            let Some(limit) = self.ledger.limit_of(place) else { continue };
+            let late = self.now.saturating_sub(peer.began + limit);
+            let known = self.sched.assigned(*worker).next().is_some_and(|task| task.number == number);
+            assert!(!known || late <= LATE, "{number} of {worker:?} has run {late} ns beyond its limit");
+        }
         if self.is_over() {
             assert_eq!(self.ledger.open_tasks, 0, "a pool that is over has tasks");
             assert_eq!(self.ledger.open_jobs, 0, "a pool that is over has jobs");
-        } else if assigned < self.ledger.open_tasks {
+        } else if assigned + self.ledger.delayed(self.now) < self.ledger.open_tasks {
             let idle = self.peers.keys().find(|&&w| self.is_idle(w));
             assert!(idle.is_none(), "{} tasks wait while {idle:?} is idle", self.ledger.open_tasks - assigned);
         }
@@ -100,7 +115,7 @@ impl World {
             let dropped = job.cancelled || self.ledger.terminated || self.ledger.broken;
             assert!(job.source == 0 || dropped, "{id:?} ended before its source");
         }
-        let work: u64 = self.ledger.tasks.iter().map(|t| t.nanos).sum();
+        let work: u64 = self.ledger.tasks.iter().map(|t| (t.nanos + 30 * MILLI) * u64::from(t.tries + 1)).sum();
         let steps = (self.ledger.tasks.len() as u64 + self.sequence / 8) * LONGEST_DELAY;
         let took = self.now - self.ended_at.unwrap_or(self.now);
         // A pool that a worker still lives in waits before it starts others, where that has failed.

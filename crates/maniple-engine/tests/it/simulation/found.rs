@@ -1,9 +1,9 @@
 //! What the simulator has found, each told once more as a short story.
 
-use maniple_engine::pool::scheduler::{Chunk, Command, Config, JobId, JobShape, Scheduler, Supply, WorkerId};
+use maniple_engine::pool::scheduler::{Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, WorkerId};
 
 const SHAPE: JobShape =
-    JobShape { func: 1, supply: Supply::Complete, chunk: Chunk::Fixed(1), items: None, window: None };
+    JobShape { func: 1, supply: Supply::Complete, chunk: Chunk::Fixed(1), items: None, window: None, terms: None };
 const MILLI: u64 = 1_000_000;
 
 fn step(sched: &mut Scheduler<()>, now: u64) -> Vec<Command> {
@@ -14,7 +14,7 @@ fn step(sched: &mut Scheduler<()>, now: u64) -> Vec<Command> {
 }
 
 fn pool<const N: usize>() -> (Scheduler<()>, [WorkerId; N]) {
-    let mut sched = Scheduler::new(Config { processes: N, max_tasks: None });
+    let mut sched = Scheduler::new(Config { processes: N, max_tasks: None, start_limit: None });
     assert_eq!(step(&mut sched, 0), [Command::Start(N)]);
     let workers = [(); N].map(|()| sched.worker_started());
     workers.iter().for_each(|&w| sched.worker_up(w, 1));
@@ -47,30 +47,30 @@ fn sends(commands: &[Command]) -> Vec<(WorkerId, u64)> {
 fn a_pool_is_not_given_up_while_a_worker_lives() {
     const SECOND: u64 = 1_000_000_000;
     let (mut sched, [one, two]) = pool();
-    sched.worker_gone(two, |()| false);
+    sched.worker_gone(two, Death::Unasked, 0, |()| false, |()| true);
     for round in 1..=10 {
         // After pauses, from some failures on.
         step(&mut sched, round * 10 * SECOND);
         let _ = step(&mut sched, round * 10 * SECOND + 5 * SECOND);
         let next = sched.worker_started();
-        sched.worker_gone(next, |()| false);
+        sched.worker_gone(next, Death::Unasked, 0, |()| false, |()| true);
         assert!(!sched.is_broken());
     }
     let now = 200 * SECOND;
     job(&mut sched, 1, 1);
     assert_eq!(sends(&step(&mut sched, now)), [(one, 1)]);
     sched.finished(one, 1, 1_000, now);
-    sched.worker_gone(one, |()| false);
+    sched.worker_gone(one, Death::Unasked, 0, |()| false, |()| true);
     step(&mut sched, now + 10 * SECOND);
     step(&mut sched, now + 20 * SECOND);
     let next = sched.worker_started();
-    sched.worker_gone(next, |()| false);
+    sched.worker_gone(next, Death::Unasked, 0, |()| false, |()| true);
     assert!(sched.is_broken());
 }
 
 #[test]
 fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None });
+    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None, start_limit: None });
     step(&mut sched, 0);
     let first = job(&mut sched, 1, 2);
     let starting = sched.worker_started();
@@ -88,7 +88,7 @@ fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() 
 
 #[test]
 fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None });
+    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None, start_limit: None });
     step(&mut sched, 0);
     let first = job(&mut sched, 1, 2);
     let mut starting = [sched.worker_started(), sched.worker_started()];
@@ -112,7 +112,7 @@ fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
 
 #[test]
 fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None });
+    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None, start_limit: None });
     step(&mut sched, 0);
     sched.terminate();
     step(&mut sched, 1);
@@ -121,12 +121,12 @@ fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
 
 #[test]
 fn a_broken_pool_that_may_get_more_jobs_is_not_done_with() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None });
+    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None, start_limit: None });
     let mut now = 0;
     while !sched.is_broken() {
         if step(&mut sched, now).contains(&Command::Start(1)) {
             let worker = sched.worker_started();
-            sched.worker_gone(worker, |()| false);
+            sched.worker_gone(worker, Death::Unasked, 0, |()| false, |()| true);
         }
         now += 100 * MILLI;
         assert!(now < 1_000_000 * MILLI, "{}", sched.describe());
@@ -153,8 +153,8 @@ fn nothing_is_added_behind_tasks_that_are_being_taken_back() {
     let (mut sched, [worker]) = pool();
     teach(&mut sched, 2);
     let slow = job(&mut sched, 1, 2);
+    assert_eq!(sends(&step(&mut sched, 4)).len(), 1, "the slow job's second task waits for its first");
     job(&mut sched, 2, 1);
-    assert_eq!(sends(&step(&mut sched, 4)).len(), 1, "the slow job's second task stands before the other job");
     sched.cancel(slow);
     let commands = step(&mut sched, 5);
     assert!(commands.contains(&Command::Revoke { worker, count: 1 }));

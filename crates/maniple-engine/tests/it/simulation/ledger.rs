@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub enum Fate {
     Answers,
     KillsItsWorker,
+    /// It fails at its first tries, with an error after which its caller wants another try.
+    FailsFirst(u32),
     Unsendable,
 }
 
@@ -16,6 +18,7 @@ pub enum Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Finished,
+    Failed,
     Unsendable,
     /// Its payload could not be made.
     Settled,
@@ -34,6 +37,13 @@ pub struct Task {
     pub claimed_by: Option<WorkerId>,
     /// At how many deaths it was the next to be begun.
     pub next_at_deaths: u32,
+    /// How often it was tried and failed, and when it may be tried again.
+    pub tries: u32,
+    pub again_at: u64,
+    /// Its payload can be sent more than once.
+    pub is_whole: bool,
+    /// Its caller cancelled it while it ran.
+    pub is_ended_by_caller: bool,
     pub end: Option<End>,
     pub sent: bool,
 }
@@ -77,8 +87,8 @@ pub struct Ledger {
 impl Ledger {
     pub fn submitted(&mut self, id: JobId, shape: JobShape, source: usize, eager: bool, hiccups: usize) {
         let job = Job {
-            shape,
             window: shape.window,
+            shape,
             tasks: Vec::new(),
             open_tasks: 0,
             made: 0,
@@ -119,6 +129,10 @@ impl Ledger {
             fate,
             claimed_by: None,
             next_at_deaths: 0,
+            tries: 0,
+            again_at: 0,
+            is_whole: true,
+            is_ended_by_caller: false,
             end: None,
             sent: false,
         });
@@ -130,9 +144,42 @@ impl Ledger {
         assert_eq!(index, Some(self.tasks[place].index), "a task's number");
     }
 
-    /// `in_order`: no link refused anything, so older tasks go first.
-    pub fn sent(&mut self, place: usize, in_order: bool) {
+    /// The time limit of a task.
+    pub fn limit_of(&self, place: usize) -> Option<u64> {
+        self.jobs[&self.tasks[place].job].shape.terms.as_ref()?.limit
+    }
+
+    /// How often a task may be tried in all.
+    pub fn most_tries(&self, place: usize) -> u32 {
+        self.jobs[&self.tasks[place].job].shape.terms.as_ref().map_or(0, |terms| terms.retries.most) + 1
+    }
+
+    /// A try of a task has failed, and it will be tried again.
+    pub fn tried(&mut self, id: JobId, index: u64, now: u64) {
+        let place = self.jobs[&id].tasks[index as usize];
+        let most = self.most_tries(place);
+        let terms = self.jobs[&id].shape.terms.clone().expect("only a task with terms is tried again");
+        assert!(!self.jobs[&id].cancelled && !self.terminated, "a task that nobody wants is tried again");
         let task = &mut self.tasks[place];
+        let is_deadly = task.next_at_deaths >= 3;
+        assert!(task.claimed_by.take().is_some() || is_deadly, "a task that did not run is tried again");
+        assert!(task.is_whole, "a task is tried again that cannot be sent again");
+        task.tries += 1;
+        assert!(task.tries < most, "a task is tried more often than wanted");
+        let pause = terms.retries.first as f64 * terms.retries.factor.powi(task.tries as i32 - 1);
+        task.again_at = now + (pause as u64).min(terms.retries.longest);
+        task.next_at_deaths = 0;
+    }
+
+    /// How many tasks wait for their next try.
+    pub fn delayed(&self, now: u64) -> usize {
+        self.tasks.iter().filter(|t| t.end.is_none() && t.again_at > now).count()
+    }
+
+    /// `in_order`: no link refused anything, so older tasks go first.
+    pub fn sent(&mut self, place: usize, in_order: bool, now: u64) {
+        let task = &mut self.tasks[place];
+        assert!(now >= task.again_at, "a task is tried again before its pause is over");
         assert!(task.end.is_none(), "an ended task is sent");
         assert!(task.claimed_by.is_none(), "a task that was claimed is sent again");
         let (id, index, again) = (task.job, task.index, std::mem::replace(&mut task.sent, true));
@@ -168,15 +215,17 @@ impl Ledger {
         let task = &self.tasks[place];
         assert_eq!(task.items, items, "a task's items");
         match end {
+            End::Failed => assert!(task.claimed_by.is_some(), "a task failed that did not run"),
             End::Finished => assert!(task.claimed_by.is_some(), "a task finished that did not run"),
             End::Dropped(Dropped::Lost(worker)) => {
                 let deadly = task.next_at_deaths >= 3;
                 assert!(task.claimed_by == Some(worker) || deadly, "a task is lost with a worker that did not run it");
             }
             End::Dropped(Dropped::Cancelled) => {
-                let begun = task.claimed_by.is_some();
-                assert!(self.terminated || (job.cancelled && !begun), "a task is cancelled for no reason");
+                let begun = task.claimed_by.is_some() && !task.is_ended_by_caller;
+                assert!(job.cancelled && !begun, "a task is cancelled for no reason");
             }
+            End::Dropped(Dropped::Terminated) => assert!(self.terminated, "a task ends with a pool that runs"),
             End::Dropped(Dropped::Broken) => {
                 assert!(self.broken || self.giving_up, "a task of a sound pool is dropped as if it were broken")
             }

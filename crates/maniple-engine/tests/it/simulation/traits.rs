@@ -1,7 +1,8 @@
 //! What kind of world a seed makes: how large, how fast, how unlucky.
 
 use super::random::Rng;
-use maniple_engine::pool::scheduler::{Chunk, Config, JobShape, Supply};
+use maniple_engine::pool::scheduler::{Chunk, Config, JobShape, Retries, Supply, Terms};
+use std::sync::Arc;
 
 /// One microsecond, in the simulation's nanoseconds.
 pub const MICRO: u64 = 1_000;
@@ -27,6 +28,7 @@ pub struct Traits {
     pub look: u64,
     pub notice: u64,
     pub long_tasks: u64,
+    pub terms: u64,
     pub cancels: usize,
     pub pokes: usize,
     pub kills: usize,
@@ -49,7 +51,9 @@ impl Traits {
             config: Config {
                 processes: rng.count(1, 5),
                 max_tasks: if rng.per_mille(300) { Some(rng.skewed(4)) } else { None },
+                start_limit: rng.pick(&[None, None, None, Some(MILLI), Some(10 * MILLI)]),
             },
+            terms: rng.pick(&[0, 0, 300, 900]),
             jobs: if large { rng.count(8, 30) } else { rng.count(1, 6) },
             span: rng.pick(&[50 * MICRO, MILLI, 20 * MILLI]),
             start_fails: rng.pick(&[0, 0, 0, 0, 50, 300, 600, 1000]),
@@ -89,6 +93,20 @@ impl Traits {
         if rng.per_mille(self.long_tasks) { rng.between(MILLI, 60 * MILLI) } else { rng.skewed(17) }
     }
 
+    fn terms(rng: &mut Rng) -> Terms {
+        let limits = [None, Some(50 * MICRO), Some(2 * MILLI), Some(20 * MILLI)];
+        let (first, factor) = (rng.pick(&[0, MICRO, 3 * MILLI]), rng.pick(&[1.0, 2.0, 1e300]));
+        let retries = Retries {
+            most: rng.pick(&[0, 1, 3]),
+            first,
+            factor,
+            longest: rng.pick(&[MILLI, 30 * MILLI]),
+            of_lost: rng.per_mille(800),
+            of_overdue: rng.per_mille(800),
+        };
+        Terms { limit: rng.pick(&limits), soft_limit: rng.pick(&limits), retries, priority: rng.pick(&[0, 0, -1, 5]) }
+    }
+
     /// A job to be, and how many items its source will really give.
     pub fn job(&self, rng: &mut Rng) -> (JobShape, usize) {
         let items = match rng.between(0, 9) {
@@ -110,6 +128,7 @@ impl Traits {
             chunk: if rng.per_mille(500) { Chunk::Adaptive } else { Chunk::Fixed(rng.pick(&[0, 1, 1, 1, 3, 7, 40])) },
             items: known,
             window: if on_demand && rng.per_mille(600) { Some(rng.skewed(6) as usize) } else { None },
+            terms: rng.per_mille(self.terms).then(|| Arc::new(Traits::terms(rng))),
         };
         (shape, items)
     }

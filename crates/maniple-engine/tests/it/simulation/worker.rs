@@ -1,5 +1,6 @@
 //! A worker and its link.
 
+use maniple_engine::pool::scheduler::Death;
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,7 @@ enum Frame {
 pub enum News {
     Hello,
     Done(u64, u64),
+    Failed(u64, u64),
 }
 
 /// What a worker finds in its link.
@@ -45,6 +47,12 @@ pub struct Peer {
     /// Since when it has not begun what it was given while another worker was idle.
     pub unbegun_since: Option<u64>,
     pub running: Option<(u64, usize)>,
+    /// When it began to run it.
+    pub began: u64,
+    /// The hub ends it, because it was not ready in time.
+    pub unready: bool,
+    /// Why the hub ends it with its task.
+    pub death: Death,
     /// How many tasks it has begun.
     pub claims: u64,
     /// The messages that it has sent and the hub has not received.
@@ -67,6 +75,9 @@ impl Peer {
             behind_since: None,
             unbegun_since: None,
             running: None,
+            began: 0,
+            unready: false,
+            death: Death::Unasked,
             claims: 0,
             up: VecDeque::new(),
             link: VecDeque::new(),

@@ -39,6 +39,7 @@ impl World {
         assert!(self.starts.end(), "a start that was not begun");
         note!(self, "{worker:?} is started");
         self.peers.insert(worker, Peer::new(self.traits.link));
+        self.sched.worker_adopted(worker, self.now);
         let boot = Traits::delay(&mut self.rng, self.traits.boot);
         if self.ledger.terminated {
             self.later(boot, Event::Crash(worker));

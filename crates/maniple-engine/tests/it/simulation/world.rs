@@ -173,6 +173,8 @@ impl World {
                     self.work(worker);
                 }
             }
+            // An earlier look was due meanwhile, and has planned the next.
+            Event::Look if self.look_at != Some(self.now) => {}
             Event::Look => {
                 self.look_at = None;
                 for worker in self.peers.keys().copied().collect::<Vec<_>>() {
@@ -223,6 +225,7 @@ impl World {
                     self.ledger.tasks[place].job
                 );
                 self.ledger.claimed(place, worker);
+                self.peers.entry(worker).and_modify(|p| p.began = self.now);
                 let claims = self.peers[&worker].claims;
                 assert!(
                     self.traits.config.max_tasks.is_none_or(|most| claims <= most),
@@ -245,7 +248,11 @@ impl World {
             return self.later(MILLI, Event::Done(worker));
         }
         let Some((number, place)) = peer.running.take() else { return };
-        peer.up.push_back(News::Done(number, self.ledger.tasks[place].nanos));
+        let task = &self.ledger.tasks[place];
+        peer.up.push_back(match task.fate {
+            Fate::FailsFirst(tries) if task.tries < tries => News::Failed(number, task.nanos),
+            _ => News::Done(number, task.nanos),
+        });
         self.look_soon(self.traits.look);
         if self.rng.per_mille(self.traits.task_kills / 10) {
             self.count("died between tasks");
@@ -289,14 +296,16 @@ impl World {
         }
         let tasks = &self.ledger.tasks;
         let mut asked = 0;
-        self.sched.worker_gone(worker, |parcel| {
+        let claimed = |parcel: &Parcel| {
             assert!(
                 parcel.sent_to.is_some_and(|(to, _)| to == worker),
                 "a dead worker had a task that was never sent to it"
             );
             asked += 1;
             tasks[parcel.place].claimed_by == Some(worker)
-        });
+        };
+        let whole = |parcel: &Parcel| tasks[parcel.place].is_whole;
+        self.sched.worker_gone(worker, peer.death, self.now, claimed, whole);
         *self.counts.entry("waiting tasks of the dead").or_default() += asked;
         self.advance();
     }
@@ -310,6 +319,20 @@ impl World {
                     peer.greeted = true;
                     self.failed_in_row = 0;
                     self.sched.worker_up(worker, self.now);
+                }
+                News::Failed(number, nanos) => {
+                    peer.refused = false;
+                    peer.behind_since = None;
+                    let tasks = &self.ledger.tasks;
+                    let whole = |parcel: &Parcel| tasks[parcel.place].is_whole;
+                    match self.sched.failed(worker, number, nanos, self.now, whole) {
+                        Some(((job, index, _), true)) => {
+                            self.count("tried again after a failure");
+                            self.ledger.tried(job, index, self.now);
+                        }
+                        Some(((job, index, items), false)) => self.end_task(job, index, items, End::Failed),
+                        None => assert!(self.ledger.terminated || self.ledger.broken, "a failure of an unknown task"),
+                    }
                 }
                 News::Done(number, nanos) => {
                     peer.refused = false;
@@ -381,10 +404,13 @@ impl World {
             Fate::KillsItsWorker
         } else if roll >= 1000 - self.traits.unsendable {
             Fate::Unsendable
+        } else if self.rng.per_mille(self.traits.task_kills) {
+            Fate::FailsFirst(self.rng.between(1, 4) as u32)
         } else {
             Fate::Answers
         };
         let place = self.ledger.made(id, items, nanos, fate);
+        self.ledger.tasks[place].is_whole = !self.rng.per_mille(100);
         if self.rng.per_mille(self.traits.settled) {
             self.count("settled on fill");
             let index = self.sched.add_settled(id, items);
@@ -402,6 +428,13 @@ impl World {
             if self.peers.get(&worker).is_some_and(Peer::has_read) {
                 self.count("awake again");
                 self.sched.awake(worker);
+            }
+        }
+        if self.sched.has_limits() {
+            for (&worker, peer) in &self.peers {
+                if let Some((number, _)) = peer.running {
+                    self.sched.runs(worker, number, peer.began, self.now);
+                }
             }
         }
         for round in 0.. {

@@ -1,0 +1,212 @@
+"""The options of a pool and of its calls: limits, retries, priority.
+
+A call's options are checked, merged with its pool's, and turned into the engine's `Terms`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..._maniple import Terms, memory_of
+from .limit_errors import MemoryLimitError, TaskTimeoutError
+from .payload import WorkerLostError, dump_in_band
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypedDict
+
+    class CallOptions(TypedDict, total=False):
+        """The options of a call; see `Pool`."""
+
+        task_timeout: float | None
+        soft_timeout: float | None
+        retries: int | "Retries" | None
+        priority: int
+        return_exceptions: bool
+
+    class PoolOptions(CallOptions, total=False):
+        """The options of a pool; see `Pool`."""
+
+        max_tasks_per_child: int | None
+        worker_init_timeout: float | None
+        memory_limit: int | str | None
+        memory_limit_strict: bool
+        max_rss_per_worker: int | str | None
+
+
+__all__ = ["CALL_OPTIONS", "Retries", "bytes_of", "check_memory_watch", "own_tasks", "refuse", "seconds_of", "terms_of"]
+
+CALL_OPTIONS = ("task_timeout", "soft_timeout", "retries", "priority", "return_exceptions")
+
+
+class Retries:
+    """When a failed task is tried again.
+
+    Args:
+        max_retries: the greatest number of further tries of a task.
+        initial_delay: the pause in seconds before the second try.
+        backoff_coefficient: the factor by which each pause is longer than the one before.
+        max_delay: the longest pause in seconds.
+        on: the classes of exceptions after which a task is tried again. The default is a lost worker, an exceeded `task_timeout`, and
+            an exceeded `memory_limit`. With ordinary exceptions, the function must be safe to call again.
+
+    Example::
+
+        pool.map(fetch, urls, retries=Retries(3, initial_delay=0.5, on=(ConnectionError, maniple.WorkerLostError)))
+    """
+
+    __slots__ = ("backoff_coefficient", "initial_delay", "max_delay", "max_retries", "on")
+
+    def __init__(
+        self,
+        max_retries: int,
+        initial_delay: float = 0.0,
+        backoff_coefficient: float = 2.0,
+        max_delay: float = 60.0,
+        on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+    ) -> None:
+        if isinstance(max_retries, bool) or not isinstance(max_retries, int):
+            raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
+        if not 0 <= max_retries < 2**16:
+            raise ValueError(f"max_retries must be between 0 and 65535, not {max_retries}")
+        if not backoff_coefficient >= 1.0:
+            raise ValueError(f"backoff_coefficient must be 1 or more, not {backoff_coefficient}")
+        for name, pause in (("initial_delay", initial_delay), ("max_delay", max_delay)):
+            if not pause >= 0.0:
+                raise ValueError(f"{name} must be a number of seconds that is not negative, not {pause}")
+        if isinstance(on, type):
+            on = (on,)
+        for kind in on or ():
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"on must be a class of exceptions or a tuple of them; {kind!r} is not one")
+        self.max_retries = max_retries
+        self.initial_delay = float(initial_delay)
+        self.backoff_coefficient = float(backoff_coefficient)
+        self.max_delay = float(max_delay)
+        self.on = on if on is None else tuple(on)
+
+    def __repr__(self) -> str:
+        return f"Retries({', '.join(f'{name}={getattr(self, name)!r}' for name in ('max_retries', *sorted(set(self.__slots__) - {'max_retries'})))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Retries) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.__slots__))
+
+
+Retries.__module__ = "maniple.pool"
+
+
+def seconds_of(name: str, value: Any) -> float | None:
+    """Return a time limit in seconds.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not positive.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {value}; None means no limit")
+    return float(value)
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def bytes_of(name: str, value: Any) -> int | None:
+    """Return a number of bytes, given as an int or as text such as "4GB" or "512MiB".
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is not positive, or the text has another form.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        digits = text.rstrip("BGIKMTbgikmt ")
+        unit = text[len(digits) :].strip().upper()
+        try:
+            amount = float(digits)
+            count = int(amount * _UNITS[unit])
+        except (KeyError, ValueError, OverflowError):
+            raise ValueError(f'{name} must be a number of bytes, or text such as "4GB" or "512MiB", not {value!r}') from None
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'{name} must be a number of bytes, or text such as "4GB", not {type(value).__name__}')
+    else:
+        count = value
+    if count <= 0:
+        raise ValueError(f"{name} must be more than 0 bytes, not {value!r}; None means no limit")
+    return count
+
+
+def check_memory_watch(strict: bool) -> bool:
+    """Return whether the memory of workers can be watched.
+
+    Raises:
+        OSError: it cannot, and `strict` is true.
+    """
+    if memory_of(os.getpid()) is not None:
+        return True
+    if strict:
+        raise OSError(
+            "memory_limit cannot be enforced: the system does not tell how much memory a process uses (is /proc mounted?); "
+            "memory_limit_strict=False goes on without the limit"
+        )
+    return False
+
+
+def refuse(options: dict[str, Any], known: tuple[str, ...] = CALL_OPTIONS) -> None:
+    """Raise TypeError if there is an unknown option."""
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{name!r} is not an option of a call; the options are {', '.join(known)}")
+
+
+def own_tasks(options: dict[str, Any]) -> bool:
+    """Return whether each item has to be a task of its own: limits, retries and exceptions count for each item."""
+    return any(options.get(name) is not None for name in ("task_timeout", "soft_timeout", "retries")) or bool(
+        options.get("return_exceptions")
+    )
+
+
+def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
+    """Return the engine's form of a call's options; None if all of them have their default values.
+
+    Raises:
+        TypeError, ValueError: an option is unknown, or has a value that it cannot have.
+    """
+    refuse(options)
+    limit = seconds_of("task_timeout", options.get("task_timeout"))
+    soft_limit = seconds_of("soft_timeout", options.get("soft_timeout"))
+    if limit is not None and soft_limit is not None and soft_limit >= limit:
+        raise ValueError(f"soft_timeout ({soft_limit} s) must be less than task_timeout ({limit} s)")
+    priority = options.get("priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority must be an int, not {type(priority).__name__}")
+    if not -(2**31) <= priority < 2**31:
+        raise ValueError(f"priority must fit into 32 bits, not {priority}")
+    returns = bool(options.get("return_exceptions", False))
+    retries, on = options.get("retries"), None
+    engine_s: tuple[int, float, float, float, bool, bool] | None = None
+    if retries is not None:
+        if not isinstance(retries, Retries):
+            retries = Retries(retries)
+        lost, overdue = True, True
+        if retries.on is not None:
+            # These are never raised in a worker: the pool finds out that a task has failed so.
+            lost = any(issubclass(kind, retries.on) for kind in (WorkerLostError, MemoryLimitError))
+            overdue = issubclass(TaskTimeoutError, retries.on)
+            on = dump_in_band(retries.on, main)
+        if retries.max_retries:
+            times = retries.initial_delay, retries.backoff_coefficient, retries.max_delay
+            engine_s = (retries.max_retries, *times, lost, overdue)
+        else:
+            on = None
+    if limit is None and soft_limit is None and engine_s is None and not priority and not returns:
+        return None
+    return Terms(limit, soft_limit, engine_s, on, priority, own_tasks(options), returns)

@@ -1,0 +1,143 @@
+"""Functions for workers of pools with limits: they do not end, use memory, fail at first, or start processes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import maniple
+
+FOREVER = 1000.0
+FAR_TOO_LONG = 10**15
+STEP = 1_000_000
+
+
+def block_in_c(_: object = None) -> None:
+    ctypes.CDLL(None).sleep(int(FOREVER))
+
+
+def hold_the_interpreter(_: object = None) -> None:
+    # One call of C code, which checks for nothing.
+    sum(range(FAR_TOO_LONG))
+
+
+def ignore_signals(_: object = None) -> None:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError):
+            pass
+    while True:
+        time.sleep(FOREVER)
+
+
+def stop_itself(_: object = None) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(FOREVER)
+
+
+def catch_everything(_: object = None) -> None:
+    while True:
+        try:
+            time.sleep(FOREVER)
+        except BaseException:
+            pass
+
+
+ENDLESS = (block_in_c, hold_the_interpreter, ignore_signals, stop_itself, catch_everything)
+
+
+def start_a_family(folder: str) -> None:
+    """Start a process that starts another, tell their numbers, and wait for them."""
+    script = f"echo $$ > {folder}/child; sleep 1000 & echo $! > {folder}/grandchild; wait"
+    subprocess.run(["sh", "-c", script], check=False)
+
+
+def endless_at(job: tuple[int, int]) -> int:
+    item, bad = job
+    if item == bad:
+        time.sleep(FOREVER)
+    return item
+
+
+def clean_up(folder: str) -> str:
+    try:
+        time.sleep(FOREVER)
+    except maniple.SoftTimeoutError as error:
+        Path(folder, "cleaned").touch()
+        return str(error)
+    return "not interrupted"
+
+
+def raise_timeout(_: object = None) -> None:
+    raise TimeoutError("of the program itself")
+
+
+def tries(folder: str) -> int:
+    """Count this call, also if the process ends."""
+    path = Path(folder, "tries")
+    with path.open("a") as file:
+        file.write("x")
+    return len(path.read_text())
+
+
+def die_at_first(folder: str, times: int) -> int:
+    count = tries(folder)
+    if count <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return count
+
+
+def hang_at_first(folder: str, times: int) -> int:
+    count = tries(folder)
+    if count <= times:
+        time.sleep(FOREVER)
+    return count
+
+
+def fail_at_first(folder: str, times: int) -> int:
+    count = tries(folder)
+    if count <= times:
+        raise ConnectionError(f"try {count}")
+    return count
+
+
+def eat_at_first(folder: str, times: int) -> int:
+    count = tries(folder)
+    if count <= times:
+        eat_in_steps(FAR_TOO_LONG)
+    return count
+
+
+def eat_in_steps(total: int) -> int:
+    held = []
+    for _ in range(total // STEP):
+        held.append(b"x" * STEP)
+        time.sleep(0.0005)
+    return len(held)
+
+
+def eat_at_once(total: int) -> None:
+    held = b"x" * total
+    time.sleep(FOREVER)
+    del held
+
+
+def grow(total: int) -> int:
+    """Use memory while the task runs, long enough to be seen."""
+    held = b"x" * total
+    time.sleep(0.2)
+    del held
+    return os.getpid()
+
+
+def tell_and_wait(folder: str, number: int) -> int:
+    """Say that the call has begun, and wait until it may end."""
+    Path(folder, f"begun {number}").touch()
+    while not Path(folder, "go").exists():
+        time.sleep(0.005)
+    return number
