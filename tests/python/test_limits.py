@@ -313,9 +313,12 @@ def test_an_ordinary_exception_is_tried_again_only_if_it_is_named(
 @every_method
 def test_a_map_tries_only_what_failed_again(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
     pool = new_pool(2)
-    jobs = [(str(tmp_path), 1)] + [(str(tmp_path), 0)] * 5
-    got = pool.starmap(limited.die_at_first, jobs, retries=3)
-    assert len(got) == 6 and limited.tries(str(tmp_path)) == 8
+    folders = [tmp_path / str(number) for number in range(6)]
+    for folder in folders:
+        folder.mkdir()
+    jobs = [(str(folder), 1 if folder.name == "3" else 0) for folder in folders]
+    assert pool.starmap(limited.die_at_first, jobs, 6, retries=3) == [1, 1, 1, 2, 1, 1]
+    assert [limited.tries(str(folder)) for folder in folders] == [2, 2, 2, 3, 2, 2]
 
 
 @quick

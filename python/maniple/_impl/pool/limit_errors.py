@@ -50,7 +50,7 @@ class TaskTimeoutError(ManipleError, builtins.TimeoutError):
         self.pid = pid
 
     def __reduce__(self) -> Any:
-        return type(self), (self.task, self.limit, self.elapsed, self.pid), {"__notes__": getattr(self, "__notes__", [])}
+        return type(self), (self.task, self.limit, self.elapsed, self.pid), self.__dict__
 
     def __str__(self) -> str:
         return (
@@ -71,7 +71,7 @@ class SoftTimeoutError(ManipleError, builtins.TimeoutError):
         self.limit = limit
 
     def __reduce__(self) -> Any:
-        return type(self), (self.limit,)
+        return type(self), (self.limit,), self.__dict__
 
     def __str__(self) -> str:
         return f"the task exceeded its soft_timeout of {seconds(self.limit)}"
