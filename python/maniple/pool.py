@@ -209,9 +209,9 @@ class Pool(QueueParts):
             try:
                 workers.start()
             except BaseException:
+                # If a handler interrupts this as well, the finalizer does it.
+                workers.terminate()
                 self._terminate.cancel()
-                if workers.is_started:
-                    workers.terminate()
                 raise
             self._workers, self._hub = workers, workers.hub
             if options:
@@ -260,7 +260,7 @@ class Pool(QueueParts):
             raise ValueError(f"{type(self).__name__} replaces parts of Pool, so its calls have no options: leave them out")
         return terms_of({**self._options, **options}, self._workers._main)
 
-    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN, TERMINATE: str = TERMINATE) -> None:
         if self._state == RUN:
             try:
                 told = repr(self)
@@ -268,6 +268,9 @@ class Pool(QueueParts):
                 told = object.__repr__(self)
             _warn(f"unclosed running multiprocessing pool {told}", ResourceWarning, source=self)
             # A program that keeps the warning keeps the pool object alive; the workers end nevertheless.
+            self._terminate()
+        elif self._state == TERMINATE and self._workers is not None and not self._workers.is_over:
+            # A signal handler has interrupted `terminate`.
             self._terminate()
 
     def __repr__(self) -> str:

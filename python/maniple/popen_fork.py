@@ -91,7 +91,9 @@ def lifeline() -> Lifeline:
 
 
 def _release(watched: int, line: Lifeline) -> None:
-    """Close the descriptor that a parent keeps for a child."""
+    """Close the descriptor that a parent keeps for a child; -1 if a signal handler has interrupted the start before the fork."""
+    if watched < 0:
+        return
     # A program that closes all descriptors has closed the lifeline, too. Then `watched` may be another file's number.
     if line.is_there():
         close_fds(watched)

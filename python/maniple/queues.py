@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
+# In place of an item that was not taken yet.
+_NOTHING = object()
+
 #: the class that pickles and unpickles items; a program may replace it
 _ForkingPickler = getattr(context.reduction, "ForkingPickler", reduction.ForkingPickler)
 
@@ -188,7 +191,15 @@ class Queue(FedQueue[_Item]):
             self._refuse()
         if self._fed:
             return super().get(block, timeout)
-        return self._log.get(block, timeout)  # type: ignore[no-any-return]  # by what `put` accepts
+        place: list[Any] = [_NOTHING]
+        try:
+            self._log.get(block, timeout, place)
+            return place[0]  # type: ignore[no-any-return]  # by what `put` accepts
+        except BaseException:
+            if place[0] is not _NOTHING:
+                # A signal handler has raised after the item was taken: the next `get` returns it.
+                self._log.take_back(place[0])
+            raise
 
     def put_nowait(self, obj: _Item) -> None:
         """Put an item into the queue without waiting: ``put(obj, False)``.
@@ -204,7 +215,16 @@ class Queue(FedQueue[_Item]):
         Raises:
             queue.Empty: the queue is empty.
         """
-        return self.get(block=False)
+        if self._fed or self._closed or type(self).get is not Queue.get:
+            return self.get(block=False)
+        place: list[Any] = [_NOTHING]
+        try:
+            self._log.get(False, None, place)
+            return place[0]  # type: ignore[no-any-return]
+        except BaseException:
+            if place[0] is not _NOTHING:
+                self._log.take_back(place[0])
+            raise
 
     def qsize(self) -> int:
         """Return the number of items in the queue. Other processes may change it at any time."""
@@ -370,7 +390,16 @@ class SimpleQueue(FedSimpleQueue[_Item]):
 
     def get(self) -> _Item:
         """Remove the first item from the queue and return it; wait while the queue is empty."""
-        return super().get() if self._fed else self._log.get()
+        if self._fed:
+            return super().get()
+        place: list[Any] = [_NOTHING]
+        try:
+            self._log.get(True, None, place)
+            return place[0]  # type: ignore[no-any-return]
+        except BaseException:
+            if place[0] is not _NOTHING:
+                self._log.take_back(place[0])
+            raise
 
     def empty(self) -> bool:
         """Return True if the queue has no item at the moment."""

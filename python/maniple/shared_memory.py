@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import mmap
 import os
@@ -305,6 +306,8 @@ class ShareableList(ListLayout, public_module.Generic[_Item]):
         size = self._offset_back_transform_codes + self._list_len
         self.shm = SharedMemory(name, create=True, size=size)
         try:
+            # All of it is written now. Without room in the file system, a write would end the process (SIGBUS).
+            self._reserve(size)
             pack_into(f"q{len(offsets)}q", self.shm.buf, 0, self._list_len, *offsets)
             for position, (fmt, value) in enumerate(zip(formats, values)):
                 self._store(position, fmt, value)
@@ -312,6 +315,15 @@ class ShareableList(ListLayout, public_module.Generic[_Item]):
             self.shm.close()
             self.shm.unlink()
             raise
+
+    def _reserve(self, size: int) -> None:
+        try:
+            os.posix_fallocate(self.shm._fd, 0, size)
+        except (AttributeError, OSError) as problem:
+            if getattr(problem, "errno", None) in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
+                explain_shortage(problem, "the shared list cannot be created")
+                raise
+            # The system cannot reserve room.
 
     def _attach(self, name: str) -> None:
         self.shm = SharedMemory(name)

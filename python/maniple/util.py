@@ -274,9 +274,13 @@ class Finalize:
             else:
                 sub_debug("finalizer ignored because different process")
         except BaseException as error:
-            if self._callback is not None and self._key[0] is not None and _is_interruption(error):
-                # The work is not done. The next call, or the exit, does it.
-                _finalizer_registry[self._key] = self
+            key = self._key
+            if self._callback is not None and key[0] is not None:
+                # If a handler has raised the error, the work is not done, and the next call, or the exit, does it. No other handler
+                # runs before this step.
+                _finalizer_registry[key] = self
+                if not _is_interruption(error):
+                    _finalizer_registry.pop(key, None)
             raise
         self._forget()
         return outcome

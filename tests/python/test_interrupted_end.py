@@ -243,3 +243,12 @@ def test_an_interrupted_creation_leaves_no_segment(mp: ModuleType, striker: Stri
     assert len(there) <= interrupted / 20, f"{len(there)} of {interrupted}"
     for name in there:
         shared_memory.shm_unlink(name)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("method, times", [("fork", 120), ("spawn", 30), ("forkserver", 30)])
+def test_a_pool_that_is_struck_twice_leaves_nothing(mp_package: str, method: str, times: int) -> None:
+    program = Path(__file__).with_name("programs") / "struck_twice.py"
+    command = [sys.executable, str(program), mp_package, method, "1", str(times)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0 and int(done.stdout.split()[0]) > times / 2, done.stderr

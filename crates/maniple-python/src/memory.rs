@@ -14,7 +14,9 @@ use std::ffi::{c_int, c_void};
 /// change.
 #[pyfunction]
 pub fn nameless_memory(label: &str, size: usize) -> PyResult<RawHandle> {
-    sys::memory::create(label, size).map(OwnedHandle::into_raw).map_err(|e| os("make shared memory", e))
+    sys::memory::create(label, size)
+        .map(OwnedHandle::into_raw)
+        .map_err(|e| os("make shared memory (memfd_create, Linux 3.17 and newer)", e))
 }
 
 /// Private memory of this process. Supports the writable buffer protocol, and nothing else.

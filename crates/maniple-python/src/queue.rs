@@ -24,7 +24,7 @@ use put::{Wait, put_parts, put_pickled};
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyList};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,6 +136,38 @@ fn next_message(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -
     take_one(py, log, wait, until, false)
 }
 
+impl PyLog {
+    fn take<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let log = self.log()?;
+        let mut until = None;
+        let message = loop {
+            if let Some(kept) = self.next_kept(py, &log) {
+                return kept;
+            }
+            until = until.or_else(|| if block { deadline(timeout) } else { None });
+            match next_message(py, &log, block, until)? {
+                None if log.held_back() > 0 => {}
+                message => break message,
+            }
+        };
+        match message {
+            Some(message) => {
+                let rest = message.rest.into_iter().map(PyMemory::from).collect();
+                let loaded = self.shelf.load(py, &OF_QUEUES, message.first, rest);
+                if loaded.is_err() {
+                    self.tell_of_kept(&log);
+                }
+                loaded
+            }
+            None => {
+                let kind = EMPTY.get_or_make(py, || PyResult::Ok(py.import("queue")?.getattr("Empty")?.unbind()))?;
+                Err(PyErr::from_value(kind.bind(py).call0()?))
+            }
+        }
+    }
+}
+
 #[pymethods]
 impl PyLog {
     #[new]
@@ -245,37 +277,29 @@ impl PyLog {
         Ok(self.sight()?.is_full())
     }
 
-    /// Takes an object out. Waits for it at most `timeout` seconds, and raises `queue.Empty` if there is none.
-    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    fn get<'py>(&self, py: Python<'py>, block: Truth, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    /// Takes an object out. Waits for it at most `timeout` seconds, and raises `queue.Empty` if there is none. `place`: a
+    /// list of one element; the object replaces the element, and None is returned.
+    #[pyo3(signature = (block=Truth(true), timeout=None, place=None), text_signature = "($self, block=True, timeout=None, place=None)")]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        block: Truth,
+        timeout: Option<f64>,
+        place: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let taken = self.take(py, block.0, timeout)?;
+        let Some(place) = place else { return Ok(taken) };
+        // No handler runs from the last check for signals on until the object is there.
+        place.set_item(0, taken)?;
+        Ok(py.None().into_bound(py))
+    }
+
+    /// Keeps an object that `get` has taken and no caller has received: the next `get` of this process returns it.
+    fn take_back(&self, py: Python<'_>, item: Bound<'_, PyAny>) -> PyResult<()> {
         let log = self.log()?;
-        let Truth(block) = block;
-        let mut until = None;
-        let message = loop {
-            if let Some(kept) = self.next_kept(py, &log) {
-                return kept;
-            }
-            until = until.or_else(|| if block { deadline(timeout) } else { None });
-            match next_message(py, &log, block, until)? {
-                None if log.held_back() > 0 => {}
-                message => break message,
-            }
-        };
-        match message {
-            Some(message) => {
-                let rest = message.rest.into_iter().map(PyMemory::from).collect();
-                let loaded = self.shelf.load(py, &OF_QUEUES, message.first, rest);
-                if loaded.is_err() {
-                    self.tell_of_kept(&log);
-                }
-                loaded
-            }
-            None => {
-                let kind = EMPTY.get_or_make(py, || PyResult::Ok(py.import("queue")?.getattr("Empty")?.unbind()))?;
-                Err(PyErr::from_value(kind.bind(py).call0()?))
-            }
-        }
+        self.shelf.take_back(py, &OF_QUEUES, item)?;
+        self.tell_of_kept(&log);
+        Ok(())
     }
 
     /// Takes a pickle out. Waits for it.

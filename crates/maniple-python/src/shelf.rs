@@ -3,7 +3,7 @@
 
 use crate::handler_free::Attempts;
 use crate::memory::PyMemory;
-use crate::message::{Parts, Picklers, lost, lost_again};
+use crate::message::{Parts, Pickled, Picklers, dump, lost, lost_again};
 use crate::once::takes_once;
 use crate::signals::interrupts;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
@@ -189,6 +189,23 @@ impl Shelf {
         }
         let read = attempted(py, parts.load(py, picklers));
         self.settle(py, read, || Py::new(py, unread(parts)))
+    }
+
+    /// Keeps a value that was taken, and that no caller has received.
+    pub fn take_back(&self, py: Python<'_>, picklers: &'static Picklers, value: Bound<'_, PyAny>) -> PyResult<()> {
+        // Its pickle is only for a caller that wants the bytes. A value that cannot be pickled again has none.
+        let stream = match dump(&value, picklers, || usize::MAX) {
+            Ok(Pickled::Whole(bytes)) => bytes.to_vec(),
+            _ => Vec::new(),
+        };
+        let unread = PyUnread {
+            picklers,
+            parts: Parts::new(py, stream, Vec::new())?,
+            value: Mutex::new(Some(value.unbind())),
+            attempts: Attempts::default(),
+        };
+        self.keep(Py::new(py, unread)?);
+        Ok(())
     }
 
     /// Returns the value of the kept message, if there is one.

@@ -70,6 +70,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `create`, `find`, `unlink` | creates memory under a name (`AlreadyExists`); opens the memory of a name (`NotFound`); removes the name, while the memory stays until its last user ends |
+//! | `reserve` | reserves room, so that no write to the memory fails; does nothing on a system that cannot |
 //! | `leads_to` | whether a name still leads to the memory behind a handle |
 //! | `open` | opens memory with the system's own flags and mode, which Python passes on |
 //!

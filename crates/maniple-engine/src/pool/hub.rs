@@ -240,7 +240,7 @@ impl Hub {
             memory_kills: sys::process::memory_kills(),
             page: HubPage::create()?,
             lifelines: Lifelines::new()?,
-            kick: ready::Kick::new().doing("make the keeper's bell")?,
+            kick: ready::Kick::new().doing("make the bell of a pool's thread (eventfd2)")?,
             packer: Packer::new(KEPT),
             unused: Arc::default(),
             state: Mutex::new(state),

@@ -97,6 +97,9 @@ pub(crate) trait Link: Send {
     /// The number of the task that the worker last began, and when, by the system's monotonic clock in nanoseconds.
     fn running(&self) -> (u64, u64);
 
+    /// Whether the worker's end of the link is closed, so that it cannot receive large buffers or handles any more.
+    fn is_cut_off(&self) -> bool;
+
     /// Whether the worker handles the signal of [`ExitWatch::interrupt`](crate::process::ExitWatch::interrupt).
     fn is_interruptible(&self) -> bool;
 

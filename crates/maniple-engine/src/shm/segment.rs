@@ -30,7 +30,7 @@ pub struct Segment {
 impl Segment {
     /// `len` zeroed bytes.
     pub fn create(label: &str, len: usize) -> Result<Segment> {
-        let handle = memory::create(label, len).doing("make shared memory")?;
+        let handle = memory::create(label, len).doing("make shared memory (memfd_create, Linux 3.17 and newer)")?;
         let mapping = Mapping::new(handle.as_handle(), len, memory::Share::All).doing("map shared memory")?;
         Ok(Segment { handle: Own::new(handle), mapping })
     }

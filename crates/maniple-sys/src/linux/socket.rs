@@ -100,7 +100,14 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
     if blocks {
         fcntl_setfl(listening, flags | OFlags::NONBLOCK)?;
     }
-    let taken = rustix::net::accept_with(listening, SocketFlags::CLOEXEC);
+    let mut taken = rustix::net::accept_with(listening, SocketFlags::CLOEXEC);
+    if taken.as_ref().is_err_and(|&error| error == Errno::NOSYS) {
+        // A sandbox that knows only the older call.
+        taken = rustix::net::accept(listening).and_then(|client| {
+            rustix::io::fcntl_setfd(&client, rustix::io::FdFlags::CLOEXEC)?;
+            Ok(client)
+        });
+    }
     if blocks {
         fcntl_setfl(listening, flags)?;
     }

@@ -129,6 +129,7 @@ mod tests {
             named::open("/stub", 0, 0),
             named::create("/stub", 1),
             named::find("/stub"),
+            named::reserve(here, 1),
             named::unlink("/stub"),
             process::start(&start, None),
             process::open(1),

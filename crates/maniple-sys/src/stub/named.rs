@@ -15,6 +15,11 @@ pub fn create(_name: &str, _len: usize) -> io::Result<OwnedHandle> {
 }
 
 /// Returns the error "not supported".
+pub fn reserve(_handle: impl AsHandle, _len: usize) -> io::Result<()> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
 pub fn find(_name: &str) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }

@@ -28,6 +28,15 @@ pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     Ok(handle)
 }
 
+/// Reserves room for `len` bytes, so that no write to them fails. A system that cannot reserve room does nothing.
+pub fn reserve(handle: impl AsHandle, len: usize) -> io::Result<()> {
+    let flags = rustix::fs::FallocateFlags::empty();
+    match rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle.as_handle(), flags, 0, len as u64)) {
+        Err(error @ (Errno::NOSPC | Errno::NOMEM | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Opens the memory with this name for reads and writes.
 pub fn find(name: &str) -> io::Result<OwnedHandle> {
     open(name, libc::O_RDWR, 0)

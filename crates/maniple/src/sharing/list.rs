@@ -220,6 +220,8 @@ impl ShareableList {
         let slots: usize = items.iter().map(ShareableItem::slot).sum();
         let len = items.len();
         let memory = memory(WORD * (len + 2) + slots + (WORD + 1) * len)?;
+        // All of it is written now. Without room in the file system, a write would end the process (SIGBUS).
+        memory.reserve()?;
         memory.word(0)?.store(len as u64, Ordering::Relaxed);
         let mut end = 0;
         for (place, item) in (1..).zip(&items) {

@@ -144,6 +144,12 @@ impl SharedMemory {
         Ok(SharedMemory::around(Segment::open(handle)?, Some(name.to_owned()), 0))
     }
 
+    /// Reserves room for all of it, so that no write fails. Memory without a name is limited by other means.
+    pub(super) fn reserve(&self) -> Result<()> {
+        let Some(name) = &self.0.name else { return Ok(()) };
+        at_name(name, |_| named::reserve(&self.0.segment, self.len()))
+    }
+
     fn around(segment: Segment, name: Option<String>, owner: u32) -> SharedMemory {
         SharedMemory(Arc::new(Inner { segment, name, owner: AtomicU32::new(owner) }))
     }

@@ -161,31 +161,35 @@ class Workers:
 
     def start(self) -> None:
         """Start the first workers and then the keeper. After an error no worker is left."""
-        started: list[Any] = []
+        started = 0
         try:
-            while (process := self.start_one()) is not None:
-                started.append(process)
+            while self.start_one() is not None:
+                started += 1
             self._keeper_start()
             self.is_started = True
         except BaseException as problem:
-            self.hub.terminate(False, False)
-            # The workers have done nothing yet, and may have a handler for SIGTERM that only records the signal.
-            for process in [*started, *list(self._keys.values())]:
-                process.kill()
-            if not self._keeper_start.cancel():
-                self.hub.kick()
-                self._wait_for_keeper()
-            for key, process in list(self._keys.items()):
-                process.join()
-                late = self.hub.exited(key, process.exitcode)
-                if late is not None:
-                    os.close(late)
-            self.processes.clear()
-            self._keys.clear()
+            self._undo_start()
             # The error's traceback refers to this frame, and must not keep the pool's descriptors.
             del self.hub, self.external
-            self._explain(problem, len(started), self._wanted)
+            self._explain(problem, started, self._wanted)
             raise
+
+    def _undo_start(self) -> None:
+        """End the workers of a pool that was not started completely. If a signal handler interrupts it, it can be repeated."""
+        self.hub.terminate(False, False)
+        # The workers have done nothing yet, and may have a handler for SIGTERM that only records the signal.
+        for process in list(self._keys.values()):
+            process.kill()
+        if not self._keeper_start.cancel():
+            self.hub.kick()
+            self._wait_for_keeper()
+        for key, process in list(self._keys.items()):
+            process.join()
+            late = self.hub.exited(key, process.exitcode)
+            if late is not None:
+                os.close(late)
+            self._keys.pop(key, None)
+        self.processes.clear()
 
     @staticmethod
     def _explain(problem: BaseException, started: int, wanted: int) -> None:
@@ -373,6 +377,12 @@ class Workers:
             # A forked child has a copy of the object, but the pool is its parent's.
             return
         util.debug("terminating pool")
+        if not self.is_started:
+            # A signal handler has interrupted the start, or what undoes it. No keeper sees the workers out.
+            if hasattr(self, "hub"):
+                self._undo_start()
+            self.is_over = True
+            return
         handler = getsignal(SIGTERM)
         # Forked workers have this process's handlers. If this process ignores the signal, all workers do.
         self.hub.terminate(handler == SIG_IGN, isinstance(self._main, ForkedMain) and callable(handler))

@@ -12,6 +12,7 @@ from functools import partial
 
 from ..._maniple import assured
 from ..compat.greenlets import threads_are_real
+from ..start.descriptors import call_into
 from .thread_call import ThreadCall
 
 TYPE_CHECKING = False
@@ -50,6 +51,8 @@ class ThreadStart(ThreadCall):
     def __init__(self, thread: Any) -> None:
         # From Python 3.14 on, a thread may inherit the context of the thread that starts it.
         super().__init__(partial(copy_context().run, start_assured, thread))
+        # Whether the attempts to prevent the start have succeeded.
+        self._attempts: list[bool] = []
 
     def __call__(self) -> None:
         """Start the thread. If a handler of the calling thread raises, the thread starts nevertheless, or `cancel` prevents it.
@@ -64,8 +67,10 @@ class ThreadStart(ThreadCall):
         self._result()
 
     def cancel(self) -> bool:
-        """Prevent the start, unless the thread has started already; return whether it is prevented."""
-        if self._taken.acquire(False):
+        """Prevent the start, unless the thread has started already; return whether it is prevented. It can be called again."""
+        if True not in self._attempts:
+            call_into(self._attempts, self._taken.acquire, False)
+        if True in self._attempts:
             return True
         self._wait()
         return self.error is not None

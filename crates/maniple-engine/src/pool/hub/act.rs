@@ -10,6 +10,8 @@ use crate::shm::ring::Head;
 use maniple_sys::clock;
 use std::sync::PoisonError;
 
+/// Why a worker is killed that lives, and has closed its end of the link.
+const CUT_OFF: Error = Error::Damaged("it has closed its connection, so it cannot receive large arguments");
 /// Why a worker is killed that has damaged memory that it only reads.
 const DAMAGED: Error = Error::Damaged("more was read from a ring than was written");
 
@@ -159,6 +161,7 @@ impl Inner {
         let arena = self.packer.arena();
         let func = task.func;
         let holds = task.payload.holds_handles();
+        let needs_wire = holds || !task.payload.blobs.is_empty();
         let sent = (|| {
             let empty = Packet::default();
             let unknown = (!slot.functions.contains(&func)).then(|| functions.get(&func).unwrap_or(&empty));
@@ -185,6 +188,9 @@ impl Inner {
                 slot.untaken.extend(holds.then_some(number));
             }
             Ok(None) => {
+                if slot.is_cut_off_for_long(needs_wire) {
+                    slot.condemn(&CUT_OFF);
+                }
                 sched.refused(worker, number);
                 st.unplanned = true;
             }

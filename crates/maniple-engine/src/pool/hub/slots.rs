@@ -47,6 +47,8 @@ pub(super) struct WorkerSlot {
     pub wire_open: bool,
     /// A resource was missing when the wire was read: the wire is not read for a moment.
     pub wire_rests: bool,
+    /// When it was found that its end of the link is closed.
+    pub cut_off_since: Option<u64>,
     pub stop_due: bool,
     /// Tasks with handles that it has been sent and has not taken.
     pub untaken: Vec<u64>,
@@ -120,6 +122,7 @@ impl WorkerSlot {
             reap_due: false,
             wire_open: true,
             wire_rests: false,
+            cut_off_since: None,
             stop_due,
             untaken: Vec::new(),
             extra: None,
@@ -139,6 +142,18 @@ impl WorkerSlot {
             self.tail.add(format!("maniple: this worker was killed, because {why}\n").as_bytes());
             self.kill();
         }
+    }
+
+    /// Whether its end of the link has been closed for a while, although its process runs. It is asked when a frame was
+    /// refused; `needs_wire`: the frame has what only the wire carries.
+    pub fn is_cut_off_for_long(&mut self, needs_wire: bool) -> bool {
+        /// The end of a worker's process follows the end of its link, usually within milliseconds.
+        const PATIENCE: u64 = 1_000_000_000;
+        if !needs_wire || !self.is_living() || !self.link.is_cut_off() {
+            return false;
+        }
+        let now = clock::now();
+        now.saturating_sub(*self.cut_off_since.get_or_insert(now)) > PATIENCE
     }
 
     /// Whether its process runs, as far as is known.

@@ -113,6 +113,10 @@ impl Link for MemoryLink {
         (0, 0)
     }
 
+    fn is_cut_off(&self) -> bool {
+        false
+    }
+
     fn is_interruptible(&self) -> bool {
         false
     }

@@ -131,6 +131,10 @@ impl Link for ShmLink {
         self.segment.running().read()
     }
 
+    fn is_cut_off(&self) -> bool {
+        self.wire.is_hung_up()
+    }
+
     fn is_interruptible(&self) -> bool {
         self.segment.interruptible().load(Ordering::Acquire) != 0
     }
