@@ -189,3 +189,37 @@ def test_a_forked_child_of_a_task_returns(new_pool: NewPool, capfd: pytest.Captu
             assert time.monotonic() < end
             time.sleep(0.01)
             told += capfd.readouterr().err
+
+
+def _shut(how: int) -> None:
+    for number in _sockets():
+        with socket.socket(fileno=os.dup(number)) as end:
+            try:
+                end.shutdown(how)
+            except OSError:
+                pass
+
+
+def _send_back(size: int) -> bytes:
+    return b"x" * size
+
+
+@own_engine
+@processes_only
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])
+def test_a_worker_that_shuts_its_connection_down(new_pool: NewPool, mp: ModuleType, how: int) -> None:
+    pool = new_pool(1)
+    try:
+        pool.apply_async(_shut, (how,)).get(PATIENCE)
+    except mp.WorkerLostError:
+        pass
+    large = 3_000_000
+    # Each call has a result, or the error of its worker; the worker's successor has a whole connection.
+    for function, argument, wanted in ((_send_back, large, large), (len, b"x" * large, large)):
+        try:
+            got = pool.apply_async(function, (argument,)).get(PATIENCE)
+        except mp.WorkerLostError:
+            continue
+        assert got == wanted or len(got) == wanted
+    assert len(pool.apply_async(_send_back, (large,)).get(PATIENCE)) == large
+    assert pool.apply_async(len, (b"x" * large,)).get(PATIENCE) == large

@@ -271,7 +271,7 @@ impl WorkerLink {
         while self.sender.send(head, &packet, &self.wire, self.packer.arena())?.is_err() {
             // The hub has not kept up. It is woken, at any level, and gets time.
             self.ring_hub(head.number, true, true);
-            if self.wire.is_hung_up() {
+            if self.sender.is_cut_off() || self.wire.is_hung_up() {
                 // What the answer needs cannot be passed any more.
                 return Err(Error::HubGone);
             }

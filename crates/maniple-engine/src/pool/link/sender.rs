@@ -12,7 +12,9 @@ use crate::shm::slots::{BAY, BLOB_REF, BlobRef, HANDLES, NO_SLOT, SLOTS, Slot, S
 use maniple_sys::memory::Mapping;
 use maniple_sys::wire::{self, Wire};
 use maniple_sys::{AsHandle, BorrowedHandle};
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The sending half of either end: frames, and the buffers and handles that they refer to.
 ///
@@ -29,6 +31,8 @@ pub(crate) struct Sender {
     free_slots: Vec<u16>,
     held: Vec<Held>,
     batch: u32,
+    /// The wire has refused a note, because its other end is closed or does not receive.
+    cut_off: AtomicBool,
 }
 
 /// A block that a reader may still use.
@@ -57,7 +61,15 @@ impl From<Error> for Unsent {
 impl Sender {
     pub(super) fn new(ring: Producer, slots: Slots, bay: Bay, memory: &Arc<Mapping>) -> Sender {
         let free_slots = (0..SLOTS as u16).rev().collect();
-        Sender { ring, slots, bay: BayWriter::new(memory, bay), free_slots, held: Vec::new(), batch: 0 }
+        Sender {
+            ring,
+            slots,
+            bay: BayWriter::new(memory, bay),
+            free_slots,
+            held: Vec::new(),
+            batch: 0,
+            cut_off: false.into(),
+        }
     }
 
     /// Sends a frame. `Ok(Err(Full))`: no room now; nothing was sent.
@@ -194,7 +206,11 @@ impl Sender {
             Err(source) if wire::is_crowded(&source) && self.ring.backlog() == 0 => {
                 Err(Unsent::Refused(Error::Os { doing, source }))
             }
-            Err(source) if is_passing(&source) => Err(Unsent::Full),
+            Err(source) if is_passing(&source) => {
+                let cut_off = matches!(source.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+                self.cut_off.fetch_or(cut_off, Ordering::Relaxed);
+                Err(Unsent::Full)
+            }
             Err(source) => Err(Unsent::Refused(Error::Os { doing, source })),
         }
     }
@@ -261,6 +277,11 @@ impl Sender {
         self.bay.is_touched() || !self.held.is_empty()
     }
 
+    /// Whether the wire has refused a note, because its other end is closed or does not receive.
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
     /// Whether the other end is past all sent frames.
     pub fn has_been_read(&self) -> bool {
         self.ring.backlog() == 0
@@ -274,7 +295,7 @@ impl Sender {
 
 /// Too many handles are under way, or there is no reader: the sender causes neither condition, and both end.
 fn is_passing(e: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, WouldBlock};
+    use ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, WouldBlock};
     matches!(e.kind(), WouldBlock | BrokenPipe | ConnectionReset | ConnectionRefused)
         || maniple_sys::wire::is_crowded(e)
 }

@@ -132,7 +132,7 @@ impl Link for ShmLink {
     }
 
     fn is_cut_off(&self) -> bool {
-        self.wire.is_hung_up()
+        self.sender.is_cut_off() || self.wire.is_hung_up()
     }
 
     fn is_interruptible(&self) -> bool {
