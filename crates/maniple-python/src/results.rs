@@ -20,7 +20,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 #[pyclass(name = "Results", module = "maniple._maniple", subclass, frozen)]
 pub struct PyResults {
     source: OnceLock<Source>,
-    /// The last deque of a source that lets its results be taken without a call.
+    /// The method `popleft` of the last deque of a source that lets its results be taken without a call.
     ahead: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -110,20 +110,19 @@ impl PyResults {
         }
         let ready = source.getattr(intern!(py, "_ready"))?;
         loop {
-            let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
-            let before = ahead().replace(outcomes.clone().unbind());
+            let take = unended::call(&ready, (timeout.clone(),), None)?.getattr(intern!(py, "popleft"))?;
+            let before = ahead().replace(take.clone().unbind());
             drop(before);
-            if let Some(found) = first(&outcomes)? {
+            if let Some(found) = first(&take)? {
                 return outcome(&found);
             }
         }
     }
 }
 
-/// Takes the first outcome of a deque; `None` if another thread has taken the last one.
-fn first<'py>(outcomes: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = outcomes.py();
-    let take = outcomes.getattr(intern!(py, "popleft"))?;
+/// Takes the first outcome of a deque by its method `popleft`; `None` if another thread has taken the last one.
+fn first<'py>(take: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = take.py();
     py.check_signals()?;
     match take.call0() {
         Ok(outcome) => Ok(Some(outcome)),
@@ -134,16 +133,17 @@ fn first<'py>(outcomes: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>
 
 /// Returns the result, or raises the exception.
 fn outcome<'py>(outcome: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let (is_fine, value): (bool, Bound<'py, PyAny>) = outcome.extract()?;
-    if is_fine { Ok(value) } else { Err(PyErr::from_value(value)) }
+    let outcome = outcome.cast::<PyTuple>()?;
+    let (is_fine, value) = (outcome.get_item(0)?, outcome.get_item(1)?);
+    if is_fine.is_truthy()? { Ok(value) } else { Err(PyErr::from_value(value)) }
 }
 
 /// Waits for results, and takes the first.
 fn taken<'py>(source: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     let ready = source.getattr(intern!(source.py(), "_ready"))?;
     loop {
-        let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
-        if let Some(found) = first(&outcomes)? {
+        let take = unended::call(&ready, (timeout.clone(),), None)?.getattr(intern!(source.py(), "popleft"))?;
+        if let Some(found) = first(&take)? {
             return outcome(&found);
         }
     }

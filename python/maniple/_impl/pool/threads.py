@@ -14,7 +14,8 @@ from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
-from .thread_hub import ThreadHub, repeat_without_memory
+from .thread_hub import ThreadHub
+from .thread_jobs import repeat_without_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ThreadWorkers:
 
     def completed(self, number: int) -> None:
         """Complete the handle of the call `number`, which has ended."""
-        complete(self.results.ended(number))
+        complete(repeat_without_memory(self.results.ended, number))
 
     def _complete_late(self) -> None:
         for result in self.results.entered_late():
@@ -86,11 +87,11 @@ class ThreadWorkers:
                 self.processes.append(thread)
 
     def end_thread(self, why: str) -> None:
-        """Record the end of the calling thread. If it was the pool's last one, and the pool is open, all calls fail; `why` says why it ended."""
+        """Record the end of the calling thread. If it was the pool's last one, all calls fail; `why` says why it ended."""
         with self.hub.lock:
             self.ended.add(threading.current_thread())
-            is_lost = not self.hub.closed and len(self.ended) == self.count
-            self.hub.changed.notify_all()
+            is_lost = len(self.ended) == self.count
+            self.hub.bells.ring()
         if is_lost:
             self.hub.lose(f"no thread of the pool is left, because {why}")
 
@@ -111,7 +112,7 @@ class ThreadWorkers:
         # `Thread.join` is not enough: before Python 3.13, a thread counts as ended once an exception of a signal handler has interrupted
         # a `join`.
         if not self.hub.is_elsewhere:
-            while not self.hub.changed.wait_steadily(lambda: others <= self.ended, 1.0):
+            while not self.hub.wait_until(self.hub.bells, lambda: others <= self.ended, 1.0):
                 if not any(thread.is_alive() for thread in others - self.ended):
                     break  # a thread that has never run
         for thread in others:
