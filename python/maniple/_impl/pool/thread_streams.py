@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from operator import length_hint
 
 from ..._maniple import Hold
 from ...context import TimeoutError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from .thread_hub import ThreadHub
 
+    # whether the task succeeded, its result or results or exception, and of a failed task of several items their number
     Outcome = tuple[bool, Any] | tuple[bool, Any, int]
 
 __all__ = ["StreamJob", "ThreadStream"]
@@ -47,8 +49,7 @@ class StreamJob(Job):
         self.chunksize, self.ordered = chunksize, ordered
         #: the number of items that may be in progress or wait to be taken; None means no limit
         self.window: int | None = window
-        # The outcomes by task, or, if the results are not ordered, in the order of their arrival: whether the task succeeded, its result
-        # or results or exception, and of a failed task of several items their number.
+        # The outcomes by task, or, if the results are not ordered, in the order of their arrival.
         self.outcomes: dict[int, Outcome] = {}
         self.arrivals: deque[Outcome] = deque()
         #: has an element for each task that has not ended
@@ -183,6 +184,29 @@ class StreamJob(Job):
                 self.feeder.ring()
 
 
+class Batch:
+    """The last outcomes that a stream has taken.
+
+    A stream replaces its batch in one step, because a signal handler may raise between two steps.
+    """
+
+    __slots__ = ("index", "items", "left", "parts", "taken")
+
+    def __init__(
+        self, taken: list[Outcome], left: deque[Any], parts: list[Iterator[Any]], items: int, index: int
+    ) -> None:
+        #: the outcomes that the job may still hold although they are taken
+        self.taken = taken
+        #: the elements that the caller has not taken: results, exceptions, or iterators over the results of a task
+        self.left = left
+        #: all of the iterators
+        self.parts = parts
+        #: the number of items up to the end of the batch
+        self.items = items
+        #: the task after the batch; -1 after the last one
+        self.index = index
+
+
 class ThreadStream:
     """The results of `imap` and `imap_unordered`."""
 
@@ -195,9 +219,7 @@ class ThreadStream:
         self._is_fed = not external
         # The results of a batch are taken without a call of this object, which wakes the feeder: a quarter of the window.
         self._most = max(1, min(_MOST_AT_ONCE, (job.window or 4 * _MOST_AT_ONCE) // (4 * job.chunksize)))
-        # The outcomes that the job may still hold although they are taken, the remaining results of the last taken outcomes, the number
-        # of items up to their end, and the next task. It changes in one step, because a signal handler may raise between two steps.
-        self._batch: tuple[list[Outcome], deque[tuple[bool, Any]], int, int] = [], deque(), 0, 0
+        self._batch = Batch([], deque(), [], 0, 0)
 
     def __del__(self) -> None:
         try:
@@ -218,8 +240,11 @@ class ThreadStream:
 
     @property
     def given(self) -> int:
-        _, left, items, _ = self._batch
-        return items - len(left)
+        """The number of items whose outcomes the caller has taken."""
+        batch = self._batch
+        if not batch.parts:
+            return batch.items - len(batch.left)
+        return batch.items - sum(map(length_hint, batch.parts)) - sum(len(one) == 2 for one in batch.left.copy())
 
     def progress(self) -> tuple[int, int, bool]:
         """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
@@ -232,7 +257,7 @@ class ThreadStream:
             TimeoutError: there is no result after `timeout` seconds.
             StopIteration: there are no more results.
         """
-        if left := self._batch[1]:
+        if left := self._batch.left:
             return left
         outcomes: deque[tuple[bool, Any]] | None = self._hub.wait_until(self._job.bells, self._look, timeout)
         if outcomes is None:
@@ -242,7 +267,7 @@ class ThreadStream:
     def _look(self) -> deque[tuple[bool, Any]] | None:
         """Return the available results; None if there are none yet. The caller holds the hub's lock."""
         job = self._job
-        while not self._batch[1]:
+        while not self._batch.left:
             # Read first: outcomes that arrive after this step are found by the next call.
             is_over = job.over
             is_new = self._take()
@@ -252,21 +277,23 @@ class ThreadStream:
                 continue
             if not is_over:
                 return None
-            taken, left, items, index = self._batch
-            if job.failure is None or index < 0:
+            batch = self._batch
+            if job.failure is None or batch.index < 0:
                 raise StopIteration
             # The tasks that have not ended count as one failed task.
-            self._batch = [], deque([(False, job.failure)]), items + 1, -1
-        return self._batch[1]
+            self._batch = Batch([], deque([(False, job.failure)]), [], batch.items + 1, -1)
+        return self._batch.left
 
     def _take(self) -> bool:
         """Take the outcomes that have arrived, and return whether there were any."""
-        taken, left, items, index = self._batch
+        index, items = self._batch.index, self._batch.items
         if index < 0:
             return False
-        if taken:
+        if self._batch.taken:
             self._forget()
         job = self._job
+        left: deque[Any]
+        parts: list[Iterator[Any]] = []
         found: list[Any]
         if job.ordered:
             outcomes = job.outcomes
@@ -286,20 +313,24 @@ class ThreadStream:
         else:
             left = deque()
             for fine, value, *count in found:
-                left.extend(zip(itertools.repeat(True), value) if fine else [(False, value)])
+                if fine:
+                    parts.append(iter(value))
+                    left.append((True, parts[-1], True))
+                else:
+                    left.append((False, value))
                 # A failed task has a single outcome for all of its items.
                 items += len(value) if fine else count[0] if count else 1
-        self._batch = found, left, items, index + len(found)
+        self._batch = Batch(found, left, parts, items, index + len(found))
         self._forget()
         return True
 
     def _forget(self) -> None:
         """Remove the taken outcomes from the job. If a signal handler interrupts the call, the next call continues."""
-        taken, left, items, index = self._batch
-        job = self._job
+        batch, job = self._batch, self._job
+        taken, index = batch.taken, batch.index
         # Each removal of several outcomes is one step.
         if job.ordered:
             deque(map(job.outcomes.pop, range(index - len(taken), index), itertools.repeat(None)), maxlen=0)
         elif job.arrivals and job.arrivals[0] is taken[0]:
             deque(itertools.starmap(job.arrivals.popleft, itertools.repeat((), len(taken))), maxlen=0)
-        self._batch = [], left, items, index
+        batch.taken = []
