@@ -39,12 +39,13 @@ def open_stream(
     me = threading.get_ident()
     workers.opening.append(me)
     try:
-        return _opened(workers.hub, func, iterable, external, chunksize, window, ordered)
+        return _opened(workers, func, iterable, external, chunksize, window, ordered)
     finally:
         workers.opening.remove(me)
 
 
-def _opened(hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool) -> Any:
+def _opened(workers: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool) -> Any:
+    hub = workers.hub
     stream: Any = None
     try:
         try:
@@ -53,13 +54,9 @@ def _opened(hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, 
             stay_if_program_ends()
             raise
         if external:
-            feeder = threading.Thread(
-                target=hub.feed,
-                args=(stream.job, iterator_over(iterable), False),
-                name="maniple-pool-feeder",
-                daemon=True,
-            )
-            start_steadily(feeder)
+            feeder = workers.feeder(stream.job, iterator_over(iterable))
+            if feeder is not None:
+                start_steadily(feeder)
             # If a signal handler raises before this call, its exception cancels the stream.
             stream.fed()
         return stream

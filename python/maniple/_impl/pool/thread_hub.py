@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 
 from ... import util
 from ..._maniple import Hold
-from ..compat.greenlets import threads_are_real
 from ..sync.bells import Bells
 from .payload import WorkerLostError, cancelled
+from .thread_feeders import Feeders, new_queue
 from .thread_jobs import Call, Job, MapCall, pause
 from .thread_streams import StreamJob, ThreadStream
 
@@ -61,12 +61,6 @@ class Elsewhere:
         pass
 
 
-def new_queue() -> Any:
-    """Return a queue of entries."""
-    # The native queue waits in a way that greenlets cannot.
-    return queue.SimpleQueue() if threads_are_real() else queue._PySimpleQueue()  # type: ignore[attr-defined]
-
-
 class ThreadHub:
     """Distributes tasks to threads.
 
@@ -79,6 +73,7 @@ class ThreadHub:
         self.lock: Any = threading.RLock()
         util.register_after_fork(self, ThreadHub._lose_threads)
         self.tasks: Any = new_queue()
+        self.feeders = Feeders(self)
         #: the jobs that are not over, by number
         self.jobs: dict[int, Job] = {}
         self.numbers = itertools.count(1)
@@ -149,7 +144,8 @@ class ThreadHub:
             if not job.is_fed and (not self.workers.opening or job.stream() is None):
                 job.abandon(True)
 
-    def feed(self, number: int, iterator: Iterator[Any], star: bool) -> None:
+    def feed(self, number: int, iterator: Iterator[Any]) -> None:
+        """Make tasks of the items of `iterator` for the stream `number`. A feeder calls this method."""
         job = self.jobs.get(number)
         if isinstance(job, StreamJob):  # else the stream was dropped already
             job.feed(iterator)
@@ -224,6 +220,7 @@ class ThreadHub:
 
     def _lose_threads(self) -> None:
         self.lock = self.tasks = Elsewhere()
+        self.feeders = Feeders(self)
         self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # as `threading` does after a fork
 
     def close(self) -> None:
@@ -234,6 +231,7 @@ class ThreadHub:
             self._drop_orphans()
             for job in self._streams():
                 job.feeder.ring()
+            self.feeders.end()
             self.end_if_closed()
 
     def end_if_closed(self) -> None:
@@ -247,6 +245,7 @@ class ThreadHub:
         with Hold(self.lock):
             self.closed = True
             self._fail_all(cancelled)
+            self.feeders.end()
             self.end_if_closed()
 
     def _fail_all(self, why: Callable[[], BaseException]) -> None:

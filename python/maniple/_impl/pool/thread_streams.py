@@ -124,6 +124,8 @@ class StreamJob(Job):
         failure: BaseException | None = None
         index = left = 0
         while not left and failure is None:
+            if not self.input_open:
+                return
             try:
                 if not self._may_go_on():
                     self.hub.wait_until(self.feeder, self._may_go_on, None)

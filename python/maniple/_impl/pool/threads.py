@@ -6,7 +6,7 @@ Threads cannot be killed, so a task that runs when the pool is terminated runs t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ..._maniple import Hold
 from ..sync.thread_start import start_assured
@@ -95,6 +95,10 @@ class ThreadWorkers:
         if is_lost:
             self.hub.lose(f"no thread of the pool is left, because {why}")
 
+    def feeder(self, job: int, iterator: Iterator[Any]) -> threading.Thread | None:
+        """Return a new thread that feeds streams, or None if an existing one will feed the stream of `job`."""
+        return self.hub.feeders.feed(job, iterator)
+
     def close(self) -> None:
         """Accept no more calls."""
         self.external.close()
@@ -115,7 +119,7 @@ class ThreadWorkers:
             while not self.hub.wait_until(self.hub.bells, lambda: others <= self.ended, 1.0):
                 if not any(thread.is_alive() for thread in others - self.ended):
                     break  # a thread that has never run
-        for thread in others:
+        for thread in (*others, *self.hub.feeders.idle):
             thread.join()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
@@ -361,6 +361,12 @@ class Workers:
             self._late.pop()
 
     # ---- ending ----
+
+    def feeder(self, job: int, iterator: Iterator[Any]) -> threading.Thread:
+        """Return a new thread that feeds the stream of `job`."""
+        return threading.Thread(
+            target=self.hub.feed, args=(job, iterator, False), name="maniple-pool-feeder", daemon=True
+        )
 
     def close(self) -> None:
         """Accept no more calls."""
