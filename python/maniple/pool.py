@@ -107,6 +107,8 @@ class Pool(QueueParts):
     _hub: Any = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
+    # The least number of chunks of `imap` that may be in progress or wait, if the call has no `buffersize`.
+    _tasks_ahead = 0
     # Read from the class, since the names of the module may be gone when the interpreter ends.
     _views = VIEWS
 
@@ -370,8 +372,8 @@ class Pool(QueueParts):
             func: a function of one argument.
             iterable: the items. A separate thread reads an iterator.
             chunksize: the number of items that a worker receives at once.
-            buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB.
-                The standard package has no such limit and no such parameter.
+            buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB
+                (a `ThreadPool`: 1,000 items or 40 chunks). The standard package has no such limit and no such parameter.
 
         Returns:
             An `IMapIterator`. Its method ``next(timeout)`` raises `maniple.TimeoutError` after `timeout` seconds.
@@ -407,7 +409,7 @@ class Pool(QueueParts):
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
-        window, ordered = buffersize or WINDOW, kind is IMapIterator
+        window, ordered = buffersize or max(WINDOW, self._tasks_ahead * chunksize), kind is IMapIterator
         stream = open_stream(
             self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered
         )
@@ -494,6 +496,7 @@ class ThreadPool(ThreadQueueParts, Pool):
 
     _wrap_exception = False
     _tame = ()
+    _tasks_ahead = 40
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
