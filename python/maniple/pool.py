@@ -18,6 +18,7 @@ from functools import partial
 from . import get_context, util
 from ._impl.compat import public_module
 from ._impl.pool.inputs import copy_of_list, default_processes
+from ._impl.pool.limits import LARGE, refuse_impossible_size
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -78,7 +79,7 @@ class Pool(QueueParts):
     Raises:
         ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
         TypeError: `initializer` is not callable.
-        OSError: the workers cannot be started.
+        OSError: the workers cannot be started. A pool of more workers than a limit allows is refused before the first start.
 
     All methods that return results raise:
 
@@ -107,6 +108,8 @@ class Pool(QueueParts):
     _hub: Any = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
+    # The number of descriptors of this process that each worker needs.
+    _descriptors = 3
     # The least number of chunks of `imap` that may be in progress or wait, if the call has no `buffersize`.
     _tasks_ahead = 0
     # Read from the class, since the names of the module may be gone when the interpreter ends.
@@ -136,6 +139,8 @@ class Pool(QueueParts):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if processes > LARGE:
+            refuse_impossible_size(processes, self._descriptors)
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
@@ -497,6 +502,7 @@ class ThreadPool(ThreadQueueParts, Pool):
     _wrap_exception = False
     _tame = ()
     _tasks_ahead = 40
+    _descriptors = 0
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
