@@ -17,7 +17,7 @@ from functools import partial
 
 from . import get_context, util
 from ._impl.compat import public_module
-from ._impl.pool.inputs import copy_of_list, default_processes
+from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item
 from ._impl.pool.limits import LARGE, refuse_impossible_size
 from ._impl.pool.names import (
     ExceptionWithTraceback,
@@ -78,7 +78,7 @@ class Pool(QueueParts):
 
     Raises:
         ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.
-        TypeError: `initializer` is not callable.
+        TypeError: `processes` is not an int, or `initializer` is not callable.
         OSError: the workers cannot be started. A pool of more workers than a limit allows is refused before the first start.
 
     All methods that return results raise:
@@ -133,6 +133,8 @@ class Pool(QueueParts):
         self._ctx = context or get_context()
         if processes is None:
             processes = default_processes()
+        if not hasattr(processes, "__index__"):
+            raise TypeError(f"processes must be an int or None, not {processes!r} of type {type(processes).__name__}")
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
@@ -218,6 +220,7 @@ class Pool(QueueParts):
 
         Raises: what `func` raises, and the pool's errors (see the class).
         """
+        check_function(func)
         return self.apply_async(func, args, kwds).get()
 
     def apply_async(
@@ -279,6 +282,7 @@ class Pool(QueueParts):
             ValueError: `chunksize` is less than 1.
             What the first failing call raised, and the pool's errors (see the class).
         """
+        check_function(func)
         return self._map_async(func, iterable, mapstar, chunksize).get()
 
     def map_async(
@@ -309,7 +313,13 @@ class Pool(QueueParts):
 
             pool.starmap(pow, [(2, 5), (3, 2)])  # [32, 9]
         """
-        return self._map_async(func, iterable, starmapstar, chunksize).get()
+        check_function(func)
+        items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
+        try:
+            return self._map_async(func, items, starmapstar, chunksize).get()
+        except TypeError as error:
+            explain_item(error, items)
+            raise
 
     def starmap_async(
         self,

@@ -354,7 +354,13 @@ def lost(
     if pid == 0:
         message = "no worker process can be started"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
-    message = "no worker process gets ready, so the pool has failed; "
+    from ..start import unguarded
+
+    message = "no worker process gets ready, so the pool has failed"
+    if told is None and exitcode == unguarded.EXIT_CODE:
+        message += ": each worker loads the program's main module, which starts processes or sets the start method."
+        return WorkerLostError(message + "\n" + unguarded.advice().rstrip(), pid, exitcode, "", "")
+    message += "; "
     message += f"the last, {pid}, {_ending(exitcode)} while it started"
     if told is None:
         frozen = getattr(sys, "frozen", False)
