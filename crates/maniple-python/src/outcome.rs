@@ -151,7 +151,7 @@ pub fn failure(
         Kind::Failed(content) => {
             let raised = helper(py, &REMOTE, "raised")?;
             let told = Decoder::new(content.bytes(), regions).value(py)?;
-            unended::call(raised, (told,), None)
+            unended::call(raised, (told, first, piece.items), None)
         }
         Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => {
@@ -175,11 +175,13 @@ pub fn failure(
 
 const AGAIN: &str = "there was no memory to unpickle a result, which is kept: request it again";
 
-/// Passes each result of a task to `each`. Returns an error if the results cannot be decoded.
+/// Passes each result of a task to `each`. Returns an error if the results cannot be decoded. `place` is the index of the
+/// task's first item and the number of its items, if the caller counts items.
 pub fn results<'py>(
     py: Python<'py>,
     content: &ReceivedPacket,
     regions: &[Arc<Region>],
+    place: Option<(usize, usize)>,
     each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
 ) -> Result<PyResult<()>, Interrupt> {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -188,7 +190,7 @@ pub fn results<'py>(
         Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
         // The outcome stays: the caller can request it again when there is memory.
         Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(Interrupt(short_of_memory(py, error, AGAIN))),
-        Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
+        Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error, place))),
     }
 }
 
@@ -196,11 +198,17 @@ pub fn results<'py>(
 /// assigned to an item.
 pub fn miscounted(py: Python<'_>) -> PyErr {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    unreadable(py, &UNREADABLE, PyValueError::new_err("a worker returned more or fewer results than it was sent items"))
+    let error = PyValueError::new_err("a worker returned more or fewer results than it was sent items");
+    unreadable(py, &UNREADABLE, error, None)
 }
 
-fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
-    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py),))) {
+fn unreadable(
+    py: Python<'_>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    error: PyErr,
+    place: Option<(usize, usize)>,
+) -> PyErr {
+    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py), place))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }

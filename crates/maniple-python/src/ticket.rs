@@ -74,7 +74,7 @@ impl PyTicket {
             Shape::One => match arrived.pieces.first() {
                 Some(Piece { kind: Kind::Done(content), .. }) => {
                     let mut values = Vec::with_capacity(1);
-                    let read = results(py, content, arrived.regions(0), |value| {
+                    let read = results(py, content, arrived.regions(0), None, |value| {
                         values.push(value);
                         Ok(())
                     })?;
@@ -98,7 +98,9 @@ impl PyTicket {
                 let mut due = 0;
                 for (at, one) in arrived.pieces.iter().enumerate() {
                     if let Kind::Done(content) = &one.kind
-                        && let Err(error) = results(py, content, arrived.regions(at), |value| list.append(value))?
+                        && let Err(error) = results(py, content, arrived.regions(at), Some((due, one.items)), |value| {
+                            list.append(value)
+                        })?
                     {
                         return Ok(Err(error));
                     }
