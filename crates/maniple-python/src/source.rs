@@ -107,8 +107,9 @@ impl Source for Items {
 pub fn name_item(error: &PyErr, items: &[Bound<'_, PyAny>], first: usize, main: &Bound<'_, PyAny>) {
     static NOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = main.py();
-    let noted = made::list(py, items.iter().cloned())
-        .and_then(|items| unended::call(helper(py, &NOTE, "note_unsent")?, (error.value(py), items, first, main), None));
+    let noted = made::list(py, items.iter().cloned()).and_then(|items| {
+        unended::call(helper(py, &NOTE, "note_unsent")?, (error.value(py), items, first, main), None)
+    });
     if let Err(failure) = noted
         && signals::interrupts(py, &failure)
     {

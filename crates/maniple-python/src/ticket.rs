@@ -98,9 +98,10 @@ impl PyTicket {
                 let mut due = 0;
                 for (at, one) in arrived.pieces.iter().enumerate() {
                     if let Kind::Done(content) = &one.kind
-                        && let Err(error) = results(py, content, arrived.regions(at), Some((due, one.items)), |value| {
-                            list.append(value)
-                        })?
+                        && let Err(error) =
+                            results(py, content, arrived.regions(at), Some((due, one.items)), |value| {
+                                list.append(value)
+                            })?
                     {
                         return Ok(Err(error));
                     }

@@ -268,7 +268,8 @@ fn report(
 ) -> PyResult<Packet> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();
-    let report = helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value, stage))?;
+    let report =
+        helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value, stage))?;
     let mut encoder = Encoder::new(py, link.packer());
     encoder.value(&report, Pickler::Result)?;
     encoder.packet()
