@@ -282,7 +282,7 @@ class BaseManager:
         The server gets `shutdown_timeout` seconds to end by itself; then it is terminated, and after as long again it is killed.
 
         Raises:
-            AttributeError: this manager has started no server. A server that it has connected to goes on.
+            AttributeError: this manager has started no server. A server that it has connected to continues.
         """
         raise AttributeError(f"this {type(self).__name__} has started no server, so it has none to shut down")
 

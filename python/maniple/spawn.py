@@ -232,8 +232,8 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
     except Exception as problem:
         if sys.platform == "win32":
             raise
-        if _is_worker and (code := _code_if_unguarded(problem)) is not None:
-            return code
+        if _is_worker and (unguarded := _code_if_unguarded(problem)) is not None:
+            return unguarded
         if isinstance(problem, _SHORT) and _reports_shortage(problem):
             return os.EX_TEMPFAIL
         raise

@@ -33,7 +33,7 @@ def test_a_number_of_workers_that_is_no_number(pool_module: ModuleType, kind: st
 @pytest.mark.parametrize("func", [None, 5, "abs"])
 @pytest.mark.better_than_standard("the error comes from a worker, and does not name the argument")
 def test_a_function_that_cannot_be_called(pool: Any, call: str, func: Any) -> None:
-    with pytest.raises(TypeError, match=rf"func must be a function .*{type(func).__name__}"):
+    with pytest.raises(TypeError, match=rf"func must be a function, but .*{type(func).__name__} is not callable"):
         getattr(pool, call)(func, [(1, 2)])
 
 

@@ -258,7 +258,7 @@ def test_a_failed_call_makes_no_cycle_of_references(call: str) -> None:
 
 
 def wait_until(found: Any) -> None:
-    """Wait until `found` returns True; the time limit of the test ends a wait in vain."""
+    """Wait until `found` returns True; the time limit of the test ends the wait otherwise."""
     while not found():
         threading.Event().wait(0.005)
 

@@ -56,7 +56,7 @@ def copy_of_list(items: Iterable[Item]) -> Iterable[Item]:
 def check_function(func: object) -> None:
     """Raise TypeError unless `func` can be called."""
     if not callable(func):
-        raise TypeError(f"func must be a function or another callable, not {func!r:.80} of type {type(func).__name__}")
+        raise TypeError(f"func must be a function, but {func!r:.80} of type {type(func).__name__} is not callable")
 
 
 def explain_item(error: TypeError, items: Iterable[Any]) -> None:

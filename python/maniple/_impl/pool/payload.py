@@ -356,9 +356,7 @@ class WorkerLostError(ManipleError, RuntimeError):
         return text
 
 
-def raised(
-    told: tuple[str, str, str | None, bytes], first: int | None = None, items: int = 1
-) -> BaseException:
+def raised(told: tuple[str, str, str | None, bytes], first: int | None = None, items: int = 1) -> BaseException:
     """Return the exception that a worker reported; its cause has the worker's traceback.
 
     `first` is the index of the task's first item in the call, if the call counts items; `items` is their number.

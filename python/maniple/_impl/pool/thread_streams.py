@@ -1,4 +1,4 @@
-"""The calls of `imap` in a pool of threads: the job, whose tasks a feeder makes, and the stream, which gives the results to the caller."""
+"""The calls of `imap` in a pool of threads: the job, whose tasks a feeder makes, and the stream, which passes the results to the caller."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ it, because it cannot determine whether the folder is in use:
 - The maker's death is not enough. Children that outlive their maker share the folder, and connect to each other through it.
 - A process id says nothing about a process of another pid namespace, such as a container that shares ``/tmp``, and is used again.
 - The kernel frees a lock on a file when its holders die. But programs that become daemons close all descriptors, and the lock with them,
-  while they go on using the folder; and a spawned child would hold no lock before it uses the folder.
+  and still use the folder; and a spawned child would hold no lock before it uses the folder.
 - ``/proc/net/unix`` lists the sockets of one network namespace only.
 
 The names are random, so a folder that is left does not matter to another program. The system cleans ``/tmp`` at its start, or by age.
