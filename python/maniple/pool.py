@@ -388,7 +388,7 @@ class Pool(QueueParts):
             iterable: the items. A separate thread reads an iterator.
             chunksize: the number of items that a worker receives at once.
             buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB
-                (a `ThreadPool`: 1,000 items or 40 chunks). The standard package has no such limit and no such parameter.
+                (a `ThreadPool`: 1,000 items or 100 chunks). The standard package has no such limit and no such parameter.
 
         Returns:
             An `IMapIterator`. Its method ``next(timeout)`` raises `maniple.TimeoutError` after `timeout` seconds.
@@ -511,7 +511,7 @@ class ThreadPool(ThreadQueueParts, Pool):
 
     _wrap_exception = False
     _tame = ()
-    _tasks_ahead = 40
+    _tasks_ahead = 100
     _descriptors = 0
 
     @staticmethod
