@@ -1,6 +1,6 @@
 """The threads that read the inputs of `imap` in a pool of threads.
 
-Such a thread waits for another input after it has read one, because its start costs more than most calls of `imap`.
+Such a thread waits a moment for another input after it has read one, because its start costs more than most calls of `imap`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ __all__ = ["Feeders", "new_queue"]
 
 # The number of threads that wait for inputs, at most.
 _MOST_IDLE = 4
+# The seconds that such a thread waits, at most.
+_IDLE = 0.5
 _END = (0, None)
 
 
@@ -45,7 +47,14 @@ class Feeder(threading.Thread):
         feeders = self._feeders
         try:
             while True:
-                job, iterator = self.inputs.get()
+                try:
+                    job, iterator = self.inputs.get(timeout=_IDLE)
+                except queue.Empty:
+                    try:
+                        feeders.idle.remove(self)
+                        return
+                    except ValueError:  # another thread has taken this one, and its input comes
+                        job, iterator = self.inputs.get()
                 if iterator is None:
                     return
                 feeders.hub.feed(job, iterator)
