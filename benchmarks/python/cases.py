@@ -24,12 +24,15 @@ import tasks
 from stage import LARGE, MEDIUM, Stage, doubled, expect, expect_array
 
 
-def map_one_by_one(stage: Stage) -> None:
-    count = stage.setting.items
-    numbers = list(range(count))
-    with stage.pool() as pool:
-        got = stage.timed(lambda: stage.library.map(pool, tasks.double, numbers, 1), count)
-    expect(got, doubled(count))
+def map_one_by_one(threads: bool = False) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        count = stage.setting.items
+        numbers = list(range(count))
+        with stage.pool(threads=threads) as pool:
+            got = stage.timed(lambda: stage.library.map(pool, tasks.double, numbers, 1), count)
+        expect(got, doubled(count))
+
+    return run
 
 
 def map_default(stage: Stage) -> None:
@@ -40,29 +43,32 @@ def map_default(stage: Stage) -> None:
     expect(got, doubled(count))
 
 
-def imap_case(ordered: bool, generator: bool) -> Callable[[Stage], None]:
+def imap_case(ordered: bool, generator: bool, threads: bool = False) -> Callable[[Stage], None]:
     def run(stage: Stage) -> None:
         count = stage.setting.items
         method = stage.library.imap if ordered else stage.library.imap_unordered
         items: Any = (number for number in range(count)) if generator else list(range(count))
-        with stage.pool(unordered=not ordered) as pool:
+        with stage.pool(unordered=not ordered, threads=threads) as pool:
             got = stage.timed(lambda: list(method(pool, tasks.double, items)), count)
         expect(got if ordered else sorted(got), doubled(count))
 
     return run
 
 
-def apply_burst(stage: Stage) -> None:
-    count = stage.setting.burst
-    submit = stage.library.submit
+def apply_burst(threads: bool = False) -> Callable[[Stage], None]:
+    def run(stage: Stage) -> None:
+        count = stage.setting.burst
+        submit = stage.library.submit
 
-    def burst() -> list[int]:
-        waiting = [submit(pool, tasks.double, number) for number in range(count)]
-        return [wait() for wait in waiting]
+        def burst() -> list[int]:
+            waiting = [submit(pool, tasks.double, number) for number in range(count)]
+            return [wait() for wait in waiting]
 
-    with stage.pool() as pool:
-        got = stage.timed(burst, count)
-    expect(got, doubled(count))
+        with stage.pool(threads=threads) as pool:
+            got = stage.timed(burst, count)
+        expect(got, doubled(count))
+
+    return run
 
 
 def apply_round_trip(stage: Stage) -> None:
@@ -178,12 +184,12 @@ class Case:
 START_METHODS = ("fork", "spawn", "forkserver")
 
 CASES: tuple[Case, ...] = (
-    Case("map-1", "map, chunksize=1, small ints", "rate", map_one_by_one, 10),
+    Case("map-1", "map, chunksize=1, small ints", "rate", map_one_by_one(), 10),
     Case("imap-list", "imap, list", "rate", imap_case(ordered=True, generator=False), 10),
     Case("imap-gen", "imap, generator", "rate", imap_case(ordered=True, generator=True), 10),
     Case("unordered-list", "imap_unordered, list", "rate", imap_case(ordered=False, generator=False), 10),
     Case("unordered-gen", "imap_unordered, generator", "rate", imap_case(ordered=False, generator=True), 10),
-    Case("apply-async", "apply_async, burst then get all", "rate", apply_burst, 8),
+    Case("apply-async", "apply_async, burst then get all", "rate", apply_burst(), 8),
     Case("apply", "apply, round trip", "us", apply_round_trip, 8),
     Case("array-arg", "64 MB array as argument", "ms", array_argument(tasks.ends), 10),
     Case("array-arg-read", "the same, every page read", "ms", array_argument(tasks.touch)),
@@ -205,6 +211,10 @@ CASES: tuple[Case, ...] = (
     Case("manager-life", "Manager, start and end", "ms", exchange.manager_life, 1),
     Case("pipe-life", "Pipe, made for one message", "us", exchange.pipe_life, 1),
     Case("shm-life", "SharedMemory, made, attached, removed", "us", exchange.shared_memory_life, 1),
+    Case("thread-map-1", "ThreadPool: map, chunksize=1", "rate", map_one_by_one(threads=True), 1),
+    Case("thread-imap-list", "ThreadPool: imap, list", "rate", imap_case(True, False, threads=True), 1),
+    Case("thread-imap-gen", "ThreadPool: imap, generator", "rate", imap_case(True, True, threads=True), 1),
+    Case("thread-apply-async", "ThreadPool: apply_async, burst", "rate", apply_burst(threads=True), 1),
     *(Case(key, title, "ms", run, least) for key, title, run, least in plain.CASES),
     *(
         Case(f"process-{name}", f"Process, start and join: {name}", "ms", exchange.process_life(name), 1)

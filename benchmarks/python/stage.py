@@ -52,14 +52,18 @@ class Stage:
         return self.library.context(self.library.method_for(method, exactly=True))
 
     @contextmanager
-    def pool(self, unordered: bool = False) -> Iterator[Any]:
-        """A pool that has already answered a few calls, so that its workers are up.
+    def pool(self, unordered: bool = False, threads: bool = False) -> Iterator[Any]:
+        """A pool of processes, or of threads, that has already answered a few calls, so that its workers are up.
 
         `unordered` if the case uses imap_unordered: mpire's workers continue in
         the mode of their first call.
         """
-        method = self.library.method_for(self.setting.method)
-        with self.library.session(self.setting.workers, method) as pool:
+        workers = self.setting.workers
+        if threads:
+            session = self.library.threads(workers)
+        else:
+            session = self.library.session(workers, self.library.method_for(self.setting.method))
+        with session as pool:
             numbers = list(range(64))
             if unordered:
                 expect(sorted(self.library.imap_unordered(pool, tasks.double, numbers)), doubled(64))

@@ -288,6 +288,10 @@ class DefaultContext(BaseContext):
             ValueError: this system has no such start method.
         """
         if not (force or self._actual_context is None):
+            if getattr(process.current_process(), "_inheriting", False):
+                from ._impl.start.unguarded import error_in_child
+
+                raise error_in_child("sets the start method")
             raise RuntimeError("context has already been set")
         open_again = method is None and force
         self._actual_context = None if open_again else self.get_context(method)

@@ -184,7 +184,8 @@ class BaseManager:
                     finally:
                         del answer  # its traceback has this frame: a cycle would keep the process's descriptor
                 self._address = answer
-                self.shutdown: util.Finalize = util.Finalize(
+                # Instead of the method of the class.
+                vars(self)["shutdown"] = util.Finalize(
                     self,
                     type(self)._finalize_manager,
                     args=(server, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
@@ -275,6 +276,16 @@ class BaseManager:
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         self.shutdown()
 
+    def shutdown(self) -> None:
+        """End the server process that `start` has started. A second call does nothing.
+
+        The server gets `shutdown_timeout` seconds to end by itself; then it is terminated, and after as long again it is killed.
+
+        Raises:
+            AttributeError: this manager has started no server. A server that it has connected to continues.
+        """
+        raise AttributeError(f"this {type(self).__name__} has started no server, so it has none to shut down")
+
     @staticmethod
     def _finalize_manager(
         process: Any, address: Any, authkey: bytes, state: State, _Client: Any, shutdown_timeout: float
@@ -347,8 +358,13 @@ def _creator(typeid: str, proxytype: Any) -> Callable[..., Any]:
         return proxy
 
     create.__name__ = create.__qualname__ = typeid
-    create.__doc__ = f"Make a {typeid} in the server process, and return a proxy for it."
+    create.__doc__ = f"Make {_with_article(typeid)} in the server process, and return a proxy for it."
     return create
+
+
+def _with_article(name: str) -> str:
+    # "an RLock": the letter R is spoken with a vowel.
+    return f"{'an' if name[:1] in 'AEIOaeio' or name == 'RLock' else 'a'} {name}"
 
 
 if TYPE_CHECKING:
@@ -442,6 +458,27 @@ for _typeid, _callable, _proxytype in (
     ("Namespace", Namespace, NamespaceProxy),
 ):
     SyncManager.register(_typeid, _callable, _proxytype)
+for _typeid, _form in {
+    "Queue": lambda self, maxsize=0: ...,
+    "JoinableQueue": lambda self, maxsize=0: ...,
+    "Event": lambda self: ...,
+    "Lock": lambda self: ...,
+    "RLock": lambda self: ...,
+    "Semaphore": lambda self, value=1: ...,
+    "BoundedSemaphore": lambda self, value=1: ...,
+    "Condition": lambda self, lock=None: ...,
+    "Barrier": lambda self, parties, action=None, timeout=None: ...,
+    "Pool": lambda self, processes=None, initializer=None, initargs=(), maxtasksperchild=None: ...,
+    "list": lambda self, sequence=(), /: ...,
+    "dict": lambda self, *mapping_or_items, **kwargs: ...,
+    "set": lambda self, items=(), /: ...,
+    "Value": lambda self, typecode, value, lock=True: ...,
+    "Array": lambda self, typecode, sequence, lock=True: ...,
+    "Namespace": lambda self, /, **kwds: ...,
+}.items():
+    # `inspect.signature` and `help` show the parameters of this function.
+    getattr(SyncManager, _typeid).__wrapped__ = _form
+del _form
 SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
 del _typeid, _callable, _proxytype

@@ -18,8 +18,9 @@ from functools import partial
 
 from . import get_context, util
 from ._impl.compat import public_module
-from ._impl.pool.inputs import copy_of_list, default_processes
+from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item
 from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
+from ._impl.pool.limits import LARGE, refuse_impossible_size
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -113,8 +114,8 @@ class Pool(QueueParts):
 
     Raises:
         ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, or a limit is not positive.
-        TypeError: `initializer` is not callable.
-        OSError: the workers cannot be started.
+        TypeError: `processes` is not an int, or `initializer` is not callable.
+        OSError: the workers cannot be started. A pool of more workers than a limit allows is refused before the first start.
 
     All methods that return results raise:
 
@@ -146,6 +147,10 @@ class Pool(QueueParts):
     _terms: Any = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
+    # The number of descriptors of this process that each worker needs.
+    _descriptors = 3
+    # The least number of chunks of `imap` that may be in progress or wait, if the call has no `buffersize`.
+    _tasks_ahead = 0
     # Read from the class, since the names of the module may be gone when the interpreter ends.
     _views = VIEWS
 
@@ -174,13 +179,17 @@ class Pool(QueueParts):
         self._ctx = context or get_context()
         if processes is None:
             processes = default_processes()
+        if not hasattr(processes, "__index__"):
+            raise TypeError(f"processes must be an int or None, not {processes!r} of type {type(processes).__name__}")
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if max_tasks_per_child is not None:
             if maxtasksperchild is not None:
-                raise ValueError("maxtasksperchild and max_tasks_per_child are names of one parameter: pass one of them")
+                raise ValueError(
+                    "maxtasksperchild and max_tasks_per_child are names of one parameter: pass one of them"
+                )
             if not isinstance(max_tasks_per_child, int) or max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be a positive int or None")
             maxtasksperchild = max_tasks_per_child
@@ -192,6 +201,8 @@ class Pool(QueueParts):
             memory = recycle = None
         limits = start_limit, memory, recycle
         terms_of(options, None) if options else None  # raises for what cannot be
+        if processes > LARGE:
+            refuse_impossible_size(processes, self._descriptors)
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
@@ -257,7 +268,9 @@ class Pool(QueueParts):
     def _terms_for(self, options: dict[str, Any]) -> Any:
         """Return the engine's form of a call's options."""
         if self._workers is None:
-            raise ValueError(f"{type(self).__name__} replaces parts of Pool, so its calls have no options: leave them out")
+            raise ValueError(
+                f"{type(self).__name__} replaces parts of Pool, so its calls have no options: leave them out"
+            )
         return terms_of({**self._options, **options}, self._workers._main)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN, TERMINATE: str = TERMINATE) -> None:
@@ -294,6 +307,7 @@ class Pool(QueueParts):
 
         Raises: what `func` raises, and the pool's errors (see the class, as for `options`).
         """
+        check_function(func)
         return self.apply_async(func, args, kwds, **options).get()
 
     def apply_async(
@@ -364,6 +378,7 @@ class Pool(QueueParts):
             ValueError: `chunksize` is less than 1.
             What the first failing call raised, and the pool's errors (see the class).
         """
+        check_function(func)
         return self._map_async(func, iterable, mapstar, chunksize, None, None, options).get()
 
     def map_async(
@@ -400,7 +415,13 @@ class Pool(QueueParts):
 
             pool.starmap(pow, [(2, 5), (3, 2)])  # [32, 9]
         """
-        return self._map_async(func, iterable, starmapstar, chunksize, None, None, options).get()
+        check_function(func)
+        items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
+        try:
+            return self._map_async(func, items, starmapstar, chunksize, None, None, options).get()
+        except TypeError as error:
+            explain_item(error, items)
+            raise
 
     def starmap_async(
         self,
@@ -477,8 +498,8 @@ class Pool(QueueParts):
             func: a function of one argument.
             iterable: the items. A separate thread reads an iterator.
             chunksize: the number of items that a worker receives at once.
-            buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB.
-                The standard package has no such limit and no such parameter.
+            buffersize: the number of items that may be in progress or wait to be taken; None means about 1,000 items and 64 MiB
+                (a `ThreadPool`: 1,000 items or 100 chunks). The standard package has no such limit and no such parameter.
             options: `task_timeout`, `retries` and others; see the class.
 
         Returns:
@@ -523,9 +544,9 @@ class Pool(QueueParts):
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
-        window, ordered = buffersize or WINDOW, kind is IMapIterator
         if terms is not None and terms.single:
             chunksize = 1
+        window, ordered = buffersize or max(WINDOW, self._tasks_ahead * chunksize), kind is IMapIterator
         stream = open_stream(
             self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered, terms
         )
@@ -606,8 +627,7 @@ class Pool(QueueParts):
         for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool):
             part.join(None if until is None else max(0.0, until - time.monotonic()))
         return not any(
-            part.is_alive()
-            for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool)
+            part.is_alive() for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool)
         )
 
     def __reduce__(self) -> Any:
@@ -632,6 +652,8 @@ class ThreadPool(ThreadQueueParts, Pool):
 
     _wrap_exception = False
     _tame = ()
+    _tasks_ahead = 100
+    _descriptors = 0
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:

@@ -229,8 +229,12 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
     """
     try:
         told = _hear(fd, row)
-    except _SHORT as problem:
-        if sys.platform != "win32" and _reports_shortage(problem):
+    except Exception as problem:
+        if sys.platform == "win32":
+            raise
+        if _is_worker and (unguarded := _code_if_unguarded(problem)) is not None:
+            return unguarded
+        if isinstance(problem, _SHORT) and _reports_shortage(problem):
             return os.EX_TEMPFAIL
         raise
     if told is None:
@@ -244,11 +248,23 @@ def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) ->
     return code
 
 
+def _code_if_unguarded(problem: Exception) -> int | None:
+    """Return the exit code of a pool's worker that ends with `problem` because the main module starts processes; else None."""
+    # A process that has raised the error has imported the module; an import may fail for lack of memory.
+    unguarded = sys.modules.get(f"{__package__}._impl.start.unguarded")
+    return None if unguarded is None or not unguarded.is_reason(problem) else unguarded.EXIT_CODE
+
+
+# Whether this process is a worker of a pool, which reads its standard error.
+_is_worker = False
+
+
 def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
     """Read the preparation data from ``fd`` and apply it; return the process object and the lifeline.
 
     None means that the parent has closed the pipe before it wrote anything.
     """
+    global _is_worker
     me = process.current_process()
     with open(fd, "rb") as from_parent:
         if not from_parent.peek(1):
@@ -261,6 +277,7 @@ def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
                 line = line if row is None else row[line]
                 os.set_inheritable(line, False)
             if (stderr := told.get("stderr")) is not None:
+                _is_worker = True
                 os.dup2(stderr if row is None else row[stderr], 2)
                 if row is not None:  # the worker has another copy of it
                     os.close(row[stderr])
@@ -274,18 +291,9 @@ def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
 def _check_not_importing_main() -> None:
     _take_over_if_frozen()
     if getattr(process.current_process(), "_inheriting", False):
-        raise RuntimeError("""
-        The program starts a process while this process is still loading the
-        program's main module. Each child would start another child.
+        from ._impl.start.unguarded import error_in_child
 
-        A program that uses the spawn or forkserver start method must not start
-        processes at the top level of its main module.  Put them under
-
-            if __name__ == "__main__":
-                ...                 # first freeze_support(), if the program is frozen
-
-        so that a child can load the module without running the program.
-        """)
+        raise error_in_child("starts a process")
 
 
 # ---------------------------------------------------------------- preparation data

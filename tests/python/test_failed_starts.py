@@ -353,3 +353,43 @@ def test_an_import_repeats_an_interrupted_listing(mp_package: str, method: str, 
     out = run(tmp_path, PLAIN, package=mp_package, method=method, PYTHONPATH=str(tmp_path))
     assert out == "[0, 0]\n"
     assert (tmp_path / "interrupted").stat().st_size
+
+
+# ---- a main module without a guard ----
+
+UNGUARDED = {
+    "the pool": "pool = mp.get_context(method).Pool(3)\nprint(pool.map(abs, range(3)))\n",
+    "the start method": "mp.set_start_method(method)\nif __name__ == '__main__':\n    print(mp.Pool(3).map(abs, [1]))\n",
+    "a wrapped error": (
+        "try:\n    pool = mp.get_context(method).Pool(3)\nexcept RuntimeError as error:\n    raise LookupError from error\n"
+        "print(pool.map(abs, [1]))\n"
+    ),
+}
+
+
+@FRESH
+@pytest.mark.parametrize("what", UNGUARDED)
+@pytest.mark.better_than_standard("each worker prints an error, without end")
+def test_a_main_module_without_a_guard_gets_one_error(mp_package: str, method: str, what: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"import {mp_package} as mp\nmethod = {method!r}\n{UNGUARDED[what]}")
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=80)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.count('if __name__ == "__main__":') == 1
+    assert "WorkerLostError: no worker process gets ready" in done.stderr
+    assert len(done.stderr.splitlines()) < 25
+
+
+@FRESH
+def test_a_process_of_a_main_module_without_a_guard_prints_the_error(
+    mp_package: str, method: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import {mp_package} as mp\np = mp.get_context({method!r}).Process(target=abs, args=(1,))\np.start()\np.join()\n"
+        "print(p.exitcode)\n"
+    )
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=80)
+    assert done.stdout == "1\n"
+    assert done.stderr.count("RuntimeError") == 1 and 'if __name__ == "__main__":' in done.stderr

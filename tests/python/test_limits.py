@@ -322,7 +322,9 @@ def test_a_map_tries_only_what_failed_again(new_pool: NewPool, mp: ModuleType, t
 
 
 @quick
-def test_pauses_between_tries_do_not_keep_a_pool_from_closing(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
+def test_pauses_between_tries_do_not_keep_a_pool_from_closing(
+    new_pool: NewPool, mp: ModuleType, tmp_path: Path
+) -> None:
     pool = new_pool(1)
     retries = mp.Retries(2, initial_delay=0.2, on=(OSError,))
     result = pool.apply_async(limited.fail_at_first, (str(tmp_path), 2), retries=retries)
@@ -405,9 +407,7 @@ def test_calls_share_the_workers(new_pool: NewPool) -> None:
         ({"time_out": 1}, TypeError, "'time_out' is not an option of a call; the options are task_timeout"),
     ],
 )
-def test_options_that_cannot_be(
-    new_pool: NewPool, options: dict[str, Any], error: type[Exception], match: str
-) -> None:
+def test_options_that_cannot_be(new_pool: NewPool, options: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         new_pool(1, **options)
     pool = new_pool(1)

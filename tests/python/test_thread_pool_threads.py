@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import deque
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -66,55 +69,124 @@ class Short:
 
 
 class ShortDeque(deque[Any]):
-    """Has no memory for the first of each `period` items that are appended."""
+    """Has no memory for every second item that is appended."""
 
-    calls, period = 0, 2
+    def __init__(self, items: Any = ()) -> None:
+        super().__init__(items)
+        self.short = Short(super().append, MemoryError())
 
     def append(self, item: Any) -> None:
-        self.calls += 1
-        if self.calls % self.period == 1:
-            raise MemoryError
-        super().append(item)
+        self.short(item)
 
 
-@pytest.mark.parametrize("step", ["wait", "notify", "arrivals", "tasks"])
-def test_threads_without_memory_for_a_step_repeat_it(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+class ShortDict(dict[Any, Any]):
+    """Has no memory for every second item that is stored."""
+
+    def __init__(self) -> None:
+        self.short = Short(super().__setitem__, MemoryError())
+
+    def __setitem__(self, key: Any, item: Any) -> None:
+        self.short(key, item)
+
+
+class ShortQueue:
+    """Has no memory in every second call; in those of the main thread, which reports the error to the caller, it has."""
+
+    def __init__(self) -> None:
+        self.queue: Any = SimpleQueue()
+        self.error: BaseException = MemoryError()
+        self.short_put = Short(self.queue.put, self.error)
+        self.short_get = Short(self.queue.get, RuntimeError("can't allocate lock"))
+        self.get_nowait = self.queue.get_nowait
+
+    def put(self, item: Any) -> None:
+        is_callers = threading.current_thread() is threading.main_thread() or item[0] is None
+        (self.queue.put if is_callers else self.short_put)(item)
+
+    def get(self) -> Any:
+        return self.short_get()
+
+
+def negative(number: int) -> int:
+    if number % 5 == 0:
+        raise ValueError(number)
+    return -number
+
+
+def outcome_of(step: Any) -> Any:
+    try:
+        return step()
+    except ValueError as error:
+        return error.args[0]
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("step", ["queue", "outcomes", "failures", "ring", "room"])
+def test_threads_without_memory_for_a_step_repeat_it(
+    step: str, chunksize: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool_module = pytest.importorskip("maniple.pool")
-    from maniple._impl.pool import thread_hub
+    from maniple._impl.pool import thread_hub, thread_jobs, thread_streams
 
-    run: list[int] = []
+    shorts: list[Any] = []
 
-    def note(number: int) -> int:
-        run.append(number)
-        return -number
-
-    class Job(thread_hub.Job):
+    class StreamJob(thread_streams.StreamJob):
         def __init__(self, *args: Any, **kwds: Any) -> None:
             super().__init__(*args, **kwds)
-            if step == "arrivals":
-                self.arrivals = ShortDeque()
+            if step == "outcomes":
+                self.outcomes, self.arrivals, self.open = ShortDict(), ShortDeque(), ShortDeque()
+                shorts.extend(made.short for made in (self.outcomes, self.arrivals, self.open))
 
-    monkeypatch.setattr(thread_hub, "Job", Job)
+    class MapCall(thread_jobs.MapCall):
+        def __init__(self, *args: Any, **kwds: Any) -> None:
+            super().__init__(*args, **kwds)
+            if step == "failures":
+                self.failures = ShortDict()
+                shorts.append(self.failures.short)
+
+    def queue_without_memory() -> Any:
+        made = ShortQueue()
+        shorts.extend([made.short_put, made.short_get])
+        return made
+
+    monkeypatch.setattr(thread_hub, "StreamJob", StreamJob)
+    monkeypatch.setattr(thread_hub, "MapCall", MapCall)
+    if step == "queue":
+        monkeypatch.setattr(thread_hub, "new_queue", queue_without_memory)
     with pool_module.ThreadPool(2) as pool:
         hub = pool._workers.hub
-        if step == "wait":
-            # As when there is no memory for the lock that a waiting thread makes.
-            error = RuntimeError("can't allocate lock")
-            monkeypatch.setattr(hub.changed, "wait_for", Short(hub.changed.wait_for, error))
-        elif step == "tasks":
-            hub.tasks = ShortDeque()
-            hub.tasks.period = 100  # the tasks of a list are appended together, some at a time
-        own, notify = threading.current_thread(), hub.changed.notify_all
-        short = Short(notify, MemoryError())
-        if step == "notify":
-            monkeypatch.setattr(
-                hub.changed, "notify_all", lambda: notify() if threading.current_thread() is own else short()
-            )
-        numbers = list(range(1, 40))
-        assert pool.map_async(note, numbers, 1).get(LIMIT) == [-number for number in numbers]
-        stream = pool.imap(note, iter(numbers), 2)
-        assert [stream.next(LIMIT) for _ in numbers] == [-number for number in numbers]
-        assert sorted(run) == sorted(numbers * 2)
+        own = threading.current_thread()
+        for name, error in {"ring": MemoryError(), "wait_until": RuntimeError("can't allocate lock")}.items():
+            if name.startswith(step) or (step, name) == ("room", "wait_until"):
+                step_itself = getattr(hub, name)
+                short = Short(step_itself, error)
+                shorts.append(short)
+                monkeypatch.setattr(
+                    hub,
+                    name,
+                    lambda *args, short=short, own_step=step_itself: (
+                        own_step if threading.current_thread() is own else short
+                    )(*args),
+                )
+        numbers = [number for number in range(1, 40) if number % 5]
+        assert pool.map_async(negative, numbers, chunksize).get(LIMIT) == [-number for number in numbers]
+        with pytest.raises(ValueError, match="^5$"):
+            pool.map_async(negative, range(1, 40), chunksize).get(LIMIT)
+        for method in (pool.imap, pool.imap_unordered):
+            stream = method(negative, iter(numbers), chunksize, buffersize=4)
+            found = [stream.next(LIMIT) for _ in numbers]
+            assert sorted(found) == sorted(-number for number in numbers)
+            with pytest.raises(StopIteration):
+                stream.next(LIMIT)
+        stream = pool.imap(negative, [4, 5], chunksize, buffersize=1)
+        if chunksize == 1:
+            assert [outcome_of(lambda: stream.next(LIMIT)) for _ in range(2)] == [-4, 5]
+        else:
+            assert outcome_of(lambda: stream.next(LIMIT)) == 5
+        assert pool.apply_async(negative, (3,)).get(LIMIT) == -3
+        with pytest.raises(ValueError, match="^5$"):
+            pool.apply_async(negative, (5,)).get(LIMIT)
+    assert all(short.calls > 1 for short in shorts if short.calls) and any(short.calls for short in shorts)
 
 
 def test_a_dropped_stream_is_forgotten_while_its_input_blocks() -> None:
@@ -135,3 +207,121 @@ def test_a_dropped_stream_is_forgotten_while_its_input_blocks() -> None:
         del results
         assert job.stream() is None and job.cancelled
         goes_on.set()
+
+
+# -- references and ends
+
+
+class Held:
+    """An object that a test follows by a weak reference."""
+
+
+def fail_with(item: Any) -> None:
+    raise LookupError(type(item).__name__)
+
+
+@pytest.mark.parametrize("call", ["apply", "map", "map in chunks", "imap", "imap in chunks", "imap_unordered"])
+def test_a_failed_call_makes_no_cycle_of_references(call: str) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+
+    def ended(result: Any) -> None:
+        result.wait(LIMIT)
+        assert not result.successful()
+
+    def fails(stream: Any) -> None:
+        try:
+            stream.next(LIMIT)
+        except LookupError:
+            return
+        raise AssertionError
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pool_module.ThreadPool(2) as pool:
+            item = Held()
+            reference = weakref.ref(item)
+            calls = {
+                "apply": lambda item: ended(pool.apply_async(fail_with, (item,))),
+                "map": lambda item: ended(pool.map_async(fail_with, [item], 1)),
+                "map in chunks": lambda item: ended(pool.map_async(fail_with, [item, item], 2)),
+                "imap": lambda item: fails(pool.imap(fail_with, [item])),
+                "imap in chunks": lambda item: fails(pool.imap(fail_with, [item, item], 2)),
+                "imap_unordered": lambda item: fails(pool.imap_unordered(fail_with, [item])),
+            }
+            calls[call](item)
+            del item
+            # The thread that ran the task drops its references after the result has been stored.
+            wait_until(lambda: reference() is None)
+    finally:
+        gc.enable()
+
+
+def wait_until(found: Any) -> None:
+    """Wait until `found` returns True; the time limit of the test ends the wait otherwise."""
+    while not found():
+        threading.Event().wait(0.005)
+
+
+@pytest.mark.better_than_standard("the results that have not been taken are lost, and the caller waits for ever")
+def test_a_stream_gives_its_results_and_then_the_end_of_its_pool(pool_module: ModuleType) -> None:
+    goes_on, began = threading.Event(), threading.Event()
+
+    def work(number: int) -> int:
+        if number == 3:
+            began.set()
+            goes_on.wait(LIMIT)
+        return number
+
+    pool = pool_module.ThreadPool(1)
+    results = pool.imap(work, [1, 2, 3, 4])
+    assert results.next(LIMIT) == 1 and began.wait(LIMIT)
+    pool.terminate()
+    assert results.next(LIMIT) == 2
+    with pytest.raises(ValueError, match="terminated"):
+        results.next(LIMIT)
+    with pytest.raises(StopIteration):
+        results.next(LIMIT)
+    goes_on.set()
+    pool.join()
+
+
+def test_close_lets_the_calls_of_an_open_input_end(pool_module: ModuleType) -> None:
+    goes_on = threading.Event()
+
+    def numbers() -> Any:
+        yield 1
+        goes_on.wait(LIMIT)
+        yield from range(2, 3000)
+
+    pool = pool_module.ThreadPool(2)
+    results = pool.imap(abs, numbers())
+    last = pool.apply_async(abs, (-5,))
+    assert results.next(LIMIT) == 1
+    pool.close()
+    goes_on.set()
+    assert last.get(LIMIT) == 5
+    pool.join()
+    assert list(results) == list(range(2, 3000))
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_the_window_limits_the_items_that_are_read(number: int, chunksize: int) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    read: list[int] = []
+
+    def numbers() -> Any:
+        for item in range(60):
+            read.append(item)
+            yield item
+
+    with pool_module.ThreadPool(2) as pool:
+        for method in (pool.imap, pool.imap_unordered):
+            read.clear()
+            taken = 0
+            for _ in method(abs, numbers(), chunksize, buffersize=number):
+                taken += 1
+                # The feeder reads a whole task, and one item more while a task waits for the hub.
+                assert len(read) <= taken + max(number, chunksize) + chunksize
+            assert taken == 60

@@ -57,6 +57,10 @@ class Adapter:
         """A pool for the length of a `with` block; its workers are gone after it."""
         raise NotImplementedError
 
+    def threads(self, workers: int) -> AbstractContextManager[Any]:
+        """A pool of threads for the length of a `with` block."""
+        raise NotOffered("no pool of threads")
+
     def map(self, pool: Any, function: Function, items: list[Any], chunksize: int | None = None) -> list[Any]:
         """All results in order; `None` leaves the chunk size to the library."""
         raise NotOffered("no map")
@@ -92,6 +96,12 @@ class PoolAdapter(Adapter):
     @contextmanager
     def session(self, workers: int, method: str) -> Iterator[Any]:
         with self.module.get_context(method).Pool(workers) as pool:
+            yield pool
+        pool.join()
+
+    @contextmanager
+    def threads(self, workers: int) -> Iterator[Any]:
+        with import_module(f"{self.module_name}.pool").ThreadPool(workers) as pool:
             yield pool
         pool.join()
 

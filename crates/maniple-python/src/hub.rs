@@ -459,6 +459,7 @@ impl PyHub {
     ) {
         let job: JobId = KeyData::from_ffi(job).into();
         let head = head(&given(terms).header, star);
+        let mut taken = 0;
         while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, Duration::from_secs(3600))) {
             if tasks == 0 {
                 continue;
@@ -466,11 +467,12 @@ impl PyHub {
             let mut ended = false;
             for _ in 0..tasks {
                 let mut filling = Filling::new(self.hub.packer());
-                let mut next = || unended::next(iterator);
+                let mut next = || unended::next(iterator).inspect(|_| taken += 1);
                 ended = match source::fill_from(&mut next, &head, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,
                     Filled::Broken(batch, error) => {
+                        source::name_item(&error, &batch, taken - batch.len(), self.main.bind(py));
                         filling.unsent(batch.len(), Box::new(error));
                         batch.len() < items
                     }

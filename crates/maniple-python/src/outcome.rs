@@ -200,7 +200,7 @@ fn exception(
     static GONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let raised = match kind {
-        Kind::Failed(content) => failed(py, content, regions),
+        Kind::Failed(content) => failed(py, content, regions, first, items),
         Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => lost(py, loss, name, first, items),
         Kind::Cancelled => helper(py, &CANCELLED, "withdrawn").and_then(|made| made.call1((name, first, items))),
@@ -210,11 +210,17 @@ fn exception(
 }
 
 /// Returns the exception that a worker reported.
-fn failed<'py>(py: Python<'py>, content: &ReceivedPacket, regions: &[Arc<Region>]) -> PyResult<Bound<'py, PyAny>> {
+fn failed<'py>(
+    py: Python<'py>,
+    content: &ReceivedPacket,
+    regions: &[Arc<Region>],
+    first: Option<usize>,
+    items: usize,
+) -> PyResult<Bound<'py, PyAny>> {
     static REMOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let raised = helper(py, &REMOTE, "raised")?;
     let told = Decoder::new(content.bytes(), regions).value(py)?;
-    unended::call(raised, (told,), None)
+    unended::call(raised, (told, first, items), None)
 }
 
 /// Returns the exception for a task whose worker has ended.
@@ -251,11 +257,13 @@ fn lost<'py>(
 
 const AGAIN: &str = "there was no memory to unpickle a result, which is kept: request it again";
 
-/// Passes each result of a task to `each`. Returns an error if the results cannot be decoded.
+/// Passes each result of a task to `each`. Returns an error if the results cannot be decoded. `place` is the index of the
+/// task's first item and the number of its items, if the caller counts items.
 pub fn results<'py>(
     py: Python<'py>,
     content: &ReceivedPacket,
     regions: &[Arc<Region>],
+    place: Option<(usize, usize)>,
     each: impl FnMut(Bound<'py, PyAny>) -> PyResult<()>,
 ) -> Result<PyResult<()>, Interrupt> {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -264,7 +272,7 @@ pub fn results<'py>(
         Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
         // The outcome stays: the caller can request it again when there is memory.
         Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(Interrupt(short_of_memory(py, error, AGAIN))),
-        Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error))),
+        Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error, place))),
     }
 }
 
@@ -272,11 +280,17 @@ pub fn results<'py>(
 /// assigned to an item.
 pub fn miscounted(py: Python<'_>) -> PyErr {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    unreadable(py, &UNREADABLE, PyValueError::new_err("a worker returned more or fewer results than it was sent items"))
+    let error = PyValueError::new_err("a worker returned more or fewer results than it was sent items");
+    unreadable(py, &UNREADABLE, error, None)
 }
 
-fn unreadable(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, error: PyErr) -> PyErr {
-    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py),))) {
+fn unreadable(
+    py: Python<'_>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    error: PyErr,
+    place: Option<(usize, usize)>,
+) -> PyErr {
+    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py), place))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }

@@ -11,17 +11,26 @@ use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The base of iterators over a pool's results. The results come from a stream, or from a method `_ready(timeout)` of
 /// the stream or of the iterator itself. That method waits for results, and returns a deque of pairs: whether it is a
-/// result, and the result or an exception.
+/// result, and the result or an exception. A stream with the attribute `gives_ahead` may put several results into one
+/// element of the deque: a triple of True, an iterator over the results that runs no Python code, and True.
 #[pyclass(name = "Results", module = "maniple._maniple", subclass, frozen)]
 pub struct PyResults {
     source: OnceLock<Source>,
-    /// The last deque of a source that lets its results be taken without a call.
-    ahead: Mutex<Option<Py<PyAny>>>,
+    ahead: Mutex<Ahead>,
+}
+
+/// What can be taken without a call of the source, if the source allows it.
+#[derive(Default)]
+struct Ahead {
+    /// The rest of the last element that holds several results.
+    several: Option<Py<PyIterator>>,
+    /// The method `popleft` of the last deque.
+    take: Option<Py<PyAny>>,
 }
 
 struct Source {
@@ -34,7 +43,7 @@ impl PyResults {
     #[new]
     #[pyo3(signature = (*_args, **_kwds))]
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
-        PyResults { source: OnceLock::new(), ahead: Mutex::new(None) }
+        PyResults { source: OnceLock::new(), ahead: Mutex::default() }
     }
 
     /// Sets the stream from which the results come.
@@ -96,6 +105,10 @@ impl PyResults {
 }
 
 impl PyResults {
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the first result of the last deque; waits for another deque if that one is empty.
     fn taken_ahead<'py>(
         &self,
@@ -103,27 +116,41 @@ impl PyResults {
         timeout: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = source.py();
-        let ahead = || self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = ahead().as_ref().map(|last| last.clone_ref(py));
-        if let Some(found) = last.map(|last| first(last.bind(py))).transpose()?.flatten() {
-            return outcome(&found);
-        }
-        let ready = source.getattr(intern!(py, "_ready"))?;
-        loop {
-            let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
-            let before = ahead().replace(outcomes.clone().unbind());
-            drop(before);
-            if let Some(found) = first(&outcomes)? {
-                return outcome(&found);
+        let several = self.ahead().several.as_ref().map(|several| several.clone_ref(py));
+        if let Some(several) = several {
+            py.check_signals()?;
+            if let Some(value) = several.into_bound(py).next() {
+                return value;
             }
+        }
+        let mut take = self.ahead().take.as_ref().map(|take| take.bind(py).clone());
+        loop {
+            if let Some(take) = take
+                && let Some(found) = first(&take)?
+            {
+                let found = found.cast_into::<PyTuple>()?;
+                if found.len() == 2 {
+                    return outcome(&found);
+                }
+                let several = found.get_item(1)?.cast_into::<PyIterator>()?;
+                let before = self.ahead().several.replace(several.clone().unbind());
+                drop(before);
+                if let Some(value) = several.into_iter().next() {
+                    return value;
+                }
+            }
+            let ready = source.getattr(intern!(py, "_ready"))?;
+            let next = unended::call(&ready, (timeout.clone(),), None)?.getattr(intern!(py, "popleft"))?;
+            let before = self.ahead().take.replace(next.clone().unbind());
+            drop(before);
+            take = Some(next);
         }
     }
 }
 
-/// Takes the first outcome of a deque; `None` if another thread has taken the last one.
-fn first<'py>(outcomes: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = outcomes.py();
-    let take = outcomes.getattr(intern!(py, "popleft"))?;
+/// Takes the first outcome of a deque by its method `popleft`; `None` if another thread has taken the last one.
+fn first<'py>(take: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = take.py();
     py.check_signals()?;
     match take.call0() {
         Ok(outcome) => Ok(Some(outcome)),
@@ -133,18 +160,18 @@ fn first<'py>(outcomes: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>
 }
 
 /// Returns the result, or raises the exception.
-fn outcome<'py>(outcome: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let (is_fine, value): (bool, Bound<'py, PyAny>) = outcome.extract()?;
-    if is_fine { Ok(value) } else { Err(PyErr::from_value(value)) }
+fn outcome<'py>(outcome: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    let (is_fine, value) = (outcome.get_item(0)?, outcome.get_item(1)?);
+    if is_fine.is_truthy()? { Ok(value) } else { Err(PyErr::from_value(value)) }
 }
 
 /// Waits for results, and takes the first.
 fn taken<'py>(source: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     let ready = source.getattr(intern!(source.py(), "_ready"))?;
     loop {
-        let outcomes = unended::call(&ready, (timeout.clone(),), None)?;
-        if let Some(found) = first(&outcomes)? {
-            return outcome(&found);
+        let take = unended::call(&ready, (timeout.clone(),), None)?.getattr(intern!(source.py(), "popleft"))?;
+        if let Some(found) = first(&take)? {
+            return outcome(found.cast::<PyTuple>()?);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The items of a call. Tasks are made of them when there is room.
 
 use crate::encode::{Encoder, Pickler};
+use crate::error::helper;
 use crate::made;
 use crate::signals;
 use crate::unended;
@@ -8,6 +9,7 @@ use maniple_engine::pool::{Filling, Packer, Packet, Source};
 use maniple_sys as sys;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 
@@ -32,6 +34,7 @@ pub struct Items(Option<Left>);
 struct Left {
     iterator: Py<PyIterator>,
     left: usize,
+    total: usize,
     // What precedes the items of each task.
     head: Box<[u8]>,
     // A `WorkerMain`: which parts of the main module the workers have.
@@ -42,7 +45,7 @@ struct Left {
 
 impl Items {
     pub fn new(iterator: Py<PyIterator>, left: usize, head: Box<[u8]>, main: Py<PyAny>) -> Self {
-        Items(Some(Left { iterator, left, head, main, again: VecDeque::new() }))
+        Items(Some(Left { iterator, left, total: left, head, main, again: VecDeque::new() }))
     }
 }
 
@@ -57,7 +60,7 @@ impl Drop for Items {
 impl Source for Items {
     fn fill(&mut self, tasks: usize, items: usize, out: &mut Filling<'_>) -> bool {
         Python::attach(|py| {
-            let Some(Left { iterator, left, head, main, again }) = &mut self.0 else { return true };
+            let Some(Left { iterator, left, total, head, main, again }) = &mut self.0 else { return true };
             let iterator = iterator.bind(py).clone();
             let is_fresh = again.is_empty();
             let mut missing = 0;
@@ -91,11 +94,27 @@ impl Source for Items {
                     false
                 }
                 Filled::Broken(batch, error) => {
+                    name_item(&error, &batch, *total - *left - batch.len(), main.bind(py));
                     out.unsent(batch.len(), Box::new(error));
                     *left == 0
                 }
             }
         })
+    }
+}
+
+/// Adds a note to the error of a task that could not be encoded: which of its items could not be pickled. `first` is
+/// the index of its first item in the call.
+pub fn name_item(error: &PyErr, items: &[Bound<'_, PyAny>], first: usize, main: &Bound<'_, PyAny>) {
+    static NOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = main.py();
+    let noted = made::list(py, items.iter().cloned()).and_then(|items| {
+        unended::call(helper(py, &NOTE, "note_unsent")?, (error.value(py), items, first, main), None)
+    });
+    if let Err(failure) = noted
+        && signals::interrupts(py, &failure)
+    {
+        signals::hold(failure);
     }
 }
 

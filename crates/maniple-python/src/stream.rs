@@ -111,12 +111,12 @@ impl PyStream {
         piece: &Piece,
         regions: &[Arc<Region>],
     ) -> Result<PyResult<VecDeque<Given>>, Interrupt> {
+        let first = piece.index as usize * self.chunksize;
         let Kind::Done(content) = &piece.kind else {
-            let first = piece.index as usize * self.chunksize;
             return Ok(Err(failure(py, piece, regions, &self.name, Some(first))?));
         };
         let mut values = VecDeque::with_capacity(piece.items);
-        let read = results(py, content, regions, |value| {
+        let read = results(py, content, regions, Some((first, piece.items)), |value| {
             values.push_back(Ok(value.unbind()));
             Ok(())
         })?;

@@ -74,7 +74,7 @@ impl PyTicket {
             Shape::One { returns } => match arrived.pieces.first() {
                 Some(Piece { kind: Kind::Done(content), .. }) => {
                     let mut values = Vec::with_capacity(1);
-                    let read = results(py, content, arrived.regions(0), |value| {
+                    let read = results(py, content, arrived.regions(0), None, |value| {
                         values.push(value);
                         Ok(())
                     })?;
@@ -109,7 +109,10 @@ impl PyTicket {
                         }
                     }
                     if let Kind::Done(content) = &one.kind
-                        && let Err(error) = results(py, content, arrived.regions(at), |value| list.append(value))?
+                        && let Err(error) =
+                            results(py, content, arrived.regions(at), Some((due, one.items)), |value| {
+                                list.append(value)
+                            })?
                     {
                         return Ok(Err(error));
                     }

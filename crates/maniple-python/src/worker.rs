@@ -46,7 +46,7 @@ pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>
     };
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.pool_end());
     if let Err(error) = prepare.call0() {
-        let packet = report(py, &link, &error, None)?;
+        let packet = report(py, &link, &error, None, RUNNING)?;
         link.unfit(packet).map_err(python)?;
         return Ok("unfit");
     }
@@ -102,15 +102,15 @@ fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Funct
         Ok(packet) => (Answer::Done, packet),
         // A handler has requested the end of this process, and so of the task.
         Err(Failed { error, .. }) if leaves(py, &error) => return Err(error),
-        Err(Failed { error, value }) => {
+        Err(Failed { error, value, stage }) => {
             let answer = if is_among(py, &error, &again) { Answer::FailedAgain } else { Answer::Failed };
-            (answer, report(py, link, &error, value)?)
+            (answer, report(py, link, &error, value, stage)?)
         }
     };
     match reply(py, link, number, answer, packet) {
         Err(error) if error.is_local() => {
             // The answer needs a resource that is missing. The worker sends that error instead, which is short.
-            let packet = report(py, link, &python(error), None)?;
+            let packet = report(py, link, &python(error), None, RUNNING)?;
             reply(py, link, number, Answer::Failed, packet).map_err(python)
         }
         sent => sent.map_err(python),
@@ -136,12 +136,24 @@ fn reply(
 struct Failed {
     error: PyErr,
     value: Option<Py<PyAny>>,
+    stage: &'static str,
 }
+
+/// The stages of a task, for the text of an error: its items are unpickled, its calls run, its result or the list of its
+/// results is pickled.
+const READING: &str = "reading";
+const RUNNING: &str = "running";
+const WRITING_ONE: &str = "writing one";
+const WRITING_MANY: &str = "writing many";
 
 impl From<PyErr> for Failed {
     fn from(error: PyErr) -> Self {
-        Failed { error, value: None }
+        Failed { error, value: None, stage: RUNNING }
     }
+}
+
+fn unread(error: PyErr) -> Failed {
+    Failed { error, value: None, stage: READING }
 }
 
 fn attempt(
@@ -164,14 +176,15 @@ fn attempt(
     let results = match mode {
         tag::APPLY => {
             let mut args = Vec::new();
-            decoder.sequence(py, |item| {
+            let read = decoder.sequence(py, |item| {
                 args.push(item);
                 Ok(())
-            })?;
+            });
+            read.map_err(unread)?;
             Results::One(func.call1(made::tuple(py, args)?)?)
         }
         tag::KEYWORDS => {
-            let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyDict>) = decoder.value(py)?.extract()?;
+            let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyDict>) = decoder.value(py).map_err(unread)?.extract()?;
             let args = made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
             Results::One(func.call(args, Some(&kwds))?)
         }
@@ -179,10 +192,11 @@ fn attempt(
             // All items are decoded before the first call, so a chunk with an item that cannot be decoded fails before
             // it has done anything.
             let mut items = Vec::new();
-            decoder.sequence(py, |item| {
+            let read = decoder.sequence(py, |item| {
                 items.push(item);
                 Ok(())
-            })?;
+            });
+            read.map_err(unread)?;
             match items.pop() {
                 Some(item) if items.is_empty() && mode == tag::MAP => Results::One(made::call(&func, &item)?),
                 Some(item) => {
@@ -206,12 +220,14 @@ fn attempt(
         if interrupts(py, &error) {
             return Failed::from(error);
         }
-        let value = match results {
-            Results::One(value) => value,
-            Results::Many(values) if values.len() == 1 => values.get_item(0).unwrap_or(values.into_any()),
-            Results::Many(values) => values.into_any(),
+        let (value, stage) = match results {
+            Results::One(value) => (value, WRITING_ONE),
+            Results::Many(values) if values.len() == 1 => {
+                (values.get_item(0).unwrap_or(values.into_any()), WRITING_ONE)
+            }
+            Results::Many(values) => (values.into_any(), WRITING_MANY),
         };
-        Failed { error, value: Some(value.unbind()) }
+        Failed { error, value: Some(value.unbind()), stage }
     })
 }
 
@@ -275,10 +291,17 @@ fn is_among(py: Python<'_>, error: &PyErr, classes: &[u8]) -> bool {
 }
 
 /// An exception as a payload that always decodes: it contains the exception's own pickle as bytes.
-fn report(py: Python<'_>, link: &WorkerLink, error: &PyErr, value: Option<Py<PyAny>>) -> PyResult<Packet> {
+fn report(
+    py: Python<'_>,
+    link: &WorkerLink,
+    error: &PyErr,
+    value: Option<Py<PyAny>>,
+    stage: &'static str,
+) -> PyResult<Packet> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();
-    let report = helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value))?;
+    let report =
+        helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value, stage))?;
     let mut encoder = Encoder::new(py, link.packer());
     encoder.value(&report, Pickler::Result)?;
     encoder.packet()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-__all__ = ["copy_of_list", "default_processes", "iterator_over"]
+__all__ = ["check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over"]
 
 _cpu_count = os.cpu_count
 
@@ -51,3 +51,22 @@ def _raising(error: Exception) -> Iterator[Any]:
 def copy_of_list(items: Iterable[Item]) -> Iterable[Item]:
     """Return a copy of a list, which the caller may change while its items are sent; return anything else as it is."""
     return items.copy() if type(items) is list else items
+
+
+def check_function(func: object) -> None:
+    """Raise TypeError unless `func` can be called."""
+    if not callable(func):
+        raise TypeError(f"func must be a function, but {func!r:.80} of type {type(func).__name__} is not callable")
+
+
+def explain_item(error: TypeError, items: Iterable[Any]) -> None:
+    """Add a note to an error of `starmap` if an item is not an iterable of arguments."""
+    for index, item in enumerate(items):
+        try:
+            iter(item)
+        except TypeError:
+            error.add_note(
+                f"item {index} of starmap is {item!r:.80} of type {type(item).__name__}, but each item must be a tuple of arguments, "
+                "such as (1, 2). map is for a function of one argument."
+            )
+            return

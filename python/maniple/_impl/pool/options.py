@@ -89,7 +89,9 @@ class Retries:
         return f"Retries({', '.join(f'{name}={getattr(self, name)!r}' for name in ('max_retries', *sorted(set(self.__slots__) - {'max_retries'})))})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Retries) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return isinstance(other, Retries) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
 
     def __hash__(self) -> int:
         return hash(tuple(getattr(self, name) for name in self.__slots__))
@@ -114,7 +116,18 @@ def seconds_of(name: str, value: Any) -> float | None:
     return float(value)
 
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
 
 
 def bytes_of(name: str, value: Any) -> int | None:
@@ -134,7 +147,9 @@ def bytes_of(name: str, value: Any) -> int | None:
             amount = float(digits)
             count = int(amount * _UNITS[unit])
         except (KeyError, ValueError, OverflowError):
-            raise ValueError(f'{name} must be a number of bytes, or text such as "4GB" or "512MiB", not {value!r}') from None
+            raise ValueError(
+                f'{name} must be a number of bytes, or text such as "4GB" or "512MiB", not {value!r}'
+            ) from None
     elif isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'{name} must be a number of bytes, or text such as "4GB", not {type(value).__name__}')
     else:

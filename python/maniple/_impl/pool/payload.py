@@ -93,6 +93,37 @@ def dump_in_band(value: Any, main: WorkerMain) -> bytes:
     return dump_for(value, _InBand(), main)
 
 
+def note_unsent(error: BaseException, items: list[Any], first: int, main: WorkerMain) -> None:
+    """Add a note to the error of a task that could not be pickled: which item pickle refuses. `first` is the index of `items[0]`."""
+    if isinstance(error, MemoryError):
+        return
+    for index, item in enumerate(items, first):
+        if len(items) > 1:
+            try:
+                dump_for(item, _InBand(), main)
+                continue
+            except Exception as problem:
+                if interrupts(problem):
+                    raise
+        _note(error, f"Item {index} of the call, of type {_type_name(item)}, cannot be pickled.")
+        return
+
+
+def _type_name(thing: object) -> str:
+    kind = type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _note(error: BaseException, text: str) -> None:
+    # The same exception may come again: pickle raises an exception of the program's own code.
+    if text not in getattr(error, "__notes__", ()):
+        error.add_note(text)
+
+
+def _items(first: int, items: int) -> str:
+    return f"item {first}" if items == 1 else f"items {first} to {first + items - 1}"
+
+
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """Return a function that returns whether the workers' copy of `func` is up to date; None means that it always
     is."""
@@ -121,7 +152,7 @@ def dump_result(value: Any, buffers: Any) -> bytes:
         return dump_back(value, buffers)
 
 
-def _dump_error(error: BaseException) -> bytes:
+def _dump_error(error: object) -> bytes:
     return dump_result(error, _InBand())
 
 
@@ -169,7 +200,7 @@ class MaybeEncodingError(ManipleError):
 
     def __reduce__(self) -> Any:
         # By its texts, since the constructor would quote them again.  The form also suits the standard package's class.
-        return copyreg.__newobj__, (type(self), *self.args), {"exc": self.exc, "value": self.value}  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
@@ -210,8 +241,34 @@ _NOTHING_LEFT = "the worker had no memory to report the outcome of its task"
 _PICKLED_SHORTAGE = dumps(MemoryError(_NOTHING_LEFT))
 
 
-def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
-    """Return a failure in a form that can always be sent: type, message, traceback or None, pickle."""
+# The last note of an exception that unpickling raised in a worker; the caller's process adds the items.
+_UNREAD = "It was raised while the worker unpickled the arguments of the task"
+
+
+def _refused_result(value: Any, stage: str) -> tuple[int, str]:
+    """Return the place of the result that cannot be pickled among the results of its task, and its type."""
+    if stage == "writing many":
+        for place, one in enumerate(value):
+            try:
+                _dump_error(one)
+            except Exception as problem:
+                if interrupts(problem):
+                    raise
+                return place, _type_name(one)
+    return 0, _type_name(value)
+
+
+def report(
+    error: BaseException, unsendable: bool, value: object, stage: str = "running"
+) -> tuple[str, str, str | None, bytes]:
+    """Return a failure in a form that can always be sent: type, message, traceback or None, pickle.
+
+    Args:
+        error: the exception.
+        unsendable: whether `value` is a result that cannot be pickled.
+        value: the result, or the list of the results.
+        stage: the stage of the task: "reading" its items, "running", "writing one" result, or "writing many".
+    """
     trace: str | None
     if (
         isinstance(error, NameError)
@@ -219,8 +276,12 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
     ):
         received.explain(error)
     if unsendable:
+        refused = _refused_result(value, stage)
         error, trace = MaybeEncodingError(error, value), None
+        vars(error)["_refused"] = refused
     else:
+        if stage == "reading":
+            _note(error, _UNREAD)
         trace = _trace(error)
     try:
         error.__traceback__ = None
@@ -320,8 +381,11 @@ class WorkerLostError(ManipleError, RuntimeError):
         return text
 
 
-def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
-    """Return the exception that a worker reported; its cause has the worker's traceback."""
+def raised(told: tuple[str, str, str | None, bytes], first: int | None = None, items: int = 1) -> BaseException:
+    """Return the exception that a worker reported; its cause has the worker's traceback.
+
+    `first` is the index of the task's first item in the call, if the call counts items; `items` is their number.
+    """
     kind, message, trace, pickled = told
     error: BaseException | None = None
     why = ""
@@ -339,13 +403,21 @@ def raised(told: tuple[str, str, str | None, bytes]) -> BaseException:
         )
     if trace is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
+    if isinstance(error, MaybeEncodingError) and (refused := vars(error).pop("_refused", None)) is not None:
+        place, kind = refused
+        of = "" if first is None else f" of item {first + place}"
+        _note(error, f"The result{of}, of type {kind}, cannot be pickled.")
+    elif first is not None and (notes := getattr(error, "__notes__", None)) and notes[-1] == _UNREAD:
+        notes[-1] += f", {_items(first, items)} of the call"
     return error
 
 
-def unreadable(failure: BaseException) -> BaseException:
-    """Return the exception for a result that cannot be unpickled."""
+def unreadable(failure: BaseException, place: tuple[int, int] | None = None) -> BaseException:
+    """Return the exception for a result that cannot be unpickled. `place`: the index of the task's first item, and their number."""
     error = ResultDecodeError(f"the task's result cannot be unpickled here: {type(failure).__name__}: {failure}")
     error.__cause__ = failure
+    if place is not None:
+        error.add_note(f"It is {'' if place[1] == 1 else 'in '}the result of {_items(*place)} of the call.")
     return error
 
 
@@ -418,7 +490,13 @@ def lost(
     if pid == 0:
         message = "no worker process can be started"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")
-    message = "no worker process gets ready, so the pool has failed; "
+    from ..start import unguarded
+
+    message = "no worker process gets ready, so the pool has failed"
+    if told is None and exitcode == unguarded.EXIT_CODE:
+        message += ": each worker loads the program's main module, which starts processes or sets the start method."
+        return WorkerLostError(message + "\n" + unguarded.advice().rstrip(), pid, exitcode, "", "")
+    message += "; "
     message += f"the last, {pid}, {_ending(exitcode)} while it started"
     if told is None:
         frozen = getattr(sys, "frozen", False)

@@ -255,7 +255,6 @@ class ApplyResult(Handle[Result]):
             raise
         return result
 
-
     # ---- more than the standard package ----
 
     def cancel(self, kill: bool = False) -> bool:

@@ -41,14 +41,15 @@ def open_stream(
     me = threading.get_ident()
     workers.opening.append(me)
     try:
-        return _opened(workers.hub, func, iterable, external, chunksize, window, ordered, terms)
+        return _opened(workers, func, iterable, external, chunksize, window, ordered, terms)
     finally:
         workers.opening.remove(me)
 
 
 def _opened(
-    hub: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool, terms: Any
+    workers: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool, terms: Any
 ) -> Any:
+    hub = workers.hub
     # Pools of threads have no terms.
     more = () if terms is None else (terms,)
     stream: Any = None
@@ -59,13 +60,9 @@ def _opened(
             stay_if_program_ends()
             raise
         if external:
-            feeder = threading.Thread(
-                target=hub.feed,
-                args=(stream.job, iterator_over(iterable), False, *more),
-                name="maniple-pool-feeder",
-                daemon=True,
-            )
-            start_steadily(feeder)
+            feeder = workers.feeder(stream.job, iterator_over(iterable), *more)
+            if feeder is not None:
+                start_steadily(feeder)
             # If a signal handler raises before this call, its exception cancels the stream.
             stream.fed()
         return stream

@@ -6,7 +6,8 @@ Threads cannot be killed, so a task that runs when the pool is terminated runs t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 from ..._maniple import Hold
 from ..sync.thread_start import start_assured
@@ -14,7 +15,8 @@ from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
-from .thread_hub import ThreadHub, repeat_without_memory
+from .thread_hub import ThreadHub
+from .thread_jobs import repeat_without_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class ThreadWorkers:
 
     def completed(self, number: int) -> None:
         """Complete the handle of the call `number`, which has ended."""
-        complete(self.results.ended(number))
+        complete(repeat_without_memory(self.results.ended, number))
 
     def _complete_late(self) -> None:
         for result in self.results.entered_late():
@@ -86,13 +88,17 @@ class ThreadWorkers:
                 self.processes.append(thread)
 
     def end_thread(self, why: str) -> None:
-        """Record the end of the calling thread. If it was the pool's last one, and the pool is open, all calls fail; `why` says why it ended."""
+        """Record the end of the calling thread. If it was the pool's last one, all calls fail; `why` says why it ended."""
         with self.hub.lock:
             self.ended.add(threading.current_thread())
-            is_lost = not self.hub.closed and len(self.ended) == self.count
-            self.hub.changed.notify_all()
+            is_lost = len(self.ended) == self.count
+            self.hub.bells.ring()
         if is_lost:
             self.hub.lose(f"no thread of the pool is left, because {why}")
+
+    def feeder(self, job: int, iterator: Iterator[Any]) -> threading.Thread | None:
+        """Return a new thread that feeds streams, or None if an existing one will feed the stream of `job`."""
+        return self.hub.feeders.feed(job, iterator)
 
     def close(self) -> None:
         """Accept no more calls."""
@@ -104,18 +110,30 @@ class ThreadWorkers:
         self.external.end(cancelled())
         self.is_over = True
 
-    def join(self) -> None:
-        """Wait until the threads have ended."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the threads have ended, or until the time limit; return whether they have ended."""
+        until = None if timeout is None else time.monotonic() + timeout
         mine = threading.current_thread()
         others = {thread for thread in self.processes if thread is not mine}
         # `Thread.join` is not enough: before Python 3.13, a thread counts as ended once an exception of a signal handler has interrupted
         # a `join`.
         if not self.hub.is_elsewhere:
-            while not self.hub.changed.wait_steadily(lambda: others <= self.ended, 1.0):
+            while not self.hub.wait_until(self.hub.bells, lambda: others <= self.ended, _left(until, 1.0)):
+                if until is not None and time.monotonic() >= until:
+                    return False
                 if not any(thread.is_alive() for thread in others - self.ended):
                     break  # a thread that has never run
-        for thread in others:
-            thread.join()
+        for thread in (*others, *self.hub.feeders.idle):
+            thread.join(_left(until))
+        return not any(thread.is_alive() for thread in others)
+
+
+def _left(until: float | None, most: float | None = None) -> float | None:
+    """Return the time in seconds until `until`, at most `most`; None means no limit."""
+    if until is None:
+        return most
+    left = max(0.0, until - time.monotonic())
+    return left if most is None else min(left, most)
 
 
 def _run(workers: ThreadWorkers, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:

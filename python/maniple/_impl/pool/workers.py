@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
@@ -366,6 +366,11 @@ class Workers:
             self._late.pop()
 
     # ---- ending ----
+
+    def feeder(self, job: int, iterator: Iterator[Any], *terms: Any) -> threading.Thread:
+        """Return a new thread that feeds the stream of `job`. `terms` has the terms of the call, if there are any."""
+        args = (job, iterator, False, *terms)
+        return threading.Thread(target=self.hub.feed, args=args, name="maniple-pool-feeder", daemon=True)
 
     def close(self) -> None:
         """Accept no more calls."""

@@ -1,4 +1,16 @@
-"""The temporary directory of a program: a private folder for the sockets of connections."""
+"""The temporary directory of a program: a private folder for the sockets of connections.
+
+A program that is killed by SIGKILL leaves its folder, with the names of its sockets, which take no space. A later program does not remove
+it, because it cannot determine whether the folder is in use:
+
+- The maker's death is not enough. Children that outlive their maker share the folder, and connect to each other through it.
+- A process id says nothing about a process of another pid namespace, such as a container that shares ``/tmp``, and is used again.
+- The kernel frees a lock on a file when its holders die. But programs that become daemons close all descriptors, and the lock with them,
+  and still use the folder; and a spawned child would hold no lock before it uses the folder.
+- ``/proc/net/unix`` lists the sockets of one network namespace only.
+
+The names are random, so a folder that is left does not matter to another program. The system cleans ``/tmp`` at its start, or by age.
+"""
 
 from __future__ import annotations
 

@@ -12,73 +12,91 @@ from time import monotonic
 
 from ..._maniple import Hold
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["Bells", "SteadyEvent"]
 
 
-class Bells:
+class Bells(deque[Lock]):
     """The bells of waiting threads. A bell is a lock that is released to wake its thread.
 
     `new` and `ring` are called with a common lock held, `wait` without it.
     """
 
-    def __init__(self) -> None:
-        self._bells: deque[Lock] = deque()
-
-    def __len__(self) -> int:
-        return len(self._bells)
+    __slots__ = ()
 
     def new(self) -> Lock:
         """Return a bell to wait for. Call it after a check that found nothing."""
         bell = Lock()
         bell.acquire()
-        self._bells.append(bell)
+        self.append(bell)
         return bell
 
     def wait(self, bell: Lock, timeout: float | None) -> None:
         """Wait until the bell is rung, at most `timeout` seconds."""
         if not bell.acquire(True, -1 if timeout is None else min(timeout, TIMEOUT_MAX)):
             try:
-                self._bells.remove(bell)
+                self.remove(bell)
             except ValueError:
                 pass  # it was rung meanwhile
 
     def ring(self) -> None:
         """Wake all waiting threads."""
-        bells = self._bells
-        while bells:
+        while self:
             try:
-                bells[0].release()
+                self[0].release()
             except RuntimeError:
                 pass  # an exception of a handler interrupted an earlier call here
-            bells.popleft()
+            self.popleft()
 
 
 class SteadyEvent(Event):
-    """A `threading.Event` that a thread sets for others in which a handler may raise."""
+    """A `threading.Event` that a thread sets for others in which a handler may raise.
+
+    Most events are never waited for. So the first wait makes the bells and their lock.
+    """
+
+    _mutex: Any
 
     def __init__(self) -> None:
-        super().__init__()
-        # A signal handler may set the event while the thread that it interrupts waits for it.
-        self._mutex = RLock()
-        self._bells = Bells()
+        # `Event.__init__` would make a condition, which this class does not use.
+        self._flag = False
+        self._bells: Bells | None = None
+
+    def is_set(self) -> bool:
+        """Return True if the event is set."""
+        return self._flag
 
     def set(self) -> None:
         """Set the event, and wake all waiting threads."""
-        super().set()
-        with Hold(self._mutex):
-            self._bells.ring()
+        self._flag = True
+        # A thread that waits adds its bell first, and then checks the event once more.
+        if self._bells:
+            with Hold(self._mutex):
+                self._bells.ring()
+
+    def clear(self) -> None:
+        """Reset the event."""
+        self._flag = False
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the event is set, at most `timeout` seconds; return True if it is."""
         limit = None if timeout is None else monotonic() + timeout
-        while not self.is_set():
+        while not self._flag:
             left = None if limit is None else limit - monotonic()
             if left is not None and left <= 0:
-                return self.is_set()
+                return self._flag
+            if self._bells is None:
+                # A signal handler may set the event while the thread that it interrupts waits for it.
+                mutex = vars(self).setdefault("_mutex", RLock())
+                with Hold(mutex):
+                    if self._bells is None:
+                        self._bells = Bells()
             with Hold(self._mutex):
                 bell = self._bells.new()
-                # A `set` after this check rings the bell.
-                if self.is_set():
+                if self._flag:
                     self._bells.ring()
                     break
             self._bells.wait(bell, left)

@@ -1,0 +1,268 @@
+"""The calls of a pool of threads. A call of `apply` or `map` is also its own ticket: the counterpart of `Ticket` without processes.
+
+A thread of the pool takes an entry ``(job, item, index)`` from the hub's queue, and calls ``job.run(item, index)``. No step of a task
+holds a lock: each step that threads share is one operation of a list, a dict or a deque, which other threads see whole. The end of a
+job holds the hub's lock, and happens once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from itertools import chain, repeat, starmap
+
+from ..._maniple import Hold
+from ...context import TimeoutError
+from ..sync.bells import Bells
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .thread_hub import ThreadHub
+
+__all__ = ["Call", "Job", "MapCall", "function_of_task", "pause", "repeat_without_memory"]
+
+# Seconds after which a thread that had no memory for a step repeats it.
+_PAUSE = 0.02
+
+
+def pause() -> None:
+    """Wait until memory may be available again."""
+    time.sleep(_PAUSE)
+
+
+def repeat_without_memory(step: Callable[..., Any], *args: Any) -> Any:
+    """Call ``step(*args)`` until it does not raise MemoryError, and return its result."""
+    while True:
+        try:
+            return step(*args)
+        except MemoryError:
+            pause()
+
+
+def _chunk(func: Callable[[Any], Any], chunk: Any) -> list[Any]:
+    return list(map(func, chunk))
+
+
+def _star_chunk(func: Callable[..., Any], chunk: Any) -> list[Any]:
+    return list(starmap(func, chunk))
+
+
+def _star(func: Callable[..., Any], item: Any) -> Any:
+    return func(*item)
+
+
+def function_of_task(func: Callable[..., Any], star: bool, chunksize: int) -> Callable[[Any], Any]:
+    """Return the function that runs a task: an item if `chunksize` is 1, else a list of items."""
+    if chunksize == 1:
+        return partial(_star, func) if star else func
+    return partial(_star_chunk if star else _chunk, func)
+
+
+class Job:
+    """One call.
+
+    A thread sets `over` under the hub's lock, after all outcomes are stored.
+    """
+
+    __slots__ = ("bells", "begun", "cancelled", "failure", "func", "hub", "job", "over", "told", "__weakref__")
+
+    def __init__(self, hub: ThreadHub, func: Callable[..., Any] | None, told: bool) -> None:
+        self.hub = hub
+        #: the number of the job
+        self.job = next(hub.numbers)
+        self.func = func
+        #: whether the pool runs callbacks when the job ends
+        self.told = told
+        #: whether a thread has begun a task, and whether tasks that have not begun do not begin
+        self.begun = self.cancelled = False
+        self.over = False
+        #: the error of the whole job: the pool has ended
+        self.failure: BaseException | None = None
+        #: the bells of the threads that wait for outcomes; None until a thread waits
+        self.bells: Bells | None = None
+
+    def items_done(self) -> int:
+        """Return the number of items with an outcome."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """End the job after its last outcome. A thread of the pool calls this method, where no signal handler runs."""
+        hub = self.hub
+        with hub.lock:
+            if self.over:
+                return
+            self.over = True
+            hub.jobs.pop(self.job, None)
+        if self.bells:
+            repeat_without_memory(hub.ring, self.bells)
+        self.release()
+        if self.told:
+            hub.workers.completed(self.job)
+
+    def fail(self, error: BaseException) -> bool:
+        """End the job with `error`, unless it is over. Return whether it was not over.
+
+        The caller holds the hub's lock. It repeats the call if a signal handler interrupts it.
+        """
+        is_failed = not self.over
+        if is_failed:
+            self.failure = error
+            self.cancel()
+            self.over = True
+        if self.bells:
+            self.bells.ring()
+        self.hub.jobs.pop(self.job, None)
+        return is_failed
+
+    def cancel(self) -> None:
+        """Let no more tasks begin."""
+        self.cancelled = True
+
+    def release(self) -> None:
+        """Drop the references to the function and its arguments."""
+        self.func = None
+
+    # ---- the ticket ----
+
+    def ready(self) -> bool:
+        return self.over
+
+    def left(self) -> int:
+        """Return the number of items without an outcome."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self.over:
+            return True
+        if self.bells is None:
+            with Hold(self.hub.lock):
+                if self.bells is None:
+                    self.bells = Bells()
+        return bool(self.hub.wait_until(self.bells, self.ready, timeout))
+
+    def successful(self) -> bool:
+        raise NotImplementedError
+
+    def outcome(self) -> Any:
+        """Return the result, or raise the exception, of a job that is over."""
+        raise NotImplementedError
+
+    def get(self, timeout: float | None = None) -> Any:
+        if not self.over and not self.wait(timeout):
+            raise TimeoutError(f"the call has not ended after {timeout} seconds")
+        if self.failure is not None:
+            raise self.failure
+        return self.outcome()
+
+
+class Call(Job):
+    """A call of `apply`."""
+
+    __slots__ = ("args", "fine", "kwds", "value")
+
+    def __init__(self, hub: ThreadHub, func: Callable[..., Any], args: Any, kwds: Any, told: bool) -> None:
+        super().__init__(hub, func, told)
+        self.args, self.kwds = args, kwds
+        # The steps that store the outcome need no memory.
+        self.value: Any = None
+        self.fine = False
+
+    def run(self, _item: None, _index: int) -> None:
+        if self.cancelled:
+            return
+        self.begun = True
+        try:
+            self.value = self.func(*self.args, **self.kwds)  # type: ignore[misc]
+            self.fine = True
+        except BaseException as error:
+            self.value = error
+        self.finish()
+        # The traceback of an exception refers to this frame, and the frame would refer to the exception.
+        del self
+
+    def release(self) -> None:
+        self.func = self.args = self.kwds = None
+
+    def items_done(self) -> int:
+        return 0
+
+    def left(self) -> int:
+        return 0 if self.over else 1
+
+    def successful(self) -> bool:
+        return self.fine and self.failure is None
+
+    def outcome(self) -> Any:
+        if self.fine:
+            return self.value
+        raise self.value
+
+
+class MapCall(Job):
+    """A call of `map`. Each entry in the hub's queue lets one more thread take part, until no task is left."""
+
+    __slots__ = ("chunksize", "failures", "items", "length", "open", "parts", "result", "source", "values")
+
+    def __init__(
+        self, hub: ThreadHub, func: Callable[..., Any], items: Any, star: bool, chunksize: int, told: bool
+    ) -> None:
+        super().__init__(hub, function_of_task(func, star, chunksize), told)
+        # A list may change while the tasks run.
+        self.items, self.length, self.chunksize = items.copy() if type(items) is list else items, len(items), chunksize
+        self.parts = -(-self.length // chunksize)
+        #: the tasks that have not begun
+        self.source: deque[int] = deque(range(self.parts))
+        #: has an element for each task that has not ended
+        self.open: deque[None] = deque(repeat(None, self.parts))
+        self.values: list[Any] = [None] * self.parts
+        self.failures: dict[int, BaseException] = {}
+        self.result: list[Any] | None = None
+
+    def run(self, _item: None, _index: int) -> None:
+        self.begun = True
+        func, items, values, size = self.func, self.items, self.values, self.chunksize
+        take, ended = self.source.popleft, self.open.pop
+        while True:
+            try:
+                index = take()
+            except IndexError:
+                break
+            try:
+                values[index] = func(items[index] if size == 1 else items[index * size : (index + 1) * size])  # type: ignore[misc]
+            except BaseException as error:
+                repeat_without_memory(self.failures.__setitem__, index, error)
+            ended()
+        # If other threads still run tasks, the last one of them comes here after its task.
+        if not self.open:
+            self.finish()
+        # The traceback of an exception refers to this frame, and the frame would refer to the exception.
+        del self
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.source.clear()
+
+    def release(self) -> None:
+        self.func = self.items = None
+
+    def items_done(self) -> int:
+        return self.length - self.left()
+
+    def left(self) -> int:
+        # The last task may have fewer items than the others. It counts as if it ended last.
+        return 0 if self.over else max(0, self.length - (self.parts - len(self.open)) * self.chunksize)
+
+    def successful(self) -> bool:
+        return not self.failures and self.failure is None
+
+    def outcome(self) -> list[Any]:
+        if self.failures:
+            raise self.failures[min(self.failures)]
+        if self.result is None:
+            self.result = self.values if self.chunksize == 1 else list(chain.from_iterable(self.values))
+        self.values = self.result
+        return self.result
