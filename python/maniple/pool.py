@@ -200,7 +200,7 @@ class Pool(QueueParts):
         if (memory or recycle) and not check_memory_watch(memory_limit_strict):
             memory = recycle = None
         limits = start_limit, memory, recycle
-        terms_of(options, None) if options else None  # raises for what cannot be
+        terms_of(dict(options), None) if options else None  # raises for what cannot be
         if processes > LARGE:
             refuse_impossible_size(processes, self._descriptors)
         self._processes = processes
@@ -226,7 +226,7 @@ class Pool(QueueParts):
                 raise
             self._workers, self._hub = workers, workers.hub
             if options:
-                self._options, self._terms = dict(options), terms_of(options, workers._main)
+                self._options, self._terms = dict(options), terms_of(dict(options), workers._main)
         self._state = RUN
 
     if TYPE_CHECKING:

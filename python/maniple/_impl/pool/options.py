@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
         task_timeout: float | None
         soft_timeout: float | None
-        retries: int | "Retries" | None
+        retries: int | Retries | None
         priority: int
         return_exceptions: bool
 
