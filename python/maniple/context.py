@@ -257,6 +257,18 @@ def _starting_with(module: str) -> Any:
     return staticmethod(_Popen)
 
 
+def _advice_to_guard() -> str:
+    """Return what a program does wrong whose main module fixes the start method while a child loads it."""
+    if not getattr(process.current_process(), "_inheriting", False):
+        return ""
+    return """: this process is still loading the program's main
+        module, which calls set_start_method() at its top level.  Put the call, and
+        all that starts processes, under
+
+            if __name__ == "__main__":
+        """
+
+
 class DefaultContext(BaseContext):
     """The context behind the functions of the package itself.
 
@@ -288,7 +300,7 @@ class DefaultContext(BaseContext):
             ValueError: this system has no such start method.
         """
         if not (force or self._actual_context is None):
-            raise RuntimeError("context has already been set")
+            raise RuntimeError("context has already been set" + _advice_to_guard())
         open_again = method is None and force
         self._actual_context = None if open_again else self.get_context(method)
 
