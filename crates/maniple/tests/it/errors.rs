@@ -15,7 +15,7 @@ fn fail(what: u8) -> maniple::Result<u8> {
         2 => Client::connect::<u8>("/no/such/socket")?.recv(),
         3 => {
             let queue = Queue::<u8>::new()?;
-            queue.close();
+            queue.close()?;
             queue.get()
         }
         4 => Pool::new(0)?.apply(fail, 9)?,
