@@ -437,7 +437,9 @@ def _checked_args(args: Iterable[Any]) -> tuple[Any, ...]:
     except TypeError as problem:
         if hasattr(args, "__iter__"):
             raise  # its iteration has failed
-        raise TypeError(f"args must be a tuple of the target's arguments, such as ({args!r},), not {args!r}") from problem
+        raise TypeError(
+            f"args must be a tuple of the target's arguments, such as ({args!r},), not {args!r}"
+        ) from problem
 
 
 def _code_of(leaving: SystemExit) -> int:

@@ -1,7 +1,7 @@
 //! Errors of calls in other processes.
 
-use super::travel::{self, Fixed};
 use super::Error;
+use super::travel::{self, Fixed};
 use maniple_engine::process::Exit;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -50,7 +50,9 @@ fn is_expected(what: u8, error: &Error) -> bool {
     match what {
         0 => matches!(error, Error::Timeout(late) if late.timeout() == Duration::from_millis(1)),
         1 => matches!(error, Error::Sync(SyncError::NotHeld)),
-        2 => matches!(error, Error::System(why) if why.raw_os_error() == Some(2) && why.kind() == std::io::ErrorKind::NotFound),
+        2 => {
+            matches!(error, Error::System(why) if why.raw_os_error() == Some(2) && why.kind() == std::io::ErrorKind::NotFound)
+        }
         3 => matches!(error, Error::Channel(ChannelError::QueueClosed)),
         4 => matches!(error, Error::InvalidArgument(why) if why.starts_with("a pool of 0 workers")),
         5 => matches!(error, Error::WorkerLost(lost) if lost.exit == Exit::Code(3)),
