@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Site", "forget_site", "say_ended", "site_at", "tell_server"]
+__all__ = ["Site", "forget_site", "site_at", "tell_server"]
 
 #: seconds that a server may take to open the session of a child that is about to be forked
 _BEFORE_FORK = 2.0
@@ -36,25 +36,26 @@ _BEFORE_FORK = 2.0
 _WITHDRAWAL = 2.0
 
 
-def _reach(connect: Callable[..., Any], address: Any, authkey: bytes, was_shut_down: bool = False) -> Any:
+def _reach(connect: Callable[..., Any], address: Any, authkey: bytes, site: Site | None = None) -> Any:
     try:
         return connect(address, authkey=authkey)
     except (ConnectionRefusedError, FileNotFoundError) as problem:
-        say_ended(problem, address, was_shut_down)
+        if site is not None:
+            site.say_ended(problem)
+        else:
+            _add_text(
+                problem, f"no manager serves at {address!r}: its server has not started, has ended, or was shut down"
+            )
         raise
 
 
-def say_ended(problem: EOFError | OSError, address: Any, was_shut_down: bool) -> None:
-    """Add to the text of an error that the server at `address` does not run any more."""
-    if was_shut_down:
-        ended = f"the manager at {address!r} was shut down and its objects are gone; use them before shutdown() or the end of `with`"
-    else:
-        ended = f"the server of the manager at {address!r} has ended or was shut down and its objects are gone; start another manager"
+def _add_text(problem: EOFError | OSError, text: str) -> None:
+    """Put `text` before the text of an exception, whose class and number stay the same."""
     if isinstance(problem, OSError) and problem.errno is not None:
-        problem.strerror = f"{ended} ({problem.strerror})"
+        problem.strerror = f"{text} ({problem.strerror})"
         problem.args = (problem.errno, problem.strerror)
     else:
-        problem.args = (f"{ended} ({problem})" if str(problem) else ended,)
+        problem.args = (f"{text} ({problem})" if str(problem) else text,)
 
 
 def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order: str, *args: Any) -> Any:
@@ -96,6 +97,15 @@ class Site:
 
     # ---- the session ----
 
+    def say_ended(self, problem: EOFError | OSError) -> None:
+        """Add to the text of an exception that the server does not run any more."""
+        if self.shut_down:
+            advice = "was shut down and its objects are gone; use them before shutdown() or the end of `with`"
+            _add_text(problem, f"the manager at {self.address!r} {advice}")
+        else:
+            advice = "has ended or was shut down and its objects are gone; start another manager"
+            _add_text(problem, f"the server of the manager at {self.address!r} {advice}")
+
     @property
     def over(self) -> bool:
         """Whether the server, or the session, has ended."""
@@ -114,7 +124,7 @@ class Site:
         """Open the session unless it is open. The caller holds the lock."""
         if self._line is not None or self._standard:
             return
-        conn = _reach(self._connect, self.address, authkey, self.shut_down)
+        conn = _reach(self._connect, self.address, authkey, self)
         try:
             number = dispatch(conn, None, "open_session", (None,))
         except RemoteError as error:
@@ -165,7 +175,7 @@ class Site:
         """
         for last_try in (False, True):
             asked, told = self.in_session(authkey, order, args)
-            conn = _reach(connect, self.address, authkey, self.shut_down)
+            conn = _reach(connect, self.address, authkey, self)
             try:
                 return conn, dispatch(conn, None, asked, told, kwds or {})
             except BaseException as error:

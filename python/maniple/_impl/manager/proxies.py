@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from ... import context, process, util
 from ..start import after_fork
-from .client import say_ended, site_at
+from .client import site_at
 from .client import tell_server as tell_server
 from .objects import MARK, plain_id
 from .rpc import Token, convert_to_error, line_over, listener_client, of_managers
@@ -137,7 +137,7 @@ class BaseProxy:
             kind, result = line.call(self._id, methodname, args, kwds)
         except BaseException as error:
             if isinstance(error, (EOFError, ConnectionError)):
-                say_ended(error, self._site.address, self._site.shut_down)
+                self._site.say_ended(error)
             elif line.asked != asked and not line.closed:
                 self._withdraw(line, error)
             raise
