@@ -13,7 +13,7 @@ show() {
 }
 
 # Built beforehand, so that the examples' output is all that follows. Cargo shows its progress.
-echo "Building the examples in Rust: one to five minutes the first time."
+echo "Building the examples in Rust: several minutes the first time."
 cargo build --release --locked -p maniple --examples
 
 show "$python" examples/python/squares.py
