@@ -680,7 +680,13 @@ class ThreadPool(ThreadQueueParts, Pool):
             f"{', '.join(options)}: calls of a ThreadPool have no limits and retries, because a thread cannot be ended; use a Pool"
         )
 
-    def _make_workers(self, initializer: Any, initargs: tuple[Any, ...], maxtasksperchild: int | None) -> Any:
+    def _make_workers(
+        self,
+        initializer: Any,
+        initargs: tuple[Any, ...],
+        maxtasksperchild: int | None,
+        limits: tuple[float | None, int | None, int | None] = (None, None, None),
+    ) -> Any:
         return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)
 
 

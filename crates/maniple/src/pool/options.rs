@@ -4,6 +4,7 @@ use super::Pool;
 use crate::error::{Error, Result};
 use maniple_engine::pool::Chunk;
 use maniple_engine::pool::policy::WINDOW;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
@@ -115,7 +116,6 @@ impl CallOptions {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "the options are those of the calls that are made through it"]
 pub struct WithOptions<'a> {
     pool: Pool,
@@ -125,6 +125,13 @@ pub struct WithOptions<'a> {
 impl WithOptions<'_> {
     pub(super) fn new(pool: Pool) -> Self {
         WithOptions { pool, owner: PhantomData }
+    }
+}
+
+impl fmt::Debug for WithOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pool { options, .. } = &self.pool;
+        f.debug_struct("WithOptions").field("pool", &self.pool).field("options", options).finish()
     }
 }
 

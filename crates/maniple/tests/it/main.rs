@@ -11,8 +11,10 @@ mod calls;
 mod ceremony;
 mod codec;
 mod deaths;
+mod debug;
 mod drops;
 mod endings;
+mod errors;
 mod examples;
 mod file_size;
 #[cfg(feature = "async")]
@@ -27,6 +29,7 @@ mod named;
 mod pool_handles;
 mod process;
 mod queues;
+mod readme;
 mod reentry;
 mod sharing;
 mod shortage;
