@@ -12,6 +12,7 @@
 mod act;
 mod deaths;
 mod drive;
+mod ends;
 mod forks;
 mod jobs;
 mod keeper;
@@ -23,8 +24,10 @@ mod terminate;
 mod ticket;
 
 pub use self::deaths::LACKING;
+pub use self::ends::Collector;
 use self::drive::{Seat, is_in_source, is_within, let_go};
 pub(crate) use self::forks::watch_forks;
+use self::ends::Ends;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
 use self::slots::WorkerSlot;
@@ -110,6 +113,8 @@ pub(super) struct State {
     pub(super) ending: Option<Ending>,
     /// Jobs whose end is reported to the front.
     pub notices: VecDeque<JobId>,
+    /// Jobs whose end is reported with others.
+    pub(super) ends: Ends,
     pub(super) commands: Vec<Command>,
     // Reused by `listen`.
     pub(super) roster: Vec<WorkerId>,
@@ -200,6 +205,7 @@ impl Hub {
             starts: Starts::default(),
             ending: None,
             notices: VecDeque::new(),
+            ends: Ends::default(),
             commands: Vec::new(),
             roster: Vec::new(),
             unplanned: false,

@@ -1,0 +1,177 @@
+//! The ends of jobs of one task, reported in batches.
+//!
+//! A front that hands out a future for each task has to complete it as soon as the task has ended, although no thread
+//! waits for that future. One notice and one wake-up for each task would cost more than the task. So after
+//! [`Hub::gather_ends`] the ends are gathered, and one thread takes all of them at once with [`Hub::take_ends`]:
+//! * the *collector*, a thread that waits for a future. It drives the hub meanwhile, and there is at most one;
+//! * the keeper, while no thread collects. It is woken once until the ends are taken, however many arrive.
+
+use super::ticket::wait_on;
+use super::{Hub, State};
+use crate::error::Result;
+use crate::pool::job::{Cell, Settled};
+use crate::pool::scheduler::JobId;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The ends that no thread has taken yet.
+#[derive(Debug, Default)]
+pub(in crate::pool) struct Ends {
+    gathered: bool,
+    list: VecDeque<JobId>,
+    // Ready while the list is not empty. The collector sleeps on it.
+    cell: Arc<Cell>,
+    collected: bool,
+    // The keeper was woken for the list, or polls, and has not taken it yet.
+    told: bool,
+}
+
+impl Ends {
+    /// Whether all ends were taken.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first end, if the keeper's front has to take the list.
+    pub fn first(&self) -> Option<JobId> {
+        if self.collected { None } else { self.list.front().copied() }
+    }
+
+    /// Whether the keeper has to be woken for the list.
+    pub fn is_untold(&self) -> bool {
+        !self.told && self.first().is_some()
+    }
+}
+
+impl State {
+    /// Records the end of a job that is reported to the front. Returns whether the keeper has to be woken.
+    pub(super) fn report_end(&mut self, job: JobId) -> bool {
+        if !self.ends.gathered {
+            self.notices.push_back(job);
+            return true;
+        }
+        let polled = self.burst.polled;
+        let ends = &mut self.ends;
+        ends.list.push_back(job);
+        ends.cell.set_ready(true);
+        if ends.collected {
+            // A thread sleeps there, not a future.
+            let _ = ends.cell.call();
+            return false;
+        }
+        !std::mem::replace(&mut ends.told, true) && !polled
+    }
+}
+
+impl Hub {
+    /// From now on, the ends of jobs with `notify` are gathered. Each of these jobs has one task, and no user of its
+    /// ticket: [`Ticket::into_job`](super::Ticket::into_job).
+    pub fn gather_ends(&self) {
+        self.lock().ends.gathered = true;
+    }
+
+    /// Takes the gathered ends. The hub forgets these jobs.
+    pub fn take_ends(&self) -> Vec<(JobId, Settled)> {
+        let mut st = self.lock();
+        st.ends.told = false;
+        st.ends.cell.set_ready(false);
+        let list = std::mem::take(&mut st.ends.list);
+        let mut taken = Vec::with_capacity(list.len());
+        for job in list {
+            // Nothing of the front is left in an ended job without its outcome.
+            let settled = st.jobs.remove(&job).and_then(|mut ended| ended.take(1).pop());
+            taken.extend(settled.map(|settled| (job, settled)));
+        }
+        if st.has_chores() {
+            // The pool may end now.
+            self.shared().kick.kick();
+        }
+        taken
+    }
+
+    /// Makes the calling thread the collector. `None`: another thread collects.
+    pub fn collect(&self) -> Option<Collector<'_>> {
+        let mut st = self.lock();
+        if std::mem::replace(&mut st.ends.collected, true) {
+            return None;
+        }
+        Some(Collector { hub: self })
+    }
+
+    /// Withdraws jobs whose tasks no worker has begun. Returns those that are withdrawn: their ends are not reported.
+    pub fn withdraw(&self, jobs: &[JobId]) -> Vec<JobId> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        let inner = self.shared();
+        let mut st = self.lock();
+        let open: Vec<JobId> =
+            jobs.iter().copied().filter(|job| st.jobs.get(job).is_some_and(|job| !job.ended)).collect();
+        for &job in &open {
+            st.sched.cancel(job);
+        }
+        inner.advance(&mut st);
+        // Without listening, a job can have ended in no other way.
+        let withdrawn: Vec<JobId> =
+            open.into_iter().filter(|job| st.jobs.get(job).is_some_and(|job| job.ended)).collect();
+        for job in &withdrawn {
+            st.jobs.remove(job);
+        }
+        let State { ends, jobs, .. } = &mut *st;
+        ends.list.retain(|job| jobs.contains_key(job));
+        let some = !ends.list.is_empty();
+        ends.cell.set_ready(some);
+        inner.stir(&mut st);
+        let driven = st.seats.is_taken();
+        inner.settle_down(&mut st, driven);
+        withdrawn
+    }
+
+    /// Returns whether a worker has begun the job's task.
+    pub fn has_begun(&self, job: JobId) -> bool {
+        if self.is_foreign() {
+            return false;
+        }
+        let st = self.lock();
+        st.slots.iter().any(|(worker, slot)| {
+            st.sched.assigned(worker).any(|task| task.job == job && slot.link.claimed(task.payload.position))
+        })
+    }
+}
+
+/// The right to take the gathered ends, and the duty of it.
+#[derive(Debug)]
+pub struct Collector<'h> {
+    hub: &'h Hub,
+}
+
+impl Collector<'_> {
+    /// Waits until there are ends to take, and drives the hub meanwhile. It calls `interrupted` when a signal handler
+    /// may have run; if that returns false, the wait ends. Returns false if the deadline has passed.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted), or
+    /// [`Error::Foreign`](crate::error::Error::Foreign) in a forked child.
+    pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+        self.hub.check()?;
+        let cell = self.hub.lock().ends.cell.clone();
+        wait_on(self.hub, &cell, deadline, interrupted)
+    }
+}
+
+impl Drop for Collector<'_> {
+    fn drop(&mut self) {
+        if self.hub.is_foreign() {
+            return;
+        }
+        let mut st = self.hub.lock();
+        st.ends.collected = false;
+        let untold = st.ends.is_untold();
+        st.ends.told |= untold;
+        drop(st);
+        if untold {
+            self.hub.shared().kick.kick();
+        }
+    }
+}
