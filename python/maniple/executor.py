@@ -22,7 +22,7 @@ from . import get_context
 from ._impl.compat import public_module
 from ._impl.executor.futures import Future
 from ._impl.executor.mapping import chunks_of, results
-from ._impl.executor.pools import ExecutorPool, is_over
+from ._impl.executor.pools import ExecutorPool, Processes, is_over
 from ._impl.pool.inputs import default_processes
 from ._maniple import Hold
 
@@ -63,8 +63,8 @@ class ProcessPoolExecutor(Executor):
     - `WorkerLostError` if the worker of the call died, or if no worker can be started, for example because `initializer` raises. The
       standard executor fails all its calls with `BrokenProcessPool` and accepts no more; `WorkerLostError` is no such exception,
       because nothing is broken;
-    - the error of pickling, if the function or its arguments cannot be pickled, and `MaybeEncodingError` or `ResultDecodeError` if the
-      result cannot be.
+    - the error of pickling, if the function, its arguments or the result cannot be pickled, and `ResultDecodeError` if the result
+      cannot be unpickled.
 
     Functions and arguments are pickled. Lambdas, closures and local classes are sent by value.
 
@@ -114,12 +114,8 @@ class ProcessPoolExecutor(Executor):
         self._is_shut = False
         self._lock = threading.RLock()
         self._finalizer: finalize[Any, Any] | None = None
-
-    @property
-    def _processes(self) -> Any:
-        # Programs read it, although it is no part of the interface: {process id: process}, or None.
-        pool = self._pool
-        return None if pool is None else {process.pid: process for process in pool.processes}
+        # Programs read it, although it is no part of the interface.
+        self._processes: Processes | None = Processes()
 
     def _begin(self) -> ExecutorPool:
         """Start the workers, if that was not done."""
@@ -136,6 +132,8 @@ class ProcessPoolExecutor(Executor):
                 self._finalizer.atexit = False
                 pool.start()
                 self._pool = pool
+                if self._processes is not None:
+                    self._processes.pool = pool
             return self._pool
 
     def _refuse(self) -> RuntimeError:
@@ -240,7 +238,8 @@ class ProcessPoolExecutor(Executor):
 
         Args:
             wait: whether to wait until the workers have ended.
-            cancel_futures: whether to cancel the calls that no worker has begun.
+            cancel_futures: whether to cancel the calls that no worker has begun. If fewer calls run than there are workers, the
+                oldest calls count as begun, since the workers are about to run them.
         """
         with Hold(self._lock):
             self._is_shut = True
@@ -249,19 +248,20 @@ class ProcessPoolExecutor(Executor):
             return
         pool.close()
         if cancel_futures:
-            pool.drop_waiting()
+            pool.drop_waiting(self._max_workers)
         if wait:
             pool.join()
         with Hold(self._lock):
             # A signal handler may have interrupted an earlier call: the next call repeats it.
-            self._pool = None
+            self._pool = self._processes = None
             if self._finalizer is not None:
                 self._finalizer.detach()
 
     def _end(self, how: str) -> None:
         pool = self._pool
-        self.shutdown(wait=False, cancel_futures=True)
+        self.shutdown(wait=False)
         if pool is not None and pool.is_own():
+            pool.drop_waiting(0)
             pool.end_workers(how)
 
     def terminate_workers(self) -> None:

@@ -18,9 +18,10 @@ use crate::deadline::deadline;
 use crate::error::python;
 use crate::hub::PyHub;
 use crate::outcome::{Interrupt, Kind, Piece, Regions, failure, miscounted, results};
-use crate::signals::{detached, held, interrupts, look_for_signals};
+use crate::signals::{detached, held, interrupts, leaves, look_for_signals};
 use crate::unended;
 use maniple_engine::pool::{Collector, Func, JobId, Packet, Settled};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -36,6 +37,8 @@ struct Open {
     name: Py<PyAny>,
     // The number of results, of a chunk of calls; `None`: one call.
     count: Option<usize>,
+    // The number of the submission.
+    turn: u64,
 }
 
 /// An outcome to be decoded, and its large buffers once a thread has begun that.
@@ -61,6 +64,7 @@ struct Tasks {
     ready: VecDeque<Ended>,
     is_for_keeper: VecDeque<Ended>,
     slow: VecDeque<(Py<PyAny>, Given)>,
+    submitted: u64,
     /// The keeper has ended: any thread does its work.
     over: bool,
 }
@@ -119,7 +123,11 @@ impl PyFutures {
                 Err(Interrupt(error)) => {
                     self.lock().is_for_keeper.push_back((open, piece, regions));
                     self.hub.get().hub().kick();
-                    return Err(error);
+                    if is_of_handler(py, &error) {
+                        return Err(error);
+                    }
+                    // The result itself raises it, for example by `sys.exit`, and may be another caller's.
+                    continue;
                 }
             };
             drop(piece);
@@ -153,8 +161,10 @@ impl PyFutures {
         unended::call(self.settle.bind(py), (future, is_result, value), None).map(drop)
     }
 
-    fn enter(&self, job: JobId, open: Open) {
+    fn enter(&self, job: JobId, mut open: Open) {
         let mut tasks = self.lock();
+        tasks.submitted += 1;
+        open.turn = tasks.submitted;
         match tasks.early.remove(&job) {
             Some(settled) => {
                 tasks.ready.push_back((open, settled.into(), Regions::new()));
@@ -199,6 +209,11 @@ fn store(fields: &Bound<'_, PyDict>, given: Given) -> PyResult<()> {
         Given::Nothing => intern!(py, "CANCELLED_AND_NOTIFIED"),
     };
     fields.set_item(intern!(py, "_state"), state)
+}
+
+/// Whether a signal handler has raised an exception that interrupts.
+fn is_of_handler(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) || leaves(py, error)
 }
 
 /// A future whose task a worker has begun cannot be cancelled any more.
@@ -316,10 +331,15 @@ impl PyFutures {
         Ok(true)
     }
 
-    /// Withdraws all tasks that no worker has begun, and cancels their futures.
-    fn withdraw_all(&self, py: Python<'_>) -> PyResult<()> {
+    /// Withdraws the tasks that no worker has begun, and cancels their futures. The oldest stay, until `running` tasks are
+    /// left with those that run.
+    fn withdraw_all(&self, py: Python<'_>, running: usize) -> PyResult<()> {
         let hub = self.hub.get().hub();
-        let jobs: Vec<JobId> = self.lock().open.keys().copied().collect();
+        let begun = detached(py, || hub.begun())?;
+        let mut open: Vec<(u64, JobId)> = self.lock().open.iter().map(|(job, open)| (open.turn, *job)).collect();
+        open.retain(|(_, job)| !begun.contains(job));
+        open.sort_unstable();
+        let jobs: Vec<JobId> = open.iter().skip(running.saturating_sub(begun.len())).map(|(_, job)| *job).collect();
         for job in detached(py, || hub.withdraw(&jobs))? {
             let Some(open) = self.lock().open.remove(&job) else { continue };
             self.give(py, open.future, Given::Nothing, false)?;
@@ -341,7 +361,7 @@ impl PyFutures {
     /// Returns whether a worker has begun the task, which has not ended. Its future counts as running from then on.
     fn has_begun(&self, py: Python<'_>, future: &Bound<'_, PyAny>, job: u64) -> PyResult<bool> {
         let hub = self.hub.get().hub();
-        let begun = detached(py, || hub.has_begun(job_of(job)))?;
+        let begun = detached(py, || hub.begun())?.contains(&job_of(job));
         if begun {
             mark_running(future)?;
         }
@@ -386,7 +406,7 @@ impl PyFutures {
             }
         };
         let job = self.hub.get().submit_task(func, items, packet)?.into_job();
-        self.enter(job, Open { future: future.clone().unbind(), name, count });
+        self.enter(job, Open { future: future.clone().unbind(), name, count, turn: 0 });
         Ok(job.data().as_ffi())
     }
 }

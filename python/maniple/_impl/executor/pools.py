@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from weakref import WeakSet
 
@@ -18,12 +18,13 @@ from ..pool.results import tell
 from ..pool.worker_main import worker_main
 from ..pool.workers import Workers
 from .futures import settle
+from .worker import serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ExecutorPool", "is_over"]
+__all__ = ["ExecutorPool", "Processes", "is_over"]
 
 
 class Completions:
@@ -50,6 +51,28 @@ class Completions:
     def _complete(self) -> None:
         """Complete the futures whose tasks have ended. The keeper calls it."""
         self._futures.keep()
+
+
+class Processes(Mapping[int, Any] if TYPE_CHECKING else Mapping):
+    """The processes of a pool's workers by their process ids; empty until the pool is there."""
+
+    pool: ExecutorPool | None = None
+
+    def _now(self) -> dict[int, Any]:
+        return {} if self.pool is None else {process.pid: process for process in list(self.pool.processes)}
+
+    def __getitem__(self, pid: int) -> Any:
+        return self._now()[pid]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def copy(self) -> dict[int, Any]:
+        """Return the present processes."""
+        return self._now()
 
 
 class ExecutorPool(Workers):
@@ -88,9 +111,9 @@ class ExecutorPool(Workers):
                 self.wanted += 1
                 self.repopulate(self.wanted)
 
-    def drop_waiting(self) -> None:
-        """Cancel the futures of the tasks that no worker has begun."""
-        self.futures.withdraw_all()
+    def drop_waiting(self, running: int) -> None:
+        """Cancel the futures of the tasks that no worker has begun, except the oldest, until `running` tasks are left in all."""
+        self.futures.withdraw_all(running)
 
     def end_workers(self, how: str) -> None:
         """Call the method `how` of each worker's process that runs."""
@@ -106,8 +129,8 @@ class ExecutorPool(Workers):
         return self._owner == os.getpid()
 
 
-def _process(context: Any, *args: Any, **kwds: Any) -> Any:
-    return context.Process(*args, **kwds)
+def _process(context: Any, target: Any, **kwds: Any) -> Any:
+    return context.Process(target=serve, **kwds)
 
 
 # ---- the end of the program ----

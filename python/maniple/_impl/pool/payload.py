@@ -185,6 +185,10 @@ _NOTHING_LEFT = "the worker had no memory to report the outcome of its task"
 _PICKLED_SHORTAGE = dumps(MemoryError(_NOTHING_LEFT))
 
 
+#: whether the error of pickling a result becomes a `MaybeEncodingError`, as in the standard pool
+wraps_refusals = True
+
+
 def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, str, str | None, bytes]:
     """Return a failure in a form that can always be sent: type, message, traceback or None, pickle."""
     trace: str | None
@@ -193,7 +197,7 @@ def report(error: BaseException, unsendable: bool, value: object) -> tuple[str, 
         and (received := sys.modules.get(f"{PACKAGE}._impl.serialization.received")) is not None
     ):
         received.explain(error)
-    if unsendable:
+    if unsendable and wraps_refusals:
         error, trace = MaybeEncodingError(error, value), None
     else:
         trace = _trace(error)

@@ -128,15 +128,15 @@ impl Hub {
         withdrawn
     }
 
-    /// Returns whether a worker has begun the job's task.
-    pub fn has_begun(&self, job: JobId) -> bool {
+    /// Returns the jobs whose task a worker has begun and not finished.
+    pub fn begun(&self) -> Vec<JobId> {
         if self.is_foreign() {
-            return false;
+            return Vec::new();
         }
         let st = self.lock();
-        st.slots.iter().any(|(worker, slot)| {
-            st.sched.assigned(worker).any(|task| task.job == job && slot.link.claimed(task.payload.position))
-        })
+        let assigned =
+            st.slots.iter().flat_map(|(worker, slot)| st.sched.assigned(worker).map(move |task| (slot, task)));
+        assigned.filter(|(slot, task)| slot.link.claimed(task.payload.position)).map(|(_, task)| task.job).collect()
     }
 }
 

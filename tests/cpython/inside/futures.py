@@ -1,0 +1,17 @@
+"""Replaces the package `concurrent.futures`: its `ProcessPoolExecutor` is PACKAGE's, all else is the standard library's.
+
+`twin.py` writes this text as `concurrent/futures/__init__.py` of an interpreter's twin, beside links to the other modules.
+"""
+
+_FILE = "@FILE@"
+with open(_FILE, encoding="utf-8") as _source:
+    exec(compile(_source.read(), _FILE, "exec"))
+_others = __getattr__
+
+
+def __getattr__(name):
+    if name == "ProcessPoolExecutor":
+        from @PACKAGE@ import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
+    return _others(name)
