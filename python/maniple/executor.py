@@ -109,8 +109,9 @@ class ProcessPoolExecutor(Executor):
         self._mp_context = context
         self._initializer, self._initargs = initializer, tuple(initargs)
         self._max_tasks_per_child = max_tasks_per_child
-        # None before the first call, and after `shutdown`.
+        # None before the first call, and after `shutdown`; the pool that was shut down, to wait for it.
         self._pool: ExecutorPool | None = None
+        self._ending: ExecutorPool | None = None
         self._is_shut = False
         self._lock = threading.RLock()
         self._finalizer: finalize[Any, Any] | None = None
@@ -237,13 +238,13 @@ class ProcessPoolExecutor(Executor):
         """Accept no more calls. The workers end when all calls that were submitted have ended.
 
         Args:
-            wait: whether to wait until the workers have ended.
+            wait: whether to wait until the workers have ended. A later call may wait for them.
             cancel_futures: whether to cancel the calls that no worker has begun. If fewer calls run than there are workers, the
                 oldest calls count as begun, since the workers are about to run them.
         """
         with Hold(self._lock):
             self._is_shut = True
-            pool = self._pool
+            pool = self._pool or self._ending
         if pool is None or not pool.is_own():
             return
         pool.close()
@@ -252,7 +253,8 @@ class ProcessPoolExecutor(Executor):
         if wait:
             pool.join()
         with Hold(self._lock):
-            # A signal handler may have interrupted an earlier call: the next call repeats it.
+            # If a signal handler has interrupted this call, the next call repeats it.
+            self._ending = None if wait else pool
             self._pool = self._processes = None
             if self._finalizer is not None:
                 self._finalizer.detach()

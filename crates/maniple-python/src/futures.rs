@@ -208,6 +208,8 @@ fn store(fields: &Bound<'_, PyDict>, given: Given) -> PyResult<()> {
         }
         Given::Nothing => intern!(py, "CANCELLED_AND_NOTIFIED"),
     };
+    // A future that has ended keeps no pool.
+    fields.set_item(intern!(py, "_tasks"), py.None())?;
     fields.set_item(intern!(py, "_state"), state)
 }
 
@@ -328,6 +330,7 @@ impl PyFutures {
             store(&fields, Given::Nothing)?;
         }
         drop(open);
+        hub.call_collector();
         Ok(true)
     }
 
@@ -344,6 +347,7 @@ impl PyFutures {
             let Some(open) = self.lock().open.remove(&job) else { continue };
             self.give(py, open.future, Given::Nothing, false)?;
         }
+        hub.call_collector();
         Ok(())
     }
 
@@ -387,9 +391,11 @@ impl PyFutures {
         drop(tasks);
         loop {
             self.complete(py, true)?;
-            let Some((future, given)) = self.lock().slow.pop_front() else { return Ok(()) };
+            let Some((future, given)) = self.lock().slow.pop_front() else { break };
             self.settle(py, &future, given)?;
         }
+        self.hub.get().hub().call_collector();
+        Ok(())
     }
 }
 

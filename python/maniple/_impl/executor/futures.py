@@ -53,7 +53,8 @@ class Future(_Future, Generic[Result]):
     """The future of a task of `maniple.ProcessPoolExecutor`."""
 
     def __init__(self, tasks: Futures) -> None:
-        self._tasks = tasks
+        # None once the future has ended, which then keeps no pool.
+        self._tasks: Futures | None = tasks
         self._job = 0
         self._state = PENDING
         self._result = self._exception = None
@@ -64,11 +65,14 @@ class Future(_Future, Generic[Result]):
 
     def _wait(self, timeout: float | None) -> float | None:
         """Wait for the end of the task as far as this thread can receive it; return the rest of the time limit."""
+        tasks = self._tasks
+        if tasks is None:
+            return timeout
         if timeout is None:
-            self._tasks.wait(self)
+            tasks.wait(self)
             return None
         limit = time.monotonic() + timeout
-        self._tasks.wait(self, timeout)
+        tasks.wait(self, timeout)
         return max(0.0, limit - time.monotonic())
 
     def result(self, timeout: float | None = None) -> Any:
@@ -96,20 +100,20 @@ class Future(_Future, Generic[Result]):
 
     def running(self) -> bool:
         """Return whether a worker runs the call."""
-        if self._state == PENDING:
-            self._tasks.has_begun(self, self._job)
+        if self._state == PENDING and (tasks := self._tasks) is not None:
+            tasks.has_begun(self, self._job)
         return bool(self._state == RUNNING)
 
     def cancel(self) -> bool:
         """Cancel the call if no worker has begun it. Return whether it is cancelled."""
-        if self._state == PENDING:
+        if self._state == PENDING and (tasks := self._tasks) is not None:
             try:
-                if self._tasks.withdraw(self, self._job):
+                if tasks.withdraw(self, self._job):
                     cancel(self)
             except BaseException:
                 # A signal handler has raised.
-                if not self._tasks.is_open(self._job):
-                    self._tasks.leave(self)
+                if not tasks.is_open(self._job):
+                    tasks.leave(self)
                 raise
         return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
@@ -128,10 +132,12 @@ def cancel(future: Future[Any]) -> None:
     """Cancel a future whose task was withdrawn, and tell all that wait for it."""
     if future._state == PENDING and _Future.cancel(future):
         future.set_running_or_notify_cancel()
+    future._tasks = None
 
 
 def settle(future: Future[Any], is_result: bool | None, value: Any) -> None:
     """Complete a future with a result or an exception, or cancel it (None). The pool's keeper calls it."""
+    future._tasks = None
     try:
         if is_result is None:
             cancel(future)

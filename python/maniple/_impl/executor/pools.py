@@ -116,7 +116,8 @@ class ExecutorPool(Workers):
         self.futures.withdraw_all(running)
 
     def end_workers(self, how: str) -> None:
-        """Call the method `how` of each worker's process that runs."""
+        """Call the method `how` of each worker's process that runs. No new worker replaces them."""
+        self.hub.resize(0)
         for process in list(self.processes):
             try:
                 if process.is_alive():

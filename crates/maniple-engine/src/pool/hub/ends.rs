@@ -128,6 +128,22 @@ impl Hub {
         withdrawn
     }
 
+    /// Makes the collector return: another thread may have completed the future for which it waits.
+    pub fn call_collector(&self) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        if !st.ends.collected {
+            return;
+        }
+        st.ends.cell.set_ready(true);
+        // A thread sleeps there, not a future.
+        let _ = st.ends.cell.call();
+        st.called = true;
+        self.shared().stir(&mut st);
+    }
+
     /// Returns the jobs whose task a worker has begun and not finished.
     pub fn begun(&self) -> Vec<JobId> {
         if self.is_foreign() {
