@@ -11,11 +11,18 @@ _BROKEN = "demands BrokenProcessPool: here only the dead worker's own task fails
 _OWN = "demands BrokenProcessPool: here the task fails with the exception that unpickling raised, and the executor goes on"
 _START = "demands BrokenExecutor: here each task fails with WorkerLostError, whose cause is the initializer's exception"
 _THREAD = "reads the standard executor's own manager thread or queues"
+_FORCE = "reads or replaces the standard executor's private method _force_shutdown"
 _COUNT = "counts the processes after submitting tasks that cannot be pickled: here only a task that waits starts a worker"
 
 # What fits a test's `Class.method` -> the reason.
 SET_ASIDE: dict[str, str] = {
     r"ProcessPoolExecutorTest\.test_killed_child$": _BROKEN,
+    r"ProcessPoolExecutorTest\.test_broken_process_pool_traceback$": _BROKEN,
+    r"ProcessPoolExecutorTest\.test_force_shutdown_workers_dead_workers": _BROKEN,
+    r"ProcessPoolExecutorTest\.test_force_shutdown_workers_invalid_op$": _FORCE,
+    r"ProcessPoolExecutorTest\.test_(kill|terminate)_workers$": _FORCE,
+    r"ProcessPoolExecutorTest\.test_(shutdown_no_wait_max_tasks|gc_during_max_tasks_worker_exit)": _THREAD,
+    r"ProcessPoolExecutorTest\.test_(force_shutdown_during_max_tasks|failed_worker_replacement)": _THREAD,
     r"DeadlockTest\.test_crash_(at|during|big)_": _BROKEN,
     r"DeadlockTest\.test_shutdown_deadlock$": _BROKEN,
     r"ProcessPoolExecutorTest\.test_python_finalization_error$": "demands BrokenProcessPool if the second thread cannot start: here there is one",

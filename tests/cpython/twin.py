@@ -113,7 +113,9 @@ class Twin:
     def _replace_executor(self) -> None:
         theirs = standard_library() / "concurrent"
         (self.library / "concurrent").mkdir()
-        link(theirs / "__init__.py", self.library / "concurrent" / "__init__.py")
+        for entry in theirs.iterdir():
+            if entry.name not in ("futures", "__pycache__"):
+                link(entry, self.library / "concurrent" / entry.name)
         ours = Path("concurrent") / "futures"
         self._write(str(ours), "futures.py", PACKAGE=self.package, FILE=str(theirs / "futures" / "__init__.py"))
         for entry in (theirs / "futures").glob("[!_]*.py"):

@@ -259,6 +259,19 @@ def test_max_tasks_per_child_replaces_workers(mp: ModuleType) -> None:
         assert len(set(pids)) == 3
 
 
+@pytest.mark.parametrize("is_shut", [False, True])
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_workers_are_replaced_until_the_last_call_has_run(mp: ModuleType, is_shut: bool, is_dropped: bool) -> None:
+    executor = mp.ProcessPoolExecutor(1, mp.get_context("spawn"), max_tasks_per_child=1)
+    futures = [executor.submit(pid) for _ in range(3)]
+    if is_shut:
+        executor.shutdown(wait=False)
+    if is_dropped:
+        del executor
+        gc.collect()
+    assert len({future.result() for future in futures}) == 3
+
+
 def test_initializer_runs_in_each_worker(new_executor: NewExecutor) -> None:
     executor = new_executor(2, initializer=store, initargs=("state",))
     assert set(executor.map(stored, range(10))) == {"state"}
