@@ -118,6 +118,11 @@ class ProcessPoolExecutor(Executor):
         # Programs read it, although it is no part of the interface.
         self._processes: Processes | None = Processes()
 
+    @property
+    def _executor_manager_thread(self) -> threading.Thread | None:
+        # As `_processes`.
+        return None if self._pool is None else self._pool.keeper
+
     def _begin(self) -> ExecutorPool:
         """Start the workers, if that was not done."""
         with Hold(self._lock):

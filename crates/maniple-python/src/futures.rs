@@ -225,12 +225,7 @@ fn mark_running(future: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_open(&fields)? { fields.set_item(intern!(py, "_state"), intern!(py, "RUNNING")) } else { Ok(()) }
 }
 
-fn decoded(
-    py: Python<'_>,
-    open: &Open,
-    piece: &Piece,
-    regions: &Regions,
-) -> Result<Given, Interrupt> {
+fn decoded(py: Python<'_>, open: &Open, piece: &Piece, regions: &Regions) -> Result<Given, Interrupt> {
     let Kind::Done(content) = &piece.kind else {
         let error = failure(py, piece, regions, &open.name, None)?;
         return Ok(Given::Error(error.into_value(py).into_any()));

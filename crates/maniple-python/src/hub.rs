@@ -13,7 +13,8 @@ use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, SourceKind, Ticket, WorkerId,
+    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, SourceKind, Ticket,
+    WorkerId,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};

@@ -24,10 +24,10 @@ mod terminate;
 mod ticket;
 
 pub use self::deaths::LACKING;
-pub use self::ends::Collector;
 use self::drive::{Seat, is_in_source, is_within, let_go};
-pub(crate) use self::forks::watch_forks;
+pub use self::ends::Collector;
 use self::ends::Ends;
+pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
 use self::slots::WorkerSlot;

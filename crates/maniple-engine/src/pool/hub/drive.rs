@@ -305,10 +305,7 @@ impl State {
     }
 
     pub(super) fn has_chores(&self) -> bool {
-        self.starts.is_due(clock::now())
-            || !self.notices.is_empty()
-            || self.ends.is_untold()
-            || self.is_over()
+        self.starts.is_due(clock::now()) || !self.notices.is_empty() || self.ends.is_untold() || self.is_over()
     }
 
     /// Whether all jobs and workers have ended, and all ends were taken that the front has to take.
