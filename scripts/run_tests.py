@@ -108,7 +108,9 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
             [sys.executable, "scripts/check_api.py", options.second_api],
             re.compile(r"^api on Python .*"),
         ),
-        "cpython": Suite("cpython", [sys.executable, "tests/cpython/run.py", "-j", "2", *executor_tests(options)], counted),
+        "cpython": Suite(
+            "cpython", [sys.executable, "tests/cpython/run.py", "-j", "2", *executor_tests(options)], counted
+        ),
         "second cpython": Suite(
             "second cpython",
             [*second, "--methods", "fork,spawn,forkserver", "-j", "2"],

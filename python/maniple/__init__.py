@@ -156,7 +156,16 @@ if not TYPE_CHECKING:
             from ._maniple import __version__
 
             return __version__
-        if name in ("connection", "executor", "managers", "pool", "queues", "shared_memory", "sharedctypes", "synchronize"):
+        if name in (
+            "connection",
+            "executor",
+            "managers",
+            "pool",
+            "queues",
+            "shared_memory",
+            "sharedctypes",
+            "synchronize",
+        ):
             # ``help(maniple.pool.Pool)`` works without a separate import.
             from ._impl.compat.factories import _siblings
 

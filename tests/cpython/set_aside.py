@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 
 _BROKEN = "demands BrokenProcessPool: here only the dead worker's own task fails, with WorkerLostError, and the executor goes on"
-_OWN = "demands BrokenProcessPool: here the task fails with the exception that unpickling raised, and the executor goes on"
+_OWN = (
+    "demands BrokenProcessPool: here the task fails with the exception that unpickling raised, and the executor goes on"
+)
 _START = "demands BrokenExecutor: here each task fails with WorkerLostError, whose cause is the initializer's exception"
 _THREAD = "reads the private queue _call_queue"
 _DROPPED = "demands BrokenProcessPool for the calls of an executor that was collected: here workers are replaced, and all calls run"
 _PATCHED = "replaces private parts of the standard executor, and demands BrokenProcessPool"
 _FORCE = "reads or replaces the standard executor's private method _force_shutdown"
-_COUNT = "counts the processes after submitting tasks that cannot be pickled: here only a task that waits starts a worker"
+_COUNT = (
+    "counts the processes after submitting tasks that cannot be pickled: here only a task that waits starts a worker"
+)
 
 # What fits a test's `Class.method` -> the reason.
 SET_ASIDE: dict[str, str] = {

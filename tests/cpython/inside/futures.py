@@ -3,15 +3,15 @@
 `twin.py` writes this text as `concurrent/futures/__init__.py` of an interpreter's twin, beside links to the other modules.
 """
 
+from importlib import import_module
+
 _FILE = "@FILE@"
 with open(_FILE, encoding="utf-8") as _source:
     exec(compile(_source.read(), _FILE, "exec"))
-_others = __getattr__
+_others = globals()["__getattr__"]
 
 
 def __getattr__(name):
     if name == "ProcessPoolExecutor":
-        from @PACKAGE@ import ProcessPoolExecutor
-
-        return ProcessPoolExecutor
+        return import_module("@PACKAGE@").ProcessPoolExecutor
     return _others(name)

@@ -14,7 +14,7 @@ from concurrent.futures import Future as _Future
 from concurrent.futures import InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 
-from ..compat.public_module import Generic, TypeVar
+from ..compat.public_module import TypeVar
 from ..pool.results import tell
 
 TYPE_CHECKING = False
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 __all__ = ["Future", "settle"]
-
 
 
 def _yes() -> bool:
@@ -49,7 +48,7 @@ class _Condition:
         return future.__dict__.setdefault("_condition", threading.Condition())
 
 
-class Future(_Future, Generic[Result]):
+class Future(_Future[Result]):
     """The future of a task of `maniple.ProcessPoolExecutor`."""
 
     def __init__(self, tasks: Futures) -> None:

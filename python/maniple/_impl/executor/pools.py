@@ -24,6 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    Table = Mapping[int, Any]
+else:
+    Table = Mapping
+
 __all__ = ["ExecutorPool", "Processes", "is_over"]
 
 
@@ -53,7 +57,7 @@ class Completions:
         self._futures.keep()
 
 
-class Processes(Mapping[int, Any] if TYPE_CHECKING else Mapping):
+class Processes(Table):
     """The processes of a pool's workers by their process ids; empty until the pool is there."""
 
     pool: ExecutorPool | None = None
