@@ -191,3 +191,80 @@ impl Drop for Collector<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Chore;
+    use super::*;
+    use crate::pool::packet::Packet;
+    use crate::pool::spec::{Collect, JobSpec, SourceKind};
+    use crate::pool::{Chunk, EndTerms, HubConfig, Outcome};
+    use std::time::Duration;
+
+    fn hub() -> Hub {
+        let hub = Hub::new(HubConfig { processes: 1, max_tasks_per_child: None, tap_stderr: false }).unwrap();
+        hub.gather_ends();
+        hub
+    }
+
+    fn submit(hub: &Hub) -> JobId {
+        let func = hub.define(Packet::default());
+        let (collect, chunk) = (Collect::All, Chunk::Fixed(1));
+        let spec = JobSpec { func, collect, chunk, items: Some(1), window: None, notify: true };
+        hub.submit(spec, SourceKind::Ready(vec![(1, Packet::default())])).unwrap().into_job()
+    }
+
+    #[test]
+    fn a_withdrawn_job_is_not_reported_and_is_withdrawn_once() {
+        let hub = hub();
+        let jobs: Vec<JobId> = (0..5).map(|_| submit(&hub)).collect();
+        assert_eq!(hub.withdraw(&jobs[..2]), jobs[..2]);
+        assert_eq!(hub.withdraw(&jobs[1..3]), jobs[2..3]);
+        assert!(hub.begun().is_empty());
+        assert!(hub.take_ends().is_empty());
+        assert_eq!(hub.withdraw(&jobs), jobs[3..]);
+    }
+
+    #[test]
+    fn the_ends_of_a_terminated_pool_are_taken_at_once() {
+        let hub = hub();
+        let jobs: Vec<JobId> = (0..3).map(|_| submit(&hub)).collect();
+        hub.terminate(EndTerms::asking(false, false));
+        assert!(matches!(hub.keep(Duration::ZERO), Chore::Completed(first) if jobs.contains(&first)));
+        let mut taken: Vec<JobId> = Vec::new();
+        for (job, settled) in hub.take_ends() {
+            assert!(matches!(settled.outcome, Outcome::Cancelled));
+            taken.push(job);
+        }
+        taken.sort();
+        assert_eq!(taken, jobs);
+        assert!(matches!(hub.keep(Duration::ZERO), Chore::Done));
+    }
+
+    #[test]
+    fn one_thread_collects_and_the_keeper_takes_over_after_it() {
+        let hub = hub();
+        submit(&hub);
+        let collector = hub.collect().unwrap();
+        assert!(hub.collect().is_none());
+        hub.terminate(EndTerms::asking(false, false));
+        assert!(collector.wait(None, &mut || true).unwrap());
+        assert!(!matches!(hub.keep(Duration::ZERO), Chore::Completed(_) | Chore::Done));
+        drop(collector);
+        assert!(matches!(hub.keep(Duration::ZERO), Chore::Completed(_)));
+        assert_eq!(hub.take_ends().len(), 1);
+        assert!(hub.collect().is_some());
+    }
+
+    #[test]
+    fn the_collector_returns_when_another_thread_calls_it() {
+        let hub = hub();
+        submit(&hub);
+        let collector = hub.collect().unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| collector.wait(None, &mut || true).unwrap());
+            hub.call_collector();
+            assert!(waiter.join().unwrap());
+        });
+    }
+}
