@@ -24,6 +24,7 @@ _COUNT = (
 SET_ASIDE: dict[str, str] = {
     r"ProcessPoolExecutorTest\.test_killed_child$": _BROKEN,
     r"ProcessPoolExecutorTest\.test_broken_process_pool_traceback$": _BROKEN,
+    r"ProcessPoolExecutorTest\.test_traceback_when_child_process_terminates_abruptly$": _BROKEN,
     r"ProcessPoolExecutorTest\.test_force_shutdown_workers_dead_workers": _BROKEN,
     r"ProcessPoolExecutorTest\.test_force_shutdown_workers_invalid_op$": _FORCE,
     r"ProcessPoolExecutorTest\.test_(kill|terminate)_workers$": _FORCE,
