@@ -160,7 +160,7 @@ def test_set_start_method_without_a_guard_names_the_guard(mp_package: str, metho
     (tmp_path / "unguarded.py").write_text(UNGUARDED)
     argv = [sys.executable, str(tmp_path / "unguarded.py"), mp_package, method]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert "context has already been set" in done.stderr
+    assert "calls set_start_method() while this process is still loading" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
     twice = f"import {mp_package} as mp; mp.set_start_method('spawn'); mp.set_start_method('fork')"
     done = subprocess.run([sys.executable, "-c", twice], capture_output=True, text=True, timeout=60)

@@ -14,15 +14,15 @@ use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, SourceKind, Ticket, WorkerId,
-    WorkerLimits,
+    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, SourceKind, Ticket,
+    WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyIterator, PyTuple};
+use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
 use std::collections::{BTreeMap, VecDeque};
@@ -46,7 +46,7 @@ pub struct PyHub {
 }
 
 /// A call that is being made.
-struct Making<'h>(&'h AtomicUsize);
+pub struct Making<'h>(&'h AtomicUsize);
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
@@ -141,7 +141,57 @@ impl PyHub {
         Ok(unended::call(fresh.bind(py), (), None)?.is_truthy()?.then_some(found))
     }
 
-    fn make(&self) -> Making<'_> {
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Pickles a call of `func(*args, **kwds)`. Returns it with the function and its name.
+    pub fn pack_call(
+        &self,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyDict>,
+        header: &[u8],
+    ) -> PyResult<(Func, Py<PyAny>, Packet)> {
+        let py = func.py();
+        let (func, name) = self.func(func)?;
+        let mut encoder = Encoder::new(py, self.hub.packer());
+        encoder.header(header);
+        if kwds.is_empty() {
+            encoder.mark(tag::APPLY);
+            let args = match args.cast_exact::<PyTuple>() {
+                Ok(args) => args.clone(),
+                Err(_) => made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+            };
+            encoder.tuple(&args, Pickler::For(&self.main))?;
+        } else {
+            encoder.mark(tag::KEYWORDS);
+            encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::For(&self.main))?;
+        }
+        Ok((func, name, encoder.packet()?))
+    }
+
+    /// Pickles one call of `func(*items)` for each of a list of tuples.
+    pub fn pack_chunk(
+        &self,
+        func: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyList>,
+    ) -> PyResult<(Func, Py<PyAny>, Packet)> {
+        let (func, name) = self.func(func)?;
+        let mut encoder = Encoder::new(items.py(), self.hub.packer());
+        encoder.mark(tag::STARMAP);
+        encoder.list(items, Pickler::For(&self.main))?;
+        Ok((func, name, encoder.packet()?))
+    }
+
+    /// Submits one task of so many items, whose end is reported.
+    pub fn submit_task(&self, func: Func, items: usize, packet: Packet) -> PyResult<Ticket> {
+        let (collect, chunk) = (Collect::All, Chunk::Fixed(items.max(1)));
+        let spec = JobSpec { func, collect, chunk, items: Some(items), window: None, notify: true, terms: None };
+        self.submit(spec, SourceKind::Ready(vec![(items, packet)]))
+    }
+
+    pub fn make(&self) -> Making<'_> {
         self.making.fetch_add(1, Ordering::Relaxed);
         Making(&self.making)
     }
@@ -352,23 +402,9 @@ impl PyHub {
         notify: bool,
         terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<PyTicket> {
-        let py = func.py();
         let _making = self.make();
-        let (func, name) = self.func(func)?;
         let Given { terms, header, returns, .. } = given(terms);
-        let mut encoder = Encoder::new(py, self.hub.packer());
-        encoder.header(&header);
-        if kwds.is_empty() {
-            encoder.mark(tag::APPLY);
-            let args = match args.cast_exact::<PyTuple>() {
-                Ok(args) => args.clone(),
-                Err(_) => made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
-            };
-            encoder.tuple(&args, Pickler::For(&self.main))?;
-        } else {
-            encoder.mark(tag::KEYWORDS);
-            encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::For(&self.main))?;
-        }
+        let (func, name, packet) = self.pack_call(func, args, kwds, &header)?;
         let spec = JobSpec {
             func,
             collect: Collect::All,
@@ -378,7 +414,7 @@ impl PyHub {
             notify,
             terms,
         };
-        let ticket = self.submit(spec, SourceKind::Ready(vec![(1, encoder.packet()?)]))?;
+        let ticket = self.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(PyTicket::new(ticket, Shape::One { returns }, name))
     }
 

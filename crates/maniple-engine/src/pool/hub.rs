@@ -12,6 +12,7 @@
 mod act;
 mod deaths;
 mod drive;
+mod ends;
 mod forks;
 mod jobs;
 mod keeper;
@@ -25,6 +26,8 @@ mod ticket;
 
 pub use self::deaths::LACKING;
 use self::drive::{Seat, is_in_source, is_within, let_go};
+pub use self::ends::Collector;
+use self::ends::Ends;
 pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
@@ -117,6 +120,8 @@ pub(super) struct State {
     pub(super) ending: Option<Ending>,
     /// Jobs whose end is reported to the front.
     pub notices: VecDeque<JobId>,
+    /// Jobs whose end is reported with others.
+    pub(super) ends: Ends,
     pub(super) commands: Vec<Command>,
     // Reused by `listen`.
     pub(super) roster: Vec<WorkerId>,
@@ -212,6 +217,7 @@ impl Hub {
             starts: Starts::default(),
             ending: None,
             notices: VecDeque::new(),
+            ends: Ends::default(),
             commands: Vec::new(),
             roster: Vec::new(),
             unplanned: false,
