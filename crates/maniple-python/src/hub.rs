@@ -1,12 +1,13 @@
 //! The parent's side of a pool, for `maniple.pool`.
 
+use crate::deadline::deadline;
 use crate::encode::{Encoder, Pickler};
 use crate::error::{helper, python};
 use crate::function::{is_plain, name_of};
 use crate::handles::borrow;
 use crate::made;
 use crate::payload_format::tag;
-use crate::signals::detached;
+use crate::signals::{detached, look_for_signals};
 use crate::source::{self, Filled, Items};
 use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
@@ -14,8 +15,8 @@ use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, SourceKind, Ticket,
-    WorkerId, WorkerLimits,
+    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Size, SourceKind,
+    Ticket, WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
@@ -245,7 +246,8 @@ impl PyHub {
     }
 
     #[new]
-    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true, start_limit=None, memory_limit=None, recycle_limit=None))]
+    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true, start_limit=None, memory_limit=None, recycle_limit=None, least=None, idle=0.0, spares=0))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         processes: usize,
         maxtasksperchild: Option<u64>,
@@ -254,11 +256,16 @@ impl PyHub {
         start_limit: Option<f64>,
         memory_limit: Option<u64>,
         recycle_limit: Option<u64>,
+        least: Option<usize>,
+        idle: f64,
+        spares: usize,
     ) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
         let start = start_limit.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let size = Size { least, idle: Duration::try_from_secs_f64(idle).unwrap_or(Duration::MAX), spares };
         let limits = WorkerLimits { start, memory: memory_limit, recycle: recycle_limit };
-        let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr, limits }).map_err(python)?;
+        let hub =
+            Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr, limits, size }).map_err(python)?;
         Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unreported: Mutex::default() })
     }
 
@@ -361,9 +368,10 @@ impl PyHub {
         Some((worker.data().as_ffi(), if end == End::Ask { "terminate" } else { "kill" }))
     }
 
-    /// Sets the number of workers from now on. The caller starts the workers that are due.
-    fn resize(&self, py: Python<'_>, processes: usize) {
-        py.detach(|| self.hub.resize(processes));
+    /// Sets the number of workers from now on. The caller starts the workers that are due. `shrinks`: surplus workers end.
+    #[pyo3(signature = (processes, shrinks=false))]
+    fn resize(&self, py: Python<'_>, processes: usize, shrinks: bool) {
+        py.detach(|| self.hub.resize(processes, shrinks));
     }
 
     /// Sets the number of tasks after which a worker is replaced.
@@ -376,6 +384,22 @@ impl PyHub {
     /// Cancels all jobs: tasks that have not begun do not begin. `end_running`: the workers that run tasks are ended.
     fn cancel_all(&self, py: Python<'_>, end_running: bool) {
         py.detach(|| self.hub.cancel_all(end_running));
+    }
+
+    /// Waits, at most `timeout` seconds, until fewer than `most` calls of a single task wait. Returns whether that is so.
+    #[pyo3(signature = (most, timeout=None))]
+    fn wait_for_room(&self, py: Python<'_>, most: usize, timeout: Option<f64>) -> PyResult<bool> {
+        let mut raised = None;
+        let room = py.detach(|| {
+            self.hub.wait_for_room(most, deadline(timeout), &mut || {
+                raised = look_for_signals();
+                raised.is_none()
+            })
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => room.map_err(python),
+        }
     }
 
     /// Returns the jobs that have not ended: `{job: items that have an outcome}`.

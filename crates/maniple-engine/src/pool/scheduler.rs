@@ -34,6 +34,7 @@ mod jobs;
 mod questions;
 mod queue;
 mod retrying;
+mod sizes;
 mod terms;
 
 use self::queue::Queue;
@@ -78,6 +79,8 @@ struct Job<P> {
 enum Phase {
     Starting,
     Up,
+    /// It is ready, and gets no task before it takes the place of another worker.
+    Spare,
     Retiring,
 }
 
@@ -131,6 +134,8 @@ pub struct Scheduler<P> {
     delayed: Vec<(u64, JobId, Pending<P>)>,
     /// How many jobs have limits.
     limited: usize,
+    /// Surplus workers are to end.
+    shrinks: bool,
     /// How many plans there were.
     plans: u64,
     cost: FxHashMap<u32, u64>,
@@ -156,6 +161,7 @@ impl<P> Scheduler<P> {
             queue: Queue::default(),
             delayed: Vec::new(),
             limited: 0,
+            shrinks: false,
             plans: 0,
             cost: FxHashMap::default(),
             asked: 0,
@@ -212,7 +218,7 @@ impl<P> Scheduler<P> {
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
             if w.phase == Phase::Starting {
-                w.phase = if w.doomed { Phase::Retiring } else { Phase::Up };
+                w.phase = if w.doomed { Phase::Retiring } else { Phase::Spare };
             }
         }
     }
@@ -366,9 +372,12 @@ impl<P> Scheduler<P> {
 
     // ---- events: the pool ----
 
-    /// Sets the number of workers. Surplus workers stay until they end.
-    pub fn resize(&mut self, processes: usize) {
-        self.config.processes = processes;
+    /// Sets the number of workers. Surplus workers stay until they end, unless `shrinks`: then they end after their tasks.
+    pub fn resize(&mut self, processes: usize, shrinks: bool) {
+        let config = &mut self.config;
+        config.least = if config.is_elastic() { config.least.min(processes) } else { processes };
+        config.processes = processes;
+        self.shrinks |= shrinks;
     }
 
     /// Sets the number of tasks after which a worker is replaced; `None`: never.

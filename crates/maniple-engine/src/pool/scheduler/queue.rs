@@ -37,6 +37,10 @@ impl Queue {
         self.0.iter().all(|level| level.singles.is_empty() && level.calls.is_empty())
     }
 
+    pub fn singles(&self) -> usize {
+        self.0.iter().map(|level| level.singles.len()).sum()
+    }
+
     pub fn len(&self) -> usize {
         self.0.iter().map(|level| level.singles.len() + level.calls.len()).sum()
     }
