@@ -118,7 +118,7 @@ class Pool(QueueParts):
             exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
         priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
         return_exceptions: if True, the exception of a failed item takes the place of its result.
-      With a limit, with retries or with `return_exceptions`, each item travels by itself, whatever `chunksize` says.
+      With a limit, with retries or with `return_exceptions`, each item travels by itself, for every `chunksize`.
 
     Raises:
         ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, or a limit is not positive.

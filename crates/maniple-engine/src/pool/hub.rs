@@ -159,7 +159,7 @@ pub(super) struct State {
     keeper: Attention,
     /// When the driver looks at everything again, if it sleeps.
     pub(super) driver_until: u64,
-    /// When the memory of busy workers is looked at again.
+    /// When the memory of busy workers is read again.
     pub(super) memory_at: u64,
     /// The front requests the keeper's return ([`Hub::kick`]).
     pub(super) front_called: bool,
@@ -341,7 +341,7 @@ impl Hub {
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<bool> {
-        /// How often the number is looked at. A worker finishes about as much work in this time as it has in advance.
+        /// How often the number is checked. A worker finishes about as much work in this time as it has in advance.
         const LOOK: Duration = Duration::from_millis(1);
         self.check()?;
         let cell = Arc::new(Cell::default());

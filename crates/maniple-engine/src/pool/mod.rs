@@ -27,6 +27,7 @@
 //! | `hub/drive` | which thread drives the hub, and when it sleeps |
 //! | `hub/listen` | receiving the workers' messages |
 //! | `hub/act` | executing the scheduler's commands |
+//! | `hub/limits` | limits of tasks and workers: what exceeds one is ended |
 //! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |
 //! | `burst` | calls in quick succession, by threads that do not wait for them |
 //! | `hub/deaths` | the exit of a worker; `hub/tail`: its last words |

@@ -27,6 +27,17 @@
 //! # How long a chunk is
 //! Without a `chunksize` of the caller, a chunk takes about two milliseconds. It never exceeds a share of the remaining
 //! items that keeps all workers busy to the end.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `jobs` | events of jobs: submission, tasks, consumption, cancellation, close, termination |
+//! | `decisions` | what follows from a batch of events: which worker gets which task, and what is revoked |
+//! | `queue` | which job goes next: priority, and a fair share among equals |
+//! | `deadlines` | time limits of tasks and of starts |
+//! | `retrying` | tasks that are tried again |
+//! | `sizes` | the number of workers |
+//! | `questions` | queries |
+//! | `terms` | inputs and outputs |
 
 mod deadlines;
 mod decisions;
