@@ -2,9 +2,10 @@
 
 use crate::deadline::deadline;
 use crate::encode::{Encoder, Pickler};
-use crate::error::{helper, python};
-use crate::function::{is_plain, name_of};
+use crate::error::python;
+use crate::function::is_plain;
 use crate::handles::borrow;
+use crate::known::Remembered;
 use crate::made;
 use crate::payload_format::tag;
 use crate::signals::{detached, look_for_signals};
@@ -13,7 +14,7 @@ use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
 use crate::ticket::{PyTicket, Shape};
 use crate::unended;
-use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
+use maniple_engine::pool::policy::{self, WINDOW};
 use maniple_engine::pool::{
     Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Size, SourceKind,
     Ticket, WorkerId, WorkerLimits,
@@ -22,24 +23,22 @@ use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
-use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The parent's side of a pool: distributes tasks and receives results.
 #[pyclass(name = "Hub", module = "maniple._maniple", frozen)]
 pub struct PyHub {
-    hub: Hub,
+    pub(super) hub: Hub,
     // Plain functions by their addresses. The entry holds the object, so no other object gets the address.
-    known: Mutex<Remembered>,
+    pub(super) known: Mutex<Remembered>,
     // A `WorkerMain`: which parts of the program's main module the workers have.
-    main: Py<PyAny>,
+    pub(super) main: Py<PyAny>,
     // The number of calls that are being pickled, or are pickled and not submitted yet.
     making: AtomicUsize,
     // A chore that could not be reported to the keeper, for lack of memory.
@@ -53,33 +52,6 @@ impl Drop for Making<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The plain functions that workers keep between calls, and the order in which they were defined.
-#[derive(Default)]
-struct Remembered {
-    functions: FxHashMap<usize, Known>,
-    order: VecDeque<usize>,
-}
-
-impl Remembered {
-    /// Remembers a function. Returns the entries that it replaces.
-    fn insert(&mut self, address: usize, known: Known) -> [Option<Known>; 2] {
-        let before = self.functions.insert(address, known);
-        if before.is_none() {
-            self.order.push_back(address);
-        }
-        let oldest = if self.order.len() > FUNCTIONS { self.order.pop_front() } else { None };
-        [before, oldest.and_then(|oldest| self.functions.remove(&oldest))]
-    }
-}
-
-struct Known {
-    _object: Py<PyAny>,
-    func: Func,
-    name: Py<PyAny>,
-    // Returns whether the value that was sent by value is still what a call needs.
-    fresh: Option<Py<PyAny>>,
 }
 
 fn key(worker: u64) -> WorkerId {
@@ -104,44 +76,6 @@ fn head(header: &[u8], star: bool) -> Box<[u8]> {
 }
 
 impl PyHub {
-    /// Defines a function in the hub, and returns it with its name. A plain function is pickled once in the life of the
-    /// pool.
-    fn func(&self, func: &Bound<'_, PyAny>) -> PyResult<(Func, Py<PyAny>)> {
-        let py = func.py();
-        let address = func.as_ptr() as usize;
-        let plain = is_plain(func)?;
-        if plain && let Some(found) = self.recall(py, address)? {
-            return Ok(found);
-        }
-        let mut encoder = Encoder::new(py, self.hub.packer());
-        encoder.value(func, Pickler::For(&self.main))?;
-        let defined = self.hub.define(encoder.packet()?);
-        let name = name_of(func)?.unbind();
-        if plain {
-            static FRESHNESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let freshness = helper(py, &FRESHNESS, "freshness")?;
-            let fresh = unended::call(freshness, (func, &self.main), None)?;
-            let fresh = (!fresh.is_none()).then(|| fresh.unbind());
-            let entry =
-                Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py), fresh };
-            let forgotten = self.known().insert(address, entry);
-            // Dropping the removed entries may run code of the program.
-            drop(forgotten);
-        }
-        Ok((defined, name))
-    }
-
-    /// Returns a function that was defined before, unless an object that it needs was defined anew since.
-    fn recall(&self, py: Python<'_>, address: usize) -> PyResult<Option<(Func, Py<PyAny>)>> {
-        let known = self.known();
-        let Some(entry) = known.functions.get(&address) else { return Ok(None) };
-        let found = (entry.func.clone(), entry.name.clone_ref(py));
-        let Some(fresh) = &entry.fresh else { return Ok(Some(found)) };
-        let fresh = fresh.clone_ref(py);
-        drop(known); // the question runs Python code
-        Ok(unended::call(fresh.bind(py), (), None)?.is_truthy()?.then_some(found))
-    }
-
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
@@ -195,10 +129,6 @@ impl PyHub {
     pub fn make(&self) -> Making<'_> {
         self.making.fetch_add(1, Ordering::Relaxed);
         Making(&self.making)
-    }
-
-    fn known(&self) -> MutexGuard<'_, Remembered> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inline(&self, items: &Bound<'_, PyAny>, head: Box<[u8]>) -> PyResult<(SourceKind, usize)> {
