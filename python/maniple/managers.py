@@ -458,27 +458,28 @@ for _typeid, _callable, _proxytype in (
     ("Namespace", Namespace, NamespaceProxy),
 ):
     SyncManager.register(_typeid, _callable, _proxytype)
-for _typeid, _form in {
-    "Queue": lambda self, maxsize=0: ...,
-    "JoinableQueue": lambda self, maxsize=0: ...,
-    "Event": lambda self: ...,
-    "Lock": lambda self: ...,
-    "RLock": lambda self: ...,
-    "Semaphore": lambda self, value=1: ...,
-    "BoundedSemaphore": lambda self, value=1: ...,
-    "Condition": lambda self, lock=None: ...,
-    "Barrier": lambda self, parties, action=None, timeout=None: ...,
-    "Pool": lambda self, processes=None, initializer=None, initargs=(), maxtasksperchild=None: ...,
-    "list": lambda self, sequence=(), /: ...,
-    "dict": lambda self, *mapping_or_items, **kwargs: ...,
-    "set": lambda self, items=(), /: ...,
-    "Value": lambda self, typecode, value, lock=True: ...,
-    "Array": lambda self, typecode, sequence, lock=True: ...,
-    "Namespace": lambda self, /, **kwds: ...,
+for _typeid, _parameters in {
+    "Queue": "(maxsize=0)",
+    "JoinableQueue": "(maxsize=0)",
+    "Event": "()",
+    "Lock": "()",
+    "RLock": "()",
+    "Semaphore": "(value=1)",
+    "BoundedSemaphore": "(value=1)",
+    "Condition": "(lock=None)",
+    "Barrier": "(parties, action=None, timeout=None)",
+    "Pool": "(processes=None, initializer=None, initargs=(), maxtasksperchild=None)",
+    "list": "(sequence=(), /)",
+    "dict": "(*mapping_or_items, **kwargs)",
+    "set": "(items=(), /)",
+    "Value": "(typecode, value, lock=True)",
+    "Array": "(typecode, sequence, lock=True)",
+    "Namespace": "(**kwds)",
 }.items():
-    # `inspect.signature` and `help` show the parameters of this function.
-    getattr(SyncManager, _typeid).__wrapped__ = _form
-del _form
+    # The signature is the standard package's, `(*args, **kwds)`. The text says what the object takes.
+    _create = getattr(SyncManager, _typeid)
+    _create.__doc__ = f"{_typeid}{_parameters}\n\n{_create.__doc__}"
+del _create, _parameters
 SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
 del _typeid, _callable, _proxytype

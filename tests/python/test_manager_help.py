@@ -25,19 +25,18 @@ SIGNATURES = {
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_the_parameters_of_an_object(mp: ModuleType, name: str) -> None:
-    manager = mp.managers.SyncManager()
-    assert str(inspect.signature(getattr(manager, name))) == SIGNATURES[name]
-    assert str(inspect.signature(getattr(mp.managers.SyncManager, name))).startswith("(self")
+    method = getattr(mp.managers.SyncManager, name)
+    assert (inspect.getdoc(method) or "").startswith(f"{name}{SIGNATURES[name]}\n\nMake a")
+    # As in the standard package.
+    assert str(inspect.signature(method)) == "(self, /, *args, **kwds)"
 
 
-def test_all_public_methods_have_a_text_and_parameters(mp: ModuleType) -> None:
+def test_all_public_methods_have_a_text(mp: ModuleType) -> None:
     for name in dir(mp.managers.SyncManager):
         if name.startswith("_"):
             continue
         member = getattr(mp.managers.SyncManager, name)
         assert inspect.getdoc(member), name
-        if callable(member):
-            assert "*args" not in str(inspect.signature(member)), name
 
 
 def test_the_signatures_of_clients_name_the_key(mp: ModuleType) -> None:
