@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::callee::{About, Callee};
 use crate::chunk::{Input, open};
-use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
+use crate::error::{CallError, Error, MemoryLimit, ProcessError, Result, TaskTimeout, WorkerLost, was};
 use crate::failure::Failure;
 use maniple_engine::pool::{Loss, LossCause, Outcome, ReceivedPacket, Settled};
 use maniple_engine::process::Exit;
@@ -94,8 +94,13 @@ impl Reader {
             Outcome::Unreceived(why) => self.same_for_all(Error::from(*why), first, items, each),
             Outcome::Lost(loss) => {
                 let task = self.describe(first, items);
+                let earlier = settled.earlier.iter().flatten().filter_map(|before| match before {
+                    Outcome::Lost(loss) => Some(lost(loss, &task, &[], pool).to_string()),
+                    _ => None,
+                });
+                let earlier: Vec<String> = earlier.collect();
                 for _ in 0..items {
-                    each(Err(lost(&loss, task.clone(), pool)));
+                    each(Err(lost(&loss, &task, &earlier, pool)));
                 }
             }
             Outcome::Cancelled | Outcome::Terminated => {
@@ -175,12 +180,25 @@ fn unsent(why: Box<dyn Any + Send>) -> Error {
     }
 }
 
-fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
+/// Returns the error for a task whose worker has ended, or for which there was no worker.
+fn lost(loss: &Loss, task: &str, earlier: &[String], pool: &Shared) -> Error {
     let exit = loss.exit.unwrap_or(Exit::Unknown);
+    let (pid, task, earlier) = (loss.pid, task.to_owned(), earlier.to_vec());
     match &loss.cause {
-        LossCause::Died | LossCause::Overdue { .. } | LossCause::TooLarge { .. } | LossCause::Unready { .. } => {
-            Error::WorkerLost(Box::new(WorkerLost { pid: loss.pid, exit, task, stderr_tail: loss.stderr.clone() }))
+        LossCause::Died => {
+            let (stderr_tail, out_of_memory) = (loss.stderr.clone(), loss.out_of_memory);
+            Error::WorkerLost(Box::new(WorkerLost { pid, exit, task, stderr_tail, out_of_memory, earlier }))
         }
+        &LossCause::Overdue { limit, ran: elapsed } => {
+            Error::TaskTimeout(Box::new(TaskTimeout { task, limit, elapsed, pid, earlier }))
+        }
+        &LossCause::TooLarge { limit, peak } => {
+            Error::MemoryLimit(Box::new(MemoryLimit { task, limit, peak, pid, earlier }))
+        }
+        LossCause::Unready { limit } => Error::Process(ProcessError::Start(with_last_words(
+            format!("worker {pid} was ended, because it was not ready within its worker_init_timeout of {limit:?}"),
+            loss,
+        ))),
         LossCause::Unfit(Some(incoming)) => {
             let failure = Input::plain(incoming.bytes()).item::<Failure>();
             Error::Call(CallError::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from))))
@@ -198,10 +216,15 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
                     program.display()
                 );
             }
-            if !loss.stderr.is_empty() {
-                text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
-            }
-            text
+            with_last_words(text, loss)
         }))),
     }
+}
+
+fn with_last_words(mut text: String, loss: &Loss) -> String {
+    if !loss.stderr.is_empty() {
+        text.push_str("; its standard error ended in:\n");
+        text.push_str(&loss.stderr);
+    }
+    text
 }

@@ -7,6 +7,7 @@
 mod answers;
 mod arguments;
 mod calls;
+mod cancelling;
 #[cfg(feature = "auto-init")]
 mod ceremony;
 mod codec;
@@ -20,6 +21,7 @@ mod futures;
 mod iterators;
 mod lazy;
 mod library;
+mod limits;
 mod listener;
 mod managers;
 #[cfg(feature = "macros")]
@@ -28,6 +30,7 @@ mod pool_handles;
 mod process;
 mod queues;
 mod reentry;
+mod retries;
 mod sharing;
 mod shortage;
 mod spawn;
