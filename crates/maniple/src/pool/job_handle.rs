@@ -72,12 +72,12 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     }
     match failed {
         Some(error) => Err(error),
-        None if reader.is_complete() => Ok(values),
+        None if reader.items_left() == 0 => Ok(values),
         None => Err(Error::Call(CallError::Cancelled)),
     }
 }
 
-/// Returns the outcome of each item of a call with many items.
+/// Returns the outcome of each item of a call with many items. A call that ends early keeps the results that it has.
 pub(super) fn each<R: DeserializeOwned + 'static>(
     settled: Vec<Settled>,
     mut reader: Reader,
@@ -88,7 +88,8 @@ pub(super) fn each<R: DeserializeOwned + 'static>(
     for one in settled {
         let _ = reader.read(one, pool, |result| outcomes.push(result));
     }
-    if reader.is_complete() { Ok(outcomes) } else { Err(Error::Call(CallError::Cancelled)) }
+    outcomes.extend((0..reader.items_left()).map(|_| Err(Error::Call(CallError::Cancelled))));
+    Ok(outcomes)
 }
 
 impl<T> JobHandle<T> {

@@ -43,9 +43,9 @@ impl Reader {
         self.items_before
     }
 
-    /// Returns whether all items were read.
-    pub(super) fn is_complete(&self) -> bool {
-        self.items.is_none_or(|n| n == self.items_before)
+    /// Returns how many items have no outcome: the call has ended before they were submitted.
+    pub(super) fn items_left(&self) -> usize {
+        self.items.map_or(0, |items| items.saturating_sub(self.items_before))
     }
 
     /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the

@@ -3,12 +3,22 @@
 use crate::support::{self, Folder, METHODS, begin_and_wait, block_on, eventually, exists, let_go, part, pool};
 use crate::support::{start_hub, wait_for_begin, watchdog};
 use maniple::{CallError, CallOptions, Error, Exit, Pool, Process};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 fn is_cancelled<T>(result: &maniple::Result<T>) -> bool {
     matches!(result, Err(Error::Call(CallError::Cancelled)))
+}
+
+/// Returns if the folder exists, and waits otherwise.
+fn begin_in_or_wait((folder, number): (PathBuf, u32)) -> u32 {
+    if !folder.exists() {
+        std::fs::write(folder.parent().unwrap().join("waits"), "").unwrap();
+        park(());
+    }
+    number
 }
 
 fn park(_: ()) -> u32 {
@@ -78,6 +88,23 @@ fn a_cancelled_map_runs_what_has_begun() {
         assert!(matches!(outcomes[..2], [Ok(0), Ok(1)]), "{outcomes:?}");
         assert_eq!(pool.map(u32::count_ones, 0..4).unwrap(), [0, 1, 1, 2]);
         assert_eq!(std::fs::read_dir(&*folder).unwrap().count(), 3, "two calls, and the signal to go");
+    }
+}
+
+#[test]
+fn a_terminated_map_keeps_the_results_that_it_has() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let (pool, folder) = (pool(method, 1), Folder::new());
+        // The second call finds no folder.
+        let items = [(folder.to_path_buf(), 0), (folder.join("no"), 1)].into_iter().cycle().take(5000);
+        let single = pool.with(CallOptions::new().chunksize(1));
+        let job = single.try_map_async(begin_in_or_wait, items).unwrap();
+        eventually("the second call runs", || folder.join("waits").exists());
+        pool.terminate();
+        let outcomes = job.get().unwrap();
+        assert!(matches!(outcomes[0], Ok(0)) && outcomes.len() == 5000);
+        assert!(outcomes[1..].iter().all(is_cancelled));
     }
 }
 
@@ -166,7 +193,7 @@ fn a_pool_is_joined_again_after_the_time_was_over() {
         pool.join_timeout(support::LONG).unwrap();
         pool.join();
         assert_eq!(job.get().unwrap(), 0);
-        assert_eq!(pool.pids(), []);
+        assert!(pool.pids().is_empty());
     }
 }
 

@@ -33,6 +33,9 @@ fn pid(_: u8) -> u32 {
     std::process::id()
 }
 
+/// A function that does not return.
+type Endless = fn(());
+
 fn busy_loop(_: ()) {
     let mut count = 0u64;
     loop {
@@ -71,7 +74,7 @@ fn a_task_beyond_its_limit_ends_with_its_worker() {
     let _dog = watchdog();
     for method in METHODS {
         let pool = pool(method, 2);
-        let endless: [(fn(()), &str); 5] = [
+        let endless: [(Endless, &str); 5] = [
             (busy_loop, "busy_loop"),
             (blocking_call, "blocking_call"),
             (stops_itself, "stops_itself"),
@@ -204,6 +207,9 @@ fn workers_that_do_not_become_ready_in_time_fail_the_calls() {
     }
 }
 
+/// A function that uses so many bytes.
+type Eat = fn(usize) -> usize;
+
 fn eat_in_steps(total: usize) -> usize {
     let mut held = Vec::new();
     while held.len() < total >> 20 {
@@ -225,7 +231,7 @@ fn a_worker_beyond_the_memory_limit_ends_with_its_task() {
     const LIMIT: u64 = 200_000_000;
     for method in METHODS {
         let pool = Pool::builder().processes(2).start_method(method).memory_limit(LIMIT).build().unwrap();
-        let eating: [(fn(usize) -> usize, usize, &str); 2] =
+        let eating: [(Eat, usize, &str); 2] =
             [(eat_in_steps, usize::MAX, "eat_in_steps"), (eat_at_once, 500_000_000, "eat_at_once")];
         for (eat, total, name) in eating {
             let Err(Error::MemoryLimit(error)) = pool.apply(eat, total) else { panic!("{name} has a value") };

@@ -22,6 +22,8 @@ fn tries(folder: &Path) -> usize {
 /// A folder to count in, and how many tries fail.
 type Job = (PathBuf, usize);
 
+type Failing = fn(Job) -> usize;
+
 fn die_at_first((folder, times): Job) -> usize {
     let count = count(&folder);
     if count <= times {
@@ -32,18 +34,20 @@ fn die_at_first((folder, times): Job) -> usize {
 
 fn hang_at_first((folder, times): Job) -> usize {
     let count = count(&folder);
-    while count <= times {
-        std::thread::park();
+    if count <= times {
+        std::thread::sleep(Duration::MAX);
     }
     count
 }
 
 fn eat_at_first((folder, times): Job) -> usize {
     let count = count(&folder);
-    let mut held = Vec::new();
-    while count <= times {
-        held.push(vec![1u8; 1 << 20]);
-        std::thread::sleep(Duration::from_micros(200));
+    if count <= times {
+        let mut held = Vec::new();
+        loop {
+            held.push(vec![1u8; 1 << 20]);
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
     count
 }
@@ -67,7 +71,7 @@ fn failure<T: std::fmt::Debug>(result: maniple::Result<T>) -> (&'static str, Vec
 #[test]
 fn a_task_is_tried_again_after_each_kind_of_loss() {
     let _dog = watchdog();
-    let failing: [(fn(Job) -> usize, &str, &str); 3] = [
+    let failing: [(Failing, &str, &str); 3] = [
         (die_at_first, "died", "was killed by signal 9"),
         (hang_at_first, "late", "exceeded its task_timeout"),
         (eat_at_first, "large", "exceeded the memory_limit"),
