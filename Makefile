@@ -58,7 +58,7 @@ demo: build ## all examples, in both languages, on real input (FOLDER=...: whose
 
 test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own tests; under 15 minutes on two cores
 	@$(setup) extension test cpython
-	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)"
+	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)" --cf-tests "$(CF_TESTS)"
 
 lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, words, ruff, mypy, the stubs, workflows; changes nothing
 	@$(setup) extension test lint
@@ -105,7 +105,7 @@ format: ## what lint's formatters ask for
 
 test-rust test-loom test-python test-faults test-chaos test-api test-cpython: ## one part of the tests
 	@$(setup) extension test $(if $(filter test-cpython,$@),cpython)
-	@$(py) scripts/run_tests.py $(@:test-%=%) --second-cpython "$(SUITE)" --second-api "$(API)"
+	@$(py) scripts/run_tests.py $(@:test-%=%) --second-cpython "$(SUITE)" --second-api "$(API)" --cf-tests "$(CF_TESTS)"
 
 ## Longer
 semver: ## what changed for users of the crate since a git revision (SINCE=...); needs cargo-semver-checks
@@ -149,7 +149,7 @@ frozen: build ## a program frozen by PyInstaller, in every start method, compare
 
 suite: build ## CPython's own tests of multiprocessing and of process pools (PYTHON=..., SUITE_ARGS="-k Queue")
 	@$(setup) test cpython
-	$(py) tests/cpython/run.py --suites mp,main$(if $(filter none,$(CF_TESTS)),,$(comma)cf) \
+	$(py) tests/cpython/run.py --suites mp,main$(if $(filter none,$(CF_TESTS)),,$(comma)cf$(comma)ex) \
 		--cf-tests "$(filter-out none,$(CF_TESTS))" $(SUITE_ARGS)
 	$(if $(SUITE),$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS))
 

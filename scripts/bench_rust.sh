@@ -4,4 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/floor.sh
 
+# Cargo shows its progress.
+echo "Building the benchmarks and their peers in Rust: several minutes the first time." >&2
+cargo ${floor:+"+$floor"} build --release --manifest-path benchmarks/rust/Cargo.toml
 cargo ${floor:+"+$floor"} run --quiet --release --manifest-path benchmarks/rust/Cargo.toml -- "$@"

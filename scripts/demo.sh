@@ -12,8 +12,9 @@ show() {
     "$@"
 }
 
-# Built beforehand, so that the examples' output is all there is to see.
-cargo build --quiet --release --locked -p maniple --examples
+# Built beforehand, so that the examples' output is all that follows. Cargo shows its progress.
+echo "Building the examples in Rust: several minutes the first time."
+cargo build --release --locked -p maniple --examples
 
 show "$python" examples/python/squares.py
 show cargo run --quiet --release --locked -p maniple --example squares

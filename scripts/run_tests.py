@@ -26,6 +26,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import uuid
@@ -107,7 +108,9 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
             [sys.executable, "scripts/check_api.py", options.second_api],
             re.compile(r"^api on Python .*"),
         ),
-        "cpython": Suite("cpython", [sys.executable, "tests/cpython/run.py", "-j", "2"], counted),
+        "cpython": Suite(
+            "cpython", [sys.executable, "tests/cpython/run.py", "-j", "2", *executor_tests(options)], counted
+        ),
         "second cpython": Suite(
             "second cpython",
             [*second, "--methods", "fork,spawn,forkserver", "-j", "2"],
@@ -116,11 +119,26 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
     }
 
 
+def executor_tests(options: argparse.Namespace) -> list[str]:
+    """The options for the executor's part of CPython's tests. Some interpreters came without it (`tests/cpython/README.md`)."""
+    version = "python{}.{}".format(*sys.version_info)
+    folders = [Path(sysconfig.get_path("stdlib")) / "test", Path("/usr/lib") / version / "test"]
+    there = any((folder / name).exists() for folder in folders for name in FUTURES_TESTS)
+    if options.cf_tests == "none" or not (there or options.cf_tests):
+        print("without CPython's tests of executors, which this Python lacks; CF_TESTS=... names them", flush=True)
+        return []
+    return ["--suites", "mp,main,ex", "--cf-tests", options.cf_tests]
+
+
+FUTURES_TESTS = ("test_concurrent_futures", "test_concurrent_futures.py")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suites", nargs="+", choices=["rust", "loom", "python", "faults", "chaos", "api", "cpython"])
     parser.add_argument("--second-api", default="", help="a tool that compares names and signatures once more")
     parser.add_argument("--second-cpython", default="", help="a tool that runs CPython's own tests once more")
+    parser.add_argument("--cf-tests", default="", help="CPython's tests of executors, where this Python came without")
     options = parser.parse_args()
     # A shell without job control starts background commands with SIGINT ignored: tests of Ctrl-C would wait forever.
     signal.signal(signal.SIGINT, signal.default_int_handler)

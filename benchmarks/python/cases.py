@@ -71,6 +71,27 @@ def apply_burst(threads: bool = False) -> Callable[[Stage], None]:
     return run
 
 
+def futures_burst(stage: Stage) -> None:
+    count = stage.setting.burst
+    submit = stage.library.future
+
+    def burst() -> list[int]:
+        futures = [submit(executor, tasks.double, number) for number in range(count)]
+        return [future.result() for future in futures]
+
+    with stage.executor() as executor:
+        got = stage.timed(burst, count)
+    expect(got, doubled(count))
+
+
+def future_round_trip(stage: Stage) -> None:
+    count = stage.setting.calls
+    submit = stage.library.future
+    with stage.executor() as executor:
+        got = stage.timed(lambda: [submit(executor, tasks.double, number).result() for number in range(count)], count)
+    expect(got, doubled(count))
+
+
 def apply_round_trip(stage: Stage) -> None:
     count = stage.setting.calls
     call = stage.library.call
@@ -191,6 +212,8 @@ CASES: tuple[Case, ...] = (
     Case("unordered-gen", "imap_unordered, generator", "rate", imap_case(ordered=False, generator=True), 10),
     Case("apply-async", "apply_async, burst then get all", "rate", apply_burst(), 8),
     Case("apply", "apply, round trip", "us", apply_round_trip, 8),
+    Case("futures", "submit and gather of 20,000 futures", "rate", futures_burst, 4),
+    Case("future", "submit, wait for the future, round trip", "us", future_round_trip, 3),
     Case("array-arg", "64 MB array as argument", "ms", array_argument(tasks.ends), 10),
     Case("array-arg-read", "the same, every page read", "ms", array_argument(tasks.touch)),
     Case("array-result", "64 MB array as result", "ms", array_result, 10),

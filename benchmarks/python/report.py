@@ -140,6 +140,14 @@ def align(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([one(head), "  ".join("-" * width for width in widths).rstrip(), *(one(line) for line in lines)])
 
 
+LEGEND = """\
+ratio: times as fast as the standard package, from the medians; by round: the lowest and highest ratio within one round
+floor: the ratio that a quiet machine reaches; "short" on a busy machine is no fault, and only --strict exits with 1 for it{payloads}
+"""
+PAYLOADS_LEGEND = """
+copies: the time of so many copies of the same bytes in memory; copy + mapping: times as long as one copy and one mapping of the bytes"""
+
+
 def floors_table(rows: Sequence[Row]) -> str:
     """maniple against the standard package."""
     head = ("case", "standard", "min..max", "maniple", "min..max", "ratio", "by round", "floor", "")

@@ -149,6 +149,7 @@ def main() -> int:
     for line in report.remarks(rows, unavailable):
         print(line)
     verdicts = [row.verdict() for row in rows]
+    print(report.LEGEND.format(payloads=report.PAYLOADS_LEGEND if payloads else ""))
     print(f"floors: {verdicts.count('ok')} ok, {verdicts.count('short')} short; figures in {options.json}")
     figures = {
         "machine": about,

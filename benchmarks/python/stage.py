@@ -71,6 +71,15 @@ class Stage:
                 expect(self.library.map(pool, tasks.double, numbers, 1), doubled(64))
             yield pool
 
+    @contextmanager
+    def executor(self) -> Iterator[Any]:
+        """An executor that has already answered a few calls."""
+        method = self.library.method_for(self.setting.method)
+        with self.library.executor(self.setting.workers, method) as executor:
+            futures = [self.library.future(executor, tasks.double, number) for number in range(64)]
+            expect([future.result() for future in futures], doubled(64))
+            yield executor
+
     def timed(self, call: Callable[[], Any], units: int = 1) -> Any:
         """Add one call's time to the stage's; `units` is how many tasks or calls it was."""
         gc.collect()

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from ._impl.pool.options import Retries as Retries
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
+    from ._impl.pool.shared import shared_pool as shared_pool
     from ._maniple import __version__ as __version__
     from .context import Process as Process
+    from .executor import ProcessPoolExecutor as ProcessPoolExecutor
     from .pool import Pool as Pool
     from .process import active_children as active_children
     from .process import current_process as current_process
@@ -117,6 +119,7 @@ __all__ = [
     "Pool",
     "Process",
     "ProcessError",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RawArray",
@@ -145,6 +148,7 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "shared_pool",
 ]
 
 
@@ -166,11 +170,28 @@ if not TYPE_CHECKING:
             from . import pool
 
             return getattr(pool, name)
+        if name == "ProcessPoolExecutor":
+            from .executor import ProcessPoolExecutor
+
+            return ProcessPoolExecutor
+        if name == "shared_pool":
+            from ._impl.pool.shared import shared_pool
+
+            return shared_pool
         if name == "__version__":
             from ._maniple import __version__
 
             return __version__
-        if name in ("connection", "managers", "pool", "queues", "shared_memory", "sharedctypes", "synchronize"):
+        if name in (
+            "connection",
+            "executor",
+            "managers",
+            "pool",
+            "queues",
+            "shared_memory",
+            "sharedctypes",
+            "synchronize",
+        ):
             # ``help(maniple.pool.Pool)`` works without a separate import.
             from ._impl.compat.factories import _siblings
 
@@ -179,7 +200,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_POOL, "__version__"})
+    return sorted({*globals(), *_OF_POOL, "ProcessPoolExecutor", "shared_pool", "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

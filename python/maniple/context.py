@@ -291,7 +291,7 @@ class DefaultContext(BaseContext):
             if getattr(process.current_process(), "_inheriting", False):
                 from ._impl.start.unguarded import error_in_child
 
-                raise error_in_child("sets the start method")
+                raise error_in_child("calls set_start_method()")
             raise RuntimeError("context has already been set")
         open_again = method is None and force
         self._actual_context = None if open_again else self.get_context(method)

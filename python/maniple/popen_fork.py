@@ -22,6 +22,7 @@ import os
 import sys
 from _thread import RLock
 from contextlib import suppress
+from itertools import starmap
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from . import process, util
@@ -134,6 +135,9 @@ except ImportError:
 _P_PIDFD = getattr(os, "P_PIDFD", None)
 
 _pidfds_work: bool | None = None
+
+#: for `starmap`: one call without arguments
+_NO_ARGUMENTS = ((),)
 
 
 def _have_pidfds() -> bool:
@@ -372,7 +376,8 @@ class Popen:
         try:
             _fork_intent.preserve_fd = True
             try:
-                call_into(started, os.fork)
+                # As `call_into` does. From Python 3.12 on a warning about threads shows the line that forks.
+                started.extend(starmap(os.fork, _NO_ARGUMENTS))
                 if started[0] == 0:
                     _forked.live_and_exit(life)
             finally:

@@ -128,7 +128,7 @@ class BaseProcess:
         self._config: dict[str, Any] = dict(maker._config)
         self._parent_pid, self._parent_name = os.getpid(), maker.name
         self._popen, self._closed = None, False
-        self._target, self._args, self._kwargs = target, tuple(args), dict(kwargs or ())
+        self._target, self._args, self._kwargs = target, _checked_args(args), dict(kwargs or ())
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
@@ -419,7 +419,7 @@ class BaseProcess:
                 elif len(threading._active) > 1:  # type: ignore[attr-defined]  # saves most children the call
                     util._end_helpers_of_threads()
             threading._shutdown()  # type: ignore[attr-defined]
-            util.info("process exiting with exitcode %d", code)
+            util._log_exit(code, _exit_work_follows)
             util._flush_std_streams()
         return code
 
@@ -429,6 +429,17 @@ _HELPERS_END_FIRST = sys.version_info < (3, 13)
 # Set by a caller of `_bootstrap` that runs the work at exit itself. A program that calls `_bootstrap`, written for the standard
 # package before 3.13, does not.
 _exit_work_follows = False
+
+
+def _checked_args(args: Iterable[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(args)
+    except TypeError as problem:
+        if hasattr(args, "__iter__"):
+            raise  # its iteration has failed
+        raise TypeError(
+            f"args must be a tuple of the target's arguments, such as ({args!r},), not {args!r}"
+        ) from problem
 
 
 def _code_of(leaving: SystemExit) -> int:

@@ -19,6 +19,7 @@ wait for room.
 from __future__ import annotations
 
 import os
+import sys
 from queue import Empty as Empty
 from queue import Full as Full
 
@@ -37,6 +38,7 @@ from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
     from ._impl.transport.queue_reports import Reporter
@@ -158,11 +160,23 @@ class Queue(FedQueue[_Item]):
             return
         if problem is False:
             raise Full
+        self._report(problem, obj, sys._getframe(1))
+
+    def _report(self, problem: Exception, obj: Any, caller: FrameType) -> None:
+        """Report an item that cannot be pickled, with the line that has put it."""
         if self._reporter is None:
             from traceback import print_exception
+            from types import TracebackType
 
-            print_exception(problem)
+            # Like a traceback of an exception that `put` raises: the lines of all callers, the outermost first.
+            frame, lines = caller, problem.__traceback__
+            while frame is not None:
+                lines = TracebackType(lines, frame, frame.f_lasti, frame.f_lineno)
+                frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has none
+            print_exception(type(problem), problem, lines)
         else:
+            # A note, because the frames would keep the caller's objects.
+            problem.add_note(f"the item was put by {caller.f_code.co_filename}, line {caller.f_lineno}")
             self._reporter.report(self._on_queue_feeder_error, problem, obj)
 
     def _first_put(self) -> None:

@@ -346,6 +346,8 @@ def _run_finalizers(minpriority: int | None = None) -> None:
 # ---------------------------------------------------------------- end of the process
 
 _exiting: bool | None = False
+#: in a child: the exit code that `_exit_function` logs when all its work is done
+_exit_code: int | None = None
 
 
 def is_exiting() -> bool:
@@ -387,7 +389,7 @@ def _exit_function(
     global _exiting
     if _exiting:
         return
-    _exiting = True
+    _exiting, code = True, _exit_code
     info("process shutting down")
     debug('running all "atexit" finalizers with priority >= 0')
     _run_finalizers(minpriority=0)
@@ -401,6 +403,17 @@ def _exit_function(
                 child.join()
     debug('running the remaining "atexit" finalizers')
     _run_finalizers(minpriority=None)
+    if code is not None:
+        info("process exiting with exitcode %d", code)
+
+
+def _log_exit(code: int, exit_work_follows: bool) -> None:
+    """Log the exit code of this child: at once, or after the package's work at exit if that follows."""
+    global _exit_code
+    if exit_work_follows and not _exiting:
+        _exit_code = code
+    else:
+        info("process exiting with exitcode %d", code)
 
 
 def _register_exit(again: bool = False) -> None:

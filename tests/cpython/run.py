@@ -24,6 +24,7 @@ from pathlib import Path
 import jobs
 from proving import faults_of
 from runner import Group, Result, Runner
+from set_aside import why_set_aside
 from suites import futures_tests, suites_of, wanted
 from twin import FOLDERS, METHODS, STANDARD, Missing, Twin
 
@@ -42,18 +43,30 @@ class Run:
         self.flaky: list[str] = []
         self.untidy: list[str] = []
         self.total = 0
+        self.suites: list[str] = []
         self.done = 0
 
     def go(self) -> int:
         options = self.options
         extra = {path.stem: path for path in options.tests}
-        if "cf" in options.suites:
+        if {"cf", "ex"} & set(options.suites):
             extra |= futures_tests(options.cf_tests)
-        with Twin(options.package, extra) as twin:
+        suites = [name for name in options.suites if name != "ex"]
+        if suites or options.tests:
+            self.go_on(suites, extra)
+        if "ex" in options.suites:
+            self.go_on(["ex"], extra)
+        return self.close()
+
+    def go_on(self, suites: list[str], extra: dict[str, Path]) -> None:
+        """Run some suites. The suite `ex` has a twin of its own, in which the executor is replaced, too."""
+        options = self.options
+        self.suites = suites
+        with Twin(options.package, extra, "ex" in suites and options.package != STANDARD) as twin:
             if faults := faults_of(twin, options.methods):
                 for fault in faults:
                     self.add(Result(f"proof::{fault.splitlines()[0]}", "failed", fault))
-                return self.close()
+                return
             if twin.package != STANDARD:
                 say(
                     f"proof: {STANDARD} is {twin.package} in this twin, with -I and with -E -S, and in children of every method"
@@ -70,22 +83,27 @@ class Run:
                     theirs = self.collect(standard, quiet=True)
                     self.run_on(twin, tests)
                     self.compare(standard, theirs)
-        return self.close()
 
     def runner(self, twin: Twin) -> Runner:
         return Runner(twin, (self.options.limit, self.options.settle), self.options.jobs)
 
     def collect(self, twin: Twin, quiet: bool = False) -> dict[str, str]:
         options = self.options
-        suites = suites_of(twin, options.suites, options.methods, options.tests)
+        suites = suites_of(twin, self.suites, options.methods, [] if self.suites == ["ex"] else options.tests)
         found, broken = self.runner(twin).collect(suites)
         if not quiet:
             for result in broken:
                 self.add(result)
-        return {test: module for test, module in found.items() if wanted(test, options.k)}
+        found = {test: module for test, module in found.items() if wanted(test, options.k)}
+        if self.suites == ["ex"] and not options.set_aside:
+            aside = {test: why for test in found if (why := why_set_aside(test)) is not None}
+            if not quiet and aside:
+                say(f"{len(aside)} tests set aside, which set_aside.py names with their reasons")
+            found = {test: module for test, module in found.items() if test not in aside}
+        return found
 
     def run_on(self, twin: Twin, tests: dict[str, str]) -> None:
-        self.total = len(tests)
+        self.total, self.done = len(tests), 0
         say(
             f"{self.total} tests of CPython {platform.python_version()} on {twin.package}, {self.options.jobs} classes at once"
         )
@@ -224,10 +242,13 @@ def main() -> int:
     parser.add_argument("--package", default="maniple", help="what `multiprocessing` is to mean (default maniple)")
     parser.add_argument(
         "--suites",
-        type=list_of(("mp", "main", "cf")),
+        type=list_of(("mp", "main", "cf", "ex")),
         default=["mp", "main"],
         help="mp: test._test_multiprocessing; main: test_multiprocessing_main_handling; cf: the process pools of "
-        "test_concurrent_futures (default mp,main)",
+        "test_concurrent_futures; ex: the same, on the package's own executor (default mp,main)",
+    )
+    parser.add_argument(
+        "--set-aside", action="store_true", help="run the tests of ex that set_aside.py names, too, to see them fail"
     )
     parser.add_argument(
         "--methods", type=list_of(METHODS), default=list(METHODS), help="start methods of mp (default: all)"

@@ -27,7 +27,7 @@ class Suite:
 
 
 def suites_of(twin: Twin, names: list[str], methods: list[str], files: list[Path]) -> list[Suite]:
-    """The suites by their names: `mp` once for each start method, `main`, `cf`; and a file of tests instead of CPython's."""
+    """The suites by their names: `mp` once for each start method, `main`, `cf`, `ex`; and a file of tests instead of CPython's."""
     found = [Suite(path.stem, (f"test.{path.stem}",)) for path in files]
     if "mp" in names:
         # `twin.py` writes the modules of a start method where CPython has installed none.
@@ -36,6 +36,8 @@ def suites_of(twin: Twin, names: list[str], methods: list[str], files: list[Path
         found.append(named(twin, "main", "test_multiprocessing_main_handling"))
     if "cf" in names:
         found.append(named(twin, "cf", FUTURES, WITH_PROCESSES))
+    if "ex" in names:
+        found.append(named(twin, "ex", FUTURES, WITH_PROCESSES))
     return found
 
 

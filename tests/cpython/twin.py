@@ -7,6 +7,7 @@ that a test starts, and for children of every start method. What the twin has ot
 - `multiprocessing` is `inside/stand_in.py`; the standard package is on no path;
 - the C extensions under the standard package raise an error for the package under test (`inside/guarded.py`);
 - the package under test and what it requires stand among the standard modules, as `-S` has no site-packages;
+- for the tests of the executor, `concurrent.futures.ProcessPoolExecutor` is the package's (`inside/futures.py`);
 - `test` has the modules that CPython 3.11.7 and 3.12.1 forget to install.
 """
 
@@ -48,10 +49,14 @@ class Missing(Exception):
 
 
 class Twin:
-    """`package` is the one that `multiprocessing` is to mean; the standard name itself leaves everything as it is."""
+    """`package` is the one that `multiprocessing` is to mean; the standard name itself leaves everything as it is.
 
-    def __init__(self, package: str, extra: dict[str, Path] | None = None) -> None:
+    With `executor`, the package's executor takes the place of the standard one, too.
+    """
+
+    def __init__(self, package: str, extra: dict[str, Path] | None = None, executor: bool = False) -> None:
         self.package = package
+        self.executor = executor
         parent = tempfile.gettempdir()
         if len(parent) > LONGEST_FOLDER:
             parent = "/tmp"
@@ -88,6 +93,8 @@ class Twin:
         replaced = {"test", "site-packages", "dist-packages", "sitecustomize.py", "lib-dynload"}
         if self.package != STANDARD:
             replaced.add(STANDARD)
+        if self.executor:
+            replaced.add("concurrent")
         for entry in standard_library().iterdir():
             if entry.name not in replaced:
                 link(entry, self.library / entry.name)
@@ -97,9 +104,23 @@ class Twin:
             for path in parts_of(self.package):
                 link(path, self.library / path.name)
             self._write(STANDARD, "stand_in.py", PACKAGE=self.package)
+        if self.executor:
+            self._replace_executor()
         # A package has its own folder of bytecode; the standard library's is a link to the interpreter's.
         self._write("maniple_suite_worker", "worker.py", into="__main__.py")
         self._check()
+
+    def _replace_executor(self) -> None:
+        theirs = standard_library() / "concurrent"
+        (self.library / "concurrent").mkdir()
+        for entry in theirs.iterdir():
+            if entry.name not in ("futures", "__pycache__"):
+                link(entry, self.library / "concurrent" / entry.name)
+        ours = Path("concurrent") / "futures"
+        self._write(str(ours), "futures.py", PACKAGE=self.package, FILE=str(theirs / "futures" / "__init__.py"))
+        for entry in (theirs / "futures").glob("[!_]*.py"):
+            link(entry, self.library / ours / entry.name)
+        link(theirs / "futures" / "_base.py", self.library / ours / "_base.py")
 
     def _link_extensions(self) -> None:
         store = self.library / "lib-dynload"

@@ -81,6 +81,15 @@ class Adapter:
         """One call, there and back."""
         return self.submit(pool, function, item)()
 
+    def executor(self, workers: int, method: str) -> AbstractContextManager[Any]:
+        """As `session`: what `future` takes in the place of a pool."""
+        raise NotOffered("no futures")
+
+    def future(self, pool: Any, function: Function, item: Any) -> Future[Any]:
+        """Hand in one call; a future of `concurrent.futures` comes back."""
+        future: Future[Any] = pool.submit(function, item)
+        return future
+
 
 class PoolAdapter(Adapter):
     """Libraries with the standard package's `Pool`."""
@@ -143,6 +152,5 @@ class ExecutorAdapter(Adapter):
         waiting: Callable[[], Any] = self.future(pool, function, item).result
         return waiting
 
-    def future(self, pool: Any, function: Function, item: Any) -> Future[Any]:
-        future: Future[Any] = pool.submit(function, item)
-        return future
+    def executor(self, workers: int, method: str) -> AbstractContextManager[Any]:
+        return self.session(workers, method)

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from .base import PoolAdapter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Library(PoolAdapter):
     module_name = "multiprocessing"
+
+    def executor(self, workers: int, method: str) -> AbstractContextManager[Any]:
+        from concurrent.futures import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(workers, mp_context=self.module.get_context(method))

@@ -16,6 +16,7 @@
 //! | `source` | the items of a call, made into tasks when there is room for them |
 //! | `function` | functions that mean the same in every call, and the names of functions in errors |
 //! | `hub` | `Hub`: the parent's side |
+//! | `futures` | `Futures`: the futures of an executor's tasks |
 //! | `outcome`, `ticket`, `stream` | the outcome of a task; `Ticket` and `Stream`: the thread that requests it decodes it |
 //! | `results` | `Results`: the step that takes a result of `imap` |
 //! | `named` | `shm_open`, `shm_unlink`: shared memory under a name |
@@ -44,11 +45,13 @@ mod encode;
 mod error;
 mod flat;
 mod function;
+mod futures;
 mod guarded;
 mod handler_free;
 mod handles;
 mod hold;
 mod hub;
+mod known;
 mod lazy;
 mod line;
 mod made;
@@ -91,6 +94,8 @@ mod _maniple {
     use crate::assured::assured;
     #[pymodule_export]
     use crate::connection::PyChannel;
+    #[pymodule_export]
+    use crate::futures::PyFutures;
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]

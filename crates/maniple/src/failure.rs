@@ -8,7 +8,10 @@ use serde::Serialize;
 pub(crate) enum Failure {
     Panicked(crate::error::Panicked),
     /// With the fields of [`CallError::Task`].
-    Task(Box<(String, String)>),
+    Task {
+        name: String,
+        why: String,
+    },
     /// With the text of [`CallError::Remote`].
     Other(String),
 }
@@ -23,7 +26,7 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
         match error {
             Error::Panicked(panicked) => Failure::Panicked((**panicked).clone()),
-            Error::Call(CallError::Task(about)) => Failure::Task(about.clone()),
+            Error::Call(CallError::Task { name, why }) => Failure::Task { name: name.clone(), why: why.clone() },
             Error::Call(CallError::Remote(text)) => Failure::Other(text.clone()),
             other => Failure::Other(other.to_string()),
         }
@@ -34,7 +37,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
             Failure::Panicked(panicked) => Error::Panicked(Box::new(panicked)),
-            Failure::Task(about) => Error::Call(CallError::Task(about)),
+            Failure::Task { name, why } => Error::Call(CallError::Task { name, why }),
             Failure::Other(text) => Error::Call(CallError::Remote(text)),
         }
     }

@@ -32,10 +32,14 @@ use serde::de::DeserializeOwned;
     message = "`{Self}` cannot be sent to another process",
     note = "serde encodes the values that are sent to another process: derive `serde::Serialize` and \
         `serde::Deserialize` for a type of your own, and let it own its data (`String` instead of `&str`)",
+    note = "an error without serde's traits, such as `std::io::Error` or `Box<dyn Error>`, goes as its text: return \
+        `Result<T, String>` with `.map_err(|error| error.to_string())`; a `maniple::Error` can be sent",
     note = "files, sockets and other descriptors are sent as a `maniple::Handle`",
     note = "a `Manager` or a `Pool` stays in its process: send the manager's proxies, or its address and key for \
         `Manager::connect`"
 )]
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 
+// Without this the compiler would report the traits of serde for a part of the type, without the notes above.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}

@@ -133,7 +133,7 @@ fn find(input: &mut Input<'_>) -> Result<(String, Known)> {
 }
 
 fn refused(name: &str, why: impl Into<String>) -> Error {
-    Error::Call(CallError::Task(Box::new((name.to_owned(), why.into()))))
+    Error::Call(CallError::Task { name: name.to_owned(), why: why.into() })
 }
 
 #[cfg(test)]

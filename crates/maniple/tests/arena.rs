@@ -99,12 +99,27 @@ fn is_explained(error: &Error) -> bool {
 }
 
 /// An error's variant.
-fn kind(error: &Error) -> String {
-    format!("{error:?}").chars().take_while(|letter| letter.is_alphanumeric()).collect()
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::WorkerLost(_) => "WorkerLost",
+        Error::Panicked(_) => "Panicked",
+        Error::Call(_) => "Call",
+        Error::Process(_) => "Process",
+        Error::Channel(_) => "Channel",
+        Error::Sync(_) => "Sync",
+        Error::SharedMemory(_) => "SharedMemory",
+        Error::ManagerLost(_) => "ManagerLost",
+        Error::Manager(_) => "Manager",
+        Error::Codec { .. } => "Codec",
+        Error::InvalidArgument(_) => "InvalidArgument",
+        Error::Timeout(_) => "Timeout",
+        Error::System(_) => "System",
+        _ => "another error",
+    }
 }
 
 fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = format!("{error:?}: {error}");
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(deeper) = source {
         text = format!("{text}: {deeper}");

@@ -1,7 +1,9 @@
 //! Errors of calls in other processes.
 
 use super::Error;
+use super::travel::{self, Fixed};
 use maniple_engine::process::Exit;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why a call could not be made, or has no result: [`Error::Call`].
@@ -18,15 +20,20 @@ use std::fmt;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// The function cannot be run in another process.
     #[error("this function cannot be sent to a worker: {0}")]
-    Function(&'static str),
-    /// A function cannot be called by its name in the other program: the name, and why.
-    #[error("the task {} cannot be called: {}", .0.0, .0.1)]
-    Task(Box<(String, String)>),
+    Function(#[serde(deserialize_with = "travel::fixed")] Fixed),
+    /// A function cannot be called by its name in the other program.
+    #[error("the task {name} cannot be called: {why}")]
+    Task {
+        /// The name that the caller used.
+        name: String,
+        /// The reason, and the names that the program has.
+        why: String,
+    },
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
@@ -62,12 +69,13 @@ pub enum CallError {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerLost {
     /// The worker's process number.
     pub pid: u32,
     /// The end of the worker.
+    #[serde(with = "travel::exit")]
     pub exit: Exit,
     /// The function that the worker was running, if its name is known, and the items of the call.
     pub task: String,
@@ -96,6 +104,13 @@ impl fmt::Display for WorkerLost {
     }
 }
 
+/// Writes what `Display` writes, because `main` and `unwrap` print an error in this form.
+impl fmt::Debug for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for WorkerLost {}
 
 /// A panic in a worker, as its panic hook saw it.
@@ -113,7 +128,7 @@ impl std::error::Error for WorkerLost {}
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Panicked {
     /// The panic's message.
@@ -139,6 +154,16 @@ impl fmt::Display for Panicked {
             write!(f, " while it ran {}", self.task)?;
         }
         write!(f, ": {}", self.message)
+    }
+}
+
+/// Writes what `Display` writes, and the call stack in lines of its own, because `main` and `unwrap` print an error in
+/// this form.
+impl fmt::Debug for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let backtrace = self.backtrace.trim_end();
+        if backtrace.is_empty() { Ok(()) } else { write!(f, "\nits call stack:\n{backtrace}") }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Errors of connections and queues.
 
+use super::travel::{self, Fixed};
+use serde::{Deserialize, Serialize};
 use std::io;
 
 /// Why a message could not be sent or received by a connection, a channel, a queue or a listener:
@@ -15,7 +17,7 @@ use std::io;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
     /// The other end of a connection is closed, or its process has ended. No message is left to receive, and no process
@@ -44,7 +46,7 @@ pub enum ChannelError {
     QueueMemory(u64),
     /// A message cannot be sent or received in this way.
     #[error("this message: {0}")]
-    Message(&'static str),
+    Message(#[serde(deserialize_with = "travel::fixed")] Fixed),
     /// A text is not an address of a [`Listener`](crate::Listener).
     #[error("{0}")]
     Address(String),

@@ -1,6 +1,7 @@
 //! Errors of tasks that exceed a limit.
 
 use super::call::write_earlier;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskTimeout {
     /// The function that the worker was running, if its name is known, and the item of the call.
@@ -49,6 +50,13 @@ impl fmt::Display for TaskTimeout {
     }
 }
 
+/// Writes what `Display` writes, because `main` and `unwrap` print an error in this form.
+impl fmt::Debug for TaskTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for TaskTimeout {}
 
 /// A worker used more memory than the pool's limit while it ran a task, so the pool ended the worker:
@@ -68,7 +76,7 @@ impl std::error::Error for TaskTimeout {}
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MemoryLimit {
     /// The function that the worker was running, if its name is known, and the items of the call.
@@ -92,6 +100,13 @@ impl fmt::Display for MemoryLimit {
             "{task} exceeded the memory_limit of {limit}: its worker, process {pid}, was ended when it had used {peak}"
         )?;
         write_earlier(f, earlier)
+    }
+}
+
+/// Writes what `Display` writes, because `main` and `unwrap` print an error in this form.
+impl fmt::Debug for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors of managers.
 
-use super::Error;
+use super::{Error, travel};
 use maniple_engine::process::Exit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -86,12 +86,13 @@ impl From<ManagerError> for Error {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ManagerLost {
     /// The server's address.
     pub address: String,
     /// The end of the server's process, if it was a child of this process, has ended, and its `Manager` still exists.
+    #[serde(with = "travel::option_exit")]
     pub exit: Option<Exit>,
     /// The way in which the client detected the end.
     pub why: String,
@@ -104,6 +105,13 @@ impl fmt::Display for ManagerLost {
             write!(f, ", {exit}")?;
         }
         write!(f, ": {}; its objects are lost, start another manager", self.why)
+    }
+}
+
+/// Writes what `Display` writes, because `main` and `unwrap` print an error in this form.
+impl fmt::Debug for ManagerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -10,6 +10,8 @@
 //! | `manager` | managers: [`ManagerError`], [`ManagerLost`] |
 //! | `timeout` | any wait with a time limit: [`TimeoutError`] |
 //! | `system` | refusals of the operating system: [`SystemError`] |
+//!
+//! `travel` has what lets them be sent to another process.
 
 mod call;
 mod channel;
@@ -19,6 +21,7 @@ mod process;
 mod sync;
 mod system;
 mod timeout;
+mod travel;
 
 pub(crate) use call::was;
 pub use call::{CallError, Panicked, WorkerLost};
@@ -32,8 +35,10 @@ pub(crate) use timeout::InTime;
 pub use timeout::TimeoutError;
 
 use maniple_engine::channel::listener::ContactError;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+use travel::Fixed;
 
 /// This crate's result.
 ///
@@ -67,9 +72,29 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # }
 /// ```
 ///
-/// An `Error` does not travel: it may hold an error of the system or of another thread. A task of a pool that makes such
-/// calls itself returns a `Result<T, String>`, with `map_err(|error| error.to_string())`, or an error type of its own.
-#[derive(Debug, thiserror::Error)]
+/// An `Error` can be sent: a task that makes such calls itself may return a [`maniple::Result`](Result). It arrives as
+/// the same variant with the same text. The [`source`](std::error::Error::source) of a [`SystemError`] is reduced to its
+/// number (`errno`).
+///
+/// ```
+/// use maniple::{Error, Event, Pool};
+/// use std::time::Duration;
+///
+/// fn started(event: Event) -> maniple::Result<bool> {
+///     event.wait_timeout(Duration::from_millis(1))?;
+///     Ok(true)
+/// }
+///
+/// # fn main() -> maniple::Result<()> {
+/// let outcome = Pool::new(1)?.apply(started, Event::new()?)?;
+/// assert!(matches!(outcome, Err(Error::Timeout(_))));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `Debug` writes the same text as `Display`, because `main` and `unwrap` print an error in this form. After it come the
+/// lines of the panic's call stack.
+#[derive(Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The worker that ran the task died: it was killed, it crashed, or it exited.
@@ -109,21 +134,33 @@ pub enum Error {
     #[error("a value of type {type_name} could not be {what}: {why}")]
     Codec {
         /// "encoded" or "decoded".
-        what: &'static str,
+        #[serde(deserialize_with = "travel::fixed")]
+        what: Fixed,
         /// The value's type.
-        type_name: &'static str,
+        #[serde(deserialize_with = "travel::fixed")]
+        type_name: Fixed,
         /// The reason.
         why: String,
     },
     /// An argument has a value without a meaning, such as a size of 0. The call did nothing.
     #[error("invalid argument: {0}")]
-    InvalidArgument(&'static str),
+    InvalidArgument(#[serde(deserialize_with = "travel::fixed")] Fixed),
     /// The time limit expired. What the call waited for may still happen, so the caller can repeat the call.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
     /// The operating system or the engine refused something.
     #[error(transparent)]
     System(#[from] SystemError),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Panicked(panicked) => panicked.fmt(f),
+            Error::Call(CallError::Initializer(error)) => write!(f, "the initializer failed in a worker: {error:?}"),
+            other => write!(f, "{other}"),
+        }
+    }
 }
 
 impl Error {

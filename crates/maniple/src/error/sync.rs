@@ -1,5 +1,6 @@
 //! Errors of locks, semaphores and barriers.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why a lock, a unit of a semaphore or a barrier was not acquired: [`Error::Sync`](crate::Error::Sync).
@@ -12,7 +13,7 @@ use std::fmt;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
     /// The lock was acquired, but the process that held it before died, or the thread panicked. The guard was dropped
@@ -55,7 +56,7 @@ pub enum SyncError {
 /// assert_eq!(lock.lock().unwrap_err().poison(), Poison::Panicked(std::process::id()));
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Poison {
     /// The process with this number died while it held the lock.
@@ -89,7 +90,7 @@ impl fmt::Display for Poison {
 /// assert_eq!(barrier.broken(), Some(BrokenBarrier::GivenUp));
 /// # Ok::<(), maniple::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum BrokenBarrier {
     /// A process died while it waited at the barrier.

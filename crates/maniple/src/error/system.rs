@@ -1,5 +1,7 @@
 //! Refusals of the operating system.
 
+use super::travel::Arrived;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
 
@@ -16,7 +18,6 @@ use std::io;
 /// assert!(error.raw_os_error().is_some());
 /// assert!(error.source().is_some_and(|source| source.is::<std::io::Error>()));
 /// ```
-#[derive(Debug)]
 pub struct SystemError(Box<maniple_engine::Error>);
 
 impl SystemError {
@@ -71,6 +72,26 @@ impl SystemError {
 impl fmt::Display for SystemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Writes what `Display` writes, because `main` and `unwrap` print an error in this form.
+impl fmt::Debug for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SystemError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.to_string(), self.raw_os_error()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SystemError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SystemError, D::Error> {
+        let (text, number) = Deserialize::deserialize(deserializer)?;
+        Ok(SystemError::of(maniple_engine::Error::Other(Box::new(Arrived::new(text, number)))))
     }
 }
 

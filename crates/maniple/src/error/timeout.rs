@@ -1,6 +1,8 @@
 //! The time was up.
 
 use super::Result;
+use super::travel::{self, Fixed};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -24,9 +26,10 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeoutError {
-    waited_for: &'static str,
+    #[serde(deserialize_with = "travel::fixed")]
+    waited_for: Fixed,
     timeout: Duration,
 }
 
@@ -73,6 +76,13 @@ impl TimeoutError {
 impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "timed out after {:?}: waited for {}", self.timeout, self.waited_for)
+    }
+}
+
+/// Writes what `Display` writes, because `main` and `unwrap` print an error in this form.
+impl fmt::Debug for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

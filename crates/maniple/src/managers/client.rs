@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -154,6 +155,8 @@ pub(super) struct RemoteServer {
     lines: Mutex<HashMap<ThreadId, Connection>>,
     // The child process, with the process whose child it is.
     process: OnceLock<(u32, Weak<Process>)>,
+    // Whether this process has requested the server's end.
+    shut_down: AtomicBool,
 }
 
 static SITES: Mutex<Vec<Weak<RemoteServer>>> = Mutex::new(Vec::new());
@@ -206,6 +209,7 @@ impl RemoteServer {
             lines: Mutex::default(),
             released: Mutex::default(),
             process: OnceLock::new(),
+            shut_down: AtomicBool::new(false),
         });
         locked(&SITES).push(Arc::downgrade(&remote));
         Ok(remote)
@@ -313,6 +317,7 @@ impl RemoteServer {
         output.item(&Note::Shutdown)?;
         self.control(|control| {
             control.connection.say(output.bytes()).map_err(|e| self.lost(e))?;
+            self.shut_down.store(true, Ordering::Relaxed);
             let _ = control.connection.hear();
             Ok(())
         })
@@ -326,7 +331,11 @@ impl RemoteServer {
         let end = Instant::now() + MOMENT;
         loop {
             match self.control.try_lock() {
-                Ok(mut control) => return control.connection.say(output.bytes()).map_err(|e| self.lost(e)),
+                Ok(mut control) => {
+                    control.connection.say(output.bytes()).map_err(|e| self.lost(e))?;
+                    self.shut_down.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err(_) if Instant::now() > end => return Ok(()),
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),
             }
@@ -392,6 +401,9 @@ impl RemoteServer {
         let process = self.process.get().filter(|(parent, _)| *parent == std::process::id());
         let process = process.and_then(|(_, process)| process.upgrade());
         let exit = process.and_then(|process| process.join_timeout(MOMENT).ok().flatten());
+        if self.shut_down.load(Ordering::Relaxed) {
+            return lost(&self.address, exit, "this process has shut it down");
+        }
         lost(&self.address, exit, why)
     }
 }

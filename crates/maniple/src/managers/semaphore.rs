@@ -77,12 +77,17 @@ typed_proxy!(
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "the permit is released as soon as this is dropped"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
     held: bool,
     thread: std::marker::PhantomData<*const ()>,
+}
+
+impl std::fmt::Debug for SemaphorePermit<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SemaphorePermit").field("semaphore", self.semaphore).finish_non_exhaustive()
+    }
 }
 
 impl SemaphorePermit<'_> {

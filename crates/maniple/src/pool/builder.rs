@@ -330,7 +330,13 @@ impl PoolBuilder {
         self.calls.resolve()?;
         startup::check(self.program.as_deref())?;
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
-        let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED, limits })?;
+        let hub = Hub::new(HubConfig {
+            processes,
+            max_tasks_per_child,
+            tap_stderr: worker::TAPPED,
+            limits,
+            size: maniple_engine::pool::Size::default(),
+        })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone(), options: self.calls, owner: true };
         shared.start_all()?;

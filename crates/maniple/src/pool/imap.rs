@@ -8,6 +8,7 @@ use maniple_engine::pool as engine;
 use maniple_engine::pool::policy::{report_after, take_at_once};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 #[cfg(feature = "async")]
@@ -29,7 +30,6 @@ use std::time::{Duration, Instant};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "results that nobody takes stop the call when its buffer is full"]
 pub struct Imap<R> {
     pool: Arc<Shared>,
@@ -216,6 +216,12 @@ impl<R: DeserializeOwned + 'static> Iterator for Indexed<R> {
 impl<R: DeserializeOwned + 'static> std::iter::FusedIterator for Indexed<R> {}
 
 impl<R: DeserializeOwned + 'static> std::iter::FusedIterator for Imap<R> {}
+
+impl<R> fmt::Debug for Imap<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap").field("received", &self.ready.len()).field("over", &self.over).finish_non_exhaustive()
+    }
+}
 
 impl<R> Drop for Imap<R> {
     fn drop(&mut self) {

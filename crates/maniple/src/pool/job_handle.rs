@@ -5,6 +5,7 @@ use super::results::Reader;
 use crate::error::{CallError, Error, InTime, Result};
 use maniple_engine::pool::{self as engine, Settled};
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,7 +28,6 @@ use std::time::{Duration, Instant};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "a call that nobody waits for may fail unseen"]
 pub struct JobHandle<T> {
     pool: Arc<Shared>,
@@ -285,6 +285,12 @@ impl<T> JobHandle<T> {
         let reader = self.reader.take().ok_or(Error::Call(CallError::Taken))?;
         let (settled, _) = self.job.take(usize::MAX);
         (self.finish)(settled, reader, &self.pool)
+    }
+}
+
+impl<T> fmt::Debug for JobHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle").field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Pool, Retries};
 use crate::error::{Error, Result};
 use maniple_engine::pool::policy::WINDOW;
 use maniple_engine::pool::{self as engine, Chunk, Terms};
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[must_use = "options have no effect until `Pool::with` is called with them"]
 pub struct CallOptions {
     chunksize: Option<usize>,
@@ -213,6 +214,26 @@ pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().min(ENDLESS.into()) as u64
 }
 
+/// Shows the options that are set.
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("CallOptions");
+        let fields: [(&str, Option<&dyn fmt::Debug>); 5] = [
+            ("chunksize", self.chunksize.as_ref().map(|set| set as _)),
+            ("buffersize", self.buffersize.as_ref().map(|set| set as _)),
+            ("task_timeout", self.task_timeout.as_ref().map(|set| set as _)),
+            ("retries", self.retries.as_ref().map(|set| set as _)),
+            ("priority", self.priority.as_ref().map(|set| set as _)),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                shown.field(name, value);
+            }
+        }
+        shown.finish()
+    }
+}
+
 /// A [`Pool`] whose calls have [`CallOptions`]. [`Pool::with`] returns it.
 ///
 /// It has the pool's methods. Dropping it does not end the pool.
@@ -230,7 +251,6 @@ pub(super) fn nanos(time: Duration) -> u64 {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "the options are those of the calls that are made through it"]
 pub struct WithOptions<'a> {
     pool: Pool,
@@ -240,6 +260,13 @@ pub struct WithOptions<'a> {
 impl WithOptions<'_> {
     pub(super) fn new(pool: Pool) -> Self {
         WithOptions { pool, owner: PhantomData }
+    }
+}
+
+impl fmt::Debug for WithOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pool { options, .. } = &self.pool;
+        f.debug_struct("WithOptions").field("pool", &self.pool).field("options", options).finish()
     }
 }
 

@@ -401,12 +401,12 @@ impl Debug for Process {
         let mut it = f.debug_struct("Process");
         it.field("name", &self.shared.name).field("daemon", &self.shared.daemon);
         match self.running() {
-            Err(_) => it.field("state", &"not started"),
+            Err(_) => it.field("state", &format_args!("not started")),
             Ok(running) => {
                 it.field("pid", &running.child.pid());
                 match running.child.try_wait() {
                     Ok(Some(exit)) => it.field("state", &format_args!("{exit}")),
-                    _ => it.field("state", &"running"),
+                    _ => it.field("state", &format_args!("running")),
                 }
             }
         };

@@ -10,6 +10,7 @@ use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
 use crate::sideband::{self, Sink, Source};
 use maniple_engine::channel::attendance::Attendance;
+use maniple_engine::channel::auth::CHALLENGE;
 use maniple_engine::channel::frame::{Message, Until};
 use maniple_engine::channel::packet_end::{self, Outgoing, PacketEnd};
 use maniple_engine::channel::parcel::{self, Parcel};
@@ -92,6 +93,13 @@ fn post_now(end: &PacketEnd, mut outgoing: Outgoing, until: Until) -> Result<boo
     posted
 }
 
+/// Returns the error of a client without a key that receives the first message of the authentication.
+fn no_key() -> Error {
+    Error::Channel(ChannelError::Authentication(
+        "the listener asks for a key: connect with the key of the listener (Client::builder().authkey(...))".to_owned(),
+    ))
+}
+
 impl SharedStream {
     fn over(end: OwnedHandle) -> SharedStream {
         let state = StreamEnd::of(stream::kind(end.as_handle()));
@@ -151,7 +159,8 @@ impl SharedStream {
         }
         let Some(Message { content, came }) = self.receive(until, None)? else { return Ok(None) };
         if came.is_empty() {
-            return decode::<C, T>(&content, &mut Source::default()).map(Some);
+            let decoded = decode::<C, T>(&content, &mut Source::default());
+            return decoded.map(Some).map_err(|error| if content.starts_with(CHALLENGE) { no_key() } else { error });
         }
         let opened = parcel::open_all(&content, came)?;
         decode::<C, T>(&content[opened.at..], &mut Source::with(opened.buffers, opened.others)).map(Some)

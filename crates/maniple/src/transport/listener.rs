@@ -150,7 +150,6 @@ pub struct ListenerBuilder {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Incoming<'a, T> {
     listener: &'a Listener,
     types: PhantomData<fn() -> T>,
@@ -447,6 +446,12 @@ impl<T> Iterator for Incoming<'_, T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.listener.accept())
+    }
+}
+
+impl<T> fmt::Debug for Incoming<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("listener", &self.listener).finish()
     }
 }
 

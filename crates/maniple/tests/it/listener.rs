@@ -409,3 +409,18 @@ fn addresses_are_what_they_were_after_a_journey() {
     }
     assert_eq!(Address::from(("::1", 80)).to_string(), "[::1]:80");
 }
+
+#[test]
+fn a_client_without_a_key_learns_that_the_listener_asks_for_one() {
+    let _dog = watchdog();
+    let listener = Listener::builder().authkey(KEY).temporary().unwrap();
+    let address = listener.address().clone();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(move || Client::connect::<Vec<u32>>(address).unwrap().recv().unwrap_err());
+        let refused = listener.accept::<Vec<u32>>();
+        assert!(refused.is_err());
+        let error = client.join().unwrap();
+        assert!(matches!(error, Error::Channel(maniple::ChannelError::Authentication(_))), "{error}");
+        assert!(error.to_string().starts_with("the listener asks for a key"), "{error}");
+    });
+}

@@ -12,8 +12,10 @@ mod cancelling;
 mod ceremony;
 mod codec;
 mod deaths;
+mod debug;
 mod drops;
 mod endings;
+mod errors;
 mod examples;
 mod file_size;
 #[cfg(feature = "async")]
@@ -29,6 +31,7 @@ mod named;
 mod pool_handles;
 mod process;
 mod queues;
+mod readme;
 mod reentry;
 mod retries;
 mod sharing;

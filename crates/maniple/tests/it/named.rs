@@ -79,7 +79,7 @@ fn an_unknown_name_is_told_with_those_that_are_known() {
     let _dog = watchdog();
     let pool = elsewhere();
     let error = pool.apply_named::<_, u32>("no::such", 1u32).unwrap_err();
-    assert!(matches!(&error, Error::Call(maniple::CallError::Task(_))), "{error:?}");
+    assert!(matches!(&error, Error::Call(maniple::CallError::Task { .. })), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("no::such") && said.contains("another_program has no such task"), "{said}");
     assert!(said.contains("another_program::exit_with, another_program::longest"), "{said}");

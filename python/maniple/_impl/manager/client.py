@@ -36,12 +36,26 @@ _BEFORE_FORK = 2.0
 _WITHDRAWAL = 2.0
 
 
-def _reach(connect: Callable[..., Any], address: Any, authkey: bytes) -> Any:
+def _reach(connect: Callable[..., Any], address: Any, authkey: bytes, site: Site | None = None) -> Any:
     try:
         return connect(address, authkey=authkey)
     except (ConnectionRefusedError, FileNotFoundError) as problem:
-        problem.add_note(f"no manager serves at {address!r}: its server has ended, or was shut down")
+        if site is not None:
+            site.say_ended(problem)
+        else:
+            _add_text(
+                problem, f"no manager serves at {address!r}: its server has not started, has ended, or was shut down"
+            )
         raise
+
+
+def _add_text(problem: EOFError | OSError, text: str) -> None:
+    """Put `text` before the text of an exception, whose class and number stay the same."""
+    if isinstance(problem, OSError) and problem.errno is not None:
+        problem.strerror = f"{text} ({problem.strerror})"
+        problem.args = (problem.errno, problem.strerror)
+    else:
+        problem.args = (f"{text} ({problem})" if str(problem) else text,)
 
 
 def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order: str, *args: Any) -> Any:
@@ -75,11 +89,22 @@ class Site:
         self._lock: Any = threading.RLock()
         # thread -> the lock and the child's session of a thread that is about to fork
         self._spare: dict[int, _Spare] = {}
+        #: whether this process has shut the server down
+        self.shut_down = False
         #: in a forked child: whether its session has the references of its proxies
         self.inherited = False
         _living.add(self)
 
     # ---- the session ----
+
+    def say_ended(self, problem: EOFError | OSError) -> None:
+        """Add to the text of an exception that the server does not run any more."""
+        if self.shut_down:
+            advice = "was shut down and its objects are gone; use them before shutdown() or the end of `with`"
+            _add_text(problem, f"the manager at {self.address!r} {advice}")
+        else:
+            advice = "has ended or was shut down and its objects are gone; start another manager"
+            _add_text(problem, f"the server of the manager at {self.address!r} {advice}")
 
     @property
     def over(self) -> bool:
@@ -99,7 +124,7 @@ class Site:
         """Open the session unless it is open. The caller holds the lock."""
         if self._line is not None or self._standard:
             return
-        conn = _reach(self._connect, self.address, authkey)
+        conn = _reach(self._connect, self.address, authkey, self)
         try:
             number = dispatch(conn, None, "open_session", (None,))
         except RemoteError as error:
@@ -150,7 +175,7 @@ class Site:
         """
         for last_try in (False, True):
             asked, told = self.in_session(authkey, order, args)
-            conn = _reach(connect, self.address, authkey)
+            conn = _reach(connect, self.address, authkey, self)
             try:
                 return conn, dispatch(conn, None, asked, told, kwds or {})
             except BaseException as error:
@@ -285,10 +310,13 @@ class Site:
                 util.debug("the session cannot be ended: %s", error)
         self._flush()
 
-    def close(self) -> None:
-        """End the session."""
-        if self._line is not None:
-            self._close()
+    def end(self) -> None:
+        """Close the connection to the server, which this process has shut down."""
+        self.shut_down = True
+        if (line := self._line) is not None:
+            if isinstance(self._close, util.Finalize):
+                self._close.cancel()
+            line.close()
 
     # ---- forks ----
 
@@ -390,10 +418,10 @@ def site_at(address: Any, connect: Callable[..., Any]) -> Site:
 
 
 def forget_site(address: Any) -> None:
-    """Close and forget the site at `address`, whose server has ended."""
+    """Close and forget the site at `address`, whose server this process has shut down."""
     site = _sites.pop(address, None)
     if site is not None:
-        site.close()
+        site.end()
 
 
 _watching = False

@@ -137,7 +137,7 @@ class BaseProxy:
             kind, result = line.call(self._id, methodname, args, kwds)
         except BaseException as error:
             if isinstance(error, (EOFError, ConnectionError)):
-                error.add_note(f"the manager at {self._site.address!r} is lost: its server has ended, or was shut down")
+                self._site.say_ended(error)
             elif line.asked != asked and not line.closed:
                 self._withdraw(line, error)
             raise

@@ -241,6 +241,9 @@ _NOTHING_LEFT = "the worker had no memory to report the outcome of its task"
 _PICKLED_SHORTAGE = dumps(MemoryError(_NOTHING_LEFT))
 
 
+#: whether the error of pickling a result becomes a `MaybeEncodingError`, as in the standard pool
+wraps_refusals = True
+
 # The last note of an exception that unpickling raised in a worker; the caller's process adds the items.
 _UNREAD = "It was raised while the worker unpickled the arguments of the task"
 
@@ -275,7 +278,7 @@ def report(
         and (received := sys.modules.get(f"{PACKAGE}._impl.serialization.received")) is not None
     ):
         received.explain(error)
-    if unsendable:
+    if unsendable and wraps_refusals:
         refused = _refused_result(value, stage)
         error, trace = MaybeEncodingError(error, value), None
         vars(error)["_refused"] = refused

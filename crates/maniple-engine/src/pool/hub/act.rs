@@ -140,8 +140,9 @@ impl Inner {
                 let Some(j) = st.jobs.get(&job) else { return };
                 if j.notify {
                     st.watched -= 1;
-                    st.notices.push_back(job);
-                    self.kick.kick();
+                    if st.report_end(job) {
+                        self.kick.kick();
+                    }
                 } else if j.orphaned {
                     st.discard(job);
                 }

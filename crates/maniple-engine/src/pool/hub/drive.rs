@@ -310,9 +310,12 @@ impl State {
     }
 
     pub(super) fn has_chores(&self) -> bool {
-        self.starts.is_due(clock::now())
-            || !self.notices.is_empty()
-            || (self.sched.is_drained() && self.slots.is_empty())
+        self.starts.is_due(clock::now()) || !self.notices.is_empty() || self.ends.is_untold() || self.is_over()
+    }
+
+    /// Whether all jobs and workers have ended, and all ends were taken that the front has to take.
+    pub(super) fn is_over(&self) -> bool {
+        self.sched.is_drained() && self.slots.is_empty() && self.ends.is_empty()
     }
 
     /// The events for which the keeper has to be woken while no thread drives.

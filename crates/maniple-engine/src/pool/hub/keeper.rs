@@ -28,7 +28,8 @@ pub enum Chore {
     /// The handle that was passed to [`Hub::listen_to`] for this worker can be read: read everything, otherwise the
     /// same chore is returned again at once. If its other end is closed, call [`Hub::listen_no_more`].
     Heard(WorkerId),
-    /// A job whose end has to be reported to the front has ended.
+    /// A job whose end has to be reported to the front has ended. If the ends are gathered, it is the first of those
+    /// that [`Hub::take_ends`] returns.
     Completed(JobId),
     /// The pool and all its workers have ended. The keeper may return.
     Done,
@@ -259,6 +260,9 @@ fn next_chore(st: &mut State) -> Option<Chore> {
         }
         return Some(Chore::Completed(job));
     }
+    if let Some(first) = st.ends.first() {
+        return Some(Chore::Completed(first));
+    }
     let now = clock::now();
     if st.starts.is_due(now) {
         return Some(Chore::Start);
@@ -266,5 +270,5 @@ fn next_chore(st: &mut State) -> Option<Chore> {
     if st.wait_for_end(now) == Some(0) {
         return Some(Chore::End);
     }
-    (st.sched.is_drained() && st.slots.is_empty()).then_some(Chore::Done)
+    st.is_over().then_some(Chore::Done)
 }

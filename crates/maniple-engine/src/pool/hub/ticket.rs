@@ -64,33 +64,15 @@ impl Ticket {
     /// [`Error::Interrupted`], or [`Error::Foreign`] in a forked child.
     pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
         self.hub.check()?;
-        let mut looked = Instant::now();
-        let mut parked = Parked { hub: &self.hub, place: None };
-        loop {
-            if self.cell.is_ready() {
-                return Ok(true);
-            }
-            let now = Instant::now();
-            if deadline.is_some_and(|d| now >= d) {
-                return Ok(self.is_ready());
-            }
-            let until = deadline.map_or(now + LOOK_UP, |d| d.min(now + LOOK_UP));
-            let woken = match self.hub.take_seat(&self.cell, parked.place.take()) {
-                Ok(seat) => seat.drive(&self.cell, until),
-                Err((place, ticks)) => {
-                    parked.place = Some(place);
-                    self.cell.sleep(ticks, Some(until.saturating_duration_since(Instant::now())))
-                }
-            };
-            if woken == Woken::Signal || looked.elapsed() >= LOOK_UP {
-                // A handler may take its time.
-                parked.give_back();
-                looked = Instant::now();
-                if !interrupted() {
-                    return Err(Error::Interrupted);
-                }
-            }
-        }
+        wait_on(&self.hub, &self.cell, deadline, interrupted)
+    }
+
+    /// Returns the job, whose outcome no user of the ticket takes: its end is gathered
+    /// ([`Hub::gather_ends`](super::Hub::gather_ends)).
+    #[must_use]
+    pub fn into_job(mut self) -> JobId {
+        *self.over.get_mut() = true;
+        self.job
     }
 
     /// As [`Ticket::wait`], for an executor: stores the task's waker instead of blocking. The keeper drives the hub.
@@ -140,6 +122,43 @@ impl Ticket {
     /// Whether a worker runs a task of the job, as far as is known.
     pub fn is_running(&self) -> bool {
         !self.cell.has_ended() && self.hub.is_running_job(self.job)
+    }
+}
+
+/// Waits until the cell is ready, and drives the hub meanwhile. Returns false if the deadline has passed.
+pub(super) fn wait_on(
+    hub: &Hub,
+    cell: &Arc<Cell>,
+    deadline: Option<Instant>,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<bool> {
+    let mut looked = Instant::now();
+    let mut parked = Parked { hub, place: None };
+    loop {
+        if cell.is_ready() {
+            return Ok(true);
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|d| now >= d) {
+            hub.poll();
+            return Ok(cell.is_ready());
+        }
+        let until = deadline.map_or(now + LOOK_UP, |d| d.min(now + LOOK_UP));
+        let woken = match hub.take_seat(cell, parked.place.take()) {
+            Ok(seat) => seat.drive(cell, until),
+            Err((place, ticks)) => {
+                parked.place = Some(place);
+                cell.sleep(ticks, Some(until.saturating_duration_since(Instant::now())))
+            }
+        };
+        if woken == Woken::Signal || looked.elapsed() >= LOOK_UP {
+            // A handler may take its time.
+            parked.give_back();
+            looked = Instant::now();
+            if !interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ fn step(sched: &mut Scheduler<()>, now: u64) -> Vec<Command> {
 }
 
 fn pool<const N: usize>() -> (Scheduler<()>, [WorkerId; N]) {
-    let mut sched = Scheduler::new(Config { processes: N, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::new(Config::of(N));
     assert_eq!(step(&mut sched, 0), [Command::Start(N)]);
     let workers = [(); N].map(|()| sched.worker_started());
     workers.iter().for_each(|&w| sched.worker_up(w, 1));
@@ -70,7 +70,7 @@ fn a_pool_is_not_given_up_while_a_worker_lives() {
 
 #[test]
 fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(1));
     step(&mut sched, 0);
     let first = job(&mut sched, 1, 2);
     let starting = sched.worker_started();
@@ -88,7 +88,7 @@ fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() 
 
 #[test]
 fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(2));
     step(&mut sched, 0);
     let first = job(&mut sched, 1, 2);
     let mut starting = [sched.worker_started(), sched.worker_started()];
@@ -112,7 +112,7 @@ fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
 
 #[test]
 fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(2));
     step(&mut sched, 0);
     sched.terminate();
     step(&mut sched, 1);
@@ -121,7 +121,7 @@ fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
 
 #[test]
 fn a_broken_pool_that_may_get_more_jobs_is_not_done_with() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(1));
     let mut now = 0;
     while !sched.is_broken() {
         if step(&mut sched, now).contains(&Command::Start(1)) {

@@ -304,3 +304,26 @@ fn a_forked_child_has_connections_of_its_own() {
     eventually("the child's reference goes with it", || living() == 0);
     assert!(!lock.lock().unwrap().is_abandoned());
 }
+
+/// It is not lost by a crash: the program itself has ended it.
+#[test]
+fn a_call_after_the_shutdown_says_that_this_process_has_shut_it_down() {
+    let _dog = watchdog();
+    let manager = Manager::new().unwrap();
+    let counts = manager.dict::<String, u32>().unwrap();
+    counts.insert("a", &1).unwrap();
+    manager.shutdown().unwrap();
+    let elsewhere = counts.clone();
+    for error in [
+        counts.get("a").unwrap_err(),
+        counts.get("a").unwrap_err(),
+        std::thread::spawn(move || elsewhere.get("a").unwrap_err()).join().unwrap(),
+    ] {
+        let Error::ManagerLost(lost) = &error else { panic!("another error: {error}") };
+        assert_eq!(lost.why, "this process has shut it down");
+    }
+    let manager = Manager::new().unwrap();
+    let list = manager.list::<u8>().unwrap();
+    drop(manager);
+    assert!(list.len().unwrap_err().to_string().contains("this process has shut it down"));
+}

@@ -1,0 +1,277 @@
+//! The ends of jobs of one task, reported in batches.
+//!
+//! A front that hands out a future for each task has to complete it as soon as the task has ended, although no thread
+//! waits for that future. One notice and one wake-up for each task would cost more than the task. So after
+//! [`Hub::gather_ends`] the ends are gathered, and one thread takes all of them at once with [`Hub::take_ends`]:
+//! * the *collector*, a thread that waits for a future. It drives the hub meanwhile, and there is at most one;
+//! * the keeper, while no thread collects. It is woken once until the ends are taken, however many arrive.
+
+use super::ticket::wait_on;
+use super::{Hub, State};
+use crate::error::Result;
+use crate::pool::job::{Cell, Settled};
+use crate::pool::scheduler::JobId;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The ends that no thread has taken yet.
+#[derive(Debug, Default)]
+pub(in crate::pool) struct Ends {
+    gathered: bool,
+    list: VecDeque<JobId>,
+    // Ready while the list is not empty. The collector sleeps on it.
+    cell: Arc<Cell>,
+    collected: bool,
+    // The keeper was woken for the list, or polls, and has not taken it yet.
+    told: bool,
+}
+
+impl Ends {
+    /// Whether all ends were taken.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first end, if the keeper's front has to take the list.
+    pub fn first(&self) -> Option<JobId> {
+        if self.collected { None } else { self.list.front().copied() }
+    }
+
+    /// Whether the keeper has to be woken for the list.
+    pub fn is_untold(&self) -> bool {
+        !self.told && self.first().is_some()
+    }
+}
+
+impl State {
+    /// Records the end of a job that is reported to the front. Returns whether the keeper has to be woken.
+    pub(super) fn report_end(&mut self, job: JobId) -> bool {
+        if !self.ends.gathered {
+            self.notices.push_back(job);
+            return true;
+        }
+        let polled = self.burst.polled;
+        let ends = &mut self.ends;
+        ends.list.push_back(job);
+        ends.cell.set_ready(true);
+        if ends.collected {
+            // A thread sleeps there, not a future.
+            let _ = ends.cell.call();
+            return false;
+        }
+        !std::mem::replace(&mut ends.told, true) && !polled
+    }
+}
+
+impl Hub {
+    /// From now on, the ends of jobs with `notify` are gathered. Each of these jobs has one task, and no user of its
+    /// ticket: [`Ticket::into_job`](super::Ticket::into_job).
+    pub fn gather_ends(&self) {
+        self.lock().ends.gathered = true;
+    }
+
+    /// Takes the gathered ends. The hub forgets these jobs.
+    pub fn take_ends(&self) -> Vec<(JobId, Settled)> {
+        let mut st = self.lock();
+        st.ends.told = false;
+        st.ends.cell.set_ready(false);
+        let list = std::mem::take(&mut st.ends.list);
+        let mut taken = Vec::with_capacity(list.len());
+        for job in list {
+            // Nothing of the front is left in an ended job without its outcome.
+            let settled = st.jobs.remove(&job).and_then(|mut ended| ended.take(1).pop());
+            taken.extend(settled.map(|settled| (job, settled)));
+        }
+        if st.has_chores() {
+            // The pool may end now.
+            self.shared().kick.kick();
+        }
+        taken
+    }
+
+    /// Makes the calling thread the collector. `None`: another thread collects.
+    pub fn collect(&self) -> Option<Collector<'_>> {
+        let mut st = self.lock();
+        if std::mem::replace(&mut st.ends.collected, true) {
+            return None;
+        }
+        Some(Collector { hub: self })
+    }
+
+    /// Withdraws jobs whose tasks no worker has begun. Returns those that are withdrawn: their ends are not reported.
+    pub fn withdraw(&self, jobs: &[JobId]) -> Vec<JobId> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        let inner = self.shared();
+        let mut st = self.lock();
+        let open: Vec<JobId> =
+            jobs.iter().copied().filter(|job| st.jobs.get(job).is_some_and(|job| !job.ended)).collect();
+        for &job in &open {
+            st.sched.cancel(job);
+        }
+        inner.advance(&mut st);
+        // Without listening, a job can have ended in no other way.
+        let withdrawn: Vec<JobId> =
+            open.into_iter().filter(|job| st.jobs.get(job).is_some_and(|job| job.ended)).collect();
+        for job in &withdrawn {
+            st.jobs.remove(job);
+        }
+        let State { ends, jobs, .. } = &mut *st;
+        ends.list.retain(|job| jobs.contains_key(job));
+        let some = !ends.list.is_empty();
+        ends.cell.set_ready(some);
+        inner.stir(&mut st);
+        let driven = st.seats.is_taken();
+        inner.settle_down(&mut st, driven);
+        withdrawn
+    }
+
+    /// Makes the collector return: another thread may have completed the future for which it waits.
+    pub fn call_collector(&self) {
+        if self.is_foreign() {
+            return;
+        }
+        let mut st = self.lock();
+        if !st.ends.collected {
+            return;
+        }
+        st.ends.cell.set_ready(true);
+        // A thread sleeps there, not a future.
+        let _ = st.ends.cell.call();
+        st.called = true;
+        self.shared().stir(&mut st);
+    }
+
+    /// Returns the jobs whose task a worker has begun and not finished.
+    pub fn begun(&self) -> Vec<JobId> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        let st = self.lock();
+        let assigned =
+            st.slots.iter().flat_map(|(worker, slot)| st.sched.assigned(worker).map(move |task| (slot, task)));
+        assigned.filter(|(slot, task)| slot.link.claimed(task.payload.position)).map(|(_, task)| task.job).collect()
+    }
+}
+
+/// The right to take the gathered ends, and the duty of it.
+#[derive(Debug)]
+pub struct Collector<'h> {
+    hub: &'h Hub,
+}
+
+impl Collector<'_> {
+    /// Waits until there are ends to take, and drives the hub meanwhile. It calls `interrupted` when a signal handler
+    /// may have run; if that returns false, the wait ends. Returns false if the deadline has passed.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted), or
+    /// [`Error::Foreign`](crate::error::Error::Foreign) in a forked child.
+    pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+        self.hub.check()?;
+        let cell = self.hub.lock().ends.cell.clone();
+        wait_on(self.hub, &cell, deadline, interrupted)
+    }
+}
+
+impl Drop for Collector<'_> {
+    fn drop(&mut self) {
+        if self.hub.is_foreign() {
+            return;
+        }
+        let mut st = self.hub.lock();
+        st.ends.collected = false;
+        let untold = st.ends.is_untold();
+        st.ends.told |= untold;
+        drop(st);
+        if untold {
+            self.hub.shared().kick.kick();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Chore;
+    use super::*;
+    use crate::pool::packet::Packet;
+    use crate::pool::spec::{Collect, JobSpec, SourceKind};
+    use crate::pool::{Chunk, EndTerms, HubConfig, Outcome};
+    use std::time::Duration;
+
+    fn hub() -> Hub {
+        let hub = Hub::new(HubConfig {
+            processes: 1,
+            max_tasks_per_child: None,
+            tap_stderr: false,
+            limits: crate::pool::WorkerLimits::default(),
+            size: crate::pool::Size::default(),
+        })
+        .unwrap();
+        hub.gather_ends();
+        hub
+    }
+
+    fn submit(hub: &Hub) -> JobId {
+        let func = hub.define(Packet::default());
+        let (collect, chunk) = (Collect::All, Chunk::Fixed(1));
+        let spec = JobSpec { func, collect, chunk, items: Some(1), window: None, notify: true, terms: None };
+        hub.submit(spec, SourceKind::Ready(vec![(1, Packet::default())])).unwrap().into_job()
+    }
+
+    #[test]
+    fn a_withdrawn_job_is_not_reported_and_is_withdrawn_once() {
+        let hub = hub();
+        let jobs: Vec<JobId> = (0..5).map(|_| submit(&hub)).collect();
+        assert_eq!(hub.withdraw(&jobs[..2]), jobs[..2]);
+        assert_eq!(hub.withdraw(&jobs[1..3]), jobs[2..3]);
+        assert!(hub.begun().is_empty());
+        assert!(hub.take_ends().is_empty());
+        assert_eq!(hub.withdraw(&jobs), jobs[3..]);
+    }
+
+    #[test]
+    fn the_ends_of_a_terminated_pool_are_taken_at_once() {
+        let hub = hub();
+        let jobs: Vec<JobId> = (0..3).map(|_| submit(&hub)).collect();
+        hub.terminate(EndTerms::asking(false, false));
+        assert!(matches!(hub.keep(Duration::ZERO), Chore::Completed(first) if jobs.contains(&first)));
+        let mut taken: Vec<JobId> = Vec::new();
+        for (job, settled) in hub.take_ends() {
+            assert!(matches!(settled.outcome, Outcome::Cancelled));
+            taken.push(job);
+        }
+        taken.sort();
+        assert_eq!(taken, jobs);
+        assert!(matches!(hub.keep(Duration::ZERO), Chore::Done));
+    }
+
+    #[test]
+    fn one_thread_collects_and_the_keeper_takes_over_after_it() {
+        let hub = hub();
+        submit(&hub);
+        let collector = hub.collect().unwrap();
+        assert!(hub.collect().is_none());
+        hub.terminate(EndTerms::asking(false, false));
+        assert!(collector.wait(None, &mut || true).unwrap());
+        assert!(!matches!(hub.keep(Duration::ZERO), Chore::Completed(_) | Chore::Done));
+        drop(collector);
+        assert!(matches!(hub.keep(Duration::ZERO), Chore::Completed(_)));
+        assert_eq!(hub.take_ends().len(), 1);
+        assert!(hub.collect().is_some());
+    }
+
+    #[test]
+    fn the_collector_returns_when_another_thread_calls_it() {
+        let hub = hub();
+        submit(&hub);
+        let collector = hub.collect().unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| collector.wait(None, &mut || true).unwrap());
+            hub.call_collector();
+            assert!(waiter.join().unwrap());
+        });
+    }
+}
