@@ -1,6 +1,7 @@
 //! The options of a call, besides its function and its items.
 
-use super::{Pool, Retries};
+use super::Pool;
+use super::retries::{ENDLESS, Retries, nanos};
 use crate::error::{Error, Result};
 use maniple_engine::pool::policy::WINDOW;
 use maniple_engine::pool::{self as engine, Chunk, Terms};
@@ -97,8 +98,8 @@ impl CallOptions {
     }
 
     /// Sets how long a task may run, for each item by itself. A task that runs for longer is ended with its worker and
-    /// with the processes that the task has started, whatever it does: it may block, ignore signals or be stopped. It
-    /// fails with [`Error::TaskTimeout`], and a new worker takes the place of the worker.
+    /// with the processes that the task has started, also if it blocks, ignores signals or is stopped. It fails with
+    /// [`Error::TaskTimeout`], and a new worker takes the place of the worker.
     ///
     /// The limit counts from when the task begins to run. [`Duration::MAX`] is no limit, for calls of a pool that has
     /// one. How long the caller waits is another limit: [`JobHandle::get_timeout`](crate::JobHandle::get_timeout).
@@ -109,7 +110,7 @@ impl CallOptions {
     ///
     /// # fn main() -> maniple::Result<()> {
     /// let pool = Pool::new(2)?;
-    /// let limited = pool.with(CallOptions::new().task_timeout(Duration::from_millis(300)));
+    /// let limited = pool.with(CallOptions::new().task_timeout(Duration::from_secs(1)));
     /// let naps = limited.try_map(|ms| std::thread::sleep(Duration::from_millis(ms)), [0, 60_000, 1])?;
     /// assert!(matches!(naps[..], [Ok(()), Err(Error::TaskTimeout(_)), Ok(())]));
     /// # Ok(())
@@ -205,13 +206,6 @@ impl CallOptions {
         let chunk = if limit.is_some() || retries.most > 0 { Chunk::Fixed(1) } else { chunk };
         Ok(Resolved { chunk, window, terms: (terms != Terms::default()).then(|| Arc::new(terms)) })
     }
-}
-
-/// Nanoseconds that no clock counts to.
-const ENDLESS: u64 = u64::MAX / 4;
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    time.as_nanos().min(ENDLESS.into()) as u64
 }
 
 /// Shows the options that are set.

@@ -1,6 +1,5 @@
 //! When a failed task is tried again.
 
-use super::options::nanos;
 use crate::error::{Error, Result};
 use maniple_engine::pool as engine;
 use std::fmt;
@@ -53,6 +52,14 @@ impl fmt::Debug for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f64::from_bits(self.0).fmt(f)
     }
+}
+
+/// Nanoseconds that no clock counts to.
+pub(super) const ENDLESS: u64 = u64::MAX / 4;
+
+/// A time for the engine.
+pub(super) fn nanos(time: Duration) -> u64 {
+    time.as_nanos().min(ENDLESS.into()) as u64
 }
 
 /// The engine counts a task's tries in 16 bits.

@@ -122,7 +122,7 @@ fn an_aborted_imap_returns_what_was_ready_and_ends() {
         assert!(results.abort());
         let ends: Vec<_> = results.collect();
         assert!((1..=3).contains(&ends.len()) && ends.iter().all(is_cancelled), "{ends:?}");
-        // One whose input does not end.
+        // The input of this call does not end.
         let endless = pool.imap(nap, std::iter::repeat(1_000_000)).unwrap();
         assert!(endless.abort() || !exists(0));
         assert!(endless.count() <= 1001);

@@ -103,7 +103,7 @@ fn the_processes_of_a_task_end_with_it() {
     for method in METHODS {
         let (pool, folder) = (pool(method, 1), Folder::new());
         // The limit counts the start of a shell, too.
-        let job = pool.with(limited(Duration::from_secs(2))).apply_async(start_a_family, folder.to_path_buf()).unwrap();
+        let job = pool.with(limited(Duration::from_secs(4))).apply_async(start_a_family, folder.to_path_buf()).unwrap();
         eventually("the family exists", || folder.join("both").exists());
         expect_late(job.get());
         for name in ["child", "grandchild"] {
@@ -136,7 +136,8 @@ fn a_limit_counts_for_each_item() {
     for method in METHODS {
         let pool = pool(method, 2);
         // Each item is a task of its own, although the chunks would hold four.
-        let pool = pool.with(limited(LIMIT).chunksize(4));
+        // The limit leaves the short ones time on a busy machine.
+        let pool = pool.with(limited(Duration::from_secs(1)).chunksize(4));
         check(pool.try_map(endless_at_3, 0..8).unwrap(), true);
         check(pool.imap(endless_at_3, 0..8).unwrap().collect(), true);
         check(pool.imap_unordered(endless_at_3, (0..8).filter(|_| true)).unwrap().collect(), false);
@@ -251,7 +252,7 @@ fn a_worker_that_has_grown_is_replaced_after_its_task() {
     /// Holds memory until the pool has seen it.
     fn grow(total: usize) -> u32 {
         let held = vec![1u8; total];
-        nap(500);
+        nap(1000);
         drop(held);
         std::process::id()
     }

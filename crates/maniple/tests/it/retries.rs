@@ -82,7 +82,7 @@ fn a_task_is_tried_again_after_each_kind_of_loss() {
             let folder = Folder::new();
             let mut options = CallOptions::new().retries(2);
             if name == "late" {
-                options = options.task_timeout(Duration::from_millis(300));
+                options = options.task_timeout(Duration::from_secs(1));
             }
             let job = |times| (folder.to_path_buf(), times);
             assert_eq!(pool.with(options).apply(function, job(2)).unwrap(), 3);
