@@ -52,7 +52,7 @@ mod worker;
 pub use ending::{End, EndTerms};
 pub(crate) use hub::watch_forks;
 pub use hub::{Chore, Collector, Hub, HubConfig, LACKING, Size, Ticket, WorkerLimits};
-pub use job::{Loss, LossCause, Outcome, Settled};
+pub use job::{Loss, LossCause, Outcome, Settled, Tries};
 pub use link::worker_handles;
 pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};
 pub use scheduler::{Chunk, JobId, Retries, Terms, WorkerId};

@@ -31,13 +31,12 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `jobs` | events of jobs: submission, tasks, consumption, cancellation, close, termination |
-//! | `decisions` | what follows from a batch of events: which worker gets which task, and what is revoked |
+//! | `decisions` | which worker gets which task, and what is revoked |
 //! | `queue` | which job goes next: priority, and a fair share among equals |
 //! | `deadlines` | time limits of tasks and of starts |
 //! | `retrying` | tasks that are tried again |
 //! | `sizes` | the number of workers |
-//! | `questions` | queries |
-//! | `terms` | inputs and outputs |
+//! | `questions`, `terms` | queries; inputs and outputs |
 
 mod deadlines;
 mod decisions;
@@ -147,6 +146,8 @@ pub struct Scheduler<P> {
     limited: usize,
     /// Surplus workers are to end.
     shrinks: bool,
+    /// There may be spare workers.
+    has_spares: bool,
     /// How many plans there were.
     plans: u64,
     cost: FxHashMap<u32, u64>,
@@ -173,6 +174,7 @@ impl<P> Scheduler<P> {
             delayed: Vec::new(),
             limited: 0,
             shrinks: false,
+            has_spares: false,
             plans: 0,
             cost: FxHashMap::default(),
             asked: 0,
@@ -225,6 +227,7 @@ impl<P> Scheduler<P> {
     pub fn worker_up(&mut self, worker: WorkerId, now: u64) {
         self.failed_starts = 0;
         self.greeted += 1;
+        self.has_spares = true;
         self.hold = None;
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
@@ -475,8 +478,7 @@ impl<P> Scheduler<P> {
         let Some(j) = self.jobs.get(job) else { return };
         // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
-            let ended = self.jobs.remove(job);
-            self.limited -= usize::from(ended.is_some_and(|j| j.is_limited()));
+            self.limited -= usize::from(self.jobs.remove(job).is_some_and(|j| j.is_limited()));
             self.commands.push(Command::Ended(job));
         }
     }

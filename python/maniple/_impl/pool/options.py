@@ -241,6 +241,10 @@ def own_tasks(options: dict[str, Any]) -> bool:
 def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
     """Return the engine's form of a call's options; None if all of them have their default values.
 
+    Args:
+        options: the options of the call and of its pool.
+        main: which parts of the main module the workers have; None only checks the options.
+
     Raises:
         TypeError, ValueError: an option is unknown, or has a value that it cannot have.
     """
@@ -265,7 +269,7 @@ def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
             # These are never raised in a worker: the pool finds out that a task has failed so.
             lost = any(issubclass(kind, retries.on) for kind in (WorkerLostError, MemoryLimitError))
             overdue = issubclass(TaskTimeoutError, retries.on)
-            on = dump_in_band(retries.on, main)
+            on = None if main is None else dump_in_band(retries.on, main)
         if retries.max_retries:
             times = retries.initial_delay, retries.backoff_coefficient, retries.max_delay
             engine_s = (retries.max_retries, *times, lost, overdue)

@@ -5,18 +5,15 @@ use super::*;
 impl<P> Scheduler<P> {
     /// Lets spare workers take the places of workers that have ended or are about to.
     pub(super) fn promote(&mut self, now: u64) {
-        let mut missing = self.config.processes.saturating_sub(self.count(Phase::Up));
-        if missing == 0 {
+        if !self.has_spares {
             return;
         }
-        for w in self.workers.values_mut().filter(|w| w.phase == Phase::Spare) {
-            if missing == 0 {
-                break;
-            }
-            missing -= 1;
+        let missing = self.config.processes.saturating_sub(self.count(Phase::Up));
+        for w in self.workers.values_mut().filter(|w| w.phase == Phase::Spare).take(missing) {
             w.phase = Phase::Up;
             w.last_finish = now;
         }
+        self.has_spares = self.count(Phase::Spare) > 0;
     }
 
     /// Whether a worker is ready, and gets no task before it takes the place of another.

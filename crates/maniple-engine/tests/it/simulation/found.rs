@@ -1,6 +1,9 @@
 //! What the simulator has found, each told once more as a short story.
 
-use maniple_engine::pool::scheduler::{Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, WorkerId};
+use maniple_engine::pool::scheduler::{
+    Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, Terms, WorkerId,
+};
+use std::sync::Arc;
 
 const SHAPE: JobShape =
     JobShape { func: 1, supply: Supply::Complete, chunk: Chunk::Fixed(1), items: None, window: None, terms: None };
@@ -207,4 +210,66 @@ fn what_waits_behind_a_long_task_goes_to_a_worker_that_has_slept() {
     sched.revoked(stuck, waiting - waiting / 2);
     let again = sends(&step(&mut sched, 5 * MILLI));
     assert!(!again.is_empty() && again.iter().all(|&(w, _)| w == idle), "{again:?}");
+}
+
+fn terms(priority: i32) -> Option<Arc<Terms>> {
+    Some(Arc::new(Terms { priority, ..Terms::default() }))
+}
+
+/// The jobs of the next tasks, in the order in which a single worker gets them.
+fn order(sched: &mut Scheduler<()>, worker: WorkerId, count: usize) -> Vec<JobId> {
+    let mut order = Vec::new();
+    for now in 0..count as u64 {
+        step(sched, 10 + now);
+        let Some(task) = sched.assigned(worker).next() else { break };
+        let (job, number) = (task.job, task.number);
+        order.push(job);
+        // As long as a worker has work for, so that it has one task at a time.
+        sched.finished(worker, number, 5 * MILLI, 10 + now);
+    }
+    order
+}
+
+#[test]
+fn tasks_of_a_lower_priority_number_go_first() {
+    let (mut sched, [worker]) = pool();
+    let mut jobs = Vec::new();
+    for priority in [3, -1, 0, 7] {
+        let job = sched.submit(JobShape { terms: terms(priority), ..SHAPE }).expect("the pool runs");
+        (0..2).for_each(|_| assert!(sched.add(job, 1, ()).is_some()));
+        sched.filled(job, true);
+        jobs.push(job);
+    }
+    let [three, first, zero, last] = jobs[..] else { panic!("four jobs") };
+    assert_eq!(order(&mut sched, worker, 8), [first, first, zero, zero, three, three, last, last]);
+}
+
+#[test]
+fn calls_share_the_workers_by_the_work_that_they_were_given() {
+    let (mut sched, [worker]) = pool();
+    let long = job(&mut sched, 1, 100);
+    order(&mut sched, worker, 20);
+    // What an earlier call was given in the past does not count.
+    let short = job(&mut sched, 1, 10);
+    let shared = order(&mut sched, worker, 22);
+    let short_ones = shared.iter().filter(|&&id| id == short).count();
+    assert_eq!(short_ones, 10, "the short call has ended: {shared:?}");
+    assert!(shared.contains(&long), "the long call goes on beside it");
+}
+
+#[test]
+fn single_calls_together_are_one_call() {
+    let (mut sched, [worker]) = pool();
+    let single = |sched: &mut Scheduler<()>| {
+        let job = sched.submit(JobShape { items: Some(1), ..SHAPE }).expect("the pool runs");
+        sched.add(job, 1, ());
+        sched.filled(job, true);
+        job
+    };
+    let singles: Vec<JobId> = (0..50).map(|_| single(&mut sched)).collect();
+    let map = job(&mut sched, 1, 10);
+    let shared = order(&mut sched, worker, 24);
+    assert_eq!(shared.iter().filter(|&&id| id == map).count(), 10, "{shared:?}");
+    let in_order: Vec<_> = shared.iter().filter(|&&id| id != map).copied().collect();
+    assert_eq!(in_order, singles[..in_order.len()], "single calls go in the order in which they came");
 }
