@@ -58,7 +58,11 @@ impl Reader {
     ) -> Option<CallersPanic> {
         let (items, first) = (settled.items, self.items_before);
         let number = settled.number;
-        match settled.outcome {
+        let (outcome, tries) = match settled.outcome {
+            Outcome::AfterTries(tries) => (tries.last, tries.earlier),
+            outcome => (outcome, Vec::new()),
+        };
+        match outcome {
             Outcome::Done(incoming) => {
                 let mut read = 0;
                 let all = open(incoming, |input| {
@@ -94,7 +98,7 @@ impl Reader {
             Outcome::Unreceived(why) => self.same_for_all(Error::from(*why), first, items, each),
             Outcome::Lost(loss) => {
                 let task = self.describe(first, items);
-                let earlier = settled.earlier.iter().flatten().filter_map(|before| match before {
+                let earlier = tries.iter().filter_map(|before| match before {
                     Outcome::Lost(loss) => Some(lost(loss, &task, &[], pool).to_string()),
                     _ => None,
                 });
@@ -103,10 +107,8 @@ impl Reader {
                     each(Err(lost(&loss, &task, &earlier, pool)));
                 }
             }
-            Outcome::AfterTries(tries) => {
-                return self.read(Settled { outcome: tries.last, index: settled.index, number, items }, pool, each);
-            }
-            Outcome::Cancelled | Outcome::Terminated => {
+            // The last try has no earlier tries of its own.
+            Outcome::Cancelled | Outcome::Terminated | Outcome::AfterTries(_) => {
                 (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled))))
             }
         }
