@@ -58,7 +58,7 @@
 //! | --- | --- | --- |
 //! | [`Pool`] | ends the workers at once; calls end with [`CallError::Cancelled`] | for the workers' end, 10 seconds at most |
 //! | [`WithOptions`] | nothing | |
-//! | [`JobHandle`] | nothing: the call continues, and its results are discarded | |
+//! | [`JobHandle`] | nothing: the call continues, and its results are discarded; with [`JobHandle::abort_on_drop`] it aborts the call | |
 //! | [`Imap`], [`Indexed`] | cancels the calls that have not begun | |
 //! | [`Process`], the last handle | ends a daemon; another process continues | for its end, 5 seconds at most |
 //! | [`JoinHandle`] | ends the process; its result is lost | for its end, 5 seconds at most |
@@ -160,8 +160,8 @@ pub use call::StarFn;
 pub use codec::Json;
 pub use codec::{Codec, Postcard};
 pub use error::{
-    BrokenBarrier, CallError, ChannelError, Error, ManagerLost, Panicked, Poison, ProcessError, Result, SyncError,
-    SystemError, TimeoutError, WorkerLost,
+    BrokenBarrier, CallError, ChannelError, Error, ManagerLost, MemoryLimit, Panicked, Poison, ProcessError, Result,
+    SyncError, SystemError, TaskTimeout, TimeoutError, WorkerLost,
 };
 pub use handle::Handle;
 pub use init::init;
@@ -193,7 +193,7 @@ pub use maniple_engine::process::{Cause, Exit};
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
 pub use payload::Payload;
-pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, WithOptions};
+pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, Retries, WithOptions};
 #[cfg(feature = "async")]
 pub use pool::{ImapStream, IndexedStream};
 pub use process::{

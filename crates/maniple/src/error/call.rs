@@ -37,7 +37,8 @@ pub enum CallError {
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
-    /// The call was cancelled, or the pool was terminated, before the call had run to its end.
+    /// The call was cancelled ([`JobHandle::cancel`](crate::JobHandle::cancel), [`Pool::cancel_all`](crate::Pool::cancel_all)),
+    /// or the pool was terminated, before the call had run to its end.
     #[error("the call was cancelled, or the pool was terminated, before the call had ended")]
     Cancelled,
     /// The initializer failed in a worker.
@@ -80,16 +81,26 @@ pub struct WorkerLost {
     pub task: String,
     /// The last lines of the worker's standard error. May be empty.
     pub stderr_tail: String,
+    /// Whether the kernel has probably killed the worker, because memory ran out: the worker was killed, and the kernel
+    /// has ended a process for that reason since the pool was built.
+    pub out_of_memory: bool,
+    /// The errors of the task's earlier tries, oldest first, if it had [`Retries`](crate::Retries).
+    pub earlier: Vec<String>,
 }
 
 impl fmt::Display for WorkerLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "worker {} {}{} while it ran {}", self.pid, was(self.exit), self.exit, self.task)?;
+        if self.out_of_memory {
+            f.write_str(
+                ", probably by the kernel, which has ended a process because memory ran out (see the kernel's log)",
+            )?;
+        }
         let tail = self.stderr_tail.trim_end();
         if !tail.is_empty() {
             write!(f, "; its standard error ended in:\n{tail}")?;
         }
-        Ok(())
+        write_earlier(f, &self.earlier)
     }
 }
 
@@ -161,4 +172,9 @@ impl std::error::Error for Panicked {}
 /// Returns the verb for an exit, in a sentence about the process.
 pub(crate) fn was(exit: Exit) -> &'static str {
     if matches!(exit, Exit::Killed(_)) { "was " } else { "" }
+}
+
+/// Writes the errors of a task's earlier tries, one a line.
+pub(super) fn write_earlier(f: &mut fmt::Formatter<'_>, earlier: &[String]) -> fmt::Result {
+    (1..).zip(earlier).try_for_each(|(number, error)| write!(f, "\ntry {number} failed: {error}"))
 }

@@ -3,6 +3,7 @@
 //! | file | its errors |
 //! | --- | --- |
 //! | `call` | calls in other processes: [`CallError`], [`WorkerLost`], [`Panicked`] |
+//! | `limits` | tasks that exceed a limit: [`TaskTimeout`], [`MemoryLimit`] |
 //! | `process` | starting and asking processes: [`ProcessError`] |
 //! | `channel` | connections, channels, queues, listeners: [`ChannelError`] |
 //! | `sync` | locks, semaphores, barriers: [`SyncError`], [`Poison`], [`BrokenBarrier`] |
@@ -14,6 +15,7 @@
 
 mod call;
 mod channel;
+mod limits;
 mod manager;
 mod process;
 mod sync;
@@ -24,6 +26,7 @@ mod travel;
 pub(crate) use call::was;
 pub use call::{CallError, Panicked, WorkerLost};
 pub use channel::ChannelError;
+pub use limits::{MemoryLimit, TaskTimeout};
 pub use manager::{ManagerError, ManagerLost};
 pub use process::ProcessError;
 pub use sync::{BrokenBarrier, Poison, SyncError};
@@ -97,6 +100,12 @@ pub enum Error {
     /// The worker that ran the task died: it was killed, it crashed, or it exited.
     #[error(transparent)]
     WorkerLost(Box<WorkerLost>),
+    /// The task ran for longer than its [`task_timeout`](crate::CallOptions::task_timeout), so its worker was ended.
+    #[error(transparent)]
+    TaskTimeout(Box<TaskTimeout>),
+    /// The worker used more memory than the pool's [`memory_limit`](crate::PoolBuilder::memory_limit), so it was ended.
+    #[error(transparent)]
+    MemoryLimit(Box<MemoryLimit>),
     /// The function panicked.
     #[error(transparent)]
     Panicked(Box<Panicked>),
@@ -190,7 +199,8 @@ impl From<Error> for io::Error {
                 Some(number) => return io::Error::from_raw_os_error(number),
                 None => system.kind(),
             },
-            Error::Timeout(_) => io::ErrorKind::TimedOut,
+            Error::Timeout(_) | Error::TaskTimeout(_) => io::ErrorKind::TimedOut,
+            Error::MemoryLimit(_) => io::ErrorKind::OutOfMemory,
             Error::Codec { .. } => io::ErrorKind::InvalidData,
             Error::Call(CallError::NotRunning) | Error::ManagerLost(_) => io::ErrorKind::NotConnected,
             Error::Channel(channel) => channel.kind(),
@@ -214,12 +224,19 @@ mod tests {
             exit: Exit::Killed(maniple_engine::process::Cause::KILL),
             task: "items 3 to 4".into(),
             stderr_tail: "out of memory\n".into(),
+            out_of_memory: false,
+            earlier: Vec::new(),
         };
-        let text = Error::WorkerLost(Box::new(lost)).to_string();
+        let text = Error::WorkerLost(Box::new(lost.clone())).to_string();
         assert_eq!(
             text,
             "worker 12 was killed by signal 9 (SIGKILL) while it ran items 3 to 4; its standard error ended in:\nout of memory"
         );
+        let killed = WorkerLost { out_of_memory: true, stderr_tail: String::new(), ..lost };
+        let again = WorkerLost { earlier: vec![killed.to_string()], ..killed };
+        let each = "worker 12 was killed by signal 9 (SIGKILL) while it ran items 3 to 4, probably by the kernel, which has \
+                    ended a process because memory ran out (see the kernel's log)";
+        assert_eq!(again.to_string(), format!("{each}\ntry 1 failed: {each}"));
     }
 
     #[test]

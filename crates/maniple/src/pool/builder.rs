@@ -1,16 +1,18 @@
 //! The options of a pool.
 
-use super::{CallOptions, Initializer, Pool, Shared, keeper};
+use super::{CallOptions, Initializer, Pool, Retries, Shared, keeper};
 use crate::call::{self, Call, Plain};
 use crate::chunk::Output;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SystemError};
 use crate::payload::Payload;
 use crate::startup::{self, StartMethod};
 use crate::worker;
 use maniple_engine::pool::{Hub, HubConfig, WorkerLimits};
+use maniple_sys::process;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Builds a [`Pool`]; see [`Pool::builder`].
 ///
@@ -30,6 +32,8 @@ pub struct PoolBuilder {
     pub(super) method: StartMethod,
     setup: Setup,
     program: Option<PathBuf>,
+    calls: CallOptions,
+    limits: WorkerLimits,
 }
 
 /// Writes the initializer, once it is known whether it is for another program.
@@ -49,6 +53,8 @@ impl PoolBuilder {
             method: StartMethod::default(),
             setup: Setup(None),
             program: None,
+            calls: CallOptions::new(),
+            limits: WorkerLimits { start: None, memory: None, recycle: None },
         }
     }
 
@@ -154,6 +160,141 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets how long a task may run, for all calls that do not set [`CallOptions::task_timeout`]. By default there is no
+    /// limit.
+    ///
+    /// ```
+    /// use maniple::{CallOptions, Error, Pool};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::builder().processes(1).task_timeout(Duration::from_millis(100)).build()?;
+    /// let nap = |ms| std::thread::sleep(Duration::from_millis(ms));
+    /// assert!(matches!(pool.apply(nap, 60_000), Err(Error::TaskTimeout(_))));
+    /// pool.with(CallOptions::new().task_timeout(Duration::MAX)).apply(nap, 200)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn task_timeout(mut self, limit: Duration) -> PoolBuilder {
+        self.calls = self.calls.task_timeout(limit);
+        self
+    }
+
+    /// Sets how often failed tasks are tried again, for all calls that do not set [`CallOptions::retries`]. By default
+    /// no task is run twice.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(1).retries(2).build()?;
+    /// assert_eq!(pool.map(i32::abs, [-1, 1])?, [1, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retries(mut self, retries: impl Into<Retries>) -> PoolBuilder {
+        self.calls = self.calls.retries(retries);
+        self
+    }
+
+    /// Sets the priority of all calls that do not set [`CallOptions::priority`]. Tasks with a lower number go first. The
+    /// default is 0.
+    ///
+    /// ```
+    /// use maniple::{CallOptions, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::builder().processes(1).priority(5).build()?;
+    /// let many = pool.map_async(i32::abs, 0..1000)?;
+    /// assert_eq!(pool.with(CallOptions::new().priority(0)).apply(i32::abs, -1)?, 1);
+    /// # assert_eq!(many.get()?.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn priority(mut self, priority: i32) -> PoolBuilder {
+        self.calls = self.calls.priority(priority);
+        self
+    }
+
+    /// Sets how long a worker may take from its start until it is ready, its initializer included. A worker that takes
+    /// longer is ended, and another worker takes its place. If worker after worker takes too long, every call returns
+    /// [`ProcessError::Start`](crate::ProcessError::Start). By default there is no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder()
+    ///     .processes(1)
+    ///     .initializer(|()| loop { std::thread::park() }, ())
+    ///     .worker_init_timeout(Duration::from_millis(50))
+    ///     .build()?;
+    /// let error = pool.apply(i32::abs, -1).unwrap_err();
+    /// assert!(error.to_string().contains("worker_init_timeout of 50ms"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn worker_init_timeout(mut self, limit: Duration) -> PoolBuilder {
+        self.limits.start = Some(limit);
+        self
+    }
+
+    /// Sets how many bytes of memory each worker may use. A worker that uses more is ended with its task, which fails
+    /// with [`Error::MemoryLimit`]; a new worker takes its place. By default there is no limit.
+    ///
+    /// The pool looks at the resident memory of busy workers every 20 milliseconds, so a worker may use more for a short
+    /// time.
+    ///
+    /// ```
+    /// use maniple::{Error, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::builder().processes(1).memory_limit(50_000_000).build()?;
+    /// let large = pool.apply(|bytes| { let _held = vec![1u8; bytes]; std::thread::park() }, 100_000_000);
+    /// assert!(matches!(large, Err(Error::MemoryLimit(_))));
+    /// assert_eq!(pool.apply(i32::abs, -1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn memory_limit(mut self, bytes: u64) -> PoolBuilder {
+        self.limits.memory = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes of memory a worker may use before a new worker replaces it after its task. No task fails. By
+    /// default there is no such limit.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(1).max_rss_per_worker(500_000_000).build()?;
+    /// assert_eq!(pool.map(i32::abs, [-1, 1])?, [1, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_rss_per_worker(mut self, bytes: u64) -> PoolBuilder {
+        self.limits.recycle = Some(bytes);
+        self
+    }
+
+    /// Checks the limits of workers.
+    fn limits(&self) -> Result<WorkerLimits> {
+        let WorkerLimits { start, memory, recycle } = self.limits;
+        for (is_zero, why) in [
+            (start == Some(Duration::ZERO), "a worker_init_timeout of 0; use a longer time, or leave the option out"),
+            (memory == Some(0), "a memory_limit of 0 bytes; use 1 or more, or leave the option out"),
+            (recycle == Some(0), "a max_rss_per_worker of 0 bytes; use 1 or more, or leave the option out"),
+        ] {
+            if is_zero {
+                return Err(Error::InvalidArgument(why));
+            }
+        }
+        if (memory.is_some() || recycle.is_some()) && process::memory_of(std::process::id()).is_none() {
+            return Err(Error::System(SystemError::doing(
+                "watch the memory of workers, which the system does not tell (is /proc mounted?)",
+                std::io::ErrorKind::Unsupported.into(),
+            )));
+        }
+        Ok(self.limits)
+    }
+
     /// Starts the workers.
     ///
     /// ```
@@ -167,7 +308,8 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks and for limits of 0, [`Error::System`] for a limit of memory if
+    /// the system does not tell how much a process uses, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be
     /// started, and the errors of sending the initializer.
     pub fn build(self) -> Result<Pool> {
         let processes = match self.processes {
@@ -184,17 +326,19 @@ impl PoolBuilder {
             Some(tasks) => Some(NonZeroU64::new(tasks).ok_or(none)?),
             None => None,
         };
+        let limits = self.limits()?;
+        self.calls.resolve()?;
         startup::check(self.program.as_deref())?;
         let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
         let hub = Hub::new(HubConfig {
             processes,
             max_tasks_per_child,
             tap_stderr: worker::TAPPED,
-            limits: WorkerLimits::default(),
+            limits,
             size: maniple_engine::pool::Size::default(),
         })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
-        let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };
+        let pool = Pool { shared: shared.clone(), options: self.calls, owner: true };
         shared.start_all()?;
         keeper::start(&shared)?;
         Ok(pool)

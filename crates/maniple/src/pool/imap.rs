@@ -100,6 +100,28 @@ impl<R: DeserializeOwned + 'static> Imap<R> {
         Indexed(self)
     }
 
+    /// Cancels the calls that have not begun, and ends the workers that run the others. Only these calls end with them;
+    /// new workers take their places. Returns whether a call was cancelled.
+    ///
+    /// The iterator then returns the results that were ready, and [`CallError::Cancelled`](crate::CallError::Cancelled)
+    /// for each cancelled call, or once for those whose items were not read yet.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let mut naps = pool.imap(|ms| std::thread::sleep(Duration::from_millis(ms)), [0, 60_000])?;
+    /// assert!(matches!(naps.next(), Some(Ok(()))));
+    /// assert!(naps.abort());
+    /// assert!(naps.all(|nap| matches!(nap, Err(maniple::Error::Call(maniple::CallError::Cancelled)))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort(&self) -> bool {
+        self.job.cancel(true)
+    }
+
     fn next_indexed(&mut self) -> Option<(usize, Result<R>)> {
         while self.ready.is_empty() && !self.over {
             self.report();

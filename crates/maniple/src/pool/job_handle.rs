@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// A handle on an `_async` call. Its outcome can be waited for without a limit, with a time limit, or by `.await` on
 /// any executor.
 ///
-/// Dropping it does not stop the call; the results are discarded.
+/// Dropping it does not stop the call; the results are discarded. [`JobHandle::cancel`] and [`JobHandle::abort`] stop
+/// the call, and a handle with [`JobHandle::abort_on_drop`] does so when it is dropped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,6 +34,7 @@ pub struct JobHandle<T> {
     job: engine::Ticket,
     reader: Option<Reader>,
     finish: Finish<T>,
+    aborts: bool,
 }
 
 /// A function that makes the value of a call from the engine's outcomes.
@@ -70,12 +72,12 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     }
     match failed {
         Some(error) => Err(error),
-        None if reader.is_complete() => Ok(values),
+        None if reader.items_left() == 0 => Ok(values),
         None => Err(Error::Call(CallError::Cancelled)),
     }
 }
 
-/// Returns the outcome of each item of a call with many items.
+/// Returns the outcome of each item of a call with many items. A call that ends early keeps the results that it has.
 pub(super) fn each<R: DeserializeOwned + 'static>(
     settled: Vec<Settled>,
     mut reader: Reader,
@@ -86,12 +88,13 @@ pub(super) fn each<R: DeserializeOwned + 'static>(
     for one in settled {
         let _ = reader.read(one, pool, |result| outcomes.push(result));
     }
-    if reader.is_complete() { Ok(outcomes) } else { Err(Error::Call(CallError::Cancelled)) }
+    outcomes.extend((0..reader.items_left()).map(|_| Err(Error::Call(CallError::Cancelled))));
+    Ok(outcomes)
 }
 
 impl<T> JobHandle<T> {
     pub(super) fn new(pool: Arc<Shared>, job: engine::Ticket, reader: Reader, finish: Finish<T>) -> JobHandle<T> {
-        JobHandle { pool, job, reader: Some(reader), finish }
+        JobHandle { pool, job, reader: Some(reader), finish, aborts: false }
     }
 
     /// Waits for the call's end and returns its value.
@@ -186,21 +189,90 @@ impl<T> JobHandle<T> {
         self.job.is_ready()
     }
 
-    /// Cancels the items that no worker has begun. The outcome is then [`CallError::Cancelled`].
+    /// Returns whether a worker runs an item of the call, as far as this process knows.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
     /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
     /// let next = pool.apply_async(u32::count_ones, 7)?;
-    /// next.cancel();
+    /// while !endless.is_running() {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert!(!next.is_running());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_running(&self) -> bool {
+        self.job.is_running()
+    }
+
+    /// Returns whether the call has ended, and an item of it was cancelled. The end of the pool does not cancel.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let job = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// assert!(!job.is_cancelled());
+    /// job.abort();
+    /// job.wait();
+    /// assert!(job.is_cancelled());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_cancelled(&self) -> bool {
+        self.job.has_cancelled() && self.job.is_ready()
+    }
+
+    /// Cancels the items that no worker has begun. Their outcome is [`CallError::Cancelled`]. Items that run continue.
+    /// Returns whether an item was cancelled, now or before.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// let next = pool.apply_async(u32::count_ones, 7)?;
+    /// assert!(next.cancel());
     /// assert!(matches!(next.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
     /// # assert!(!endless.is_finished());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cancel(&self) {
-        self.job.cancel(false);
+    pub fn cancel(&self) -> bool {
+        self.job.cancel(false)
+    }
+
+    /// As [`JobHandle::cancel`], and also ends the workers that run items of the call. Only these items end with them;
+    /// new workers take their places.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// assert!(endless.abort());
+    /// assert!(matches!(endless.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
+    /// assert_eq!(pool.apply(u32::count_ones, 7)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort(&self) -> bool {
+        self.job.cancel(true)
+    }
+
+    /// Makes the drop of this handle [abort](JobHandle::abort) the call. By default a call whose handle is dropped
+    /// continues. A future that a time limit or a `select` drops then ends the work as well.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// drop(pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?.abort_on_drop());
+    /// assert_eq!(pool.apply(u32::count_ones, 7)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort_on_drop(mut self) -> Self {
+        self.aborts = true;
+        self
     }
 
     fn until(&self, timeout: Option<Duration>) -> Result<bool> {
@@ -228,5 +300,14 @@ impl<T> Future for JobHandle<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let this = self.get_mut();
         this.job.poll_ready(context).map(|()| this.take())
+    }
+}
+
+impl<T> Drop for JobHandle<T> {
+    fn drop(&mut self) {
+        // Without a reader the outcome was taken. A forked child must not use the hub.
+        if self.aborts && self.reader.is_some() && self.pool.hub.check().is_ok() {
+            self.job.cancel(true);
+        }
     }
 }

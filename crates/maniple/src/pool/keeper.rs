@@ -12,10 +12,9 @@ use maniple_engine::process::{Child, Launch, Server};
 use maniple_sys::AsHandle;
 use maniple_sys::{OwnedHandle, memory, tap};
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The processes of a pool.
 #[derive(Debug, Default)]
@@ -31,8 +30,41 @@ pub(super) struct Crew {
 #[derive(Debug)]
 pub(super) struct Keeper {
     thread: JoinHandle<()>,
-    /// Disconnected when the thread ends.
-    ended: Receiver<()>,
+    ended: Arc<Ended>,
+}
+
+/// Whether the thread has done all of its work.
+#[derive(Debug, Default)]
+struct Ended {
+    is_so: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ended {
+    /// Waits for at most `limit`. Returns false if the time was over first.
+    fn wait(&self, limit: Option<Duration>) -> bool {
+        let mut is_so = self.is_so.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        while !*is_so {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            is_so = match left {
+                None => self.changed.wait(is_so).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return false,
+                Some(left) => self.changed.wait_timeout(is_so, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        true
+    }
+}
+
+/// Reports the end of the thread, also if it panics.
+struct Alive(Arc<Ended>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *self.0.is_so.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.changed.notify_all();
+    }
 }
 
 /// The longest wait of the thread for a chore.
@@ -41,11 +73,12 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Starts the thread that keeps the pool.
 pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
     let mine = shared.clone();
-    let (alive, ended) = channel();
+    let ended = Arc::new(Ended::default());
+    let alive = Alive(ended.clone());
     let thread = std::thread::Builder::new()
         .name("maniple-keeper".into())
         .spawn(move || {
-            let _alive: Sender<()> = alive;
+            let _alive = alive;
             mine.keep();
         })
         .map_err(|e| Error::Process(ProcessError::Start(format!("no thread could be started for the pool: {e}"))))?;
@@ -203,22 +236,22 @@ impl Shared {
         }
     }
 
-    /// Waits until all workers have ended and were reaped.
-    pub(super) fn join(&self) {
-        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(keeper) = keeper.take() {
+    /// Waits until all workers have ended and were reaped, at most for `limit`. Returns false if they have not.
+    pub(super) fn join(&self, limit: Option<Duration>) -> bool {
+        if self.hub.check().is_err() {
+            // In a forked child there is no keeper.
+            return true;
+        }
+        let keeper = || self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock is free meanwhile: another thread may wait for another time.
+        let Some(ended) = keeper().as_ref().map(|keeper| keeper.ended.clone()) else { return true };
+        if !ended.wait(limit) {
+            return false;
+        }
+        if let Some(keeper) = keeper().take() {
             let _ = keeper.thread.join();
         }
-    }
-
-    /// As above, for at most `limit`. Workers that were killed end at once, unless the system delays them.
-    pub(super) fn join_within(&self, limit: Duration) {
-        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(keeper) = keeper.take()
-            && keeper.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
-        {
-            let _ = keeper.thread.join();
-        }
+        true
     }
 
     /// Used for a pool whose keeper never started.

@@ -13,6 +13,7 @@ mod job_handle;
 mod keeper;
 mod options;
 mod results;
+mod retries;
 mod source;
 #[cfg(feature = "async")]
 mod stream;
@@ -22,10 +23,11 @@ pub use builder::PoolBuilder;
 pub use imap::{Imap, Indexed};
 pub use job_handle::JobHandle;
 pub use options::{CallOptions, WithOptions};
+pub use retries::Retries;
 #[cfg(feature = "async")]
 pub use stream::{ImapStream, IndexedStream};
 
-use crate::error::Result;
+use crate::error::{InTime, Result};
 use crate::startup::StartMethod;
 use keeper::{Crew, Keeper};
 use maniple_engine::pool::policy::FAREWELL;
@@ -34,6 +36,7 @@ use maniple_sys::OwnedHandle;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The data that the pool, its jobs and its keeper share.
 #[derive(Debug)]
@@ -158,7 +161,7 @@ impl Pool {
         PoolBuilder::new()
     }
 
-    /// Returns a view of this pool whose calls have other options.
+    /// Returns a view of this pool whose calls have other options. Options that are not set are those of this pool.
     ///
     /// ```
     /// use maniple::{CallOptions, Pool};
@@ -171,6 +174,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn with(&self, options: CallOptions) -> WithOptions<'_> {
+        let options = options.or(self.options);
         WithOptions::new(Pool { shared: self.shared.clone(), options, owner: false })
     }
 
@@ -236,6 +240,41 @@ impl Pool {
         self.shared.terminate();
     }
 
+    /// Cancels the items of all calls that no worker has begun, as [`JobHandle::cancel`] does for one call. The pool
+    /// continues.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// let next = pool.apply_async(u32::count_ones, 7)?;
+    /// pool.cancel_all();
+    /// assert!(matches!(next.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
+    /// # endless.abort();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel_all(&self) {
+        self.shared.hub.cancel_all(false);
+    }
+
+    /// Cancels all calls and ends the workers that run their tasks, as [`JobHandle::abort`] does for one call. New
+    /// workers take their places, and the pool continues.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// pool.abort_all();
+    /// assert!(matches!(endless.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
+    /// assert_eq!(pool.apply(u32::count_ones, 7)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort_all(&self) {
+        self.shared.hub.cancel_all(true);
+    }
+
     /// Closes the pool if it is open, and waits until the workers have ended.
     ///
     /// ```
@@ -249,7 +288,30 @@ impl Pool {
     /// ```
     pub fn join(&self) {
         self.shared.hub.close();
-        self.shared.join();
+        self.shared.join(None);
+    }
+
+    /// As [`Pool::join`], for at most `timeout`. The pool can be joined again.
+    ///
+    /// ```
+    /// use maniple::{Error, Pool};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::new(1)?;
+    /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
+    /// assert!(matches!(pool.join_timeout(Duration::from_millis(10)), Err(Error::Timeout(_))));
+    /// endless.abort();
+    /// pool.join_timeout(Duration::from_secs(60))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Timeout`](crate::Error::Timeout).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
+        self.shared.hub.close();
+        self.shared.join(Some(timeout)).in_time("the workers of the pool to end", timeout)
     }
 }
 
@@ -264,7 +326,8 @@ impl Drop for Pool {
             return;
         }
         self.shared.terminate();
-        self.shared.join_within(FAREWELL);
+        // Workers that were killed end at once, unless the system delays them.
+        self.shared.join(Some(FAREWELL));
         self.shared.abandon(FAREWELL);
     }
 }

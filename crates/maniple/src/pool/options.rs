@@ -1,16 +1,20 @@
 //! The options of a call, besides its function and its items.
 
 use super::Pool;
+use super::retries::{ENDLESS, Retries, nanos};
 use crate::error::{Error, Result};
-use maniple_engine::pool::Chunk;
 use maniple_engine::pool::policy::WINDOW;
+use maniple_engine::pool::{self as engine, Chunk, Terms};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Options of a pool's calls, for [`Pool::with`].
 ///
-/// A size of 0 has no meaning: each call with it returns [`Error::InvalidArgument`].
+/// A size or a time limit of 0 has no meaning: each call with it returns [`Error::InvalidArgument`]. An option that is
+/// not set has the value that the pool's builder was given.
 ///
 /// ```
 /// use maniple::{CallOptions, Error, Pool};
@@ -26,25 +30,39 @@ use std::ops::Deref;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[must_use = "options have no effect until `Pool::with` is called with them"]
 pub struct CallOptions {
     chunksize: Option<usize>,
     buffersize: Option<usize>,
+    task_timeout: Option<Duration>,
+    retries: Option<Retries>,
+    priority: Option<i32>,
+}
+
+/// What the engine has to know of the options of a call.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// The number of items in a task.
+    pub chunk: Chunk,
+    /// The greatest number of items, and of bytes, under way.
+    pub window: (usize, usize),
+    /// Limits, retries and priority.
+    pub terms: Option<Arc<Terms>>,
 }
 
 impl CallOptions {
-    /// Creates the default options: chunks whose items take a few milliseconds, and in `imap` at most 1,000 items under
-    /// way, fewer if they are large.
+    /// Creates the default options: chunks whose items take a few milliseconds, in `imap` at most 1,000 items under
+    /// way, fewer if they are large, no time limit, no retries, and the priority 0.
     ///
     /// ```
     /// assert_eq!(maniple::CallOptions::new(), maniple::CallOptions::default());
     /// ```
     pub const fn new() -> CallOptions {
-        CallOptions { chunksize: None, buffersize: None }
+        CallOptions { chunksize: None, buffersize: None, task_timeout: None, retries: None, priority: None }
     }
 
-    /// Sets the number of items in each task.
+    /// Sets the number of items in each task. In calls with a time limit or retries each item is a task of its own.
     ///
     /// ```
     /// use maniple::{CallOptions, Pool};
@@ -79,8 +97,89 @@ impl CallOptions {
         self
     }
 
-    /// The number of items in a task; and the greatest number of items, and of bytes, under way.
-    pub(super) fn resolve(self) -> Result<(Chunk, (usize, usize))> {
+    /// Sets how long a task may run, for each item by itself. A task that runs for longer is ended with its worker and
+    /// with the processes that the task has started, also if it blocks, ignores signals or is stopped. It fails with
+    /// [`Error::TaskTimeout`], and a new worker takes the place of the worker.
+    ///
+    /// The limit counts from when the task begins to run. [`Duration::MAX`] is no limit, for calls of a pool that has
+    /// one. How long the caller waits is another limit: [`JobHandle::get_timeout`](crate::JobHandle::get_timeout).
+    ///
+    /// ```
+    /// use maniple::{CallOptions, Error, Pool};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::new(2)?;
+    /// let limited = pool.with(CallOptions::new().task_timeout(Duration::from_secs(1)));
+    /// let naps = limited.try_map(|ms| std::thread::sleep(Duration::from_millis(ms)), [0, 60_000, 1])?;
+    /// assert!(matches!(naps[..], [Ok(()), Err(Error::TaskTimeout(_)), Ok(())]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn task_timeout(mut self, limit: Duration) -> CallOptions {
+        self.task_timeout = Some(limit);
+        self
+    }
+
+    /// Sets how often, and after which pauses, a task is tried again that was lost with its worker, exceeded its time
+    /// limit or exceeded the memory limit: a number, or [`Retries`]. By default no task is run twice. The error of the
+    /// last try has the texts of the earlier errors.
+    ///
+    /// ```
+    /// use maniple::{CallOptions, Error, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::new(1)?;
+    /// let Err(Error::WorkerLost(lost)) = pool.with(CallOptions::new().retries(2)).apply(|code| std::process::exit(code), 3)
+    ///     .map(|()| "never")
+    /// else {
+    ///     panic!("it has a value")
+    /// };
+    /// assert_eq!(lost.earlier.len(), 2);
+    /// assert!(lost.earlier[0].contains("exited with code 3"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retries(mut self, retries: impl Into<Retries>) -> CallOptions {
+        self.retries = Some(retries.into());
+        self
+    }
+
+    /// Sets the priority. Tasks with a lower number go first; the default is 0. Calls of the same priority share the
+    /// workers. A task that has begun is not interrupted.
+    ///
+    /// ```
+    /// use maniple::{CallOptions, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::new(1)?;
+    /// let later = pool.with(CallOptions::new().priority(10)).map_async(u32::count_ones, 0..1000)?;
+    /// assert_eq!(pool.with(CallOptions::new().priority(-1)).apply(u32::count_ones, 7)?, 3);
+    /// assert_eq!(later.get()?.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn priority(mut self, priority: i32) -> CallOptions {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// These options, and `defaults` where they are not set.
+    pub(super) fn or(self, defaults: CallOptions) -> CallOptions {
+        CallOptions {
+            chunksize: self.chunksize.or(defaults.chunksize),
+            buffersize: self.buffersize.or(defaults.buffersize),
+            task_timeout: self.task_timeout.or(defaults.task_timeout),
+            retries: self.retries.or(defaults.retries),
+            priority: self.priority.or(defaults.priority),
+        }
+    }
+
+    /// Returns the engine's form.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`].
+    pub(super) fn resolve(self) -> Result<Resolved> {
         let chunk = match self.chunksize {
             None => Chunk::Adaptive,
             Some(0) => {
@@ -95,7 +194,37 @@ impl CallOptions {
             }
             Some(items) => (items, usize::MAX),
         };
-        Ok((chunk, window))
+        let limit = match self.task_timeout {
+            Some(Duration::ZERO) => {
+                return Err(Error::InvalidArgument("a task_timeout of 0; use a longer time, or leave the option out"));
+            }
+            limit => limit.map(nanos).filter(|&limit| limit < ENDLESS),
+        };
+        let retries = self.retries.map_or(Ok(engine::Retries::NONE), Retries::resolve)?;
+        let terms = Terms { limit, soft_limit: None, retries, priority: self.priority.unwrap_or(0) };
+        // Limits and retries count for each item.
+        let chunk = if limit.is_some() || retries.most > 0 { Chunk::Fixed(1) } else { chunk };
+        Ok(Resolved { chunk, window, terms: (terms != Terms::default()).then(|| Arc::new(terms)) })
+    }
+}
+
+/// Shows the options that are set.
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("CallOptions");
+        let fields: [(&str, Option<&dyn fmt::Debug>); 5] = [
+            ("chunksize", self.chunksize.as_ref().map(|set| set as _)),
+            ("buffersize", self.buffersize.as_ref().map(|set| set as _)),
+            ("task_timeout", self.task_timeout.as_ref().map(|set| set as _)),
+            ("retries", self.retries.as_ref().map(|set| set as _)),
+            ("priority", self.priority.as_ref().map(|set| set as _)),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                shown.field(name, value);
+            }
+        }
+        shown.finish()
     }
 }
 

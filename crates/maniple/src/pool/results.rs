@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::callee::{About, Callee};
 use crate::chunk::{Input, open};
-use crate::error::{CallError, Error, ProcessError, Result, WorkerLost, was};
+use crate::error::{CallError, Error, MemoryLimit, ProcessError, Result, TaskTimeout, WorkerLost, was};
 use crate::failure::Failure;
 use maniple_engine::pool::{Loss, LossCause, Outcome, ReceivedPacket, Settled};
 use maniple_engine::process::Exit;
@@ -43,9 +43,9 @@ impl Reader {
         self.items_before
     }
 
-    /// Returns whether all items were read.
-    pub(super) fn is_complete(&self) -> bool {
-        self.items.is_none_or(|n| n == self.items_before)
+    /// Returns how many items have no outcome: the call has ended before they were submitted.
+    pub(super) fn items_left(&self) -> usize {
+        self.items.map_or(0, |items| items.saturating_sub(self.items_before))
     }
 
     /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the
@@ -58,7 +58,11 @@ impl Reader {
     ) -> Option<CallersPanic> {
         let (items, first) = (settled.items, self.items_before);
         let number = settled.number;
-        match settled.outcome {
+        let (outcome, tries) = match settled.outcome {
+            Outcome::AfterTries(tries) => (tries.last, tries.earlier),
+            outcome => (outcome, Vec::new()),
+        };
+        match outcome {
             Outcome::Done(incoming) => {
                 let mut read = 0;
                 let all = open(incoming, |input| {
@@ -94,14 +98,17 @@ impl Reader {
             Outcome::Unreceived(why) => self.same_for_all(Error::from(*why), first, items, each),
             Outcome::Lost(loss) => {
                 let task = self.describe(first, items);
+                let earlier = tries.iter().filter_map(|before| match before {
+                    Outcome::Lost(loss) => Some(lost(loss, &task, &[], pool).to_string()),
+                    _ => None,
+                });
+                let earlier: Vec<String> = earlier.collect();
                 for _ in 0..items {
-                    each(Err(lost(&loss, task.clone(), pool)));
+                    each(Err(lost(&loss, &task, &earlier, pool)));
                 }
             }
-            Outcome::AfterTries(tries) => {
-                return self.read(Settled { outcome: tries.last, index: settled.index, number, items }, pool, each);
-            }
-            Outcome::Cancelled | Outcome::Terminated => {
+            // The last try has no earlier tries of its own.
+            Outcome::Cancelled | Outcome::Terminated | Outcome::AfterTries(_) => {
                 (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled))))
             }
         }
@@ -178,12 +185,25 @@ fn unsent(why: Box<dyn Any + Send>) -> Error {
     }
 }
 
-fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
+/// Returns the error for a task whose worker has ended, or for which there was no worker.
+fn lost(loss: &Loss, task: &str, earlier: &[String], pool: &Shared) -> Error {
     let exit = loss.exit.unwrap_or(Exit::Unknown);
+    let (pid, task, earlier) = (loss.pid, task.to_owned(), earlier.to_vec());
     match &loss.cause {
-        LossCause::Died | LossCause::Overdue { .. } | LossCause::TooLarge { .. } | LossCause::Unready { .. } => {
-            Error::WorkerLost(Box::new(WorkerLost { pid: loss.pid, exit, task, stderr_tail: loss.stderr.clone() }))
+        LossCause::Died => {
+            let (stderr_tail, out_of_memory) = (loss.stderr.clone(), loss.out_of_memory);
+            Error::WorkerLost(Box::new(WorkerLost { pid, exit, task, stderr_tail, out_of_memory, earlier }))
         }
+        &LossCause::Overdue { limit, ran: elapsed } => {
+            Error::TaskTimeout(Box::new(TaskTimeout { task, limit, elapsed, pid, earlier }))
+        }
+        &LossCause::TooLarge { limit, peak } => {
+            Error::MemoryLimit(Box::new(MemoryLimit { task, limit, peak, pid, earlier }))
+        }
+        LossCause::Unready { limit } => Error::Process(ProcessError::Start(with_last_words(
+            format!("worker {pid} was ended, because it was not ready within its worker_init_timeout of {limit:?}"),
+            loss,
+        ))),
         LossCause::Unfit(Some(incoming)) => {
             let failure = Input::plain(incoming.bytes()).item::<Failure>();
             Error::Call(CallError::Initializer(Box::new(failure.and_then(|f| f).map_or_else(|e| e, Error::from))))
@@ -201,10 +221,15 @@ fn lost(loss: &Loss, task: String, pool: &Shared) -> Error {
                     program.display()
                 );
             }
-            if !loss.stderr.is_empty() {
-                text = format!("{text}; its standard error ended in:\n{}", loss.stderr);
-            }
-            text
+            with_last_words(text, loss)
         }))),
     }
+}
+
+fn with_last_words(mut text: String, loss: &Loss) -> String {
+    if !loss.stderr.is_empty() {
+        text.push_str("; its standard error ended in:\n");
+        text.push_str(&loss.stderr);
+    }
+    text
 }

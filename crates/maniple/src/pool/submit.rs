@@ -3,6 +3,7 @@
 use super::Pool;
 use super::imap::Imap;
 use super::job_handle::{self, Finish, JobHandle};
+use super::options::Resolved;
 use super::results::Reader;
 use super::source::{Feeder, Items, single};
 use crate::call::{self, Call, Plain};
@@ -16,11 +17,10 @@ use std::sync::PoisonError;
 
 impl Pool {
     pub(super) fn one<A: Payload, R: Payload>(&self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
-        let (chunk, _) = self.options.resolve()?;
+        let Resolved { chunk, terms, .. } = self.options.resolve()?;
         let packet = single(&item, self.shared.hub.packer())?;
         let about = About { method: "apply", function };
-        let spec =
-            JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false, terms: None };
+        let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false, terms };
         let job = self.shared.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
     }
@@ -57,20 +57,13 @@ impl Pool {
         items: impl IntoIterator<Item = A>,
         finish: Finish<T>,
     ) -> Result<JobHandle<T>> {
-        let (chunk, _) = self.options.resolve()?;
+        let Resolved { chunk, terms, .. } = self.options.resolve()?;
         // All items are taken first, so that their number is known, and so that iterators may borrow.
         let items: Vec<A> = items.into_iter().collect();
         let count = items.len();
         let source = Box::new(Items::new(items, self.shared.hub.packer()));
-        let spec = JobSpec {
-            func,
-            collect: Collect::All,
-            chunk,
-            items: Some(count),
-            window: None,
-            notify: false,
-            terms: None,
-        };
+        let spec =
+            JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify: false, terms };
         let job = self.shared.hub.submit(spec, SourceKind::Inline(source))?;
         let reader = Reader::new(About { method, function }, Some(count));
         Ok(JobHandle::new(self.shared.clone(), job, reader, finish))
@@ -86,13 +79,13 @@ impl Pool {
     where
         I: Iterator<Item = A> + Send + 'static,
     {
-        let (chunk, window) = self.options.resolve()?;
+        let Resolved { chunk, window, terms } = self.options.resolve()?;
         let func = self.known(&Plain(function))?;
         let known = match items.size_hint() {
             (least, Some(most)) if least == most => Some(least),
             _ => None,
         };
-        let spec = JobSpec { func, collect, chunk, items: known, window: Some(window), notify: false, terms: None };
+        let spec = JobSpec { func, collect, chunk, items: known, window: Some(window), notify: false, terms };
         let job = self.shared.hub.submit(spec, SourceKind::External)?;
         // Several chunks fit into the window, so that a worker runs one while another is submitted.
         let share = (chunk == Chunk::Adaptive).then_some((window.0 / 4).max(1));

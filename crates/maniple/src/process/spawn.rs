@@ -226,7 +226,14 @@ impl<R: Payload> JoinHandle<R> {
 
     fn lost(&self) -> Result<Error> {
         let (pid, exit) = (self.process.pid().unwrap_or(0), self.process.join()?);
-        Ok(Error::WorkerLost(Box::new(WorkerLost { pid, exit, task: self.task(), stderr_tail: String::new() })))
+        Ok(Error::WorkerLost(Box::new(WorkerLost {
+            pid,
+            exit,
+            task: self.task(),
+            stderr_tail: String::new(),
+            out_of_memory: false,
+            earlier: Vec::new(),
+        })))
     }
 }
 

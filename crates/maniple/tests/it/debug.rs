@@ -7,6 +7,7 @@ use maniple::{
     SharedMemory, SimpleQueue, Stdio, Value, channel, pipe,
 };
 use std::fmt::Debug;
+use std::time::Duration;
 
 fn is_short(what: impl Debug) -> String {
     let shown = format!("{what:?}");
@@ -23,7 +24,12 @@ fn what_a_pool_gives_out() {
     let pool = Pool::new(2).unwrap();
     assert!(is_short(&pool).starts_with("Pool { start_method: "));
     is_short(pool.with(CallOptions::new().chunksize(3)));
-    is_short(Pool::builder().initializer(|()| (), ()).processes(3));
+    let limited = CallOptions::new().task_timeout(Duration::from_secs(2)).priority(-1);
+    assert_eq!(is_short(limited), "CallOptions { task_timeout: 2s, priority: -1 }");
+    is_short(pool.with(limited.retries(3)));
+    is_short(
+        Pool::builder().initializer(|()| (), ()).processes(3).task_timeout(Duration::from_secs(2)).memory_limit(9),
+    );
     let job = pool.apply_async(u32::count_ones, 7).unwrap();
     job.wait();
     assert_eq!(is_short(&job), "JobHandle { finished: true, .. }");

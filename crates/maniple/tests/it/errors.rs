@@ -2,7 +2,9 @@
 
 use crate::support::watchdog;
 use maniple::managers::ManagerError;
-use maniple::{CallError, Cause, ChannelError, Client, Error, Event, Exit, Lock, Manager, Pool, ProcessError, Queue};
+use maniple::{
+    CallError, CallOptions, Cause, ChannelError, Client, Error, Event, Exit, Lock, Manager, Pool, ProcessError, Queue,
+};
 use maniple::{SyncError, spawn};
 use std::time::Duration;
 
@@ -108,6 +110,21 @@ fn an_error_goes_through_queues_and_other_codecs() {
     let killed = Pool::new(1).unwrap().apply(|()| crate::support::kill_self(maniple_sys::testing::Signal::KILL), ());
     queue.put(&killed.unwrap_err()).unwrap();
     assert!(matches!(queue.get().unwrap(), Error::WorkerLost(lost) if lost.exit == Exit::Killed(Cause::KILL)));
+    let builder = Pool::builder().processes(1).memory_limit(50_000_000).task_timeout(Duration::from_millis(300));
+    let pool = builder.retries(1).build().unwrap();
+    let hold = |bytes| {
+        let _held = vec![1u8; bytes];
+        std::thread::sleep(Duration::MAX);
+    };
+    let Err(Error::TaskTimeout(late)) = pool.apply(hold, 1) else { panic!("it has a value") };
+    queue.put(&Error::TaskTimeout(late.clone())).unwrap();
+    assert!(matches!(queue.get().unwrap(), Error::TaskTimeout(arrived) if arrived == late && late.earlier.len() == 1));
+    let unlimited = pool.with(CallOptions::new().task_timeout(Duration::MAX));
+    let Err(Error::MemoryLimit(large)) = unlimited.apply(hold, 100_000_000) else { panic!("it has a value") };
+    queue.put(&Error::MemoryLimit(large.clone())).unwrap();
+    assert!(
+        matches!(queue.get().unwrap(), Error::MemoryLimit(arrived) if arrived == large && large.earlier.len() == 1)
+    );
 }
 
 /// What `main` prints of an error that it returns.

@@ -7,6 +7,7 @@
 mod answers;
 mod arguments;
 mod calls;
+mod cancelling;
 #[cfg(feature = "auto-init")]
 mod ceremony;
 mod codec;
@@ -22,6 +23,7 @@ mod futures;
 mod iterators;
 mod lazy;
 mod library;
+mod limits;
 mod listener;
 mod managers;
 #[cfg(feature = "macros")]
@@ -31,6 +33,7 @@ mod process;
 mod queues;
 mod readme;
 mod reentry;
+mod retries;
 mod sharing;
 mod shortage;
 mod spawn;

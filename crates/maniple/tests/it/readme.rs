@@ -33,6 +33,7 @@ fn the_blocks_run() {
     let _dog = watchdog();
     blocks::first().unwrap();
     blocks::pools(["one", "three"].map(String::from).into(), ["five".to_string()].into()).unwrap();
+    blocks::limits().unwrap();
     blocks::pipes(blocks::Job).unwrap();
     blocks::managers().unwrap();
 }

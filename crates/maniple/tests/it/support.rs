@@ -5,9 +5,11 @@ use maniple::{Exit, IntoExitCode, Payload, Pool, Process, StartMethod};
 use maniple_sys::testing;
 use std::future::Future;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -202,4 +204,50 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// A folder for a test's files, which goes with it.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("maniple-folder-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Records that the call of the number has begun, and waits until it may end.
+pub fn begin_and_wait((folder, number): (PathBuf, u32)) -> u32 {
+    std::fs::write(folder.join(format!("begun {number}")), "").unwrap();
+    while !folder.join("go").exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    number
+}
+
+/// Lets the calls of [`begin_and_wait`] end.
+pub fn let_go(folder: &Path) {
+    std::fs::write(folder.join("go"), "").unwrap();
+}
+
+/// Waits until the call of the number has begun.
+pub fn wait_for_begin(folder: &Path, number: u32) {
+    eventually("the call begins", || folder.join(format!("begun {number}")).exists());
 }

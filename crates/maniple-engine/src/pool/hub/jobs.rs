@@ -152,6 +152,9 @@ impl Hub {
 
     /// Cancels all jobs, as [`Ticket::cancel`] cancels one.
     pub fn cancel_all(&self, end_running: bool) {
+        if self.is_foreign() {
+            return;
+        }
         let open: Vec<JobId> = self.lock().jobs.iter().filter(|(_, job)| !job.ended).map(|(&id, _)| id).collect();
         for job in open {
             self.cancel(job, end_running);
@@ -160,6 +163,9 @@ impl Hub {
 
     /// Whether a worker runs a task of this job.
     pub(crate) fn is_running_job(&self, job: JobId) -> bool {
+        if self.is_foreign() {
+            return false;
+        }
         self.poll();
         let mut st = self.lock();
         !self.inner.running_tasks_of(&mut st, job).is_empty()

@@ -58,6 +58,22 @@ pub(super) fn pools(lines: Vec<String>, others: Vec<String>) -> maniple::Result<
     Ok(())
 }
 
+pub(super) fn limits() -> maniple::Result<()> {
+    let inputs = vec![1, 2];
+
+    use maniple::{CallOptions, Pool};
+    use std::time::Duration;
+
+    let pool = Pool::builder().memory_limit(4_000_000_000).task_timeout(Duration::from_secs(60)).build()?;
+    let urgent = CallOptions::new().task_timeout(Duration::from_secs(2)).retries(3).priority(-1);
+    let outcomes = pool.with(urgent).try_map(risky, inputs.clone())?;
+    let job = pool.map_async(slow, inputs)?.abort_on_drop();
+    job.cancel();                                              // what has not begun; abort(): what runs, too
+
+    assert_eq!(outcomes.len(), 2);
+    Ok(())
+}
+
 fn sum(numbers: Vec<u32>) -> u32 {
     numbers.iter().sum()
 }
