@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from . import get_context, util
@@ -30,7 +30,7 @@ from ._impl.pool.names import (
     starmapstar,
     worker,
 )
-from ._impl.pool.options import Retries, bytes_of, check_memory_watch, seconds_of, terms_of
+from ._impl.pool.options import Retries, bytes_of, check_memory_watch, seconds_of, seeds_of, setup_of, terms_of
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
@@ -145,6 +145,8 @@ class Pool(QueueParts):
     # The options of calls that do not have their own, and the engine's form of them.
     _options: dict[str, Any] = {}
     _terms: Any = None
+    # The seeds of the calls, if the pool has a seed.
+    _seeds: Any = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
     # The number of descriptors of this process that each worker needs.
@@ -172,17 +174,39 @@ class Pool(QueueParts):
         memory_limit: int | str | None = None,
         memory_limit_strict: bool = True,
         max_rss_per_worker: int | str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        threads_per_worker: int | None = None,
+        affinity: str | Sequence[Iterable[int]] | None = None,
+        accelerators: int | Sequence[int | str] | None = None,
+        finalizer: Callable[..., object] | None = None,
+        finalargs: Iterable[Any] = (),
+        seed: int | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         # For `__del__`, if the constructor fails.
         self._state = INIT
         self._ctx = context or get_context()
+        setup = setup_of(
+            finalargs,
+            env=env,
+            cwd=cwd,
+            threads_per_worker=threads_per_worker,
+            affinity=affinity,
+            accelerators=accelerators,
+            finalizer=finalizer,
+        )
+        seeds = None if seed is None else seeds_of(seed)
         if processes is None:
-            processes = default_processes()
+            processes = default_processes(
+                bytes_of("memory_limit", memory_limit), None if setup is None else setup.accelerators
+            )
         if not hasattr(processes, "__index__"):
             raise TypeError(f"processes must be an int or None, not {processes!r} of type {type(processes).__name__}")
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        if setup is not None:
+            setup.refuse_size(processes)
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if max_tasks_per_child is not None:
@@ -208,13 +232,14 @@ class Pool(QueueParts):
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
-            if options or any(limits):
+            if options or any(limits) or setup is not None or seeds is not None:
                 raise ValueError(f"{type(self).__name__} replaces parts of Pool, so it has no options: leave them out")
             from ._impl.pool.queue_pool_start import start
 
             start(self, initializer, given, maxtasksperchild, handles)
         else:
             workers = self._make_workers(initializer, given, maxtasksperchild, *([limits] if any(limits) else []))
+            workers.setup = setup
             # A signal handler may raise between any two steps.
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
             try:
@@ -225,8 +250,9 @@ class Pool(QueueParts):
                 self._terminate.cancel()
                 raise
             self._workers, self._hub = workers, workers.hub
-            if options:
-                self._options, self._terms = dict(options), terms_of(dict(options), workers._main)
+            if options or seeds is not None:
+                self._options, self._seeds = dict(options), seeds
+                self._terms = terms_of(dict(options), workers._main, seeds)
         self._state = RUN
 
     if TYPE_CHECKING:
@@ -271,7 +297,7 @@ class Pool(QueueParts):
             raise ValueError(
                 f"{type(self).__name__} replaces parts of Pool, so its calls have no options: leave them out"
             )
-        return terms_of({**self._options, **options}, self._workers._main)
+        return terms_of({**self._options, **options}, self._workers._main, self._seeds)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN, TERMINATE: str = TERMINATE) -> None:
         if self._state == RUN:
@@ -348,7 +374,7 @@ class Pool(QueueParts):
             raise ValueError("Pool not running")
         told = callback is not None or error_callback is not None
         try:
-            ticket = hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms)
+            ticket = hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms.of_call())
         except ValueError:
             stay_if_program_ends()
             raise
@@ -467,7 +493,7 @@ class Pool(QueueParts):
             else:
                 if terms.single:
                     chunksize = 1
-                ticket = hub.map(func, items, star, chunksize, told, terms)
+                ticket = hub.map(func, items, star, chunksize, told, terms.of_call())
         except ValueError:
             stay_if_program_ends()
             raise
@@ -544,8 +570,9 @@ class Pool(QueueParts):
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
-        if terms is not None and terms.single:
-            chunksize = 1
+        if terms is not None:
+            terms = terms.of_call()
+            chunksize = 1 if terms.single else chunksize
         window, ordered = buffersize or max(WINDOW, self._tasks_ahead * chunksize), kind is IMapIterator
         stream = open_stream(
             self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered, terms
@@ -670,6 +697,10 @@ class ThreadPool(ThreadQueueParts, Pool):
         **options: Any,
     ) -> None:
         if options:
+            from ._impl.pool.worker_setup import refusal_of_threads
+
+            if refusal := refusal_of_threads(options):
+                raise ValueError(refusal)
             raise ValueError(
                 f"{', '.join(options)}: a ThreadPool has no limits and retries, because a thread cannot be ended; use a Pool"
             )

@@ -66,6 +66,7 @@ mod queue;
 mod reception;
 mod region;
 mod results;
+mod seed;
 mod shelf;
 mod signals;
 mod soft_limit;
@@ -134,6 +135,8 @@ mod _maniple {
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
     use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
+    #[pymodule_export]
+    use crate::seed::Seeds;
     #[pymodule_export]
     use crate::terms::{PyTerms, memory_of};
     #[pymodule_export]
