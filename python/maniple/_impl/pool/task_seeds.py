@@ -6,6 +6,7 @@ neither the worker nor the size of the chunks matters.
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 
@@ -21,7 +22,7 @@ _WORD = 0xFFFFFFFF
 
 
 def seed_task(key: bytes, place: int) -> None:
-    """In a worker, seed `random`, and `numpy.random` if it is imported, for one call.
+    """In a worker, seed `random` and `numpy.random` for one call.
 
     Args:
         key: the pool's seed and the number of the call.
@@ -31,9 +32,40 @@ def seed_task(key: bytes, place: int) -> None:
     # The highest bit keeps leading zeros: no two seeds are the same number.
     entropy = (1 << bits | int.from_bytes(key, "little")) << 64 | place
     random.seed(entropy)
-    if (numpy_random := sys.modules.get("numpy.random")) is not None:
-        words = [entropy >> shift & _WORD for shift in range(0, bits + 64, 32)]
-        _seed_numpy(numpy_random, [*words, _NUMPY])
+    words = [entropy >> shift & _WORD for shift in range(0, bits + 96, 32)]
+    if (numpy_random := sys.modules.get("numpy.random")) is None:
+        _LATE.words = words
+        if _LATE not in sys.meta_path:
+            sys.meta_path.insert(0, _LATE)
+    else:
+        _seed_numpy(numpy_random, words)
+
+
+class _LateSeed:
+    """Seeds `numpy.random` for the present task when the task imports it, which is when the program first uses it."""
+
+    words: list[int]
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec that the other finders find, with a loader that seeds the module; None for other modules."""
+        if name != "numpy.random":
+            return None
+        found = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_seed(module: Any) -> None:
+                load(module)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                _seed_numpy(module, self.words)
+
+            spec.loader.exec_module = load_and_seed  # type: ignore[method-assign]
+        return spec
+
+
+_LATE = _LateSeed()
 
 
 def reseed_numpy(numpy_random: Any) -> None:
@@ -41,16 +73,10 @@ def reseed_numpy(numpy_random: Any) -> None:
 
     The global generator of `random` needs no such step, because the interpreter seeds it in each forked child.
     """
-    _seed_numpy(numpy_random, None)
+    _seed_numpy(numpy_random, [int.from_bytes(os.urandom(4), "little") for _ in range(8)])
 
 
-def _seed_numpy(numpy_random: Any, words: list[int] | None) -> None:
+def _seed_numpy(numpy_random: Any, words: list[int]) -> None:
     seed = getattr(numpy_random, "seed", None)
-    if seed is None:
-        return  # another thread was importing the module when this process was forked
-    try:
-        seed(words)
-    except TypeError:
-        # The program has replaced the global generator's source, and `seed` knows only the original one.
-        source = type(numpy_random.get_bit_generator())
-        numpy_random.set_bit_generator(source(words))
+    if seed is not None:  # otherwise another thread was importing the module when this process was forked
+        seed([*words, _NUMPY])
