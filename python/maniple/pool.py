@@ -87,7 +87,8 @@ class Pool(QueueParts):
 
     Args:
         processes: the number of workers. None means the number of processors that this process may use, by its affinity
-            and its control group (the standard package counts all processors before Python 3.13).
+            and its control group (the standard package counts all processors before Python 3.13). With `memory_limit`, None
+            means at most as many workers as fit into the memory of the control group.
         initializer: a function that each worker calls once, as ``initializer(*initargs)``, before its first task.
         initargs: the arguments of `initializer`.
         maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
@@ -99,6 +100,26 @@ class Pool(QueueParts):
             memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`.
         memory_limit_strict: whether a system that does not tell a process's memory is an error (OSError).
         max_rss_per_worker: the memory that a worker may use before a new worker replaces it, after its task.
+        env: environment variables of the workers, a dict of str; None as a value removes a variable. They are set before a worker loads
+            the program's main module (spawn, forkserver).
+        cwd: the directory in which the workers call `initializer` and the tasks. The main module is loaded in the program's directory.
+        threads_per_worker: the number of threads that numerical libraries start in a worker. It sets `OMP_NUM_THREADS`,
+            `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS` and
+            `NUMBA_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
+            worker, or a fork server that preloads modules, has loaded before is limited only if `threadpoolctl` is installed.
+        affinity: the processors of each worker: "spread" shares the processors of this process out; a list of sets of CPU numbers gives
+            each worker one set in turn.
+        accelerators: a number of accelerators, or a list of their numbers or identifiers. Each worker sees one of them, by
+            `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `ZE_AFFINITY_MASK`. A worker that replaces another one takes over its
+            accelerator. Without `processes` there is a worker for each. An identifier that is listed twice is shared.
+        finalizer: a function that each worker calls, as ``finalizer(*finalargs)``, when it ends after `close` or because a new worker
+            replaces it. It is not called in workers that are terminated or die; the end of a ``with`` block terminates them, so call
+            `close` and `join` inside the block. An exception goes to standard error.
+        finalargs: the arguments of `finalizer`.
+        seed: an int that is not negative. Before each call, the worker seeds `random` and `numpy.random`, from this number, the number
+            of the call to the pool's methods, and the index of the item. So each run draws the same numbers, whatever the number of
+            workers and the `chunksize`. Generators that the program makes itself are not seeded. Without a seed, each worker has a random
+            state of its own; forked workers do not copy their parent's.
         options: the options of calls, for all calls of this pool that do not have their own.
 
     Options of a call (of `map`, `imap`, `starmap`, `apply` and their other forms):
@@ -113,8 +134,10 @@ class Pool(QueueParts):
       With a limit, with retries or with `return_exceptions`, each item travels by itself, whatever `chunksize` says.
 
     Raises:
-        ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, or a limit is not positive.
-        TypeError: `processes` is not an int, or `initializer` is not callable.
+        ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, a limit is not positive, a CPU in `affinity` is
+            not available, or there are more workers than accelerators.
+        TypeError: `processes` is not an int, `initializer` or `finalizer` is not callable, or another option has a wrong type.
+        FileNotFoundError, NotADirectoryError: `cwd` is not a directory.
         OSError: the workers cannot be started. A pool of more workers than a limit allows is refused before the first start.
 
     All methods that return results raise:
@@ -675,6 +698,8 @@ class ThreadPool(ThreadQueueParts, Pool):
         processes: the number of threads. None means the number of processors that this process may use.
         initializer: a function that each thread calls once, as ``initializer(*initargs)``.
         initargs: the arguments of `initializer`.
+
+    The options of `Pool` for its workers' processes are refused: threads share one environment, directory and random state.
     """
 
     _wrap_exception = False

@@ -69,6 +69,8 @@ def worker_state() -> dict[Any, Any]:
 
 for _function in (worker_id, worker_count, worker_state):
     _function.__module__ = "maniple"
+# The name `Any` exists for type checkers alone, and programs evaluate annotations.
+worker_state.__annotations__ = {"return": dict}
 
 
 class Place:
