@@ -107,8 +107,8 @@ class Pool(QueueParts):
             `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS` and
             `NUMBA_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
             worker, or a fork server that preloads modules, has loaded before is limited only if `threadpoolctl` is installed.
-        affinity: the processors of each worker: "spread" shares the processors of this process out; a list of sets of CPU numbers gives
-            each worker one set in turn.
+        affinity: the processors of each worker: "spread" shares the processors of this process out; of a list of sets of CPU
+            numbers, each worker gets one set in turn.
         accelerators: a number of accelerators, or a list of their numbers or identifiers. Each worker sees one of them, by
             `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `ZE_AFFINITY_MASK`. A worker that replaces another one takes over its
             accelerator. Without `processes` there is a worker for each. An identifier that is listed twice is shared.
@@ -117,8 +117,8 @@ class Pool(QueueParts):
             `close` and `join` inside the block. An exception goes to standard error.
         finalargs: the arguments of `finalizer`.
         seed: an int that is not negative. Before each call, the worker seeds `random` and `numpy.random`, from this number, the number
-            of the call to the pool's methods, and the index of the item. So each run draws the same numbers, whatever the number of
-            workers and the `chunksize`. Generators that the program makes itself are not seeded. Without a seed, each worker has a random
+            of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
+            any `chunksize`. Generators that the program makes itself are not seeded. Without a seed, each worker has a random
             state of its own; forked workers do not copy their parent's.
         options: the options of calls, for all calls of this pool that do not have their own.
 
@@ -397,7 +397,9 @@ class Pool(QueueParts):
             raise ValueError("Pool not running")
         told = callback is not None or error_callback is not None
         try:
-            ticket = hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms.of_call())
+            ticket = (
+                hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms.of_call())
+            )
         except ValueError:
             stay_if_program_ends()
             raise

@@ -175,9 +175,7 @@ class Popen(ToldPopen):
                 stderr = None if self._tap is None else self._tap[0]
                 around = getattr(process_obj, "_surroundings", None)
                 variables = None if around is None else around.environment()
-                launch.run(
-                    spawn._interpreter(), line, self._fds, stderr=stderr, started=started, environment=variables
-                )
+                launch.run(spawn._interpreter(), line, self._fds, stderr=stderr, started=started, environment=variables)
             finally:
                 os.close(told_r)
             self.pid = started[0]

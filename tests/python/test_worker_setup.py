@@ -84,7 +84,9 @@ def test_a_relative_cwd_and_relative_search_paths_mean_what_they_mean_here(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_process_has_env_and_cwd(mp: ModuleType, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_has_env_and_cwd(
+    mp: ModuleType, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SETUP_GONE", "1")
     context = mp.get_context(method)
     queue = context.SimpleQueue()
@@ -200,7 +202,9 @@ def test_affinity_sets_go_to_the_workers_in_turn(new_pool: NewPool) -> None:
 @every_method
 def test_each_worker_has_its_accelerator(new_pool: NewPool, mp: ModuleType) -> None:
     pool = new_pool(2, accelerators=["7", "GPU-abc"])
-    seen = {(number, told) for number, _, told in pool.map(surroundings.place_and_accelerator, range(MANY), chunksize=1)}
+    seen = {
+        (number, told) for number, _, told in pool.map(surroundings.place_and_accelerator, range(MANY), chunksize=1)
+    }
     assert seen <= {(0, ("7", "7", "7", "1")), (1, ("GPU-abc",) * 3 + ("1",))} and seen
 
 

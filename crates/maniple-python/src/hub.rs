@@ -497,10 +497,10 @@ impl PyHub {
             }
             let mut ended = false;
             for _ in 0..tasks {
-                let first = taken;
+                let place = (&mut head, taken);
                 let mut filling = Filling::new(self.hub.packer());
                 let mut next = || unended::next(iterator).inspect(|_| taken += 1);
-                ended = match source::fill_from(&mut next, (&mut head, first), self.main.bind(py), 1, items, 0, &mut filling) {
+                ended = match source::fill_from(&mut next, place, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,
                     Filled::Broken(batch, error) => {

@@ -124,6 +124,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::results::PyResults;
     #[pymodule_export]
+    use crate::seed::Seeds;
+    #[pymodule_export]
     use crate::shelf::{kept_event_of, something_is_kept};
     #[pymodule_export]
     use crate::signals::py_interrupts;
@@ -135,8 +137,6 @@ mod _maniple {
     use crate::sync::{PyArena, PySemLock, sem_unlink};
     #[pymodule_export]
     use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
-    #[pymodule_export]
-    use crate::seed::Seeds;
     #[pymodule_export]
     use crate::terms::{PyTerms, memory_of};
     #[pymodule_export]

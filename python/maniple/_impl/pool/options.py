@@ -46,7 +46,18 @@ if TYPE_CHECKING:
         seed: int | None
 
 
-__all__ = ["CALL_OPTIONS", "Retries", "bytes_of", "check_memory_watch", "own_tasks", "refuse", "seconds_of", "seeds_of", "setup_of", "terms_of"]
+__all__ = [
+    "CALL_OPTIONS",
+    "Retries",
+    "bytes_of",
+    "check_memory_watch",
+    "own_tasks",
+    "refuse",
+    "seconds_of",
+    "seeds_of",
+    "setup_of",
+    "terms_of",
+]
 
 CALL_OPTIONS = ("task_timeout", "soft_timeout", "retries", "priority", "return_exceptions")
 

@@ -57,6 +57,8 @@ class _LateSeed:
 
             def load_and_seed(module: Any) -> None:
                 load(module)
+                if module.__name__ != name:
+                    return  # frozen programs have one loader for all modules
                 if self in sys.meta_path:
                     sys.meta_path.remove(self)
                 _seed_numpy(module, self.words)

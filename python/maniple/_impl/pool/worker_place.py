@@ -114,7 +114,7 @@ class Place:
 def limit_loaded_libraries(threads: int) -> None:
     """Limit the threads of libraries that were loaded before the variables were set, by `threadpoolctl` if it is installed."""
     try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,unused-ignore]
+        from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         return
     threadpool_limits(threads)

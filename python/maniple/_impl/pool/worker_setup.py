@@ -125,7 +125,9 @@ def _processor_set(numbers: Any, allowed: set[int]) -> list[int]:
         raise ValueError("affinity: a worker needs at least one CPU, but one of the sets is empty")
     for number in members:
         if isinstance(number, bool) or not hasattr(number, "__index__"):
-            raise TypeError(f"affinity: the number of a CPU must be an int, not {number!r} of type {type(number).__name__}")
+            raise TypeError(
+                f"affinity: the number of a CPU must be an int, not {number!r} of type {type(number).__name__}"
+            )
     chosen = sorted({index(number) for number in members})
     if unknown := [number for number in chosen if number not in allowed]:
         raise ValueError(
@@ -156,7 +158,7 @@ def _accelerators(accelerators: Any) -> list[str]:
             f"accelerators must be their number, or a list of their numbers or identifiers, not {accelerators!r} "
             f"of type {type(accelerators).__name__}"
         )
-    named = [str(index(one)) if hasattr(one, "__index__") else one for one in accelerators]
+    named: list[Any] = [str(index(one)) if hasattr(one, "__index__") else one for one in accelerators]
     if not named:
         raise ValueError("accelerators is an empty list: it must name an accelerator, or be None")
     for one in named:

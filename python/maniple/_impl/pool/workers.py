@@ -285,7 +285,7 @@ class Workers:
 
     def _place_of(self, key: int) -> tuple[Place, Surroundings | None]:
         """Return the place of a worker that is about to start, and what its process changes; its number is the lowest free one."""
-        taken, count = set(list(self._numbers.values())), max(self.most, self._wanted)
+        taken, count = list(self._numbers.values()), max(self.most, self._wanted)
         number = self._numbers[key] = next(number for number in range(len(taken) + 1) if number not in taken)
         if (setup := self.setup) is None:
             return Place(number, count), None

@@ -54,7 +54,9 @@ def checked_directory(cwd: Any) -> str:
     try:
         path = os.fsdecode(cwd)
     except TypeError:
-        raise TypeError(f"cwd must be the path of a directory or None, not {cwd!r} of type {type(cwd).__name__}") from None
+        raise TypeError(
+            f"cwd must be the path of a directory or None, not {cwd!r} of type {type(cwd).__name__}"
+        ) from None
     if not os.path.exists(path):
         raise FileNotFoundError(f"cwd: there is no directory {path!r}")
     if not os.path.isdir(path):
@@ -102,7 +104,7 @@ def apply_early(env: dict[str, str | None], cpus: list[int] | None) -> None:
 
 
 def _go_to(directory: str) -> None:
-    """Change the current directory. Relative entries of the search path go on meaning the same directories."""
+    """Change the current directory. Relative entries of the search path still mean the same directories."""
     before = os.getcwd() if any(_is_relative(entry) for entry in sys.path) else ""
     os.chdir(directory)
     if before:
