@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
     from ._impl.pool.shared import shared_pool as shared_pool
+    from ._impl.pool.worker_place import worker_count as worker_count
+    from ._impl.pool.worker_place import worker_id as worker_id
+    from ._impl.pool.worker_place import worker_state as worker_state
     from ._maniple import __version__ as __version__
     from .context import Process as Process
     from .executor import ProcessPoolExecutor as ProcessPoolExecutor
@@ -149,6 +152,9 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "shared_pool",
+    "worker_count",
+    "worker_id",
+    "worker_state",
 ]
 
 
@@ -162,6 +168,8 @@ _OF_POOL = (
     "WorkerLostError",
 )
 
+_OF_WORKER = ("worker_count", "worker_id", "worker_state")
+
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
@@ -170,6 +178,10 @@ if not TYPE_CHECKING:
             from . import pool
 
             return getattr(pool, name)
+        if name in _OF_WORKER:
+            from ._impl.pool import worker_place
+
+            return getattr(worker_place, name)
         if name == "ProcessPoolExecutor":
             from .executor import ProcessPoolExecutor
 
@@ -200,7 +212,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_POOL, "ProcessPoolExecutor", "shared_pool", "__version__"})
+    return sorted({*globals(), *_OF_POOL, *_OF_WORKER, "ProcessPoolExecutor", "shared_pool", "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

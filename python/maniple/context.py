@@ -343,6 +343,9 @@ class Process(BaseProcess):
         daemon: True terminates the process when the process that made it exits. None takes the value of the
             current process. A daemonic process may not have children. The workers of a pool
             are daemonic, and may.
+        env: environment variables of the child, a dict of str; None as a value removes a variable. They are set before the child
+            loads the main module (spawn, forkserver).
+        cwd: the directory in which the child calls `run`. The main module is loaded in the program's directory.
 
     Attributes: `name`, `daemon`, `pid` (also `ident`), `exitcode`, `authkey`, `sentinel`.
 

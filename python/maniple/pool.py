@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from queue import Full
 
@@ -31,7 +31,17 @@ from ._impl.pool.names import (
     starmapstar,
     worker,
 )
-from ._impl.pool.options import Retries, bytes_of, check_memory_watch, count_of, seconds_of, size_of, terms_of
+from ._impl.pool.options import (
+    Retries,
+    bytes_of,
+    check_memory_watch,
+    count_of,
+    seconds_of,
+    seeds_of,
+    setup_of,
+    size_of,
+    terms_of,
+)
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
@@ -88,7 +98,8 @@ class Pool(QueueParts):
 
     Args:
         processes: the number of workers. None means the number of processors that this process may use, by its affinity
-            and its control group (the standard package counts all processors before Python 3.13).
+            and its control group (the standard package counts all processors before Python 3.13). With `memory_limit`, None
+            means at most as many workers as fit into the memory of the control group.
         initializer: a function that each worker calls once, as ``initializer(*initargs)``, before its first task.
         initargs: the arguments of `initializer`.
         maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
@@ -107,6 +118,26 @@ class Pool(QueueParts):
             means 1 if the pool has a `task_timeout` and workers are not forked, otherwise 0.
         max_backlog: the number of calls of `apply_async` that may wait for a worker. None means no limit.
         backlog_full: what `apply_async` does then: "block" waits, "raise" raises `queue.Full`.
+        env: environment variables of the workers, a dict of str; None as a value removes a variable. They are set before a worker loads
+            the program's main module (spawn, forkserver).
+        cwd: the directory in which the workers call `initializer` and the tasks. The main module is loaded in the program's directory.
+        threads_per_worker: the number of threads that numerical libraries start in a worker. It sets `OMP_NUM_THREADS`,
+            `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS` and
+            `NUMBA_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
+            worker, or a fork server that preloads modules, has loaded before is limited only if `threadpoolctl` is installed.
+        affinity: the processors of each worker: "spread" shares the processors of this process out; of a list of sets of CPU
+            numbers, each worker gets one set in turn.
+        accelerators: a number of accelerators, or a list of their numbers or identifiers. Each worker sees one of them, by
+            `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `ZE_AFFINITY_MASK`. A worker that replaces another one takes over its
+            accelerator. Without `processes` there is a worker for each. An identifier that is listed twice is shared.
+        finalizer: a function that each worker calls, as ``finalizer(*finalargs)``, when it ends after `close` or because a new worker
+            replaces it. It is not called in workers that are terminated or die; the end of a ``with`` block terminates them, so call
+            `close` and `join` inside the block. An exception goes to standard error.
+        finalargs: the arguments of `finalizer`.
+        seed: an int that is not negative. Before each call, the worker seeds `random` and `numpy.random`, from this number, the number
+            of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
+            any `chunksize`. Generators that the program makes itself are not seeded. Without a seed, each worker has a random
+            state of its own; forked workers do not copy their parent's.
         options: the options of calls, for all calls of this pool that do not have their own.
 
     Options of a call (of `map`, `imap`, `starmap`, `apply` and their other forms):
@@ -121,8 +152,10 @@ class Pool(QueueParts):
       With a limit, with retries or with `return_exceptions`, each item travels by itself, for every `chunksize`.
 
     Raises:
-        ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, or a limit is not positive.
-        TypeError: `processes` is not an int, or `initializer` is not callable.
+        ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, a limit is not positive, a CPU in `affinity` is
+            not available, or there are more workers than accelerators.
+        TypeError: `processes` is not an int, `initializer` or `finalizer` is not callable, or another option has a wrong type.
+        FileNotFoundError, NotADirectoryError: `cwd` is not a directory.
         OSError: the workers cannot be started. A pool of more workers than a limit allows is refused before the first start.
 
     All methods that return results raise:
@@ -155,6 +188,8 @@ class Pool(QueueParts):
     _terms: Any = None
     # The number of calls that may wait, and whether `apply_async` waits then; None: there is no limit.
     _backlog: tuple[int, bool] | None = None
+    # The seeds of the calls, if the pool has a seed.
+    _seeds: Any = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
     # The number of descriptors of this process that each worker needs.
@@ -187,17 +222,39 @@ class Pool(QueueParts):
         spare_workers: int | None = None,
         max_backlog: int | None = None,
         backlog_full: Literal["block", "raise"] = "block",
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        threads_per_worker: int | None = None,
+        affinity: str | Sequence[Iterable[int]] | None = None,
+        accelerators: int | Sequence[int | str] | None = None,
+        finalizer: Callable[..., object] | None = None,
+        finalargs: Iterable[Any] = (),
+        seed: int | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         # For `__del__`, if the constructor fails.
         self._state = INIT
         self._ctx = context or get_context()
+        setup = setup_of(
+            finalargs,
+            env=env,
+            cwd=cwd,
+            threads_per_worker=threads_per_worker,
+            affinity=affinity,
+            accelerators=accelerators,
+            finalizer=finalizer,
+        )
+        seeds = None if seed is None else seeds_of(seed)
         if processes is None:
-            processes = default_processes()
+            processes = default_processes(
+                bytes_of("memory_limit", memory_limit), None if setup is None else setup.accelerators
+            )
         if not hasattr(processes, "__index__"):
             raise TypeError(f"processes must be an int or None, not {processes!r} of type {type(processes).__name__}")
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        if setup is not None:
+            setup.refuse_size(processes)
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if max_tasks_per_child is not None:
@@ -232,13 +289,14 @@ class Pool(QueueParts):
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
-            if options or any(limits):
+            if options or any(limits) or setup is not None or seeds is not None:
                 raise ValueError(f"{type(self).__name__} replaces parts of Pool, so it has no options: leave them out")
             from ._impl.pool.queue_pool_start import start
 
             start(self, initializer, given, maxtasksperchild, handles)
         else:
             workers = self._make_workers(initializer, given, maxtasksperchild, *([limits] if any(limits) else []))
+            workers.setup = setup
             # A signal handler may raise between any two steps.
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
             try:
@@ -249,8 +307,9 @@ class Pool(QueueParts):
                 self._terminate.cancel()
                 raise
             self._workers, self._hub = workers, workers.hub
-            if options:
-                self._options, self._terms = dict(options), terms_of(dict(options), workers._main)
+            if options or seeds is not None:
+                self._options, self._seeds = dict(options), seeds
+                self._terms = terms_of(dict(options), workers._main, seeds)
             if max_backlog is not None:
                 self._backlog = max_backlog, backlog_full == "block"
         self._state = RUN
@@ -297,7 +356,7 @@ class Pool(QueueParts):
             raise ValueError(
                 f"{type(self).__name__} replaces parts of Pool, so its calls have no options: leave them out"
             )
-        return terms_of({**self._options, **options}, self._workers._main)
+        return terms_of({**self._options, **options}, self._workers._main, self._seeds)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN, TERMINATE: str = TERMINATE) -> None:
         if self._state == RUN:
@@ -378,7 +437,9 @@ class Pool(QueueParts):
                 most, waits = self._backlog
                 if not hub.wait_for_room(most, None if waits else 0.0):
                     raise Full(f"{most} calls of the pool wait for a worker (max_backlog)")
-            ticket = hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms)
+            ticket = (
+                hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms.of_call())
+            )
         except ValueError:
             stay_if_program_ends()
             raise
@@ -497,7 +558,7 @@ class Pool(QueueParts):
             else:
                 if terms.single:
                     chunksize = 1
-                ticket = hub.map(func, items, star, chunksize, told, terms)
+                ticket = hub.map(func, items, star, chunksize, told, terms.of_call())
         except ValueError:
             stay_if_program_ends()
             raise
@@ -574,8 +635,9 @@ class Pool(QueueParts):
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
-        if terms is not None and terms.single:
-            chunksize = 1
+        if terms is not None:
+            terms = terms.of_call()
+            chunksize = 1 if terms.single else chunksize
         window, ordered = buffersize or max(WINDOW, self._tasks_ahead * chunksize), kind is IMapIterator
         stream = open_stream(
             self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered, terms
@@ -649,14 +711,14 @@ class Pool(QueueParts):
             raise ValueError(f"a {type(self).__name__} cannot cancel its calls; terminate() ends all of them")
         self._hub.cancel_all(kill)
 
-    def join(self, timeout: float | None = None) -> bool:
+    def join(self, timeout: float | None = None) -> bool | None:
         """Wait until the workers have ended. Call `close` or `terminate` first.
 
         Args:
             timeout: the time limit in seconds; None means no limit.
 
         Returns:
-            True if the workers have ended. (The standard package returns None, and has no time limit.)
+            With a time limit, whether the workers have ended; otherwise None, as in the standard package.
 
         Raises:
             ValueError: neither `close` nor `terminate` was called.
@@ -667,13 +729,13 @@ class Pool(QueueParts):
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         if self._workers is not None:
-            return bool(self._workers.join(timeout))
+            ended = self._workers.join(timeout)
+            return None if timeout is None else bool(ended)
         until = None if timeout is None else time.monotonic() + timeout
-        for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool):
-            part.join(None if until is None else max(0.0, until - time.monotonic()))
-        return not any(
-            part.is_alive() for part in (self._worker_handler, self._task_handler, self._result_handler, *self._pool)
-        )
+        parts = (self._worker_handler, self._task_handler, self._result_handler, *self._pool)
+        for part in parts:
+            part.join(*([] if until is None else [max(0.0, until - time.monotonic())]))
+        return None if until is None else not any(part.is_alive() for part in parts)
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -693,6 +755,8 @@ class ThreadPool(ThreadQueueParts, Pool):
         processes: the number of threads. None means the number of processors that this process may use.
         initializer: a function that each thread calls once, as ``initializer(*initargs)``.
         initargs: the arguments of `initializer`.
+
+    The options of `Pool` for its workers' processes are refused: threads share one environment, directory and random state.
     """
 
     _wrap_exception = False
@@ -715,6 +779,10 @@ class ThreadPool(ThreadQueueParts, Pool):
         **options: Any,
     ) -> None:
         if options:
+            from ._impl.pool.worker_setup import refusal_of_threads
+
+            if refusal := refusal_of_threads(options):
+                raise ValueError(refusal)
             raise ValueError(
                 f"{', '.join(options)}: a ThreadPool has no limits and retries, because a thread cannot be ended; use a Pool"
             )

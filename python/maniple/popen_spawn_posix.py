@@ -73,6 +73,8 @@ class ToldPopen(popen_fork.Popen):
             told["lifeline"] = self.duplicate_for_child(line.r)
             if self._tap is not None:
                 told["stderr"] = self.duplicate_for_child(self._tap[0])
+            if (around := getattr(process_obj, "_surroundings", None)) is not None:
+                told["surroundings"] = around.early()
             if main.may_lack():
                 by_value()
                 from ._impl.serialization.main_definitions import definitions
@@ -171,7 +173,9 @@ class Popen(ToldPopen):
                 line = launch.as_here(spawn.get_command_line(tracker_fd=tracker, pipe_handle=told_r))
                 self._fds += [tracker, told_r, *wires.ended[1:]]
                 stderr = None if self._tap is None else self._tap[0]
-                launch.run(spawn._interpreter(), line, self._fds, stderr=stderr, started=started)
+                around = getattr(process_obj, "_surroundings", None)
+                variables = None if around is None else around.environment()
+                launch.run(spawn._interpreter(), line, self._fds, stderr=stderr, started=started, environment=variables)
             finally:
                 os.close(told_r)
             self.pid = started[0]

@@ -106,6 +106,8 @@ class BaseProcess:
     _start_method: str | None = None
     # A manager's server is not a daemon, but it ends with its parent, too.
     _ends_with_maker: bool = False
+    # What the child changes before it calls `run`: a `Surroundings`.
+    _surroundings: Any = None
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
@@ -120,6 +122,8 @@ class BaseProcess:
         kwargs: Mapping[str, Any] | None = _NO_KWARGS,
         *,
         daemon: bool | None = None,
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
     ) -> None:
         if group is not None:
             _refuse("group argument must be None for now")
@@ -132,6 +136,8 @@ class BaseProcess:
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
+        if env is not None or cwd is not None:
+            self._surroundings = _surroundings_of(env, cwd)
         _dangling.add(self)
 
     # ------------------------------------------------------------ checks
@@ -403,6 +409,8 @@ class BaseProcess:
         code = 1
         try:
             self._become_current(parent_sentinel)
+            if self._surroundings is not None:
+                self._surroundings.enter()
             util.info("child process calling self.run()")
             self.run()
             code = 0
@@ -440,6 +448,14 @@ def _checked_args(args: Iterable[Any]) -> tuple[Any, ...]:
         raise TypeError(
             f"args must be a tuple of the target's arguments, such as ({args!r},), not {args!r}"
         ) from problem
+
+
+def _surroundings_of(env: Any, cwd: Any) -> Any:
+    from ._impl.start.surroundings import Surroundings, checked_directory, checked_environment
+
+    return Surroundings(
+        None if env is None else checked_environment(env), None if cwd is None else checked_directory(cwd)
+    )
 
 
 def _code_of(leaving: SystemExit) -> int:

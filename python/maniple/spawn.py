@@ -281,6 +281,10 @@ def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
                 os.dup2(stderr if row is None else row[stderr], 2)
                 if row is not None:  # the worker has another copy of it
                     os.close(row[stderr])
+            if (around := told.get("surroundings")) is not None:
+                from ._impl.start.surroundings import apply_early
+
+                apply_early(*around)
             with SteadyFinder():
                 prepare(told)
                 return load(from_parent), line

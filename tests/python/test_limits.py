@@ -260,7 +260,7 @@ def test_join_with_a_time_limit(new_pool: NewPool, tmp_path: Path) -> None:
     pool.close()
     assert pool.join(timeout=0.1) is False
     (tmp_path / "go").touch()
-    assert pool.join(timeout=60) is True and pool.join() is True
+    assert pool.join(timeout=60) is True and pool.join() is None
 
 
 # -- retries

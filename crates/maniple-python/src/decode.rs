@@ -81,6 +81,11 @@ impl<'a> Decoder<'a> {
         Ok((soft_limit, self.take(len)?))
     }
 
+    /// Returns the seed of a seeded call, and the index of the task's first item.
+    pub fn seed(&mut self) -> PyResult<([u8; 24], u64)> {
+        Ok((self.array()?, u64::from_le_bytes(self.array()?)))
+    }
+
     fn take(&mut self, n: usize) -> PyResult<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n).ok_or_else(damaged)?;
         self.rest = rest;

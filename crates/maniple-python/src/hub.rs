@@ -8,6 +8,7 @@ use crate::handles::borrow;
 use crate::known::Remembered;
 use crate::made;
 use crate::payload_format::tag;
+use crate::seed::Head;
 use crate::signals::{detached, look_for_signals};
 use crate::source::{self, Filled, Items};
 use crate::stream::PyStream;
@@ -69,12 +70,6 @@ fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
     tasks.map(positive).transpose()
 }
 
-/// What precedes the items of each task.
-fn head(header: &[u8], star: bool) -> Box<[u8]> {
-    let mode = if star { tag::STARMAP } else { tag::MAP };
-    header.iter().copied().chain([mode]).collect()
-}
-
 impl PyHub {
     pub fn hub(&self) -> &Hub {
         &self.hub
@@ -131,7 +126,7 @@ impl PyHub {
         Making(&self.making)
     }
 
-    fn inline(&self, items: &Bound<'_, PyAny>, head: Box<[u8]>) -> PyResult<(SourceKind, usize)> {
+    fn inline(&self, items: &Bound<'_, PyAny>, head: Head) -> PyResult<(SourceKind, usize)> {
         let count = items.len()?;
         let iterator = unended::iterate(items)?.unbind();
         let source = Items::new(iterator, count, head, self.main.clone_ref(items.py()));
@@ -388,7 +383,7 @@ impl PyHub {
         let _making = self.make();
         let (func, name) = self.func(func)?;
         let Given { terms, header, single, returns } = given(terms);
-        let (source, count) = self.inline(items, head(&header, star))?;
+        let (source, count) = self.inline(items, Head::new(&header, star))?;
         let chunk = if single { Chunk::Fixed(1) } else { chunksize.map_or(Chunk::Adaptive, Chunk::Fixed) };
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(count), window: None, notify, terms };
         Ok(PyTicket::new(self.submit(spec, source)?, Shape::Many { count, returns }, name).keeping(kept))
@@ -417,7 +412,7 @@ impl PyHub {
         let (source, count) = if external {
             (SourceKind::External, None)
         } else {
-            let (source, count) = self.inline(items, head(&header, star))?;
+            let (source, count) = self.inline(items, Head::new(&header, star))?;
             (source, Some(count))
         };
         let collect = if ordered { Collect::Ordered } else { Collect::Unordered };
@@ -448,7 +443,7 @@ impl PyHub {
         terms: Option<&Bound<'_, PyTerms>>,
     ) {
         let job: JobId = KeyData::from_ffi(job).into();
-        let head = head(&given(terms).header, star);
+        let mut head = Head::new(&given(terms).header, star);
         let mut taken = 0;
         while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, Duration::from_secs(3600))) {
             if tasks == 0 {
@@ -456,9 +451,10 @@ impl PyHub {
             }
             let mut ended = false;
             for _ in 0..tasks {
+                let place = (&mut head, taken);
                 let mut filling = Filling::new(self.hub.packer());
                 let mut next = || unended::next(iterator).inspect(|_| taken += 1);
-                ended = match source::fill_from(&mut next, &head, self.main.bind(py), 1, items, 0, &mut filling) {
+                ended = match source::fill_from(&mut next, place, self.main.bind(py), 1, items, 0, &mut filling) {
                     Filled::Ended => true,
                     Filled::Partly => false,
                     Filled::Broken(batch, error) => {

@@ -67,6 +67,7 @@ mod queue;
 mod reception;
 mod region;
 mod results;
+mod seed;
 mod shelf;
 mod signals;
 mod soft_limit;
@@ -123,6 +124,8 @@ mod _maniple {
     use crate::region::PyRegion;
     #[pymodule_export]
     use crate::results::PyResults;
+    #[pymodule_export]
+    use crate::seed::Seeds;
     #[pymodule_export]
     use crate::shelf::{kept_event_of, something_is_kept};
     #[pymodule_export]

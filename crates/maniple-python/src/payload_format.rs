@@ -15,6 +15,7 @@
 //!           | NUMPY sequence | NUMPY value (there are arrays in it)
 //! call     := APPLY sequence | KEYWORDS value | MAP sequence | STARMAP sequence
 //!           | TERMS u64 len stream call  (the soft limit in nanoseconds, and the pickle of exception classes, or nothing)
+//!           | SEED byte*24 u64 call      (the pool's seed, the call's number, and the index of the first item in the call)
 //! ```
 //! Numbers are little-endian. `len` of STR1 and `place` of AGAIN1 have 8 bits. `len` of PICKLE, and the lengths of an
 //! array's `d` dimensions, have 64 bits. Every other `len`, `n` and `place` has 32 bits. `d`, `layout`, `kind` and `n`
@@ -50,6 +51,7 @@ pub mod tag {
     pub const MAP: u8 = b'm';
     pub const STARMAP: u8 = b'*';
     pub const TERMS: u8 = b't';
+    pub const SEED: u8 = b'r';
 }
 
 /// The kinds of items. Another byte is the width of integers.

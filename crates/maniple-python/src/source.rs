@@ -3,6 +3,7 @@
 use crate::encode::{Encoder, Pickler};
 use crate::error::helper;
 use crate::made;
+use crate::seed::Head;
 use crate::signals;
 use crate::unended;
 use maniple_engine::pool::{Filling, Packer, Packet, Source};
@@ -13,7 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 
-/// Encodes one task of `items`. `head` precedes them: the terms of the call, if there are any, and its kind. `others` is the number of references that each item has from outside the task.
+/// Encodes one task of `items`. `head` precedes them, see [`Head`]. `others` is the number of references that each item has from outside the task.
 pub fn encode_items(
     packer: &Packer,
     head: &[u8],
@@ -36,7 +37,7 @@ struct Left {
     left: usize,
     total: usize,
     // What precedes the items of each task.
-    head: Box<[u8]>,
+    head: Head,
     // A `WorkerMain`: which parts of the main module the workers have.
     main: Py<PyAny>,
     // The items of a task that was interrupted while it was made.
@@ -44,7 +45,7 @@ struct Left {
 }
 
 impl Items {
-    pub fn new(iterator: Py<PyIterator>, left: usize, head: Box<[u8]>, main: Py<PyAny>) -> Self {
+    pub fn new(iterator: Py<PyIterator>, left: usize, head: Head, main: Py<PyAny>) -> Self {
         Items(Some(Left { iterator, left, total: left, head, main, again: VecDeque::new() }))
     }
 }
@@ -63,6 +64,7 @@ impl Source for Items {
             let Some(Left { iterator, left, total, head, main, again }) = &mut self.0 else { return true };
             let iterator = iterator.bind(py).clone();
             let is_fresh = again.is_empty();
+            let first = *total - *left;
             let mut missing = 0;
             let mut next = || {
                 *left = left.checked_sub(1)?;
@@ -74,7 +76,7 @@ impl Source for Items {
             };
             // The list or tuple refers to each item, unless the program has changed it since.
             let others = isize::from(is_fresh);
-            match fill_from(&mut next, head, main.bind(py), tasks, items, others, out) {
+            match fill_from(&mut next, (head, first), main.bind(py), tasks, items, others, out) {
                 Filled::Ended if missing > 0 => {
                     let changed = PyRuntimeError::new_err(format!(
                         "the list was changed during the call: {missing} of its items are missing"
@@ -128,11 +130,11 @@ pub enum Filled<'py> {
     Broken(Vec<Bound<'py, PyAny>>, PyErr),
 }
 
-/// Makes up to `tasks` tasks of `items` items each from `next`. `others` is the number of references to each item that
+/// Makes up to `tasks` tasks of `items` items each from `next`. `first` is the index of the next item in the call. `others` is the number of references to each item that
 /// are not part of a task.
 pub fn fill_from<'py>(
     next: &mut dyn FnMut() -> Option<PyResult<Bound<'py, PyAny>>>,
-    head: &[u8],
+    (head, mut first): (&mut Head, usize),
     main: &Bound<'py, PyAny>,
     tasks: usize,
     items: usize,
@@ -162,13 +164,14 @@ pub fn fill_from<'py>(
         if batch.is_empty() {
             return Filled::Ended;
         }
-        match encode_items(packer, head, &batch, others, main) {
+        match encode_items(packer, head.at(first), &batch, others, main) {
             Ok(packet) => out.task(batch.len(), packet),
             Err(error) => return Filled::Broken(batch, error),
         }
         if batch.len() < items {
             return Filled::Ended;
         }
+        first += items;
         if out.has_enough(items) {
             break;
         }

@@ -1,6 +1,7 @@
 //! `Terms`: the limits, retries and priority of a call's tasks.
 
 use crate::payload_format::tag;
+use crate::seed::Seeds;
 use maniple_engine::pool::{Retries, Terms};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -13,6 +14,8 @@ pub struct PyTerms {
     pub terms: Arc<Terms>,
     /// What precedes each task, if its worker has to know of the terms.
     pub header: Box<[u8]>,
+    /// The seeds of the pool, if the call has no seed of its own yet.
+    seeds: Option<Py<Seeds>>,
     /// Whether each item has to be a task of its own.
     pub single: bool,
     /// Whether the exceptions of failed items are returned among the results.
@@ -37,7 +40,8 @@ impl PyTerms {
     /// lost workers and time-outs count. `on` is the pickle of a tuple of exception classes, after which a task is also
     /// tried again.
     #[new]
-    #[pyo3(signature = (limit, soft_limit, retries, on, priority, single, returns))]
+    #[pyo3(signature = (limit, soft_limit, retries, on, priority, single, returns, seeds=None))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         limit: Option<f64>,
         soft_limit: Option<f64>,
@@ -46,6 +50,7 @@ impl PyTerms {
         priority: i32,
         single: bool,
         returns: bool,
+        seeds: Option<Py<Seeds>>,
     ) -> PyResult<Self> {
         let retries = match retries {
             None => Retries::NONE,
@@ -68,7 +73,16 @@ impl PyTerms {
             header.extend_from_slice(&on);
         }
         let terms = Terms { limit: limits.0, soft_limit: limits.1, retries, priority };
-        Ok(PyTerms { terms: Arc::new(terms), header: header.into(), single, returns })
+        Ok(PyTerms { terms: Arc::new(terms), header: header.into(), seeds, single, returns })
+    }
+
+    /// Returns the terms of the next call. They differ if the pool has a seed: each call then has its number in them.
+    fn of_call(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let PyTerms { terms, header, seeds, single, returns } = slf.get();
+        let Some(seeds) = seeds else { return Ok(slf) };
+        let header = seeds.get().next_header().into_iter().chain(header.iter().copied()).collect();
+        let of_call = PyTerms { terms: terms.clone(), header, seeds: None, single: *single, returns: *returns };
+        Bound::new(slf.py(), of_call)
     }
 
     /// Whether each item is a task of its own.
@@ -101,7 +115,7 @@ pub struct Given {
 
 pub fn given(terms: Option<&Bound<'_, PyTerms>>) -> Given {
     terms.map_or_else(Given::default, |terms| {
-        let PyTerms { terms, header, single, returns } = terms.get();
+        let PyTerms { terms, header, single, returns, .. } = terms.get();
         Given { terms: Some(terms.clone()), header: header.clone(), single: *single, returns: *returns }
     })
 }

@@ -7,6 +7,7 @@ use crate::handles::adopt;
 use crate::lazy::Lazy;
 use crate::made;
 use crate::payload_format::tag;
+use crate::seed::TaskSeed;
 use crate::signals::{interrupts, leaves};
 use crate::soft_limit;
 use maniple_engine::pool::{Answer, Message, Packet, PoolEnd, Task, WorkerLink};
@@ -167,6 +168,13 @@ fn attempt(
     let content = Payload::from(task.content.map_err(python)?);
     let mut decoder = content.decoder();
     let mut mode = decoder.mark()?;
+    let mut seed = None;
+    if mode == tag::SEED {
+        let (key, first) = decoder.seed()?;
+        seed = Some(TaskSeed { key, first });
+        mode = decoder.mark()?;
+    }
+    let plant = || seed.as_ref().map_or(Ok(()), |seed| seed.plant(py, 0));
     if mode == tag::TERMS {
         let (limit, classes) = decoder.terms()?;
         again.extend_from_slice(classes);
@@ -181,11 +189,13 @@ fn attempt(
                 Ok(())
             });
             read.map_err(unread)?;
+            plant()?;
             Results::One(func.call1(made::tuple(py, args)?)?)
         }
         tag::KEYWORDS => {
             let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyDict>) = decoder.value(py).map_err(unread)?.extract()?;
             let args = made::tuple(py, args.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+            plant()?;
             Results::One(func.call(args, Some(&kwds))?)
         }
         mode @ (tag::MAP | tag::STARMAP) => {
@@ -198,10 +208,16 @@ fn attempt(
             });
             read.map_err(unread)?;
             match items.pop() {
-                Some(item) if items.is_empty() && mode == tag::MAP => Results::One(made::call(&func, &item)?),
+                Some(item) if items.is_empty() && mode == tag::MAP => {
+                    plant()?;
+                    Results::One(made::call(&func, &item)?)
+                }
                 Some(item) => {
                     items.push(item);
-                    Results::Many(call_each(py, mode, &func, items)?)
+                    Results::Many(match &seed {
+                        Some(seed) => seed.call_each(py, mode == tag::STARMAP, &func, items)?,
+                        None => call_each(py, mode, &func, items)?,
+                    })
                 }
                 None => Results::Many(made::list::<PyAny>(py, [])?),
             }

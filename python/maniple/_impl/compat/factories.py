@@ -204,7 +204,7 @@ class ObjectFactories(_Accepted):
             initargs: the arguments of `initializer`.
             maxtasksperchild: the number of tasks after which a new worker replaces a worker; None means never.
             options: limits and retries: `task_timeout`, `soft_timeout`, `retries`, `memory_limit`, `worker_init_timeout` and others;
-                see ``help(maniple.pool.Pool)``.
+                the workers' processes: `env`, `cwd`, `threads_per_worker`, `affinity`, `accelerators`, `finalizer`, `seed`; see ``help(maniple.pool.Pool)``.
 
         Raises:
             ValueError: `processes` is less than 1, or `maxtasksperchild` is not a positive int.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 
 from ..._maniple import interrupts, usable_cores
 
@@ -18,8 +18,23 @@ __all__ = ["check_function", "copy_of_list", "default_processes", "explain_item"
 _cpu_count = os.cpu_count
 
 
-def default_processes() -> int:
-    """Return the default number of workers: the number of processors that this process may use.
+def default_processes(memory_limit: int | None = None, accelerators: Sized | None = None) -> int:
+    """Return the default number of workers.
+
+    It is the number of accelerators if the pool hands out any, otherwise the number of processors that this process may use.  With
+    `memory_limit`, there are at most as many workers as the memory of the control group allows, and at least one.
+    """
+    number = _processors() if accelerators is None else len(accelerators)
+    if memory_limit is not None:
+        from .limits import memory_of_control_group
+
+        if (memory := memory_of_control_group()) is not None:
+            number = max(1, min(number, memory // memory_limit))
+    return number
+
+
+def _processors() -> int:
+    """Return the number of processors that this process may use.
 
     The affinity and the control group of the process limit the number. `-X cpu_count`, `PYTHON_CPU_COUNT` and a function
     that replaces `os.cpu_count` take precedence.

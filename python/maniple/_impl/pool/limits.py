@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-__all__ = ["LARGE", "refuse_impossible_size"]
+__all__ = ["LARGE", "memory_of_control_group", "refuse_impossible_size"]
 
 #: Smaller pools are not checked: the files of the limits take longer to read than the start of a worker, and the start that fails comes soon.
 LARGE = 64
@@ -58,7 +58,7 @@ def _process_limits() -> Iterator[tuple[str, int]]:
     for name in ("pid_max", "threads-max"):
         if (most := _number_in(f"/proc/sys/kernel/{name}")) is not None:
             yield f"the system (kernel.{name})", most
-    for folder in _control_groups():
+    for folder in _control_groups("pids"):
         if (most := _number_in(f"{folder}/pids.max")) is not None:
             yield f"the control group of this process ({folder}/pids.max)", most
 
@@ -74,14 +74,21 @@ def _is_exempt() -> bool:
     return False
 
 
-def _control_groups() -> Iterator[str]:
-    """Yield the folders of the control groups that count this process, from the innermost to the outermost."""
+def memory_of_control_group() -> int | None:
+    """Return the number of bytes that the control groups of this process allow; None if they have no limit."""
+    names = "memory.max", "memory.limit_in_bytes"  # versions 2 and 1
+    found = (_number_in(f"{folder}/{name}") for folder in _control_groups("memory") for name in names)
+    return min((most for most in found if most is not None), default=None)
+
+
+def _control_groups(controller: str) -> Iterator[str]:
+    """Yield the folders of the control groups in which a controller counts this process, from the innermost to the outermost."""
     for line in _lines("/proc/self/cgroup"):
         _, controllers, path = line.rstrip("\n").split(":", 2)
-        if controllers and "pids" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # Version 2 has one hierarchy without a name; version 1 has one for each controller.
-        top = "/sys/fs/cgroup/pids" if controllers else "/sys/fs/cgroup"
+        top = f"/sys/fs/cgroup/{controller}" if controllers else "/sys/fs/cgroup"
         while True:
             yield top + path.rstrip("/")
             if path in ("", "/"):

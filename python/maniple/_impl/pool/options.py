@@ -6,14 +6,18 @@ A call's options are checked, merged with its pool's, and turned into the engine
 from __future__ import annotations
 
 import os
+from operator import index
 
-from ..._maniple import Terms, memory_of
+from ..._maniple import Seeds, Terms, memory_of
 from .limit_errors import MemoryLimitError, TaskTimeoutError
 from .payload import WorkerLostError, dump_in_band
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Literal, TypedDict
+
+    from .worker_setup import WorkerSetup
 
     class CallOptions(TypedDict, total=False):
         """The options of a call; see `Pool`."""
@@ -37,6 +41,14 @@ if TYPE_CHECKING:
         spare_workers: int | None
         max_backlog: int | None
         backlog_full: Literal["block", "raise"]
+        env: Mapping[str, str | None] | None
+        cwd: str | os.PathLike[str] | None
+        threads_per_worker: int | None
+        affinity: str | Sequence[Iterable[int]] | None
+        accelerators: int | Sequence[int | str] | None
+        finalizer: Callable[..., object] | None
+        finalargs: Iterable[Any]
+        seed: int | None
 
 
 __all__ = [
@@ -48,6 +60,8 @@ __all__ = [
     "own_tasks",
     "refuse",
     "seconds_of",
+    "seeds_of",
+    "setup_of",
     "size_of",
     "terms_of",
 ]
@@ -238,8 +252,41 @@ def own_tasks(options: dict[str, Any]) -> bool:
     )
 
 
-def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
-    """Return the engine's form of a call's options; None if all of them have their default values.
+def setup_of(finalargs: Iterable[Any] = (), **options: Any) -> WorkerSetup | None:
+    """Return the setup of a pool's workers; None if no option of it is given.
+
+    Raises:
+        TypeError, ValueError, OSError: an option has a value that it cannot have.
+    """
+    if all(value is None for value in options.values()):
+        return None
+    from .worker_setup import WorkerSetup  # late: few pools need it
+
+    return WorkerSetup(finalargs=finalargs, **options)
+
+
+_SEED_BYTES = 16
+
+
+def seeds_of(seed: Any) -> Seeds:
+    """Return the engine's form of a pool's seed.
+
+    Raises:
+        TypeError: the seed is not an int.
+        ValueError: the seed is negative, or has more than 128 bits.
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"seed must be an int or None, not {seed!r} of type {type(seed).__name__}")
+    number = index(seed)
+    if number < 0:
+        raise ValueError(f"seed must not be negative, but it is {number}")
+    if number.bit_length() > 8 * _SEED_BYTES:
+        raise ValueError(f"seed must have at most {8 * _SEED_BYTES} bits, not {number.bit_length()}")
+    return Seeds(number.to_bytes(_SEED_BYTES, "little"))
+
+
+def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> Terms | None:
+    """Return the engine's form of a call's options; None if all of them have their default values, and the pool has no seeds.
 
     Args:
         options: the options of the call and of its pool.
@@ -275,6 +322,6 @@ def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
             engine_s = (retries.max_retries, *times, lost, overdue)
         else:
             on = None
-    if limit is None and soft_limit is None and engine_s is None and not priority and not returns:
+    if limit is None and soft_limit is None and engine_s is None and not priority and not returns and seeds is None:
         return None
-    return Terms(limit, soft_limit, engine_s, on, priority, own_tasks(options), returns)
+    return Terms(limit, soft_limit, engine_s, on, priority, own_tasks(options), returns, seeds)

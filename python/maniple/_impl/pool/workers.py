@@ -27,10 +27,14 @@ from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
 from .worker_main import ForkedMain, WorkerMain
+from .worker_place import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ..start.surroundings import Surroundings
+    from .worker_setup import WorkerSetup
 
 __all__ = ["Workers", "worker"]
 
@@ -38,11 +42,11 @@ __all__ = ["Workers", "worker"]
 class WorkerHandles:
     """The descriptors of a worker's link, which its process inherits, or receives from the start method."""
 
-    def __init__(self, fds: list[int], main: WorkerMain) -> None:
-        self.fds, self.main = fds, main
+    def __init__(self, fds: list[int], main: WorkerMain, place: Place | None = None) -> None:
+        self.fds, self.main, self.place = fds, main, place
 
     def __reduce__(self) -> Any:
-        return _arrived, ([DupFd(fd) for fd in self.fds], self.main.given_at_start())
+        return _arrived, ([DupFd(fd) for fd in self.fds], self.main.given_at_start(), self.place)
 
     def close(self) -> None:
         fds, self.fds = self.fds, []
@@ -56,12 +60,12 @@ _AGAIN = Hub.AGAIN
 _PAUSE = 0.01
 
 
-def _arrived(copies: list[Any], given: dict[str, Any]) -> WorkerHandles:
+def _arrived(copies: list[Any], given: dict[str, Any], place: Place | None) -> WorkerHandles:
     if given:
         from ..serialization.received import take
 
         take(given)
-    return WorkerHandles([copy.detach() for copy in copies], WorkerMain())
+    return WorkerHandles([copy.detach() for copy in copies], WorkerMain(), place)
 
 
 def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
@@ -69,6 +73,7 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
     # A worker dies with its parent, and so do the workers of its own pools: so a worker may have children.
     current_process()._config["may_have_children"] = True
     fds, handles.fds = handles.fds, []
+    place = handles.place
     handles.main.settle_in()
     inherited = getsignal(SIGTERM)
     if callable(inherited):
@@ -77,6 +82,8 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
         inherited = end_after(inherited, pool_is_terminated)
 
     def prepare() -> None:
+        if place is not None:
+            place.take()
         if initializer is not None:
             initializer(*initargs)
 
@@ -86,6 +93,8 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
             raise SystemExit(1)
         if ended == "lacking":
             raise SystemExit(os.EX_TEMPFAIL)
+        if ended == "closed" and place is not None:
+            place.leave()
         if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
             # End as if the parent had sent the signal. A handler that the process inherited by a fork belongs to the
             # parent, and does not run.
@@ -98,6 +107,11 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
 
 class Workers:
     """The processes of one pool."""
+
+    #: the options of the pool that shape its workers; set before `start`
+    setup: WorkerSetup | None = None
+    #: the number of workers that the pool may have later, if that is more than at its start
+    most: int = 0
 
     def __init__(
         self,
@@ -137,6 +151,8 @@ class Workers:
         util.register_after_fork(self, Workers._free_lock)
         self.external = ExternalTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
+        # The numbers of the workers that have not been reaped.
+        self._numbers: dict[int, int] = {}
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
         self._terminated = False
@@ -202,12 +218,14 @@ class Workers:
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are `processes` workers."""
+        self._wanted = processes
         self.hub.resize(processes)
         self._start_due()
         self.hub.kick()  # the keeper retries failed starts
 
     def resize(self, processes: int) -> None:
         """Set the number of workers: start workers that are missing, and let surplus workers end after their tasks."""
+        self._wanted = processes
         self.hub.resize(processes, True)
         self._start_due()
         self.hub.kick()
@@ -244,10 +262,13 @@ class Workers:
             if (begun := self.hub.begin_start()) is None:
                 return None
             key, fds = begun
-            handles = WorkerHandles(fds, self._main)
+            place, around = self._place_of(key)
+            handles = WorkerHandles(fds, self._main, place)
             process = self.make_process(target=worker, args=(handles, self.initializer, self.initargs))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
+            if around is not None:
+                process._surroundings = around
             if not isinstance(self._main, ForkedMain):
                 # The error also contains the output before the worker opens its link, for example of a failed import.
                 hub, number = self.hub, key
@@ -256,6 +277,8 @@ class Workers:
         except BaseException as problem:
             short = is_shortage(problem)
             why = f"{problem} ({advice(problem)})" if short else f"{type(problem).__name__}: {problem}"
+            if key is not None:
+                self._numbers.pop(key, None)
             self.hub.start_failed(key, why, short)
             raise
         finally:
@@ -266,6 +289,14 @@ class Workers:
         util.debug("added worker")
         self.adopt(key, process)
         return process
+
+    def _place_of(self, key: int) -> tuple[Place, Surroundings | None]:
+        """Return the place of a worker that is about to start, and what its process changes; its number is the lowest free one."""
+        taken, count = list(self._numbers.values()), max(self.most, self._wanted)
+        number = self._numbers[key] = next(number for number in range(len(taken) + 1) if number not in taken)
+        if (setup := self.setup) is None:
+            return Place(number, count), None
+        return setup.place(number, count), setup.surroundings(number, count)
 
     def adopt(self, key: int, process: Any) -> None:
         """Add a started worker to the pool."""
@@ -350,6 +381,7 @@ class Workers:
             code, said = None if process is None else process.exitcode, self.hub.last_words(key)
             if code and code != os.EX_TEMPFAIL and said is not None and says_shortage(said):
                 code = os.EX_TEMPFAIL  # the worker could not set the exit code itself
+            self._numbers.pop(key, None)  # before the hub asks for the next worker
             late = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:

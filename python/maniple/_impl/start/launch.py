@@ -16,7 +16,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from .. import PACKAGE
@@ -87,6 +87,7 @@ def run(
     blocked_signals: Iterable[int] = (),
     stderr: int | None = None,
     started: list[int] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Start a child, the fork server or the tracker; if the program has replaced `util.spawnv_passfds`, by that.
 
@@ -96,7 +97,15 @@ def run(
 
     started = [] if started is None else started
     if util.spawnv_passfds is util._spawnv_passfds:
-        return start_program(path, args, passfds, blocked_signals=blocked_signals, stderr=stderr, started=started)
+        return start_program(
+            path,
+            args,
+            passfds,
+            blocked_signals=blocked_signals,
+            stderr=stderr,
+            started=started,
+            environment=environment,
+        )
     with _blocking(set(blocked_signals)):
         call_into(started, util.spawnv_passfds, path, args, list(passfds))
         return started[0]
@@ -119,10 +128,11 @@ def start_program(
     blocked_signals: Iterable[int] = (),
     stderr: int | None = None,
     started: list[int] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Start program ``path`` and return its pid, which is appended to ``started``, too.
 
-    The child has this process's environment, descriptors 0 to 2 and ``passfds``
+    The child has this process's environment or ``environment``, descriptors 0 to 2 and ``passfds``
     under the same numbers, and no other; ``stderr``, if given, is its descriptor 2.
     It begins with ``blocked_signals`` blocked on top of this thread's mask.
     """
@@ -132,13 +142,13 @@ def start_program(
     argv = [os.fsencode(arg) for arg in args]
     if not hasattr(os, "posix_spawn") or _is_watched():
         with _blocking(set(blocked_signals)):
-            call_into(started, _start_by_subprocess, path, argv, wanted, stderr)
+            call_into(started, _start_by_subprocess, path, argv, wanted, stderr, environment)
             return started[0]
     strays = _inheritable_strays(set(wanted))
     if max((2, *strays, *wanted)) >= (os.sysconf("SC_OPEN_MAX") & 0x7FFFFFFF):
         # The C library rejects numbers above the limit. Descriptors have such numbers if the limit was lowered later.
         with _blocking(set(blocked_signals)):
-            call_into(started, _start_by_subprocess, path, argv, wanted, stderr)
+            call_into(started, _start_by_subprocess, path, argv, wanted, stderr, environment)
             return started[0]
     # A descriptor that is copied onto itself keeps its close-on-exec flag under older C libraries; a detour over a
     # scratch number clears it everywhere.
@@ -163,13 +173,16 @@ def start_program(
             import signal
 
             extra["setsigmask"] = signal.pthread_sigmask(signal.SIG_BLOCK, ()) | blocked
-        call_into(started, os.posix_spawn, path, argv, os.environ, file_actions=actions, **extra)
+        variables = os.environ if environment is None else environment
+        call_into(started, os.posix_spawn, path, argv, variables, file_actions=actions, **extra)
         return started[0]
     finally:
         os.close(scratch)
 
 
-def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int], own_stderr: int | None) -> int:
+def _start_by_subprocess(
+    path: str | bytes, argv: list[bytes], fds: list[int], own_stderr: int | None, environment: Mapping[str, str] | None
+) -> int:
     """Start a program by `subprocess`: on systems without posix_spawn, and under debuggers."""
     from subprocess import DEVNULL, Popen
 
@@ -177,7 +190,14 @@ def _start_by_subprocess(path: str | bytes, argv: list[bytes], fds: list[int], o
     if own_stderr is not None:
         stderr = own_stderr
     started = Popen(
-        argv, executable=path, pass_fds=fds, restore_signals=False, stdin=stdin, stdout=stdout, stderr=stderr
+        argv,
+        executable=path,
+        pass_fds=fds,
+        restore_signals=False,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
     )
     started.returncode = 0  # this package reaps the process: `subprocess` must neither reap it nor warn
     return started.pid

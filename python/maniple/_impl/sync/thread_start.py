@@ -12,7 +12,6 @@ from functools import partial
 
 from ..._maniple import assured
 from ..compat.greenlets import threads_are_real
-from ..start.descriptors import call_into
 from .thread_call import ThreadCall
 
 TYPE_CHECKING = False
@@ -69,7 +68,8 @@ class ThreadStart(ThreadCall):
     def cancel(self) -> bool:
         """Prevent the start, unless the thread has started already; return whether it is prevented. It can be called again."""
         if True not in self._attempts:
-            call_into(self._attempts, self._taken.acquire, False)
+            # One call of C code: no handler runs between the attempt and the note of its result.
+            self._attempts.extend(map(self._taken.acquire, (False,)))
         if True in self._attempts:
             return True
         self._wait()

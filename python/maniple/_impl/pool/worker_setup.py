@@ -1,0 +1,186 @@
+"""The options of a pool that shape its workers' processes: variables, directory, threads, processors, accelerators, finalizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from operator import index
+
+from ..start.surroundings import Surroundings, checked_directory, checked_environment
+from .worker_place import Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["WorkerSetup", "refusal_of_threads"]
+
+#: the variables by which libraries learn how many threads they may start
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+#: the variables that show one accelerator to the libraries of NVIDIA, AMD and Intel
+ACCELERATOR_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+
+
+class WorkerSetup:
+    """The options of one pool. Worker number `n` gets what belongs to the number."""
+
+    def __init__(
+        self,
+        env: Any,
+        cwd: Any,
+        threads_per_worker: Any,
+        affinity: Any,
+        accelerators: Any,
+        finalizer: Any,
+        finalargs: Iterable[Any],
+    ) -> None:
+        self._env = {} if env is None else checked_environment(env)
+        self._cwd = None if cwd is None else checked_directory(cwd)
+        self._threads = None if threads_per_worker is None else _thread_count(threads_per_worker)
+        self._cpus = None if affinity is None else _processors(affinity)
+        self._spreads = affinity == "spread" if isinstance(affinity, str) else False
+        #: the identifiers of the accelerators; None if the pool does not hand out accelerators
+        self.accelerators = None if accelerators is None else _accelerators(accelerators)
+        if finalizer is not None and not callable(finalizer):
+            raise TypeError(f"finalizer must be a callable, not {finalizer!r} of type {type(finalizer).__name__}")
+        self._finalizer: Callable[..., object] | None = finalizer
+        self._finalargs = tuple(finalargs) if finalizer is not None else ()
+
+    def refuse_size(self, processes: int) -> None:
+        """Raise ValueError if there are more workers than accelerators."""
+        if self.accelerators is not None and processes > (most := len(self.accelerators)):
+            raise ValueError(
+                f"{processes} workers cannot have an accelerator each, because there are {most}: ask for {most} workers, "
+                "or name an accelerator several times to share it, such as accelerators=[0, 0, 1, 1]"
+            )
+
+    def surroundings(self, number: int, count: int) -> Surroundings | None:
+        """Return what the process of this worker changes before it begins; None if it changes nothing."""
+        env: dict[str, str | None] = {}
+        if self._threads is not None:
+            env.update(dict.fromkeys(THREAD_VARIABLES, str(self._threads)))
+        if self.accelerators is not None:
+            one = self.accelerators[number % len(self.accelerators)]
+            env.update(dict.fromkeys(ACCELERATOR_VARIABLES, one), ZE_ENABLE_PCI_ID_DEVICE_ORDER="1")
+        env.update(self._env)
+        cpus = self._cpus_of(number, count)
+        return Surroundings(env, self._cwd, cpus) if env or self._cwd is not None or cpus is not None else None
+
+    def place(self, number: int, count: int) -> Place:
+        """Return the place of this worker."""
+        return Place(number, count, self._threads, self._finalizer, self._finalargs)
+
+    def _cpus_of(self, number: int, count: int) -> list[int] | None:
+        sets = self._cpus
+        if sets is None:
+            return None
+        if not self._spreads:
+            return sets[number % len(sets)]
+        # Each worker gets a share of its own, or one processor if there are more workers than processors.
+        processors, number = sets[0], number % max(1, count)
+        size = len(processors)
+        if count >= size:
+            return [processors[number % size]]
+        return processors[number * size // count : (number + 1) * size // count]
+
+
+def _thread_count(threads: Any) -> int:
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise TypeError(f"threads_per_worker must be an int or None, not {threads!r} of type {type(threads).__name__}")
+    if (number := index(threads)) < 1:
+        raise ValueError(f"threads_per_worker must be 1 or more, not {number}")
+    return number
+
+
+def _processors(affinity: Any) -> list[list[int]]:
+    """Return the sets of processors, of which each worker gets one in turn; for "spread", one set that the workers share out."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise OSError("affinity: this system does not let a process choose its processors")
+    allowed = sorted(os.sched_getaffinity(0))
+    if isinstance(affinity, str):
+        if affinity != "spread":
+            raise ValueError(f'affinity must be "spread", or a list of sets of CPU numbers, not {affinity!r}')
+        return [allowed]
+    if isinstance(affinity, (set, frozenset, dict)) or not isinstance(affinity, Iterable):
+        raise TypeError(
+            f'affinity must be "spread", or a list of sets of CPU numbers such as [{{0, 1}}, {{2, 3}}], not {affinity!r}'
+        )
+    sets = [_processor_set(one, set(allowed)) for one in affinity]
+    if not sets:
+        raise ValueError("affinity is an empty list: it must have a set of CPU numbers, or be None")
+    return sets
+
+
+def _processor_set(numbers: Any, allowed: set[int]) -> list[int]:
+    members = list(numbers) if isinstance(numbers, Iterable) and not isinstance(numbers, str) else [numbers]
+    if not members:
+        raise ValueError("affinity: a worker needs at least one CPU, but one of the sets is empty")
+    for number in members:
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise TypeError(
+                f"affinity: the number of a CPU must be an int, not {number!r} of type {type(number).__name__}"
+            )
+    chosen = sorted({index(number) for number in members})
+    if unknown := [number for number in chosen if number not in allowed]:
+        raise ValueError(
+            f"affinity: this process may not run on CPU {', '.join(map(str, unknown))}, only on {_listed(sorted(allowed))}"
+        )
+    return chosen
+
+
+def _listed(numbers: list[int]) -> str:
+    """Return numbers as text; neighbours are a range."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def _accelerators(accelerators: Any) -> list[str]:
+    if hasattr(accelerators, "__index__") and not isinstance(accelerators, bool):
+        number = index(accelerators)
+        if number < 1:
+            raise ValueError(f"accelerators must be 1 or more, or a list of identifiers, not {number}")
+        return [str(one) for one in range(number)]
+    if not isinstance(accelerators, (list, tuple, range)):
+        raise TypeError(
+            f"accelerators must be their number, or a list of their numbers or identifiers, not {accelerators!r} "
+            f"of type {type(accelerators).__name__}"
+        )
+    named: list[Any] = [str(index(one)) if hasattr(one, "__index__") else one for one in accelerators]
+    if not named:
+        raise ValueError("accelerators is an empty list: it must name an accelerator, or be None")
+    for one in named:
+        if not isinstance(one, str) or not one or "\0" in one:
+            raise TypeError(f"accelerators: an identifier must be an int or a str that is not empty, not {one!r}")
+    return named
+
+
+_OF_ONE_PROCESS = "all threads of a process share it"
+_INSTEAD = {
+    "env": f"a ThreadPool has no env, because {_OF_ONE_PROCESS}: use a Pool, or change os.environ",
+    "cwd": f"a ThreadPool has no cwd, because {_OF_ONE_PROCESS}: use a Pool, or pass absolute paths",
+    "threads_per_worker": "a ThreadPool has no threads_per_worker, because libraries count threads for the whole process: "
+    "use a Pool, or threadpoolctl.threadpool_limits in this process",
+    "affinity": "a ThreadPool has no affinity: use a Pool, or call os.sched_setaffinity(0, cpus) in its initializer",
+    "accelerators": "a ThreadPool has no accelerators, because libraries choose their devices for the whole process: use a Pool",
+    "finalizer": "a ThreadPool has no finalizer: use a Pool, or clean up after join()",
+    "finalargs": "a ThreadPool has no finalizer: use a Pool, or clean up after join()",
+    "seed": "a ThreadPool has no seed, because its threads share the random generators: use a Pool, or pass a random.Random to each call",
+}
+
+
+def refusal_of_threads(options: Iterable[str]) -> str | None:
+    """Return why a `ThreadPool` refuses the first of these options that is one of a setup, and what to do instead."""
+    return next((_INSTEAD[name] for name in options if name in _INSTEAD), None)
