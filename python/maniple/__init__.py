@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .process import parent_process as parent_process
     from .queues import JoinableQueue as JoinableQueue
     from .queues import Queue as Queue
+    from .queues import ShutDown as ShutDown
     from .queues import SimpleQueue as SimpleQueue
     from .synchronize import Barrier as Barrier
     from .synchronize import BoundedSemaphore as BoundedSemaphore
@@ -124,6 +125,7 @@ __all__ = [
     "ResultDecodeError",
     "Retries",
     "Semaphore",
+    "ShutDown",
     "SimpleQueue",
     "SoftTimeoutError",
     "TaskTimeoutError",
@@ -166,6 +168,10 @@ if not TYPE_CHECKING:
             from . import pool
 
             return getattr(pool, name)
+        if name == "ShutDown":
+            from . import queues
+
+            return queues.ShutDown
         if name == "__version__":
             from ._maniple import __version__
 
@@ -179,7 +185,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_POOL, "__version__"})
+    return sorted({*globals(), *_OF_POOL, "ShutDown", "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

@@ -52,6 +52,7 @@ mod hub;
 mod lazy;
 mod line;
 mod made;
+mod mailbox;
 mod maker;
 mod memory;
 mod message;
@@ -101,6 +102,8 @@ mod _maniple {
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
+    #[pymodule_export]
+    use crate::mailbox::PyMailbox;
     #[pymodule_export]
     use crate::maker::{end_after, end_with};
     #[pymodule_export]

@@ -14,6 +14,10 @@ use crate::wait::word::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
+/// The values of the word `closed`.
+const CLOSED: u32 = 1;
+const REVOKED: u32 = 2;
+
 impl View {
     /// Sets the greatest number of messages (0: any number), before any other process has the log.
     pub fn limit(&self, messages: u64) {
@@ -80,15 +84,35 @@ impl View {
         // Partner: `close`.
         self.header().calls.closed.load(Ordering::Acquire) != 0
     }
+
+    /// Whether it was closed, and every message was taken: there is nothing to take any more, and never will be.
+    pub fn is_over(&self) -> bool {
+        // In this order: no message is put after the log was closed.
+        self.is_closed() && self.is_empty()
+    }
+
+    /// Whether it was closed by [`Log::revoke`].
+    pub fn is_revoked(&self) -> bool {
+        self.header().calls.closed.load(Ordering::Acquire) == REVOKED
+    }
 }
 
 impl Log {
     /// Closes the log: later puts fail, the messages in the log can still be taken, and no thread waits any more.
     pub fn close(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        self.close_as(CLOSED, interrupted)
+    }
+
+    /// Closes the log, and declares that its messages are not wanted ([`View::is_revoked`]). The caller takes them, and drops them.
+    pub fn revoke(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        self.close_as(REVOKED, interrupted)
+    }
+
+    fn close_as(&self, how: u32, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let held = hold(&header.writers, Some(interrupted))?;
         // Partner: `is_closed`; what was put comes before.
-        header.calls.closed.store(1, Ordering::Release);
+        header.calls.closed.fetch_max(how, Ordering::Release);
         if header.calls.watched.load(Ordering::Relaxed) != 0 {
             self.shared.event.kick();
         }
