@@ -136,6 +136,9 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
 
     # For the methods that the standard package does not have.
 
+    def _is_overridden(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Queue, name)
+
     def _check_open(self) -> None:
         if self._closed:
             self._refuse()
@@ -395,11 +398,15 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
 
     # For the methods that the standard package does not have.
 
+    def _is_overridden(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(SimpleQueue, name)
+
     def _check_open(self) -> None:
-        self._reader._open() if type(self._reader) is _End else None
+        if isinstance(self._reader, _End):
+            self._reader._open()
 
     def _get_one(self, block: bool, timeout: float | None) -> _Item:
-        if self._fed:
+        if self._fed or self._is_overridden("get"):
             if not block and self.empty():
                 raise Empty
             return self.get()

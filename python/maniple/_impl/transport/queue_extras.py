@@ -71,6 +71,7 @@ class SimpleQueueExtras(Generic[Item]):
     _reader: Any
     if TYPE_CHECKING:
 
+        def _is_overridden(self, name: str) -> bool: ...
         def _check_open(self) -> None: ...
         def _get_one(self, block: bool, timeout: float | None) -> Item: ...
         def _put_one(self, item: Item, block: bool, timeout: float | None) -> None: ...
@@ -97,7 +98,7 @@ class SimpleQueueExtras(Generic[Item]):
         """
         most = _check_most(max_items)
         self._check_open()
-        if self._fed:
+        if self._fed or self._is_overridden("get"):
             items = [self._get_one(block, timeout)]
             try:
                 while most is None or len(items) < most:
@@ -136,7 +137,7 @@ class SimpleQueueExtras(Generic[Item]):
         source = iter(iterable)
         count = [0]
         try:
-            if self._fed:
+            if self._fed or self._is_overridden("put"):
                 self._put_each(source, block, until, count)
                 return
             self._before_put()

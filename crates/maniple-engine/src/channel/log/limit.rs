@@ -202,6 +202,44 @@ mod tests {
     }
 
     #[test]
+    fn a_revoked_log_says_that_its_messages_are_not_wanted_until_they_are_taken() {
+        let log = Log::create().unwrap();
+        let elsewhere = log.again();
+        assert_eq!([put(&log), put(&log)], [Put::Done; 2]);
+        log.close(&mut || false).unwrap();
+        assert!(elsewhere.is_closed() && !elsewhere.is_revoked() && !elsewhere.is_over());
+        log.revoke(&mut || false).unwrap();
+        // A later end of the milder kind changes nothing.
+        log.close(&mut || false).unwrap();
+        assert!(elsewhere.is_revoked() && !elsewhere.is_over() && put(&elsewhere) == Put::Closed);
+        // If the process that revoked it dies, another takes the messages.
+        let mut first = Vec::new();
+        while elsewhere.take(&mut first, Some(&mut || false)).unwrap().is_some() {}
+        assert!(log.is_over() && log.len() == 0);
+    }
+
+    #[test]
+    fn the_end_of_a_log_wakes_readers_and_writers() {
+        for revoked in [false, true] {
+            let (empty, full) = (Log::create().unwrap(), Log::create().unwrap());
+            full.limit(1);
+            assert_eq!(put(&full), Put::Done);
+            std::thread::scope(|scope| {
+                let waiting = [
+                    scope.spawn(|| empty.wait(None, &mut || false)),
+                    scope.spawn(|| full.wait_for_room(None, None, &mut || false)),
+                ];
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                for log in [&empty, &full] {
+                    if revoked { log.revoke(&mut || false) } else { log.close(&mut || false) }.unwrap();
+                }
+                assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap().unwrap()));
+            });
+            assert!(empty.is_over() && !full.is_over());
+        }
+    }
+
+    #[test]
     fn what_is_held_back_is_there_for_this_process_alone() {
         let log = Log::create().unwrap();
         let elsewhere = log.again();
