@@ -155,7 +155,7 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
         if self._reporter is not None:
             self._reporter.catch_up()
 
-    def _report(self, problem: BaseException, item: Any) -> None:
+    def _report(self, problem: Exception, item: Any) -> None:
         """Report an item that cannot be pickled."""
         if self._reporter is None:
             from traceback import print_exception
@@ -425,7 +425,7 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
     def _before_put(self) -> None:
         pass
 
-    def _report(self, problem: BaseException, item: Any) -> None:
+    def _report(self, problem: Exception, item: Any) -> None:
         raise problem
 
     def __getstate__(self) -> tuple[Any, ...]:

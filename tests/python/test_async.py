@@ -967,7 +967,7 @@ def test_a_descriptor_that_is_closed_during_the_wait_and_used_anew() -> None:
         task = asyncio.create_task(door().readable(again))
         await asyncio.sleep(0.02)
         os.write(writer, b"x")
-        # The first is told, too: it finds that its connection is closed.
+        # The first is woken, too: it finds that its connection is closed.
         await lost
         await task
         os.write(other, b"x")

@@ -129,11 +129,7 @@ impl PyResults {
     }
 
     /// Takes the first result of the last deque; waits for another deque if that one is empty.
-    fn taken_ahead<'py>(
-        &self,
-        source: &Bound<'py, PyAny>,
-        wait: &Wait<'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn taken_ahead<'py>(&self, source: &Bound<'py, PyAny>, wait: &Wait<'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = source.py();
         let several = self.ahead().several.as_ref().map(|several| several.clone_ref(py));
         if let Some(several) = several {

@@ -11,7 +11,7 @@ connection with the loop itself.
 A source has two methods. ``_tell(mailbox, number)`` posts the number when the wait is over, or returns True if it is over already.
 ``_give_up(mailbox, number)`` ends the wait of a task that was cancelled.
 
-This module imports no event loop: one that runs is imported already.
+This module imports no event loop: a loop that runs is imported already.
 """
 
 from __future__ import annotations
@@ -142,9 +142,15 @@ class AsyncioDoor(Door):
     def __init__(self, loop: Any) -> None:
         super().__init__()
         self._loop = loop
-        self.sleeper = loop.create_future
-        self.watch = loop.add_reader
         self.watch(self.mailbox.fileno(), self.deliver)
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Have the loop call `ready` whenever `fd` is readable."""
+        self._loop.add_reader(fd, ready)
+
+    def sleeper(self) -> Any:
+        """Return an object for the wait of the current task."""
+        return self._loop.create_future()
 
     def wake(self, sleeper: Any) -> bool:
         """Wake a task; return False if it was woken or cancelled before."""
@@ -182,8 +188,6 @@ class TrioDoor(Door):
     def __init__(self, trio: Any) -> None:
         super().__init__()
         self._trio, self._lowlevel = trio, trio.lowlevel
-        self.checkpoint = trio.lowlevel.checkpoint
-        self.sleep = trio.sleep
         self.watch(self.mailbox.fileno(), self.deliver)
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
@@ -215,6 +219,14 @@ class TrioDoor(Door):
             return self._lowlevel.Abort.SUCCEEDED
 
         await self._lowlevel.wait_task_rescheduled(give_up)
+
+    async def checkpoint(self) -> None:
+        """Let other tasks run, and the current task be cancelled."""
+        await self._lowlevel.checkpoint()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a time."""
+        await self._trio.sleep(seconds)
 
 
 _doors: WeakKeyDictionary[Any, ref[Door]] = WeakKeyDictionary()
@@ -254,7 +266,9 @@ def door() -> Door:
     running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     loop = None if running is None else running()
     if loop is None:
-        raise RuntimeError("await needs a running event loop of asyncio or trio (or of anyio, which runs on one of them)")
+        raise RuntimeError(
+            "await needs a running event loop of asyncio or trio (or of anyio, which runs on one of them)"
+        )
     known = _doors.get(loop)
     found = None if known is None else known()
     if found is None:

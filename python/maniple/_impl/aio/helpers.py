@@ -89,7 +89,7 @@ class Work:
         return False
 
     def _give_up(self, mailbox: Mailbox, number: int) -> None:
-        """Do nothing: the call goes on."""
+        """Do nothing: the call continues."""
 
     def _run(self) -> None:
         try:
@@ -110,7 +110,7 @@ class Work:
 
 
 async def in_thread(call: Callable[[], Any]) -> Any:
-    """Make a call in a thread of its own, and return its result. If the task is cancelled, the call goes on."""
+    """Make a call in a thread of its own, and return its result. If the task is cancelled, the call continues."""
     work = Work(Helper(), call)
     await door().until(work)
     return work.outcome()
@@ -127,9 +127,9 @@ class _Place(Letter):
 
 
 class Room:
-    """The waits of this process's tasks for room in a queue. A task that was told of room tries, and then says so.
+    """The waits of this process's tasks for room in a queue. A task that learns of room tries, and then says so.
 
-    Tasks are told of as many places as there are. As long as one of them has not tried, no other task is told.
+    As many tasks are woken as there are places. No other task is woken before these have tried.
 
     Args:
         log: the memory of the queue.
@@ -167,8 +167,8 @@ class Room:
                     return
             while len(told) < self._most - len(self._log) and (place := self._next()) is not None:
                 told.append(place)
-        except OSError:
-            pass  # the queue is closed in this process; the task sees it
+        except (OSError, MemoryError):
+            pass  # the queue is closed in this process, or the system lacks memory: the task sees it
         for place in told:
             place.release()
         left = set(told)

@@ -37,7 +37,7 @@ class Awaitable(Generic[Result]):
         """Wait for the result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
 
         If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``, unless another task awaits it, too. (The tasks of
-        a `ThreadPool` cannot be ended, so its calls go on.)
+        a `ThreadPool` cannot be ended, so its calls continue.)
 
         Raises: what `get` raises.
         """
@@ -55,7 +55,7 @@ class AsyncResults(Generic[Result]):
     async def __anext__(self) -> Result:
         """Wait for the next result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
 
-        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``. (The calls of a `ThreadPool` go on.)
+        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``. (The calls of a `ThreadPool` continue.)
         """
         from ..aio.doors import door
 

@@ -262,7 +262,7 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
         """Post `number` when the call has ended; return True, and post nothing, if it has ended already."""
         if self._ticket is not None and self._called is None:
             return bool(self._ticket.tell(mailbox, number))
-        event = self._event if self._ticket is None else self._called
+        event: Any = self._event if self._ticket is None else self._called
         return not event.ring_when_set(Letter(mailbox, number))
 
     def _give_up(self, mailbox: Any, number: int) -> None:

@@ -215,7 +215,7 @@ mod tests {
         // If the process that revoked it dies, another takes the messages.
         let mut first = Vec::new();
         while elsewhere.take(&mut first, Some(&mut || false)).unwrap().is_some() {}
-        assert!(log.is_over() && log.len() == 0);
+        assert!(log.is_over() && log.is_empty());
     }
 
     #[test]
