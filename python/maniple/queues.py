@@ -19,6 +19,7 @@ wait for room.
 from __future__ import annotations
 
 import os
+import sys
 from queue import Empty as Empty
 from queue import Full as Full
 
@@ -39,6 +40,7 @@ from .util import Finalize, debug, info, is_exiting, register_after_fork  # noqa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
     from ._impl.transport.queue_reports import Reporter
@@ -155,15 +157,6 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
         if self._reporter is not None:
             self._reporter.catch_up()
 
-    def _report(self, problem: Exception, item: Any) -> None:
-        """Report an item that cannot be pickled."""
-        if self._reporter is None:
-            from traceback import print_exception
-
-            print_exception(problem)
-        else:
-            self._reporter.report(self._on_queue_feeder_error, problem, item)
-
     def put(self, obj: _Item, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue.
 
@@ -192,7 +185,24 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
             return
         if problem is False:
             raise Full
-        self._report(problem, obj)
+        self._report(problem, obj, sys._getframe(1))
+
+    def _report(self, problem: Exception, obj: Any, caller: FrameType) -> None:
+        """Report an item that cannot be pickled, with the line that has put it."""
+        if self._reporter is None:
+            from traceback import print_exception
+            from types import TracebackType
+
+            # Like a traceback of an exception that `put` raises: the lines of all callers, the outermost first.
+            frame, lines = caller, problem.__traceback__
+            while frame is not None:
+                lines = TracebackType(lines, frame, frame.f_lasti, frame.f_lineno)
+                frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has none
+            print_exception(type(problem), problem, lines)
+        else:
+            # A note, because the frames would keep the caller's objects.
+            problem.add_note(f"the item was put by {caller.f_code.co_filename}, line {caller.f_lineno}")
+            self._reporter.report(self._on_queue_feeder_error, problem, obj)
 
     def _first_put(self) -> None:
         if type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error:
@@ -425,7 +435,7 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
     def _before_put(self) -> None:
         pass
 
-    def _report(self, problem: Exception, item: Any) -> None:
+    def _report(self, problem: Exception, obj: Any, caller: FrameType) -> None:
         raise problem
 
     def __getstate__(self) -> tuple[Any, ...]:

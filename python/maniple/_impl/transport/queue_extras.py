@@ -5,6 +5,7 @@ Each class here is a mixin of `queues.Queue` or `queues.SimpleQueue`.
 
 from __future__ import annotations
 
+import sys
 import time
 from queue import Empty, Full
 
@@ -14,6 +15,7 @@ from .fed_queue import Item
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
     from typing import Any
 
     from ..._maniple import Log
@@ -75,7 +77,7 @@ class SimpleQueueExtras(Generic[Item]):
         def _check_open(self) -> None: ...
         def _get_one(self, block: bool, timeout: float | None) -> Item: ...
         def _put_one(self, item: Item, block: bool, timeout: float | None) -> None: ...
-        def _report(self, problem: Exception, item: Item) -> None: ...
+        def _report(self, problem: Exception, obj: Any, caller: FrameType) -> None: ...
         def _before_put(self) -> None: ...
 
     def get_many(self, max_items: int | None = None, block: bool = True, timeout: float | None = None) -> list[Item]:
@@ -142,7 +144,7 @@ class SimpleQueueExtras(Generic[Item]):
             while (stopped := self._log.put_many(source, self._counted, block, _left(until), count)) is not None:
                 if stopped is False:
                     raise Full
-                self._report(*stopped)
+                self._report(*stopped, sys._getframe(1))
         except (Full, ShutDown) as error:
             error.items_put = count[0]  # type: ignore[union-attr]  # an attribute of ours
             raise
