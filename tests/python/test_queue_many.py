@@ -276,7 +276,8 @@ def test_an_item_that_cannot_be_pickled_is_dropped_as_by_put(mp: ModuleType, cap
     queue = mp.Queue()
     queue.put_many([1, threading.Lock(), 2])
     assert queue.get_many() == [1, 2]
-    assert "cannot pickle" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "cannot pickle" in said and "test_queue_many.py" in said
     simple = mp.SimpleQueue()
     with pytest.raises((TypeError, pickle.PicklingError)):
         simple.put_many([1, threading.Lock(), 2])

@@ -144,7 +144,8 @@ class SimpleQueueExtras(Generic[Item]):
             while (stopped := self._log.put_many(source, self._counted, block, _left(until), count)) is not None:
                 if stopped is False:
                     raise Full
-                self._report(*stopped, sys._getframe(1))
+                problem, item = stopped
+                self._report(problem, item, sys._getframe(1))
         except (Full, ShutDown) as error:
             error.items_put = count[0]  # type: ignore[union-attr]  # an attribute of ours
             raise
