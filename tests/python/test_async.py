@@ -456,17 +456,19 @@ def ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def test_the_loop_runs_while_async_with_ends_a_stubborn_pool(mp: ModuleType, run: Any) -> None:
+def test_the_loop_runs_while_async_with_ends_a_stubborn_pool(mp: ModuleType, run: Any, tmp_path: Path) -> None:
     turns = 0
+    note = tmp_path / "pid"
 
     async def main() -> None:
-        nonlocal turns
         is_over = False
 
         async def end() -> None:
-            nonlocal is_over
+            nonlocal is_over, turns
             async with make_pool(mp, "fork", 1, initializer=ignore_sigterm) as pool:
-                pool.apply_async(time.sleep, (600,))
+                pool.apply_async(sleep_with_note, (str(note),))
+                await soon(lambda: note.exists() and note.read_text())
+                turns = 0
             is_over = True
 
         async def count() -> None:
@@ -882,15 +884,29 @@ def test_a_message_stays_if_its_receiver_is_cancelled(mp: ModuleType, run: Any) 
 
 
 def test_a_full_connection_does_not_block_the_loop_and_keeps_the_order(mp: ModuleType, run: Any) -> None:
+    fill = "x" * 3000  # so that the pipe is full after some messages
+
     async def main() -> None:
         reader, writer = mp.Pipe(False)
         count = 0
-        with anyio.move_on_after(0.2):
+
+        async def send() -> None:
+            nonlocal count
             while True:
-                await writer.send_async(count)
+                await writer.send_async((count, fill))
                 count += 1
+
+        await writer.send_async("first")
+        assert await reader.recv_async() == "first"
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            before = -1
+            while count != before or writer._sender.is_free:
+                before = count
+                await anyio.sleep(0.05)
+            group.cancel_scope.cancel()
         # The message of the cancelled call is sent nevertheless.
-        assert [await reader.recv_async() for _ in range(count + 1)] == list(range(count + 1))
+        assert [await reader.recv_async() for _ in range(count + 1)] == [(n, fill) for n in range(count + 1)]
         await writer.send_async("last")
         assert await reader.recv_async() == "last"
         reader.close()
