@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .process import parent_process as parent_process
     from .queues import JoinableQueue as JoinableQueue
     from .queues import Queue as Queue
+    from .queues import ShutDown as ShutDown
     from .queues import SimpleQueue as SimpleQueue
     from .synchronize import Barrier as Barrier
     from .synchronize import BoundedSemaphore as BoundedSemaphore
@@ -130,6 +131,7 @@ __all__ = [
     "ResultDecodeError",
     "Retries",
     "Semaphore",
+    "ShutDown",
     "SimpleQueue",
     "SoftTimeoutError",
     "TaskTimeoutError",
@@ -190,6 +192,10 @@ if not TYPE_CHECKING:
             from ._impl.pool.shared import shared_pool
 
             return shared_pool
+        if name == "ShutDown":
+            from . import queues
+
+            return queues.ShutDown
         if name == "__version__":
             from ._maniple import __version__
 
@@ -212,7 +218,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_POOL, *_OF_WORKER, "ProcessPoolExecutor", "shared_pool", "__version__"})
+    return sorted({*globals(), *_OF_POOL, *_OF_WORKER, "ProcessPoolExecutor", "ShutDown", "shared_pool", "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

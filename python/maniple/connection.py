@@ -12,13 +12,14 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import index
 
 from . import util
 from ._impl.compat import public_module
 from ._impl.start.descriptors import above_stdio, pipe, socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
-from ._impl.transport.polling import new_poller, wait_for_events
+from ._impl.transport.polling import has_room, new_poller, wait_for_events
 from ._maniple import (
     Channel,
     Reception,
@@ -73,6 +74,9 @@ MESSAGE_LENGTH = 40 if sys.version_info >= (3, 12) else 20
 #: the time for which a client retries a busy Windows pipe, in seconds
 CONNECTION_TIMEOUT = 20.0
 
+# Bytes of a message that a pipe or a socket takes at once when it can be written to; a page is free then.
+_SURE_TO_FIT = 4000
+
 default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
 families: list[str] = list(dict.fromkeys(("AF_INET", default_family)))
 
@@ -111,6 +115,47 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
 
     def __exit__(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
         self.close()
+
+    # Sends the messages that found no room, one after the other.
+    _sender: Any = None
+
+    async def recv_async(self) -> _Received:
+        """As `recv`, in a task of asyncio, trio or anyio: the event loop is not blocked while no message arrives.
+
+        The loop waits for the rest of a message that has begun to arrive. If the task is cancelled, the message stays in the connection.
+
+        Raises: what `recv` raises.
+        """
+        from ._impl.aio.doors import door
+
+        here = door()
+        await here.checkpoint()
+        while not self.poll():
+            await here.readable(self.fileno())
+        return self.recv()
+
+    async def send_async(self, obj: _Sent) -> None:
+        """As `send`, in a task of asyncio, trio or anyio: the event loop is not blocked while the connection is full.
+
+        The messages of several tasks are sent in the order of their calls. If the task is cancelled while its message waits for room,
+        the message is sent nevertheless.
+
+        Raises: what `send` raises.
+        """
+        from ._impl.aio.doors import door
+        from ._impl.aio.helpers import Helper, Work
+
+        pickle = _ForkingPickler.dumps(obj)
+        here = door()
+        await here.checkpoint()
+        if self._sender is None or self._sender.is_of_parent:
+            self._sender = Helper()
+        if self._sender.is_free and len(pickle) <= _SURE_TO_FIT and has_room(self.fileno()):
+            self.send_bytes(pickle)
+            return
+        work = Work(self._sender, partial(self.send_bytes, pickle))
+        await here.until(work)
+        work.outcome()
 
 
 class Connection(_ConnectionBase[_Sent, _Received]):

@@ -747,6 +747,27 @@ class Pool(QueueParts):
     def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         self.terminate()
 
+    # ---- in an event loop ----
+
+    async def join_async(self, timeout: float | None = None) -> bool:
+        """As `join`, in a task of asyncio, trio or anyio: the event loop is not blocked."""
+        from ._impl.aio.helpers import in_thread
+
+        return bool(await in_thread(partial(self.join, timeout)))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        """End the pool as `terminate` does, and wait for its end, without blocking the event loop."""
+        from ._impl.aio.helpers import in_thread
+
+        await in_thread(self._end)
+
+    def _end(self) -> None:
+        self.terminate()
+        self.join()
+
 
 class ThreadPool(ThreadQueueParts, Pool):
     """A pool of threads with the interface of `Pool`. Nothing is pickled.

@@ -253,6 +253,24 @@ class BaseProcess:
         if popen.wait(timeout) is not None:
             _children.discard(self)
 
+    async def join_async(self) -> None:
+        """Wait until the process ends, in a task of asyncio, trio or anyio: the event loop is not blocked.
+
+        If the task is cancelled, the process runs on.
+
+        Raises:
+            AssertionError: the process is not a started child of the current process.
+        """
+        from ._impl.aio.doors import door
+
+        if self._opened_here("join") is None:
+            _refuse("can only join a started process")
+        here = door()
+        await here.checkpoint()
+        if not self._has_ended():
+            await here.readable(self.sentinel)
+        self.join()
+
     def is_alive(self) -> bool:
         """Return True if the process has been started and has not ended."""
         popen = self._opened()

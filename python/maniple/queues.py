@@ -31,6 +31,8 @@ from ._impl.transport.fed_queue import Item as _Item
 from ._impl.transport.fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
 from ._impl.transport.queue_ends import End as _End
 from ._impl.transport.queue_ends import EndSlot as _EndSlot
+from ._impl.transport.queue_extras import QueueExtras, SimpleQueueExtras
+from ._impl.transport.queue_extras import ShutDown as ShutDown
 from ._impl.transport.queue_views import Part, Places, Undone, condition_of, no_buffer
 from ._maniple import Log
 from .synchronize import check_spawning, made_for_fork
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from ._impl.transport.queue_reports import Reporter
 
-__all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
+__all__ = ["Queue", "SimpleQueue", "JoinableQueue", "ShutDown"]
 
 # In place of an item that was not taken yet.
 _NOTHING = object()
@@ -52,7 +54,7 @@ _NOTHING = object()
 _ForkingPickler = getattr(context.reduction, "ForkingPickler", reduction.ForkingPickler)
 
 
-class Queue(FedQueue[_Item]):
+class Queue(FedQueue[_Item], QueueExtras[_Item]):
     """A first-in, first-out queue in shared memory that any number of processes put into and get from.
 
     ``maniple.Queue()`` makes one for the program's start method. ``Queue[int]`` is the type of a queue of int.
@@ -118,6 +120,7 @@ class Queue(FedQueue[_Item]):
         self._closed = self._joincancelled = self._used = False
         self._thread = self._jointhread = self._close = None
         self._reporter: Reporter | None = None
+        self._room = None
 
     def __getstate__(self) -> tuple[Any, ...]:
         check_spawning(self, self._by_fork_only)
@@ -133,6 +136,27 @@ class Queue(FedQueue[_Item]):
     def _refuse(self) -> None:
         raise ValueError(f"Queue {self!r} is closed")
 
+    # For the methods that the standard package does not have.
+
+    def _is_overridden(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Queue, name)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            self._refuse()
+
+    def _get_one(self, block: bool, timeout: float | None) -> _Item:
+        return self.get(block, timeout)
+
+    def _put_one(self, item: _Item, block: bool, timeout: float | None) -> None:
+        self.put(item, block, timeout)
+
+    def _before_put(self) -> None:
+        if not self._used:
+            self._first_put()
+        if self._reporter is not None:
+            self._reporter.catch_up()
+
     def put(self, obj: _Item, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue.
 
@@ -144,6 +168,7 @@ class Queue(FedQueue[_Item]):
 
         Raises:
             queue.Full: the queue is full (after `timeout` seconds, or at once if `block` is false).
+            ShutDown: the queue is shut down.
             ValueError: this process has closed the queue.
             OSError, MemoryError: the system has no memory or no descriptor for the item, which is not in the queue.
         """
@@ -198,6 +223,7 @@ class Queue(FedQueue[_Item]):
 
         Raises:
             queue.Empty: the queue is empty (after `timeout` seconds, or at once if `block` is false).
+            ShutDown: the queue is empty and shut down, or is shut down at once.
             ValueError: this process has closed the queue.
             The exception that unpickling the item raises.
         """
@@ -357,7 +383,7 @@ class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
             self._log.join()
 
 
-class SimpleQueue(FedSimpleQueue[_Item]):
+class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
     """A queue without a size limit and without time limits: `put`, `get`, `empty`, `close`.
 
     ``maniple.SimpleQueue()`` makes one for the program's start method. ``SimpleQueue[int]`` is the type of a queue of int. `put`
@@ -379,6 +405,38 @@ class SimpleQueue(FedSimpleQueue[_Item]):
     def _share(self, log: Log) -> None:
         self._fed, self._log = False, log
         self._reader, self._writer = _End(log, True), _End(log, False)
+
+    # For the methods that the standard package does not have.
+
+    def _is_overridden(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(SimpleQueue, name)
+
+    def _check_open(self) -> None:
+        if isinstance(self._reader, _End):
+            self._reader._open()
+
+    def _get_one(self, block: bool, timeout: float | None) -> _Item:
+        if self._fed or self._is_overridden("get"):
+            if not block and self.empty():
+                raise Empty
+            return self.get()
+        place: list[Any] = [_NOTHING]
+        try:
+            self._log.get(block, timeout, place)
+            return place[0]  # type: ignore[no-any-return]
+        except BaseException:
+            if place[0] is not _NOTHING:
+                self._log.take_back(place[0])
+            raise
+
+    def _put_one(self, item: _Item, block: bool, timeout: float | None) -> None:
+        self.put(item)
+
+    def _before_put(self) -> None:
+        pass
+
+    def _report(self, problem: Exception, obj: Any, caller: FrameType) -> None:
+        raise problem
 
     def __getstate__(self) -> tuple[Any, ...]:
         check_spawning(self, self._by_fork_only)

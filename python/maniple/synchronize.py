@@ -104,6 +104,29 @@ class SemLock(_NativeSemLock):
         self._by_fork_only = False
         util.debug("recreated blocker with handle %s", self.handle)
 
+    async def acquire_async(self) -> bool:
+        """As `acquire`, in a task of asyncio, trio or anyio: the event loop is not blocked.
+
+        A task that has to wait tries again from time to time: after half a millisecond, then after at most 10 ms.
+
+        Returns:
+            True.
+
+        Raises:
+            TypeError: the object is an `RLock`. All tasks of an event loop run in one thread, which may acquire it again at any time.
+        """
+        from ._impl.aio.doors import door
+
+        if self.kind == RECURSIVE_MUTEX:
+            raise TypeError("an RLock belongs to a thread, so it does not exclude the tasks of one thread: use a Lock")
+        here = door()
+        await here.checkpoint()
+        pause = 0.0005
+        while not self.acquire(False):
+            await here.sleep(pause)
+            pause = min(2 * pause, 0.01)
+        return True
+
     def _holder(self) -> tuple[str, Any]:
         """Return the name of the holder and the count, for the reprs of the two locks."""
         if self._is_mine():

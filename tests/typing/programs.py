@@ -47,6 +47,36 @@ def power(base: float, exponent: int) -> float:
 def told(lengths: list[int]) -> None: ...
 
 
+async def in_an_event_loop(queue: Queue[int], connection: Connection[str, int]) -> None:
+    async with Pool(2) as pool:
+        assert_type(pool, maniple.pool.Pool)
+        assert_type(await pool.apply_async(length, ("a",)), int)
+        assert_type(await pool.map_async(length, ["a"]), list[int])
+        assert_type(await pool.starmap_async(power, [(1.5, 2)]), list[float])
+        assert_type([result async for result in pool.imap(length, ["a"])], list[int])
+        async for result in pool.imap_unordered(length, ["a"], chunksize=2):
+            assert_type(result, int)
+        assert_type(await pool.join_async(timeout=1), bool)
+    assert_type(await queue.get_async(), int)
+    await queue.put_async(3)
+    await queue.put_async("text")  # type: ignore[arg-type]
+    assert_type(await connection.recv_async(), int)
+    await connection.send_async("text")
+    await maniple.Process().join_async()
+    assert_type(await maniple.Lock().acquire_async(), bool)
+
+
+def several_items(queue: Queue[int], simple: SimpleQueue[str]) -> None:
+    assert_type(queue.get_many(5, timeout=1), list[int])
+    assert_type(simple.get_many(), list[str])
+    queue.put_many(range(3), block=False)
+    simple.put_many([3])  # type: ignore[list-item]
+    try:
+        queue.shutdown(immediate=True)
+    except maniple.ShutDown:
+        pass
+
+
 def pools() -> None:
     with Pool(2) as pool:
         assert_type(pool, maniple.pool.Pool)

@@ -55,6 +55,7 @@ mod known;
 mod lazy;
 mod line;
 mod made;
+mod mailbox;
 mod maker;
 mod memory;
 mod message;
@@ -107,6 +108,8 @@ mod _maniple {
     use crate::hub::PyHub;
     #[pymodule_export]
     use crate::line::PyLine;
+    #[pymodule_export]
+    use crate::mailbox::PyMailbox;
     #[pymodule_export]
     use crate::maker::{end_after, end_with};
     #[pymodule_export]

@@ -313,9 +313,15 @@ fn unreadable(
 
 const NOT_YET: &str = "the time limit passed before there was a result; it can still be waited for";
 
+static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Returns whether an error is that of a wait whose time limit has passed.
+pub fn is_timed_out(py: Python<'_>, error: &PyErr) -> bool {
+    helper(py, &TIMEOUT, "TimeoutError").is_ok_and(|kind| error.is_instance(py, kind))
+}
+
 /// Returns the error of a wait whose time limit has passed.
 pub fn timed_out(py: Python<'_>) -> PyErr {
-    static TIMEOUT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call1((NOT_YET,)));
     error.map_or_else(|_| PyTimeoutError::new_err(NOT_YET), PyErr::from_value)
 }

@@ -1,5 +1,6 @@
 //! `Log`: the frequent operations of queues.
 
+mod many;
 mod pieces;
 mod put;
 mod take;
@@ -20,16 +21,19 @@ use maniple_engine::channel::log::{Log, View};
 use maniple_sys::epoch::{Epoch, Since};
 use maniple_sys::{self as sys, RawHandle};
 use pieces::take_pieces;
-use put::{Wait, put_parts, put_pickled};
+use put::{Placed, Wait, put_parts, put_pickled};
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyList};
+use pyo3::types::{PyBool, PyIterator, PyList};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use take::{Message, take_one};
+
+/// A thread that waits until all objects are reported done looks so often whether the queue was shut down at once.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// A queue of objects in shared memory. Any number of processes may put and get.
 ///
@@ -77,6 +81,25 @@ fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
 
 fn closed() -> PyErr {
     PyOSError::new_err("handle is closed")
+}
+
+/// Returns the exception of this name in a module.
+fn queue_error(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, module: &str, name: &str) -> PyErr {
+    let class = cell.get_or_make(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()));
+    match class.and_then(|class| class.bind(py).call0()) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+fn empty(py: Python<'_>) -> PyErr {
+    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    queue_error(py, &EMPTY, "queue", "Empty")
+}
+
+fn shut_down(py: Python<'_>) -> PyErr {
+    static SHUT_DOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    queue_error(py, &SHUT_DOWN, "maniple.queues", "ShutDown")
 }
 
 impl PyLog {
@@ -138,10 +161,12 @@ fn next_message(py: Python<'_>, log: &Log, wait: bool, until: Option<Instant>) -
 
 impl PyLog {
     fn take<'py>(&self, py: Python<'py>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let log = self.log()?;
         let mut until = None;
         let message = loop {
+            if log.is_revoked() {
+                return Err(shut_down(py));
+            }
             if let Some(kept) = self.next_kept(py, &log) {
                 return kept;
             }
@@ -152,19 +177,18 @@ impl PyLog {
             }
         };
         match message {
-            Some(message) => {
-                let rest = message.rest.into_iter().map(PyMemory::from).collect();
-                let loaded = self.shelf.load(py, &OF_QUEUES, message.first, rest);
-                if loaded.is_err() {
-                    self.tell_of_kept(&log);
-                }
-                loaded
-            }
-            None => {
-                let kind = EMPTY.get_or_make(py, || PyResult::Ok(py.import("queue")?.getattr("Empty")?.unbind()))?;
-                Err(PyErr::from_value(kind.bind(py).call0()?))
-            }
+            Some(message) => self.load(py, &log, message),
+            None => Err(if log.is_over() { shut_down(py) } else { empty(py) }),
         }
+    }
+
+    fn load<'py>(&self, py: Python<'py>, log: &Log, message: Message) -> PyResult<Bound<'py, PyAny>> {
+        let rest = message.rest.into_iter().map(PyMemory::from).collect();
+        let loaded = self.shelf.load(py, &OF_QUEUES, message.first, rest);
+        if loaded.is_err() {
+            self.tell_of_kept(log);
+        }
+        loaded
     }
 }
 
@@ -252,6 +276,9 @@ impl PyLog {
         let log = self.log()?;
         let full = || Ok(PyBool::new(py, false).to_owned().into_any());
         let wait = Wait::of(block.0, timeout);
+        if log.is_closed() {
+            return Err(shut_down(py));
+        }
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
         }
@@ -262,14 +289,61 @@ impl PyLog {
             }
             Err(error) => return Err(error),
         };
-        if put_pickled(py, &log, obj, pickled, counted, wait)? { Ok(py.None().into_bound(py)) } else { full() }
+        match put_pickled(py, &log, obj, pickled, counted, wait)? {
+            Placed::In => Ok(py.None().into_bound(py)),
+            Placed::Full => full(),
+            Placed::Closed => Err(shut_down(py)),
+        }
+    }
+
+    /// Puts in the objects of an iterator, until it ends. Returns the number of objects that are in, and None; or, if there
+    /// was no room for one, False; or, if one cannot be pickled, the exception and that object. An exception of the
+    /// iterator has no number: `count`, a list of one element, has it in any case.
+    #[pyo3(signature = (objects, counted, block, timeout, count))]
+    fn put_many<'py>(
+        &self,
+        py: Python<'py>,
+        objects: &Bound<'py, PyIterator>,
+        counted: bool,
+        block: Truth,
+        timeout: Option<f64>,
+        count: &Bound<'py, PyList>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        many::put(self, py, objects, counted, Wait::of(block.0, timeout), count)
     }
 
     /// Puts a pickle in. Waits for room.
     #[pyo3(signature = (pickle, counted=false))]
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = flat(pickle)?;
-        put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever).map(|_| ())
+        match put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever)? {
+            Placed::Closed => Err(shut_down(py)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits at most `timeout` seconds until there is room for an object, or until the queue is shut down. Returns whether
+    /// that is so.
+    fn wait_for_room(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let log = self.sight()?;
+        let until = deadline(Some(timeout));
+        waiting(py, |interrupted| log.wait_for_room(None, until, interrupted))
+    }
+
+    /// Lets no more objects in. `at_once`: nor out; objects that are in the queue are dropped, and, if they are `counted`,
+    /// reported done.
+    fn shut_down(&self, py: Python<'_>, at_once: bool, counted: bool) -> PyResult<()> {
+        let log = self.log()?;
+        if !at_once {
+            return waiting(py, |interrupted| log.close(interrupted));
+        }
+        waiting(py, |interrupted| log.revoke(interrupted))?;
+        many::drop_all(self, py, &log, counted)
+    }
+
+    /// Returns whether no more objects come in.
+    fn is_shut_down(&self) -> PyResult<bool> {
+        Ok(self.sight()?.is_closed())
     }
 
     /// Returns whether the queue holds as many objects as its bound allows.
@@ -292,6 +366,29 @@ impl PyLog {
         // No handler runs from the last check for signals on until the object is there.
         place.set_item(0, taken)?;
         Ok(py.None().into_bound(py))
+    }
+
+    /// Takes out what is there: at least one object, for which it waits at most `timeout` seconds, and at most `most`. The
+    /// objects are appended to `place`, also if the call raises.
+    #[pyo3(signature = (most, block, timeout, place))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        most: Option<usize>,
+        block: Truth,
+        timeout: Option<f64>,
+        place: &Bound<'py, PyList>,
+    ) -> PyResult<()> {
+        place.append(self.take(py, block.0, timeout)?)?;
+        many::take_rest(self, py, most, place)
+    }
+
+    /// As `take_back`, for all objects of a list.
+    fn take_all_back(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<()> {
+        for item in items.iter().rev() {
+            self.take_back(py, item)?;
+        }
+        Ok(())
     }
 
     /// Keeps an object that `get` has taken and no caller has received: the next `get` of this process returns it.
@@ -362,8 +459,23 @@ impl PyLog {
     /// Waits at most `timeout` seconds until all counted objects are reported done. Returns whether they are.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let log = self.sight()?;
+        let seen = self.sight()?;
         let until = deadline(timeout);
-        waiting(py, |interrupted| log.join(until, interrupted))
+        loop {
+            if let Sight::Log(log) = &seen
+                && log.is_revoked()
+            {
+                // The process that shut the queue down may have died before it had dropped everything.
+                many::drop_all(self, py, log, true)?;
+            }
+            let look = Instant::now() + LOOK_UP;
+            let turn = until.map_or(look, |until| until.min(look));
+            if waiting(py, |interrupted| seen.join(Some(turn), interrupted))? {
+                return Ok(true);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(false);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! caller.
 #![allow(unsafe_code)]
 
+use crate::outcome::is_timed_out;
 use crate::stream::PyStream;
 use crate::unended;
 use pyo3::exceptions::{PyIndexError, PyValueError};
@@ -80,10 +81,10 @@ impl PyResults {
                     let timeout = timeout.map(|timeout| timeout.extract()).transpose()?;
                     PyStream::next(stream, timeout).map(|value| value.into_bound(py))
                 }
-                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), timeout),
-                Err(_) => taken(source.stream.bind(py), timeout),
+                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), &Wait::For(timeout)),
+                Err(_) => taken(source.stream.bind(py), &Wait::For(timeout)),
             },
-            None => taken(slf.as_any(), timeout),
+            None => taken(slf.as_any(), &Wait::For(timeout)),
         };
         match given {
             Err(error) if error.is_instance_of::<PyValueError>(py) => {
@@ -93,6 +94,24 @@ impl PyResults {
                 Err(error)
             }
             given => given,
+        }
+    }
+
+    /// Returns the next result if it is there, otherwise `nothing`. Raises StopIteration if there are no more results.
+    #[pyo3(name = "_next_now")]
+    fn next_now<'py>(slf: &Bound<'py, Self>, nothing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let wait = Wait::Not(nothing);
+        match slf.get().source.get() {
+            Some(source) => match source.stream.bind(py).cast::<PyStream>() {
+                Ok(stream) => {
+                    let found = PyStream::next_now(stream)?;
+                    Ok(found.map_or_else(|| wait.nothing(py), |value| value.into_bound(py)))
+                }
+                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), &wait),
+                Err(_) => taken(source.stream.bind(py), &wait),
+            },
+            None => taken(slf.as_any(), &wait),
         }
     }
 
@@ -110,11 +129,7 @@ impl PyResults {
     }
 
     /// Takes the first result of the last deque; waits for another deque if that one is empty.
-    fn taken_ahead<'py>(
-        &self,
-        source: &Bound<'py, PyAny>,
-        timeout: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn taken_ahead<'py>(&self, source: &Bound<'py, PyAny>, wait: &Wait<'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = source.py();
         let several = self.ahead().several.as_ref().map(|several| several.clone_ref(py));
         if let Some(several) = several {
@@ -139,8 +154,7 @@ impl PyResults {
                     return value;
                 }
             }
-            let ready = source.getattr(intern!(py, "_ready"))?;
-            let next = unended::call(&ready, (timeout.clone(),), None)?.getattr(intern!(py, "popleft"))?;
+            let Some(next) = wait.ready(source)? else { return Ok(wait.nothing(py)) };
             let before = self.ahead().take.replace(next.clone().unbind());
             drop(before);
             take = Some(next);
@@ -166,12 +180,44 @@ fn outcome<'py>(outcome: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// Waits for results, and takes the first.
-fn taken<'py>(source: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-    let ready = source.getattr(intern!(source.py(), "_ready"))?;
+fn taken<'py>(source: &Bound<'py, PyAny>, wait: &Wait<'py>) -> PyResult<Bound<'py, PyAny>> {
     loop {
-        let take = unended::call(&ready, (timeout.clone(),), None)?.getattr(intern!(source.py(), "popleft"))?;
+        let Some(take) = wait.ready(source)? else { return Ok(wait.nothing(source.py())) };
         if let Some(found) = first(&take)? {
             return outcome(found.cast::<PyTuple>()?);
+        }
+    }
+}
+
+/// How long a call waits for results.
+enum Wait<'py> {
+    /// For so many seconds; None means no limit.
+    For(Option<Bound<'py, PyAny>>),
+    /// Not at all: the object is returned in place of a result.
+    Not(Bound<'py, PyAny>),
+}
+
+impl<'py> Wait<'py> {
+    /// Calls the method `_ready`, and returns the method `popleft` of its deque. Returns `None` if there is no result and
+    /// the call does not wait.
+    fn ready(&self, source: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = source.py();
+        let ready = source.getattr(intern!(py, "_ready"))?;
+        let results = match self {
+            Wait::For(timeout) => unended::call(&ready, (timeout.clone(),), None)?,
+            Wait::Not(_) => match unended::call(&ready, (0.0,), None) {
+                // No task has raised it: outcomes are in the deque.
+                Err(error) if is_timed_out(py, &error) => return Ok(None),
+                results => results?,
+            },
+        };
+        results.getattr(intern!(py, "popleft")).map(Some)
+    }
+
+    fn nothing(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self {
+            Wait::Not(nothing) => nothing.clone(),
+            Wait::For(_) => py.None().into_bound(py),
         }
     }
 }

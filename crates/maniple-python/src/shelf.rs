@@ -146,6 +146,11 @@ impl Shelf {
         self.messages().1.pop_front()
     }
 
+    /// Drops the next message. Returns false if there is none.
+    pub fn drop_next(&self) -> bool {
+        self.take().is_some()
+    }
+
     fn keep(&self, message: Py<PyUnread>) {
         // If forks cannot be counted, a child may read the same messages as its parent.
         let _ = count_forks();

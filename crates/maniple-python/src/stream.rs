@@ -2,6 +2,7 @@
 
 use crate::deadline::deadline;
 use crate::handler_free::Attempts;
+use crate::mailbox::{Awaited, PyMailbox};
 use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
@@ -45,6 +46,7 @@ pub struct PyStream {
     // The attempts to decode the first outcome in `taken`.
     attempts: Attempts,
     kept: Kept,
+    awaited: Awaited,
 }
 
 impl PyStream {
@@ -60,6 +62,7 @@ impl PyStream {
             taken: Mutex::new(taken),
             attempts: Attempts::default(),
             kept: Kept::default(),
+            awaited: Awaited::default(),
         }
     }
 
@@ -100,6 +103,22 @@ impl PyStream {
                 this.attempt(py)?
             };
             if !decoded {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Returns the next result if it is there. Raises StopIteration if there are no more.
+    pub fn next_now(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let (this, py) = (slf.get(), slf.py());
+        loop {
+            if let Some(value) = Self::at_hand(slf)? {
+                return Ok(Some(value));
+            }
+            if this.lock().over {
+                return Err(PyStopIteration::new_err(()));
+            }
+            if !detached(py, || this.ticket.is_ready())? {
                 return Ok(None);
             }
         }
@@ -216,6 +235,17 @@ impl PyStream {
     #[pyo3(signature = (end_running=false))]
     fn cancel(&self, py: Python<'_>, end_running: bool) -> bool {
         py.detach(|| self.ticket.cancel(end_running))
+    }
+
+    /// Posts `number` in the mailbox when a result can be taken, or when there are no more. Returns true, and posts
+    /// nothing, if that is so already.
+    fn tell(&self, py: Python<'_>, mailbox: &PyMailbox, number: u64) -> PyResult<bool> {
+        self.awaited.tell(py, &self.ticket, mailbox, number)
+    }
+
+    /// Ends such a wait. Returns the number of those that are left.
+    fn forget(&self, mailbox: &PyMailbox, number: u64) -> usize {
+        self.awaited.forget(mailbox, number)
     }
 
     /// Returns the number of items that have an outcome, the number of those that were taken, and whether no further

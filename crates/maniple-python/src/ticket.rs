@@ -3,6 +3,7 @@
 use crate::deadline::deadline;
 use crate::error::python;
 use crate::handler_free::Attempts;
+use crate::mailbox::{Awaited, PyMailbox};
 use crate::outcome::{Arrived, Decoded, Interrupt, Kept, Kind, Piece, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
 use maniple_engine::Error;
@@ -35,6 +36,7 @@ pub struct PyTicket {
     outcome: OnceLock<Result<Py<PyAny>, Py<PyBaseException>>>,
     attempts: Attempts,
     kept: Kept,
+    awaited: Awaited,
 }
 
 impl PyTicket {
@@ -47,6 +49,7 @@ impl PyTicket {
             outcome: OnceLock::new(),
             attempts: Attempts::default(),
             kept: Kept::default(),
+            awaited: Awaited::default(),
         }
     }
 
@@ -217,6 +220,16 @@ impl PyTicket {
             return Ok(false);
         }
         detached(py, || self.ticket.is_running())
+    }
+
+    /// Posts `number` in the mailbox when the outcome is there. Returns true, and posts nothing, if it is there already.
+    fn tell(&self, py: Python<'_>, mailbox: &PyMailbox, number: u64) -> PyResult<bool> {
+        Ok(self.outcome.get().is_some() || self.awaited.tell(py, &self.ticket, mailbox, number)?)
+    }
+
+    /// Ends such a wait. Returns the number of those that are left.
+    fn forget(&self, mailbox: &PyMailbox, number: u64) -> usize {
+        self.awaited.forget(mailbox, number)
     }
 
     /// Waits at most `timeout` seconds for the outcome. Returns whether it is there.

@@ -19,7 +19,7 @@
 //! | `done` | anyone, never beyond `counted` | messages reported done (wraps); a futex for threads that wait for the rest |
 //! | `counting` | the writer | 1 from before it counts a message until it has published it |
 //! | `counting_at`, `counted_before` | the writer, before `counting` | the tail and `counted` at that moment |
-//! | `closed` | anyone who holds the writers' lock, 0 → 1 | nothing more is put |
+//! | `closed` | anyone who holds the writers' lock, 0 → 1 → 2 | 1: nothing more is put; 2: and no caller wants the messages |
 //! | `bound` | the creator | the greatest number of messages; 0: any number |
 //!
 //! `at` and `count` change together although they are two words: the next values of both are noted first, so that the

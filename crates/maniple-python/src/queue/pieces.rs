@@ -4,6 +4,7 @@
 //! process that puts or gets excludes other processes in the meantime. If a writer or reader dies within an object, the
 //! marks show where the next object begins.
 
+use super::put::Placed;
 use super::take::{Message, take_one};
 use crate::message::exception;
 use maniple_engine::Error;
@@ -19,7 +20,7 @@ const SHARE: u64 = 4;
 const PIECE: u64 = 1 << 20;
 
 /// Puts in an object of one part, piece by piece. Waits for room.
-pub(super) fn put_pieces(log: &Log, parts: &[&[u8]], interrupted: Interrupted<'_, '_>) -> Result<(), Error> {
+pub(super) fn put_pieces(log: &Log, parts: &[&[u8]], interrupted: Interrupted<'_, '_>) -> Result<Placed, Error> {
     let [object] = parts else { return Err(Error::Damaged("an object in pieces has one part")) };
     let most = (log.capacity() / SHARE).min(PIECE) as usize;
     let count = object.len().div_ceil(most).max(1);
@@ -29,11 +30,12 @@ pub(super) fn put_pieces(log: &Log, parts: &[&[u8]], interrupted: Interrupted<'_
         loop {
             match log.put_on(&piece, Terms { hurried: true, ..Terms::default() }, Some(&mut *interrupted))? {
                 Put::Done => break,
+                Put::Closed => return Ok(Placed::Closed),
                 _ => log.wait_for_room(Some(&piece), None, &mut *interrupted)?,
             };
         }
     }
-    Ok(())
+    Ok(Placed::In)
 }
 
 /// Takes an object out, piece by piece.

@@ -30,8 +30,17 @@ impl Wait {
     }
 }
 
-/// Puts in a message; `buffers` are those parts of it that need a pin. Returns false if there is no room, at once or
-/// (if it waits) until the time limit.
+/// The result of putting an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    In,
+    /// There was no room, at once or until the time limit.
+    Full,
+    /// The queue is shut down.
+    Closed,
+}
+
+/// Puts in a message; `buffers` are those parts of it that need a pin.
 pub(super) fn put_parts(
     py: Python<'_>,
     log: &Log,
@@ -39,16 +48,17 @@ pub(super) fn put_parts(
     buffers: &[Bytes],
     counted: bool,
     wait: Wait,
-) -> PyResult<bool> {
+) -> PyResult<Placed> {
     if log.is_limited() {
-        return waiting(py, |interrupted| put_pieces(log, parts, interrupted)).map(|()| true);
+        return waiting(py, |interrupted| put_pieces(log, parts, interrupted));
     }
     let terms = || Terms { counted, hurried: !matches!(wait, Wait::Ever), before: None };
     let long = parts.iter().map(|p| p.len()).sum::<usize>() > LONG;
     if !long {
         match log.put_on(parts, terms(), None).map_err(exception)? {
-            Put::Done => return Ok(true),
-            Put::Full if matches!(wait, Wait::Not) => return Ok(false),
+            Put::Done => return Ok(Placed::In),
+            Put::Full if matches!(wait, Wait::Not) => return Ok(Placed::Full),
+            Put::Closed => return Ok(Placed::Closed),
             _ => {}
         }
     }
@@ -59,14 +69,15 @@ pub(super) fn put_parts(
             let late = || until.is_some_and(|until| Instant::now() >= until);
             // A stopped writer may hold the queue's lock without limit.
             match log.put_on(parts, terms(), Some(&mut || late() || interrupted())) {
-                Ok(Put::Done) => return Ok(true),
-                Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(false),
+                Ok(Put::Done) => return Ok(Placed::In),
+                Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(Placed::Full),
+                Ok(Put::Closed) => return Ok(Placed::Closed),
                 Ok(_) => {}
-                Err(Error::Interrupted) if late() => return Ok(false),
+                Err(Error::Interrupted) if late() => return Ok(Placed::Full),
                 Err(error) => return Err(error),
             }
             if !log.wait_for_room(None, until, interrupted)? {
-                return Ok(false);
+                return Ok(Placed::Full);
             }
         }
     })
@@ -79,7 +90,7 @@ pub(super) fn put_pickled(
     pickled: Pickled,
     counted: bool,
     wait: Wait,
-) -> PyResult<bool> {
+) -> PyResult<Placed> {
     match pickled {
         Pickled::Apart(..) if log.is_limited() => Err(PyOSError::new_err("an object is pickled differently each time")),
         Pickled::Whole(bytes) => put_parts(py, log, &[&bytes], &[], counted, wait),

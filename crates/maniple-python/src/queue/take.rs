@@ -41,7 +41,7 @@ pub(super) fn take_one(
                 other => drop(other?),
             }
             let is_kept = log.held_back() > 0;
-            if !wait || is_kept && !goes_on || !log.wait(until, interrupted)? {
+            if !wait || is_kept && !goes_on || log.is_over() || !log.wait(until, interrupted)? {
                 return Ok(None);
             }
             if is_kept {

@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..._maniple import Hold, Results
+from ..._maniple import Hold, Results, Stream, Ticket
 from ...context import TimeoutError
 from ...util import is_exiting
 from ..compat.public_module import Generic, TypeVar
-from ..sync.bells import Bells, SteadyEvent
+from ..sync.bells import Bells, Letter, SteadyEvent
+from .awaited import AsyncResults, Awaitable
 from .inner_attributes import Ending, Held, Inner, NoCondition, jobs_of
 from .names import job_counter
 
@@ -95,8 +96,10 @@ class Handle(Generic[Result]):
         self._pool = None
 
 
-class ApplyResult(Handle[Result]):
+class ApplyResult(Handle[Result], Awaitable[Result]):
     """The future result of `Pool.apply_async`. `AsyncResult` is another name of this class.
+
+    A task of an event loop awaits it: ``value = await pool.apply_async(work, (job,))``.
 
     Example::
 
@@ -255,6 +258,18 @@ class ApplyResult(Handle[Result]):
             raise
         return result
 
+    def _tell(self, mailbox: Any, number: int) -> bool:
+        """Post `number` when the call has ended; return True, and post nothing, if it has ended already."""
+        if self._ticket is not None and self._called is None:
+            return bool(self._ticket.tell(mailbox, number))
+        event: Any = self._event if self._ticket is None else self._called
+        return not event.ring_when_set(Letter(mailbox, number))
+
+    def _give_up(self, mailbox: Any, number: int) -> None:
+        """Cancel the call, which the task that was cancelled awaited, unless another task awaits it."""
+        if isinstance(self._ticket, Ticket) and not self._ticket.forget(mailbox, number):
+            self._ticket.cancel(True)
+
     # ---- more than the standard package ----
 
     def cancel(self, kill: bool = False) -> bool:
@@ -351,8 +366,8 @@ class MapResult(ApplyResult[list[Result]]):
             super()._abandon(error)
 
 
-class IMapIterator(Results[Result], Handle[Result]):
-    """The iterator that `Pool.imap` returns: the results, in the order of the items.
+class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
+    """The iterator that `Pool.imap` returns: the results, in the order of the items. It is also an asynchronous iterator.
 
     If the call of an item failed, the step that reaches the item raises the exception; the iteration can continue afterwards.
     """
@@ -403,6 +418,21 @@ class IMapIterator(Results[Result], Handle[Result]):
             True if a call was cancelled.
         """
         return self._ticket is not None and bool(self._ticket.cancel(kill))
+
+    def _tell(self, mailbox: Any, number: int) -> bool:
+        """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""
+        if self._ticket is not None:
+            return bool(self._ticket.tell(mailbox, number))
+        with Hold(self._mutex):
+            if self._items or self._index == self._length:
+                return True
+            self._bells.append(Letter(mailbox, number))
+        return False
+
+    def _give_up(self, mailbox: Any, number: int) -> None:
+        """Cancel the call, unless another task takes its results."""
+        if isinstance(self._ticket, Stream) and not self._ticket.forget(mailbox, number):
+            self._ticket.cancel(True)
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
         """Wait for outcomes that came through `_set`, for `next`, which takes the first of them."""
@@ -472,7 +502,7 @@ class IMapUnorderedIterator(IMapIterator[Result]):
                 self._end_if_all_there()
 
 
-class ChunkedResults(Results[Result]):
+class ChunkedResults(Results[Result], AsyncResults[Result]):
     """An iterator over the results of an `IMapIterator` whose outcomes belong to chunks: lists of results."""
 
     def __init__(self, chunks: IMapIterator[list[Result]]) -> None:
@@ -480,6 +510,12 @@ class ChunkedResults(Results[Result]):
         # The outcome of the last taken results, and its remaining results. Both change in one step, because a signal
         # handler may raise between two steps.
         self._batch: tuple[Any, collections.deque[tuple[bool, Any]]] = None, collections.deque()
+
+    def _tell(self, mailbox: Any, number: int) -> bool:
+        return bool(self._batch[1]) or self._chunks._tell(mailbox, number)
+
+    def _give_up(self, mailbox: Any, number: int) -> None:
+        self._chunks._give_up(mailbox, number)
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
         while not self._batch[1]:

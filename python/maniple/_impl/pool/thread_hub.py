@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 from ... import util
 from ..._maniple import Hold
-from ..sync.bells import Bells
+from ..sync.bells import Bells, Letter
 from .payload import WorkerLostError, cancelled
 from .thread_feeders import Feeders, new_queue
 from .thread_jobs import Call, Job, MapCall, pause
@@ -172,6 +172,17 @@ class ThreadHub:
                     bells.remove(bell)
                     return result
             bells.wait(bell, left)
+
+    def tell(self, bells: Bells, found: Callable[[], Any], letter: Letter) -> bool:
+        """Have `letter` posted with the bells; return True, without that, if `found` returns a true value."""
+        with Hold(self.lock):
+            if found():
+                return True
+            bells.append(letter)
+            # A thread that stores an outcome after this check rings the bell.
+            if is_there := bool(found()):
+                bells.remove(letter)
+            return is_there
 
     def ring(self, bells: Bells) -> None:
         """Wake the threads that wait for `bells`."""

@@ -15,12 +15,13 @@ from itertools import chain, repeat, starmap
 
 from ..._maniple import Hold
 from ...context import TimeoutError
-from ..sync.bells import Bells
+from ..sync.bells import Bells, Letter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..._maniple import Mailbox
     from .thread_hub import ThreadHub
 
 __all__ = ["Call", "Job", "MapCall", "function_of_task", "pause", "repeat_without_memory"]
@@ -136,13 +137,18 @@ class Job:
         raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> bool:
-        if self.over:
-            return True
+        return self.over or bool(self.hub.wait_until(self._own_bells(), self.ready, timeout))
+
+    def tell(self, mailbox: Mailbox, number: int) -> bool:
+        """Post `number` when the job is over; return True, and post nothing, if it is over already."""
+        return self.over or self.hub.tell(self._own_bells(), self.ready, Letter(mailbox, number))
+
+    def _own_bells(self) -> Bells:
         if self.bells is None:
             with Hold(self.hub.lock):
                 if self.bells is None:
                     self.bells = Bells()
-        return bool(self.hub.wait_until(self.bells, self.ready, timeout))
+        return self.bells
 
     def successful(self) -> bool:
         raise NotImplementedError

@@ -9,13 +9,14 @@ from operator import length_hint
 
 from ..._maniple import Hold
 from ...context import TimeoutError
-from ..sync.bells import Bells
+from ..sync.bells import Bells, Letter
 from .thread_jobs import Job, function_of_task, pause, repeat_without_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..._maniple import Mailbox
     from .thread_hub import ThreadHub
 
     # whether the task succeeded, its result or results or exception, and of a failed task of several items their number
@@ -265,6 +266,16 @@ class ThreadStream:
         if outcomes is None:
             raise TimeoutError(f"no result arrived within {timeout} seconds")
         return outcomes
+
+    def tell(self, mailbox: Mailbox, number: int) -> bool:
+        """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""
+        return self._hub.tell(self._job.bells, self._has_news, Letter(mailbox, number))
+
+    def _has_news(self) -> bool:
+        try:
+            return bool(self._batch.left or self._look())
+        except StopIteration:
+            return True
 
     def _look(self) -> deque[tuple[bool, Any]] | None:
         """Return the available results; None if there are none yet. The caller holds the hub's lock."""

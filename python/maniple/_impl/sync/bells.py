@@ -16,11 +16,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Bells", "SteadyEvent"]
+    from ..._maniple import Mailbox
+
+__all__ = ["Bells", "Letter", "SteadyEvent"]
 
 
-class Bells(deque[Lock]):
-    """The bells of waiting threads. A bell is a lock that is released to wake its thread.
+class Letter:
+    """The bell of a task of an event loop: its release posts the number of the task's wait in the loop's mailbox."""
+
+    __slots__ = ("mailbox", "number")
+
+    def __init__(self, mailbox: Mailbox, number: int) -> None:
+        self.mailbox, self.number = mailbox, number
+
+    def release(self) -> None:
+        """Post the number."""
+        self.mailbox.post(self.number)
+
+
+class Bells(deque["Lock | Letter"]):
+    """The bells of waiting threads and tasks. A bell is a lock that is released to wake its thread, or a `Letter`.
 
     `new` and `ring` are called with a common lock held, `wait` without it.
     """
@@ -77,6 +92,25 @@ class SteadyEvent(Event):
             with Hold(self._mutex):
                 self._bells.ring()
 
+    def _bells_and_mutex(self) -> tuple[Bells, Any]:
+        # A signal handler may set the event while the thread that it interrupts waits for it.
+        mutex = vars(self).setdefault("_mutex", RLock())
+        if self._bells is None:
+            with Hold(mutex):
+                if self._bells is None:
+                    self._bells = Bells()
+        return self._bells, mutex
+
+    def ring_when_set(self, bell: Letter) -> bool:
+        """Have `bell` rung when the event is set; return False, without that, if it is set already."""
+        bells, mutex = self._bells_and_mutex()
+        with Hold(mutex):
+            bells.append(bell)
+            if self._flag:
+                bells.remove(bell)
+                return False
+        return True
+
     def clear(self) -> None:
         """Reset the event."""
         self._flag = False
@@ -88,16 +122,11 @@ class SteadyEvent(Event):
             left = None if limit is None else limit - monotonic()
             if left is not None and left <= 0:
                 return self._flag
-            if self._bells is None:
-                # A signal handler may set the event while the thread that it interrupts waits for it.
-                mutex = vars(self).setdefault("_mutex", RLock())
-                with Hold(mutex):
-                    if self._bells is None:
-                        self._bells = Bells()
-            with Hold(self._mutex):
-                bell = self._bells.new()
+            bells, mutex = self._bells_and_mutex()
+            with Hold(mutex):
+                bell = bells.new()
                 if self._flag:
-                    self._bells.ring()
+                    bells.ring()
                     break
-            self._bells.wait(bell, left)
+            bells.wait(bell, left)
         return True

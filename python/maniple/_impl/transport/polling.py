@@ -8,7 +8,7 @@ from math import ceil
 
 from ..start.descriptors import patiently
 
-__all__ = ["new_poller", "wait_for_events"]
+__all__ = ["has_room", "new_poller", "wait_for_events"]
 
 #: milliseconds; poll() takes a C int
 _LONGEST_POLL = 0x7FFFFFFF
@@ -38,3 +38,10 @@ def wait_for_events(poller: select.poll, timeout: float | None) -> list[tuple[in
     while not (events := patiently(poller.poll, min(milliseconds, _LONGEST_POLL))) and milliseconds > 0:
         milliseconds = ceil((started + timeout - time.monotonic()) * 1000)  # type: ignore[operator]  # None has returned
     return events
+
+
+def has_room(fd: int) -> bool:
+    """Return whether a pipe or a socket can be written to, or its other end is closed."""
+    poller = new_poller()
+    poller.register(fd, select.POLLOUT)
+    return bool(wait_for_events(poller, 0))

@@ -14,6 +14,10 @@ use crate::wait::word::{self, Woken};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
+/// The values of the word `closed`.
+const CLOSED: u32 = 1;
+const REVOKED: u32 = 2;
+
 impl View {
     /// Sets the greatest number of messages (0: any number), before any other process has the log.
     pub fn limit(&self, messages: u64) {
@@ -80,15 +84,35 @@ impl View {
         // Partner: `close`.
         self.header().calls.closed.load(Ordering::Acquire) != 0
     }
+
+    /// Whether it was closed, and every message was taken: there is nothing to take any more, and never will be.
+    pub fn is_over(&self) -> bool {
+        // In this order: no message is put after the log was closed.
+        self.is_closed() && self.is_empty()
+    }
+
+    /// Whether it was closed by [`Log::revoke`].
+    pub fn is_revoked(&self) -> bool {
+        self.header().calls.closed.load(Ordering::Acquire) == REVOKED
+    }
 }
 
 impl Log {
     /// Closes the log: later puts fail, the messages in the log can still be taken, and no thread waits any more.
     pub fn close(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        self.close_as(CLOSED, interrupted)
+    }
+
+    /// Closes the log, and declares that its messages are not wanted ([`View::is_revoked`]). The caller takes them, and drops them.
+    pub fn revoke(&self, interrupted: Interrupted<'_, '_>) -> Result<()> {
+        self.close_as(REVOKED, interrupted)
+    }
+
+    fn close_as(&self, how: u32, interrupted: Interrupted<'_, '_>) -> Result<()> {
         let header = self.header();
         let held = hold(&header.writers, Some(interrupted))?;
         // Partner: `is_closed`; what was put comes before.
-        header.calls.closed.store(1, Ordering::Release);
+        header.calls.closed.fetch_max(how, Ordering::Release);
         if header.calls.watched.load(Ordering::Relaxed) != 0 {
             self.shared.event.kick();
         }
@@ -175,6 +199,44 @@ mod tests {
         assert!(log.wait(None, &mut || false).unwrap() && log.wait_for_room(None, None, &mut || false).unwrap());
         let mut event = [maniple_sys::ready::Interest::new(log.event())];
         assert_eq!(maniple_sys::ready::wait(&mut event, Some(std::time::Duration::ZERO)).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_revoked_log_says_that_its_messages_are_not_wanted_until_they_are_taken() {
+        let log = Log::create().unwrap();
+        let elsewhere = log.again();
+        assert_eq!([put(&log), put(&log)], [Put::Done; 2]);
+        log.close(&mut || false).unwrap();
+        assert!(elsewhere.is_closed() && !elsewhere.is_revoked() && !elsewhere.is_over());
+        log.revoke(&mut || false).unwrap();
+        // A later end of the milder kind changes nothing.
+        log.close(&mut || false).unwrap();
+        assert!(elsewhere.is_revoked() && !elsewhere.is_over() && put(&elsewhere) == Put::Closed);
+        // If the process that revoked it dies, another takes the messages.
+        let mut first = Vec::new();
+        while elsewhere.take(&mut first, Some(&mut || false)).unwrap().is_some() {}
+        assert!(log.is_over() && log.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_log_wakes_readers_and_writers() {
+        for revoked in [false, true] {
+            let (empty, full) = (Log::create().unwrap(), Log::create().unwrap());
+            full.limit(1);
+            assert_eq!(put(&full), Put::Done);
+            std::thread::scope(|scope| {
+                let waiting = [
+                    scope.spawn(|| empty.wait(None, &mut || false)),
+                    scope.spawn(|| full.wait_for_room(None, None, &mut || false)),
+                ];
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                for log in [&empty, &full] {
+                    if revoked { log.revoke(&mut || false) } else { log.close(&mut || false) }.unwrap();
+                }
+                assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap().unwrap()));
+            });
+            assert!(empty.is_over() && !full.is_over());
+        }
     }
 
     #[test]

@@ -75,6 +75,14 @@ impl Ticket {
         self.job
     }
 
+    /// Checks that this process has the pool.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] in a forked child.
+    pub fn check(&self) -> Result<()> {
+        self.hub.check()
+    }
+
     /// As [`Ticket::wait`], for an executor: stores the task's waker instead of blocking. The keeper drives the hub.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         self.cell.set_waker(context.waker());

@@ -1,0 +1,72 @@
+"""Results that a task of an event loop awaits: `await result`, and `async for` over the results of `imap`.
+
+The mixins need two methods of the class: ``_tell`` and ``_give_up``, as a source of a door (`_impl.aio.doors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from ..compat.public_module import Generic, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+Result = TypeVar("Result")
+
+__all__ = ["AsyncResults", "Awaitable"]
+
+# In place of a result, if there is none yet.
+_NOTHING = object()
+
+
+async def _outcome(result: Any) -> Any:
+    from ..aio.doors import door
+
+    await door().until(result)
+    return result.get()
+
+
+class Awaitable(Generic[Result]):
+    """The base class of the results that can be awaited."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Result]:
+        """Wait for the result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
+
+        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``, unless another task awaits it, too. (The tasks of
+        a `ThreadPool` cannot be ended, so its calls continue.)
+
+        Raises: what `get` raises.
+        """
+        return _outcome(self).__await__()
+
+
+class AsyncResults(Generic[Result]):
+    """The base class of the iterators over results, for ``async for``."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Result:
+        """Wait for the next result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
+
+        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``. (The calls of a `ThreadPool` continue.)
+        """
+        from ..aio.doors import door
+
+        results: Any = self
+        here = door()
+        try:
+            while (result := results._next_now(_NOTHING)) is _NOTHING:
+                await here.until(results)
+        except StopIteration:
+            pass
+        else:
+            value: Result = result
+            return value
+        raise StopAsyncIteration
