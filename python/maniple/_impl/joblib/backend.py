@@ -1,0 +1,269 @@
+"""The backend that joblib calls.
+
+joblib submits batches of calls, and a *tracker* with each.  When a batch has ended, its tracker must be called: it takes the results,
+and submits further batches.  The pool's keeper only puts ended tasks into a queue (`_Call`).  The thread that calls the trackers is
+
+- the caller's own thread, which waits for the results in `retrieval_context`, if `Parallel` returns a list;
+- a thread of the call, if `Parallel` returns a generator, or has a time limit, which joblib watches.
+
+So the input of `Parallel`, which trackers read, may itself wait for other calls of the pool.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from weakref import ref
+
+import joblib.parallel
+from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
+
+from ...process import current_process
+from ..pool.results import tell
+from .arrays import SharedArrays
+from .batches import Batches
+from .pool import Lease, Settings, Task, default_method, lease
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["ManipleBackend", "register"]
+
+_IDLE = 300.0
+
+
+class _Call:
+    """The tasks of one call of `joblib.Parallel` that have ended and wait for their trackers."""
+
+    def __init__(self, in_thread: bool) -> None:
+        self.ended: SimpleQueue[Task | None] = SimpleQueue()
+        #: the number of tasks whose trackers have not returned
+        self.open = 0
+        self.is_calling = False
+        self.thread: threading.Thread | None = None
+        if in_thread:
+            # The thread refers to the queue alone, so a generator without references is collected.
+            self.thread = threading.Thread(
+                target=_call_trackers, args=(self.ended,), name="maniple-joblib-call", daemon=True
+            )
+            self.thread.start()
+
+    def call_one(self, wait: bool) -> bool:
+        """Call the tracker of a task that has ended; return False if there is none now."""
+        try:
+            task = self.ended.get(wait)
+        except Empty:
+            return False
+        assert task is not None
+        self.is_calling = True
+        try:
+            task.callback(task)
+        finally:
+            self.is_calling = False
+            self.open -= 1
+        return True
+
+    def end(self) -> None:
+        if self.thread is not None:
+            self.ended.put(None)
+
+
+def _call_trackers(ended: SimpleQueue[Task | None]) -> None:
+    while (task := ended.get()) is not None:
+        try:
+            task.callback(task)
+        except BaseException as error:
+            tell(error)
+        del task
+
+
+class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+    """The joblib backend "maniple"; `maniple.joblib.register` describes its arguments.
+
+    An object that `parallel_config` holds may serve several `joblib.Parallel` objects at the same time.  So each of these gets an
+    object of its own.
+    """
+
+    supports_retrieve_callback = True
+    supports_return_generator = True
+    supports_timeout = True
+    supports_inner_max_num_threads = True
+
+    def __init__(self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._options = options
+        self._serves: Any = None
+        self._workers: Lease | None = None
+        self._arrays: SharedArrays | None = None
+        self._batches: Batches | None = None
+        self._call: _Call | None = None
+
+    # ---- the workers ----
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return the number of workers for `n_jobs`; 1 means that the calls run in this thread."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None or getattr(joblib.parallel, "mp", None) is None or n_jobs == 1:
+            return 1
+        if (reason := self._reason_for_one()) is not None:
+            warnings.warn(f"Parallel loops on maniple cannot be {reason}, setting n_jobs=1", stacklevel=3)
+            return 1
+        return max(joblib.cpu_count() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
+
+    def _reason_for_one(self) -> str | None:
+        """Return why the process or the thread may have no workers; None if it may."""
+        settings = current_process()._config
+        daemonic = bool(settings.get("daemon")) and not settings.get("may_have_children")
+        if daemonic or (not settings.get("may_have_children") and joblib.parallel.mp.current_process().daemon):
+            return "nested below a daemonic process"
+        if self.nesting_level != 0 and not self.in_main_thread():
+            return "nested below threads"
+        return None
+
+    def configure(
+        self, n_jobs: int = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **options: Any
+    ) -> int:
+        """Get workers for a `joblib.Parallel`, and return their number."""
+        if self._serves is None or self._serves() is not parallel:
+            own = type(self)(self.nesting_level, self.inner_max_num_threads, **self._options)
+            own._serves = ref(parallel)
+            raise FallbackToBackend(own)
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        self.parallel = parallel
+        self._end()
+        chosen = {**self._options, **options}
+        settings = self._settings(n_jobs, chosen)
+        self._arrays = SharedArrays(chosen.get("max_nbytes"), chosen.get("mmap_mode"), chosen.get("temp_folder"))
+        self._workers = lease(settings, n_jobs)
+        self._batches = None
+        return n_jobs
+
+    def _settings(self, n_jobs: int, chosen: dict[str, Any]) -> Settings:
+        if "timeout" in chosen:
+            raise ValueError("the backend has no timeout; idle_worker_timeout says when unused workers end")
+        threads = self.inner_max_num_threads or max(joblib.cpu_count() // n_jobs, 1)
+        # A limit that the program has set for itself holds for its workers, unless the call has another.
+        forced = self.inner_max_num_threads is not None
+        environment = {
+            name: str(threads) if forced else os.environ.get(name, str(threads)) for name in self.MAX_NUM_THREADS_VARS
+        }
+        if self.TBB_ENABLE_IPC_VAR not in os.environ:
+            environment[self.TBB_ENABLE_IPC_VAR] = "1"
+        idle = chosen.get("idle_worker_timeout")
+        return Settings(
+            chosen.get("start_method") or default_method(),
+            environment,
+            threads,
+            chosen.get("initializer"),
+            tuple(chosen.get("initargs") or ()),
+            _IDLE if idle is None else idle,
+        )
+
+    def terminate(self) -> None:
+        """Give the workers back, and remove the files of shared arrays."""
+        self._end()
+        self.reset_batch_stats()
+
+    def _end(self) -> None:
+        workers, self._workers = self._workers, None
+        arrays, self._arrays = self._arrays, None
+        if workers is not None:
+            workers.end()
+        if arrays is not None:
+            arrays.end()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Withdraw the tasks of the call, and end the workers that run some of them."""
+        if self._workers is not None:
+            self._workers.abort()
+            if ensure_ready:
+                self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self.parallel._backend_kwargs)
+
+    # ---- a call ----
+
+    def start_call(self) -> None:
+        """Begin a call of `joblib.Parallel`."""
+        returns_list = getattr(self.parallel, "return_as", "list") == "list"
+        self._call = _Call(in_thread=not returns_list or self.parallel.timeout is not None)
+
+    def stop_call(self) -> None:
+        """End a call of `joblib.Parallel`."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.end()
+        self._batches = None
+        if self._arrays is not None:
+            self._arrays.end_call()
+
+    def submit(self, func: Any, callback: Callable[[Any], object] | None = None) -> Task:
+        """Submit a batch of calls; `callback` is called with the returned task when the batch has ended."""
+        call, workers, arrays = self._call, self._workers, self._arrays
+        assert call is not None and workers is not None and arrays is not None
+        if call.thread is None and not call.is_calling:
+            # While the caller submits the first batches, nothing else calls the trackers of those that have ended.
+            while call.call_one(wait=False):
+                pass
+        if self._batches is None:
+            self._batches = Batches(workers.main, arrays)
+        ended = call.ended
+
+        def deliver(task: Task) -> None:
+            arrays.release(task.files)
+            task.files = ()
+            ended.put(task)
+
+        task = Task(callback or _ignore, deliver)
+        call.open += 1
+        arrays.begin()
+        try:
+            content = self._batches.pickled(func)
+        except Exception as problem:
+            arrays.pickled()
+            task.failure = problem
+            ended.put(task)
+            return task
+        task.files = arrays.pickled()
+        workers.submit(task, *content)
+        return task
+
+    # The name of `submit` before joblib 1.6.
+    apply_async = submit
+
+    def retrieve_result_callback(self, task: Task) -> Any:
+        """Return the results of a batch that has ended, or raise its exception."""
+        error: BaseException | None = None
+        try:
+            return task.result()
+        except BaseException as problem:
+            error = problem
+            raise
+        finally:
+            if self._workers is not None:
+                self._workers.ended(task, error)
+            del error
+
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Wait for the tasks of a call that returns a list, before joblib fetches the results."""
+        call = self._call
+        if call is not None and call.thread is None:
+            while call.open and not getattr(self.parallel, "_aborting", False):
+                call.call_one(wait=True)
+        yield
+
+
+def _ignore(task: Task) -> None:
+    pass
+
+
+def register(make_default: bool = False) -> None:
+    """Register the backend in this process."""
+    joblib.parallel.register_parallel_backend("maniple", ManipleBackend, make_default=make_default)
