@@ -12,6 +12,7 @@ So the input of `Parallel`, which trackers read, may itself wait for other calls
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,8 +20,14 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from weakref import ref
 
-import joblib.parallel
-from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
+from joblib.parallel import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    cpu_count,
+    register_parallel_backend,
+)
 
 from ...process import current_process
 from ..pool.results import tell
@@ -35,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["ManipleBackend", "register"]
 
 _IDLE = 300.0
+# The module `multiprocessing`; None if JOBLIB_MULTIPROCESSING=0 forbids processes.
+_PROCESSES = getattr(sys.modules["joblib.parallel"], "mp", None)
 
 
 class _Call:
@@ -109,18 +118,18 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """Return the number of workers for `n_jobs`; 1 means that the calls run in this thread."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None or getattr(joblib.parallel, "mp", None) is None or n_jobs == 1:
+        if n_jobs is None or _PROCESSES is None or n_jobs == 1:
             return 1
         if (reason := self._reason_for_one()) is not None:
             warnings.warn(f"Parallel loops on maniple cannot be {reason}, setting n_jobs=1", stacklevel=3)
             return 1
-        return max(joblib.cpu_count() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
+        return max(cpu_count() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
 
     def _reason_for_one(self) -> str | None:
         """Return why the process or the thread may have no workers; None if it may."""
         settings = current_process()._config
         daemonic = bool(settings.get("daemon")) and not settings.get("may_have_children")
-        if daemonic or (not settings.get("may_have_children") and joblib.parallel.mp.current_process().daemon):
+        if daemonic or (not settings.get("may_have_children") and _PROCESSES.current_process().daemon):
             return "nested below a daemonic process"
         if self.nesting_level != 0 and not self.in_main_thread():
             return "nested below threads"
@@ -149,7 +158,7 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def _settings(self, n_jobs: int, chosen: dict[str, Any]) -> Settings:
         if "timeout" in chosen:
             raise ValueError("the backend has no timeout; idle_worker_timeout says when unused workers end")
-        threads = self.inner_max_num_threads or max(joblib.cpu_count() // n_jobs, 1)
+        threads = self.inner_max_num_threads or max(cpu_count() // n_jobs, 1)
         # A limit that the program has set for itself holds for its workers, unless the call has another.
         forced = self.inner_max_num_threads is not None
         environment = {
@@ -266,4 +275,4 @@ def _ignore(task: Task) -> None:
 
 def register(make_default: bool = False) -> None:
     """Register the backend in this process."""
-    joblib.parallel.register_parallel_backend("maniple", ManipleBackend, make_default=make_default)
+    register_parallel_backend("maniple", ManipleBackend, make_default=make_default)
