@@ -121,7 +121,7 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if n_jobs is None or _PROCESSES is None or n_jobs == 1:
             return 1
         if (reason := self._reason_for_one()) is not None:
-            warnings.warn(f"Parallel loops on maniple cannot be {reason}, setting n_jobs=1", stacklevel=3)
+            warnings.warn(f"maniple-backed parallel loops cannot be {reason}, setting n_jobs=1", stacklevel=3)
             return 1
         return max(cpu_count() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
 

@@ -40,6 +40,10 @@ class AloneMain(NoMain):
     def has(self, name: str, value: Any) -> bool:
         return False
 
+    def has_module(self, name: str) -> bool:
+        # A function that goes by value brings its globals along, as with cloudpickle: they may have changed since their import.
+        return False
+
     def why_not(self) -> str:
         return "does not load the program's main module"
 

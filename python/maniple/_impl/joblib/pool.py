@@ -131,15 +131,20 @@ class _Pool:
 
 
 _lock = threading.RLock()
+# Notified when the idle time may end earlier than the janitor knows.
+_changed = threading.Condition(_lock)
 _shared: _Pool | None = None
+# The longest sleep in seconds of the janitor.
+_LONGEST = 3600.0
 # The thread that ends an unused pool, while there is a pool.
 _janitor: threading.Thread | None = None
 
 
 def _forget() -> None:
     """In a forked child, forget the parent's pool."""
-    global _lock, _shared, _janitor
+    global _lock, _changed, _shared, _janitor
     _lock, _shared, _janitor = threading.RLock(), None, None
+    _changed = threading.Condition(_lock)
 
 
 if hasattr(os, "register_at_fork"):
@@ -156,6 +161,7 @@ def lease(settings: Settings, size: int) -> Lease:
                 pool.retire()
             _shared = None
             pool = _shared = _Pool(settings, size)
+            _changed.notify_all()
         new = Lease(pool, size)
         pool.leases.add(new)
         pool.resize()
@@ -168,20 +174,17 @@ def lease(settings: Settings, size: int) -> Lease:
 def _watch() -> None:
     """End the pool when it was unused for its idle time."""
     global _shared, _janitor
-    while True:
-        with _lock:
-            pool = _shared
-            if pool is None:
-                _janitor = None
-                return
+    with _changed:
+        while (pool := _shared) is not None:
             limit = pool.settings.idle_timeout
             left = limit if pool.leases else pool.idle_since + limit - time.monotonic()
             if left <= 0:
                 pool.retire()
-                _shared = _janitor = None
-                return
-        del pool
-        time.sleep(min(left, 3600))
+                _shared = None
+            del pool
+            if left > 0:
+                _changed.wait(min(left, _LONGEST))
+        _janitor = None
 
 
 class Lease:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -20,23 +21,30 @@ _LIMITER = "threadpoolctl"
 
 
 class Environment:
-    """Environment variables that a process sets when it unpickles this object, before it imports what comes after the object."""
+    """What a worker process sets when it unpickles this object, before it unpickles and imports what comes after the object.
 
-    def __init__(self, values: dict[str, str], threads: int) -> None:
-        self.values, self.threads = values, threads
+    Args:
+        variables: environment variables.
+        threads: the number of threads that libraries may use.
+    """
+
+    def __init__(self, variables: dict[str, str], threads: int) -> None:
+        self.variables, self.threads = variables, threads
 
     def __reduce__(self) -> Any:
-        return _set, (self.values, self.threads)
+        # Proxies of the standard package's managers need its key.
+        return _set, (self.variables, self.threads, bytes(multiprocessing.current_process().authkey))
 
 
-def _set(values: dict[str, str], threads: int) -> Environment:
-    os.environ.update(values)
-    return Environment(values, threads)
+def _set(variables: dict[str, str], threads: int, key: bytes) -> Environment:
+    os.environ.update(variables)
+    multiprocessing.current_process().authkey = key
+    return Environment(variables, threads)
 
 
 def prepare(environment: Environment, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
     """Prepare a worker process."""
-    os.environ.update(environment.values)
+    os.environ.update(environment.variables)
     if "numpy" in sys.modules:
         # A library that was loaded before, for example in a parent that was forked, does not read the variables again.
         try:

@@ -318,7 +318,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             if name in seen:
                 continue
             seen.add(name)
-            value, key = space[name], NEWEST if defines(space[name]) else None
+            value, key = space[name], NEWEST if self._main.takes_newest or defines(space[name]) else None
             if home == "__main__":
                 value = self._main.value_to_send(name, value)
                 if value is space[name]:
