@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import exchange
@@ -99,6 +100,55 @@ def apply_round_trip(stage: Stage) -> None:
     with stage.pool() as pool:
         got = stage.timed(lambda: [call(pool, tasks.double, number) for number in range(count)], count)
     expect(got, doubled(count))
+
+
+def limited_tasks(stage: Stage) -> None:
+    """Small tasks, each with a time limit that none reaches."""
+    count = stage.setting.burst // 4
+    numbers = list(range(count))
+    with stage.pool() as pool:
+        got = stage.timed(lambda: stage.library.limited_map(pool, tasks.double, numbers, 60.0), count)
+    expect(got, doubled(count))
+
+
+def after_kill(stage: Stage) -> None:
+    """From the end of a task at its time limit to the end of the next task."""
+    limit = 0.1
+    with stage.pool() as pool:
+        for _ in range(4 * stage.setting.repeats):
+            begun = perf_counter()
+            expect(stage.library.limited_call(pool, tasks.nap, 60.0, limit), False)
+            expect(stage.library.call(pool, tasks.double, 2), 4)
+            stage.seconds += perf_counter() - begun - limit
+            stage.units += 1
+
+
+def after_loss(stage: Stage) -> None:
+    """From the call of a task that kills its worker to the end of as many further tasks as there are workers."""
+    workers = stage.setting.workers
+
+    def recover() -> list[Any]:
+        stage.library.lost_call(pool, tasks.die, 0)
+        return [wait() for wait in [stage.library.submit(pool, tasks.double, number) for number in range(workers)]]
+
+    with stage.pool() as pool:
+        for _ in range(4 * stage.setting.repeats):
+            expect(stage.timed(recover), doubled(workers))
+
+
+def fairness(stage: Stage) -> None:
+    """How long four short calls take while a long call has given its tasks to the pool first."""
+    submit = stage.library.submit
+    with stage.pool() as pool:
+        for _ in range(stage.setting.repeats):
+            long = [submit(pool, tasks.nap, 0.001) for _ in range(500)]
+            begun = perf_counter()
+            for _ in range(4):
+                expect(stage.library.map(pool, tasks.double, list(range(8)), 1), doubled(8))
+            stage.seconds += perf_counter() - begun
+            stage.units += 1
+            for wait in long:
+                wait()
 
 
 def array_argument(function: Callable[[Any], Any]) -> Callable[[Stage], None]:
@@ -215,6 +265,10 @@ CASES: tuple[Case, ...] = (
     Case("apply", "apply, round trip", "us", apply_round_trip, 8),
     Case("futures", "submit and gather of 20,000 futures", "rate", futures_burst, 4),
     Case("future", "submit, wait for the future, round trip", "us", future_round_trip, 3),
+    Case("deadline", "tasks with a time limit", "rate", limited_tasks),
+    Case("after-kill", "from a task's end at its limit to the next task's", "ms", after_kill),
+    Case("after-loss", "a worker is killed, and the pool goes on", "ms", after_loss),
+    Case("fairness", "four short calls beside a long one", "ms", fairness, 2),
     Case("array-arg", "64 MB array as argument", "ms", array_argument(tasks.ends), 10),
     Case("array-arg-read", "the same, every page read", "ms", array_argument(tasks.touch)),
     Case("array-result", "64 MB array as result", "ms", array_result, 10),

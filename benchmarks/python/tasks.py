@@ -24,6 +24,22 @@ def double(number: int) -> int:
     return number * 2
 
 
+def nap(seconds: float) -> float:
+    """Sleep."""
+    import time
+
+    time.sleep(seconds)
+    return seconds
+
+
+def die(_: Any) -> None:
+    """Kill this process."""
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def identity(value: Any) -> Any:
     """Send back what came."""
     return value

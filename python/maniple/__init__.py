@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ._impl.pool.options import Retries as Retries
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
+    from ._impl.pool.shared import shared_pool as shared_pool
     from ._maniple import __version__ as __version__
     from .context import Process as Process
     from .executor import ProcessPoolExecutor as ProcessPoolExecutor
@@ -147,6 +148,7 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "shared_pool",
 ]
 
 
@@ -172,6 +174,10 @@ if not TYPE_CHECKING:
             from .executor import ProcessPoolExecutor
 
             return ProcessPoolExecutor
+        if name == "shared_pool":
+            from ._impl.pool.shared import shared_pool
+
+            return shared_pool
         if name == "__version__":
             from ._maniple import __version__
 
@@ -194,7 +200,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_POOL, "ProcessPoolExecutor", "__version__"})
+    return sorted({*globals(), *_OF_POOL, "ProcessPoolExecutor", "shared_pool", "__version__"})
 
 
 # Children of spawn and forkserver load the program's main module under this

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from queue import Full
 
 from . import get_context, util
 from ._impl.compat import public_module
@@ -30,7 +31,7 @@ from ._impl.pool.names import (
     starmapstar,
     worker,
 )
-from ._impl.pool.options import Retries, bytes_of, check_memory_watch, seconds_of, terms_of
+from ._impl.pool.options import Retries, bytes_of, check_memory_watch, count_of, seconds_of, size_of, terms_of
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
@@ -51,7 +52,7 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, TypeVar, Unpack
+    from typing import Any, Literal, Self, TypeVar, Unpack
 
     from ._impl.pool.options import CallOptions
 
@@ -99,6 +100,13 @@ class Pool(QueueParts):
             memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`.
         memory_limit_strict: whether a system that does not tell a process's memory is an error (OSError).
         max_rss_per_worker: the memory that a worker may use before a new worker replaces it, after its task.
+        min_processes: the number of workers that stay without work. The pool then starts a worker when a task waits that no worker is
+            free for, up to `processes`. None means that all workers stay.
+        idle_timeout: the time in seconds without work after which a worker beyond `min_processes` ends (10 by default).
+        spare_workers: the number of additional workers that are started in advance, and take the place of a worker that ends. None
+            means 1 if the pool has a `task_timeout` and workers are not forked, otherwise 0.
+        max_backlog: the number of calls of `apply_async` that may wait for a worker. None means no limit.
+        backlog_full: what `apply_async` does then: "block" waits, "raise" raises `queue.Full`.
         options: the options of calls, for all calls of this pool that do not have their own.
 
     Options of a call (of `map`, `imap`, `starmap`, `apply` and their other forms):
@@ -110,7 +118,7 @@ class Pool(QueueParts):
             exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
         priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
         return_exceptions: if True, the exception of a failed item takes the place of its result.
-      With a limit, with retries or with `return_exceptions`, each item travels by itself, whatever `chunksize` says.
+      With a limit, with retries or with `return_exceptions`, each item travels by itself, for every `chunksize`.
 
     Raises:
         ValueError: `processes` is less than 1, `maxtasksperchild` is not a positive int, or a limit is not positive.
@@ -145,6 +153,8 @@ class Pool(QueueParts):
     # The options of calls that do not have their own, and the engine's form of them.
     _options: dict[str, Any] = {}
     _terms: Any = None
+    # The number of calls that may wait, and whether `apply_async` waits then; None: there is no limit.
+    _backlog: tuple[int, bool] | None = None
     # Iterating over these types runs no code of the program, so any thread may do it. Other iterables get a feeder thread.
     _tame: tuple[type, ...] = (list, tuple, range)
     # The number of descriptors of this process that each worker needs.
@@ -172,6 +182,11 @@ class Pool(QueueParts):
         memory_limit: int | str | None = None,
         memory_limit_strict: bool = True,
         max_rss_per_worker: int | str | None = None,
+        min_processes: int | None = None,
+        idle_timeout: float | None = None,
+        spare_workers: int | None = None,
+        max_backlog: int | None = None,
+        backlog_full: Literal["block", "raise"] = "block",
         **options: Unpack[CallOptions],
     ) -> None:
         # For `__del__`, if the constructor fails.
@@ -199,7 +214,16 @@ class Pool(QueueParts):
         memory, recycle = bytes_of("memory_limit", memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
         if (memory or recycle) and not check_memory_watch(memory_limit_strict):
             memory = recycle = None
-        limits = start_limit, memory, recycle
+        if spare_workers is None:
+            spare_workers = int(options.get("task_timeout") is not None and self._ctx.get_start_method() != "fork")
+        size = size_of(processes, min_processes, idle_timeout, spare_workers)
+        if (
+            max_backlog is not None
+            and count_of("max_backlog", max_backlog, 1)
+            and backlog_full not in ("block", "raise")
+        ):
+            raise ValueError(f'backlog_full must be "block" or "raise", not {backlog_full!r}')
+        limits = start_limit, memory, recycle, *size
         terms_of(dict(options), None) if options else None  # raises for what cannot be
         if processes > LARGE:
             refuse_impossible_size(processes, self._descriptors)
@@ -227,6 +251,8 @@ class Pool(QueueParts):
             self._workers, self._hub = workers, workers.hub
             if options:
                 self._options, self._terms = dict(options), terms_of(dict(options), workers._main)
+            if max_backlog is not None:
+                self._backlog = max_backlog, backlog_full == "block"
         self._state = RUN
 
     if TYPE_CHECKING:
@@ -260,7 +286,7 @@ class Pool(QueueParts):
         initializer: Any,
         initargs: tuple[Any, ...],
         maxtasksperchild: int | None,
-        limits: tuple[float | None, int | None, int | None] = (None, None, None),
+        limits: tuple[Any, ...] = (),
     ) -> Any:
         main, make = worker_main(self._ctx.get_start_method()), partial(self.Process, self._ctx)
         return Workers(self._processes, make, initializer, initargs, maxtasksperchild, main, limits)
@@ -348,6 +374,10 @@ class Pool(QueueParts):
             raise ValueError("Pool not running")
         told = callback is not None or error_callback is not None
         try:
+            if self._backlog is not None:
+                most, waits = self._backlog
+                if not hub.wait_for_room(most, None if waits else 0.0):
+                    raise Full(f"{most} calls of the pool wait for a worker (max_backlog)")
             ticket = hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms)
         except ValueError:
             stay_if_program_ends()
@@ -594,6 +624,21 @@ class Pool(QueueParts):
             # The class may override `_terminate` without ending the watch.
             watch.end(cancelled())
 
+    def resize(self, processes: int) -> None:
+        """Set the number of workers. New workers start at once; surplus workers end after their tasks.
+
+        Args:
+            processes: the number of workers; in a pool with `min_processes` the greatest number.
+
+        Raises:
+            ValueError: it is less than 1, or the pool is closed.
+        """
+        self._check_running()
+        if self._workers is None or isinstance(self, ThreadPool):
+            raise ValueError(f"a {type(self).__name__} cannot be resized")
+        self._processes = count_of("processes", processes, 1)
+        self._workers.resize(processes)
+
     def cancel_all(self, kill: bool = False) -> None:
         """Cancel all calls: tasks that have not begun do not begin. The pool can be used further.
 
@@ -685,7 +730,7 @@ class ThreadPool(ThreadQueueParts, Pool):
         initializer: Any,
         initargs: tuple[Any, ...],
         maxtasksperchild: int | None,
-        limits: tuple[float | None, int | None, int | None] = (None, None, None),
+        limits: tuple[Any, ...] = (),
     ) -> Any:
         return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Popen"]
 
 _UNKNOWN_EXIT = 255
+# An exit code is a byte, or the negative number of a signal.
+_EXIT_CODES = range(-128, 256)
 
 
 class _DupFd:
@@ -106,7 +108,8 @@ class Popen(ToldPopen):
             if not parts[-1] and len(b"".join(parts)) < size:
                 return _UNKNOWN_EXIT
         (number,) = forkserver.SIGNED_STRUCT.unpack(whole)
-        return int(number)
+        # A faulty child may have written into the pipe.
+        return int(number) if number in _EXIT_CODES else _UNKNOWN_EXIT
 
 
 public_module.finish(globals())

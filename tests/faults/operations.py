@@ -256,6 +256,57 @@ class Recycling(WithPool):
 
 
 @operation
+class OverdueTask(WithPool):
+    """A task is ended at its time limit, and the pool goes on."""
+
+    expected = ["TaskTimeoutError", [0, 1, 4, 9]]
+
+    def act(self) -> Any:
+        raised = "none"
+        try:
+            self.pool.apply(time.sleep, (30,), task_timeout=0.1)
+        except self.mp.TaskTimeoutError as error:
+            raised = type(error).__name__
+        return [raised, self.pool.map(square, range(4))]
+
+
+@operation
+class CancelledTask(WithPool):
+    """A running task is cancelled, and the pool goes on."""
+
+    expected = [True, "CancelledError", [0, 1, 4, 9]]
+
+    def act(self) -> Any:
+        result = self.pool.apply_async(time.sleep, (30,))
+        deadline = time.monotonic() + 10
+        while not result.running() and not result.ready() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        cancelled = result.cancel(kill=True)
+        raised = "none"
+        try:
+            result.get()
+        except self.mp.CancelledError as error:
+            raised = type(error).__name__
+        return [cancelled, raised, self.pool.map(square, range(4))]
+
+
+@operation
+class Resize(WithPool):
+    expected = [i * i for i in range(12)]
+
+    def act(self) -> Any:
+        try:
+            self.pool.resize(4)
+            return self.pool.map(square, range(12), chunksize=1)
+        finally:
+            self.pool.resize(2)
+            # Until surplus workers have ended: what is counted afterwards has to be the same again.
+            deadline = time.monotonic() + 10
+            while len(self.pool._pool) > 2 and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+
+@operation
 class LostWorker(WithPool):
     expected = ["WorkerLostError", [0, 1, 4, 9]]
 

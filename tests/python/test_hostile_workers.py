@@ -6,6 +6,7 @@ MANIPLE_FIRST=120 MANIPLE_SEEDS=1 ...                                       one 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -223,3 +224,42 @@ def test_a_worker_that_shuts_its_connection_down(new_pool: NewPool, mp: ModuleTy
         assert got == wanted or len(got) == wanted
     assert len(pool.apply_async(_send_back, (large,)).get(PATIENCE)) == large
     assert pool.apply_async(len, (b"x" * large,)).get(PATIENCE) == large
+
+
+def _write_everywhere(_: object) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            number = int(name)
+            if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode):
+                os.set_blocking(number, False)
+                os.write(number, b"\xff" * 64)
+        except OSError:
+            pass
+
+
+@own_engine
+@processes_only
+def test_a_worker_that_writes_into_its_pipes(new_pool: NewPool, mp: ModuleType) -> None:
+    pool = new_pool(2)
+    with contextlib.suppress(mp.WorkerLostError):  # its lifeline is among the pipes
+        pool.apply_async(_write_everywhere, (0,)).get(PATIENCE)
+    assert pool.map_async(square, range(30), 1).get(PATIENCE) == [number * number for number in range(30)]
+    end_pool(pool)
+    # The fork server still serves.
+    assert new_pool(1).apply_async(square, (3,)).get(PATIENCE) == 9
+
+
+@own_engine
+def test_an_exit_code_that_cannot_be(mp: ModuleType) -> None:
+    from maniple import forkserver, popen_forkserver
+
+    for number in (2**40, -(2**40), 256, -129):
+        read_end, write_end = os.pipe()
+        os.write(write_end, forkserver.SIGNED_STRUCT.pack(number))
+        popen = popen_forkserver.Popen.__new__(popen_forkserver.Popen)
+        popen._answer, popen.sentinel = [], read_end
+        try:
+            assert popen._read_code() == 255
+        finally:
+            os.close(read_end)
+            os.close(write_end)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -491,3 +493,36 @@ def test_limits_under_other_load(new_pool: NewPool, mp: ModuleType) -> None:
             result.get(timeout=60)
     assert others.get(timeout=60) == [number * number for number in range(1000)]
     assert os.getpid() not in pool.map(pid, range(200), 1)
+
+
+PROGRAM = """
+import os, sys
+import {package} as mp
+
+class InMain(Exception): pass
+
+def fail_twice(path, kind):
+    with open(path, "a") as file:
+        file.write("x")
+    if os.path.getsize(path) < 3:
+        raise kind("again")
+    return os.path.getsize(path)
+
+if __name__ == "__main__":
+    class Local(Exception): pass
+
+    ctx, path = mp.get_context(sys.argv[1]), sys.argv[2]
+    with ctx.Pool(1, retries=mp.Retries(5, on=(InMain,))) as pool:
+        print(pool.apply(fail_twice, (path, InMain)))
+        os.remove(path)
+        print(pool.apply(fail_twice, (path, Local), retries=mp.Retries(5, on=(Local,))))
+"""
+
+
+@every_method
+def test_retries_on_classes_of_the_main_module(new_pool: NewPool, mp_package: str, kind: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(package=mp_package))
+    command = [sys.executable, str(program), kind, str(tmp_path / "tries")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "3\n3\n"), done.stderr

@@ -17,6 +17,7 @@ NAMES = (
     "executor",
     "loky",
     "pebble",
+    "deadpool",
     "mpire",
     "billiard",
     "multiprocess",

@@ -81,6 +81,18 @@ class Adapter:
         """One call, there and back."""
         return self.submit(pool, function, item)()
 
+    def limited_map(self, pool: Any, function: Function, items: list[Any], seconds: float) -> list[Any]:
+        """All results in order; a task that runs for longer is ended."""
+        raise NotOffered("no time limits of tasks")
+
+    def limited_call(self, pool: Any, function: Function, item: Any, seconds: float) -> bool:
+        """One call; whether it ended within its time limit. The pool can be used further."""
+        raise NotOffered("no time limits of tasks")
+
+    def lost_call(self, pool: Any, function: Function, item: Any) -> None:
+        """One call of a function that kills its process; the pool can be used further."""
+        raise NotOffered("it does not go on after a lost worker")
+
     def executor(self, workers: int, method: str) -> AbstractContextManager[Any]:
         """As `session`: what `future` takes in the place of a pool."""
         raise NotOffered("no futures")

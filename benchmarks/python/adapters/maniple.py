@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
-from .base import PoolAdapter
+from .base import Function, PoolAdapter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 class Library(PoolAdapter):
     module_name = "maniple"
     distribution = "maniple"
+
+    def limited_map(self, pool: Any, function: Function, items: list[Any], seconds: float) -> list[Any]:
+        results: list[Any] = pool.map(function, items, task_timeout=seconds)
+        return results
+
+    def limited_call(self, pool: Any, function: Function, item: Any, seconds: float) -> bool:
+        try:
+            pool.apply(function, (item,), task_timeout=seconds)
+        except self.module.TaskTimeoutError:
+            return False
+        return True
+
+    def lost_call(self, pool: Any, function: Function, item: Any) -> None:
+        with suppress(self.module.WorkerLostError):
+            pool.apply(function, (item,))
 
     def executor(self, workers: int, method: str) -> AbstractContextManager[Any]:
         executor: AbstractContextManager[Any] = self.module.ProcessPoolExecutor(

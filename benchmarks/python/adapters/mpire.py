@@ -31,3 +31,14 @@ class Library(Adapter):
     def submit(self, pool: Any, function: Function, item: Any) -> Callable[[], Any]:
         waiting: Callable[[], Any] = pool.apply_async(function, (item,)).get
         return waiting
+
+    def limited_map(self, pool: Any, function: Function, items: list[Any], seconds: float) -> list[Any]:
+        results: list[Any] = pool.map(function, items, chunk_size=1, task_timeout=seconds)
+        return results
+
+    def limited_call(self, pool: Any, function: Function, item: Any, seconds: float) -> bool:
+        try:
+            pool.apply(function, (item,), task_timeout=seconds)
+        except TimeoutError:
+            return False
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import pebble
@@ -30,3 +30,17 @@ class Library(ExecutorAdapter):
     def future(self, pool: Any, function: Function, item: Any) -> Future[Any]:
         future: Future[Any] = pool.schedule(function, args=(item,))
         return future
+
+    def limited_map(self, pool: Any, function: Function, items: list[Any], seconds: float) -> list[Any]:
+        return list(pool.map(function, items, timeout=seconds).result())
+
+    def limited_call(self, pool: Any, function: Function, item: Any, seconds: float) -> bool:
+        try:
+            pool.schedule(function, args=(item,), timeout=seconds).result()
+        except TimeoutError:
+            return False
+        return True
+
+    def lost_call(self, pool: Any, function: Function, item: Any) -> None:
+        with suppress(pebble.ProcessExpired):
+            pool.schedule(function, args=(item,)).result()

@@ -1,44 +1,44 @@
 //! The parent's side of a pool, for `maniple.pool`.
 
+use crate::deadline::deadline;
 use crate::encode::{Encoder, Pickler};
-use crate::error::{helper, python};
-use crate::function::{is_plain, name_of};
+use crate::error::python;
+use crate::function::is_plain;
 use crate::handles::borrow;
+use crate::known::Remembered;
 use crate::made;
 use crate::payload_format::tag;
-use crate::signals::detached;
+use crate::signals::{detached, look_for_signals};
 use crate::source::{self, Filled, Items};
 use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
 use crate::ticket::{PyTicket, Shape};
 use crate::unended;
-use maniple_engine::pool::policy::{self, FUNCTIONS, WINDOW};
+use maniple_engine::pool::policy::{self, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, SourceKind, Ticket,
-    WorkerId, WorkerLimits,
+    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Size, SourceKind,
+    Ticket, WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
-use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The parent's side of a pool: distributes tasks and receives results.
 #[pyclass(name = "Hub", module = "maniple._maniple", frozen)]
 pub struct PyHub {
-    hub: Hub,
+    pub(super) hub: Hub,
     // Plain functions by their addresses. The entry holds the object, so no other object gets the address.
-    known: Mutex<Remembered>,
+    pub(super) known: Mutex<Remembered>,
     // A `WorkerMain`: which parts of the program's main module the workers have.
-    main: Py<PyAny>,
+    pub(super) main: Py<PyAny>,
     // The number of calls that are being pickled, or are pickled and not submitted yet.
     making: AtomicUsize,
     // A chore that could not be reported to the keeper, for lack of memory.
@@ -52,33 +52,6 @@ impl Drop for Making<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The plain functions that workers keep between calls, and the order in which they were defined.
-#[derive(Default)]
-struct Remembered {
-    functions: FxHashMap<usize, Known>,
-    order: VecDeque<usize>,
-}
-
-impl Remembered {
-    /// Remembers a function. Returns the entries that it replaces.
-    fn insert(&mut self, address: usize, known: Known) -> [Option<Known>; 2] {
-        let before = self.functions.insert(address, known);
-        if before.is_none() {
-            self.order.push_back(address);
-        }
-        let oldest = if self.order.len() > FUNCTIONS { self.order.pop_front() } else { None };
-        [before, oldest.and_then(|oldest| self.functions.remove(&oldest))]
-    }
-}
-
-struct Known {
-    _object: Py<PyAny>,
-    func: Func,
-    name: Py<PyAny>,
-    // Returns whether the value that was sent by value is still what a call needs.
-    fresh: Option<Py<PyAny>>,
 }
 
 fn key(worker: u64) -> WorkerId {
@@ -103,44 +76,6 @@ fn head(header: &[u8], star: bool) -> Box<[u8]> {
 }
 
 impl PyHub {
-    /// Defines a function in the hub, and returns it with its name. A plain function is pickled once in the life of the
-    /// pool.
-    fn func(&self, func: &Bound<'_, PyAny>) -> PyResult<(Func, Py<PyAny>)> {
-        let py = func.py();
-        let address = func.as_ptr() as usize;
-        let plain = is_plain(func)?;
-        if plain && let Some(found) = self.recall(py, address)? {
-            return Ok(found);
-        }
-        let mut encoder = Encoder::new(py, self.hub.packer());
-        encoder.value(func, Pickler::For(&self.main))?;
-        let defined = self.hub.define(encoder.packet()?);
-        let name = name_of(func)?.unbind();
-        if plain {
-            static FRESHNESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let freshness = helper(py, &FRESHNESS, "freshness")?;
-            let fresh = unended::call(freshness, (func, &self.main), None)?;
-            let fresh = (!fresh.is_none()).then(|| fresh.unbind());
-            let entry =
-                Known { _object: func.clone().unbind(), func: defined.clone(), name: name.clone_ref(py), fresh };
-            let forgotten = self.known().insert(address, entry);
-            // Dropping the removed entries may run code of the program.
-            drop(forgotten);
-        }
-        Ok((defined, name))
-    }
-
-    /// Returns a function that was defined before, unless an object that it needs was defined anew since.
-    fn recall(&self, py: Python<'_>, address: usize) -> PyResult<Option<(Func, Py<PyAny>)>> {
-        let known = self.known();
-        let Some(entry) = known.functions.get(&address) else { return Ok(None) };
-        let found = (entry.func.clone(), entry.name.clone_ref(py));
-        let Some(fresh) = &entry.fresh else { return Ok(Some(found)) };
-        let fresh = fresh.clone_ref(py);
-        drop(known); // the question runs Python code
-        Ok(unended::call(fresh.bind(py), (), None)?.is_truthy()?.then_some(found))
-    }
-
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
@@ -196,10 +131,6 @@ impl PyHub {
         Making(&self.making)
     }
 
-    fn known(&self) -> MutexGuard<'_, Remembered> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn inline(&self, items: &Bound<'_, PyAny>, head: Box<[u8]>) -> PyResult<(SourceKind, usize)> {
         let count = items.len()?;
         let iterator = unended::iterate(items)?.unbind();
@@ -245,7 +176,8 @@ impl PyHub {
     }
 
     #[new]
-    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true, start_limit=None, memory_limit=None, recycle_limit=None))]
+    #[pyo3(signature = (processes, maxtasksperchild, main, tap_stderr=true, start_limit=None, memory_limit=None, recycle_limit=None, least=None, idle=0.0, spares=0))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         processes: usize,
         maxtasksperchild: Option<u64>,
@@ -254,11 +186,16 @@ impl PyHub {
         start_limit: Option<f64>,
         memory_limit: Option<u64>,
         recycle_limit: Option<u64>,
+        least: Option<usize>,
+        idle: f64,
+        spares: usize,
     ) -> PyResult<Self> {
         let max = max_tasks(maxtasksperchild)?;
         let start = start_limit.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let size = Size { least, idle: Duration::try_from_secs_f64(idle).unwrap_or(Duration::MAX), spares };
         let limits = WorkerLimits { start, memory: memory_limit, recycle: recycle_limit };
-        let hub = Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr, limits }).map_err(python)?;
+        let hub =
+            Hub::new(HubConfig { processes, max_tasks_per_child: max, tap_stderr, limits, size }).map_err(python)?;
         Ok(PyHub { hub, known: Mutex::default(), main, making: AtomicUsize::new(0), unreported: Mutex::default() })
     }
 
@@ -361,9 +298,10 @@ impl PyHub {
         Some((worker.data().as_ffi(), if end == End::Ask { "terminate" } else { "kill" }))
     }
 
-    /// Sets the number of workers from now on. The caller starts the workers that are due.
-    fn resize(&self, py: Python<'_>, processes: usize) {
-        py.detach(|| self.hub.resize(processes));
+    /// Sets the number of workers from now on. The caller starts the workers that are due. `shrinks`: surplus workers end.
+    #[pyo3(signature = (processes, shrinks=false))]
+    fn resize(&self, py: Python<'_>, processes: usize, shrinks: bool) {
+        py.detach(|| self.hub.resize(processes, shrinks));
     }
 
     /// Sets the number of tasks after which a worker is replaced.
@@ -376,6 +314,22 @@ impl PyHub {
     /// Cancels all jobs: tasks that have not begun do not begin. `end_running`: the workers that run tasks are ended.
     fn cancel_all(&self, py: Python<'_>, end_running: bool) {
         py.detach(|| self.hub.cancel_all(end_running));
+    }
+
+    /// Waits, at most `timeout` seconds, until fewer than `most` calls of a single task wait. Returns whether that is so.
+    #[pyo3(signature = (most, timeout=None))]
+    fn wait_for_room(&self, py: Python<'_>, most: usize, timeout: Option<f64>) -> PyResult<bool> {
+        let mut raised = None;
+        let room = py.detach(|| {
+            self.hub.wait_for_room(most, deadline(timeout), &mut || {
+                raised = look_for_signals();
+                raised.is_none()
+            })
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => room.map_err(python),
+        }
     }
 
     /// Returns the jobs that have not ended: `{job: items that have an outcome}`.

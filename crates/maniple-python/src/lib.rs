@@ -51,6 +51,7 @@ mod handler_free;
 mod handles;
 mod hold;
 mod hub;
+mod known;
 mod lazy;
 mod line;
 mod made;

@@ -22,8 +22,6 @@ pub struct Piece {
     pub index: u64,
     pub items: usize,
     pub kind: Kind,
-    // How the earlier tries ended.
-    pub earlier: Vec<(Kind, Regions)>,
 }
 
 /// How a task ended.
@@ -35,6 +33,8 @@ pub enum Kind {
     Lost(Arc<Loss>),
     Cancelled,
     Terminated,
+    // The last try, and the earlier ones with their large buffers.
+    AfterTries(Box<(Kind, Vec<(Kind, Regions)>)>),
 }
 
 impl From<Outcome> for Kind {
@@ -49,19 +49,26 @@ impl From<Outcome> for Kind {
             Outcome::Lost(loss) => Kind::Lost(loss),
             Outcome::Cancelled => Kind::Cancelled,
             Outcome::Terminated => Kind::Terminated,
+            Outcome::AfterTries(tries) => {
+                let last = Kind::from(tries.last);
+                if matches!(last, Kind::Done(_)) {
+                    // Only an error tells of the tries before it.
+                    return last;
+                }
+                let shared = tries.earlier.into_iter().map(|outcome| {
+                    let mut kind = Kind::from(outcome);
+                    let regions = kind.share();
+                    (kind, regions)
+                });
+                Kind::AfterTries(Box::new((last, shared.collect())))
+            }
         }
     }
 }
 
 impl From<Settled> for Piece {
-    fn from(Settled { index, items, outcome, earlier, .. }: Settled) -> Self {
-        let earlier = earlier.map(Vec::from).unwrap_or_default();
-        let earlier = earlier.into_iter().map(|outcome| {
-            let mut kind = Kind::from(outcome);
-            let regions = kind.share();
-            (kind, regions)
-        });
-        Piece { index, items, kind: outcome.into(), earlier: earlier.collect() }
+    fn from(Settled { index, items, outcome, .. }: Settled) -> Self {
+        Piece { index, items, kind: outcome.into() }
     }
 }
 
@@ -71,6 +78,10 @@ impl Piece {
         match &self.kind {
             Kind::Done(content) => payload_takes_once(content.bytes()),
             Kind::Failed(content) => failure_takes_once(content.bytes()),
+            Kind::AfterTries(tries) => match &tries.0 {
+                Kind::Failed(content) => failure_takes_once(content.bytes()),
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -87,6 +98,7 @@ impl Kind {
             Kind::Done(content) | Kind::Failed(content) => {
                 std::mem::take(&mut content.regions).into_iter().map(Arc::new).collect()
             }
+            Kind::AfterTries(tries) => tries.0.share(),
             _ => Vec::new(),
         }
     }
@@ -166,12 +178,13 @@ pub fn failure(
     first: Option<usize>,
 ) -> Result<PyErr, Interrupt> {
     static TRIED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let error = exception(py, &piece.kind, regions, name, first, piece.items)?;
-    if piece.earlier.is_empty() {
-        return Ok(error);
-    }
+    let Kind::AfterTries(tries) = &piece.kind else {
+        return exception(py, &piece.kind, regions, name, first, piece.items);
+    };
+    let (last, earlier) = &**tries;
+    let error = exception(py, last, regions, name, first, piece.items)?;
     let mut before = Vec::new();
-    for (kind, regions) in &piece.earlier {
+    for (kind, regions) in earlier {
         before.push(exception(py, kind, regions, name, first, piece.items)?.into_value(py));
     }
     let told = helper(py, &TRIED, "after_tries").and_then(|tell| tell.call1((error.value(py), before)));
@@ -204,7 +217,9 @@ fn exception(
         Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => lost(py, loss, name, first, items),
         Kind::Cancelled => helper(py, &CANCELLED, "withdrawn").and_then(|made| made.call1((name, first, items))),
-        Kind::Terminated | Kind::Done(_) => helper(py, &GONE, "cancelled").and_then(|made| made.call0()),
+        Kind::Terminated | Kind::Done(_) | Kind::AfterTries(_) => {
+            helper(py, &GONE, "cancelled").and_then(|made| made.call0())
+        }
     };
     settled(py, raised)
 }

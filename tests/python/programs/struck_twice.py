@@ -1,5 +1,5 @@
 """Makes and ends a pool while signals arrive whose handler raises: one at a step of the package's code, and one shortly after, which
-may hit the code that handles the first. Whatever the steps are, the program continues, and no process or thread is left.
+may hit the code that handles the first. For all steps, the program continues, and no process or thread is left.
 
     python struck_twice.py PACKAGE METHOD SEED TIMES
 """

@@ -55,6 +55,7 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Free blocks that a hub keeps for its tasks, in bytes.
 const KEPT: usize = 256 << 20;
@@ -70,6 +71,19 @@ pub struct HubConfig {
     pub tap_stderr: bool,
     /// Limits of the workers.
     pub limits: WorkerLimits,
+    /// How the number of workers follows the work.
+    pub size: Size,
+}
+
+/// How the number of a pool's workers follows the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// How many workers there are at least; `None`: all of them, always.
+    pub least: Option<usize>,
+    /// After how long without work a worker beyond that number ends.
+    pub idle: Duration,
+    /// How many spare workers are ready to take the place of a worker that ends.
+    pub spares: usize,
 }
 
 /// This process's side of a pool. Clones are the same hub.
@@ -145,7 +159,7 @@ pub(super) struct State {
     keeper: Attention,
     /// When the driver looks at everything again, if it sleeps.
     pub(super) driver_until: u64,
-    /// When the memory of busy workers is looked at again.
+    /// When the memory of busy workers is read again.
     pub(super) memory_at: u64,
     /// The front requests the keeper's return ([`Hub::kick`]).
     pub(super) front_called: bool,
@@ -201,6 +215,10 @@ impl Hub {
     pub fn new(config: HubConfig) -> Result<Hub> {
         count_forks().doing("count forks")?;
         let sched = Scheduler::new(Config {
+            least: config.size.least.unwrap_or(config.processes).min(config.processes),
+            idle: limits::nanos(config.size.idle),
+            // An elastic pool starts workers when there is work for them.
+            spares: if config.size.least.is_some() { 0 } else { config.size.spares },
             processes: config.processes,
             max_tasks: config.max_tasks_per_child.map(NonZeroU64::get),
             start_limit: config.limits.start.map(limits::nanos),
@@ -293,13 +311,14 @@ impl Hub {
 
     // ---- changes ----
 
-    /// Sets the number of workers: starts may be due then ([`Hub::begin_start`]). Surplus workers stay until they end.
-    pub fn resize(&self, processes: usize) {
+    /// Sets the number of workers: starts may be due then ([`Hub::begin_start`]). Surplus workers stay until they end,
+    /// unless `shrinks`: then they end after their tasks.
+    pub fn resize(&self, processes: usize, shrinks: bool) {
         if self.is_foreign() {
             return;
         }
         let mut st = self.lock();
-        st.sched.resize(processes);
+        st.sched.resize(processes, shrinks);
         self.inner.advance(&mut st);
         self.inner.stir(&mut st);
         drop(st);
@@ -309,6 +328,50 @@ impl Hub {
     /// Sets the number of tasks after which a worker is replaced; `None`: never.
     pub fn set_max_tasks(&self, tasks: Option<NonZeroU64>) {
         self.lock().sched.set_max_tasks(tasks.map(NonZeroU64::get));
+    }
+
+    /// Waits until fewer than `most` calls of a single task wait for a worker; the caller's own thread drives meanwhile.
+    /// Returns false if the deadline has passed.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if `interrupted` returns false, [`Error::Foreign`], [`Error::NotRunning`].
+    pub fn wait_for_room(
+        &self,
+        most: usize,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<bool> {
+        /// How often the number is checked. A worker finishes about as much work in this time as it has in advance.
+        const LOOK: Duration = Duration::from_millis(1);
+        self.check()?;
+        let cell = Arc::new(Cell::default());
+        loop {
+            let st = self.lock();
+            if st.sched.backlog() < most {
+                return Ok(true);
+            }
+            if !st.sched.is_running() {
+                return Err(Error::NotRunning);
+            }
+            drop(st);
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(false);
+            }
+            let until = deadline.map_or(now + LOOK, |deadline| deadline.min(now + LOOK));
+            match self.take_seat(&cell, None) {
+                Ok(seat) => {
+                    seat.drive(&cell, until);
+                }
+                Err((place, ticks)) => {
+                    cell.sleep(ticks, Some(until.saturating_duration_since(now)));
+                    self.unpark(&place);
+                }
+            }
+            if !interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
     }
 
     // ---- the end ----

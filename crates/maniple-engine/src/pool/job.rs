@@ -29,6 +29,17 @@ pub enum Outcome {
     Cancelled,
     /// The pool was terminated.
     Terminated,
+    /// It was tried more than once. (Apart, because that is rare, and a job may have a million outcomes.)
+    AfterTries(Box<Tries>),
+}
+
+/// The outcomes of a task that was tried more than once.
+#[derive(Debug)]
+pub struct Tries {
+    /// The outcome of the last try.
+    pub last: Outcome,
+    /// The outcomes of the tries before it, oldest first.
+    pub earlier: Vec<Outcome>,
 }
 
 /// What is known of a worker's death.
@@ -94,14 +105,12 @@ pub struct Settled {
     pub items: usize,
     /// How it ended.
     pub outcome: Outcome,
-    /// How its earlier tries ended, oldest first; `None`: there were none.
-    pub earlier: Option<Box<[Outcome]>>,
 }
 
 impl Settled {
     /// The end of a task that no worker has answered.
     pub(crate) fn unanswered(index: u64, items: usize, outcome: Outcome) -> Settled {
-        Settled { index, number: 0, items, outcome, earlier: None }
+        Settled { index, number: 0, items, outcome }
     }
 }
 
@@ -264,8 +273,8 @@ impl Job {
 
     /// Stores a task's end. Returns whether callers have to check, or the end itself if no caller wants it.
     pub fn settle(&mut self, mut settled: Settled) -> Result<bool, Box<Settled>> {
-        if let Some(tries) = self.tries.as_mut().and_then(|tries| tries.remove(&settled.index)) {
-            settled.earlier = Some(tries.into());
+        if let Some(earlier) = self.tries.as_mut().and_then(|tries| tries.remove(&settled.index)) {
+            settled.outcome = Outcome::AfterTries(Box::new(Tries { last: settled.outcome, earlier }));
         }
         self.cell.count(settled.items);
         if self.orphaned {

@@ -27,6 +27,7 @@
 //! | `hub/drive` | which thread drives the hub, and when it sleeps |
 //! | `hub/listen` | receiving the workers' messages |
 //! | `hub/act` | executing the scheduler's commands |
+//! | `hub/limits` | limits of tasks and workers: what exceeds one is ended |
 //! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |
 //! | `burst` | calls in quick succession, by threads that do not wait for them |
 //! | `hub/deaths` | the exit of a worker; `hub/tail`: its last words |
@@ -50,8 +51,8 @@ mod worker;
 
 pub use ending::{End, EndTerms};
 pub(crate) use hub::watch_forks;
-pub use hub::{Chore, Collector, Hub, HubConfig, LACKING, Ticket, WorkerLimits};
-pub use job::{Loss, LossCause, Outcome, Settled};
+pub use hub::{Chore, Collector, Hub, HubConfig, LACKING, Size, Ticket, WorkerLimits};
+pub use job::{Loss, LossCause, Outcome, Settled, Tries};
 pub use link::worker_handles;
 pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};
 pub use scheduler::{Chunk, JobId, Retries, Terms, WorkerId};

@@ -27,6 +27,16 @@
 //! # How long a chunk is
 //! Without a `chunksize` of the caller, a chunk takes about two milliseconds. It never exceeds a share of the remaining
 //! items that keeps all workers busy to the end.
+//!
+//! | file | what it is for |
+//! | --- | --- |
+//! | `jobs` | events of jobs: submission, tasks, consumption, cancellation, close, termination |
+//! | `decisions` | which worker gets which task, and what is revoked |
+//! | `queue` | which job goes next: priority, and a fair share among equals |
+//! | `deadlines` | time limits of tasks and of starts |
+//! | `retrying` | tasks that are tried again |
+//! | `sizes` | the number of workers |
+//! | `questions`, `terms` | queries; inputs and outputs |
 
 mod deadlines;
 mod decisions;
@@ -34,6 +44,7 @@ mod jobs;
 mod questions;
 mod queue;
 mod retrying;
+mod sizes;
 mod terms;
 
 use self::queue::Queue;
@@ -78,6 +89,8 @@ struct Job<P> {
 enum Phase {
     Starting,
     Up,
+    /// It is ready, and gets no task before it takes the place of another worker.
+    Spare,
     Retiring,
 }
 
@@ -131,6 +144,10 @@ pub struct Scheduler<P> {
     delayed: Vec<(u64, JobId, Pending<P>)>,
     /// How many jobs have limits.
     limited: usize,
+    /// Surplus workers are to end.
+    shrinks: bool,
+    /// There may be spare workers.
+    has_spares: bool,
     /// How many plans there were.
     plans: u64,
     cost: FxHashMap<u32, u64>,
@@ -156,6 +173,8 @@ impl<P> Scheduler<P> {
             queue: Queue::default(),
             delayed: Vec::new(),
             limited: 0,
+            shrinks: false,
+            has_spares: false,
             plans: 0,
             cost: FxHashMap::default(),
             asked: 0,
@@ -208,11 +227,12 @@ impl<P> Scheduler<P> {
     pub fn worker_up(&mut self, worker: WorkerId, now: u64) {
         self.failed_starts = 0;
         self.greeted += 1;
+        self.has_spares = true;
         self.hold = None;
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
             if w.phase == Phase::Starting {
-                w.phase = if w.doomed { Phase::Retiring } else { Phase::Up };
+                w.phase = if w.doomed { Phase::Retiring } else { Phase::Spare };
             }
         }
     }
@@ -366,9 +386,12 @@ impl<P> Scheduler<P> {
 
     // ---- events: the pool ----
 
-    /// Sets the number of workers. Surplus workers stay until they end.
-    pub fn resize(&mut self, processes: usize) {
-        self.config.processes = processes;
+    /// Sets the number of workers. Surplus workers stay until they end, unless `shrinks`: then they end after their tasks.
+    pub fn resize(&mut self, processes: usize, shrinks: bool) {
+        let config = &mut self.config;
+        config.least = if config.is_elastic() { config.least.min(processes) } else { processes };
+        config.processes = processes;
+        self.shrinks |= shrinks;
     }
 
     /// Sets the number of tasks after which a worker is replaced; `None`: never.
@@ -455,8 +478,7 @@ impl<P> Scheduler<P> {
         let Some(j) = self.jobs.get(job) else { return };
         // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
-            let ended = self.jobs.remove(job);
-            self.limited -= usize::from(ended.is_some_and(|j| j.is_limited()));
+            self.limited -= usize::from(self.jobs.remove(job).is_some_and(|j| j.is_limited()));
             self.commands.push(Command::Ended(job));
         }
     }

@@ -147,6 +147,8 @@ fn every_task_and_job_ends_exactly_once_whatever_happens() {
             "interrupted",
             "not ready in time",
             "cancelled as it ran",
+            "resized",
+            "resized without an end",
         ] {
             assert!(met.contains_key(what), "none of {count} seeds met: {what}");
         }

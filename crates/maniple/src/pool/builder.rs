@@ -191,6 +191,7 @@ impl PoolBuilder {
             max_tasks_per_child,
             tap_stderr: worker::TAPPED,
             limits: WorkerLimits::default(),
+            size: maniple_engine::pool::Size::default(),
         })?;
         let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
         let pool = Pool { shared: shared.clone(), options: CallOptions::new(), owner: true };

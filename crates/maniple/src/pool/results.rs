@@ -98,6 +98,9 @@ impl Reader {
                     each(Err(lost(&loss, task.clone(), pool)));
                 }
             }
+            Outcome::AfterTries(tries) => {
+                return self.read(Settled { outcome: tries.last, index: settled.index, number, items }, pool, each);
+            }
             Outcome::Cancelled | Outcome::Terminated => {
                 (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled))))
             }

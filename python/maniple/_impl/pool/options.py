@@ -13,7 +13,7 @@ from .payload import WorkerLostError, dump_in_band
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypedDict
+    from typing import Any, Literal, TypedDict
 
     class CallOptions(TypedDict, total=False):
         """The options of a call; see `Pool`."""
@@ -32,9 +32,25 @@ if TYPE_CHECKING:
         memory_limit: int | str | None
         memory_limit_strict: bool
         max_rss_per_worker: int | str | None
+        min_processes: int | None
+        idle_timeout: float | None
+        spare_workers: int | None
+        max_backlog: int | None
+        backlog_full: Literal["block", "raise"]
 
 
-__all__ = ["CALL_OPTIONS", "Retries", "bytes_of", "check_memory_watch", "own_tasks", "refuse", "seconds_of", "terms_of"]
+__all__ = [
+    "CALL_OPTIONS",
+    "Retries",
+    "bytes_of",
+    "check_memory_watch",
+    "count_of",
+    "own_tasks",
+    "refuse",
+    "seconds_of",
+    "size_of",
+    "terms_of",
+]
 
 CALL_OPTIONS = ("task_timeout", "soft_timeout", "retries", "priority", "return_exceptions")
 
@@ -159,6 +175,39 @@ def bytes_of(name: str, value: Any) -> int | None:
     return count
 
 
+def count_of(name: str, value: Any, least: int) -> int:
+    """Return a number of things.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, not {value}")
+    return value
+
+
+# Seconds after which an idle worker ends, if its pool may have fewer.
+_IDLE = 10.0
+
+
+def size_of(
+    processes: int, min_processes: int | None, idle_timeout: float | None, spare_workers: int
+) -> tuple[int | None, float, int]:
+    """Return the least number of workers (None: all), the seconds after which an idle worker ends, and the number of spare workers."""
+    count_of("spare_workers", spare_workers, 0)
+    idle = seconds_of("idle_timeout", idle_timeout)
+    if min_processes is None:
+        if idle is not None:
+            raise ValueError("idle_timeout needs min_processes, the number of workers that stay")
+        return None, 0.0, spare_workers
+    if count_of("min_processes", min_processes, 0) > processes:
+        raise ValueError(f"min_processes ({min_processes}) must not be more than processes ({processes})")
+    return min_processes, _IDLE if idle is None else idle, 0
+
+
 def check_memory_watch(strict: bool) -> bool:
     """Return whether the memory of workers can be watched.
 
@@ -192,6 +241,10 @@ def own_tasks(options: dict[str, Any]) -> bool:
 def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
     """Return the engine's form of a call's options; None if all of them have their default values.
 
+    Args:
+        options: the options of the call and of its pool.
+        main: which parts of the main module the workers have; None only checks the options.
+
     Raises:
         TypeError, ValueError: an option is unknown, or has a value that it cannot have.
     """
@@ -216,7 +269,7 @@ def terms_of(options: dict[str, Any], main: Any) -> Terms | None:
             # These are never raised in a worker: the pool finds out that a task has failed so.
             lost = any(issubclass(kind, retries.on) for kind in (WorkerLostError, MemoryLimitError))
             overdue = issubclass(TaskTimeoutError, retries.on)
-            on = dump_in_band(retries.on, main)
+            on = None if main is None else dump_in_band(retries.on, main)
         if retries.max_retries:
             times = retries.initial_delay, retries.backoff_coefficient, retries.max_delay
             engine_s = (retries.max_retries, *times, lost, overdue)

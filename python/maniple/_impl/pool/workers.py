@@ -107,7 +107,7 @@ class Workers:
         initargs: tuple[Any, ...],
         maxtasksperchild: int | None,
         main: WorkerMain,
-        limits: tuple[float | None, int | None, int | None] = (None, None, None),
+        limits: tuple[Any, ...] = (),
     ) -> None:
         # A weak reference, because the hub refers to `is_idle`.
         own = ref(self)
@@ -205,6 +205,12 @@ class Workers:
         self.hub.resize(processes)
         self._start_due()
         self.hub.kick()  # the keeper retries failed starts
+
+    def resize(self, processes: int) -> None:
+        """Set the number of workers: start workers that are missing, and let surplus workers end after their tasks."""
+        self.hub.resize(processes, True)
+        self._start_due()
+        self.hub.kick()
 
     def _start_due(self) -> None:
         """Start the workers that are due now, until a start fails."""

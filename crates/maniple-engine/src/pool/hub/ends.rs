@@ -207,6 +207,7 @@ mod tests {
             max_tasks_per_child: None,
             tap_stderr: false,
             limits: crate::pool::WorkerLimits::default(),
+            size: crate::pool::Size::default(),
         })
         .unwrap();
         hub.gather_ends();

@@ -7,7 +7,7 @@ use crate::process::Exit;
 use maniple_sys::{clock, process};
 use std::time::Duration;
 
-/// How often (ns) the memory of busy workers is looked at.
+/// How often (ns) the memory of busy workers is read.
 const MEMORY_LOOK: u64 = 20_000_000;
 
 /// Limits of a pool's workers.

@@ -66,7 +66,7 @@ impl Inner {
                             }
                             Some(((job, index, items), false)) => {
                                 let number = said.number;
-                                st.settle(job, Settled { index, number, items, outcome, earlier: None });
+                                st.settle(job, Settled { index, number, items, outcome });
                                 Ok(())
                             }
                             None => st.unexpected_answer(),
@@ -82,7 +82,7 @@ impl Inner {
                                     Ok(content) => Outcome::Failed(content),
                                     Err(why) => Outcome::Unreceived(Box::new(why)),
                                 };
-                                st.settle(job, Settled { index, number: said.number, items, outcome, earlier: None });
+                                st.settle(job, Settled { index, number: said.number, items, outcome });
                                 Ok(())
                             }
                             None => st.unexpected_answer(),

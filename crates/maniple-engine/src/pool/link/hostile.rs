@@ -166,6 +166,7 @@ fn pool() -> (Hub, Played, Played) {
         max_tasks_per_child: None,
         tap_stderr: false,
         limits: WorkerLimits::default(),
+        size: crate::pool::Size::default(),
     })
     .unwrap();
     let (mad, healthy) = (Played::new(&hub), Played::new(&hub));

@@ -252,6 +252,7 @@ mod tests {
                 max_tasks_per_child: None,
                 tap_stderr: false,
                 limits: crate::pool::WorkerLimits::default(),
+                size: crate::pool::Size::default(),
             })
             .unwrap();
             let (tell, told) = channel();
@@ -376,6 +377,7 @@ mod tests {
             max_tasks_per_child: None,
             tap_stderr: false,
             limits: crate::pool::WorkerLimits::default(),
+            size: crate::pool::Size::default(),
         })
         .unwrap();
         let made = hub.begin_start_by(|| Ok((HubLink::Memory(link), None, ()))).unwrap();

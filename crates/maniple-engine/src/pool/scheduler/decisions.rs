@@ -31,6 +31,7 @@ impl<P> Scheduler<P> {
         if matches!(self.state, State::Running | State::Closing) {
             self.forgive(now);
             self.resume(now);
+            self.promote(now);
             self.hand_out(now);
             self.share_out(now);
             // By the next plan, the commands have been executed.
@@ -152,7 +153,7 @@ impl<P> Scheduler<P> {
     }
 
     /// Whether no worker is requested at present.
-    fn is_held(&mut self, now: u64) -> bool {
+    pub(super) fn is_held(&mut self, now: u64) -> bool {
         let excess = self.failures_in_excess();
         if excess == 0 {
             return false;
@@ -182,17 +183,7 @@ impl<P> Scheduler<P> {
                 return;
             }
         }
-        let staying = self.workers.values().filter(|w| w.phase != Phase::Retiring).count() + self.asked;
-        // A retiring worker is replaced when it has ended: the pool never has more processes than its limit.
-        let gone = self.config.processes.saturating_sub(self.workers.len() + self.asked);
-        let missing = self.config.processes.saturating_sub(staying).min(gone);
-        if missing > 0 {
-            if self.is_held(now) {
-                return;
-            }
-            self.asked += missing;
-            self.commands.push(Command::Start(missing));
-        }
+        self.adjust_size(now);
     }
 }
 

@@ -102,9 +102,15 @@ impl<P> Scheduler<P> {
         Some(next.saturating_sub(now).max(TICK))
     }
 
-    /// When the next time limit may expire, or the next pause before a retry ends.
+    /// How many calls of a single task wait.
+    pub fn backlog(&self) -> usize {
+        self.queue.singles()
+    }
+
+    /// When the next time limit may expire, the next pause before a retry ends, or a worker may have been idle for too
+    /// long.
     pub fn next_limit(&self, now: u64) -> Option<u64> {
-        self.next_deadline(now).into_iter().chain(self.next_retry()).min()
+        [self.next_deadline(now), self.next_retry(), self.next_idle_end()].into_iter().flatten().min()
     }
 
     /// The workers that do not begin their tasks.

@@ -37,6 +37,10 @@ impl Queue {
         self.0.iter().all(|level| level.singles.is_empty() && level.calls.is_empty())
     }
 
+    pub fn singles(&self) -> usize {
+        self.0.iter().map(|level| level.singles.len()).sum()
+    }
+
     pub fn len(&self) -> usize {
         self.0.iter().map(|level| level.singles.len() + level.calls.len()).sum()
     }
@@ -70,7 +74,7 @@ impl Queue {
         }
     }
 
-    /// The job that is served next, of those that were not passed over in this plan.
+    /// The job that is served next, of those that were not skipped in this plan.
     pub fn next<P>(&mut self, jobs: &SlotMap<JobId, Job<P>>, plan: u64) -> Option<Turn> {
         for (index, level) in self.0.iter_mut().enumerate() {
             level.calls.retain(|&id| jobs.contains_key(id));

@@ -214,12 +214,30 @@ pub struct Assigned<P> {
 }
 
 /// The size of the pool and the renewal of its workers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How many workers there should be.
+    /// How many workers there should be, without spare ones.
     pub processes: usize,
+    /// How many workers there are at least, if the number follows the work; otherwise `processes`.
+    pub least: usize,
+    /// After how long (ns) without work a worker beyond `least` ends.
+    pub idle: u64,
+    /// How many spare workers are ready to take the place of a worker that ends.
+    pub spares: usize,
     /// After how many tasks a worker is replaced.
     pub max_tasks: Option<u64>,
     /// How long (ns) a worker may take to become ready.
     pub start_limit: Option<u64>,
+}
+
+impl Config {
+    /// A pool of so many workers, without anything special.
+    pub const fn of(processes: usize) -> Config {
+        Config { processes, least: processes, idle: 0, spares: 0, max_tasks: None, start_limit: None }
+    }
+
+    /// Whether the number of workers follows the work.
+    pub(super) const fn is_elastic(&self) -> bool {
+        self.least < self.processes
+    }
 }

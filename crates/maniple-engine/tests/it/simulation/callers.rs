@@ -16,6 +16,8 @@ pub enum Act {
     Kill,
     /// A worker is stopped, as by SIGSTOP, and continues later.
     Stop,
+    /// The pool gets another size; surplus workers end (true) or stay.
+    Resize(usize, bool),
     Close,
     Terminate,
 }
@@ -36,6 +38,9 @@ pub fn script(traits: &Traits, rng: &mut Rng) -> Vec<(u64, Act)> {
         for _ in 0..times {
             script.push((rng.between(0, traits.span), act));
         }
+    }
+    for _ in 0..traits.resizes {
+        script.push((rng.between(0, traits.span), Act::Resize(rng.count(1, 6), rng.per_mille(500))));
     }
     let late = rng.pick(&[traits.span / 2, traits.span, 100 * traits.span]);
     // A caller that does not close terminates: nothing may be left at the end.
@@ -67,7 +72,7 @@ impl World {
                 }
             }
             Act::Narrow => {
-                let least = self.traits.config.processes * 2;
+                let least = self.size.processes * 2;
                 let to = self.rng.count(0, 20);
                 let windowed = self.ledger.jobs.iter_mut().find(|(_, j)| !j.ended && j.window.is_some());
                 if let Some((&id, job)) = windowed {
@@ -94,6 +99,15 @@ impl World {
                     let after = self.rng.pick(&[MICRO, MILLI, 100 * MILLI]);
                     self.later(after, Event::Continue(worker));
                 }
+            }
+            Act::Resize(processes, shrinks) => {
+                self.count(if shrinks { "resized" } else { "resized without an end" });
+                let before = self.size;
+                self.sched.resize(processes, shrinks);
+                self.size.processes = processes;
+                self.size.least = if before.least < before.processes { before.least.min(processes) } else { processes };
+                self.most = self.most.max(processes + before.spares);
+                self.shrunk |= processes < before.processes;
             }
             Act::Close => {
                 self.ledger.closed = true;

@@ -2,7 +2,7 @@
 
 use super::{LONGEST_DELAY, PATIENCE, SILENCE, World};
 use crate::simulation::traits::MILLI;
-use maniple_engine::pool::scheduler::{Supply, WorkerId};
+use maniple_engine::pool::scheduler::{Config, Supply, WorkerId};
 
 /// How long (ns) a task may run beyond its limit before its worker is ended, in a hub that looks when it should.
 const LATE: u64 = MILLI;
@@ -15,7 +15,7 @@ impl World {
     /// A worker that could run something at once, as far as the hub can know.
     fn is_idle(&self, worker: WorkerId) -> bool {
         let peer = &self.peers[&worker];
-        let silent = self.sched.silent().any(|silent| silent == worker);
+        let silent = self.sched.silent().any(|silent| silent == worker) || self.sched.is_spare(worker);
         peer.greeted
             && !peer.retired
             && !peer.unready
@@ -31,8 +31,7 @@ impl World {
         if !self.ledger.terminated {
             assert_eq!(self.sched.is_broken(), self.ledger.broken, "broken by starts that failed one after the other");
         }
-        let most = self.traits.config.processes;
-        assert!(self.peers.len() + self.starts.due() <= most, "more workers than there should be");
+        assert!(self.peers.len() + self.starts.due() <= self.most, "more workers than there should be");
         let mut assigned = 0;
         for &worker in self.peers.keys() {
             let mut last = 0;
@@ -92,7 +91,10 @@ impl World {
     pub fn check_rest(&self) {
         assert_eq!(self.ledger.open_tasks, 0, "tasks wait, and nothing moves\n{}", self.sched.describe());
         if !self.ledger.closed && !self.is_over() {
-            assert_eq!(self.peers.len(), self.traits.config.processes, "the pool is not whole again");
+            let Config { processes, least, spares, .. } = self.size;
+            let sizes = if least < processes { least..=least } else { processes + spares..=processes + spares };
+            let surplus = self.shrunk && self.peers.len() > *sizes.end();
+            assert!(sizes.contains(&self.peers.len()) || surplus, "the pool is not whole again: {sizes:?}");
         }
         for (id, job) in self.ledger.jobs.iter().filter(|(_, j)| !j.ended) {
             assert_eq!(

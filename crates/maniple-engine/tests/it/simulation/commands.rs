@@ -18,6 +18,10 @@ impl World {
                 note!(self, "{worker:?} is to retire");
                 self.count("retired");
                 let peer = self.peers.get_mut(&worker).expect("a worker to retire");
+                if peer.death != Death::Unasked {
+                    // It is being ended since the scheduler decided this.
+                    return;
+                }
                 assert!(!std::mem::replace(&mut peer.retired, true), "a worker is retired twice");
                 peer.stop_due = true;
             }

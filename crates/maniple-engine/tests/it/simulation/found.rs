@@ -1,6 +1,9 @@
 //! What the simulator has found, each told once more as a short story.
 
-use maniple_engine::pool::scheduler::{Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, WorkerId};
+use maniple_engine::pool::scheduler::{
+    Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, Terms, WorkerId,
+};
+use std::sync::Arc;
 
 const SHAPE: JobShape =
     JobShape { func: 1, supply: Supply::Complete, chunk: Chunk::Fixed(1), items: None, window: None, terms: None };
@@ -14,7 +17,7 @@ fn step(sched: &mut Scheduler<()>, now: u64) -> Vec<Command> {
 }
 
 fn pool<const N: usize>() -> (Scheduler<()>, [WorkerId; N]) {
-    let mut sched = Scheduler::new(Config { processes: N, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::new(Config::of(N));
     assert_eq!(step(&mut sched, 0), [Command::Start(N)]);
     let workers = [(); N].map(|()| sched.worker_started());
     workers.iter().for_each(|&w| sched.worker_up(w, 1));
@@ -70,7 +73,7 @@ fn a_pool_is_not_given_up_while_a_worker_lives() {
 
 #[test]
 fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(1));
     step(&mut sched, 0);
     let first = job(&mut sched, 1, 2);
     let starting = sched.worker_started();
@@ -88,7 +91,7 @@ fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() 
 
 #[test]
 fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(2));
     step(&mut sched, 0);
     let first = job(&mut sched, 1, 2);
     let mut starting = [sched.worker_started(), sched.worker_started()];
@@ -112,7 +115,7 @@ fn workers_that_lack_something_before_they_are_ready_do_not_break_a_pool() {
 
 #[test]
 fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 2, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(2));
     step(&mut sched, 0);
     sched.terminate();
     step(&mut sched, 1);
@@ -121,7 +124,7 @@ fn a_terminated_pool_does_not_wait_for_starts_that_nobody_will_make() {
 
 #[test]
 fn a_broken_pool_that_may_get_more_jobs_is_not_done_with() {
-    let mut sched = Scheduler::<()>::new(Config { processes: 1, max_tasks: None, start_limit: None });
+    let mut sched = Scheduler::<()>::new(Config::of(1));
     let mut now = 0;
     while !sched.is_broken() {
         if step(&mut sched, now).contains(&Command::Start(1)) {
@@ -207,4 +210,66 @@ fn what_waits_behind_a_long_task_goes_to_a_worker_that_has_slept() {
     sched.revoked(stuck, waiting - waiting / 2);
     let again = sends(&step(&mut sched, 5 * MILLI));
     assert!(!again.is_empty() && again.iter().all(|&(w, _)| w == idle), "{again:?}");
+}
+
+fn terms(priority: i32) -> Option<Arc<Terms>> {
+    Some(Arc::new(Terms { priority, ..Terms::default() }))
+}
+
+/// The jobs of the next tasks, in the order in which a single worker gets them.
+fn order(sched: &mut Scheduler<()>, worker: WorkerId, count: usize) -> Vec<JobId> {
+    let mut order = Vec::new();
+    for now in 0..count as u64 {
+        step(sched, 10 + now);
+        let Some(task) = sched.assigned(worker).next() else { break };
+        let (job, number) = (task.job, task.number);
+        order.push(job);
+        // As long as a worker has work for, so that it has one task at a time.
+        sched.finished(worker, number, 5 * MILLI, 10 + now);
+    }
+    order
+}
+
+#[test]
+fn tasks_of_a_lower_priority_number_go_first() {
+    let (mut sched, [worker]) = pool();
+    let mut jobs = Vec::new();
+    for priority in [3, -1, 0, 7] {
+        let job = sched.submit(JobShape { terms: terms(priority), ..SHAPE }).expect("the pool runs");
+        (0..2).for_each(|_| assert!(sched.add(job, 1, ()).is_some()));
+        sched.filled(job, true);
+        jobs.push(job);
+    }
+    let [three, first, zero, last] = jobs[..] else { panic!("four jobs") };
+    assert_eq!(order(&mut sched, worker, 8), [first, first, zero, zero, three, three, last, last]);
+}
+
+#[test]
+fn calls_share_the_workers_by_the_work_that_they_were_given() {
+    let (mut sched, [worker]) = pool();
+    let long = job(&mut sched, 1, 100);
+    order(&mut sched, worker, 20);
+    // What an earlier call was given in the past does not count.
+    let short = job(&mut sched, 1, 10);
+    let shared = order(&mut sched, worker, 22);
+    let short_ones = shared.iter().filter(|&&id| id == short).count();
+    assert_eq!(short_ones, 10, "the short call has ended: {shared:?}");
+    assert!(shared.contains(&long), "the long call goes on beside it");
+}
+
+#[test]
+fn single_calls_together_are_one_call() {
+    let (mut sched, [worker]) = pool();
+    let single = |sched: &mut Scheduler<()>| {
+        let job = sched.submit(JobShape { items: Some(1), ..SHAPE }).expect("the pool runs");
+        sched.add(job, 1, ());
+        sched.filled(job, true);
+        job
+    };
+    let singles: Vec<JobId> = (0..50).map(|_| single(&mut sched)).collect();
+    let map = job(&mut sched, 1, 10);
+    let shared = order(&mut sched, worker, 24);
+    assert_eq!(shared.iter().filter(|&&id| id == map).count(), 10, "{shared:?}");
+    let in_order: Vec<_> = shared.iter().filter(|&&id| id != map).copied().collect();
+    assert_eq!(in_order, singles[..in_order.len()], "single calls go in the order in which they came");
 }

@@ -33,6 +33,7 @@ pub struct Traits {
     pub pokes: usize,
     pub kills: usize,
     pub stops: usize,
+    pub resizes: usize,
     /// From when to when descriptors, memory or processes are short.
     pub shortages: Vec<(u64, u64)>,
     pub terminate: bool,
@@ -47,9 +48,14 @@ impl Traits {
             let from = rng.between(0, 30 * MILLI);
             (from, from + rng.pick(&[MILLI, 10 * MILLI, 200 * MILLI, 14_000 * MILLI]))
         };
+        let processes = rng.count(1, 5);
+        let least = if rng.per_mille(800) { processes } else { rng.count(0, processes) };
         Traits {
             config: Config {
-                processes: rng.count(1, 5),
+                processes,
+                least,
+                idle: rng.pick(&[0, MILLI, 20 * MILLI]),
+                spares: if least == processes { rng.pick(&[0, 0, 0, 1, 2]) } else { 0 },
                 max_tasks: if rng.per_mille(300) { Some(rng.skewed(4)) } else { None },
                 start_limit: rng.pick(&[None, None, None, Some(MILLI), Some(10 * MILLI)]),
             },
@@ -71,6 +77,7 @@ impl Traits {
             pokes: rng.pick(&[0, 2, 10]),
             kills: rng.pick(&[0, 0, 1, 4]),
             stops: rng.pick(&[0, 0, 0, 1, 4]),
+            resizes: rng.pick(&[0, 0, 0, 1, 4]),
             shortages: (0..shortages).map(|_| shortage(rng)).collect(),
             terminate: rng.per_mille(250),
             close: rng.per_mille(850),

@@ -85,7 +85,7 @@ impl World {
             return;
         }
         self.failed_in_row += 1;
-        if self.failed_in_row > self.traits.config.processes.max(2) && !self.ledger.broken {
+        if self.failed_in_row > self.size.processes.max(2) && !self.ledger.broken {
             if self.peers.values().any(|p| p.greeted || p.retired) {
                 return self.count("not given up while a worker lives");
             }

@@ -7,7 +7,7 @@ use super::random::Rng;
 use super::traits::{LONGEST_DELAY, MICRO, MILLI, Traits};
 use super::worker::{Claim, News, Peer};
 use callers::Act;
-use maniple_engine::pool::scheduler::{Command, JobId, Scheduler, WorkerId};
+use maniple_engine::pool::scheduler::{Command, Config, JobId, Scheduler, WorkerId};
 use maniple_engine::pool::starts::Starts;
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -65,6 +65,10 @@ macro_rules! note {
 
 pub struct World {
     traits: Traits,
+    /// The size of the pool now, the greatest number of workers that it was allowed so far, and whether it was made smaller.
+    size: Config,
+    most: usize,
+    shrunk: bool,
     rng: Rng,
     now: u64,
     sched: Scheduler<Parcel>,
@@ -89,6 +93,9 @@ impl World {
         let script = callers::script(&traits, &mut rng);
         let sched = Scheduler::new(traits.config);
         let world = World {
+            size: traits.config,
+            most: traits.config.processes + traits.config.spares,
+            shrunk: false,
             traits,
             rng,
             now: 1,

@@ -30,7 +30,7 @@ pub fn kill_family(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
             for child in children_of(parent) {
                 if members.len() < MOST && known.insert(child) {
                     let handle = open(child).ok();
-                    // The number may be another process's by now; the handle stays with the process that is looked at here.
+                    // The number may be another process's by now; the handle stays with the process that this call has found.
                     if parent_of(child) == Some(parent) {
                         send(handle.as_ref(), child, libc::SIGSTOP);
                         members.push((child, handle));

@@ -1,0 +1,121 @@
+//! The number of workers: starts, spare workers, and sizes that follow the work.
+
+use super::*;
+
+impl<P> Scheduler<P> {
+    /// Lets spare workers take the places of workers that have ended or are about to.
+    pub(super) fn promote(&mut self, now: u64) {
+        if !self.has_spares {
+            return;
+        }
+        let missing = self.config.processes.saturating_sub(self.count(Phase::Up));
+        for w in self.workers.values_mut().filter(|w| w.phase == Phase::Spare).take(missing) {
+            w.phase = Phase::Up;
+            w.last_finish = now;
+        }
+        self.has_spares = self.count(Phase::Spare) > 0;
+    }
+
+    /// Whether a worker is ready, and gets no task before it takes the place of another.
+    pub fn is_spare(&self, worker: WorkerId) -> bool {
+        self.workers.get(worker).is_some_and(|w| w.phase == Phase::Spare)
+    }
+
+    fn count(&self, phase: Phase) -> usize {
+        self.workers.values().filter(|w| w.phase == phase).count()
+    }
+
+    /// Requests workers that are missing, and retires surplus ones.
+    pub(super) fn adjust_size(&mut self, now: u64) {
+        let most = self.config.processes + self.config.spares;
+        let staying = self.workers.len() - self.count(Phase::Retiring) + self.asked;
+        let wanted = if self.config.is_elastic() { self.wanted_for_work(staying) } else { most };
+        // A retiring worker is replaced when it has ended: the pool never has more processes than its limit.
+        let gone = most.saturating_sub(self.workers.len() + self.asked);
+        let missing = wanted.saturating_sub(staying).min(gone);
+        if missing > 0 {
+            if self.is_held(now) {
+                return;
+            }
+            self.asked += missing;
+            self.commands.push(Command::Start(missing));
+            return;
+        }
+        if self.shrinks {
+            self.retire_surplus(staying.saturating_sub(most));
+        }
+        if self.config.is_elastic() {
+            self.retire_idle(now);
+        }
+    }
+
+    /// How many workers the work needs, if so many are there or were requested. An elastic pool grows as long as a task
+    /// waits that no idle worker takes.
+    fn wanted_for_work(&self, staying: usize) -> usize {
+        let Config { processes, least, .. } = self.config;
+        let most = processes.saturating_sub(staying);
+        let starting = self.asked + self.count(Phase::Starting);
+        let mut waiting = 0;
+        for job in self.queue.iter().filter_map(|id| self.jobs.get(id)) {
+            waiting += job.pending.len() + usize::from(job.pending.is_empty() && job.input_open && !job.filling);
+            if waiting >= most + starting {
+                break;
+            }
+        }
+        // Tasks that wait behind another at their worker can be revoked for a new one.
+        waiting += self.workers.values().map(|w| w.assigned.len().saturating_sub(1)).sum::<usize>();
+        let idle = self.workers.values().filter(|w| w.is_idle()).count();
+        let more = waiting.saturating_sub(starting + idle).min(most);
+        (staying + more).max(least)
+    }
+
+    /// Retires workers, those with the fewest tasks first.
+    fn retire_surplus(&mut self, count: usize) {
+        for _ in 0..count {
+            let least = self.workers.iter().filter(|(_, w)| w.may_retire()).min_by_key(|(_, w)| w.assigned.len());
+            let Some((worker, _)) = least else { return };
+            self.retire(worker);
+        }
+        self.shrinks = count > 0;
+    }
+
+    /// Retires workers that have had no work for long.
+    fn retire_idle(&mut self, now: u64) {
+        let Config { least, idle, .. } = self.config;
+        let mut surplus = (self.workers.len() - self.count(Phase::Retiring)).saturating_sub(least);
+        while surplus > 0 {
+            let old = |w: &Worker<P>| w.has_nothing() && now.saturating_sub(w.last_finish) >= idle;
+            let Some(worker) = self.workers.iter().find(|(_, w)| old(w)).map(|(worker, _)| worker) else { return };
+            self.retire(worker);
+            surplus -= 1;
+        }
+    }
+
+    fn retire(&mut self, worker: WorkerId) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.phase = Phase::Retiring;
+            self.commands.push(Command::Retire(worker));
+        }
+    }
+
+    /// When the next worker may have been idle for too long.
+    pub(super) fn next_idle_end(&self) -> Option<u64> {
+        let Config { least, idle, .. } = self.config;
+        if !self.config.is_elastic() || self.workers.len() - self.count(Phase::Retiring) <= least {
+            return None;
+        }
+        let idle_ones = self.workers.values().filter(|w| w.has_nothing());
+        idle_ones.map(|w| w.last_finish.saturating_add(idle)).min()
+    }
+}
+
+impl<P> Worker<P> {
+    /// Whether it has no task; also if it gets none, because it was stopped or has no room.
+    fn has_nothing(&self) -> bool {
+        self.phase == Phase::Up && !self.doomed && self.assigned.is_empty()
+    }
+
+    fn may_retire(&self) -> bool {
+        matches!(self.phase, Phase::Up | Phase::Spare) && !self.doomed
+    }
+}

@@ -1,0 +1,196 @@
+"""The number of a pool's workers: resized, following the work, with spare workers; limited backlogs; the shared pool."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import limited
+import pytest
+from pools import METHODS, pid, sleep, square, wait_for_file
+
+NewPool = Callable[..., Any]
+
+every_method = pytest.mark.parametrize("kind", METHODS, indirect=True)
+quick = pytest.mark.parametrize("kind", ["fork"], indirect=True)
+
+
+def wait_for_size(pool: Any, size: int, patience: float = 30.0) -> bool:
+    deadline = time.monotonic() + patience
+    while len(pool._pool) != size:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@every_method
+def test_a_pool_grows_and_shrinks(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    pool.resize(4)
+    assert wait_for_size(pool, 4)
+    assert pool.map(square, range(50)) == [number * number for number in range(50)]
+    pool.resize(1)
+    assert wait_for_size(pool, 1)
+    assert len(set(pool.map(pid, range(20), 1))) == 1
+
+
+@every_method
+def test_resize_while_busy_loses_nothing(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(3)
+    results = pool.starmap_async(limited.tell_and_wait, [(str(tmp_path), number) for number in range(12)], 1)
+    assert all(wait_for_file(str(tmp_path / f"begun {number}")) for number in range(3))
+    pool.resize(1)
+    (tmp_path / "go").touch()
+    assert results.get(60) == list(range(12))
+    assert wait_for_size(pool, 1)
+    assert pool.apply(square, (3,)) == 9
+
+
+@every_method
+def test_a_pool_whose_size_follows_the_work(new_pool: NewPool) -> None:
+    pool = new_pool(3, min_processes=0, idle_timeout=0.3)
+    assert len(pool._pool) == 0
+    assert len(set(pool.map(limited.grow, [1000] * 6, 1))) > 1
+    assert wait_for_size(pool, 0)
+    assert pool.apply(square, (4,)) == 16
+    assert wait_for_size(pool, 0)
+    assert list(pool.imap(square, (number for number in range(5)))) == [0, 1, 4, 9, 16]
+
+
+@quick
+def test_the_least_number_of_workers_stays(new_pool: NewPool) -> None:
+    pool = new_pool(4, min_processes=2, idle_timeout=0.2)
+    assert len(pool._pool) == 2
+    pool.map(sleep, [0.1] * 8, 1)
+    assert wait_for_size(pool, 2)
+    time.sleep(0.5)
+    assert len(pool._pool) == 2
+
+
+@every_method
+def test_a_spare_worker_takes_the_place_of_one_that_ends(new_pool: NewPool, mp: ModuleType) -> None:
+    pool = new_pool(1, spare_workers=1)
+    assert wait_for_size(pool, 2)
+    first = pool.apply(pid)
+    assert set(pool.map(pid, range(30), 1)) == {first}, "the spare worker gets no tasks"
+    spare = next(process.pid for process in pool._pool if process.pid != first)
+    with pytest.raises(mp.TaskTimeoutError):
+        # The spare worker may still be starting.
+        pool.apply(sleep, (60.0,), task_timeout=2.0)
+    assert pool.apply(pid) == spare
+    assert wait_for_size(pool, 2)
+
+
+@every_method
+def test_a_backlog_that_is_full(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1, max_backlog=2, backlog_full="raise")
+    results = [pool.apply_async(limited.tell_and_wait, (str(tmp_path), 0))]
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    with pytest.raises(queue.Full, match="max_backlog"):
+        for number in range(1, 10):
+            results.append(pool.apply_async(limited.tell_and_wait, (str(tmp_path), number)))
+    assert len(results) == 3
+    (tmp_path / "go").touch()
+    assert [result.get(60) for result in results] == [0, 1, 2]
+    assert pool.apply(square, (2,)) == 4
+
+
+@quick
+def test_a_call_waits_for_room_in_the_backlog(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1, max_backlog=1)
+    results: list[Any] = []
+
+    def submit() -> None:
+        for number in range(6):
+            results.append(pool.apply_async(limited.tell_and_wait, (str(tmp_path), number)))
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    thread.join(0.2)
+    assert thread.is_alive() and len(results) <= 3
+    (tmp_path / "go").touch()
+    thread.join(60)
+    assert [result.get(60) for result in results] == list(range(6))
+
+
+@quick
+def test_a_closed_pool_wakes_a_call_that_waits_for_room(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1, max_backlog=1)
+    raised: list[BaseException] = []
+
+    def submit() -> None:
+        try:
+            for number in range(6):
+                pool.apply_async(limited.tell_and_wait, (str(tmp_path), number))
+        except ValueError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    thread.join(0.2)
+    pool.terminate()
+    thread.join(30)
+    assert not thread.is_alive() and raised
+
+
+@quick
+def test_the_shared_pool(new_pool: NewPool, mp: ModuleType) -> None:
+    from maniple._impl.pool import shared
+
+    pool = mp.shared_pool(2, idle_timeout=0.2)
+    try:
+        assert mp.shared_pool(idle_timeout=0.2) is pool
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+        assert mp.shared_pool(3, idle_timeout=0.2) is pool and pool._processes == 3
+        other = mp.shared_pool(idle_timeout=0.3)
+        assert other is not pool and other._processes == 3 and other.apply(square, (3,)) == 9
+        with pytest.raises(ValueError, match="not running"):
+            pool.apply(square, (3,))
+        other.terminate()
+        again = mp.shared_pool(idle_timeout=0.3)
+        assert again is not other and again.apply(square, (3,)) == 9
+        again.terminate()
+        again.join()
+    finally:
+        shared._forget()
+
+
+@quick
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"min_processes": -1}, ValueError, "min_processes must be 0 or more"),
+        ({"min_processes": 3}, ValueError, "must not be more than processes"),
+        ({"min_processes": True}, TypeError, "min_processes must be an int"),
+        ({"idle_timeout": 1}, ValueError, "idle_timeout needs min_processes"),
+        ({"idle_timeout": 0, "min_processes": 0}, ValueError, "idle_timeout must be more than 0"),
+        ({"spare_workers": -1}, ValueError, "spare_workers must be 0 or more"),
+        ({"max_backlog": 0}, ValueError, "max_backlog must be 1 or more"),
+        ({"max_backlog": 1, "backlog_full": "wait"}, ValueError, 'must be "block" or "raise"'),
+    ],
+)
+def test_sizes_that_cannot_be(new_pool: NewPool, options: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        new_pool(2, **options)
+
+
+@quick
+def test_resize_of_what_cannot_be(new_pool: NewPool) -> None:
+    from maniple.pool import ThreadPool
+
+    pool = new_pool(1)
+    with pytest.raises(ValueError, match="processes must be 1 or more"):
+        pool.resize(0)
+    pool.close()
+    with pytest.raises(ValueError, match="not running"):
+        pool.resize(2)
+    with ThreadPool(1) as threads, pytest.raises(ValueError, match="cannot be resized"):
+        threads.resize(2)
