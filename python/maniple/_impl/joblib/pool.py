@@ -121,13 +121,15 @@ class _Pool:
         wanted = max((lease.size for lease in self.leases), default=self.size)
         if wanted != self.size:
             self.size = wanted
-            self.workers.repopulate(wanted)
+            self.workers.resize(wanted)
 
     def retire(self) -> None:
         """End the pool when its last lease ends."""
         self.is_retired = True
         if not self.leases and self.owner == os.getpid():
             self.workers.close()
+            # From here on the workers end as soon as they can, and with the program at the latest, since they are daemonic.
+            self._finalizer.cancel()
 
 
 _lock = threading.RLock()
