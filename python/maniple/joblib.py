@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ._impl.compat import public_module
 
-__all__ = ["register"]
+__all__ = ["register", "shutdown"]
 
 
 def register(make_default: bool = False) -> None:
@@ -47,6 +47,16 @@ def register(make_default: bool = False) -> None:
     from ._impl.joblib import backend
 
     backend.register(make_default)
+
+
+def shutdown() -> None:
+    """End the workers of the backend, and wait for them; calls that run keep theirs. The next call starts new workers.
+
+    A program needs no call of it: unused workers end after `idle_worker_timeout`, and all workers end with the program.
+    """
+    from ._impl.joblib import pool
+
+    pool.shutdown()
 
 
 public_module.finish(globals())

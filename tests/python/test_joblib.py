@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,10 +10,9 @@ import time
 import warnings
 from pathlib import Path
 
-import pytest
-
 import maniple
 import maniple.joblib
+import pytest
 
 joblib = pytest.importorskip("joblib")
 np = pytest.importorskip("numpy")
@@ -26,6 +24,12 @@ def on_maniple():
     maniple.joblib.register()
     with parallel_config(backend="maniple"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def ended_workers():
+    yield
+    maniple.joblib.shutdown()
 
 
 def square(number):
@@ -299,6 +303,14 @@ def test_calls_share_the_workers_and_the_pool_resizes(worker_pids):
     wait_for(lambda: sum(map(is_running, more)) <= 2)
 
 
+def test_shutdown_ends_the_workers(worker_pids):
+    pids = worker_pids()
+    maniple.joblib.shutdown()
+    assert not any(is_running(pid) for pid in pids)
+    maniple.joblib.shutdown()
+    assert Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
+
+
 def test_idle_workers_end(worker_pids):
     with parallel_config(backend="maniple", idle_worker_timeout=0.2):
         pids = worker_pids()
@@ -436,7 +448,9 @@ def test_forked_child_makes_its_own_pool():
 
 def test_large_array_is_mapped_read_only_and_once(tmp_path):
     array = np.arange(1000.0)
-    told = Parallel(n_jobs=2, max_nbytes=100, temp_folder=tmp_path, batch_size=1)(delayed(about)(array) for _ in range(8))
+    told = Parallel(n_jobs=2, max_nbytes=100, temp_folder=tmp_path, batch_size=1)(
+        delayed(about)(array) for _ in range(8)
+    )
     names = {name for _, _, name in told}
     assert len(names) == 1 and names.pop().startswith(str(tmp_path))
     assert {(kind, writeable) for kind, writeable, _ in told} == {("memmap", False)}
@@ -448,7 +462,12 @@ def test_mmap_modes(mode, writeable):
     array = np.arange(1000.0)
     (told,) = Parallel(n_jobs=2, max_nbytes=100, mmap_mode=mode)(delayed(about)(array) for _ in range(1))
     assert told[:2] == ("memmap", writeable)
-    assert Parallel(n_jobs=2, max_nbytes=100, mmap_mode=mode)(delayed(first_of)(array + n) for n in range(4)) == [0, 1, 2, 3]
+    assert Parallel(n_jobs=2, max_nbytes=100, mmap_mode=mode)(delayed(first_of)(array + n) for n in range(4)) == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 @pytest.mark.parametrize("options", [{"max_nbytes": None}, {"max_nbytes": 0, "mmap_mode": None}])

@@ -155,7 +155,7 @@ class SharedArrays:
             os.makedirs(root, exist_ok=True)
             _sweep(root)
             name = f"{os.getpid()}_{uuid4().hex}"
-            # Nobody looks for an owner before the folder has its final name.
+            # `_sweep` does not see the folder before it has its final name.
             hidden, folder = os.path.join(root, f".{_PREFIX}{name}"), os.path.join(root, f"{_PREFIX}{name}")
             os.mkdir(hidden, 0o700)
             owner = os.open(os.path.join(hidden, _OWNER), os.O_RDWR | os.O_CREAT, 0o600)
@@ -269,11 +269,9 @@ def _by_file(array: Any, mapped: Any) -> Any:
     order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
     is_whole = flags.c_contiguous or flags.f_contiguous
     mode = "r+" if mapped.mode == "w+" else mapped.mode
-    span = None if is_whole else end - first
     strides = None if is_whole else array.strides
-    if span is not None:
-        # The element with the least address comes first in the file; with negative strides it is not the array's first.
-        span = span, array.__array_interface__["data"][0] - first
+    # With negative strides, the array's first element is not the first in the file.
+    span = None if is_whole else (end - first, array.__array_interface__["data"][0] - first)
     return map_file, (str(mapped.filename), array.dtype, mode, offset, order, array.shape, strides, span)
 
 

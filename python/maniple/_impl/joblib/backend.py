@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from weakref import ref
 
-from joblib.parallel import (
+from joblib.parallel import (  # type: ignore[import-untyped]
     AutoBatchingMixin,
     FallbackToBackend,
     ParallelBackendBase,
@@ -43,7 +43,7 @@ __all__ = ["ManipleBackend", "register"]
 
 _IDLE = 300.0
 # The module `multiprocessing`; None if JOBLIB_MULTIPROCESSING=0 forbids processes.
-_PROCESSES = getattr(sys.modules["joblib.parallel"], "mp", None)
+_PROCESSES: Any = getattr(sys.modules["joblib.parallel"], "mp", None)
 
 
 class _Call:
@@ -103,7 +103,9 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     supports_timeout = True
     supports_inner_max_num_threads = True
 
-    def __init__(self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any
+    ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._options = options
         self._serves: Any = None

@@ -79,7 +79,7 @@ def _parts(func: FunctionType, parts: list[Any]) -> bool:
     if func in parts:
         return True
     parts += (func, func.__code__)
-    if func.__dict__ or getattr(func, "__type_params__", ()) or func.__globals__ is not vars(sys.modules["__main__"]):
+    if func.__dict__ or getattr(func, "__type_params__", None) or func.__globals__ is not vars(sys.modules["__main__"]):
         return False
     values = [*(func.__defaults__ or ()), *(func.__kwdefaults__ or {}).values()]
     try:

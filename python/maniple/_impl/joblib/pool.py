@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Lease", "Settings", "Task", "lease"]
+__all__ = ["Lease", "Settings", "Task", "lease", "shutdown"]
 
 
 class Settings(NamedTuple):
@@ -104,7 +104,9 @@ class _Pool:
         alone = None if method == "fork" else AloneMain()
         make = partial(_process, get_context(method), alone)
         initargs = environment, settings.initializer, settings.initargs
-        self.workers = Workers(size, make, prepare, initargs, None, worker_main(method) if alone is None else AloneMain())
+        self.workers = Workers(
+            size, make, prepare, initargs, None, worker_main(method) if alone is None else AloneMain()
+        )
         self._finalizer = util.Finalize(None, self.workers.terminate, exitpriority=15)
         try:
             self.workers.start()
@@ -173,6 +175,19 @@ def lease(settings: Settings, size: int) -> Lease:
         return new
 
 
+def shutdown() -> None:
+    """End the pool: at once if no call uses it, otherwise with its last lease. Wait for the workers of an unused pool."""
+    global _shared
+    with Hold(_lock):
+        pool, _shared = _shared, None
+        if pool is None:
+            return
+        pool.retire()
+        _changed.notify_all()
+    if not pool.leases and pool.owner == os.getpid():
+        pool.workers.join()
+
+
 def _watch() -> None:
     """End the pool when it was unused for its idle time."""
     global _shared, _janitor
@@ -220,7 +235,8 @@ class Lease:
         """Withdraw the tasks of this lease that wait, and end the workers that run others; the pool replaces them."""
         tasks, self._open = list(self._open), set()
         # From the newest on, so that no worker begins a task that is about to be withdrawn.
-        for task in reversed(sorted((task for task in tasks if task.ticket is not None), key=lambda task: task.ticket.job)):
+        sent = [task for task in tasks if task.ticket is not None]
+        for task in sorted(sent, key=lambda task: task.ticket.job, reverse=True):
             task.ticket.cancel(True)
 
     def end(self) -> None:
