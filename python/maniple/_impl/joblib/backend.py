@@ -1,10 +1,10 @@
 """The backend that joblib calls.
 
 joblib submits batches of calls, and a *tracker* with each.  When a batch has ended, its tracker must be called: it takes the results,
-and submits further batches.  The pool's keeper only puts ended tasks into a queue (`_Call`).  The thread that calls the trackers is
+and submits further batches.  The thread that calls the trackers is
 
-- the caller's own thread, which waits for the results in `retrieval_context`, if `Parallel` returns a list;
-- a thread of the call, if `Parallel` returns a generator, or has a time limit, which joblib watches.
+- the caller's own thread, which waits for the results in `retrieval_context`, if `Parallel` returns a list (`_OwnCall`);
+- a thread of the call, if `Parallel` returns a generator, or has a time limit, which joblib watches (`_ThreadCall`).
 
 So the input of `Parallel`, which trackers read, may itself wait for other calls of the pool.
 """
@@ -17,7 +17,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
+from itertools import islice
+from queue import SimpleQueue
 from weakref import ref
 
 from joblib.parallel import (  # type: ignore[import-untyped]
@@ -42,53 +43,99 @@ if TYPE_CHECKING:
 __all__ = ["ManipleBackend", "register"]
 
 _IDLE = 300.0
+# Seconds that a thread waits for the oldest task before it looks at the others; joblib itself looks every 10 ms.
+_FIRST_PAUSE, _LAST_PAUSE = 0.001, 0.01
 # The module `multiprocessing`; None if JOBLIB_MULTIPROCESSING=0 forbids processes.
 _PROCESSES: Any = getattr(sys.modules["joblib.parallel"], "mp", None)
 
 
-class _Call:
-    """The tasks of one call of `joblib.Parallel` that have ended and wait for their trackers."""
+class _ThreadCall:
+    """A call of `joblib.Parallel` whose trackers are called by a thread of its own."""
 
-    def __init__(self, in_thread: bool) -> None:
-        self.ended: SimpleQueue[Task | None] = SimpleQueue()
-        #: the number of tasks whose trackers have not returned
-        self.open = 0
-        self.is_calling = False
-        self.thread: threading.Thread | None = None
-        if in_thread:
-            # The thread refers to the queue alone, so a generator without references is collected.
-            self.thread = threading.Thread(
-                target=_call_trackers, args=(self.ended,), name="maniple-joblib-call", daemon=True
-            )
-            self.thread.start()
+    notifies = True
 
-    def call_one(self, wait: bool) -> bool:
-        """Call the tracker of a task that has ended; return False if there is none now."""
-        try:
-            task = self.ended.get(wait)
-        except Empty:
-            return False
-        assert task is not None
-        self.is_calling = True
-        try:
-            task.callback(task)
-        finally:
-            self.is_calling = False
-            self.open -= 1
-        return True
+    def __init__(self) -> None:
+        self._ended: SimpleQueue[Task | None] = SimpleQueue()
+        # The thread refers to the queue alone, so a generator without references is collected.
+        thread = threading.Thread(target=_call_trackers, args=(self._ended,), name="maniple-joblib-call", daemon=True)
+        thread.start()
+        #: the function that receives a task when it has ended
+        self.deliver = self._ended.put
+
+    def add(self, task: Task) -> None:
+        """Add a task that was submitted, or that failed before."""
+        if task.failure is not None:
+            self._ended.put(task)
+
+    def call_ended(self) -> None:
+        """Do nothing: the thread calls the trackers."""
+
+    def wait(self, is_aborting: Callable[[], bool]) -> None:
+        """Do nothing: joblib waits."""
 
     def end(self) -> None:
-        if self.thread is not None:
-            self.ended.put(None)
+        """End the thread after the trackers that wait."""
+        self._ended.put(None)
 
 
 def _call_trackers(ended: SimpleQueue[Task | None]) -> None:
     while (task := ended.get()) is not None:
         try:
-            task.callback(task)
+            task.call_tracker()
         except BaseException as error:
             tell(error)
         del task
+
+
+class _OwnCall:
+    """A call of `joblib.Parallel` whose trackers are called by the caller's thread.
+
+    The thread waits for the oldest open task, and drives the hub meanwhile: so no other thread is between it and the workers.  From time
+    to time it looks at the next tasks, which may end before.
+    """
+
+    notifies = False
+
+    def __init__(self, workers: int) -> None:
+        # In the order of submission. Later tasks than these have hardly begun.
+        self._open: dict[Task, None] = {}
+        self._window = 8 * workers
+        self._is_calling = False
+
+    def deliver(self, task: Task) -> None:
+        """Do nothing: the thread looks at the tasks."""
+
+    def add(self, task: Task) -> None:
+        """Add a task that was submitted, or that failed before."""
+        self._open[task] = None
+
+    def call_ended(self) -> bool:
+        """Call the trackers of the tasks that have ended; return whether there were any. A tracker may submit tasks."""
+        if self._is_calling:
+            return False
+        ended = [task for task in islice(self._open, self._window) if task.is_ended()]
+        self._is_calling = True
+        try:
+            for task in ended:
+                del self._open[task]
+                task.call_tracker()
+        finally:
+            self._is_calling = False
+        return bool(ended)
+
+    def wait(self, is_aborting: Callable[[], bool]) -> None:
+        """Call the trackers of all tasks, until the last one has ended, or a tracker has found an error."""
+        pause = _FIRST_PAUSE
+        while self._open and not is_aborting():
+            if self.call_ended():
+                pause = _FIRST_PAUSE
+            else:
+                next(iter(self._open)).ticket.wait(pause)
+                pause = min(2 * pause, _LAST_PAUSE)
+
+    def end(self) -> None:
+        """Forget the tasks."""
+        self._open.clear()
 
 
 class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
@@ -112,7 +159,7 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self._workers: Lease | None = None
         self._arrays: SharedArrays | None = None
         self._batches: Batches | None = None
-        self._call: _Call | None = None
+        self._call: _OwnCall | _ThreadCall | None = None
 
     # ---- the workers ----
 
@@ -203,7 +250,8 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def start_call(self) -> None:
         """Begin a call of `joblib.Parallel`."""
         returns_list = getattr(self.parallel, "return_as", "list") == "list"
-        self._call = _Call(in_thread=not returns_list or self.parallel.timeout is not None)
+        assert self._workers is not None
+        self._call = _OwnCall(self._workers.size) if returns_list and self.parallel.timeout is None else _ThreadCall()
 
     def stop_call(self) -> None:
         """End a call of `joblib.Parallel`."""
@@ -218,31 +266,21 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """Submit a batch of calls; `callback` is called with the returned task when the batch has ended."""
         call, workers, arrays = self._call, self._workers, self._arrays
         assert call is not None and workers is not None and arrays is not None
-        if call.thread is None and not call.is_calling:
-            # While the caller submits the first batches, nothing else calls the trackers of those that have ended.
-            while call.call_one(wait=False):
-                pass
         if self._batches is None:
             self._batches = Batches(workers.main, arrays)
-        ended = call.ended
-
-        def deliver(task: Task) -> None:
-            arrays.release(task.files)
-            task.files = ()
-            ended.put(task)
-
-        task = Task(callback or _ignore, deliver)
-        call.open += 1
+        # While the caller submits the first batches, nothing else calls the trackers of those that have ended.
+        call.call_ended()
+        task = Task(callback or _ignore, call.deliver, arrays)
         arrays.begin()
         try:
             content = self._batches.pickled(func)
         except Exception as problem:
             arrays.pickled()
             task.failure = problem
-            ended.put(task)
-            return task
-        task.files = arrays.pickled()
-        workers.submit(task, *content)
+        else:
+            task.files = arrays.pickled()
+            workers.submit(task, call.notifies, *content)
+        call.add(task)
         return task
 
     # The name of `submit` before joblib 1.6.
@@ -264,10 +302,8 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
         """Wait for the tasks of a call that returns a list, before joblib fetches the results."""
-        call = self._call
-        if call is not None and call.thread is None:
-            while call.open and not getattr(self.parallel, "_aborting", False):
-                call.call_one(wait=True)
+        if self._call is not None:
+            self._call.wait(lambda: getattr(self.parallel, "_aborting", False))
         yield
 
 

@@ -20,6 +20,7 @@ from ...context import TimeoutError
 from ..pool.payload import WorkerLostError
 from ..pool.worker_main import WorkerMain, worker_main
 from ..pool.workers import Workers
+from .arrays import SharedArrays
 from .batches import AloneMain
 from .worker import Environment, prepare, run
 
@@ -52,10 +53,10 @@ def default_method() -> str:
 class Task:
     """A batch of calls that was submitted."""
 
-    __slots__ = ("callback", "deliver", "failure", "files", "ticket")
+    __slots__ = ("_arrays", "_tracker", "deliver", "failure", "files", "ticket")
 
-    def __init__(self, callback: Any, deliver: Callable[[Task], object]) -> None:
-        self.callback = callback
+    def __init__(self, tracker: Any, deliver: Callable[[Task], object], arrays: SharedArrays) -> None:
+        self._tracker, self._arrays = tracker, arrays
         #: the function that receives the task when it has ended
         self.deliver = deliver
         #: the error of a batch that could not be sent
@@ -67,6 +68,16 @@ class Task:
     def _complete(self) -> None:
         # The pool's keeper calls it.
         self.deliver(self)
+
+    def is_ended(self) -> bool:
+        """Return whether the batch has ended."""
+        return self.failure is not None or bool(self.ticket.ready())
+
+    def call_tracker(self) -> None:
+        """Call joblib's tracker of the batch, which has ended."""
+        files, self.files = self.files, ()
+        self._arrays.release(files)
+        self._tracker(self)
 
     def result(self) -> Any:
         """Return the results of the batch, which has ended, or raise its exception."""
@@ -217,12 +228,15 @@ class Lease:
         """What the workers have in `__main__`."""
         return self.pool.main
 
-    def submit(self, task: Task, stream: bytes, functions: dict[bytes, bytes], buffers: list[Any]) -> None:
-        """Submit a pickled batch."""
+    def submit(
+        self, task: Task, notifies: bool, stream: bytes, functions: dict[bytes, bytes], buffers: list[Any]
+    ) -> None:
+        """Submit a pickled batch. `notifies`: whether the task is delivered when it has ended."""
         pool = self.pool
         self._open.add(task)
-        task.ticket = pool.hub.call(run, (stream, functions, *buffers), {}, True)
-        pool.workers.results.enter(task.ticket.job, task)
+        task.ticket = pool.hub.call(run, (stream, functions, *buffers), {}, notifies)
+        if notifies:
+            pool.workers.results.enter(task.ticket.job, task)
 
     def ended(self, task: Task, error: BaseException | None) -> None:
         """Record that a task has ended."""
