@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 import exchange
+import loops
 import payloads
 import plain
 import tasks
@@ -293,6 +294,7 @@ CASES: tuple[Case, ...] = (
     Case("thread-imap-gen", "ThreadPool: imap, generator", "rate", imap_case(True, True, threads=True), 1),
     Case("thread-apply-async", "ThreadPool: apply_async, burst", "rate", apply_burst(threads=True), 1),
     *(Case(key, title, "ms", run, least) for key, title, run, least in plain.CASES),
+    *(Case(*case) for case in loops.CASES),
     *(
         Case(f"process-{name}", f"Process, start and join: {name}", "ms", exchange.process_life(name), 1)
         for name in START_METHODS

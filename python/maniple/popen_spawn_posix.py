@@ -56,6 +56,8 @@ class ToldPopen(popen_fork.Popen):
         self._to_close: list[int] = []  # descriptors that only the child uses
         # For a pool's worker: the descriptor of its standard error, and the function that reads what it writes there.
         self._tap: tuple[int, Callable[[], None]] | None = vars(process_obj).pop("_tap", None)
+        # The description of `__main__` in a child that does not load the program's main module.
+        self._without_main: WorkerMain | None = vars(process_obj).pop("_without_main", None)
         try:
             super().__init__(process_obj)
         finally:
@@ -68,14 +70,17 @@ class ToldPopen(popen_fork.Popen):
         outer = get_spawning_popen()
         set_spawning_popen(self)
         try:
-            main = worker_main(self.method)
+            main = worker_main(self.method) if self._without_main is None else self._without_main
             told = spawn.get_preparation_data(process_obj.name)
+            alone = self._without_main is not None
+            if alone:
+                spawn._leave_out_main(told)
             told["lifeline"] = self.duplicate_for_child(line.r)
             if self._tap is not None:
                 told["stderr"] = self.duplicate_for_child(self._tap[0])
             if (around := getattr(process_obj, "_surroundings", None)) is not None:
                 told["surroundings"] = around.early()
-            if main.may_lack():
+            if not alone and main.may_lack():
                 by_value()
                 from ._impl.serialization.main_definitions import definitions
 

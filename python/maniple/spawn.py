@@ -332,6 +332,13 @@ def _about_main() -> dict[str, Any]:
     return {name: value for name, value in about.items() if isinstance(value, str)}
 
 
+def _leave_out_main(told: dict[str, Any]) -> None:
+    """Change the preparation data of a child that does not load the main module."""
+    for name in ("init_main_from_name", "init_main_from_path"):
+        told.pop(name, None)
+    told["init_main_empty"] = _about_main()
+
+
 def _directory_data() -> dict[str, Any]:
     """Return the current directory for the child: as a path if the child can enter it by path, else as a descriptor."""
     with suppress(OSError):

@@ -43,6 +43,8 @@ class Peer:
     left_out: dict[str, str] = field(default_factory=dict, hash=False)
     # The tests start programs of their own by the interpreter's name: each of those is to run on maniple, too.
     everywhere: bool = False
+    # The tests run on joblib's backend "loky", and then on maniple's in its place (`backend/`), without `python -m maniple`.
+    backend: bool = False
     # Another name than the project's, for another part of its tests.
     label: str = ""
     # Seconds for one test, and for all.
@@ -61,6 +63,36 @@ JOBLIB = {
     "limit": 100,
     "wants": ("numpy==2.4.6", "psutil==7.2.2", "threadpoolctl==3.6.0", "lz4==4.4.5", "pytest-asyncio==1.5.0"),
 }
+_PARALLEL = "joblib/test/test_parallel.py::"
+LEFT_OUT_OF_JOBLIB_BACKEND = {
+    f"{_PARALLEL}test_nested_parallel_warnings[loky-multiprocessing-True]": (
+        "demands that joblib's backend multiprocessing refuses a worker of loky's; it works in one of maniple's"
+    ),
+    **dict.fromkeys(
+        (
+            f"{_PARALLEL}test_backend_context_manager[parallel_backend-loky]",
+            f"{_PARALLEL}test_backend_context_manager[parallel_config-loky]",
+            f"{_PARALLEL}test_backend_hinting_and_constraints[parallel_config]",
+            f"{_PARALLEL}test_backend_hinting_and_constraints[parallel_backend]",
+            f"{_PARALLEL}test_nested_parallelism_limit[parallel_config-loky]",
+            f"{_PARALLEL}test_nested_parallelism_limit[parallel_backend-loky]",
+        ),
+        "demands the class LokyBackend, or its name",
+    ),
+    f"{_PARALLEL}test_parallel_with_interactively_defined_bound_method_loky": (
+        "demands loky's name of a worker process in the log"
+    ),
+    **{
+        f"{_PARALLEL}test_multiple_generator_call_separated_gc[{first}-{second}-loky-True]": (
+            "demands an error, because loky ends its workers under another call; maniple's call succeeds"
+        )
+        for first in ("generator", "generator_unordered")
+        for second in ("generator", "generator_unordered")
+    },
+    "joblib/test/test_memmapping.py::test_child_raises_parent_exits_cleanly[loky]": (
+        "reads a private attribute of loky's executor; tests/python/test_joblib.py has the same test"
+    ),
+}
 LEFT_OUT_OF_FLAKE8 = dict.fromkeys(
     (
         "tests/unit/test_checker_manager.py::test_oserrors_cause_serial_fall_back",
@@ -72,6 +104,15 @@ LEFT_OUT_OF_FLAKE8 = dict.fromkeys(
 PEERS = (
     Peer("joblib", "1.5.3", "the whole suite, with backends loky and multiprocessing", **JOBLIB),
     Peer("joblib", "1.6.0", "the whole suite, with backends loky and multiprocessing", **JOBLIB),
+    Peer(
+        "joblib",
+        "1.6.0",
+        "the tests of its backends, on loky and then on maniple in its place",
+        **{**JOBLIB, "tests": ("joblib/test/test_parallel.py", "joblib/test/test_memmapping.py")},
+        label="joblib-backend",
+        backend=True,
+        left_out=LEFT_OUT_OF_JOBLIB_BACKEND,
+    ),
     Peer(
         "loky",
         "3.7.0",

@@ -64,6 +64,8 @@ class Trial:
             chosen.write_text(json.dumps(only))
             environ["MANIPLE_PEERS_ONLY"] = str(chosen)
         flags = ["-c", str(HERE / "inside" / "peers.ini"), "--rootdir", str(self.folder)]
+        if ours and self.peer.backend:
+            flags += ["-p", "maniple_backend"]
         flags += ["-p", "maniple_peers", "-p", "no:cacheprovider", "--color=no", "-q", *self.peer.arguments]
         flags += [word for test in self.peer.left_out for word in ("--deselect", test)]
         command = ["-m", "pytest", *flags, *self.peer.tests]
@@ -143,15 +145,18 @@ class Trial:
         path = [str(HERE / "inside")]
         if ours and self.peer.everywhere:
             path.insert(0, str(HERE / "everywhere"))
+        if ours and self.peer.backend:
+            path.insert(0, str(HERE / "backend"))
+        prefix = "-m maniple" if ours and not self.peer.backend else ""
         mark = uuid.uuid4().hex
         whole = {**os.environ, **dict(self.peer.environ), **environ, MARK: mark, "PYTHONPATH": os.pathsep.join(path)}
         whole |= {"PYTHONFAULTHANDLER": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         # For programs that start others.
-        whole["MANIPLE_PEERS_PREFIX"] = "-m maniple" if ours else ""
+        whole["MANIPLE_PEERS_PREFIX"] = prefix
         # As in an environment that was activated: tests start the peer's own programs by name.
         whole["PATH"] = f"{self.python.parent}{os.pathsep}{whole.get('PATH', '')}"
         whole["VIRTUAL_ENV"] = str(self.python.parent.parent)
-        line = [str(self.python), *(["-m", "maniple"] if ours else []), *command]
+        line = [str(self.python), *prefix.split(), *command]
         return Run(line, self.folder / self.peer.inside, whole, log, mark)
 
     @staticmethod

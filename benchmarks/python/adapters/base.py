@@ -102,6 +102,10 @@ class Adapter:
         future: Future[Any] = pool.submit(function, item)
         return future
 
+    def parallel(self) -> str:
+        """The name of the joblib backend on this library, which is registered then."""
+        raise NotOffered("no joblib backend")
+
 
 class PoolAdapter(Adapter):
     """Libraries with the standard package's `Pool`."""

@@ -19,3 +19,6 @@ class Library(ExecutorAdapter):
     def session(self, workers: int, method: str) -> AbstractContextManager[Any]:
         executor: AbstractContextManager[Any] = loky.ProcessPoolExecutor(workers, context=get_context(method))
         return executor
+
+    def parallel(self) -> str:
+        return "loky"

@@ -35,3 +35,9 @@ class Library(PoolAdapter):
             workers, self.module.get_context(method)
         )
         return executor
+
+    def parallel(self) -> str:
+        from maniple.joblib import register
+
+        register()
+        return "maniple"

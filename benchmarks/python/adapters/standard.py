@@ -18,3 +18,6 @@ class Library(PoolAdapter):
         from concurrent.futures import ProcessPoolExecutor
 
         return ProcessPoolExecutor(workers, mp_context=self.module.get_context(method))
+
+    def parallel(self) -> str:
+        return "multiprocessing"

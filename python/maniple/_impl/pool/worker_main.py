@@ -121,6 +121,10 @@ class WorkerMain:
 
     #: name -> the value that the process receives, also if the value here changes
     values_at_start: dict[str, Any] = {}
+    #: whether each value of `__main__` that a pickle includes replaces the process's own
+    takes_newest = False
+    #: type -> the function that reduces objects of exactly this type in pickles for the process
+    reducers: dict[type, Callable[[Any], Any]] = {}
 
     def __init__(self) -> None:
         main = sys.modules["__main__"]

@@ -137,6 +137,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             memoryview: refuse_view,
             CellType: reduce_cell,
             **REDUCERS,
+            **main.reducers,
         }
         super().__init__(stream, 5, buffers)
 
@@ -317,7 +318,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
             if name in seen:
                 continue
             seen.add(name)
-            value, key = space[name], NEWEST if defines(space[name]) else None
+            value, key = space[name], NEWEST if self._main.takes_newest or defines(space[name]) else None
             if home == "__main__":
                 value = self._main.value_to_send(name, value)
                 if value is space[name]:
@@ -349,7 +350,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # has no types
         if defines(value):
             return NEWEST, value, []
         if self._sent is None or issubclass(type(value), ModuleType):
-            return None, value, []
+            return NEWEST if self._main.takes_newest else None, value, []
         key, value, uses = self._sent.look_up(name, value, self._dump_shared)
         return key, value, self._rebound(uses)
 
