@@ -257,7 +257,7 @@ class Recycling(WithPool):
 
 @operation
 class OverdueTask(WithPool):
-    """A task is ended at its time limit, and the pool goes on."""
+    """A task is ended at its time limit, and the pool continues."""
 
     expected = ["TaskTimeoutError", [0, 1, 4, 9]]
 
@@ -272,7 +272,7 @@ class OverdueTask(WithPool):
 
 @operation
 class CancelledTask(WithPool):
-    """A running task is cancelled, and the pool goes on."""
+    """A running task is cancelled, and the pool continues."""
 
     expected = [True, "CancelledError", [0, 1, 4, 9]]
 

@@ -457,6 +457,10 @@ def test_a_thread_pool_says_what_to_use_instead(new_pool: NewPool, mp: ModuleTyp
         with pytest.raises(ValueError, match="a thread cannot be ended; use a Pool"):
             pool.map(square, [1], task_timeout=1)
         assert pool.map(square, [3]) == [9]
+        result = pool.apply_async(square, (3,))
+        with pytest.raises(ValueError, match="only calls of a Pool of processes can be cancelled"):
+            result.cancel()
+        assert not result.running() or result.get() == 9
 
 
 @quick

@@ -26,7 +26,7 @@ pub fn arm(py: Python<'_>, link: &WorkerLink, limit: u64) -> PyResult<()> {
         return Ok(());
     }
     if !HANDLED.swap(true, Ordering::Relaxed) {
-        helper(py, &INSTALL, "handle_soft_limits")?.call1((process::interrupt_number(),))?;
+        helper(py, &INSTALL, "handle_soft_limits")?.call1((process::family::interrupt_number(),))?;
         link.handles_interrupts();
     }
     let began = clock::now().saturating_sub(link.ran_for().as_nanos() as u64);

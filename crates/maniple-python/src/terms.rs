@@ -101,7 +101,7 @@ impl PyTerms {
 /// Return how much resident memory a process uses, in bytes; None if that is unknown.
 #[pyfunction]
 pub fn memory_of(pid: u32) -> Option<u64> {
-    maniple_sys::process::memory_of(pid)
+    maniple_sys::process::usage::memory_of(pid)
 }
 
 /// The terms of a call, for its submission.

@@ -155,9 +155,9 @@
 //! | `has_handles`, `open` | whether the system has handles on processes; opens a handle on a process |
 //! | `reserve_handle`, `open_child` | reserves a number for a handle on a child; opens the handle, and waits for a number up to a second |
 //! | `kill`, `terminate`, `end_by_number` | end a process at once; request its end. A process that has ended is not affected |
-//! | `kill_family` | ends a process and all that descend from it, at once; a process whose parent has ended is not found |
-//! | `interrupt`, `interrupt_number` | sends a worker the signal that interrupts its task; the number of that signal (0: there is none) |
-//! | `memory_of`, `peak_memory_of`, `memory_kills` | the memory that a process uses, and the most that it has used, in bytes; how many processes the system has ended so far because memory ran out. `None`: unknown |
+//! | `family::kill_family` | ends a process and all that descend from it, at once; a process whose parent has ended is not found |
+//! | `family::interrupt`, `family::interrupt_number` | sends a worker the signal that interrupts its task; the number of that signal (0: there is none) |
+//! | `usage::memory_of`, `usage::peak_memory_of`, `usage::memory_kills` | the memory that a process uses, and the most that it has used, in bytes; how many processes the system has ended so far because memory ran out. `None`: unknown |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how a child of this process ended (`None`: it runs); how a child of another process ended, if that is known. An exit is a code or a cause; both have Python's numbers |
 //! | `claim` | (unsafe) takes over a handle that this process inherited at its start, by its number |
 //! | `close_number`, `put_in_place`, `set_variable` | (unsafe) closes a number; makes a handle a standard stream; changes the environment |

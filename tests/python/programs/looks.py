@@ -83,7 +83,8 @@ def looked_into():
         inspect.getsourcefile(queue) == multiprocessing.queues.__file__,
         typing.get_type_hints(hinted) == {"q": queue},
         repr(process),
-        list(inspect.signature(multiprocessing.pool.Pool.map).parameters),
+        # Ours has options after these.
+        list(inspect.signature(multiprocessing.pool.Pool.map).parameters)[:4],
         runpy.run_module("multiprocessing.spawn", run_name="again")["WINEXE"],
     )
 

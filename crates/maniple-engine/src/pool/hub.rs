@@ -261,7 +261,7 @@ impl Hub {
             cores: sys::cores(),
             tapped: config.tap_stderr,
             limits: config.limits,
-            memory_kills: sys::process::memory_kills(),
+            memory_kills: sys::process::usage::memory_kills(),
             page: HubPage::create()?,
             lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the bell of a pool's thread (eventfd2)")?,

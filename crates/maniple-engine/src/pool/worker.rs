@@ -146,7 +146,7 @@ impl WorkerLink {
         PoolEnd(self.segment.clone())
     }
 
-    /// Declares that this process handles [`maniple_sys::process::interrupt_number`], so that a task can be interrupted
+    /// Declares that this process handles [`maniple_sys::process::family::interrupt_number`], so that a task can be interrupted
     /// at its soft limit.
     pub fn handles_interrupts(&self) {
         self.segment.interruptible().store(1, Ordering::Release);

@@ -114,15 +114,15 @@ impl ExitWatch {
     /// # Errors
     /// As [`ExitWatch::kill`].
     pub fn kill_family(&self) -> Result<()> {
-        sys::process::kill_family(self.as_handle(), self.pid).doing("kill a process and its children")
+        sys::process::family::kill_family(self.as_handle(), self.pid).doing("kill a process and its children")
     }
 
-    /// Sends the signal that interrupts a worker's task ([`sys::process::interrupt_number`]).
+    /// Sends the signal that interrupts a worker's task ([`sys::process::family::interrupt_number`]).
     ///
     /// # Errors
     /// As [`ExitWatch::kill`].
     pub fn interrupt(&self) -> Result<()> {
-        sys::process::interrupt(self.as_handle(), self.pid).doing("interrupt a process")
+        sys::process::family::interrupt(self.as_handle(), self.pid).doing("interrupt a process")
     }
 
     /// Asks only this process to end.

@@ -13,14 +13,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-mod family;
+pub mod family;
 pub mod image;
 pub mod maker;
 pub mod packet;
-mod usage;
-
-pub use family::{interrupt, interrupt_number, kill_family};
-pub use usage::{memory_kills, memory_of, peak_memory_of};
+pub mod usage;
 
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};

@@ -110,36 +110,6 @@ pub fn kill(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
 }
 
 /// Returns the error "not supported".
-pub fn kill_family(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
-    Err(unsupported())
-}
-
-/// Returns the error "not supported".
-pub fn interrupt(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
-    Err(unsupported())
-}
-
-/// Returns 0: there is no such signal.
-pub fn interrupt_number() -> i32 {
-    0
-}
-
-/// Returns `None`: unknown.
-pub fn memory_of(_pid: u32) -> Option<u64> {
-    None
-}
-
-/// Returns `None`: unknown.
-pub fn peak_memory_of(_pid: u32) -> Option<u64> {
-    None
-}
-
-/// Returns `None`: unknown.
-pub fn memory_kills() -> Option<u64> {
-    None
-}
-
-/// Returns the error "not supported".
 pub fn terminate(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
     Err(unsupported())
 }
@@ -254,4 +224,44 @@ pub fn end_by_number(_pid: u32) {}
 /// Ends this process at once.
 pub fn die() -> ! {
     std::process::abort()
+}
+
+/// A process and the processes that it has started.
+pub mod family {
+    use crate::BorrowedHandle;
+    use crate::stub::unsupported;
+    use std::io;
+
+    /// Returns the error "not supported".
+    pub fn kill_family(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
+        Err(unsupported())
+    }
+
+    /// Returns the error "not supported".
+    pub fn interrupt(_handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
+        Err(unsupported())
+    }
+
+    /// Returns 0: there is no such signal.
+    pub fn interrupt_number() -> i32 {
+        0
+    }
+}
+
+/// The memory that processes use.
+pub mod usage {
+    /// Returns `None`: unknown.
+    pub fn memory_of(_pid: u32) -> Option<u64> {
+        None
+    }
+
+    /// Returns `None`: unknown.
+    pub fn peak_memory_of(_pid: u32) -> Option<u64> {
+        None
+    }
+
+    /// Returns `None`: unknown.
+    pub fn memory_kills() -> Option<u64> {
+        None
+    }
 }

@@ -286,7 +286,7 @@ impl PoolBuilder {
                 return Err(Error::InvalidArgument(why));
             }
         }
-        if (memory.is_some() || recycle.is_some()) && process::memory_of(std::process::id()).is_none() {
+        if (memory.is_some() || recycle.is_some()) && process::usage::memory_of(std::process::id()).is_none() {
             return Err(Error::System(SystemError::doing(
                 "watch the memory of workers, which the system does not tell (is /proc mounted?)",
                 std::io::ErrorKind::Unsupported.into(),

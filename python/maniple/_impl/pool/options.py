@@ -85,7 +85,13 @@ class Retries:
         pool.map(fetch, urls, retries=Retries(3, initial_delay=0.5, on=(ConnectionError, maniple.WorkerLostError)))
     """
 
-    __slots__ = ("backoff_coefficient", "initial_delay", "max_delay", "max_retries", "on")
+    __slots__ = {
+        "max_retries": "The greatest number of further tries of a task.",
+        "initial_delay": "The pause in seconds before the second try.",
+        "backoff_coefficient": "The factor by which each pause is longer than the one before.",
+        "max_delay": "The longest pause in seconds.",
+        "on": "The classes of exceptions after which a task is tried again; None: lost workers and exceeded limits.",
+    }
 
     def __init__(
         self,
@@ -116,7 +122,7 @@ class Retries:
         self.on = on if on is None else tuple(on)
 
     def __repr__(self) -> str:
-        return f"Retries({', '.join(f'{name}={getattr(self, name)!r}' for name in ('max_retries', *sorted(set(self.__slots__) - {'max_retries'})))})"
+        return f"Retries({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Retries) and all(

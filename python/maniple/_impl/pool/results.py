@@ -58,6 +58,17 @@ def complete(result: ApplyResult[Any] | None) -> None:
         tell(error)
 
 
+def _cancellable(ticket: Any) -> Any:
+    """Return the ticket or stream of a call that can be cancelled.
+
+    Raises:
+        ValueError: the pool is one of threads, or its class replaces parts of it.
+    """
+    if isinstance(ticket, Ticket | Stream):
+        return ticket
+    raise ValueError("only calls of a Pool of processes can be cancelled, and not of a class that replaces its parts")
+
+
 def _value_of(result: ApplyResult[Any]) -> Any:
     if not result._ticket.ready():
         return result._unknown("_value")
@@ -280,16 +291,19 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
 
         Returns:
             True if a task was cancelled; False if all tasks had begun or ended.
+
+        Raises:
+            ValueError: the pool is one of threads.
         """
-        return self._ticket is not None and bool(self._ticket.cancel(kill))
+        return bool(_cancellable(self._ticket).cancel(kill))
 
     def cancelled(self) -> bool:
         """Return True if the call has ended, and a task of it was cancelled."""
-        return self._ticket is not None and bool(self._ticket.cancelled()) and self.ready()
+        return isinstance(self._ticket, Ticket) and self._ticket.cancelled() and self.ready()
 
     def running(self) -> bool:
         """Return True if a worker runs a task of the call."""
-        return self._ticket is not None and bool(self._ticket.running())
+        return isinstance(self._ticket, Ticket) and self._ticket.running()
 
     def done(self) -> bool:
         """Return True if the call has ended; the name that futures have for `ready`."""
@@ -417,7 +431,7 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
         Returns:
             True if a call was cancelled.
         """
-        return self._ticket is not None and bool(self._ticket.cancel(kill))
+        return bool(_cancellable(self._ticket).cancel(kill))
 
     def _tell(self, mailbox: Any, number: int) -> bool:
         """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""

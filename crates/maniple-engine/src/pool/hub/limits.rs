@@ -84,9 +84,9 @@ impl Inner {
             .filter_map(|(worker, slot)| Some((worker, st.sched.assigned(worker).next()?.number, slot.pid)))
             .collect();
         for (worker, number, pid) in busy {
-            let Some(used) = process::memory_of(pid) else { continue };
+            let Some(used) = process::usage::memory_of(pid) else { continue };
             if let Some(limit) = self.limits.memory.filter(|&limit| used > limit) {
-                let peak = process::peak_memory_of(pid).unwrap_or(used).max(used);
+                let peak = process::usage::peak_memory_of(pid).unwrap_or(used).max(used);
                 self.doom(st, worker, number, Doom::TooLarge { limit, peak });
             } else if self.limits.recycle.is_some_and(|limit| used > limit) {
                 st.sched.recycle(worker);
@@ -104,7 +104,7 @@ impl Inner {
     /// Whether the system has ended a process for lack of memory, so that it may have ended a worker with this exit.
     pub(super) fn out_of_memory(&self, exit: Option<Exit>) -> bool {
         let killed = exit.is_some_and(Exit::is_kill);
-        killed && self.memory_kills.is_some_and(|before| process::memory_kills().is_some_and(|now| now > before))
+        killed && self.memory_kills.is_some_and(|before| process::usage::memory_kills().is_some_and(|now| now > before))
     }
 
     pub(super) fn end_overdue(&self, st: &mut State, worker: WorkerId, number: u64) {
