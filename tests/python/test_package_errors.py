@@ -7,6 +7,7 @@ import os
 import pickle
 import pkgutil
 import signal
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -22,10 +23,16 @@ ERRORS = [
     ("context", "ProcessError"),
     ("context", "TimeoutError"),
     ("managers", "RemoteError"),
+    ("pool", "CancelledError"),
     ("pool", "MaybeEncodingError"),
+    ("pool", "MemoryLimitError"),
     ("pool", "RemoteTraceback"),
     ("pool", "ResultDecodeError"),
+    ("pool", "SoftTimeoutError"),
+    ("pool", "TaskTimeoutError"),
     ("pool", "WorkerLostError"),
+    # From Python 3.13 on, it is the class of the module `queue`.
+    *([("queues", "ShutDown")] if sys.version_info < (3, 13) else []),
     ("resource_tracker", "ReentrantCallError"),
 ]
 # Internal exceptions between parts of the package, which no call of a program raises.

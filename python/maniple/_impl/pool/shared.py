@@ -62,6 +62,11 @@ def shared_pool(processes: int | None = None, *, context: Any = None, **options:
         return pool  # type: ignore[no-any-return]
 
 
+if not TYPE_CHECKING:
+    # They name types that only type checkers import.
+    shared_pool.__annotations__.clear()
+
+
 def _forget() -> None:
     """In a forked child: the pool is the parent's."""
     global _lock, _pool, _made_with

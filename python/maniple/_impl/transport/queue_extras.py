@@ -9,6 +9,7 @@ import sys
 import time
 from queue import Empty, Full
 
+from ...context import ManipleError
 from ..compat.public_module import Generic
 from .fed_queue import Item
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from ..._maniple import Log
     from ..aio.helpers import Room
 
-    class ShutDown(Exception):
+    class ShutDown(ManipleError):
         """Raised by `put` if the queue is shut down, and by `get` if it is also empty. From Python 3.13 on, it is `queue.ShutDown`."""
 else:
     try:
         from queue import ShutDown
     except ImportError:
 
-        class ShutDown(Exception):
+        class ShutDown(ManipleError):
             """Raised by `put` if the queue is shut down, and by `get` if it is also empty. From Python 3.13 on, it is `queue.ShutDown`."""
 
             __module__ = "maniple.queues"
