@@ -162,7 +162,7 @@ impl Log {
     /// A new, empty one.
     pub fn create() -> Result<Log> {
         let (memory, size) = Log::memory()?;
-        let event = Kick::new().doing("make a queue's event")?;
+        let event = Kick::new().doing("make a queue's event (eventfd2)")?;
         let head = memory::Mapping::new(memory.as_handle(), HEAD, memory::Share::All).doing("map a queue's memory")?;
         let header = head.start().cast::<Header>().as_ptr();
         // SAFETY: fresh memory that no other process knows yet, aligned to a page.
@@ -184,7 +184,7 @@ impl Log {
                 Ok(memory) => return Ok((memory, size)),
                 // A system that makes no file so large.
                 Err(error) if size > LAP && memory::is_too_long(&error) => size /= 2,
-                Err(error) => return Err(error).doing("make a queue's memory"),
+                Err(error) => return Err(error).doing("make a queue's memory (memfd_create, Linux 3.17 and newer)"),
             }
         }
     }
