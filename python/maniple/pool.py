@@ -750,10 +750,10 @@ class Pool(QueueParts):
     # ---- in an event loop ----
 
     async def join_async(self, timeout: float | None = None) -> bool:
-        """As `join`, in a task of asyncio, trio or anyio: the event loop is not blocked."""
+        """As `join`, in a task of asyncio, trio or anyio: the event loop is not blocked. Return whether the workers have ended."""
         from ._impl.aio.helpers import in_thread
 
-        return bool(await in_thread(partial(self.join, timeout)))
+        return await in_thread(partial(self.join, timeout)) is not False
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -240,7 +240,7 @@ mod tests {
         assert!(matches!(hub.keep(Duration::ZERO), Chore::Completed(first) if jobs.contains(&first)));
         let mut taken: Vec<JobId> = Vec::new();
         for (job, settled) in hub.take_ends() {
-            assert!(matches!(settled.outcome, Outcome::Cancelled));
+            assert!(matches!(settled.outcome, Outcome::Terminated));
             taken.push(job);
         }
         taken.sort();
