@@ -194,3 +194,16 @@ def test_resize_of_what_cannot_be(new_pool: NewPool) -> None:
         pool.resize(2)
     with ThreadPool(1) as threads, pytest.raises(ValueError, match="cannot be resized"):
         threads.resize(2)
+
+
+@pytest.mark.parametrize("kind", ["spawn", "forkserver"], indirect=True)
+def test_surplus_workers_end_that_become_ready_when_there_is_no_call(new_pool: NewPool) -> None:
+    for _ in range(3):
+        pool = new_pool(2)
+        pool.map(square, range(4))
+        pool.resize(4)
+        pool.resize(1)  # at least two workers are still starting
+        assert wait_for_size(pool, 1)
+        elastic = new_pool(3, min_processes=0, idle_timeout=0.2)
+        elastic.map(square, range(6), 1)  # ends before all workers are ready
+        assert wait_for_size(elastic, 0)

@@ -321,7 +321,7 @@ impl State {
     /// The events for which the keeper has to be woken while no thread drives.
     pub(super) fn unattended_level(&self) -> Option<u32> {
         if self.sched.open_jobs() == 0 {
-            return None;
+            return self.sched.awaits_workers().then_some(level::KEEPER);
         }
         // A pool that closes ends with its last job: a thread must see that.
         let watched = self.attended || self.watched > 0 || !self.sched.is_running();

@@ -21,6 +21,11 @@ impl<P> Scheduler<P> {
         self.workers.get(worker).is_some_and(|w| w.phase == Phase::Spare)
     }
 
+    /// Whether a worker that becomes ready may be surplus, so that the caller has to learn of it at once.
+    pub fn awaits_workers(&self) -> bool {
+        (self.shrinks || self.config.is_elastic()) && self.count(Phase::Starting) > 0
+    }
+
     fn count(&self, phase: Phase) -> usize {
         self.workers.values().filter(|w| w.phase == phase).count()
     }
