@@ -144,15 +144,22 @@ impl Hub {
         self.shared().stir(&mut st);
     }
 
-    /// Returns the jobs whose task a worker has begun and not finished.
-    pub fn begun(&self) -> Vec<JobId> {
+    /// Returns the jobs whose task a worker has begun, as far as is known without its end, and the number of workers
+    /// that run one. A worker whose answers were not received yet may have begun several tasks.
+    pub fn begun(&self) -> (Vec<JobId>, usize) {
         if self.is_foreign() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
+        self.poll();
         let st = self.lock();
-        let assigned =
-            st.slots.iter().flat_map(|(worker, slot)| st.sched.assigned(worker).map(move |task| (slot, task)));
-        assigned.filter(|(slot, task)| slot.link.claimed(task.payload.position)).map(|(_, task)| task.job).collect()
+        let (mut jobs, mut workers) = (Vec::new(), 0);
+        for (worker, slot) in &st.slots {
+            let before = jobs.len();
+            let claimed = st.sched.assigned(worker).filter(|task| slot.link.claimed(task.payload.position));
+            jobs.extend(claimed.map(|task| task.job));
+            workers += usize::from(jobs.len() > before);
+        }
+        (jobs, workers)
     }
 }
 
@@ -227,7 +234,7 @@ mod tests {
         let jobs: Vec<JobId> = (0..5).map(|_| submit(&hub)).collect();
         assert_eq!(hub.withdraw(&jobs[..2]), jobs[..2]);
         assert_eq!(hub.withdraw(&jobs[1..3]), jobs[2..3]);
-        assert!(hub.begun().is_empty());
+        assert!(hub.begun().0.is_empty());
         assert!(hub.take_ends().is_empty());
         assert_eq!(hub.withdraw(&jobs), jobs[3..]);
     }
