@@ -710,8 +710,12 @@ def test_shutdown_counts_calls_that_free_workers_are_about_to_run_as_begun(new_e
     executor = new_executor(2)
     futures = [executor.submit(square, number) for number in range(50)]
     executor.shutdown(cancel_futures=True)
-    assert [futures[0].result(), futures[1].result()] == [0, 1]
+    assert futures[0].result() == 0
     assert all(future.done() for future in futures)
+    # The second worker may have begun any call.
+    begun = [(number, future.result()) for number, future in enumerate(futures) if not future.cancelled()]
+    assert len(begun) >= 2
+    assert all(square(number) == result for number, result in begun)
 
 
 @pytest.mark.parametrize("how", ["terminate_workers", "kill_workers"])

@@ -333,12 +333,10 @@ impl PyFutures {
     /// left with those that run.
     fn withdraw_all(&self, py: Python<'_>, running: usize) -> PyResult<()> {
         let hub = self.hub.get().hub();
-        let (begun, busy) = detached(py, || hub.begun())?;
         let mut open: Vec<(u64, JobId)> = self.lock().open.iter().map(|(job, open)| (open.turn, *job)).collect();
-        open.retain(|(_, job)| !begun.contains(job));
         open.sort_unstable();
-        let jobs: Vec<JobId> = open.iter().skip(running.saturating_sub(busy)).map(|(_, job)| *job).collect();
-        for job in detached(py, || hub.withdraw(&jobs))? {
+        let jobs: Vec<JobId> = open.into_iter().map(|(_, job)| job).collect();
+        for job in detached(py, || hub.withdraw_but(&jobs, running))? {
             let Some(open) = self.lock().open.remove(&job) else { continue };
             self.give(py, open.future, Given::Nothing, false)?;
         }
@@ -360,7 +358,7 @@ impl PyFutures {
     /// Returns whether a worker has begun the task, which has not ended. Its future counts as running from then on.
     fn has_begun(&self, py: Python<'_>, future: &Bound<'_, PyAny>, job: u64) -> PyResult<bool> {
         let hub = self.hub.get().hub();
-        let begun = detached(py, || hub.begun())?.0.contains(&job_of(job));
+        let begun = detached(py, || hub.has_begun(job_of(job)))?;
         if begun {
             mark_running(future)?;
         }

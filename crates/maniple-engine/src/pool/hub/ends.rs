@@ -104,27 +104,45 @@ impl Hub {
         if self.is_foreign() {
             return Vec::new();
         }
-        let inner = self.shared();
         let mut st = self.lock();
-        let open: Vec<JobId> =
-            jobs.iter().copied().filter(|job| st.jobs.get(job).is_some_and(|job| !job.ended)).collect();
+        let open: Vec<JobId> = jobs.iter().copied().filter(|job| st.is_open(*job)).collect();
+        self.withdraw_open(&mut st, open)
+    }
+
+    /// Withdraws the jobs of a list, oldest first, as `withdraw` does, but keeps the oldest of those that no worker has
+    /// begun, until `running` workers have a task to run.
+    pub fn withdraw_but(&self, jobs: &[JobId], running: usize) -> Vec<JobId> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        self.poll();
+        let mut st = self.lock();
+        let (begun, busy) = st.begun();
+        let waiting = jobs.iter().copied().filter(|job| st.is_open(*job) && !begun.contains(job));
+        let withdrawn = waiting.skip(running.saturating_sub(busy)).collect();
+        self.withdraw_open(&mut st, withdrawn)
+    }
+
+    /// Withdraws jobs that have not ended.
+    fn withdraw_open(&self, st: &mut State, open: Vec<JobId>) -> Vec<JobId> {
+        let inner = self.shared();
         for &job in &open {
             st.sched.cancel(job);
         }
-        inner.advance(&mut st);
+        inner.advance(st);
         // Without listening, a job can have ended in no other way.
         let withdrawn: Vec<JobId> =
             open.into_iter().filter(|job| st.jobs.get(job).is_some_and(|job| job.ended)).collect();
         for job in &withdrawn {
             st.jobs.remove(job);
         }
-        let State { ends, jobs, .. } = &mut *st;
+        let State { ends, jobs, .. } = st;
         ends.list.retain(|job| jobs.contains_key(job));
         let some = !ends.list.is_empty();
         ends.cell.set_ready(some);
-        inner.stir(&mut st);
+        inner.stir(st);
         let driven = st.seats.is_taken();
-        inner.settle_down(&mut st, driven);
+        inner.settle_down(st, driven);
         withdrawn
     }
 
@@ -144,18 +162,24 @@ impl Hub {
         self.shared().stir(&mut st);
     }
 
+    /// Returns whether a worker has begun the task of a job, as far as is known without its end.
+    pub fn has_begun(&self, job: JobId) -> bool {
+        !self.is_foreign() && self.lock().begun().0.contains(&job)
+    }
+}
+
+impl State {
+    fn is_open(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| !job.ended)
+    }
+
     /// Returns the jobs whose task a worker has begun, as far as is known without its end, and the number of workers
     /// that run one. A worker whose answers were not received yet may have begun several tasks.
-    pub fn begun(&self) -> (Vec<JobId>, usize) {
-        if self.is_foreign() {
-            return (Vec::new(), 0);
-        }
-        self.poll();
-        let st = self.lock();
+    fn begun(&self) -> (Vec<JobId>, usize) {
         let (mut jobs, mut workers) = (Vec::new(), 0);
-        for (worker, slot) in &st.slots {
+        for (worker, slot) in &self.slots {
             let before = jobs.len();
-            let claimed = st.sched.assigned(worker).filter(|task| slot.link.claimed(task.payload.position));
+            let claimed = self.sched.assigned(worker).filter(|task| slot.link.claimed(task.payload.position));
             jobs.extend(claimed.map(|task| task.job));
             workers += usize::from(jobs.len() > before);
         }
@@ -234,9 +258,10 @@ mod tests {
         let jobs: Vec<JobId> = (0..5).map(|_| submit(&hub)).collect();
         assert_eq!(hub.withdraw(&jobs[..2]), jobs[..2]);
         assert_eq!(hub.withdraw(&jobs[1..3]), jobs[2..3]);
-        assert!(hub.begun().0.is_empty());
+        assert!(!hub.has_begun(jobs[3]));
         assert!(hub.take_ends().is_empty());
-        assert_eq!(hub.withdraw(&jobs), jobs[3..]);
+        assert_eq!(hub.withdraw_but(&jobs, 1), jobs[4..]);
+        assert_eq!(hub.withdraw(&jobs), jobs[3..4]);
     }
 
     #[test]
