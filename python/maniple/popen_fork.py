@@ -28,7 +28,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from . import process, util
 from ._impl.compat import public_module
 from ._impl.start import forked as _forked
-from ._impl.start.descriptors import Mark, above_stdio, call_into, mark, pipe
+from ._impl.start.descriptors import Mark, above_stdio, call_into, duplicate, mark, pipe
 from ._maniple import Hold
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
@@ -69,7 +69,7 @@ class Lifeline:
     def have_spare(self) -> None:
         """Reserve a descriptor for the pidfd after a fork."""
         if self.spare < 0:
-            self.spare = above_stdio(os.dup(self.r))
+            self.spare = duplicate(self.r)
 
     def give_spare(self) -> None:
         """Close the spare descriptor, so that its number is free for the next descriptor."""

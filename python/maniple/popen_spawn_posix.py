@@ -14,7 +14,7 @@ from _pickle import PicklingError
 from . import popen_fork, spawn, util  # noqa: F401
 from ._impl.pool.worker_main import WorkerMain, by_value, worker_main
 from ._impl.start import launch  # noqa: F401
-from ._impl.start.descriptors import above_stdio, patiently, pipe
+from ._impl.start.descriptors import duplicate, patiently, pipe
 from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
 
@@ -155,7 +155,7 @@ class Popen(ToldPopen):
         """Make the child inherit ``fd``, and return its number there."""
         if fd <= 2:
             # In the child, the number would be a standard stream.
-            fd = above_stdio(os.dup(fd))
+            fd = duplicate(fd)
             self._to_close += [fd]
         self._fds += [fd]
         return fd

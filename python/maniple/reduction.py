@@ -382,7 +382,9 @@ else:
     def _borrowed_socket(conn: Any) -> socket.socket:
         import socket
 
-        return socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+        from ._impl.start.descriptors import duplicate
+
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=duplicate(conn.fileno()))
 
     def DupFd(fd: int) -> Any:
         """Return an object that carries the descriptor `fd` to the process that unpickles it and calls ``detach()``."""

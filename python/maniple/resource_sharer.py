@@ -18,7 +18,7 @@ from time import sleep
 
 from . import process, util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import above_stdio, close_own, mark
+from ._impl.start.descriptors import above_stdio, close_own, duplicate, mark
 from ._impl.start.shortage import is_shortage
 from ._impl.sync.thread_start import ThreadStart
 from ._maniple import Hold
@@ -60,7 +60,7 @@ else:
         """A picklable stand-in for a file descriptor; the process that unpickles it fetches the descriptor."""
 
         def __init__(self, fd: int) -> None:
-            kept = above_stdio(os.dup(fd))
+            kept = duplicate(fd)
 
             def send(conn: Any, pid: int) -> None:
                 reduction.send_handle(conn, kept, pid)
@@ -104,7 +104,7 @@ def _wait_for_end(conn: Any) -> None:
     if not hasattr(socket, "SO_PEERCRED"):
         return
     try:
-        with socket.socket(fileno=os.dup(conn.fileno())) as other:
+        with socket.socket(fileno=duplicate(conn.fileno())) as other:
             credentials = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     except OSError:
         return

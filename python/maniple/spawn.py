@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from . import process, util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import above_stdio, flush_without_fail
+from ._impl.start.descriptors import duplicate, flush_without_fail
 from ._impl.start.steady_imports import SteadyFinder
 from .context import _default_context, reduction
 from .reduction import load
@@ -161,7 +161,7 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             for inherited in (pipe_handle, tracker_fd):
                 if inherited is not None:
                     os.set_inheritable(inherited, False)
-            fd, sentinel = pipe_handle, above_stdio(os.dup(pipe_handle))
+            fd, sentinel = pipe_handle, duplicate(pipe_handle)
         except _SHORT as problem:
             if _reports_shortage(problem):
                 sys.exit(os.EX_TEMPFAIL)

@@ -87,6 +87,11 @@ def test_a_queue_writes_to_no_file_that_reuses_its_number(mp_package: str, what:
     assert outcome(mp_package, "fork", "used_after", what, before) == "ok"
 
 
+@pytest.mark.better_than_standard("duplicates the connection as a standard stream")
+def test_a_descriptor_is_sent_without_a_standard_stream(mp_package: str) -> None:
+    assert outcome(mp_package, "spawn", "sends") == "ok"
+
+
 STDIO_CLOSED = """
 import importlib, os, sys, traceback
 mp = importlib.import_module(sys.argv[1])

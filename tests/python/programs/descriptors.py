@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 OUTCOME = int(os.environ["OUTCOME"])
@@ -183,6 +184,29 @@ def above_the_limit(mp: Any, ctx: Any) -> None:
     os.dup2(OUTCOME, 100)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
     use_all(mp, ctx)
+
+
+def sends(mp: Any, ctx: Any) -> None:
+    """The standard streams are closed while another thread sends a descriptor over a connection that is full."""
+    send_handle = importlib.import_module(f"{mp.__name__}.reduction").send_handle
+    ours, theirs = ctx.Pipe()
+    os.set_blocking(ours.fileno(), False)
+    try:
+        while True:
+            os.write(ours.fileno(), bytes(1000))
+    except BlockingIOError:
+        os.set_blocking(ours.fileno(), True)
+    for number in range(3):
+        os.close(number)
+    sender = threading.Thread(target=send_handle, args=(ours, OUTCOME, os.getpid()), daemon=True)
+    sender.start()
+    for _ in range(300):
+        time.sleep(0.001)
+        open_ones = [number for number in range(3) if os.path.lexists(f"/proc/self/fd/{number}")]
+        assert not open_ones, f"{open_ones} are open"
+    assert sender.is_alive(), "the connection is not full"
+    while sender.is_alive():
+        os.read(theirs.fileno(), 1 << 20)
 
 
 def main() -> None:

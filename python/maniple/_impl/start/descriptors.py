@@ -34,6 +34,7 @@ __all__ = [
     "call_into",
     "close_own",
     "descriptor_limit",
+    "duplicate",
     "explain_shortage",
     "flush_without_fail",
     "mark",
@@ -55,12 +56,13 @@ def above_stdio(fd: int) -> int:
     if fd > 2:
         return fd
     try:
-        return _duplicate(fd)
+        return duplicate(fd)
     finally:
         os.close(fd)
 
 
-def _duplicate(fd: int) -> int:
+def duplicate(fd: int) -> int:
+    """Return a duplicate above 2 that is not inherited. No other number is in use meanwhile, as it is after `os.dup`."""
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
     return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
@@ -71,7 +73,7 @@ def arrived(fd: int) -> int:
     if fd > 2:
         return fd
     try:
-        moved = _duplicate(fd)
+        moved = duplicate(fd)
     except OSError:
         return fd
     os.close(fd)
