@@ -79,8 +79,8 @@ struct Job<P> {
     in_window: usize,
     cancelled: bool,
     queued: bool,
-    /// The work (ns) that workers were given of it, for a fair share.
-    used: u64,
+    /// For a fair share.
+    account: queue::Account,
     /// The plan in which it had nothing to give.
     passed: u64,
 }
@@ -170,7 +170,7 @@ impl<P> Scheduler<P> {
             closed: false,
             workers: SlotMap::with_key(),
             jobs: SlotMap::with_key(),
-            queue: Queue::default(),
+            queue: Queue::of(config.processes),
             delayed: Vec::new(),
             limited: 0,
             shrinks: false,
@@ -261,6 +261,7 @@ impl<P> Scheduler<P> {
         let is_lost = |task: &Assigned<P>| claimed(&task.payload) || task.deaths >= DEADLY;
         let (lost, waiting): (Vec<_>, Vec<_>) = assigned.into_iter().partition(is_lost);
         for task in lost {
+            self.settle_account(&task, task.expected);
             if death == Death::Cancelled {
                 self.drop_task(task.job, task.index, task.items, Dropped::Cancelled);
             } else if let Some(pause) = self.pause_after(&task, death).filter(|_| whole(&task.payload)) {
@@ -330,6 +331,7 @@ impl<P> Scheduler<P> {
         w.retry_at = None;
         w.silent = false;
         w.last_finish = now;
+        self.settle_account(&task, nanos);
         let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
         Some(task)
@@ -350,13 +352,9 @@ impl<P> Scheduler<P> {
         let at = w.place(number)?;
         w.given = w.given.saturating_sub(1);
         let task = w.assigned.remove(at)?;
+        self.settle_account(&task, 0);
         self.settle(task.job);
         Some((task.job, task.index, task.items))
-    }
-
-    /// No caller will submit this function again.
-    pub fn forget_cost(&mut self, func: u32) {
-        self.cost.remove(&func);
     }
 
     /// The worker is known to have claimed the task with this number.
@@ -391,6 +389,7 @@ impl<P> Scheduler<P> {
         let config = &mut self.config;
         config.least = if config.is_elastic() { config.least.min(processes) } else { processes };
         config.processes = processes;
+        self.queue.have_workers(processes);
         self.shrinks |= shrinks;
     }
 
@@ -402,6 +401,7 @@ impl<P> Scheduler<P> {
     // ---- inner steps ----
 
     fn give_back(&mut self, task: Assigned<P>) {
+        self.settle_account(&task, 0);
         let dropped = match self.state {
             State::Terminated => Some(Dropped::Terminated),
             State::Broken => Some(Dropped::Broken),
@@ -489,12 +489,12 @@ impl<P> Worker<P> {
         self.assigned.binary_search_by_key(&number, |t| t.number).ok()
     }
 
-    fn give(&mut self, job: JobId, func: u32, task: Pending<P>) -> u64 {
+    fn give(&mut self, job: JobId, func: u32, task: Pending<P>, expected: u64) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         self.given += 1;
         let Pending { index, items, deaths, tries, payload } = task;
-        self.assigned.push_back(Assigned { number, job, index, items, func, deaths, tries, payload });
+        self.assigned.push_back(Assigned { number, job, index, items, func, expected, deaths, tries, payload });
         number
     }
 }

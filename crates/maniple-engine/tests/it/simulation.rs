@@ -8,6 +8,7 @@
 //! MANIPLE_FIRST=5000 ...                                                   where to begin
 //! ```
 
+mod fairness;
 mod found;
 mod ledger;
 mod random;

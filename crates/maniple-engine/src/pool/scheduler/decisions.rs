@@ -66,6 +66,7 @@ impl<P> Scheduler<P> {
         let each = self.jobs.get(turn.job).and_then(|j| self.cost.get(&j.shape.func)).copied();
         let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
         let mut open = by_load(&self.workers, now, waking);
+        let alone = self.queue.len() == 1;
         while !open.is_empty() {
             let Some(job) = self.jobs.get_mut(turn.job) else { return };
             let each = self.cost.get(&job.shape.func).copied();
@@ -87,8 +88,8 @@ impl<P> Scheduler<P> {
                 if w.assigned.is_empty() {
                     w.last_finish = now;
                 }
-                let nanos = each.unwrap_or(CHUNK) * task.items as u64;
-                let number = w.give(turn.job, job.shape.func, task);
+                let nanos = each.map_or(CHUNK, |each| each.saturating_mul(task.items as u64));
+                let number = w.give(turn.job, job.shape.func, task, nanos);
                 self.commands.push(Command::Send { worker, number });
                 if self.config.max_tasks.is_some_and(|most| w.given >= most) {
                     w.phase = Phase::Retiring;
@@ -104,7 +105,7 @@ impl<P> Scheduler<P> {
             }
             if job.pending.is_empty() {
                 let loads = open.iter().filter_map(|r| Some(self.workers.get(r.0.2)?.assigned.len() as u64));
-                if let Some(fill) = job.wanted(turn.job, each, loads, self.config.processes) {
+                if let Some(fill) = job.wanted(turn.job, each, loads, self.config.processes, alone) {
                     job.filling = true;
                     self.commands.push(fill);
                 }
@@ -210,6 +211,7 @@ impl<P> Job<P> {
         each: Option<u64>,
         loads: impl Iterator<Item = u64>,
         processes: usize,
+        alone: bool,
     ) -> Option<Command> {
         if !self.input_open || self.filling || self.shape.supply == Supply::Complete || id.is_null() {
             return None;
@@ -229,6 +231,10 @@ impl<P> Job<P> {
         for load in loads {
             room += deepest.saturating_sub(load);
             idle |= load == 0;
+        }
+        if !alone {
+            // Other jobs take all room that there is. It is this job's turn when there is room again.
+            room = room.max(deepest);
         }
         let mut tasks = room as usize;
         if let Some(window) = self.shape.window {

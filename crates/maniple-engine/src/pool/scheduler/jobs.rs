@@ -22,6 +22,11 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// No caller will submit this function again.
+    pub fn forget_cost(&mut self, func: u32) {
+        self.cost.remove(&func);
+    }
+
     fn insert(&mut self, shape: JobShape) -> JobId {
         let items = shape.items;
         let job = Job {
@@ -36,7 +41,7 @@ impl<P> Scheduler<P> {
             in_window: 0,
             cancelled: false,
             queued: false,
-            used: 0,
+            account: queue::Account::default(),
             passed: 0,
         };
         self.limited += usize::from(job.is_limited());
@@ -63,6 +68,9 @@ impl<P> Scheduler<P> {
         if broken {
             self.drop_task(job, index, items, Dropped::Broken);
             return Some(index);
+        }
+        if j.queued && j.pending.is_empty() {
+            self.queue.resume(j);
         }
         j.pending.push_back(Pending { index, items, deaths: 0, tries: 0, payload });
         self.enqueue(job);

@@ -1,24 +1,41 @@
 //! The jobs that have something to give: by priority, and with a fair share of the workers among equals.
 //!
-//! Each call with several tasks has an account of the work that workers were given of it. The call with the smallest
-//! account goes next. All calls of a single task share one account, and are served in the order in which they came.
+//! Each call with several tasks has an account of the work that workers have done of it or have in hand. The call with the
+//! smallest account goes next. All calls of a single task share one account, and are served in the order in which they came.
 
 use super::*;
 
+/// The work of a call, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    /// What workers have done.
+    done: u64,
+    /// What the tasks that workers have now are expected to take.
+    in_hand: u64,
+}
+
+/// How much work (ns) per worker a call may make up for that it missed while its source or its window had no task.
+const MADE_UP: u64 = 4_000_000;
+
 /// The jobs with tasks that wait, or that can be requested.
 #[derive(Debug, Default)]
-pub(super) struct Queue(Vec<Level>);
+pub(super) struct Queue {
+    levels: Vec<Level>,
+    /// How much work (ns) a call may make up for.
+    made_up: u64,
+    /// The highest floor of a level that exists no longer.
+    floor: u64,
+}
 
 /// The jobs of one priority.
 #[derive(Debug, Default)]
 struct Level {
     priority: i32,
     singles: VecDeque<JobId>,
-    /// The work (ns) that workers were given of the single calls.
-    singles_used: u64,
+    singles_account: Account,
     /// Calls with several tasks.
     calls: Vec<JobId>,
-    /// No account of this level is below this one.
+    /// The work (ns) that was done of the call that went last. A call that comes is treated as if as much of it were done.
     floor: u64,
 }
 
@@ -33,38 +50,47 @@ pub(super) struct Turn {
 }
 
 impl Queue {
+    pub fn of(workers: usize) -> Self {
+        let mut queue = Self::default();
+        queue.have_workers(workers);
+        queue
+    }
+
+    pub fn have_workers(&mut self, workers: usize) {
+        self.made_up = MADE_UP.saturating_mul(workers as u64);
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|level| level.singles.is_empty() && level.calls.is_empty())
+        self.levels.iter().all(|level| level.singles.is_empty() && level.calls.is_empty())
     }
 
     pub fn singles(&self) -> usize {
-        self.0.iter().map(|level| level.singles.len()).sum()
+        self.levels.iter().map(|level| level.singles.len()).sum()
     }
 
     pub fn len(&self) -> usize {
-        self.0.iter().map(|level| level.singles.len() + level.calls.len()).sum()
+        self.levels.iter().map(|level| level.singles.len() + level.calls.len()).sum()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = JobId> {
-        self.0.iter().flat_map(|level| level.singles.iter().chain(&level.calls)).copied()
+        self.levels.iter().flat_map(|level| level.singles.iter().chain(&level.calls)).copied()
     }
 
     /// Puts a job into the queue. `first`: before all single calls of its priority.
     pub fn put<P>(&mut self, id: JobId, job: &mut Job<P>, first: bool) {
         job.queued = true;
         let priority = job.priority();
-        let at = self.0.partition_point(|level| level.priority < priority);
-        if self.0.get(at).is_none_or(|level| level.priority != priority) {
-            self.0.insert(at, Level { priority, ..Level::default() });
+        let at = self.levels.partition_point(|level| level.priority < priority);
+        if self.levels.get(at).is_none_or(|level| level.priority != priority) {
+            self.levels.insert(at, Level { priority, floor: self.floor, ..Level::default() });
         }
-        let level = &mut self.0[at];
+        let level = &mut self.levels[at];
         if !job.is_single() {
-            // A call that has waited for its source has saved nothing up.
-            job.used = job.used.max(level.floor);
+            job.account.catch_up(level.floor, self.made_up);
             level.calls.push(id);
         } else {
             if level.singles.is_empty() {
-                level.singles_used = level.singles_used.max(level.floor);
+                level.singles_account.done = level.singles_account.done.max(level.floor);
             }
             if first {
                 level.singles.push_front(id);
@@ -74,44 +100,66 @@ impl Queue {
         }
     }
 
+    /// A job in the queue that had no task to give has one again.
+    pub fn resume<P>(&self, job: &mut Job<P>) {
+        let priority = job.priority();
+        if let Some(level) = self.levels.iter().find(|level| level.priority == priority) {
+            job.account.catch_up(level.floor, self.made_up);
+        }
+    }
+
     /// The job that is served next, of those that were not skipped in this plan.
     pub fn next<P>(&mut self, jobs: &SlotMap<JobId, Job<P>>, plan: u64) -> Option<Turn> {
-        for (index, level) in self.0.iter_mut().enumerate() {
+        for (index, level) in self.levels.iter_mut().enumerate() {
             level.calls.retain(|&id| jobs.contains_key(id));
             while level.singles.front().is_some_and(|&id| !jobs.contains_key(id)) {
                 level.singles.pop_front();
             }
             let single = level.singles.front().filter(|&&id| jobs[id].passed != plan);
-            let single = single.map(|&id| (level.singles_used, id, None));
+            let single = single.map(|&id| (level.singles_account, id, None));
             let calls = level.calls.iter().enumerate().filter_map(|(place, &id)| {
                 let job = &jobs[id];
-                (job.passed != plan).then_some((job.used, id, Some(place)))
+                (job.passed != plan).then_some((job.account, id, Some(place)))
             });
             let mut count = 0;
-            let least = single.into_iter().chain(calls).inspect(|_| count += 1).min_by_key(|&(used, _, _)| used);
-            if let Some((used, job, place)) = least {
-                level.floor = level.floor.max(used);
+            let least =
+                single.into_iter().chain(calls).inspect(|_| count += 1).min_by_key(|&(account, _, _)| account.total());
+            if let Some((account, job, place)) = least {
+                level.floor = level.floor.max(account.done);
                 return Some(Turn { job, alone: count == 1, level: index, place });
             }
         }
         None
     }
 
-    /// Charges the work that was given of a job.
+    /// Charges a task, which is expected to take `nanos`, to its job.
     pub fn charge<P>(&mut self, turn: &Turn, job: &mut Job<P>, nanos: u64) {
-        match turn.place {
-            Some(_) => job.used = job.used.saturating_add(nanos),
-            None => {
-                let used = &mut self.0[turn.level].singles_used;
-                *used = used.saturating_add(nanos);
-            }
-        }
+        let account = match turn.place {
+            Some(_) => &mut job.account,
+            None => &mut self.levels[turn.level].singles_account,
+        };
+        account.in_hand = account.in_hand.saturating_add(nanos);
+    }
+
+    /// A worker no longer has a task: charges what it has taken, in place of what was expected.
+    pub fn settle<P>(&mut self, job: &mut Job<P>, expected: u64, taken: u64) {
+        let priority = job.priority();
+        let account = if !job.is_single() {
+            &mut job.account
+        } else if let Some(level) = self.levels.iter_mut().find(|level| level.priority == priority) {
+            &mut level.singles_account
+        } else {
+            return;
+        };
+        account.in_hand = account.in_hand.saturating_sub(expected);
+        account.done = account.done.saturating_add(taken);
     }
 
     /// The job has nothing more to give.
     pub fn remove<P>(&mut self, turn: &Turn, job: &mut Job<P>) {
         job.queued = false;
-        let level = &mut self.0[turn.level];
+        let is_last = self.levels.len() == 1;
+        let level = &mut self.levels[turn.level];
         match turn.place {
             Some(place) => {
                 level.calls.remove(place);
@@ -120,9 +168,32 @@ impl Queue {
                 level.singles.pop_front();
             }
         }
-        if level.singles.is_empty() && level.calls.is_empty() && self.0.len() > 1 {
-            self.0.remove(turn.level);
+        if level.singles.is_empty() && level.calls.is_empty() && !is_last {
+            self.floor = self.floor.max(level.floor);
+            self.levels.remove(turn.level);
         }
+    }
+}
+
+impl<P> Scheduler<P> {
+    /// A worker no longer has a task, which has taken `nanos`.
+    pub(super) fn settle_account(&mut self, task: &Assigned<P>, nanos: u64) {
+        if let Some(job) = self.jobs.get_mut(task.job) {
+            self.queue.settle(job, task.expected, nanos);
+        }
+    }
+}
+
+impl Account {
+    /// A new call begins as if as much were done of it as of others. A call that had no task to give for a while has not
+    /// saved up all that it missed: the others would have to wait for all of it.
+    fn catch_up(&mut self, floor: u64, made_up: u64) {
+        let least = if self.total() == 0 { floor } else { floor.saturating_sub(made_up) };
+        self.done = self.done.max(least);
+    }
+
+    fn total(self) -> u64 {
+        self.done.saturating_add(self.in_hand)
     }
 }
 
