@@ -136,7 +136,12 @@ class ProcessPoolExecutor(Executor):
                 )
                 self._finalizer = finalize(self, pool.close)
                 self._finalizer.atexit = False
-                pool.start()
+                try:
+                    pool.start()
+                except RuntimeError:
+                    if is_over():
+                        raise RuntimeError(_AFTER_EXIT) from None
+                    raise
                 self._pool = pool
                 if self._processes is not None:
                     self._processes.pool = pool

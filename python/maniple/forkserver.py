@@ -222,7 +222,7 @@ class ForkServer:
 
     def _refusal(self, line: net.socket) -> int:
         """Return the error number that the server sent for a request; 0 if it has closed the connection or ended."""
-        with suppress(OSError, EOFError):
+        with suppress(ConnectionError, EOFError):
             if _has_data(line.fileno(), self._lives):
                 return read_signed(line.fileno())
         return 0

@@ -33,6 +33,7 @@ from ._impl.pool.names import (
 )
 from ._impl.pool.options import (
     Retries,
+    backlog_of,
     bytes_of,
     check_memory_watch,
     count_of,
@@ -40,6 +41,7 @@ from ._impl.pool.options import (
     seeds_of,
     setup_of,
     size_of,
+    tasks_of,
     terms_of,
 )
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
@@ -255,16 +257,7 @@ class Pool(QueueParts):
             raise ValueError("Number of processes must be at least 1")
         if setup is not None:
             setup.refuse_size(processes)
-        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
-            raise ValueError("maxtasksperchild must be a positive int or None")
-        if max_tasks_per_child is not None:
-            if maxtasksperchild is not None:
-                raise ValueError(
-                    "maxtasksperchild and max_tasks_per_child are names of one parameter: pass one of them"
-                )
-            if not isinstance(max_tasks_per_child, int) or max_tasks_per_child <= 0:
-                raise ValueError("max_tasks_per_child must be a positive int or None")
-            maxtasksperchild = max_tasks_per_child
+        maxtasksperchild = tasks_of(maxtasksperchild, max_tasks_per_child)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         start_limit = seconds_of("worker_init_timeout", worker_init_timeout)
@@ -274,12 +267,7 @@ class Pool(QueueParts):
         if spare_workers is None:
             spare_workers = int(options.get("task_timeout") is not None and self._ctx.get_start_method() != "fork")
         size = size_of(processes, min_processes, idle_timeout, spare_workers)
-        if (
-            max_backlog is not None
-            and count_of("max_backlog", max_backlog, 1)
-            and backlog_full not in ("block", "raise")
-        ):
-            raise ValueError(f'backlog_full must be "block" or "raise", not {backlog_full!r}')
+        backlog = backlog_of(max_backlog, backlog_full)
         limits = start_limit, memory, recycle, *size
         terms_of(dict(options), None) if options else None  # raises for what cannot be
         if processes > LARGE:
@@ -289,7 +277,7 @@ class Pool(QueueParts):
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
-            if options or any(limits) or setup is not None or seeds is not None:
+            if options or any(limits) or setup is not None or seeds is not None or backlog is not None:
                 raise ValueError(f"{type(self).__name__} replaces parts of Pool, so it has no options: leave them out")
             from ._impl.pool.queue_pool_start import start
 
@@ -310,8 +298,7 @@ class Pool(QueueParts):
             if options or seeds is not None:
                 self._options, self._seeds = dict(options), seeds
                 self._terms = terms_of(dict(options), workers._main, seeds)
-            if max_backlog is not None:
-                self._backlog = max_backlog, backlog_full == "block"
+            self._backlog = backlog
         self._state = RUN
 
     if TYPE_CHECKING:
@@ -693,12 +680,17 @@ class Pool(QueueParts):
             processes: the number of workers; in a pool with `min_processes` the greatest number.
 
         Raises:
-            ValueError: it is less than 1, or the pool is closed.
+            ValueError: it is less than 1, it is more than the number of `accelerators`, or the pool is closed.
+            OSError: a limit of this process does not allow so many workers.
         """
         self._check_running()
         if self._workers is None or isinstance(self, ThreadPool):
             raise ValueError(f"a {type(self).__name__} cannot be resized")
-        self._processes = count_of("processes", processes, 1)
+        if count_of("processes", processes, 1) > self._processes:
+            refuse_impossible_size(processes, self._descriptors)
+        if (setup := self._workers.setup) is not None:
+            setup.refuse_size(processes)
+        self._processes = processes
         self._workers.resize(processes)
 
     def cancel_all(self, kill: bool = False) -> None:
@@ -802,17 +794,13 @@ class ThreadPool(ThreadQueueParts, Pool):
         if options:
             from ._impl.pool.worker_setup import refusal_of_threads
 
-            if refusal := refusal_of_threads(options):
-                raise ValueError(refusal)
-            raise ValueError(
-                f"{', '.join(options)}: a ThreadPool has no limits and retries, because a thread cannot be ended; use a Pool"
-            )
+            raise refusal_of_threads(options)
         super().__init__(processes, initializer, initargs)
 
     def _terms_for(self, options: dict[str, Any]) -> Any:
-        raise ValueError(
-            f"{', '.join(options)}: calls of a ThreadPool have no limits and retries, because a thread cannot be ended; use a Pool"
-        )
+        from ._impl.pool.worker_setup import refusal_of_threads
+
+        raise refusal_of_threads(options)
 
     def _make_workers(
         self,

@@ -194,6 +194,15 @@ def _watch(pid: int, line: Lifeline | None = None) -> int:
     return ended
 
 
+# The error numbers of calls that a sandbox or an older kernel refuses, or that lack memory, or whose descriptor the program has closed.
+_REFUSALS = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOMEM}
+
+
+def _is_refused(problem: OSError) -> bool:
+    """Return whether the system refused a call. A signal handler that interrupts the call may raise an OSError of its own."""
+    return problem.errno in _REFUSALS
+
+
 def _id_of(popen: Popen) -> tuple[int, int]:
     """Return the first two arguments of `os.waitid` for this child."""
     return (_P_PIDFD, popen.sentinel) if _pidfds_work and _P_PIDFD is not None else (os.P_PID, popen.pid)
@@ -262,16 +271,18 @@ class Popen:
             found = os.waitid(kind, number, os.WEXITED | os.WNOWAIT | flag)
         except ChildProcessError:
             return self._reaped_elsewhere(flag)
-        except OSError:
+        except OSError as problem:
+            if not _is_refused(problem):
+                raise
             return self._look_by_number(flag)
         if found is None:
             return None
         self.returncode = code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
         try:
-            with suppress(OSError):
+            with suppress(ChildProcessError):
                 os.waitid(kind, number, os.WEXITED | os.WNOHANG)
         except BaseException:  # raised by a signal handler: no later call reaps the child, whose code is stored
-            with suppress(OSError):
+            with suppress(ChildProcessError):
                 os.waitid(kind, number, os.WEXITED | os.WNOHANG)
             raise
         return code
@@ -279,10 +290,13 @@ class Popen:
     def _look_by_number(self, flag: int) -> int | None:
         """Reap the child by its pid: a sandbox or a kernel before 5.4 rejects the call, or the program has closed the sentinel."""
         if flag == 0:
-            with suppress(OSError):
-                from . import connection
+            from . import connection
 
+            try:
                 connection.wait([self.sentinel])
+            except OSError as problem:
+                if not _is_refused(problem):
+                    raise
         with Hold(_reaping.setdefault(os.getpid(), RLock())):
             if (code := self.returncode) is not None:
                 return code

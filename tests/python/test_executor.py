@@ -835,6 +835,12 @@ threading.Thread(target=late).start()
     assert done.stdout == "cannot schedule new futures after interpreter shutdown\n", done.stderr
 
 
+def test_a_first_call_at_exit_is_refused(method: str) -> None:
+    done = run_program(method, "import atexit\natexit.register(lambda: executor.submit(square, 2))")
+    assert "cannot schedule new futures after interpreter shutdown" in done.stderr
+    assert "can't register atexit" not in done.stderr
+
+
 def test_the_import_of_the_package_imports_no_futures() -> None:
     text = "import sys, maniple; print('concurrent.futures' in sys.modules, 'ProcessPoolExecutor' in dir(maniple))"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)

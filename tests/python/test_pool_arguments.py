@@ -52,3 +52,85 @@ def test_an_error_of_the_function_in_starmap_gets_no_hint(pool: Any) -> None:
         pool.starmap(add, [(1, 2, 3)])
     assert not getattr(raised.value, "__notes__", None)
     assert pool.starmap(add, [(1, 2)]) == [3]
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"task_timeout": HUGE}, ValueError, "task_timeout is too large"),
+        ({"soft_timeout": "3"}, TypeError, "soft_timeout must be a number of seconds"),
+        ({"worker_init_timeout": HUGE}, ValueError, "worker_init_timeout is too large"),
+        ({"memory_limit": 2**64}, ValueError, r"memory_limit must be less than 2\*\*63 bytes"),
+        ({"max_rss_per_worker": HUGE}, ValueError, "max_rss_per_worker must be less than"),
+        ({"max_tasks_per_child": True}, TypeError, "max_tasks_per_child must be an int, not bool"),
+        ({"max_tasks_per_child": 2**64}, ValueError, "max_tasks_per_child must be less than"),
+        ({"max_backlog": 2**64}, ValueError, "max_backlog must be less than"),
+        ({"backlog_full": "drop"}, ValueError, 'backlog_full must be "block" or "raise"'),
+        ({"backlog_full": "raise"}, ValueError, "backlog_full needs max_backlog"),
+        ({"finalargs": (3,)}, ValueError, "finalargs needs finalizer"),
+        ({"finalizer": print, "finalargs": 3}, TypeError, "finalargs must be the arguments of finalizer"),
+        ({"accelerators": 2**63}, ValueError, "accelerators must be a number from 1 to"),
+        ({"accelerators": range(2**31)}, ValueError, "the most are 65536"),
+        ({"accelerators": [True]}, TypeError, "an identifier must be an int or a str"),
+        ({"accelerators": [-1]}, ValueError, "must not be negative"),
+        ({"accelerators": ["0,1"]}, ValueError, "no comma"),
+        ({"timeout": 3}, TypeError, "'timeout' is not an option of a pool"),
+    ],
+)
+def test_bad_options_of_a_pool_name_the_option(
+    pool_module: ModuleType, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pool_module.Pool(1, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"initial_delay": "3"}, TypeError, "initial_delay must be a number, not '3'"),
+        ({"initial_delay": True}, TypeError, "initial_delay must be a number, not True"),
+        ({"max_delay": HUGE}, ValueError, "max_delay is too large"),
+        ({"backoff_coefficient": None}, TypeError, "backoff_coefficient must be a number, not None"),
+        ({"on": 5}, TypeError, "on must be a class of exceptions or a tuple of them; 5 is not one"),
+    ],
+)
+def test_bad_retries_name_the_parameter(
+    pool_module: ModuleType, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pool_module.Retries(3, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"task_timeout": 1}, ValueError, "a thread cannot be ended"),
+        ({"memory_limit": "1GB"}, ValueError, "a ThreadPool has no limits of memory"),
+        ({"return_exceptions": True}, ValueError, "catch the exceptions in the function"),
+        ({"max_backlog": 1}, ValueError, "a ThreadPool has no max_backlog"),
+        ({"min_processes": 1}, ValueError, "a ThreadPool has no min_processes"),
+        ({"nonsense": 1}, TypeError, "'nonsense' is not an option of a ThreadPool"),
+    ],
+)
+def test_a_pool_of_threads_refuses_each_option_for_its_reason(
+    pool_module: ModuleType, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pool_module.ThreadPool(1, **options)
+
+
+def test_a_pool_is_not_resized_beyond_the_limits(pool_module: ModuleType) -> None:
+    with pool_module.Pool(1, accelerators=[0, 0]) as pool:
+        with pytest.raises(ValueError, match="3 workers cannot have an accelerator each"):
+            pool.resize(3)
+        pool.resize(2)
+    with pool_module.Pool(1) as pool:
+        for size in (10**7, 2**62):
+            with pytest.raises(OSError, match=f"{size} workers"):
+                pool.resize(size)
+        with pytest.raises(ValueError, match="processes must be less than"):
+            pool.resize(2**63)
+        assert pool.map(abs, [-1, -2]) == [1, 2]

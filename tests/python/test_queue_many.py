@@ -243,13 +243,21 @@ def test_put_many_into_a_full_queue_says_how_many_are_in(bounded: Any) -> None:
     queue, source = bounded(3), iter(range(10))
     with pytest.raises(standard_queue.Full) as raised:
         queue.put_many(source, block=False)
-    assert raised.value.items_put == 3  # type: ignore[attr-defined]
-    # No item is taken from the iterator before there is room for it.
-    assert next(source) == 3
+    # The iterator has given an item, which is not lost.
+    assert (raised.value.items_put, raised.value.next_items) == (3, [3])  # type: ignore[attr-defined]
     with pytest.raises(standard_queue.Full) as raised:
         queue.put_many(source, timeout=0.05)
-    assert raised.value.items_put == 0  # type: ignore[attr-defined]
-    assert queue.get_many() == [0, 1, 2] and next(source) == 4
+    assert (raised.value.items_put, raised.value.next_items) == (0, [4])  # type: ignore[attr-defined]
+    assert queue.get_many() == [0, 1, 2] and next(source) == 5
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "iterator"])
+@pytest.mark.parametrize("how", [{}, {"timeout": 0.05}, {"block": False}], ids=str)
+def test_put_many_that_fills_the_queue_exactly_ends(bounded: Any, make: Any, how: dict[str, Any]) -> None:
+    queue = bounded(3)
+    queue.put_many(make([1, 2, 3]), **how)
+    queue.put_many(make([]), **how)
+    assert queue.get_many() == [1, 2, 3]
 
 
 def test_put_many_waits_for_room(bounded: Any) -> None:
@@ -359,7 +367,7 @@ def test_a_queue_that_is_shut_down_gives_what_it_has(mp: ModuleType, queue: Any)
         queue.put(4)
     with pytest.raises(mp.ShutDown) as raised:
         queue.put_many([4])
-    assert raised.value.items_put == 0
+    assert (raised.value.items_put, raised.value.next_items) == (0, [])
     assert queue.get() == 1
     assert queue.get_many() == [2, 3]
     for get in (queue.get, queue.get_many):
@@ -498,7 +506,7 @@ def test_a_queue_of_the_standard_form_has_no_shutdown_but_the_other_calls(mp: Mo
     queue.put_many([1, 2])
     with pytest.raises(standard_queue.Full) as raised:
         queue.put_many([3], block=False)
-    assert raised.value.items_put == 0  # type: ignore[attr-defined]
+    assert (raised.value.items_put, raised.value.next_items) == (0, [3])  # type: ignore[attr-defined]
     got = queue.get_many(1)
     while len(got) < 2:
         got += queue.get_many()

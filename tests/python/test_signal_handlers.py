@@ -601,3 +601,24 @@ def test_a_handler_starts_processes_while_its_thread_starts_some(mp_package: str
     argv = [sys.executable, str(program), mp_package, method]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.stdout == "{0} True\n", done.stdout + done.stderr
+
+
+@pytest.mark.better_than_standard("takes an OSError of the handler for the end of the child")
+@pytest.mark.parametrize("method", METHODS)
+def test_join_raises_the_os_error_of_a_handler(mp: ModuleType, method: str) -> None:
+    def handler(number: int, frame: object) -> None:
+        raise TimeoutError("the time is up")
+
+    process = mp.get_context(method).Process(target=time.sleep, args=(60,))
+    process.start()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(TimeoutError, match="the time is up"):
+            process.join()
+        assert process.is_alive()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL

@@ -479,7 +479,7 @@ NO_CPU = max(ALLOWED) + 1000
         ({"affinity": [{"0"}]}, TypeError, "number of a CPU must be an int"),
         ({"affinity": [{NO_CPU}]}, ValueError, f"may not run on CPU {NO_CPU}, only on"),
         ({"accelerators": []}, ValueError, "accelerators is an empty list"),
-        ({"accelerators": 0}, ValueError, "accelerators must be 1 or more"),
+        ({"accelerators": 0}, ValueError, "accelerators must be a number from 1"),
         ({"accelerators": "0,1"}, TypeError, "accelerators must be their number, or a list"),
         ({"accelerators": [1.5]}, TypeError, "an identifier must be an int or a str"),
         ({"accelerators": [0]}, ValueError, "2 workers cannot have an accelerator each, because there are 1"),

@@ -298,7 +298,8 @@ impl PyLog {
 
     /// Puts in the objects of an iterator, until it ends. Returns the number of objects that are in, and None; or, if there
     /// was no room for one, False; or, if one cannot be pickled, the exception and that object. An exception of the
-    /// iterator has no number: `count`, a list of one element, has it in any case.
+    /// iterator has no number: `count`, a list of one element, has it in any case. An object for which there was no room,
+    /// or that came after the queue was shut down, is appended to `count`.
     #[pyo3(signature = (objects, counted, block, timeout, count))]
     fn put_many<'py>(
         &self,

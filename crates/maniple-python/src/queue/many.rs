@@ -39,9 +39,13 @@ pub(super) fn put<'py>(
     let log = log.log()?;
     let mut put: usize = count.get_item(0)?.extract()?;
     let before = put;
-    let done = put_each(py, &log, objects, counted, wait, &mut put);
+    let mut left = None;
+    let done = put_each(py, &log, objects, counted, wait, &mut put, &mut left);
     if put != before {
         count.set_item(0, put)?;
+    }
+    if let Some(left) = left {
+        count.append(left)?;
     }
     done
 }
@@ -53,15 +57,11 @@ fn put_each<'py>(
     counted: bool,
     wait: Wait,
     put: &mut usize,
+    left: &mut Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let full = || Ok(PyBool::new(py, false).to_owned().into_any());
     loop {
         if log.is_closed() {
             return Err(shut_down(py));
-        }
-        // Before an object is taken from the iterator, which cannot take it back.
-        if log.is_full() && !wait_for_room(py, log, wait)? {
-            return full();
         }
         let Some(object) = unended::next(objects) else { return Ok(py.None().into_bound(py)) };
         let object = object?;
@@ -76,20 +76,17 @@ fn put_each<'py>(
         };
         match put_pickled(py, log, &object, pickled, counted, wait)? {
             Placed::In => *put += 1,
-            Placed::Full => return full(),
-            Placed::Closed => return Err(shut_down(py)),
+            Placed::Full => {
+                *left = Some(object);
+                return Ok(PyBool::new(py, false).to_owned().into_any());
+            }
+            Placed::Closed => {
+                *left = Some(object);
+                return Err(shut_down(py));
+            }
         }
         py.check_signals()?;
     }
-}
-
-fn wait_for_room(py: Python<'_>, log: &Log, wait: Wait) -> PyResult<bool> {
-    let until = match wait {
-        Wait::Not => return Ok(false),
-        Wait::Until(until) => Some(until),
-        Wait::Ever => None,
-    };
-    waiting(py, |interrupted| log.wait_for_room(None, until, interrupted))
 }
 
 /// Takes all objects out and drops them; if they are `counted`, reports them done.

@@ -158,7 +158,11 @@ def _watch_end() -> None:
     if _watched != pid:
         if _watched == 0:
             # Before `threading` waits for the program's other threads, which may wait for futures.
-            threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+            try:
+                threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+            except RuntimeError:
+                _over, _watched = True, pid  # the interpreter ends
+                raise
         _over, _watched = False, pid
         # A child of a `Process` ends its daemonic children, and pools' workers are such, before it comes to `threading`.
         util.Finalize(None, _end_all, exitpriority=20)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CALL_OPTIONS",
     "Retries",
+    "backlog_of",
     "bytes_of",
     "check_memory_watch",
     "count_of",
@@ -63,6 +64,7 @@ __all__ = [
     "seeds_of",
     "setup_of",
     "size_of",
+    "tasks_of",
     "terms_of",
 ]
 
@@ -105,21 +107,12 @@ class Retries:
             raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
         if not 0 <= max_retries < 2**16:
             raise ValueError(f"max_retries must be between 0 and 65535, not {max_retries}")
-        if not backoff_coefficient >= 1.0:
-            raise ValueError(f"backoff_coefficient must be 1 or more, not {backoff_coefficient}")
-        for name, pause in (("initial_delay", initial_delay), ("max_delay", max_delay)):
-            if not pause >= 0.0:
-                raise ValueError(f"{name} must be a number of seconds that is not negative, not {pause}")
-        if isinstance(on, type):
-            on = (on,)
-        for kind in on or ():
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"on must be a class of exceptions or a tuple of them; {kind!r} is not one")
         self.max_retries = max_retries
-        self.initial_delay = float(initial_delay)
-        self.backoff_coefficient = float(backoff_coefficient)
-        self.max_delay = float(max_delay)
-        self.on = on if on is None else tuple(on)
+        self.backoff_coefficient = _real("backoff_coefficient", backoff_coefficient)
+        if not self.backoff_coefficient >= 1.0:
+            raise ValueError(f"backoff_coefficient must be 1 or more, not {backoff_coefficient}")
+        self.initial_delay, self.max_delay = _pause("initial_delay", initial_delay), _pause("max_delay", max_delay)
+        self.on = on if on is None else _exceptions(on)
 
     def __repr__(self) -> str:
         return f"Retries({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
@@ -136,6 +129,30 @@ class Retries:
 Retries.__module__ = "maniple.pool"
 
 
+def _exceptions(on: Any) -> tuple[type[BaseException], ...]:
+    kinds = tuple(on) if isinstance(on, tuple | list | set | frozenset) else (on,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"on must be a class of exceptions or a tuple of them; {kind!r} is not one")
+    return kinds
+
+
+def _pause(name: str, value: Any) -> float:
+    pause = _real(name, value)
+    if not pause >= 0.0:
+        raise ValueError(f"{name} must be a number of seconds that is not negative, not {value}")
+    return pause
+
+
+def _real(name: str, value: Any, otherwise: str = "") -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number{otherwise}, not {value!r} of type {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large a number, of {value.bit_length()} bits") from None
+
+
 def seconds_of(name: str, value: Any) -> float | None:
     """Return a time limit in seconds.
 
@@ -145,12 +162,14 @@ def seconds_of(name: str, value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
-    if not value > 0:
+    limit = _real(name, value, " of seconds or None")
+    if not limit > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {value}; None means no limit")
-    return float(value)
+    return limit
 
+
+# What the engine cannot count.
+_TOO_MANY = 2**63
 
 _UNITS = {
     "": 1,
@@ -171,7 +190,7 @@ def bytes_of(name: str, value: Any) -> int | None:
 
     Raises:
         TypeError: it is neither.
-        ValueError: it is not positive, or the text has another form.
+        ValueError: it is not positive, it does not fit into 63 bits, or the text has another form.
     """
     if value is None:
         return None
@@ -192,6 +211,8 @@ def bytes_of(name: str, value: Any) -> int | None:
         count = value
     if count <= 0:
         raise ValueError(f"{name} must be more than 0 bytes, not {value!r}; None means no limit")
+    if count >= _TOO_MANY:
+        raise ValueError(f"{name} must be less than 2**63 bytes; None means no limit")
     return count
 
 
@@ -200,13 +221,38 @@ def count_of(name: str, value: Any, least: int) -> int:
 
     Raises:
         TypeError: it is not an int.
-        ValueError: it is less than `least`.
+        ValueError: it is less than `least`, or does not fit into 63 bits.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be {least} or more, not {value}")
+    if value >= _TOO_MANY:
+        raise ValueError(f"{name} must be less than 2**63")
     return value
+
+
+def tasks_of(maxtasksperchild: Any, max_tasks_per_child: Any) -> int | None:
+    """Return after how many tasks a worker is replaced, of the two names of the parameter."""
+    if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+        raise ValueError("maxtasksperchild must be a positive int or None")
+    if max_tasks_per_child is None:
+        # No worker runs so many.
+        return None if maxtasksperchild is None else min(maxtasksperchild, _TOO_MANY - 1)
+    if maxtasksperchild is not None:
+        raise ValueError("maxtasksperchild and max_tasks_per_child are names of one parameter: pass one of them")
+    return count_of("max_tasks_per_child", max_tasks_per_child, 1)
+
+
+def backlog_of(max_backlog: Any, backlog_full: Any) -> tuple[int, bool] | None:
+    """Return how many calls may wait for a worker, and whether the next call waits for room."""
+    if backlog_full not in ("block", "raise"):
+        raise ValueError(f'backlog_full must be "block" or "raise", not {backlog_full!r}')
+    if max_backlog is None:
+        if backlog_full != "block":
+            raise ValueError("backlog_full needs max_backlog, the number of calls that may wait")
+        return None
+    return count_of("max_backlog", max_backlog, 1), backlog_full == "block"
 
 
 # Seconds after which an idle worker ends, if its pool may have fewer.
@@ -248,7 +294,9 @@ def refuse(options: dict[str, Any], known: tuple[str, ...] = CALL_OPTIONS) -> No
     """Raise TypeError if there is an unknown option."""
     for name in options:
         if name not in known:
-            raise TypeError(f"{name!r} is not an option of a call; the options are {', '.join(known)}")
+            raise TypeError(
+                f"{name!r} is not an option of a pool or of a call; the options of a call are {', '.join(known)}"
+            )
 
 
 def own_tasks(options: dict[str, Any]) -> bool:
@@ -264,6 +312,8 @@ def setup_of(finalargs: Iterable[Any] = (), **options: Any) -> WorkerSetup | Non
     Raises:
         TypeError, ValueError, OSError: an option has a value that it cannot have.
     """
+    if options["finalizer"] is None and (type(finalargs) is not tuple or finalargs):
+        raise ValueError("finalargs needs finalizer, the function that gets these arguments")
     if all(value is None for value in options.values()):
         return None
     from .worker_setup import WorkerSetup  # late: few pools need it

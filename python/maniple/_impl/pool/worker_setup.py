@@ -52,7 +52,11 @@ class WorkerSetup:
         if finalizer is not None and not callable(finalizer):
             raise TypeError(f"finalizer must be a callable, not {finalizer!r} of type {type(finalizer).__name__}")
         self._finalizer: Callable[..., object] | None = finalizer
-        self._finalargs = tuple(finalargs) if finalizer is not None else ()
+        if not isinstance(finalargs, Iterable):
+            raise TypeError(
+                f"finalargs must be the arguments of finalizer, such as a tuple, not {finalargs!r} of type {type(finalargs).__name__}"
+            )
+        self._finalargs = tuple(finalargs)
 
     def refuse_size(self, processes: int) -> None:
         """Raise ValueError if there are more workers than accelerators."""
@@ -147,28 +151,69 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
+# No machine has so many.
+_MOST_ACCELERATORS = 65536
+
+
 def _accelerators(accelerators: Any) -> list[str]:
     if hasattr(accelerators, "__index__") and not isinstance(accelerators, bool):
         number = index(accelerators)
-        if number < 1:
-            raise ValueError(f"accelerators must be 1 or more, or a list of identifiers, not {number}")
+        if not 0 < number <= _MOST_ACCELERATORS:
+            raise ValueError(
+                f"accelerators must be a number from 1 to {_MOST_ACCELERATORS}, or a list of identifiers, not {number}"
+            )
         return [str(one) for one in range(number)]
     if not isinstance(accelerators, (list, tuple, range)):
         raise TypeError(
             f"accelerators must be their number, or a list of their numbers or identifiers, not {accelerators!r} "
             f"of type {type(accelerators).__name__}"
         )
-    named: list[Any] = [str(index(one)) if hasattr(one, "__index__") else one for one in accelerators]
-    if not named:
+    if not accelerators:
         raise ValueError("accelerators is an empty list: it must name an accelerator, or be None")
-    for one in named:
-        if not isinstance(one, str) or not one or "\0" in one:
-            raise TypeError(f"accelerators: an identifier must be an int or a str that is not empty, not {one!r}")
-    return named
+    if len(accelerators) > _MOST_ACCELERATORS:
+        raise ValueError(f"accelerators names {len(accelerators)} accelerators; the most are {_MOST_ACCELERATORS}")
+    return [_identifier(one) for one in accelerators]
+
+
+def _identifier(accelerator: Any) -> str:
+    if hasattr(accelerator, "__index__") and not isinstance(accelerator, bool):
+        if index(accelerator) < 0:
+            raise ValueError(f"accelerators: a number must not be negative, as {accelerator} is")
+        return str(index(accelerator))
+    if not isinstance(accelerator, str):
+        raise TypeError(f"accelerators: an identifier must be an int or a str, not {accelerator!r}")
+    # The variables of the vendors are lists with commas.
+    if not accelerator or not accelerator.isprintable() or "," in accelerator:
+        raise ValueError(
+            f"accelerators: an identifier must have a printable character and no comma, not {accelerator!r}: each worker gets one"
+        )
+    return accelerator
 
 
 _OF_ONE_PROCESS = "all threads of a process share it"
+_MEMORY = ("memory_limit", "memory_limit_strict", "max_rss_per_worker")
+_RENEWALS = ("maxtasksperchild", "max_tasks_per_child")
+_ENDLESS = "because a thread cannot be ended; use a Pool"
+_FIXED = "because it starts all its threads at once and keeps them: use a Pool"
 _INSTEAD = {
+    **{
+        name: f"{name}: a ThreadPool has no limits, {_ENDLESS}"
+        for name in ("task_timeout", "soft_timeout", "worker_init_timeout")
+    },
+    **{
+        name: f"{name}: a ThreadPool has no limits of memory, because {_OF_ONE_PROCESS}: use a Pool" for name in _MEMORY
+    },
+    **{
+        name: f"a ThreadPool has no {name}, {_FIXED}"
+        for name in ("min_processes", "idle_timeout", "spare_workers", *_RENEWALS)
+    },
+    **{
+        name: f"a ThreadPool has no {name}: use a Pool, or a semaphore around apply_async"
+        for name in ("max_backlog", "backlog_full")
+    },
+    "retries": "a ThreadPool has no retries: use a Pool, or retry in the function",
+    "priority": "a ThreadPool has no priority: its threads run the calls in their order; use a Pool",
+    "return_exceptions": "a ThreadPool has no return_exceptions: use a Pool, or catch the exceptions in the function",
     "env": f"a ThreadPool has no env, because {_OF_ONE_PROCESS}: use a Pool, or change os.environ",
     "cwd": f"a ThreadPool has no cwd, because {_OF_ONE_PROCESS}: use a Pool, or pass absolute paths",
     "threads_per_worker": "a ThreadPool has no threads_per_worker, because libraries count threads for the whole process: "
@@ -181,6 +226,9 @@ _INSTEAD = {
 }
 
 
-def refusal_of_threads(options: Iterable[str]) -> str | None:
-    """Return why a `ThreadPool` refuses the first of these options that is one of a setup, and what to do instead."""
-    return next((_INSTEAD[name] for name in options if name in _INSTEAD), None)
+def refusal_of_threads(options: Iterable[str]) -> Exception:
+    """Return the error by which a `ThreadPool` refuses the first of these options of a pool or of a call, with what to do instead."""
+    first = next(iter(options))
+    if first in _INSTEAD:
+        return ValueError(_INSTEAD[first])
+    return TypeError(f"{first!r} is not an option of a ThreadPool or of its calls")

@@ -131,12 +131,13 @@ class SimpleQueueExtras(Generic[Item]):
             ValueError: this process has closed the queue.
             The exception of the iterable, or of pickling an item in a `SimpleQueue`.
 
-        The items before the exception are in the queue. The attribute `items_put` of `Full` and `ShutDown` is their number.
+        The items before the exception are in the queue. `Full` and `ShutDown` have further attributes: `items_put` is the number of
+        these items, and `next_items` is a list of the item that was taken from the iterable and is not in the queue, or empty.
         """
         self._check_open()
         until = None if timeout is None else time.monotonic() + timeout
         source = iter(iterable)
-        count = [0]
+        count: list[Any] = [0]
         try:
             if self._fed or self._is_overridden("put"):
                 self._put_each(source, block, until, count)
@@ -148,12 +149,16 @@ class SimpleQueueExtras(Generic[Item]):
                 problem, item = stopped
                 self._report(problem, item, sys._getframe(1))
         except (Full, ShutDown) as error:
-            error.items_put = count[0]  # type: ignore[union-attr]  # an attribute of ours
+            error.items_put, error.next_items = count[0], count[1:]  # type: ignore[union-attr]  # attributes of ours
             raise
 
-    def _put_each(self, source: Iterator[Item], block: bool, until: float | None, count: list[int]) -> None:
+    def _put_each(self, source: Iterator[Item], block: bool, until: float | None, count: list[Any]) -> None:
         for item in source:
-            self._put_one(item, block, _left(until))
+            try:
+                self._put_one(item, block, _left(until))
+            except (Full, ShutDown):
+                count.append(item)
+                raise
             count[0] += 1
 
     def shutdown(self, immediate: bool = False) -> None:
