@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import awaits
 import exchange
 import loops
 import payloads
@@ -265,6 +266,7 @@ CASES: tuple[Case, ...] = (
     Case("apply", "apply, round trip", "us", apply_round_trip, 8),
     Case("futures", "submit and gather of 20,000 futures", "rate", futures_burst, 4),
     Case("future", "submit, wait for the future, round trip", "us", future_round_trip, 3),
+    *(Case(*case) for case in awaits.CASES),
     Case("deadline", "tasks with a time limit", "rate", limited_tasks),
     Case("after-kill", "from a task's end at its limit to the next task's", "ms", after_kill),
     Case("after-loss", "a worker is killed, and the pool goes on", "ms", after_loss),

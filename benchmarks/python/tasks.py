@@ -24,6 +24,14 @@ def double(number: int) -> int:
     return number * 2
 
 
+async def double_later(number: int) -> int:
+    """`double` for a library that takes only coroutines."""
+    return number * 2
+
+
+COROUTINES = {double: double_later}
+
+
 def nap(seconds: float) -> float:
     """Sleep."""
     import time

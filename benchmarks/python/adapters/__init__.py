@@ -22,6 +22,7 @@ NAMES = (
     "billiard",
     "multiprocess",
     "zooparallel",
+    "aiomultiprocess",
 )
 
 

@@ -5,8 +5,8 @@ What this module imports, each whole script pays for, whichever library it runs:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from importlib import import_module
 
 TYPE_CHECKING = False
@@ -102,6 +102,16 @@ class Adapter:
         future: Future[Any] = pool.submit(function, item)
         return future
 
+    def awaiting(self, workers: int, method: str) -> AbstractAsyncContextManager[Any]:
+        """As `session`, in an event loop: what `awaited` takes in the place of a pool."""
+        raise NotOffered("no calls that can be awaited")
+
+    def awaited(self, pool: Any, function: Function, item: Any) -> Awaitable[Any]:
+        """Hand in one call; what is returned can be awaited."""
+        from asyncio import get_running_loop
+
+        return get_running_loop().run_in_executor(pool, function, item)
+
     def parallel(self) -> str:
         """The name of the joblib backend on this library, which is registered then."""
         raise NotOffered("no joblib backend")
@@ -170,3 +180,13 @@ class ExecutorAdapter(Adapter):
 
     def executor(self, workers: int, method: str) -> AbstractContextManager[Any]:
         return self.session(workers, method)
+
+    def awaiting(self, workers: int, method: str) -> AbstractAsyncContextManager[Any]:
+        return awaiting(self.session(workers, method))
+
+
+@asynccontextmanager
+async def awaiting(session: AbstractContextManager[Any]) -> AsyncIterator[Any]:
+    """An executor for the length of an ``async with`` block."""
+    with session as executor:
+        yield executor

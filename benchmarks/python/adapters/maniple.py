@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 
 from .base import Function, PoolAdapter
 
@@ -35,6 +36,14 @@ class Library(PoolAdapter):
             workers, self.module.get_context(method)
         )
         return executor
+
+    def awaiting(self, workers: int, method: str) -> AbstractAsyncContextManager[Any]:
+        pool: AbstractAsyncContextManager[Any] = self.module.get_context(method).Pool(workers)
+        return pool
+
+    def awaited(self, pool: Any, function: Function, item: Any) -> Awaitable[Any]:
+        result: Awaitable[Any] = pool.apply_async(function, (item,))
+        return result
 
     def parallel(self) -> str:
         from maniple.joblib import register

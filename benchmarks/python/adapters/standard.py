@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-from .base import PoolAdapter
+from .base import PoolAdapter, awaiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ class Library(PoolAdapter):
         from concurrent.futures import ProcessPoolExecutor
 
         return ProcessPoolExecutor(workers, mp_context=self.module.get_context(method))
+
+    def awaiting(self, workers: int, method: str) -> AbstractAsyncContextManager[Any]:
+        return awaiting(self.executor(workers, method))
 
     def parallel(self) -> str:
         return "multiprocessing"
