@@ -116,12 +116,14 @@ mod registered;
 mod sharing;
 mod sideband;
 mod startup;
+mod surroundings;
 mod sync;
 pub mod task;
 mod transport;
 #[cfg(unix)]
 mod unix;
 mod worker;
+mod worker_setup;
 
 pub use bulk::{Bulk, Bytes};
 /// Plain old data: a type that shared memory can hold, and that [`Bulk`] sends as a whole. Any bytes of its size are a
@@ -193,7 +195,7 @@ pub use maniple_engine::process::{Cause, Exit};
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
 pub use payload::Payload;
-pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, Retries, WithOptions};
+pub use pool::{Affinity, BacklogFull, CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, Retries, WithOptions};
 #[cfg(feature = "async")]
 pub use pool::{ImapStream, IndexedStream};
 pub use process::{
@@ -209,6 +211,7 @@ pub use sync::{
 };
 #[doc(hidden)]
 pub use task::macro_support as support;
+pub use worker_setup::{worker_count, worker_id};
 pub use transport::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use transport::{
     Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,

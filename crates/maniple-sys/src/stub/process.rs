@@ -249,6 +249,18 @@ pub mod family {
 }
 
 /// The memory that processes use.
+pub mod limits {
+    /// Returns no limit.
+    pub fn most_processes() -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// Returns `None`: unknown.
+    pub fn most_memory() -> Option<u64> {
+        None
+    }
+}
+
 pub mod usage {
     /// Returns `None`: unknown.
     pub fn memory_of(_pid: u32) -> Option<u64> {

@@ -6,6 +6,8 @@
 //!     └── keeper thread: starts and reaps workers ◀────┘
 //! ```
 
+mod affinity;
+mod backlog;
 mod builder;
 mod calls;
 mod imap;
@@ -19,6 +21,8 @@ mod source;
 mod stream;
 mod submit;
 
+pub use affinity::Affinity;
+pub use backlog::BacklogFull;
 pub use builder::PoolBuilder;
 pub use imap::{Imap, Indexed};
 pub use job_handle::JobHandle;
@@ -27,12 +31,13 @@ pub use retries::Retries;
 #[cfg(feature = "async")]
 pub use stream::{ImapStream, IndexedStream};
 
-use crate::error::{InTime, Result};
+use crate::error::{CallError, Error, InTime, Result};
 use crate::startup::StartMethod;
 use keeper::{Crew, Keeper};
 use maniple_engine::pool::policy::FAREWELL;
-use maniple_engine::pool::{Func, Hub};
-use maniple_sys::OwnedHandle;
+use crate::surroundings::Surroundings;
+use crate::worker_setup::OwnCall;
+use maniple_engine::pool::{self as engine, Func, Hub};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +48,7 @@ use std::time::Duration;
 pub(crate) struct Shared {
     hub: Hub,
     method: StartMethod,
-    setup: Initializer,
+    workers: Workers,
     // Another program than this one, whose functions are known by their names.
     program: Option<PathBuf>,
     crew: Mutex<Crew>,
@@ -52,19 +57,23 @@ pub(crate) struct Shared {
     functions: Mutex<VecDeque<(Vec<u8>, Func)>>,
 }
 
-/// The call that each worker makes first, encoded; no bytes if there is none.
-#[derive(Debug, Default)]
-struct Initializer {
-    bytes: Vec<u8>,
-    handles: Vec<OwnedHandle>,
+/// What the workers have of their own.
+#[derive(Debug)]
+struct Workers {
+    initializer: OwnCall,
+    finalizer: OwnCall,
+    around: Surroundings,
+    affinity: Option<engine::Affinity>,
+    /// How many stay, if their number follows the work.
+    least: Option<usize>,
 }
 
 impl Shared {
-    fn new(hub: Hub, method: StartMethod, setup: Initializer, program: Option<PathBuf>) -> Shared {
+    fn new(hub: Hub, method: StartMethod, workers: Workers, program: Option<PathBuf>) -> Shared {
         Shared {
             hub,
             method,
-            setup,
+            workers,
             program,
             crew: Mutex::default(),
             keeper: Mutex::default(),
@@ -206,6 +215,39 @@ impl Pool {
     #[must_use]
     pub fn describe(&self) -> String {
         self.shared.hub.describe()
+    }
+
+    /// Sets the number of workers; of a pool with [`min_processes`](PoolBuilder::min_processes) the greatest number. New
+    /// workers start at once. Surplus workers end after their tasks; no task is lost.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!(pool.pids().len(), 3);
+    /// pool.resize(1)?;
+    /// while pool.pids().len() > 1 {
+    ///     std::thread::sleep(std::time::Duration::from_millis(5));
+    /// }
+    /// assert_eq!(pool.apply(i32::abs, -1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for 0 workers, and for fewer than `min_processes`;
+    /// [`ProcessError::Start`](crate::ProcessError::Start) for more workers than a limit of the system allows;
+    /// [`CallError::NotRunning`](crate::CallError::NotRunning). The pool then keeps its size. A worker that cannot be started
+    /// now is started later.
+    pub fn resize(&self, processes: usize) -> Result<()> {
+        self.shared.hub.check()?;
+        builder::check_size(processes, self.shared.workers.least)?;
+        if !self.shared.hub.resize(processes, true) {
+            return Err(Error::Call(CallError::NotRunning));
+        }
+        // The keeper starts the others if a start fails.
+        while matches!(self.shared.start_one(), Ok(true)) {}
+        Ok(())
     }
 
     /// Closes the pool for new calls. Earlier calls run to their end; then the workers end.

@@ -12,16 +12,30 @@ use crate::chunk::Output;
 use crate::error::{Error, ProcessError, Result};
 use crate::payload::Payload;
 use maniple_engine::pool::policy::FUNCTIONS;
-use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
+use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, Room, SourceKind};
 use std::sync::PoisonError;
 
 impl Pool {
     pub(super) fn one<A: Payload, R: Payload>(&self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
-        let Resolved { chunk, terms, .. } = self.options.resolve()?;
+        let options = self.options.resolve()?;
+        let room = self.room(&options)?;
+        self.one_in(room, options, func, function, item)
+    }
+
+    /// Submits a call of one item in the room that was kept for it.
+    pub(super) fn one_in<A: Payload, R: Payload>(
+        &self,
+        room: Option<Room>,
+        options: Resolved,
+        func: Func,
+        function: Callee,
+        item: A,
+    ) -> Result<JobHandle<R>> {
+        let Resolved { chunk, terms, .. } = options;
         let packet = single(&item, self.shared.hub.packer())?;
         let about = About { method: "apply", function };
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false, terms };
-        let job = self.shared.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
+        let job = self.shared.hub.submit_in(room, spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
     }
 
@@ -79,7 +93,7 @@ impl Pool {
     where
         I: Iterator<Item = A> + Send + 'static,
     {
-        let Resolved { chunk, window, terms } = self.options.resolve()?;
+        let Resolved { chunk, window, terms, .. } = self.options.resolve()?;
         let func = self.known(&Plain(function))?;
         let known = match items.size_hint() {
             (least, Some(most)) if least == most => Some(least),

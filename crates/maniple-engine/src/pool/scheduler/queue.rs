@@ -14,6 +14,8 @@ pub(super) struct Queue(Vec<Level>);
 struct Level {
     priority: i32,
     singles: VecDeque<JobId>,
+    /// How many of them wait: a call that has ended leaves the queue when its turn comes.
+    waiting: usize,
     /// The work (ns) that workers were given of the single calls.
     singles_used: u64,
     /// Calls with several tasks.
@@ -38,7 +40,15 @@ impl Queue {
     }
 
     pub fn singles(&self) -> usize {
-        self.0.iter().map(|level| level.singles.len()).sum()
+        self.0.iter().map(|level| level.waiting).sum()
+    }
+
+    /// A job has ended, and no longer waits.
+    pub fn forget<P>(&mut self, job: &Job<P>) {
+        let level = self.0.iter_mut().find(|level| level.priority == job.priority());
+        if let Some(level) = level.filter(|_| job.queued && job.is_single()) {
+            level.waiting -= 1;
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -63,6 +73,7 @@ impl Queue {
             job.used = job.used.max(level.floor);
             level.calls.push(id);
         } else {
+            level.waiting += 1;
             if level.singles.is_empty() {
                 level.singles_used = level.singles_used.max(level.floor);
             }
@@ -118,6 +129,7 @@ impl Queue {
             }
             None => {
                 level.singles.pop_front();
+                level.waiting -= 1;
             }
         }
         if level.singles.is_empty() && level.calls.is_empty() && self.0.len() > 1 {
