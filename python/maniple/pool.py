@@ -21,7 +21,7 @@ from . import get_context, util
 from ._impl.compat import public_module
 from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item
 from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
-from ._impl.pool.limits import LARGE, refuse_impossible_size
+from ._impl.pool.limits import refuse_impossible_size
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -282,8 +282,7 @@ class Pool(QueueParts):
             raise ValueError(f'backlog_full must be "block" or "raise", not {backlog_full!r}')
         limits = start_limit, memory, recycle, *size
         terms_of(dict(options), None) if options else None  # raises for what cannot be
-        if processes > LARGE:
-            refuse_impossible_size(processes, self._descriptors)
+        refuse_impossible_size(processes + size[2], self._descriptors)
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
@@ -296,7 +295,7 @@ class Pool(QueueParts):
             start(self, initializer, given, maxtasksperchild, handles)
         else:
             workers = self._make_workers(initializer, given, maxtasksperchild, *([limits] if any(limits) else []))
-            workers.setup = setup
+            workers.setup, workers.size = setup, size
             # A signal handler may raise between any two steps.
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
             try:
@@ -693,12 +692,20 @@ class Pool(QueueParts):
             processes: the number of workers; in a pool with `min_processes` the greatest number.
 
         Raises:
-            ValueError: it is less than 1, or the pool is closed.
+            ValueError: it is less than 1 or than `min_processes`, there are more workers than accelerators, or the pool is closed.
+            OSError: a limit of the system does not allow so many workers.
         """
         self._check_running()
         if self._workers is None or isinstance(self, ThreadPool):
             raise ValueError(f"a {type(self).__name__} cannot be resized")
-        self._processes = count_of("processes", processes, 1)
+        processes = count_of("processes", processes, 1)
+        least, _, spares = self._workers.size
+        if least is not None and processes < least:
+            raise ValueError(f"processes ({processes}) must not be less than min_processes ({least})")
+        if (setup := self._workers.setup) is not None:
+            setup.refuse_size(processes)
+        refuse_impossible_size(processes + spares, self._descriptors)
+        self._processes = processes
         self._workers.resize(processes)
 
     def cancel_all(self, kill: bool = False) -> None:

@@ -196,6 +196,11 @@ impl PyHub {
 
     // ---- workers ----
 
+    /// Returns the number of a worker in its pool, from 0 on. Two workers never have the same number at once.
+    fn number_of(&self, worker: u64) -> usize {
+        self.hub.number_of(key(worker)).unwrap_or_default()
+    }
+
     /// Begins a start, if one is due. Returns the worker's key, and the descriptors for its process, which the caller
     /// owns. The caller calls `adopt` or, after any error, `start_failed`.
     fn begin_start(&self) -> PyResult<Option<(u64, Vec<RawHandle>)>> {

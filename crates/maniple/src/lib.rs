@@ -211,7 +211,6 @@ pub use sync::{
 };
 #[doc(hidden)]
 pub use task::macro_support as support;
-pub use worker_setup::{worker_count, worker_id};
 pub use transport::{Address, Authkey, Client, ClientBuilder, Incoming, Listener, ListenerBuilder};
 pub use transport::{
     Connection, JoinableQueue, Queue, QueueIter, Receiver, ReceiverIntoIter, ReceiverIter, Sender, SimpleQueue,
@@ -219,3 +218,4 @@ pub use transport::{
 };
 #[cfg(feature = "async")]
 pub use transport::{IncomingStream, QueueStream, ReceiverStream, wait_async};
+pub use worker_setup::{worker_count, worker_id};

@@ -82,11 +82,8 @@ pub(crate) fn write(
     let mut output = Output::plain();
     let level = events.as_ref().map_or(0, |&(_, level)| level);
     // Numbers can always be encoded.
-    let _ = output.item(&Head {
-        place,
-        events: level,
-        initializer: (initializer.bytes.len(), initializer.handles.len()),
-    });
+    let _ =
+        output.item(&Head { place, events: level, initializer: (initializer.bytes.len(), initializer.handles.len()) });
     let parts = [output.bytes(), &initializer.bytes, &finalizer.bytes];
     let memory = memory::create("maniple-setup", parts.iter().map(|part| part.len()).sum()).map_err(doing)?;
     let mut at = 0;

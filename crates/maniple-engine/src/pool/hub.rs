@@ -322,22 +322,17 @@ impl Hub {
     }
 
     /// Sets the number of workers: starts may be due then ([`Hub::begin_start`]). Surplus workers stay until they end,
-    /// unless `shrinks`: then they end after their tasks. Returns false if the pool was closed or terminated, which keeps its
-    /// size.
-    pub fn resize(&self, processes: usize, shrinks: bool) -> bool {
+    /// unless `shrinks`: then they end after their tasks.
+    pub fn resize(&self, processes: usize, shrinks: bool) {
         if self.is_foreign() {
-            return false;
+            return;
         }
         let mut st = self.lock();
-        if !st.sched.is_running() && !st.sched.is_broken() {
-            return false;
-        }
         st.sched.resize(processes, shrinks);
         self.inner.advance(&mut st);
         self.inner.stir(&mut st);
         drop(st);
         self.inner.kick.kick();
-        true
     }
 
     /// Sets the number of tasks after which a worker is replaced; `None`: never.
@@ -364,6 +359,12 @@ impl Hub {
     /// for that call's end.
     pub fn is_in_source(&self) -> bool {
         is_in_source()
+    }
+
+    /// Whether the pool was closed or terminated. A pool whose workers cannot be started was not.
+    pub fn is_closed(&self) -> bool {
+        let st = self.lock();
+        !st.sched.is_running() && !st.sched.is_broken()
     }
 
     /// Whether the pool takes jobs.

@@ -357,13 +357,13 @@ impl PoolBuilder {
         let limits = self.limits()?;
         self.calls.resolve()?;
         let size = self.size.resolve(self.calls.has_time_limit())?;
-        check_size(processes, size.least)?;
+        check_size(processes, size)?;
         let (around, affinity) = (self.surroundings()?, self.processors()?);
         startup::check(self.program.as_deref())?;
         let elsewhere = self.program.is_some();
         let (initializer, finalizer) = (self.initializer.write(elsewhere)?, self.finalizer.write(elsewhere)?);
         let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED, limits, size })?;
-        let workers = Workers { initializer, finalizer, around, affinity, least: size.least };
+        let workers = Workers { initializer, finalizer, around, affinity, size };
         let shared = Arc::new(Shared::new(hub, self.method, workers, self.program));
         let pool = Pool { shared: shared.clone(), options: self.calls, owner: true };
         shared.start_all()?;

@@ -1,8 +1,8 @@
 //! The calls that a pool offers.
 
-use super::{BacklogFull, CallOptions, Pool};
 use super::imap::Imap;
 use super::job_handle::{self, JobHandle};
+use super::{BacklogFull, CallOptions, Pool};
 use crate::call::{Call, Plain, Star, StarFn, With};
 use crate::callee::Callee;
 use crate::chunk::Output;

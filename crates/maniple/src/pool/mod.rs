@@ -33,10 +33,10 @@ pub use stream::{ImapStream, IndexedStream};
 
 use crate::error::{CallError, Error, InTime, Result};
 use crate::startup::StartMethod;
-use keeper::{Crew, Keeper};
-use maniple_engine::pool::policy::FAREWELL;
 use crate::surroundings::Surroundings;
 use crate::worker_setup::OwnCall;
+use keeper::{Crew, Keeper};
+use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{self as engine, Func, Hub};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -64,8 +64,7 @@ struct Workers {
     finalizer: OwnCall,
     around: Surroundings,
     affinity: Option<engine::Affinity>,
-    /// How many stay, if their number follows the work.
-    least: Option<usize>,
+    size: engine::Size,
 }
 
 impl Shared {
@@ -241,10 +240,11 @@ impl Pool {
     /// now is started later.
     pub fn resize(&self, processes: usize) -> Result<()> {
         self.shared.hub.check()?;
-        builder::check_size(processes, self.shared.workers.least)?;
-        if !self.shared.hub.resize(processes, true) {
+        builder::check_size(processes, self.shared.workers.size)?;
+        if self.shared.hub.is_closed() {
             return Err(Error::Call(CallError::NotRunning));
         }
+        self.shared.hub.resize(processes, true);
         // The keeper starts the others if a start fails.
         while matches!(self.shared.start_one(), Ok(true)) {}
         Ok(())

@@ -43,10 +43,8 @@ impl Plan {
         handles.extend(theirs);
         let child = match method {
             StartMethod::Spawn => {
-                let around = Surroundings {
-                    environment: std::mem::take(&mut setup.environment),
-                    folder: setup.folder.take(),
-                };
+                let around =
+                    Surroundings { environment: std::mem::take(&mut setup.environment), folder: setup.folder.take() };
                 let launch = around.add_to(startup::launch(program.as_deref()).role(startup::PROCESS));
                 let [stdin, stdout, stderr] = stdio.map(stream);
                 handles.insert(0, lay_out(&setup, &[false; 3], &call.bytes)?);

@@ -1,7 +1,7 @@
 //! Jobs: submission, input, cancellation.
 
-use super::{Hub, Room};
 use super::ticket::Ticket;
+use super::{Hub, Room};
 use crate::error::{Error, Result};
 use crate::pool::job::{Feed, Job, Settled};
 use crate::pool::packet::Packet;

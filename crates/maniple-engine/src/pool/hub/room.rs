@@ -133,8 +133,7 @@ impl Hub {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<bool> {
         let has_room = self.room(most)?.wait(deadline, interrupted)?;
-        let st = self.lock();
-        if st.sched.is_running() || st.sched.is_broken() { Ok(has_room) } else { Err(Error::NotRunning) }
+        if self.is_closed() { Err(Error::NotRunning) } else { Ok(has_room) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The hub's workers: a link for each, which is made before its process is started and dropped after the process has
 //! ended.
 
-use super::{Hub, State};
 use super::limits::Doom;
 use super::tail::Tail;
+use super::{Hub, State};
 use crate::error::{Error, Result};
 use crate::pool::link::HubLink;
 use crate::pool::packet::Packet;

@@ -43,7 +43,7 @@ impl<P> Scheduler<P> {
 
     /// Requests workers that are missing, and retires surplus ones.
     pub(super) fn adjust_size(&mut self, now: u64) {
-        let most = self.config.processes + self.config.spares;
+        let most = self.config.processes.saturating_add(self.config.spares);
         let staying = self.workers.len() - self.count(Phase::Retiring) + self.asked;
         let wanted = if self.config.is_elastic() { self.wanted_for_work(staying) } else { most };
         // A retiring worker is replaced when it has ended: the pool never has more processes than its limit.

@@ -155,13 +155,14 @@ impl PoolBuilder {
     /// [`Error::InvalidArgument`], [`Error::System`].
     pub(super) fn processors(&mut self) -> Result<Option<engine::Affinity>> {
         let Some(affinity) = self.affinity.take() else { return Ok(None) };
-        let allowed = sys::allowed_cores()
-            .map_err(|error| Error::System(SystemError::doing("read the processors of this process, for an affinity", error)))?;
+        let allowed = sys::allowed_cores().map_err(|error| {
+            Error::System(SystemError::doing("read the processors of this process, for an affinity", error))
+        })?;
         match affinity {
             Affinity::Spread => Ok(Some(engine::Affinity::Spread(allowed))),
-            Affinity::Sets(sets) if sets.is_empty() => {
-                Err(Error::InvalidArgument("an affinity without a set of processors; name a set, or leave the option out"))
-            }
+            Affinity::Sets(sets) if sets.is_empty() => Err(Error::InvalidArgument(
+                "an affinity without a set of processors; name a set, or leave the option out",
+            )),
             Affinity::Sets(sets) if sets.iter().any(Vec::is_empty) => {
                 Err(Error::InvalidArgument("an affinity with an empty set; a worker needs at least one processor"))
             }
@@ -182,7 +183,9 @@ impl PoolBuilder {
         let mut around = std::mem::take(&mut self.around);
         if let Some(threads) = self.threads {
             if threads == 0 {
-                return Err(Error::InvalidArgument("a threads_per_worker of 0; use 1 or more, or leave the option out"));
+                return Err(Error::InvalidArgument(
+                    "a threads_per_worker of 0; use 1 or more, or leave the option out",
+                ));
             }
             let limits = THREAD_VARIABLES.map(|name| (name.into(), Some(threads.to_string().into())));
             around.environment.splice(0..0, limits);

@@ -38,20 +38,20 @@ impl Size {
     }
 }
 
-/// Checks the number of a pool's workers, of which so many stay without work if their number follows the work.
+/// Checks the number of a pool's workers.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]; [`ProcessError::Start`] for more workers than a limit of the system allows.
-pub(in crate::pool) fn check_size(processes: usize, least: Option<usize>) -> Result<()> {
+pub(in crate::pool) fn check_size(processes: usize, size: engine::Size) -> Result<()> {
     if processes == 0 {
         return Err(Error::InvalidArgument("a pool of 0 workers; use 1 or more, or leave the option out"));
     }
-    if least.is_some_and(|least| least > processes) {
+    if size.least.is_some_and(|least| least > processes) {
         return Err(Error::InvalidArgument(
             "more min_processes than processes; make min_processes smaller, or processes greater",
         ));
     }
-    engine::check_size(processes, policy::DESCRIPTORS)
+    engine::check_size(processes.saturating_add(size.spares), policy::DESCRIPTORS)
         .map_err(|impossible| Error::Process(ProcessError::Start(impossible.to_string())))
 }
 
