@@ -143,7 +143,7 @@ fn the_size_follows_the_work() {
         assert_eq!(pool.pids().len(), 1);
         for _ in 0..2 {
             let calls = occupy(&pool, &folder, 3);
-            assert_eq!(pool.pids().len(), 3);
+            eventually("three workers are known", || pool.pids().len() == 3);
             finish(calls, &folder);
             eventually("idle workers end", || pool.pids().len() == 1);
         }

@@ -1,7 +1,7 @@
 //! What a pool's workers have of their own: variables, a directory, processors, a number, and a function at their end.
 
 use crate::support::{
-    Folder, METHODS, begin_and_wait, eventually, exists, kill_self, let_go, wait_for_begin, watchdog,
+    Folder, METHODS, apart, begin_and_wait, eventually, exists, kill_self, let_go, wait_for_begin, watchdog,
 };
 use maniple::{Affinity, Error, Handle, Pool, PoolBuilder, StartMethod, SystemError};
 use maniple_sys::testing::Signal;
@@ -93,11 +93,41 @@ fn the_initializer_has_the_surroundings() {
 #[test]
 fn a_relative_directory_and_program_start_where_the_pool_was_built() {
     let _dog = watchdog();
-    let here = std::env::current_dir().unwrap();
-    for method in METHODS {
-        let pool = builder(method).current_dir("src/..").build().unwrap();
-        assert_eq!(pool.apply(directory, 0).unwrap(), here.canonicalize().unwrap());
-    }
+    // The process changes its own directory.
+    apart(|()| {
+        for method in METHODS {
+            let folder = Folder::new();
+            std::fs::create_dir(folder.join("inner")).unwrap();
+            std::os::unix::fs::symlink(std::env::current_exe().unwrap(), folder.join("program")).unwrap();
+            std::env::set_current_dir(&*folder).unwrap();
+            let here = std::env::current_dir().unwrap();
+            let pool = builder(method).current_dir("inner").build().unwrap();
+            #[cfg(feature = "macros")]
+            let other = builder(method).program("./program").current_dir("inner").build().unwrap();
+            std::env::set_current_dir("/").unwrap();
+            assert_eq!(pool.apply(directory, 0).unwrap(), here.join("inner"));
+            assert!(matches!(pool.apply(|()| kill_self(Signal::KILL), ()), Err(Error::WorkerLost(_))));
+            assert_eq!(pool.apply(directory, 0).unwrap(), here.join("inner"));
+            #[cfg(feature = "macros")]
+            {
+                assert_eq!(other.apply(named_directory, 0).unwrap(), here.join("inner"));
+                assert!(matches!(other.apply(named_end, 0), Err(Error::WorkerLost(_))));
+                assert_eq!(other.apply(named_directory, 0).unwrap(), here.join("inner"));
+            }
+        }
+    });
+}
+
+#[cfg(feature = "macros")]
+#[maniple::task]
+fn named_directory(_: u8) -> PathBuf {
+    std::env::current_dir().unwrap()
+}
+
+#[cfg(feature = "macros")]
+#[maniple::task]
+fn named_end(_: u8) {
+    std::process::exit(3)
 }
 
 #[test]
@@ -270,8 +300,7 @@ fn the_finalizer_runs_in_workers_that_are_replaced_or_surplus() {
         let folder = Folder::new();
         let pool = finalized(method, &folder).min_processes(0).idle_timeout(Duration::from_millis(20)).build().unwrap();
         let pid = pool.apply(|_: u8| std::process::id(), 0).unwrap();
-        eventually("the idle worker has ended", || pool.pids().is_empty());
-        assert_eq!(noted(&folder), BTreeSet::from([pid]));
+        eventually("the idle worker has ended", || noted(&folder) == BTreeSet::from([pid]));
     }
 }
 
