@@ -122,8 +122,8 @@ class Pool(QueueParts):
             the program's main module (spawn, forkserver).
         cwd: the directory in which the workers call `initializer` and the tasks. The main module is loaded in the program's directory.
         threads_per_worker: the number of threads that numerical libraries start in a worker. It sets `OMP_NUM_THREADS`,
-            `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS` and
-            `NUMBA_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
+            `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS`,
+            `NUMBA_NUM_THREADS` and `RAYON_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
             worker, or a fork server that preloads modules, has loaded before is limited only if `threadpoolctl` is installed.
         affinity: the processors of each worker: "spread" shares the processors of this process out; of a list of sets of CPU
             numbers, each worker gets one set in turn.

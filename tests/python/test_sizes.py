@@ -189,11 +189,24 @@ def test_resize_of_what_cannot_be(new_pool: NewPool) -> None:
     pool = new_pool(1)
     with pytest.raises(ValueError, match="processes must be 1 or more"):
         pool.resize(0)
+    elastic = new_pool(3, min_processes=2)
+    with pytest.raises(ValueError, match=r"processes \(1\) must not be less than min_processes \(2\)"):
+        elastic.resize(1)
+    assert elastic._processes == 3 and elastic.apply(square, (3,)) == 9
     pool.close()
     with pytest.raises(ValueError, match="not running"):
         pool.resize(2)
     with ThreadPool(1) as threads, pytest.raises(ValueError, match="cannot be resized"):
         threads.resize(2)
+
+
+@quick
+def test_a_resized_pool_still_follows_the_work(new_pool: NewPool) -> None:
+    pool = new_pool(4, min_processes=2, idle_timeout=0.2)
+    pool.resize(2)  # as many as `min_processes`
+    pool.resize(4)
+    pool.map(square, range(20), 1)
+    assert wait_for_size(pool, 2)
 
 
 @pytest.mark.parametrize("kind", ["spawn", "forkserver"], indirect=True)
