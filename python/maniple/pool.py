@@ -433,12 +433,16 @@ class Pool(QueueParts):
         told = callback is not None or error_callback is not None
         try:
             if self._backlog is not None:
-                most, waits = self._backlog
-                if not hub.wait_for_room(most, None if waits else 0.0):
+                most, blocks = self._backlog
+                of_call = None if terms is None else terms.of_call()
+                given = hub.call_if_room(func, args, kwds, told, of_call, most, blocks)
+                if given is None:
                     raise Full(f"{most} calls of the pool wait for a worker (max_backlog)")
-            ticket = (
-                hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms.of_call())
-            )
+                ticket = given
+            elif terms is None:
+                ticket = hub.call(func, args, kwds, told)
+            else:
+                ticket = hub.call(func, args, kwds, told, terms.of_call())
         except ValueError:
             stay_if_program_ends()
             raise

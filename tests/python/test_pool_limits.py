@@ -56,6 +56,7 @@ def test_spare_workers_count(mp: ModuleType, pool_module: ModuleType, few_descri
         pool_module.Pool(1, spare_workers=300, context=mp.get_context("fork"))
 
 
+@pytest.mark.parametrize("kind", ["fork"], indirect=True)
 def test_a_pool_cannot_be_resized_beyond_a_limit(new_pool: Any, few_descriptors: int) -> None:
     pool = new_pool(2)
     with pytest.raises(OSError, match="300 workers take 900 descriptors"):

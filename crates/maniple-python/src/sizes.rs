@@ -1,8 +1,12 @@
-//! The limits on a pool's size, and what belongs to each of its workers by its number.
+//! The limits on a pool's size and on its backlog, and what belongs to each of its workers by its number.
 
-use maniple_engine::pool::{Affinity, ImpossibleSize, check_size, policy};
+use crate::error::python;
+use crate::signals::look_for_signals;
+use maniple_engine::pool::{Affinity, Hub, ImpossibleSize, Room, check_size, policy};
 use maniple_sys::process::limits;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use std::num::NonZeroU64;
 
 /// Returns why this process can never have so many workers at once, and whether descriptors are the reason; None if no limit
 /// forbids it. Each worker takes so many descriptors.
@@ -30,4 +34,31 @@ pub fn processors_of(sets: Vec<Vec<usize>>, spreads: bool, number: usize, count:
 #[pyfunction]
 pub fn thread_variables() -> [&'static str; 8] {
     policy::THREAD_VARIABLES
+}
+
+/// Returns room for a call in the backlog. Waits for it if the call `blocks`; otherwise returns None if there is no room.
+pub fn room(py: Python<'_>, hub: &Hub, most: usize, blocks: bool) -> PyResult<Option<Room>> {
+    let mut raised = None;
+    let room = py.detach(|| {
+        let room = hub.room(most)?;
+        if !blocks && !room.is_ready() {
+            return Ok(None);
+        }
+        room.wait(None, &mut || {
+            raised = look_for_signals();
+            raised.is_none()
+        })?;
+        Ok(Some(room))
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => room.map_err(python),
+    }
+}
+
+/// Returns the number of tasks after which a worker is replaced.
+pub fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
+    let positive =
+        |n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"));
+    tasks.map(positive).transpose()
 }

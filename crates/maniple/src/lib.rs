@@ -48,7 +48,9 @@
 //! # What a worker shares with its pool's process
 //! A worker shares the program, its arguments and environment, the working directory, standard input and output. Its
 //! standard error passes through the pool's process, so that [`WorkerLost`] can quote it. A worker does not share
-//! memory: its statics are as in a fresh program; [`PoolBuilder::initializer`] sets them. When the pool's process dies,
+//! memory: its statics are as in a fresh program; [`PoolBuilder::initializer`] sets them. [`PoolBuilder::env`],
+//! [`current_dir`](PoolBuilder::current_dir) and [`affinity`](PoolBuilder::affinity) give workers variables, a directory and
+//! processors of their own; [`worker_id`] is a worker's number. When the pool's process dies,
 //! the worker dies at once, even if it is busy.
 //!
 //! # What a drop does

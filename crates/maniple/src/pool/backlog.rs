@@ -1,6 +1,5 @@
 //! The backlog: calls of one item that wait for a worker, and what a call does when there are too many of them.
 
-use super::options::Resolved;
 use super::{Pool, keeper};
 use crate::error::{CallError, Error, Result};
 use maniple_engine::pool::Room;
@@ -50,8 +49,8 @@ impl Backlog {
 
 impl Pool {
     /// Returns room for a call of one item, if its backlog is limited. Blocks until there is room, if the options say so.
-    pub(super) fn room(&self, options: &Resolved) -> Result<Option<Room>> {
-        let Some(backlog) = options.backlog else { return Ok(None) };
+    pub(super) fn room(&self, backlog: Option<Backlog>) -> Result<Option<Room>> {
+        let Some(backlog) = backlog else { return Ok(None) };
         let room = self.shared.hub.room(backlog.most)?;
         if !room.is_ready() {
             // The keeper starts and reaps the workers, without which there may never be room.
@@ -65,8 +64,8 @@ impl Pool {
     }
 
     /// As `room`, without blocking the thread.
-    pub(super) async fn room_async(&self, options: &Resolved) -> Result<Option<Room>> {
-        let Some(backlog) = options.backlog else { return Ok(None) };
+    pub(super) async fn room_async(&self, backlog: Option<Backlog>) -> Result<Option<Room>> {
+        let Some(backlog) = backlog else { return Ok(None) };
         let room = self.shared.hub.room(backlog.most)?;
         if !room.is_ready() && backlog.full == BacklogFull::Fail {
             return Err(backlog.is_full());

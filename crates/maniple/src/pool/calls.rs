@@ -100,10 +100,9 @@ impl Pool {
     /// # Errors
     /// As [`Pool::apply_async`].
     pub async fn submit_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
-        let options = self.options.resolve()?;
-        let room = self.room_async(&options).await?;
-        let func = self.known(&Plain(function))?;
-        self.one_in(room, options, func, Plain(function).callee(), item)
+        let call = self.prepared(self.known(&Plain(function))?, Plain(function).callee(), item)?;
+        let room = self.room_async(call.backlog).await?;
+        self.submit(call, room)
     }
 
     /// Runs `function` on every item and returns the results in the items' order.

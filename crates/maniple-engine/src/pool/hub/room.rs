@@ -6,12 +6,15 @@
 //! * [`State::give_room`] runs after each decision of the scheduler, and keeps room for those that have waited longest;
 //! * [`Hub::submit_in`] turns a room into a call that waits. The drop of a room gives it to the next.
 //!
+//! No code of the program runs between the moment at which a room is kept and the submission: such code may make a call
+//! itself, which would wait for the room that its own thread has. [`Room::wait`] gives its room away while it calls back.
+//!
 //! So the limit holds for any number of threads and futures. The end of the pool ends every wait: the submission that
 //! follows reports it. A pool whose workers cannot be started accepts every call, and fails it.
 
 use super::ticket::wait_on;
 use super::{Hub, State};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pool::job::{Cell, Gone};
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
@@ -43,6 +46,7 @@ struct Waiting {
 pub struct Room {
     hub: Hub,
     number: u64,
+    most: usize,
     // What the caller sleeps on, if there was no room at first.
     cell: Option<Arc<Cell>>,
 }
@@ -93,7 +97,7 @@ impl Hub {
     /// messages before it lets the call wait.
     ///
     /// # Errors
-    /// [`Error::Foreign`].
+    /// [`Error::Foreign`](crate::Error::Foreign).
     pub fn room(&self, most: usize) -> Result<Room> {
         self.check()?;
         let mut st = self.lock();
@@ -117,23 +121,7 @@ impl Hub {
             Some(cell)
         };
         drop(st);
-        Ok(Room { hub: self.clone(), number, cell })
-    }
-
-    /// Waits until fewer than `most` calls of a single task wait for a worker; the caller's own thread drives meanwhile.
-    /// Returns false if the deadline has passed. Another call may take the room before the caller does: [`Hub::room`]
-    /// keeps it.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`] if `interrupted` returns false, [`Error::Foreign`], [`Error::NotRunning`].
-    pub fn wait_for_room(
-        &self,
-        most: usize,
-        deadline: Option<Instant>,
-        interrupted: &mut dyn FnMut() -> bool,
-    ) -> Result<bool> {
-        let has_room = self.room(most)?.wait(deadline, interrupted)?;
-        if self.is_closed() { Err(Error::NotRunning) } else { Ok(has_room) }
+        Ok(Room { hub: self.clone(), number, most, cell })
     }
 }
 
@@ -144,13 +132,44 @@ impl Room {
     }
 
     /// Waits until the call can be submitted. Drives the hub meanwhile, unless another thread does. Returns false if the
-    /// deadline has passed.
+    /// deadline has passed. `interrupted` may make calls itself: they do not wait for this one, which keeps its turn.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if `interrupted` returns false; [`Error::Foreign`] in a forked child.
+    /// [`Error::Interrupted`](crate::Error::Interrupted) if `interrupted` returns false; [`Error::Foreign`](crate::Error::Foreign) in a forked child.
     pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
         self.hub.check()?;
-        self.cell.as_ref().map_or(Ok(true), |cell| wait_on(&self.hub, cell, deadline, interrupted))
+        let Some(cell) = &self.cell else { return Ok(true) };
+        wait_on(&self.hub, cell, deadline, &mut || {
+            self.step_aside();
+            let goes_on = interrupted();
+            self.step_back(cell);
+            goes_on
+        })
+    }
+
+    /// Gives the room to those behind this one.
+    fn step_aside(&self) {
+        if self.hub.is_foreign() {
+            return;
+        }
+        let mut st = self.hub.lock();
+        if st.rooms.waiting.remove(&self.number).is_none() && st.rooms.kept.remove(&self.number) {
+            st.give_room();
+            self.hub.inner.stir(&mut st);
+        }
+    }
+
+    /// Waits again, where it was among those that wait.
+    fn step_back(&self, cell: &Arc<Cell>) {
+        if self.hub.is_foreign() {
+            return;
+        }
+        let mut st = self.hub.lock();
+        cell.set_ready(false);
+        st.rooms.greatest = st.rooms.greatest.max(self.most);
+        st.rooms.waiting.insert(self.number, Waiting { most: self.most, cell: cell.clone() });
+        st.give_room();
+        self.hub.inner.stir(&mut st);
     }
 
     /// As [`Room::wait`], for an executor: stores the task's waker instead of blocking. The keeper drives the hub.
@@ -167,13 +186,6 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if self.hub.is_foreign() {
-            return;
-        }
-        let mut st = self.hub.lock();
-        if st.rooms.waiting.remove(&self.number).is_none() && st.rooms.kept.remove(&self.number) {
-            st.give_room();
-            self.hub.inner.stir(&mut st);
-        }
+        self.step_aside();
     }
 }
