@@ -152,9 +152,7 @@ def test_threads_keep_the_limit_together(new_pool: NewPool, tmp_path: Path) -> N
     first = pool.apply_async(limited.tell_and_wait, (str(tmp_path), 0))
     assert wait_for_file(str(tmp_path / "begun 0"))
     results: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda n=n: results.append(pool.apply_async(square, (n,)))) for n in range(8)
-    ]
+    threads = [threading.Thread(target=lambda n=n: results.append(pool.apply_async(square, (n,)))) for n in range(8)]
     for thread in threads:
         thread.start()
     threads[0].join(0.2)
