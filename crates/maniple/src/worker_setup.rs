@@ -72,7 +72,7 @@ fn doing(source: std::io::Error) -> maniple_engine::Error {
     maniple_engine::Error::Os { doing: "store the initializer's arguments", source }
 }
 
-/// Returns the handles of a worker's setup, which [`read`] reads once.
+/// Returns the handles of a worker's setup, which [`read()`] reads once.
 pub(crate) fn write(
     place: Place,
     events: Option<(OwnedHandle, u8)>,
@@ -98,7 +98,7 @@ pub(crate) fn write(
     Ok(handles)
 }
 
-/// Reads what [`write`] has written.
+/// Reads what [`write()`] has written.
 ///
 /// # Errors
 /// The memory cannot be read, or is damaged.

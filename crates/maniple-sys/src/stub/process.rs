@@ -248,7 +248,7 @@ pub mod family {
     }
 }
 
-/// The memory that processes use.
+/// Limits on processes and memory.
 pub mod limits {
     /// Returns no limit.
     pub fn most_processes() -> Vec<(String, u64)> {
@@ -261,6 +261,7 @@ pub mod limits {
     }
 }
 
+/// The memory that processes use.
 pub mod usage {
     /// Returns `None`: unknown.
     pub fn memory_of(_pid: u32) -> Option<u64> {

@@ -101,7 +101,7 @@ impl Shared {
 /// they are [`Payload`](crate::Payload)s. Functions are `fn` pointers; functions and closures that capture nothing
 /// convert to them automatically. Pass what a closure would capture as the state of [`Pool::map_with`].
 ///
-/// Every call returns, also when a worker fails: with results, or with an [`Error`](crate::Error) that says what
+/// Every call returns, also when a worker fails: with results, or with an [`Error`] that says what
 /// happened. Only the task that the worker was running is lost. Other workers run its other tasks, a new worker
 /// replaces it, and the pool continues.
 ///
@@ -146,7 +146,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for 0 workers,
+    /// [`Error::InvalidArgument`] for 0 workers,
     /// [`ProcessError::Start`](crate::ProcessError::Start) if the workers cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
         Pool::builder().processes(processes).build()
@@ -234,9 +234,9 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for 0 workers, and for fewer than `min_processes`;
+    /// [`Error::InvalidArgument`] for 0 workers, and for fewer than `min_processes`;
     /// [`ProcessError::Start`](crate::ProcessError::Start) for more workers than a limit of the system allows;
-    /// [`CallError::NotRunning`](crate::CallError::NotRunning). The pool then keeps its size. A worker that cannot be started
+    /// [`CallError::NotRunning`]. The pool then keeps its size. A worker that cannot be started
     /// now is started later.
     pub fn resize(&self, processes: usize) -> Result<()> {
         self.shared.hub.check()?;
@@ -267,7 +267,7 @@ impl Pool {
     }
 
     /// Ends all workers at once, also busy workers. Calls that wait for them end with
-    /// [`CallError::Cancelled`](crate::CallError::Cancelled).
+    /// [`CallError::Cancelled`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -350,7 +350,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`](crate::Error::Timeout).
+    /// [`Error::Timeout`].
     pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
         self.shared.hub.close();
         self.shared.join(Some(timeout)).in_time("the workers of the pool to end", timeout)

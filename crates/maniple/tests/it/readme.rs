@@ -34,7 +34,7 @@ fn the_blocks_run() {
     blocks::first().unwrap();
     blocks::pools(["one", "three"].map(String::from).into(), ["five".to_string()].into()).unwrap();
     blocks::limits().unwrap();
-    blocks::sizes(&std::env::temp_dir()).unwrap();
+    blocks::sizes(std::env::temp_dir()).unwrap();
     blocks::pipes(blocks::Job).unwrap();
     blocks::managers().unwrap();
 }

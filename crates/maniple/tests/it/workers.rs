@@ -98,7 +98,8 @@ fn a_relative_directory_and_program_start_where_the_pool_was_built() {
         for method in METHODS {
             let folder = Folder::new();
             std::fs::create_dir(folder.join("inner")).unwrap();
-            std::os::unix::fs::symlink(std::env::current_exe().unwrap(), folder.join("program")).unwrap();
+            let link = [Path::new("-s"), &std::env::current_exe().unwrap(), &folder.join("program")];
+            assert!(std::process::Command::new("ln").args(link).status().unwrap().success());
             std::env::set_current_dir(&*folder).unwrap();
             let here = std::env::current_dir().unwrap();
             let pool = builder(method).current_dir("inner").build().unwrap();

@@ -4,10 +4,10 @@
 //! * [`Hub::room`] keeps room if the calls that wait and the rooms that are kept are fewer than the caller's limit.
 //!   Otherwise the room waits, behind the rooms that waited before;
 //! * [`State::give_room`] runs after each decision of the scheduler, and keeps room for those that have waited longest;
-//! * [`Hub::submit_in`] turns a room into a call that waits. The drop of a room gives it to the next.
+//! * [`Hub::submit_in`] turns a room into a call that waits. The drop of a room passes it to the next.
 //!
 //! No code of the program runs between the moment at which a room is kept and the submission: such code may make a call
-//! itself, which would wait for the room that its own thread has. [`Room::wait`] gives its room away while it calls back.
+//! itself, which would wait for the room that its own thread has. [`Room::wait`] has no room while it calls back.
 //!
 //! So the limit holds for any number of threads and futures. The end of the pool ends every wait: the submission that
 //! follows reports it. A pool whose workers cannot be started accepts every call, and fails it.
@@ -147,7 +147,7 @@ impl Room {
         })
     }
 
-    /// Gives the room to those behind this one.
+    /// Passes the room to those behind this one.
     fn step_aside(&self) {
         if self.hub.is_foreign() {
             return;

@@ -74,7 +74,7 @@ pub(super) fn limits() -> maniple::Result<()> {
     Ok(())
 }
 
-pub(super) fn sizes(folder: &std::path::Path) -> maniple::Result<()> {
+pub(super) fn sizes(folder: std::path::PathBuf) -> maniple::Result<()> {
     use maniple::{Affinity, CallError, Error, Pool};
     use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub(super) fn sizes(folder: &std::path::Path) -> maniple::Result<()> {
         .min_processes(1)                                      // the number of workers follows the work
         .idle_timeout(Duration::from_secs(30))
         .max_backlog(1000)                                     // a further apply_async blocks; submit_async awaits
-        .current_dir(&folder)
+        .current_dir(folder)
         .env("TOKENIZERS_PARALLELISM", "false")
         .threads_per_worker(1)
         .affinity(Affinity::Spread)                            // or sets: [[0, 1], [2, 3]]
