@@ -1,5 +1,6 @@
 //! The options of a pool.
 
+mod debug;
 mod process;
 mod size;
 
@@ -32,7 +33,6 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PoolBuilder {
     processes: Option<usize>,
@@ -69,12 +69,6 @@ impl OwnCall {
 
     fn write(self, elsewhere: bool) -> Result<worker_setup::OwnCall> {
         self.0.map_or_else(|| Ok(worker_setup::OwnCall::default()), |write| write(elsewhere))
-    }
-}
-
-impl std::fmt::Debug for OwnCall {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "a function" } else { "none" })
     }
 }
 

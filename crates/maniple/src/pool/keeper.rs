@@ -145,7 +145,7 @@ impl Shared {
     }
 
     /// Starts a worker, if one is due now. Returns whether one was.
-    pub(super) fn start_one(&self) -> maniple_engine::Result<bool> {
+    fn start_one(&self) -> maniple_engine::Result<bool> {
         let mut begun = None;
         let started = self.start_worker(&mut begun);
         if let Err(error) = &started {

@@ -216,14 +216,16 @@ impl Pool {
         self.shared.hub.describe()
     }
 
-    /// Sets the number of workers; of a pool with [`min_processes`](PoolBuilder::min_processes) the greatest number. New
-    /// workers start at once. Surplus workers end after their tasks; no task is lost.
+    /// Sets the number of workers; of a pool with [`min_processes`](PoolBuilder::min_processes) the greatest number. The
+    /// pool's own thread starts new workers at once. Surplus workers end after their tasks; no task is lost.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
     /// pool.resize(3)?;
-    /// assert_eq!(pool.pids().len(), 3);
+    /// while pool.pids().len() < 3 {
+    ///     std::thread::sleep(std::time::Duration::from_millis(5));
+    /// }
     /// pool.resize(1)?;
     /// while pool.pids().len() > 1 {
     ///     std::thread::sleep(std::time::Duration::from_millis(5));
@@ -245,8 +247,6 @@ impl Pool {
             return Err(Error::Call(CallError::NotRunning));
         }
         self.shared.hub.resize(processes, true);
-        // The keeper starts the others if a start fails.
-        while matches!(self.shared.start_one(), Ok(true)) {}
         Ok(())
     }
 

@@ -15,6 +15,11 @@ pub(super) struct Size {
 }
 
 impl Size {
+    /// The least number of workers, the time without work, and the number of spare workers.
+    pub(super) fn given(&self) -> (Option<usize>, Option<Duration>, Option<usize>) {
+        (self.least, self.idle, self.spares)
+    }
+
     /// Returns the engine's form.
     ///
     /// # Errors
