@@ -21,7 +21,7 @@ from . import get_context, util
 from ._impl.compat import public_module
 from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item
 from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
-from ._impl.pool.limits import LARGE, refuse_impossible_size
+from ._impl.pool.limits import refuse_impossible_size
 from ._impl.pool.names import (
     ExceptionWithTraceback,
     _helper_reraises_exception,
@@ -124,8 +124,8 @@ class Pool(QueueParts):
             the program's main module (spawn, forkserver).
         cwd: the directory in which the workers call `initializer` and the tasks. The main module is loaded in the program's directory.
         threads_per_worker: the number of threads that numerical libraries start in a worker. It sets `OMP_NUM_THREADS`,
-            `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS` and
-            `NUMBA_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
+            `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, `BLIS_NUM_THREADS`, `VECLIB_MAXIMUM_THREADS`, `NUMEXPR_NUM_THREADS`,
+            `NUMBA_NUM_THREADS` and `RAYON_NUM_THREADS`; `env` takes precedence. Libraries read these variables when they are loaded. A library that a forked
             worker, or a fork server that preloads modules, has loaded before is limited only if `threadpoolctl` is installed.
         affinity: the processors of each worker: "spread" shares the processors of this process out; of a list of sets of CPU
             numbers, each worker gets one set in turn.
@@ -270,8 +270,7 @@ class Pool(QueueParts):
         backlog = backlog_of(max_backlog, backlog_full)
         limits = start_limit, memory, recycle, *size
         terms_of(dict(options), None) if options else None  # raises for what cannot be
-        if processes > LARGE:
-            refuse_impossible_size(processes, self._descriptors)
+        refuse_impossible_size(processes + size[2], self._descriptors)
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
@@ -284,7 +283,7 @@ class Pool(QueueParts):
             start(self, initializer, given, maxtasksperchild, handles)
         else:
             workers = self._make_workers(initializer, given, maxtasksperchild, *([limits] if any(limits) else []))
-            workers.setup = setup
+            workers.setup, workers.size = setup, size
             # A signal handler may raise between any two steps.
             self._terminate = util.Finalize(self, workers.terminate, exitpriority=15)
             try:
@@ -421,12 +420,16 @@ class Pool(QueueParts):
         told = callback is not None or error_callback is not None
         try:
             if self._backlog is not None:
-                most, waits = self._backlog
-                if not hub.wait_for_room(most, None if waits else 0.0):
+                most, blocks = self._backlog
+                of_call = None if terms is None else terms.of_call()
+                given = hub.call_if_room(func, args, kwds, told, of_call, most, blocks)
+                if given is None:
                     raise Full(f"{most} calls of the pool wait for a worker (max_backlog)")
-            ticket = (
-                hub.call(func, args, kwds, told) if terms is None else hub.call(func, args, kwds, told, terms.of_call())
-            )
+                ticket = given
+            elif terms is None:
+                ticket = hub.call(func, args, kwds, told)
+            else:
+                ticket = hub.call(func, args, kwds, told, terms.of_call())
         except ValueError:
             stay_if_program_ends()
             raise
@@ -680,16 +683,19 @@ class Pool(QueueParts):
             processes: the number of workers; in a pool with `min_processes` the greatest number.
 
         Raises:
-            ValueError: it is less than 1, it is more than the number of `accelerators`, or the pool is closed.
-            OSError: a limit of this process does not allow so many workers.
+            ValueError: it is less than 1 or than `min_processes`, there are more workers than accelerators, or the pool is closed.
+            OSError: a limit of the system does not allow so many workers.
         """
         self._check_running()
         if self._workers is None or isinstance(self, ThreadPool):
             raise ValueError(f"a {type(self).__name__} cannot be resized")
-        if count_of("processes", processes, 1) > self._processes:
-            refuse_impossible_size(processes, self._descriptors)
+        processes = count_of("processes", processes, 1)
+        least, _, spares = self._workers.size
+        if least is not None and processes < least:
+            raise ValueError(f"processes ({processes}) must not be less than min_processes ({least})")
         if (setup := self._workers.setup) is not None:
             setup.refuse_size(processes)
+        refuse_impossible_size(processes + spares, self._descriptors)
         self._processes = processes
         self._workers.resize(processes)
 

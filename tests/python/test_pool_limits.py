@@ -6,20 +6,11 @@ import errno
 import resource
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.better_than_standard("it starts workers until the system is short of something")
-
-
-@pytest.fixture
-def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The contents of the files that state limits; a test adds to them."""
-    limits = pytest.importorskip("maniple._impl.pool.limits")
-    contents: dict[str, str] = {}
-    monkeypatch.setattr(limits, "_lines", lambda path: contents.get(path, "").splitlines(keepends=True))
-    monkeypatch.setattr(limits, "_number_of", lambda _name: None)
-    return contents
 
 
 @pytest.fixture
@@ -48,49 +39,28 @@ def test_threads_need_no_descriptors(pool_module: ModuleType, few_descriptors: i
         assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("/proc/sys/kernel/pid_max", r"kernel\.pid_max"),
-        ("/proc/sys/kernel/threads-max", r"kernel\.threads-max"),
-        ("/sys/fs/cgroup/a/b/pids.max", r"/a/b/pids\.max"),
-        ("/sys/fs/cgroup/a/pids.max", r"/a/pids\.max"),
-        ("/sys/fs/cgroup/pids/c/pids.max", r"/pids/c/pids\.max"),
-    ],
-)
 @pytest.mark.parametrize("kind", ["Pool", "ThreadPool"])
-def test_more_workers_than_processes(
-    pool_module: ModuleType, files: dict[str, str], path: str, name: str, kind: str
-) -> None:
+@pytest.mark.parametrize("processes", [10_000_000, 10**30])
+def test_more_workers_than_processes(pool_module: ModuleType, kind: str, processes: int) -> None:
     class Pool(getattr(pool_module, kind)):  # type: ignore[misc]
         Process = staticmethod(no_start)
+        _descriptors = 0
 
-    files["/proc/self/cgroup"] = "4:memory:/x\n8:pids:/c\n0::/a/b\n"
-    files[path] = "5000\n"
-    with pytest.raises(OSError, match=rf"100000 workers.*{name}.* allows 5000 processes") as raised:
-        Pool(100_000)
+    with pytest.raises(OSError, match=rf"{processes} workers .*ask for fewer workers") as raised:
+        Pool(processes)
     assert raised.value.errno == errno.EAGAIN
 
 
-@pytest.mark.parametrize("capabilities, is_limited", [("0000000000000000", True), ("000001ffffffffff", False)])
-def test_the_limit_of_a_user(
-    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], capabilities: str, is_limited: bool
-) -> None:
-    from maniple._impl.pool import limits
-
-    files["/proc/self/status"] = f"Name:\tx\nCapEff:\t{capabilities}\n"
-    monkeypatch.setattr(limits, "_number_of", lambda name: 1000 if name == "SC_CHILD_MAX" else None)
-    monkeypatch.setattr(limits.os, "getuid", lambda: 1000)
-    if is_limited:
-        with pytest.raises(OSError, match="RLIMIT_NPROC"):
-            limits.refuse_impossible_size(1000, 3)
-    else:
-        limits.refuse_impossible_size(1000, 3)
+def test_spare_workers_count(mp: ModuleType, pool_module: ModuleType, few_descriptors: int) -> None:
+    with pytest.raises(OSError, match="301 workers take 903 descriptors"):
+        pool_module.Pool(1, spare_workers=300, context=mp.get_context("fork"))
 
 
-def test_files_without_a_limit(files: dict[str, str]) -> None:
-    from maniple._impl.pool import limits
-
-    files["/proc/self/cgroup"] = "0::/\n"
-    files["/sys/fs/cgroup/pids.max"] = "max\n"
-    limits.refuse_impossible_size(100_000, 3)
+@pytest.mark.parametrize("kind", ["fork"], indirect=True)
+def test_a_pool_cannot_be_resized_beyond_a_limit(new_pool: Any, few_descriptors: int) -> None:
+    pool = new_pool(2)
+    with pytest.raises(OSError, match="300 workers take 900 descriptors"):
+        pool.resize(300)
+    with pytest.raises(OSError, match="ask for fewer workers"):
+        pool.resize(10**30)
+    assert pool._processes == 2 and pool.map(abs, [-1, -2]) == [1, 2]

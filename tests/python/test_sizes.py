@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -121,6 +123,63 @@ def test_a_call_waits_for_room_in_the_backlog(new_pool: NewPool, tmp_path: Path)
 
 
 @quick
+def test_a_handler_may_make_a_call_while_a_call_waits_for_room(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1, max_backlog=1)
+    results = [pool.apply_async(limited.tell_and_wait, (str(tmp_path), number)) for number in range(2)]
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    handled: list[int] = []
+
+    def handle(_signal: int, _frame: Any) -> None:
+        (tmp_path / "go").touch()
+        results[1].get(60)  # from here on the call below could have the room
+        handled.append(pool.apply_async(square, (3,)).get(60))
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        results += [pool.apply_async(limited.tell_and_wait, (str(tmp_path), number)) for number in range(2, 5)]
+        assert [result.get(60) for result in results] == list(range(5))
+        while not handled:
+            time.sleep(0.01)
+        assert handled == [9]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@every_method
+def test_threads_keep_the_limit_together(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1, max_backlog=2)
+    first = pool.apply_async(limited.tell_and_wait, (str(tmp_path), 0))
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda n=n: results.append(pool.apply_async(square, (n,)))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    threads[0].join(0.2)
+    assert len(results) <= 2
+    (tmp_path / "go").touch()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(result.get(60) for result in results) == [n * n for n in range(8)] and first.get(60) == 0
+
+
+@quick
+def test_cancelled_calls_do_not_wait(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1, max_backlog=3, backlog_full="raise")
+    first = pool.apply_async(limited.tell_and_wait, (str(tmp_path), 0))
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    results = [pool.apply_async(square, (n,)) for n in range(3)]
+    with pytest.raises(queue.Full):
+        pool.apply_async(square, (3,))
+    assert results[1].cancel() and results[2].cancel()
+    results[1:] = [pool.apply_async(square, (n,)) for n in (1, 2)]
+    with pytest.raises(queue.Full):
+        pool.apply_async(square, (3,))
+    (tmp_path / "go").touch()
+    assert [result.get(60) for result in results] == [0, 1, 4] and first.get(60) == 0
+
+
+@quick
 def test_a_closed_pool_wakes_a_call_that_waits_for_room(new_pool: NewPool, tmp_path: Path) -> None:
     pool = new_pool(1, max_backlog=1)
     raised: list[BaseException] = []
@@ -189,11 +248,24 @@ def test_resize_of_what_cannot_be(new_pool: NewPool) -> None:
     pool = new_pool(1)
     with pytest.raises(ValueError, match="processes must be 1 or more"):
         pool.resize(0)
+    elastic = new_pool(3, min_processes=2)
+    with pytest.raises(ValueError, match=r"processes \(1\) must not be less than min_processes \(2\)"):
+        elastic.resize(1)
+    assert elastic._processes == 3 and elastic.apply(square, (3,)) == 9
     pool.close()
     with pytest.raises(ValueError, match="not running"):
         pool.resize(2)
     with ThreadPool(1) as threads, pytest.raises(ValueError, match="cannot be resized"):
         threads.resize(2)
+
+
+@quick
+def test_a_resized_pool_still_follows_the_work(new_pool: NewPool) -> None:
+    pool = new_pool(4, min_processes=2, idle_timeout=0.2)
+    pool.resize(2)  # as many as `min_processes`
+    pool.resize(4)
+    pool.map(square, range(20), 1)
+    assert wait_for_size(pool, 2)
 
 
 @pytest.mark.parametrize("kind", ["spawn", "forkserver"], indirect=True)

@@ -208,6 +208,15 @@ def test_each_worker_has_its_accelerator(new_pool: NewPool, mp: ModuleType) -> N
     assert seen <= {(0, ("7", "7", "7", "1")), (1, ("GPU-abc",) * 3 + ("1",))} and seen
 
 
+@quick
+def test_a_pool_cannot_have_more_workers_than_accelerators_later(new_pool: NewPool) -> None:
+    pool = new_pool(1, accelerators=2)
+    pool.resize(2)
+    with pytest.raises(ValueError, match="3 workers cannot have an accelerator each"):
+        pool.resize(3)
+    assert pool._processes == 2 and pool.apply(square, (3,)) == 9
+
+
 @every_method
 def test_a_replacing_worker_takes_over_the_accelerator_and_the_number(new_pool: NewPool, mp: ModuleType) -> None:
     pool = new_pool(2, accelerators=2)
@@ -410,45 +419,12 @@ def test_workers_do_not_share_the_random_state_of_their_parent(new_pool: NewPool
 
 
 def test_the_memory_of_the_control_group_limits_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maniple._impl.pool import inputs, limits
+    from maniple._impl.pool import inputs
 
     monkeypatch.setattr(inputs, "_processors", lambda: 8)
     for memory, limit, expected in ((None, 10, 8), (100, 10, 8), (35, 10, 3), (9, 10, 1), (35, None, 8)):
-        monkeypatch.setattr(limits, "memory_of_control_group", lambda memory=memory: memory)
+        monkeypatch.setattr(inputs, "memory_of_control_group", lambda memory=memory: memory)
         assert inputs.default_processes(limit) == expected
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max": "max\n"}, None),
-        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max": "70\n"}, 70),
-        (
-            {
-                "/proc/self/cgroup": "0::/a/b\n",
-                "/sys/fs/cgroup/a/b/memory.max": "70\n",
-                "/sys/fs/cgroup/a/memory.max": "60\n",
-            },
-            60,
-        ),
-        (
-            {
-                "/proc/self/cgroup": "5:pids:/p\n4:memory:/m\n",
-                "/sys/fs/cgroup/memory/m/memory.limit_in_bytes": "50\n",
-                "/sys/fs/cgroup/pids/p/memory.limit_in_bytes": "40\n",
-            },
-            50,
-        ),
-        ({}, None),
-    ],
-)
-def test_the_memory_of_the_control_group(
-    files: dict[str, str], expected: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from maniple._impl.pool import limits
-
-    monkeypatch.setattr(limits, "_lines", lambda path: files.get(path, "").splitlines(keepends=True))
-    assert limits.memory_of_control_group() == expected
 
 
 # -- bad input

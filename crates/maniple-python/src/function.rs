@@ -54,3 +54,8 @@ fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResu
         Err(error) => Err(error),
     }
 }
+
+/// A function that refers to other objects. It is held until its call has ended.
+pub fn kept(func: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    Ok(if is_plain(func)? { None } else { Some(func.clone().unbind()) })
+}

@@ -1,15 +1,15 @@
 //! The parent's side of a pool, for `maniple.pool`.
 
-use crate::deadline::deadline;
 use crate::encode::{Encoder, Pickler};
 use crate::error::python;
-use crate::function::is_plain;
+use crate::function::kept;
 use crate::handles::borrow;
 use crate::known::Remembered;
 use crate::made;
 use crate::payload_format::tag;
 use crate::seed::Head;
-use crate::signals::{detached, look_for_signals};
+use crate::signals::detached;
+use crate::sizes::{max_tasks, room};
 use crate::source::{self, Filled, Items};
 use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
@@ -17,17 +17,15 @@ use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Size, SourceKind,
-    Ticket, WorkerId, WorkerLimits,
+    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Room, Size,
+    SourceKind, Ticket, WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 use slotmap::{Key, KeyData};
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +44,14 @@ pub struct PyHub {
     unreported: Mutex<Option<Chore>>,
 }
 
+/// A pickled call.
+struct One {
+    spec: JobSpec,
+    packet: Packet,
+    name: Py<PyAny>,
+    returns: bool,
+}
+
 /// A call that is being made.
 pub struct Making<'h>(&'h AtomicUsize);
 
@@ -57,17 +63,6 @@ impl Drop for Making<'_> {
 
 fn key(worker: u64) -> WorkerId {
     KeyData::from_ffi(worker).into()
-}
-
-/// A function that refers to other objects. It is held until its call has ended.
-fn kept(func: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-    Ok(if is_plain(func)? { None } else { Some(func.clone().unbind()) })
-}
-
-fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
-    let positive =
-        |n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"));
-    tasks.map(positive).transpose()
 }
 
 impl PyHub {
@@ -136,6 +131,27 @@ impl PyHub {
         Ok((SourceKind::Inline(Box::new(source)), count))
     }
 
+    /// Pickles one call, for its submission.
+    fn one(
+        &self,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyDict>,
+        notify: bool,
+        terms: Option<&Bound<'_, PyTerms>>,
+    ) -> PyResult<One> {
+        let Given { terms, header, returns, .. } = given(terms);
+        let (func, name, packet) = self.pack_call(func, args, kwds, &header)?;
+        let (collect, chunk) = (Collect::All, Chunk::Fixed(1));
+        let spec = JobSpec { func, collect, chunk, items: Some(1), window: None, notify, terms };
+        Ok(One { spec, packet, name, returns })
+    }
+
+    fn submit_one(&self, room: Option<Room>, One { spec, packet, name, returns }: One) -> PyResult<PyTicket> {
+        let ticket = self.hub.submit_in(room, spec, SourceKind::Ready(vec![(1, packet)])).map_err(python)?;
+        Ok(PyTicket::new(ticket, Shape::One { returns }, name))
+    }
+
     fn submit(&self, spec: JobSpec, source: SourceKind) -> PyResult<Ticket> {
         self.hub.submit(spec, source).map_err(python)
     }
@@ -195,6 +211,11 @@ impl PyHub {
     }
 
     // ---- workers ----
+
+    /// Returns the number of a worker in its pool, from 0 on. Two workers never have the same number at once.
+    fn number_of(&self, worker: u64) -> usize {
+        self.hub.number_of(key(worker)).unwrap_or_default()
+    }
 
     /// Begins a start, if one is due. Returns the worker's key, and the descriptors for its process, which the caller
     /// owns. The caller calls `adopt` or, after any error, `start_failed`.
@@ -311,22 +332,6 @@ impl PyHub {
         py.detach(|| self.hub.cancel_all(end_running));
     }
 
-    /// Waits, at most `timeout` seconds, until fewer than `most` calls of a single task wait. Returns whether that is so.
-    #[pyo3(signature = (most, timeout=None))]
-    fn wait_for_room(&self, py: Python<'_>, most: usize, timeout: Option<f64>) -> PyResult<bool> {
-        let mut raised = None;
-        let room = py.detach(|| {
-            self.hub.wait_for_room(most, deadline(timeout), &mut || {
-                raised = look_for_signals();
-                raised.is_none()
-            })
-        });
-        match raised {
-            Some(error) => Err(error),
-            None => room.map_err(python),
-        }
-    }
-
     /// Returns the jobs that have not ended: `{job: items that have an outcome}`.
     fn open_jobs(&self, py: Python<'_>) -> PyResult<BTreeMap<u64, usize>> {
         let open = detached(py, || self.hub.open_jobs())?;
@@ -352,19 +357,27 @@ impl PyHub {
         terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<PyTicket> {
         let _making = self.make();
-        let Given { terms, header, returns, .. } = given(terms);
-        let (func, name, packet) = self.pack_call(func, args, kwds, &header)?;
-        let spec = JobSpec {
-            func,
-            collect: Collect::All,
-            chunk: Chunk::Fixed(1),
-            items: Some(1),
-            window: None,
-            notify,
-            terms,
-        };
-        let ticket = self.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
-        Ok(PyTicket::new(ticket, Shape::One { returns }, name))
+        let call = self.one(func, args, kwds, notify, terms)?;
+        self.submit_one(None, call)
+    }
+
+    /// As `call`, if fewer than `most` calls of a single task wait for a worker. Otherwise it waits for that, or returns None
+    /// if `blocks` is false.
+    #[allow(clippy::too_many_arguments)]
+    fn call_if_room(
+        &self,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyDict>,
+        notify: bool,
+        terms: Option<&Bound<'_, PyTerms>>,
+        most: usize,
+        blocks: bool,
+    ) -> PyResult<Option<PyTicket>> {
+        let _making = self.make();
+        let call = self.one(func, args, kwds, notify, terms)?;
+        let room = room(func.py(), &self.hub, most, blocks)?;
+        room.map(|room| self.submit_one(Some(room), call)).transpose()
     }
 
     /// Calls `func` for each item of a list, tuple or range. All results arrive together.

@@ -71,6 +71,7 @@ mod results;
 mod seed;
 mod shelf;
 mod signals;
+mod sizes;
 mod soft_limit;
 mod source;
 mod stream;
@@ -133,6 +134,8 @@ mod _maniple {
     use crate::shelf::{kept_event_of, something_is_kept};
     #[pymodule_export]
     use crate::signals::py_interrupts;
+    #[pymodule_export]
+    use crate::sizes::{impossible_size, memory_of_control_group, processors_of, thread_variables};
     #[pymodule_export]
     use crate::soft_limit::exceeded_soft_limit;
     #[pymodule_export]

@@ -158,6 +158,7 @@
 //! | `family::kill_family` | ends a process and all that descend from it, at once; a process whose parent has ended is not found |
 //! | `family::interrupt`, `family::interrupt_number` | sends a worker the signal that interrupts its task; the number of that signal (0: there is none) |
 //! | `usage::memory_of`, `usage::peak_memory_of`, `usage::memory_kills` | the memory that a process uses, and the most that it has used, in bytes; how many processes the system has ended so far because memory ran out. `None`: unknown |
+//! | `limits::most_processes`, `limits::most_memory` | the limits on the number of processes and threads, with the names of what sets them; how many bytes of memory the control groups of this process allow. `None`: no limit |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how a child of this process ended (`None`: it runs); how a child of another process ended, if that is known. An exit is a code or a cause; both have Python's numbers |
 //! | `claim` | (unsafe) takes over a handle that this process inherited at its start, by its number |
 //! | `close_number`, `put_in_place`, `set_variable` | (unsafe) closes a number; makes a handle a standard stream; changes the environment |
@@ -177,6 +178,7 @@
 //! | `aside` | runs a function in a thread with a separate handle table, if this process has no handle left; an error on systems without such threads |
 //! | `is_shortage`, `advice` | whether an error reports a shortage; a hint for its reader |
 //! | `clock::now` | monotonic nanoseconds, the same in every process |
+//! | `allowed_cores`, `keep_to_cores` | the numbers of the processors that this process may run on; limits the calling thread, and the threads that it starts, to some of them |
 //! | `cores`, `most_handles`, `process_id`, `is_first_thread` | this process's processors, limit of handles and number; whether the caller is its first thread |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

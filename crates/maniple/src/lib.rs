@@ -48,7 +48,9 @@
 //! # What a worker shares with its pool's process
 //! A worker shares the program, its arguments and environment, the working directory, standard input and output. Its
 //! standard error passes through the pool's process, so that [`WorkerLost`] can quote it. A worker does not share
-//! memory: its statics are as in a fresh program; [`PoolBuilder::initializer`] sets them. When the pool's process dies,
+//! memory: its statics are as in a fresh program; [`PoolBuilder::initializer`] sets them. [`PoolBuilder::env`],
+//! [`current_dir`](PoolBuilder::current_dir) and [`affinity`](PoolBuilder::affinity) give workers variables, a directory and
+//! processors of their own; [`worker_id`] is a worker's number. When the pool's process dies,
 //! the worker dies at once, even if it is busy.
 //!
 //! # What a drop does
@@ -116,12 +118,14 @@ mod registered;
 mod sharing;
 mod sideband;
 mod startup;
+mod surroundings;
 mod sync;
 pub mod task;
 mod transport;
 #[cfg(unix)]
 mod unix;
 mod worker;
+mod worker_setup;
 
 pub use bulk::{Bulk, Bytes};
 /// Plain old data: a type that shared memory can hold, and that [`Bulk`] sends as a whole. Any bytes of its size are a
@@ -193,7 +197,7 @@ pub use maniple_engine::process::{Cause, Exit};
 #[cfg(feature = "macros")]
 pub use maniple_macros::task;
 pub use payload::Payload;
-pub use pool::{CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, Retries, WithOptions};
+pub use pool::{Affinity, BacklogFull, CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, Retries, WithOptions};
 #[cfg(feature = "async")]
 pub use pool::{ImapStream, IndexedStream};
 pub use process::{
@@ -216,3 +220,4 @@ pub use transport::{
 };
 #[cfg(feature = "async")]
 pub use transport::{IncomingStream, QueueStream, ReceiverStream, wait_async};
+pub use worker_setup::{worker_count, worker_id};

@@ -1,14 +1,15 @@
 //! The life of a worker: prepare, run tasks, end.
 
 use crate::call;
-use crate::chunk::{Input, Output, open};
-use crate::error::{CallError, Error, Result};
+use crate::chunk::{Output, open};
+use crate::error::{CallError, Error, Result, SystemError};
 use crate::events;
 use crate::failure::Failure;
 use crate::panic;
 use crate::registered::Run;
+use crate::worker_setup::{self, OwnCall, WorkerSetup};
 use maniple_engine::pool::{Answer, LACKING, Message, Packer, Packet, WorkerLink, worker_handles};
-use maniple_sys::{self as sys, AsHandle, OwnedHandle, memory};
+use maniple_sys::{self as sys, OwnedHandle};
 use std::collections::HashMap;
 
 /// Whether workers' standard error passes through the pool's process.
@@ -19,9 +20,7 @@ const DONE: i32 = 0;
 const NOT_READY: i32 = 1;
 const LINK_LOST: i32 = 2;
 
-/// Runs this process as a worker, and ends it. `handles` are, in order: those of the link; the memory that says which
-/// events are wanted (one byte) and contains the initializer; the pipe for events, if any are wanted; those in the
-/// initializer's arguments.
+/// Runs this process as a worker, and ends it. `handles` are, in order, those of the link and those of the setup.
 pub(crate) fn run(mut handles: Vec<OwnedHandle>) -> ! {
     sys::process::worker_signals();
     sys::process::take_name();
@@ -39,13 +38,21 @@ pub(crate) fn run(mut handles: Vec<OwnedHandle>) -> ! {
 
 fn work(mut link: WorkerLink, setup: Vec<OwnedHandle>) -> i32 {
     let packer = link.packer().clone();
-    if let Err(error) = initialize(setup) {
-        let mut why = Output::new(&packer);
-        let said = why.item(&Failure::from(error)).and_then(|()| Ok(link.unfit(why.pack()?)?));
-        return if said.is_ok() { NOT_READY } else { LINK_LOST };
-    }
+    let finalizer = match prepare(setup) {
+        Ok(finalizer) => finalizer,
+        Err(error) => {
+            let mut why = Output::new(&packer);
+            let said = why.item(&Failure::from(error)).and_then(|()| Ok(link.unfit(why.pack()?)?));
+            return if said.is_ok() { NOT_READY } else { LINK_LOST };
+        }
+    };
     match serve(&mut link, &packer) {
-        Ok(()) => DONE,
+        Ok(()) => {
+            if let Err(error) = finalizer.run() {
+                eprintln!("maniple: the finalizer of worker {} has failed: {error}", std::process::id());
+            }
+            DONE
+        }
         Err(error) => {
             eprintln!("maniple: worker {} has failed: {error}", std::process::id());
             LINK_LOST
@@ -53,27 +60,16 @@ fn work(mut link: WorkerLink, setup: Vec<OwnedHandle>) -> i32 {
     }
 }
 
-/// Sends events to the pool's process, if it wants any, and calls the pool's initializer, if it has one.
-fn initialize(setup: Vec<OwnedHandle>) -> Result<()> {
-    let mut setup = setup.into_iter();
-    let Some(memory) = setup.next() else { return Ok(()) };
-    let bytes = memory::read_all(memory.as_handle())
-        .map_err(|e| Error::Call(CallError::Remote(format!("the initializer's arguments cannot be read: {e}"))))?;
-    let Some((&level, bytes)) = bytes.split_first() else { return Ok(()) };
-    if level > 0
-        && let Some(pipe) = setup.next()
-    {
+/// Takes the worker's place, sends events to the pool's process, if it wants any, and calls the pool's initializer, if it
+/// has one. Returns the call that the worker makes at its end.
+fn prepare(setup: Vec<OwnedHandle>) -> Result<OwnCall> {
+    let WorkerSetup { place, events, initializer, finalizer } = worker_setup::read(setup)?;
+    place.take().map_err(|error| Error::System(SystemError::doing("keep to the affinity of the pool", error)))?;
+    if let Some((pipe, level)) = events {
         events::install(pipe, level);
     }
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let mut input = Input::with_handles(bytes, setup.collect());
-    let mut output = Output::plain();
-    call::receive(&mut input)?.run(&mut input, &mut output)?;
-    let mut result = Input::plain(output.bytes());
-    result.chunk::<()>()?;
-    result.outcome::<()>()?
+    initializer.run()?;
+    Ok(finalizer)
 }
 
 /// Describes the failure of a whole task. A long text may need memory of its own, which may be missing.

@@ -18,6 +18,7 @@ mod jobs;
 mod keeper;
 mod limits;
 mod listen;
+mod room;
 mod slots;
 mod starting;
 mod tail;
@@ -32,6 +33,7 @@ pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
 pub use self::limits::WorkerLimits;
+pub use self::room::Room;
 use self::slots::WorkerSlot;
 pub use self::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
@@ -55,7 +57,7 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Free blocks that a hub keeps for its tasks, in bytes.
 const KEPT: usize = 256 << 20;
@@ -128,6 +130,8 @@ pub(super) struct State {
     pub(super) holding: usize,
     pub seats: Seats<Arc<Cell>>,
     pub(super) fills: VecDeque<(JobId, usize, usize)>,
+    /// Calls that wait for room in the backlog.
+    rooms: room::Rooms,
     /// Workers to be started by the front.
     pub starts: Starts,
     /// How the workers of a terminated pool are ended.
@@ -215,7 +219,7 @@ impl Hub {
     pub fn new(config: HubConfig) -> Result<Hub> {
         count_forks().doing("count forks")?;
         let sched = Scheduler::new(Config {
-            least: config.size.least.unwrap_or(config.processes).min(config.processes),
+            least: config.size.least,
             idle: limits::nanos(config.size.idle),
             // An elastic pool starts workers when there is work for them.
             spares: if config.size.least.is_some() { 0 } else { config.size.spares },
@@ -232,6 +236,7 @@ impl Hub {
             holding: 0,
             seats: Seats::default(),
             fills: VecDeque::new(),
+            rooms: room::Rooms::default(),
             starts: Starts::default(),
             ending: None,
             notices: VecDeque::new(),
@@ -311,6 +316,11 @@ impl Hub {
 
     // ---- changes ----
 
+    /// Returns the number of workers that the pool is to have, without spare ones.
+    pub fn processes(&self) -> usize {
+        self.lock().sched.processes()
+    }
+
     /// Sets the number of workers: starts may be due then ([`Hub::begin_start`]). Surplus workers stay until they end,
     /// unless `shrinks`: then they end after their tasks.
     pub fn resize(&self, processes: usize, shrinks: bool) {
@@ -328,50 +338,6 @@ impl Hub {
     /// Sets the number of tasks after which a worker is replaced; `None`: never.
     pub fn set_max_tasks(&self, tasks: Option<NonZeroU64>) {
         self.lock().sched.set_max_tasks(tasks.map(NonZeroU64::get));
-    }
-
-    /// Waits until fewer than `most` calls of a single task wait for a worker; the caller's own thread drives meanwhile.
-    /// Returns false if the deadline has passed.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`] if `interrupted` returns false, [`Error::Foreign`], [`Error::NotRunning`].
-    pub fn wait_for_room(
-        &self,
-        most: usize,
-        deadline: Option<Instant>,
-        interrupted: &mut dyn FnMut() -> bool,
-    ) -> Result<bool> {
-        /// How often the number is checked. A worker finishes about as much work in this time as it has in advance.
-        const LOOK: Duration = Duration::from_millis(1);
-        self.check()?;
-        let cell = Arc::new(Cell::default());
-        loop {
-            let st = self.lock();
-            if st.sched.backlog() < most {
-                return Ok(true);
-            }
-            if !st.sched.is_running() {
-                return Err(Error::NotRunning);
-            }
-            drop(st);
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| now >= deadline) {
-                return Ok(false);
-            }
-            let until = deadline.map_or(now + LOOK, |deadline| deadline.min(now + LOOK));
-            match self.take_seat(&cell, None) {
-                Ok(seat) => {
-                    seat.drive(&cell, until);
-                }
-                Err((place, ticks)) => {
-                    cell.sleep(ticks, Some(until.saturating_duration_since(now)));
-                    self.unpark(&place);
-                }
-            }
-            if !interrupted() {
-                return Err(Error::Interrupted);
-            }
-        }
     }
 
     // ---- the end ----
@@ -393,6 +359,12 @@ impl Hub {
     /// for that call's end.
     pub fn is_in_source(&self) -> bool {
         is_in_source()
+    }
+
+    /// Whether the pool was closed or terminated. A pool whose workers cannot be started was not.
+    pub fn is_closed(&self) -> bool {
+        let st = self.lock();
+        !st.sched.is_running() && !st.sched.is_broken()
     }
 
     /// Whether the pool takes jobs.

@@ -19,6 +19,9 @@
 //! | `hub/ticket` | the caller's handle on a job: waiting (which drives the hub), taking outcomes |
 //! | `hub/slots` | its workers: links are made, adopted, dropped |
 //! | `hub/jobs` | submission, input and cancellation of jobs |
+//! | `hub/room` | the backlog: calls that wait until few others wait |
+//! | `affinity` | which processors each worker may use; pure |
+//! | `size_limits` | the sizes that no pool can have |
 //! | `policy` | how much, how often, how long: the numbers of every pool |
 //! | `starts` | which starts are due, and when they are retried; pure |
 //! | `ending` | how the workers of a terminated pool are ended; pure |
@@ -36,6 +39,7 @@
 //!
 //! What a payload means is not known here, nor how a worker is started: a front starts it and hands over its pid.
 
+mod affinity;
 mod burst;
 pub mod ending;
 mod hub;
@@ -45,16 +49,19 @@ pub(crate) mod packet;
 pub mod policy;
 pub mod scheduler;
 pub mod seats;
+mod size_limits;
 mod spec;
 pub mod starts;
 mod worker;
 
+pub use affinity::Affinity;
 pub use ending::{End, EndTerms};
 pub(crate) use hub::watch_forks;
-pub use hub::{Chore, Collector, Hub, HubConfig, LACKING, Size, Ticket, WorkerLimits};
+pub use hub::{Chore, Collector, Hub, HubConfig, LACKING, Room, Size, Ticket, WorkerLimits};
 pub use job::{Loss, LossCause, Outcome, Settled, Tries};
 pub use link::worker_handles;
 pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};
 pub use scheduler::{Chunk, JobId, Retries, Terms, WorkerId};
+pub use size_limits::{ImpossibleSize, check_size};
 pub use spec::{Collect, Filling, Func, JobSpec, Source, SourceKind};
 pub use worker::{Answer, Message, PoolEnd, Task, WorkerLink};

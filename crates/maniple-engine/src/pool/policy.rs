@@ -10,6 +10,21 @@ use std::time::Duration;
 /// How many items, and how many bytes of payload, of an `imap` may be under way or wait to be taken by default.
 pub const WINDOW: (usize, usize) = (1000, 64 << 20);
 
+/// The variables by which numerical libraries learn how many threads they may start.
+pub const THREAD_VARIABLES: [&str; 8] = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+];
+
+/// How many descriptors a pool's process has for each worker whose standard error it reads.
+pub const DESCRIPTORS: usize = 3;
+
 /// How many functions workers keep between calls. The one that was defined first is forgotten first.
 pub const FUNCTIONS: usize = 64;
 
@@ -49,6 +64,9 @@ pub const START_PATIENCE: Duration = Duration::from_secs(10);
 pub fn failures_at_most(processes: usize) -> usize {
     processes.max(2)
 }
+
+/// After how long without work a worker ends by default, in a pool whose size follows the work.
+pub const IDLE_WORKER: Duration = Duration::from_secs(10);
 
 /// How long a worker that was asked to end may take for its own clean-up before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);

@@ -384,15 +384,6 @@ impl<P> Scheduler<P> {
 
     // ---- events: the pool ----
 
-    /// Sets the number of workers. Surplus workers stay until they end, unless `shrinks`: then they end after their tasks.
-    pub fn resize(&mut self, processes: usize, shrinks: bool) {
-        let config = &mut self.config;
-        config.least = if config.is_elastic() { config.least.min(processes) } else { processes };
-        config.processes = processes;
-        self.queue.have_workers(processes);
-        self.shrinks |= shrinks;
-    }
-
     /// Sets the number of tasks after which a worker is replaced; `None`: never.
     pub fn set_max_tasks(&mut self, tasks: Option<u64>) {
         self.config.max_tasks = tasks;
@@ -478,7 +469,10 @@ impl<P> Scheduler<P> {
         let Some(j) = self.jobs.get(job) else { return };
         // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
-            self.limited -= usize::from(self.jobs.remove(job).is_some_and(|j| j.is_limited()));
+            if let Some(j) = self.jobs.remove(job) {
+                self.limited -= usize::from(j.is_limited());
+                self.queue.forget(&j);
+            }
             self.commands.push(Command::Ended(job));
         }
     }

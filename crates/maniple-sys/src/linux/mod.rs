@@ -18,6 +18,7 @@ pub mod wire;
 
 pub use crate::unix::{named, own, socket_dir};
 pub use aside::aside;
+use rustix::thread::CpuSet;
 
 /// Monotonic time.
 pub mod clock {
@@ -61,6 +62,20 @@ pub fn advice(error: &std::io::Error) -> &'static str {
 /// Returns the number of processors that this process may run on.
 pub fn cores() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize).max(1)
+}
+
+/// Returns the numbers of the processors that this process may run on, in ascending order.
+pub fn allowed_cores() -> std::io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+/// Limits the calling thread, and the threads that it starts from now on, to these processors.
+pub fn keep_to_cores(cores: &[usize]) -> std::io::Result<()> {
+    let mut set = CpuSet::new();
+    // The system refuses a set without a processor that exists.
+    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 /// Returns this process's limit of descriptors.

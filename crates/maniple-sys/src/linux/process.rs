@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub mod family;
 pub mod image;
+pub mod limits;
 pub mod maker;
 pub mod packet;
 pub mod usage;

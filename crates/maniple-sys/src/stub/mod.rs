@@ -68,6 +68,16 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Returns the error "not supported".
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
+pub fn keep_to_cores(_cores: &[usize]) -> io::Result<()> {
+    Err(unsupported())
+}
+
 /// Returns the greatest number: no limit is known.
 pub fn most_handles() -> usize {
     usize::MAX
@@ -117,6 +127,8 @@ mod tests {
             socket_dir::SocketDir::new([0; 8]),
             memory::create("stub", 1),
             memory::duplicate(here),
+            allowed_cores(),
+            keep_to_cores(&[0]),
             memory::close_on_exec(here),
             memory::len(here),
             memory::read_at(here, &mut room, 0),
@@ -197,6 +209,7 @@ mod tests {
         assert!(memory.len() >= 10 && !memory.is_empty());
         assert_eq!(process_id(), std::process::id());
         assert!(clock::now() <= clock::now() && cores() > 0);
+        assert!(process::limits::most_processes().is_empty() && process::limits::most_memory().is_none());
         let word = std::sync::atomic::AtomicU32::new(1);
         assert_eq!(futex::wait(&word, 0, None), futex::Woken::Rung);
         assert_eq!(futex::wait(&word, 1, Some(Duration::ZERO)), futex::Woken::TimedOut);

@@ -248,6 +248,19 @@ pub mod family {
     }
 }
 
+/// Limits on processes and memory.
+pub mod limits {
+    /// Returns no limit.
+    pub fn most_processes() -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// Returns `None`: unknown.
+    pub fn most_memory() -> Option<u64> {
+        None
+    }
+}
+
 /// The memory that processes use.
 pub mod usage {
     /// Returns `None`: unknown.

@@ -50,6 +50,25 @@ fn this_process_is_known() {
 }
 
 #[test]
+fn a_thread_keeps_to_the_processors_that_it_was_limited_to() {
+    let before = maniple_sys::allowed_cores().unwrap();
+    assert_eq!(before.len(), maniple_sys::cores());
+    let (first, all) = (before[0], before.clone());
+    let limited = std::thread::spawn(move || {
+        maniple_sys::keep_to_cores(&[first]).unwrap();
+        let of_child = std::thread::spawn(maniple_sys::allowed_cores).join().unwrap().unwrap();
+        assert_eq!(of_child, [first]);
+        // A refusal changes nothing.
+        assert!(maniple_sys::keep_to_cores(&[]).is_err() && maniple_sys::keep_to_cores(&[usize::MAX]).is_err());
+        let limited = maniple_sys::allowed_cores().unwrap();
+        maniple_sys::keep_to_cores(&all).unwrap();
+        (limited, maniple_sys::allowed_cores().unwrap())
+    });
+    assert_eq!(limited.join().unwrap(), (vec![first], before.clone()));
+    assert_eq!(maniple_sys::allowed_cores().unwrap(), before);
+}
+
+#[test]
 fn an_error_that_is_no_shortage_is_none() {
     let error = std::io::Error::from(std::io::ErrorKind::NotFound);
     assert!(!maniple_sys::is_shortage(&error) && maniple_sys::advice(&error).is_empty());

@@ -37,6 +37,11 @@ impl<'a> Input<'a> {
         Input { bytes, source: Source::new(handles), numbers: false }
     }
 
+    /// Returns the bytes that were not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Reads which of two alternatives follows.
     pub(crate) fn choice(&mut self) -> Result<bool> {
         let (&choice, rest) = self.bytes.split_first().ok_or_else(cut_short)?;

@@ -37,6 +37,12 @@ pub enum CallError {
     /// The pool was closed or terminated before the call.
     #[error("the pool is not running: it was closed or terminated")]
     NotRunning,
+    /// As many calls wait for a worker as [`max_backlog`](crate::PoolBuilder::max_backlog) allows. The call was not made.
+    #[error("{max_backlog} calls of the pool wait for a worker already (max_backlog)")]
+    BacklogFull {
+        /// The limit.
+        max_backlog: usize,
+    },
     /// The call was cancelled ([`JobHandle::cancel`](crate::JobHandle::cancel), [`Pool::cancel_all`](crate::Pool::cancel_all)),
     /// or the pool was terminated, before the call had run to its end.
     #[error("the call was cancelled, or the pool was terminated, before the call had ended")]

@@ -1,14 +1,23 @@
 //! The options of a pool.
 
-use super::{CallOptions, Initializer, Pool, Retries, Shared, keeper};
+mod debug;
+mod process;
+mod size;
+
+use self::size::Size;
+pub(super) use self::size::check_size;
+use super::{Affinity, CallOptions, Pool, Retries, Shared, Workers, keeper};
 use crate::call::{self, Call, Plain};
 use crate::chunk::Output;
 use crate::error::{Error, Result, SystemError};
 use crate::payload::Payload;
+use crate::process::cpu_count;
 use crate::startup::{self, StartMethod};
+use crate::surroundings::Surroundings;
 use crate::worker;
+use crate::worker_setup;
 use maniple_engine::pool::{Hub, HubConfig, WorkerLimits};
-use maniple_sys::process;
+use maniple_sys::process as system;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,24 +33,42 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PoolBuilder {
     processes: Option<usize>,
     max_tasks: Option<u64>,
     pub(super) method: StartMethod,
-    setup: Setup,
+    initializer: OwnCall,
+    finalizer: OwnCall,
     program: Option<PathBuf>,
     calls: CallOptions,
     limits: WorkerLimits,
+    size: Size,
+    around: Surroundings,
+    threads: Option<usize>,
+    affinity: Option<Affinity>,
 }
 
-/// Writes the initializer, once it is known whether it is for another program.
-struct Setup(Option<Box<dyn FnOnce(bool) -> Result<Initializer> + Send>>);
+/// Writes a call that each worker makes for itself, once it is known whether it is for another program.
+#[derive(Default)]
+struct OwnCall(Option<Box<dyn FnOnce(bool) -> Result<worker_setup::OwnCall> + Send>>);
 
-impl std::fmt::Debug for Setup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "an initializer" } else { "none" })
+impl OwnCall {
+    fn new<A: Payload>(function: fn(A), arguments: A) -> OwnCall {
+        OwnCall(Some(Box::new(move |elsewhere| {
+            let mut output = Output::with_handles();
+            match elsewhere {
+                false => call::send(&Plain(function), &mut output)?,
+                true => Plain(function).send_name(&mut output)?,
+            }
+            output.begin_chunk();
+            output.part(&arguments)?;
+            Ok(worker_setup::OwnCall { bytes: output.bytes().to_vec(), handles: output.take_handles() })
+        })))
+    }
+
+    fn write(self, elsewhere: bool) -> Result<worker_setup::OwnCall> {
+        self.0.map_or_else(|| Ok(worker_setup::OwnCall::default()), |write| write(elsewhere))
     }
 }
 
@@ -51,14 +78,20 @@ impl PoolBuilder {
             processes: None,
             max_tasks: None,
             method: StartMethod::default(),
-            setup: Setup(None),
+            initializer: OwnCall::default(),
+            finalizer: OwnCall::default(),
             program: None,
             calls: CallOptions::new(),
             limits: WorkerLimits { start: None, memory: None, recycle: None },
+            size: Size::default(),
+            around: Surroundings::default(),
+            threads: None,
+            affinity: None,
         }
     }
 
-    /// Sets the number of workers. The default is the number of processors that this process may use.
+    /// Sets the number of workers. The default is the number of processors that this process may use; with a
+    /// [`memory_limit`](PoolBuilder::memory_limit) at most as many as the memory of the control group allows.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -93,16 +126,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn initializer<A: Payload>(mut self, function: fn(A), arguments: A) -> PoolBuilder {
-        self.setup.0 = Some(Box::new(move |elsewhere| {
-            let mut output = Output::with_handles();
-            match elsewhere {
-                false => call::send(&Plain(function), &mut output)?,
-                true => Plain(function).send_name(&mut output)?,
-            }
-            output.begin_chunk();
-            output.part(&arguments)?;
-            Ok(Initializer { bytes: output.bytes().to_vec(), handles: output.take_handles() })
-        }));
+        self.initializer = OwnCall::new(function, arguments);
         self
     }
 
@@ -286,7 +310,7 @@ impl PoolBuilder {
                 return Err(Error::InvalidArgument(why));
             }
         }
-        if (memory.is_some() || recycle.is_some()) && process::usage::memory_of(std::process::id()).is_none() {
+        if (memory.is_some() || recycle.is_some()) && system::usage::memory_of(std::process::id()).is_none() {
             return Err(Error::System(SystemError::doing(
                 "watch the memory of workers, which the system does not tell (is /proc mounted?)",
                 std::io::ErrorKind::Unsupported.into(),
@@ -308,16 +332,14 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks and for limits of 0, [`Error::System`] for a limit of memory if
-    /// the system does not tell how much a process uses, [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be
-    /// started, and the errors of sending the initializer.
-    pub fn build(self) -> Result<Pool> {
+    /// [`Error::InvalidArgument`] for 0 workers or 0 tasks, for limits of 0, and for what each option refuses;
+    /// [`Error::System`] for a limit of memory if the system does not tell how much a process uses, and for a working
+    /// directory that is none; [`ProcessError::Start`](crate::ProcessError::Start) when a worker cannot be started, or for more
+    /// workers than a limit of the system allows; and the errors of sending the initializer and the finalizer.
+    pub fn build(mut self) -> Result<Pool> {
         let processes = match self.processes {
-            Some(0) => {
-                return Err(Error::InvalidArgument("a pool of 0 workers; use 1 or more, or leave the option out"));
-            }
             Some(processes) => processes,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+            None => default_processes(self.limits.memory),
         };
         let none = Error::InvalidArgument(
             "workers that end after 0 tasks; set max_tasks_per_child to 1 or more, or leave it out",
@@ -328,19 +350,25 @@ impl PoolBuilder {
         };
         let limits = self.limits()?;
         self.calls.resolve()?;
+        let size = self.size.resolve(self.calls.has_time_limit())?;
+        check_size(processes, size)?;
+        let (around, affinity) = (self.surroundings()?, self.processors()?);
         startup::check(self.program.as_deref())?;
-        let setup = self.setup.0.map_or_else(|| Ok(Initializer::default()), |write| write(self.program.is_some()))?;
-        let hub = Hub::new(HubConfig {
-            processes,
-            max_tasks_per_child,
-            tap_stderr: worker::TAPPED,
-            limits,
-            size: maniple_engine::pool::Size::default(),
-        })?;
-        let shared = Arc::new(Shared::new(hub, self.method, setup, self.program));
+        let elsewhere = self.program.is_some();
+        let (initializer, finalizer) = (self.initializer.write(elsewhere)?, self.finalizer.write(elsewhere)?);
+        let hub = Hub::new(HubConfig { processes, max_tasks_per_child, tap_stderr: worker::TAPPED, limits, size })?;
+        let workers = Workers { initializer, finalizer, around, affinity, size };
+        let shared = Arc::new(Shared::new(hub, self.method, workers, self.program));
         let pool = Pool { shared: shared.clone(), options: self.calls, owner: true };
         shared.start_all()?;
         keeper::start(&shared)?;
         Ok(pool)
     }
+}
+
+/// The number of processors, and with a limit of memory at most as many workers as the control group has memory for.
+fn default_processes(memory_limit: Option<u64>) -> usize {
+    let processors = cpu_count();
+    let fitting = memory_limit.zip(system::limits::most_memory()).and_then(|(each, all)| all.checked_div(each));
+    fitting.map_or(processors, |most| processors.min(usize::try_from(most).unwrap_or(usize::MAX)).max(1))
 }

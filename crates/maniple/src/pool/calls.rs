@@ -1,8 +1,8 @@
 //! The calls that a pool offers.
 
-use super::Pool;
 use super::imap::Imap;
 use super::job_handle::{self, JobHandle};
+use super::{BacklogFull, CallOptions, Pool};
 use crate::call::{Call, Plain, Star, StarFn, With};
 use crate::callee::Callee;
 use crate::chunk::Output;
@@ -52,6 +52,57 @@ impl Pool {
     pub fn apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
         let func = self.known(&Plain(function))?;
         self.one(func, Plain(function).callee(), item)
+    }
+
+    /// As [`Pool::apply_async`], but returns an error instead of blocking if [`max_backlog`](crate::PoolBuilder::max_backlog)
+    /// calls wait for a worker.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(1).max_backlog(10).build()?;
+    /// assert_eq!(pool.try_apply_async(u32::count_ones, 7)?.get()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError::BacklogFull`]; also as [`Pool::apply_async`].
+    pub fn try_apply_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
+        self.with(CallOptions::new().backlog_full(BacklogFull::Fail)).apply_async(function, item)
+    }
+
+    /// As [`Pool::apply_async`], but awaits room while [`max_backlog`](crate::PoolBuilder::max_backlog) calls wait for a
+    /// worker, instead of blocking the thread. It works with any executor. The [`JobHandle`] is a future of the result.
+    ///
+    /// The future may be dropped at any time before it is ready: the call is not made then, and its place goes to the next
+    /// call that waits.
+    ///
+    /// ```
+    #[doc = include_str!("../block_on.txt")]
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::builder().processes(1).max_backlog(10).build()?;
+    /// let sum = block_on(async {
+    ///     let mut calls = Vec::new();
+    ///     for n in 0..100u32 {
+    ///         calls.push(pool.submit_async(u32::count_ones, n).await?);
+    ///     }
+    ///     let mut sum = 0;
+    ///     for call in calls {
+    ///         sum += call.await?;
+    ///     }
+    ///     Ok::<_, maniple::Error>(sum)
+    /// })?;
+    /// assert_eq!(sum, 316);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Pool::apply_async`].
+    pub async fn submit_async<A: Payload, R: Payload>(&self, function: fn(A) -> R, item: A) -> Result<JobHandle<R>> {
+        let call = self.prepared(self.known(&Plain(function))?, Plain(function).callee(), item)?;
+        let room = self.room_async(call.backlog).await?;
+        self.submit(call, room)
     }
 
     /// Runs `function` on every item and returns the results in the items' order.

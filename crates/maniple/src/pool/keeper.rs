@@ -2,15 +2,15 @@
 //!
 //! The engine decides when a worker is started, when a start is retried, and when workers are ended.
 
-use super::Shared;
+use super::{Shared, Workers};
 use crate::error::{Error, ProcessError, Result};
 use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
+use crate::worker_setup::{self, Place};
 use maniple_engine::pool::policy::AGAIN;
 use maniple_engine::pool::{Chore, EndTerms, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
-use maniple_sys::AsHandle;
-use maniple_sys::{OwnedHandle, memory, tap};
+use maniple_sys::{AsHandle, OwnedHandle, tap};
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -65,6 +65,12 @@ impl Drop for Alive {
         *self.0.is_so.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.changed.notify_all();
     }
+}
+
+/// Whether the caller is the thread that keeps this pool.
+pub(super) fn keeps(shared: &Shared) -> bool {
+    let keeper = shared.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+    keeper.as_ref().is_some_and(|keeper| keeper.thread.thread().id() == std::thread::current().id())
 }
 
 /// The longest wait of the thread for a chore.
@@ -151,9 +157,8 @@ impl Shared {
     fn start_worker(&self, begun: &mut Option<WorkerId>) -> maniple_engine::Result<bool> {
         let Some((worker, mut handles)) = self.hub.begin_start()? else { return Ok(false) };
         *begun = Some(worker);
-        let (relay, pipe, level) =
-            events::relay().map_or((None, None, 0), |(relay, pipe, level)| (Some(relay), Some(pipe), level));
-        let started = self.setup(level, pipe).and_then(|setup| {
+        let (relay, events) = events::relay().map(|(relay, pipe, level)| (relay, (pipe, level))).unzip();
+        let started = self.setup(worker, events).and_then(|setup| {
             handles.extend(setup);
             self.start_process(handles)
         });
@@ -181,23 +186,16 @@ impl Shared {
         }
     }
 
-    /// Returns the handles of a worker's setup: memory with the wanted events, the initializer and its arguments, which
-    /// the worker reads once; the pipe for events; and copies of the descriptors in the arguments.
-    fn setup(&self, level: u8, pipe: Option<OwnedHandle>) -> maniple_engine::Result<Vec<OwnedHandle>> {
-        let doing = |source| maniple_engine::Error::Os { doing: "store the initializer's arguments", source };
-        let memory = memory::create("maniple-setup", 1 + self.setup.bytes.len()).map_err(doing)?;
-        memory::write_at(memory.as_handle(), &[level], 0).map_err(doing)?;
-        memory::write_at(memory.as_handle(), &self.setup.bytes, 1).map_err(doing)?;
-        let mut handles = vec![memory];
-        handles.extend(pipe);
-        for handle in &self.setup.handles {
-            handles.push(memory::duplicate(handle).map_err(doing)?);
-        }
-        Ok(handles)
+    /// Returns the handles of a worker's setup.
+    fn setup(&self, worker: WorkerId, events: Option<(OwnedHandle, u8)>) -> maniple_engine::Result<Vec<OwnedHandle>> {
+        let Workers { initializer, finalizer, affinity, .. } = &self.workers;
+        let (number, count) = (self.hub.number_of(worker).unwrap_or_default(), self.hub.processes());
+        let processors = affinity.as_ref().map_or(&[][..], |affinity| affinity.of(number, count)).to_vec();
+        worker_setup::write(Place { number, count, processors }, events, initializer, finalizer)
     }
 
     fn launch(&self) -> Launch {
-        startup::launch(self.program.as_deref())
+        self.workers.around.add_to(startup::launch(self.program.as_deref()))
     }
 
     fn start_process(&self, handles: Vec<OwnedHandle>) -> maniple_engine::Result<Child> {

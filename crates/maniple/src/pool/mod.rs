@@ -6,6 +6,8 @@
 //!     └── keeper thread: starts and reaps workers ◀────┘
 //! ```
 
+mod affinity;
+mod backlog;
 mod builder;
 mod calls;
 mod imap;
@@ -19,6 +21,8 @@ mod source;
 mod stream;
 mod submit;
 
+pub use affinity::Affinity;
+pub use backlog::BacklogFull;
 pub use builder::PoolBuilder;
 pub use imap::{Imap, Indexed};
 pub use job_handle::JobHandle;
@@ -27,12 +31,13 @@ pub use retries::Retries;
 #[cfg(feature = "async")]
 pub use stream::{ImapStream, IndexedStream};
 
-use crate::error::{InTime, Result};
+use crate::error::{CallError, Error, InTime, Result};
 use crate::startup::StartMethod;
+use crate::surroundings::Surroundings;
+use crate::worker_setup::OwnCall;
 use keeper::{Crew, Keeper};
 use maniple_engine::pool::policy::FAREWELL;
-use maniple_engine::pool::{Func, Hub};
-use maniple_sys::OwnedHandle;
+use maniple_engine::pool::{self as engine, Func, Hub};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +48,7 @@ use std::time::Duration;
 pub(crate) struct Shared {
     hub: Hub,
     method: StartMethod,
-    setup: Initializer,
+    workers: Workers,
     // Another program than this one, whose functions are known by their names.
     program: Option<PathBuf>,
     crew: Mutex<Crew>,
@@ -52,19 +57,22 @@ pub(crate) struct Shared {
     functions: Mutex<VecDeque<(Vec<u8>, Func)>>,
 }
 
-/// The call that each worker makes first, encoded; no bytes if there is none.
-#[derive(Debug, Default)]
-struct Initializer {
-    bytes: Vec<u8>,
-    handles: Vec<OwnedHandle>,
+/// What the workers have of their own.
+#[derive(Debug)]
+struct Workers {
+    initializer: OwnCall,
+    finalizer: OwnCall,
+    around: Surroundings,
+    affinity: Option<engine::Affinity>,
+    size: engine::Size,
 }
 
 impl Shared {
-    fn new(hub: Hub, method: StartMethod, setup: Initializer, program: Option<PathBuf>) -> Shared {
+    fn new(hub: Hub, method: StartMethod, workers: Workers, program: Option<PathBuf>) -> Shared {
         Shared {
             hub,
             method,
-            setup,
+            workers,
             program,
             crew: Mutex::default(),
             keeper: Mutex::default(),
@@ -93,7 +101,7 @@ impl Shared {
 /// they are [`Payload`](crate::Payload)s. Functions are `fn` pointers; functions and closures that capture nothing
 /// convert to them automatically. Pass what a closure would capture as the state of [`Pool::map_with`].
 ///
-/// Every call returns, also when a worker fails: with results, or with an [`Error`](crate::Error) that says what
+/// Every call returns, also when a worker fails: with results, or with an [`Error`] that says what
 /// happened. Only the task that the worker was running is lost. Other workers run its other tasks, a new worker
 /// replaces it, and the pool continues.
 ///
@@ -138,7 +146,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for 0 workers,
+    /// [`Error::InvalidArgument`] for 0 workers,
     /// [`ProcessError::Start`](crate::ProcessError::Start) if the workers cannot be started.
     pub fn new(processes: usize) -> Result<Pool> {
         Pool::builder().processes(processes).build()
@@ -208,6 +216,40 @@ impl Pool {
         self.shared.hub.describe()
     }
 
+    /// Sets the number of workers; of a pool with [`min_processes`](PoolBuilder::min_processes) the greatest number. The
+    /// pool's own thread starts new workers at once. Surplus workers end after their tasks; no task is lost.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(1)?;
+    /// pool.resize(3)?;
+    /// while pool.pids().len() < 3 {
+    ///     std::thread::sleep(std::time::Duration::from_millis(5));
+    /// }
+    /// pool.resize(1)?;
+    /// while pool.pids().len() > 1 {
+    ///     std::thread::sleep(std::time::Duration::from_millis(5));
+    /// }
+    /// assert_eq!(pool.apply(i32::abs, -1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for 0 workers, and for fewer than `min_processes`;
+    /// [`ProcessError::Start`](crate::ProcessError::Start) for more workers than a limit of the system allows;
+    /// [`CallError::NotRunning`]. The pool then keeps its size. A worker that cannot be started
+    /// now is started later.
+    pub fn resize(&self, processes: usize) -> Result<()> {
+        self.shared.hub.check()?;
+        builder::check_size(processes, self.shared.workers.size)?;
+        if self.shared.hub.is_closed() {
+            return Err(Error::Call(CallError::NotRunning));
+        }
+        self.shared.hub.resize(processes, true);
+        Ok(())
+    }
+
     /// Closes the pool for new calls. Earlier calls run to their end; then the workers end.
     ///
     /// ```
@@ -225,7 +267,7 @@ impl Pool {
     }
 
     /// Ends all workers at once, also busy workers. Calls that wait for them end with
-    /// [`CallError::Cancelled`](crate::CallError::Cancelled).
+    /// [`CallError::Cancelled`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
@@ -308,7 +350,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Timeout`](crate::Error::Timeout).
+    /// [`Error::Timeout`].
     pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
         self.shared.hub.close();
         self.shared.join(Some(timeout)).in_time("the workers of the pool to end", timeout)

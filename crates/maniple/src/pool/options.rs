@@ -1,6 +1,7 @@
 //! The options of a call, besides its function and its items.
 
 use super::Pool;
+use super::backlog::{Backlog, BacklogFull};
 use super::retries::{ENDLESS, Retries, nanos};
 use crate::error::{Error, Result};
 use maniple_engine::pool::policy::WINDOW;
@@ -38,6 +39,8 @@ pub struct CallOptions {
     task_timeout: Option<Duration>,
     retries: Option<Retries>,
     priority: Option<i32>,
+    max_backlog: Option<usize>,
+    backlog_full: Option<BacklogFull>,
 }
 
 /// What the engine has to know of the options of a call.
@@ -49,17 +52,27 @@ pub(super) struct Resolved {
     pub window: (usize, usize),
     /// Limits, retries and priority.
     pub terms: Option<Arc<Terms>>,
+    /// The limit of a single call's backlog.
+    pub backlog: Option<Backlog>,
 }
 
 impl CallOptions {
     /// Creates the default options: chunks whose items take a few milliseconds, in `imap` at most 1,000 items under
-    /// way, fewer if they are large, no time limit, no retries, and the priority 0.
+    /// way, fewer if they are large, no time limit, no retries, the priority 0, and any number of waiting calls.
     ///
     /// ```
     /// assert_eq!(maniple::CallOptions::new(), maniple::CallOptions::default());
     /// ```
     pub const fn new() -> CallOptions {
-        CallOptions { chunksize: None, buffersize: None, task_timeout: None, retries: None, priority: None }
+        CallOptions {
+            chunksize: None,
+            buffersize: None,
+            task_timeout: None,
+            retries: None,
+            priority: None,
+            max_backlog: None,
+            backlog_full: None,
+        }
     }
 
     /// Sets the number of items in each task. In calls with a time limit or retries each item is a task of its own.
@@ -164,6 +177,43 @@ impl CallOptions {
         self
     }
 
+    /// Sets how many calls of one item may wait for a worker when this call is made; see
+    /// [`PoolBuilder::max_backlog`](crate::PoolBuilder::max_backlog). [`usize::MAX`] is no limit, for calls of a pool that
+    /// has one. Calls of several items have no such limit.
+    ///
+    /// ```
+    /// use maniple::{CallOptions, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = Pool::new(2)?;
+    /// let few = pool.with(CallOptions::new().max_backlog(10));
+    /// let calls = (0..100u32).map(|n| few.apply_async(u32::count_ones, n)).collect::<maniple::Result<Vec<_>>>()?;
+    /// assert_eq!(calls.into_iter().last().unwrap().get()?, 99u32.count_ones());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn max_backlog(mut self, calls: usize) -> CallOptions {
+        self.max_backlog = Some(calls);
+        self
+    }
+
+    /// Sets what the call does while [`max_backlog`](CallOptions::max_backlog) calls wait. The default is
+    /// [`BacklogFull::Block`].
+    ///
+    /// ```
+    /// use maniple::{BacklogFull, CallOptions, Pool};
+    ///
+    /// # fn main() -> maniple::Result<()> {
+    /// let options = CallOptions::new().max_backlog(1).backlog_full(BacklogFull::Fail);
+    /// assert_eq!(Pool::new(1)?.with(options).apply(i32::abs, -1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn backlog_full(mut self, full: BacklogFull) -> CallOptions {
+        self.backlog_full = Some(full);
+        self
+    }
+
     /// These options, and `defaults` where they are not set.
     pub(super) fn or(self, defaults: CallOptions) -> CallOptions {
         CallOptions {
@@ -172,7 +222,14 @@ impl CallOptions {
             task_timeout: self.task_timeout.or(defaults.task_timeout),
             retries: self.retries.or(defaults.retries),
             priority: self.priority.or(defaults.priority),
+            max_backlog: self.max_backlog.or(defaults.max_backlog),
+            backlog_full: self.backlog_full.or(defaults.backlog_full),
         }
+    }
+
+    /// Whether tasks have a time limit.
+    pub(super) fn has_time_limit(self) -> bool {
+        self.task_timeout.is_some_and(|limit| nanos(limit) < ENDLESS)
     }
 
     /// Returns the engine's form.
@@ -200,11 +257,17 @@ impl CallOptions {
             }
             limit => limit.map(nanos).filter(|&limit| limit < ENDLESS),
         };
+        let backlog = match self.max_backlog {
+            Some(0) => {
+                return Err(Error::InvalidArgument("a max_backlog of 0 calls; use 1 or more, or leave the option out"));
+            }
+            most => most.map(|most| Backlog { most, full: self.backlog_full.unwrap_or_default() }),
+        };
         let retries = self.retries.map_or(Ok(engine::Retries::NONE), Retries::resolve)?;
         let terms = Terms { limit, soft_limit: None, retries, priority: self.priority.unwrap_or(0) };
         // Limits and retries count for each item.
         let chunk = if limit.is_some() || retries.most > 0 { Chunk::Fixed(1) } else { chunk };
-        Ok(Resolved { chunk, window, terms: (terms != Terms::default()).then(|| Arc::new(terms)) })
+        Ok(Resolved { chunk, window, terms: (terms != Terms::default()).then(|| Arc::new(terms)), backlog })
     }
 }
 
@@ -212,12 +275,14 @@ impl CallOptions {
 impl fmt::Debug for CallOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("CallOptions");
-        let fields: [(&str, Option<&dyn fmt::Debug>); 5] = [
+        let fields: [(&str, Option<&dyn fmt::Debug>); 7] = [
             ("chunksize", self.chunksize.as_ref().map(|set| set as _)),
             ("buffersize", self.buffersize.as_ref().map(|set| set as _)),
             ("task_timeout", self.task_timeout.as_ref().map(|set| set as _)),
             ("retries", self.retries.as_ref().map(|set| set as _)),
             ("priority", self.priority.as_ref().map(|set| set as _)),
+            ("max_backlog", self.max_backlog.as_ref().map(|set| set as _)),
+            ("backlog_full", self.backlog_full.as_ref().map(|set| set as _)),
         ];
         for (name, value) in fields {
             if let Some(value) = value {

@@ -1,6 +1,7 @@
 //! Submits a call as a job of the hub.
 
 use super::Pool;
+use super::backlog::Backlog;
 use super::imap::Imap;
 use super::job_handle::{self, Finish, JobHandle};
 use super::options::Resolved;
@@ -12,16 +13,38 @@ use crate::chunk::Output;
 use crate::error::{Error, ProcessError, Result};
 use crate::payload::Payload;
 use maniple_engine::pool::policy::FUNCTIONS;
-use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, SourceKind};
+use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, Packet, Room, SourceKind};
 use std::sync::PoisonError;
+
+/// A call of one item, encoded.
+pub(super) struct Prepared {
+    spec: JobSpec,
+    packet: Packet,
+    about: About,
+    pub backlog: Option<Backlog>,
+}
 
 impl Pool {
     pub(super) fn one<A: Payload, R: Payload>(&self, func: Func, function: Callee, item: A) -> Result<JobHandle<R>> {
-        let Resolved { chunk, terms, .. } = self.options.resolve()?;
+        let call = self.prepared(func, function, item)?;
+        // After the encoding, which runs code of the program.
+        let room = self.room(call.backlog)?;
+        self.submit(call, room)
+    }
+
+    /// Encodes a call of one item.
+    pub(super) fn prepared<A: Payload>(&self, func: Func, function: Callee, item: A) -> Result<Prepared> {
+        let Resolved { chunk, terms, backlog, .. } = self.options.resolve()?;
         let packet = single(&item, self.shared.hub.packer())?;
         let about = About { method: "apply", function };
         let spec = JobSpec { func, collect: Collect::All, chunk, items: Some(1), window: None, notify: false, terms };
-        let job = self.shared.hub.submit(spec, SourceKind::Ready(vec![(1, packet)]))?;
+        Ok(Prepared { spec, packet, about, backlog })
+    }
+
+    /// Submits a call of one item, in the room that was kept for it.
+    pub(super) fn submit<R: Payload>(&self, call: Prepared, room: Option<Room>) -> Result<JobHandle<R>> {
+        let Prepared { spec, packet, about, .. } = call;
+        let job = self.shared.hub.submit_in(room, spec, SourceKind::Ready(vec![(1, packet)]))?;
         Ok(JobHandle::new(self.shared.clone(), job, Reader::new(about, Some(1)), job_handle::one))
     }
 
@@ -79,7 +102,7 @@ impl Pool {
     where
         I: Iterator<Item = A> + Send + 'static,
     {
-        let Resolved { chunk, window, terms } = self.options.resolve()?;
+        let Resolved { chunk, window, terms, .. } = self.options.resolve()?;
         let func = self.known(&Plain(function))?;
         let known = match items.size_hint() {
             (least, Some(most)) if least == most => Some(least),

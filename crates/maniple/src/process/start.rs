@@ -6,6 +6,7 @@ use super::stdio::{Stdio, stream};
 use crate::error::{Error, ProcessError, Result};
 use crate::events;
 use crate::startup::{self, StartMethod};
+use crate::surroundings::Surroundings;
 use maniple_engine::process::{self as engine, ExitWatch, Launch, Server, lifeline};
 use maniple_sys::{AsHandle, OwnedHandle, memory};
 use std::path::PathBuf;
@@ -42,16 +43,9 @@ impl Plan {
         handles.extend(theirs);
         let child = match method {
             StartMethod::Spawn => {
-                let mut launch = startup::launch(program.as_deref()).role(startup::PROCESS);
-                for (name, value) in setup.environment.drain(..) {
-                    launch = match value {
-                        Some(value) => launch.env(name, value),
-                        None => launch.env_remove(name),
-                    };
-                }
-                if let Some(folder) = setup.folder.take() {
-                    launch = launch.current_dir(folder);
-                }
+                let around =
+                    Surroundings { environment: std::mem::take(&mut setup.environment), folder: setup.folder.take() };
+                let launch = around.add_to(startup::launch(program.as_deref()).role(startup::PROCESS));
                 let [stdin, stdout, stderr] = stdio.map(stream);
                 handles.insert(0, lay_out(&setup, &[false; 3], &call.bytes)?);
                 handles.extend(call.handles);

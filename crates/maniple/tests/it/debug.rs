@@ -30,6 +30,9 @@ fn what_a_pool_gives_out() {
     is_short(
         Pool::builder().initializer(|()| (), ()).processes(3).task_timeout(Duration::from_secs(2)).memory_limit(9),
     );
+    let secret = is_short(Pool::builder().processes(3).env("TOKEN", "secret").current_dir("/").min_processes(1));
+    assert_eq!(secret, "PoolBuilder { processes: 3, min_processes: 1, env: [\"TOKEN\"], current_dir: \"/\", .. }");
+    assert_eq!(is_short(Pool::builder()), "PoolBuilder { .. }");
     let job = pool.apply_async(u32::count_ones, 7).unwrap();
     job.wait();
     assert_eq!(is_short(&job), "JobHandle { finished: true, .. }");

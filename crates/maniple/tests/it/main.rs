@@ -6,6 +6,7 @@
 
 mod answers;
 mod arguments;
+mod backlog;
 mod calls;
 mod cancelling;
 #[cfg(feature = "auto-init")]
@@ -36,6 +37,7 @@ mod reentry;
 mod retries;
 mod sharing;
 mod shortage;
+mod sizes;
 mod spawn;
 mod standoff;
 mod support;
@@ -46,3 +48,4 @@ mod tracing;
 mod transport;
 mod transport_deaths;
 mod values;
+mod workers;

@@ -17,7 +17,7 @@ fn lines(text: &str) -> Vec<&str> {
 fn every_block_compiles() {
     let compiled = lines(COMPILED);
     let blocks: Vec<&str> = README.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 9, "{} blocks", blocks.len());
+    assert!(blocks.len() >= 10, "{} blocks", blocks.len());
     for block in blocks {
         let wanted = lines(block);
         assert!(
@@ -34,6 +34,7 @@ fn the_blocks_run() {
     blocks::first().unwrap();
     blocks::pools(["one", "three"].map(String::from).into(), ["five".to_string()].into()).unwrap();
     blocks::limits().unwrap();
+    blocks::sizes(std::env::temp_dir()).unwrap();
     blocks::pipes(blocks::Job).unwrap();
     blocks::managers().unwrap();
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sized
 
-from ..._maniple import interrupts, usable_cores
+from ..._maniple import interrupts, memory_of_control_group, usable_cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ def default_processes(memory_limit: int | None = None, accelerators: Sized | Non
     """
     number = _processors() if accelerators is None else len(accelerators)
     if memory_limit is not None:
-        from .limits import memory_of_control_group
-
         if (memory := memory_of_control_group()) is not None:
             number = max(1, min(number, memory // memory_limit))
     return number

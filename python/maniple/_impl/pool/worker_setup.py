@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from operator import index
 
+from ..._maniple import processors_of, thread_variables
 from ..start.surroundings import Surroundings, checked_directory, checked_environment
 from .worker_place import Place
 
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerSetup", "refusal_of_threads"]
 
-#: the variables by which libraries learn how many threads they may start
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
 #: the variables that show one accelerator to the libraries of NVIDIA, AMD and Intel
 ACCELERATOR_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
@@ -70,7 +61,7 @@ class WorkerSetup:
         """Return what the process of this worker changes before it begins; None if it changes nothing."""
         env: dict[str, str | None] = {}
         if self._threads is not None:
-            env.update(dict.fromkeys(THREAD_VARIABLES, str(self._threads)))
+            env.update(dict.fromkeys(thread_variables(), str(self._threads)))
         if self.accelerators is not None:
             one = self.accelerators[number % len(self.accelerators)]
             env.update(dict.fromkeys(ACCELERATOR_VARIABLES, one), ZE_ENABLE_PCI_ID_DEVICE_ORDER="1")
@@ -83,17 +74,7 @@ class WorkerSetup:
         return Place(number, count, self._threads, self._finalizer, self._finalargs)
 
     def _cpus_of(self, number: int, count: int) -> list[int] | None:
-        sets = self._cpus
-        if sets is None:
-            return None
-        if not self._spreads:
-            return sets[number % len(sets)]
-        # Each worker gets a share of its own, or one processor if there are more workers than processors.
-        processors, number = sets[0], number % max(1, count)
-        size = len(processors)
-        if count >= size:
-            return [processors[number % size]]
-        return processors[number * size // count : (number + 1) * size // count]
+        return None if self._cpus is None else processors_of(self._cpus, self._spreads, number, count)
 
 
 def _thread_count(threads: Any) -> int:

@@ -110,6 +110,8 @@ class Workers:
 
     #: the options of the pool that shape its workers; set before `start`
     setup: WorkerSetup | None = None
+    #: the least number of workers (None: all), the seconds after which an idle worker ends, and the number of spare workers
+    size: tuple[int | None, float, int] = None, 0.0, 0
     #: the number of workers that the pool may have later, if that is more than at its start
     most: int = 0
 
@@ -151,8 +153,6 @@ class Workers:
         util.register_after_fork(self, Workers._free_lock)
         self.external = ExternalTasks(self.hub, self.results)
         self._keys: dict[int, Any] = {}
-        # The numbers of the workers that have not been reaped.
-        self._numbers: dict[int, int] = {}
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
         self._terminated = False
@@ -277,8 +277,6 @@ class Workers:
         except BaseException as problem:
             short = is_shortage(problem)
             why = f"{problem} ({advice(problem)})" if short else f"{type(problem).__name__}: {problem}"
-            if key is not None:
-                self._numbers.pop(key, None)
             self.hub.start_failed(key, why, short)
             raise
         finally:
@@ -291,9 +289,8 @@ class Workers:
         return process
 
     def _place_of(self, key: int) -> tuple[Place, Surroundings | None]:
-        """Return the place of a worker that is about to start, and what its process changes; its number is the lowest free one."""
-        taken, count = list(self._numbers.values()), max(self.most, self._wanted)
-        number = self._numbers[key] = next(number for number in range(len(taken) + 1) if number not in taken)
+        """Return the place of a worker that is about to start, and what its process changes."""
+        number, count = self.hub.number_of(key), max(self.most, self._wanted)
         if (setup := self.setup) is None:
             return Place(number, count), None
         return setup.place(number, count), setup.surroundings(number, count)
@@ -381,7 +378,6 @@ class Workers:
             code, said = None if process is None else process.exitcode, self.hub.last_words(key)
             if code and code != os.EX_TEMPFAIL and said is not None and says_shortage(said):
                 code = os.EX_TEMPFAIL  # the worker could not set the exit code itself
-            self._numbers.pop(key, None)  # before the hub asks for the next worker
             late = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:

@@ -36,6 +36,7 @@ impl Inner {
             }
         }
         st.commands = commands;
+        st.give_room();
         let State { slots, sched, terminated, .. } = st;
         for (worker, slot) in slots.iter_mut() {
             if slot.stop_due && !slot.damaged {

@@ -1,7 +1,7 @@
 //! Jobs: submission, input, cancellation.
 
-use super::Hub;
 use super::ticket::Ticket;
+use super::{Hub, Room};
 use crate::error::{Error, Result};
 use crate::pool::job::{Feed, Job, Settled};
 use crate::pool::packet::Packet;
@@ -26,6 +26,14 @@ impl Hub {
     /// # Errors
     /// [`Error::NotRunning`], [`Error::Foreign`].
     pub fn submit(&self, spec: JobSpec, source: SourceKind) -> Result<Ticket> {
+        self.submit_in(None, spec, source)
+    }
+
+    /// Submits a job of a single task in the room that was kept for it.
+    ///
+    /// # Errors
+    /// As [`Hub::submit`].
+    pub fn submit_in(&self, room: Option<Room>, spec: JobSpec, source: SourceKind) -> Result<Ticket> {
         self.check()?;
         let shape = JobShape {
             func: spec.func.number(),
@@ -36,6 +44,9 @@ impl Hub {
             terms: spec.terms,
         };
         let mut st = self.lock();
+        if let Some(room) = &room {
+            st.take_room(room);
+        }
         // A broken pool accepts the job and fails it with the pool's error.
         let broken = st.sched.is_broken();
         let id = if broken { Some(st.sched.submit_broken(shape)) } else { st.sched.submit(shape) };

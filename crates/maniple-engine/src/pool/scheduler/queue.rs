@@ -33,6 +33,8 @@ struct Level {
     priority: i32,
     singles: VecDeque<JobId>,
     singles_account: Account,
+    /// How many of them wait: a call that has ended leaves the queue when its turn comes.
+    waiting: usize,
     /// Calls with several tasks.
     calls: Vec<JobId>,
     /// The work (ns) that was done of the call that went last. A call that comes is treated as if as much of it were done.
@@ -65,7 +67,15 @@ impl Queue {
     }
 
     pub fn singles(&self) -> usize {
-        self.levels.iter().map(|level| level.singles.len()).sum()
+        self.levels.iter().map(|level| level.waiting).sum()
+    }
+
+    /// A job has ended, and no longer waits.
+    pub fn forget<P>(&mut self, job: &Job<P>) {
+        let level = self.levels.iter_mut().find(|level| level.priority == job.priority());
+        if let Some(level) = level.filter(|_| job.queued && job.is_single()) {
+            level.waiting -= 1;
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -89,6 +99,7 @@ impl Queue {
             job.account.catch_up(level.floor, self.made_up);
             level.calls.push(id);
         } else {
+            level.waiting += 1;
             if level.singles.is_empty() {
                 level.singles_account.done = level.singles_account.done.max(level.floor);
             }
@@ -166,6 +177,7 @@ impl Queue {
             }
             None => {
                 level.singles.pop_front();
+                level.waiting -= 1;
             }
         }
         if level.singles.is_empty() && level.calls.is_empty() && !is_last {

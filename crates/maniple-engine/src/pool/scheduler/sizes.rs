@@ -3,6 +3,18 @@
 use super::*;
 
 impl<P> Scheduler<P> {
+    /// How many workers there are to be, without spare ones.
+    pub fn processes(&self) -> usize {
+        self.config.processes
+    }
+
+    /// Sets the number of workers. Surplus workers stay until they end, unless `shrinks`: then they end after their tasks.
+    pub fn resize(&mut self, processes: usize, shrinks: bool) {
+        self.config.processes = processes;
+        self.queue.have_workers(processes);
+        self.shrinks |= shrinks;
+    }
+
     /// Lets spare workers take the places of workers that have ended or are about to.
     pub(super) fn promote(&mut self, now: u64) {
         if !self.has_spares {
@@ -32,7 +44,7 @@ impl<P> Scheduler<P> {
 
     /// Requests workers that are missing, and retires surplus ones.
     pub(super) fn adjust_size(&mut self, now: u64) {
-        let most = self.config.processes + self.config.spares;
+        let most = self.config.processes.saturating_add(self.config.spares);
         let staying = self.workers.len() - self.count(Phase::Retiring) + self.asked;
         let wanted = if self.config.is_elastic() { self.wanted_for_work(staying) } else { most };
         // A retiring worker is replaced when it has ended: the pool never has more processes than its limit.
@@ -57,7 +69,7 @@ impl<P> Scheduler<P> {
     /// How many workers the work needs, if so many are there or were requested. An elastic pool grows as long as a task
     /// waits that no idle worker takes.
     fn wanted_for_work(&self, staying: usize) -> usize {
-        let Config { processes, least, .. } = self.config;
+        let (processes, least) = (self.config.processes, self.config.least());
         let most = processes.saturating_sub(staying);
         let starting = self.asked + self.count(Phase::Starting);
         let mut waiting = 0;
@@ -86,7 +98,7 @@ impl<P> Scheduler<P> {
 
     /// Retires workers that have had no work for long.
     fn retire_idle(&mut self, now: u64) {
-        let Config { least, idle, .. } = self.config;
+        let (least, idle) = (self.config.least(), self.config.idle);
         let mut surplus = (self.workers.len() - self.count(Phase::Retiring)).saturating_sub(least);
         while surplus > 0 {
             let old = |w: &Worker<P>| w.has_nothing() && now.saturating_sub(w.last_finish) >= idle;
@@ -105,7 +117,7 @@ impl<P> Scheduler<P> {
 
     /// When the next worker may have been idle for too long.
     pub(super) fn next_idle_end(&self) -> Option<u64> {
-        let Config { least, idle, .. } = self.config;
+        let (least, idle) = (self.config.least(), self.config.idle);
         if !self.config.is_elastic() || self.workers.len() - self.count(Phase::Retiring) <= least {
             return None;
         }

@@ -220,8 +220,8 @@ pub struct Assigned<P> {
 pub struct Config {
     /// How many workers there should be, without spare ones.
     pub processes: usize,
-    /// How many workers there are at least, if the number follows the work; otherwise `processes`.
-    pub least: usize,
+    /// How many workers there are at least, if the number follows the work; `None`: always `processes`.
+    pub least: Option<usize>,
     /// After how long (ns) without work a worker beyond `least` ends.
     pub idle: u64,
     /// How many spare workers are ready to take the place of a worker that ends.
@@ -235,11 +235,19 @@ pub struct Config {
 impl Config {
     /// A pool of so many workers, without anything special.
     pub const fn of(processes: usize) -> Config {
-        Config { processes, least: processes, idle: 0, spares: 0, max_tasks: None, start_limit: None }
+        Config { processes, least: None, idle: 0, spares: 0, max_tasks: None, start_limit: None }
     }
 
     /// Whether the number of workers follows the work.
     pub(super) const fn is_elastic(&self) -> bool {
-        self.least < self.processes
+        self.least() < self.processes
+    }
+
+    /// How many workers there are at least, without spare ones.
+    pub(super) const fn least(&self) -> usize {
+        match self.least {
+            Some(least) if least < self.processes => least,
+            _ => self.processes,
+        }
     }
 }

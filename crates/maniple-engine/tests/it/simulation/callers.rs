@@ -105,7 +105,6 @@ impl World {
                 let before = self.size;
                 self.sched.resize(processes, shrinks);
                 self.size.processes = processes;
-                self.size.least = if before.least < before.processes { before.least.min(processes) } else { processes };
                 self.most = self.most.max(processes + before.spares);
                 self.shrunk |= processes < before.processes;
             }

@@ -92,9 +92,9 @@ impl World {
         assert_eq!(self.ledger.open_tasks, 0, "tasks wait, and nothing moves\n{}", self.sched.describe());
         if !self.ledger.closed && !self.is_over() {
             let Config { processes, least, spares, .. } = self.size;
-            let sizes = if least < processes { least..=least } else { processes + spares..=processes + spares };
-            let surplus = self.shrunk && self.peers.len() > *sizes.end();
-            assert!(sizes.contains(&self.peers.len()) || surplus, "the pool is not whole again: {sizes:?}");
+            let size = least.filter(|&least| least < processes).unwrap_or(processes + spares);
+            let surplus = self.shrunk && self.peers.len() > size;
+            assert!(self.peers.len() == size || surplus, "the pool has not {size} workers again");
         }
         for (id, job) in self.ledger.jobs.iter().filter(|(_, j)| !j.ended) {
             assert_eq!(

@@ -49,13 +49,13 @@ impl Traits {
             (from, from + rng.pick(&[MILLI, 10 * MILLI, 200 * MILLI, 14_000 * MILLI]))
         };
         let processes = rng.count(1, 5);
-        let least = if rng.per_mille(800) { processes } else { rng.count(0, processes) };
+        let least = if rng.per_mille(800) { None } else { Some(rng.count(0, processes)) };
         Traits {
             config: Config {
                 processes,
                 least,
                 idle: rng.pick(&[0, MILLI, 20 * MILLI]),
-                spares: if least == processes { rng.pick(&[0, 0, 0, 1, 2]) } else { 0 },
+                spares: if least.is_none() { rng.pick(&[0, 0, 0, 1, 2]) } else { 0 },
                 max_tasks: if rng.per_mille(300) { Some(rng.skewed(4)) } else { None },
                 start_limit: rng.pick(&[None, None, None, Some(MILLI), Some(10 * MILLI)]),
             },

@@ -74,6 +74,33 @@ pub(super) fn limits() -> maniple::Result<()> {
     Ok(())
 }
 
+pub(super) fn sizes(folder: std::path::PathBuf) -> maniple::Result<()> {
+    use maniple::{Affinity, CallError, Error, Pool};
+    use std::time::Duration;
+
+    let pool = Pool::builder()
+        .processes(8)
+        .min_processes(1)                                      // the number of workers follows the work
+        .idle_timeout(Duration::from_secs(30))
+        .max_backlog(1000)                                     // a further apply_async blocks; submit_async awaits
+        .current_dir(folder)
+        .env("TOKENIZERS_PARALLELISM", "false")
+        .threads_per_worker(1)
+        .affinity(Affinity::Spread)                            // or sets: [[0, 1], [2, 3]]
+        .finalizer(|name| std::fs::remove_file(name).unwrap_or_default(), "scratch".to_string())
+        .build()?;
+    match pool.try_apply_async(slow, 7) {
+        Err(Error::Call(CallError::BacklogFull { max_backlog })) => println!("{max_backlog} calls wait already"),
+        call => println!("{}", call?.get()?),
+    }
+    pool.resize(2)?;                                           // surplus workers end after their tasks
+    let numbers = pool.map(|()| maniple::worker_id(), [(); 10])?;  // Some(0) or Some(1); None outside of workers
+
+    assert_eq!(numbers.len(), 10);
+    assert!(numbers.iter().all(Option::is_some));
+    Ok(())
+}
+
 fn sum(numbers: Vec<u32>) -> u32 {
     numbers.iter().sum()
 }
