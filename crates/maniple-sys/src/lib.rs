@@ -158,6 +158,8 @@
 //! | `family::kill_family` | ends a process and all that descend from it, at once; a process whose parent has ended is not found |
 //! | `family::interrupt`, `family::interrupt_number` | sends a worker the signal that interrupts its task; the number of that signal (0: there is none) |
 //! | `usage::memory_of`, `usage::peak_memory_of`, `usage::memory_kills` | the memory that a process uses, and the most that it has used, in bytes; how many processes the system has ended so far because memory ran out. `None`: unknown |
+//! | `memory_group::MemoryGroups` | where this process makes groups of processes whose memory the system limits: `new` (`None`: it may not), which also removes the groups of processes that have ended; `hold` makes a group for a process |
+//! | `memory_group::MemoryGroup`, `memory_group::SLACK` | a group of a process and of those that it starts: `confine` limits their private memory; `excess` tells whether it is exceeded, and has to be called from time to time; `killed` tells whether the system has ended a process at the limit. The system ends or stops no process whose memory, less the shared memory, is within the limit, as long as `excess` is called. All memory is within the limit, the shared memory and `SLACK` |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how a child of this process ended (`None`: it runs); how a child of another process ended, if that is known. An exit is a code or a cause; both have Python's numbers |
 //! | `claim` | (unsafe) takes over a handle that this process inherited at its start, by its number |
 //! | `close_number`, `put_in_place`, `set_variable` | (unsafe) closes a number; makes a handle a standard stream; changes the environment |

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub mod family;
 pub mod image;
 pub mod maker;
+pub mod memory_group;
 pub mod packet;
 pub mod usage;
 

@@ -83,6 +83,7 @@ impl Hub {
         // Messages that it had published before it died count.
         inner.hear_out(&mut st, worker);
         let mut slot = st.slots.remove(worker)?;
+        slot.note_kill(inner.limits.memory, exit);
         let mut wrote = Vec::new();
         let still_open = slot.take_stderr(&mut wrote);
         let was_up = st.sched.is_up(worker);

@@ -156,6 +156,7 @@ impl Inner {
             let Some((job, tasks, items)) = st.fills.pop_front() else { return st };
             let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { continue };
             let Some(mut source) = source.take() else { continue };
+            self.leave_memory_to_keeper(&st);
             drop(st);
             let mut filling = Filling::new(&self.packer);
             let asked = Asked::new(self, job);

@@ -1,5 +1,6 @@
 //! Limits of tasks and workers: what exceeds one is ended with its worker. All of it runs with the hub's lock held.
 
+use super::slots::WorkerSlot;
 use super::{Inner, State};
 use crate::pool::job::LossCause;
 use crate::pool::scheduler::{Death, JobId, WorkerId};
@@ -55,6 +56,23 @@ pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().min(u128::from(u64::MAX)) as u64
 }
 
+impl WorkerSlot {
+    /// The worker is ready: from now on its group limits its memory. An initializer has no limit.
+    pub(super) fn confine(&mut self, limit: Option<u64>) {
+        if let (Some(group), Some(limit)) = (&mut self.group, limit) {
+            group.confine(limit);
+        }
+    }
+
+    /// Notes that the kernel has ended the worker at its group's limit, if it has.
+    pub(super) fn note_kill(&mut self, limit: Option<u64>, exit: Option<Exit>) {
+        let killed = self.doom.is_none() && exit.is_some_and(Exit::is_kill);
+        if let (true, Some(group), Some(limit)) = (killed, &self.group, limit) {
+            self.doom = group.killed().map(|peak| Doom::TooLarge { limit, peak });
+        }
+    }
+}
+
 impl Inner {
     /// Tells the scheduler since when workers run their tasks, and looks at the workers' memory.
     pub(super) fn look_at_limits(&self, st: &mut State) {
@@ -66,12 +84,18 @@ impl Inner {
                 sched.runs(worker, number, began, now);
             }
         }
-        if self.limits.memory.is_some() || self.limits.recycle.is_some() {
-            self.look_at_memory(st);
-        }
+        self.look_at_memory(st);
     }
 
-    fn look_at_memory(&self, st: &mut State) {
+    fn watches_memory(&self) -> bool {
+        self.limits.memory.is_some() || self.limits.recycle.is_some()
+    }
+
+    /// Reads the memory of busy workers, if it is time. Any thread may call it, whether it drives or not.
+    pub(super) fn look_at_memory(&self, st: &mut State) {
+        if !self.watches_memory() {
+            return;
+        }
         let now = clock::now();
         if now < st.memory_at {
             return;
@@ -84,7 +108,10 @@ impl Inner {
             .filter_map(|(worker, slot)| Some((worker, st.sched.assigned(worker).next()?.number, slot.pid)))
             .collect();
         for (worker, number, pid) in busy {
-            let Some(used) = process::usage::memory_of(pid) else { continue };
+            let own = process::usage::memory_of(pid);
+            // With the processes that the task has started.
+            let group = st.slots.get_mut(worker).and_then(|slot| slot.group.as_mut()?.excess());
+            let Some(used) = own.max(group) else { continue };
             if let Some(limit) = self.limits.memory.filter(|&limit| used > limit) {
                 let peak = process::usage::peak_memory_of(pid).unwrap_or(used).max(used);
                 self.doom(st, worker, number, Doom::TooLarge { limit, peak });
@@ -96,9 +123,19 @@ impl Inner {
 
     /// After how long (ns) the hub has to look at everything, although nothing happens.
     pub(super) fn next_look(&self, st: &State, now: u64) -> Option<u64> {
-        let watches = self.limits.memory.is_some() || self.limits.recycle.is_some();
-        let memory = (watches && st.sched.busy() > 0).then(|| st.memory_at.saturating_sub(now));
-        st.sched.next_look(now).into_iter().chain(memory).min()
+        st.sched.next_look(now).into_iter().chain(self.next_memory_look(st, now)).min()
+    }
+
+    /// After how long (ns) the memory of busy workers has to be read.
+    pub(super) fn next_memory_look(&self, st: &State, now: u64) -> Option<u64> {
+        (self.watches_memory() && st.sched.busy() > 0).then(|| st.memory_at.saturating_sub(now))
+    }
+
+    /// The driver is about to call a source, which may take any time: ensures that the keeper reads the workers' memory meanwhile.
+    pub(super) fn leave_memory_to_keeper(&self, st: &State) {
+        if self.watches_memory() && st.keeper.until > clock::now().saturating_add(2 * MEMORY_LOOK) {
+            self.kick.kick();
+        }
     }
 
     /// Whether the system has ended a process for lack of memory, so that it may have ended a worker with this exit.

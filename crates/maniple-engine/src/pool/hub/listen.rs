@@ -32,9 +32,10 @@ impl Inner {
             let heard = match slot.link.recv() {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {
-                    kind::HELLO => {
-                        slot.account.greet().map(|()| st.sched.worker_up(worker, *now.get_or_insert_with(clock::now)))
-                    }
+                    kind::HELLO => slot.account.greet().map(|()| {
+                        slot.confine(self.limits.memory);
+                        st.sched.worker_up(worker, *now.get_or_insert_with(clock::now));
+                    }),
                     kind::UNFIT => slot.account.fail().map(|()| slot.unfit = said.content.ok()),
                     kind::MISSED => slot.account.miss().map(|()| {
                         slot.functions.remove(&said.aux);

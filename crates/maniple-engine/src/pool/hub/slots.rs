@@ -13,6 +13,7 @@ use crate::process::ExitWatch;
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
 use maniple_sys::atfork::{HubOnly, NotForChildren};
+use maniple_sys::process::memory_group::MemoryGroup;
 use maniple_sys::{BorrowedHandle, OwnedHandle, clock};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(super) struct WorkerSlot {
     pub unfit: Option<ReceivedPacket>,
     /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
+    /// The group that limits its memory, where the system allows one.
+    pub group: Option<MemoryGroup>,
     /// Why the pool ends it, if it does.
     pub doom: Option<Doom>,
     /// What it was sent, and which messages it may still send.
@@ -77,6 +80,11 @@ impl Account {
         check(!std::mem::replace(&mut self.greeted, true) && !self.unfit, "a second greeting")
     }
 
+    /// Whether the worker is ready.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
     /// It cannot get ready.
     pub fn fail(&mut self) -> Result<()> {
         check(
@@ -116,6 +124,7 @@ impl WorkerSlot {
             tail: Tail::default(),
             unfit: None,
             damaged: false,
+            group: None,
             doom: None,
             account: Account::default(),
             reaping: false,
@@ -208,10 +217,17 @@ impl Hub {
     }
 
     fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
+        let inner = self.shared();
+        // Before the lock is taken: the kernel takes some milliseconds to move a process.
+        let group = inner.groups.as_ref().and_then(|groups| groups.hold(pid));
         let mut st = self.lock();
         st.starts.end();
         if let Some(slot) = st.slots.get_mut(worker) {
             slot.pid = pid;
+            slot.group = group;
+            if slot.account.is_greeted() {
+                slot.confine(inner.limits.memory);
+            }
             slot.watch = Some(watch);
             slot._sentinel = sentinel;
             if slot.damaged || slot.doom.is_some() {
@@ -220,7 +236,7 @@ impl Hub {
             st.sched.worker_adopted(worker, clock::now());
         }
         drop(st);
-        self.shared().kick.kick();
+        inner.kick.kick();
     }
 
     /// Makes the keeper watch a handle of the front as long as the worker runs; see
