@@ -73,6 +73,15 @@ impl WorkerSlot {
     }
 }
 
+impl State {
+    /// The worker has ended: its process will not be in a group.
+    pub(super) fn end_wait_for_group(&mut self, worker: WorkerId) {
+        if let Some(slot) = self.slots.get_mut(worker) {
+            slot.waits_for_group = false;
+        }
+    }
+}
+
 impl Inner {
     /// Tells the scheduler since when workers run their tasks, and looks at the workers' memory.
     pub(super) fn look_at_limits(&self, st: &mut State) {

@@ -28,7 +28,7 @@ impl Inner {
         let mut any = false;
         let mut now = None;
         loop {
-            let Some(slot) = st.slots.get_mut(worker).filter(|p| !p.damaged) else { return any };
+            let Some(slot) = st.slots.get_mut(worker).filter(|p| p.is_heard()) else { return any };
             let heard = match slot.link.recv() {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {

@@ -38,6 +38,8 @@ pub(super) struct WorkerSlot {
     pub damaged: bool,
     /// The group that limits its memory, where the system allows one.
     pub group: Option<MemoryGroup>,
+    /// Its messages wait until its process is in the group: no task runs outside of it.
+    pub waits_for_group: bool,
     /// Why the pool ends it, if it does.
     pub doom: Option<Doom>,
     /// What it was sent, and which messages it may still send.
@@ -80,11 +82,6 @@ impl Account {
         check(!std::mem::replace(&mut self.greeted, true) && !self.unfit, "a second greeting")
     }
 
-    /// Whether the worker is ready.
-    pub fn is_greeted(&self) -> bool {
-        self.greeted
-    }
-
     /// It cannot get ready.
     pub fn fail(&mut self) -> Result<()> {
         check(
@@ -125,6 +122,7 @@ impl WorkerSlot {
             unfit: None,
             damaged: false,
             group: None,
+            waits_for_group: false,
             doom: None,
             account: Account::default(),
             reaping: false,
@@ -165,6 +163,11 @@ impl WorkerSlot {
         now.saturating_sub(*self.cut_off_since.get_or_insert(now)) > PATIENCE
     }
 
+    /// Whether its messages are received.
+    pub fn is_heard(&self) -> bool {
+        !self.damaged && !self.waits_for_group
+    }
+
     /// Whether its process runs, as far as is known.
     pub fn is_living(&self) -> bool {
         self.pid != 0 && !self.reaping
@@ -189,7 +192,8 @@ impl Hub {
     pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
         let mut st = self.lock();
         let worker = st.sched.worker_started();
-        let slot = WorkerSlot::new(link, stderr, st.terminated);
+        let mut slot = WorkerSlot::new(link, stderr, st.terminated);
+        slot.waits_for_group = self.shared().groups.is_some();
         st.slots.insert(worker, slot);
         worker
     }
@@ -225,15 +229,16 @@ impl Hub {
         if let Some(slot) = st.slots.get_mut(worker) {
             slot.pid = pid;
             slot.group = group;
-            if slot.account.is_greeted() {
-                slot.confine(inner.limits.memory);
-            }
+            slot.waits_for_group = false;
             slot.watch = Some(watch);
             slot._sentinel = sentinel;
             if slot.damaged || slot.doom.is_some() {
                 slot.kill();
             }
             st.sched.worker_adopted(worker, clock::now());
+            // Its greeting may have arrived.
+            st.called |= inner.groups.is_some();
+            inner.stir(&mut st);
         }
         drop(st);
         inner.kick.kick();
