@@ -6,6 +6,7 @@ It prints what happened as one line of JSON. With `refused`, the system refuses 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -151,8 +152,11 @@ def main(method: str, scenario: str, folder: str) -> dict[str, Any]:
         pool.join()
     if resumer is not None:
         resumer.wait()
+    # The pool removes the group of a process that is still ending at its own end.
+    del pool
+    gc.collect()
     group = memory_group()
-    told["left"] = [str(path) for path in group.glob("maniple-*")] if group is not None else []
+    told["left"] = [str(path) for path in group.glob(f"maniple-*-{os.getpid()}-*")] if group is not None else []
     return told
 
 
