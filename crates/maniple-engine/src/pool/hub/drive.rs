@@ -272,7 +272,9 @@ impl Inner {
 
     /// Whether a worker sent a message before the bell was armed, and will not ring it again.
     pub(super) fn has_stale_news(&self, st: &mut State, level: u32) -> bool {
-        st.slots.values_mut().any(|p| p.is_heard() && p.link.has_news() && (level == level::KEEPER || p.link.is_asleep()))
+        st.slots
+            .values_mut()
+            .any(|p| p.is_heard() && p.link.has_news() && (level == level::KEEPER || p.link.is_asleep()))
     }
 
     fn may_have_news(&self) -> bool {

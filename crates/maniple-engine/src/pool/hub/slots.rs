@@ -236,9 +236,11 @@ impl Hub {
                 slot.kill();
             }
             st.sched.worker_adopted(worker, clock::now());
-            // Its greeting may have arrived.
-            st.called |= inner.groups.is_some();
-            inner.stir(&mut st);
+            if inner.groups.is_some() {
+                // Its greeting may have arrived, and the driver sleeps.
+                st.called = true;
+                inner.stir(&mut st);
+            }
         }
         drop(st);
         inner.kick.kick();
