@@ -127,12 +127,9 @@ def eat_at_once(total: int) -> None:
     del held
 
 
-def eat_and_tell_of(job: tuple[str, int]) -> int:
-    folder, total = job
-    if total:
-        Path(folder, "begun").touch()
-        eat_at_once(total)
-    return total
+def eat_when_told(folder: str, total: int) -> None:
+    tell_and_wait(folder, 0)
+    eat_at_once(total)
 
 
 def grow(total: int) -> int:

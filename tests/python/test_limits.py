@@ -352,19 +352,19 @@ def test_a_memory_limit(new_pool: NewPool, mp: ModuleType, eat: Any) -> None:
 @every_method
 def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
     pool = new_pool(2, memory_limit="300 MB")
+    result = pool.apply_async(limited.eat_when_told, (str(tmp_path), 2_000_000_000))
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    workers = [worker.pid for worker in pool._pool]
     ended: list[bool] = []
 
-    def items() -> Iterator[tuple[str, int]]:
-        yield str(tmp_path), 2_000_000_000
-        while not (tmp_path / "begun").exists():
-            yield str(tmp_path), 0
-        before = [worker.pid for worker in pool._pool]
-        ended.append(wait_until(lambda: any(map(has_ended, before))))
+    def items() -> Iterator[int]:
+        (tmp_path / "go").touch()
+        ended.append(wait_until(lambda: any(map(has_ended, workers))))
+        yield 3
 
+    assert list(pool.imap(square, items())) == [9] and ended == [True]
     with pytest.raises(mp.MemoryLimitError):
-        for _ in pool.imap_unordered(limited.eat_and_tell_of, items()):
-            pass
-    assert ended == [True]
+        result.get()
 
 
 @every_method
