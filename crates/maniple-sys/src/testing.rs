@@ -130,7 +130,7 @@ pub fn refuse_control_groups() {
     }
     let mount = |point: &str, flags| {
         let point = std::ffi::CString::new(point).unwrap();
-        // SAFETY: the text lives longer than the call; null stands for words that these flags do not need.
+        // SAFETY: the text lives longer than the call; these flags need no other words, so those are null.
         unsafe { libc::mount(std::ptr::null(), point.as_ptr(), std::ptr::null(), flags, std::ptr::null()) }
     };
     // The view of other processes stays.

@@ -6,6 +6,8 @@ use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::ffi::OsStr;
 use std::io;
 
+pub mod memory_group;
+
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};
 
@@ -263,48 +265,5 @@ pub mod usage {
     /// Returns `None`: unknown.
     pub fn memory_kills() -> Option<u64> {
         None
-    }
-}
-
-/// Groups of processes that the system limits.
-pub mod memory_group {
-    /// How much more than its limit a group may have.
-    pub const SLACK: u64 = 0;
-
-    /// Where this process makes groups.
-    #[derive(Debug)]
-    pub enum MemoryGroups {}
-
-    /// The group of one process.
-    #[derive(Debug)]
-    pub enum MemoryGroup {}
-
-    impl MemoryGroups {
-        /// Returns `None`: there are no groups.
-        pub fn new() -> Option<MemoryGroups> {
-            None
-        }
-
-        /// Is never called: there is no value of this type.
-        pub fn hold(&self, _pid: u32) -> Option<MemoryGroup> {
-            match *self {}
-        }
-    }
-
-    impl MemoryGroup {
-        /// Is never called: there is no value of this type.
-        pub fn confine(&mut self, _limit: u64) {
-            match *self {}
-        }
-
-        /// Is never called: there is no value of this type.
-        pub fn excess(&mut self) -> Option<u64> {
-            match *self {}
-        }
-
-        /// Is never called: there is no value of this type.
-        pub fn killed(&self) -> Option<u64> {
-            match *self {}
-        }
     }
 }

@@ -221,7 +221,7 @@ fn a_group_limits_the_memory_of_a_process_where_the_system_has_groups() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert!(used > LIMIT);
-    // A process that is left goes on without a limit.
+    // A process that is left continues without a limit.
     drop(group);
     drop(groups);
     let _ = process::kill(child.handle.as_handle(), child.pid);

@@ -1,6 +1,5 @@
 //! Limits of tasks and workers: what exceeds one is ended with its worker. All of it runs with the hub's lock held.
 
-use super::slots::WorkerSlot;
 use super::{Inner, State};
 use crate::pool::job::LossCause;
 use crate::pool::scheduler::{Death, JobId, WorkerId};
@@ -54,23 +53,6 @@ impl Doom {
 
 pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().min(u128::from(u64::MAX)) as u64
-}
-
-impl WorkerSlot {
-    /// The worker is ready: from now on its group limits its memory. An initializer has no limit.
-    pub(super) fn confine(&mut self, limit: Option<u64>) {
-        if let (Some(group), Some(limit)) = (&mut self.group, limit) {
-            group.confine(limit);
-        }
-    }
-
-    /// Notes that the kernel has ended the worker at its group's limit, if it has.
-    pub(super) fn note_kill(&mut self, limit: Option<u64>, exit: Option<Exit>) {
-        let killed = self.doom.is_none() && exit.is_some_and(Exit::is_kill);
-        if let (true, Some(group), Some(limit)) = (killed, &self.group, limit) {
-            self.doom = group.killed().map(|peak| Doom::TooLarge { limit, peak });
-        }
-    }
 }
 
 impl State {

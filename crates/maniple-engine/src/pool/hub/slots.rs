@@ -9,7 +9,7 @@ use crate::pool::link::HubLink;
 use crate::pool::packet::Packet;
 use crate::pool::packet::ReceivedPacket;
 use crate::pool::scheduler::WorkerId;
-use crate::process::ExitWatch;
+use crate::process::{Exit, ExitWatch};
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
 use maniple_sys::atfork::{HubOnly, NotForChildren};
@@ -161,6 +161,21 @@ impl WorkerSlot {
         }
         let now = clock::now();
         now.saturating_sub(*self.cut_off_since.get_or_insert(now)) > PATIENCE
+    }
+
+    /// The worker is ready: from now on its group limits its memory. An initializer has no limit.
+    pub(super) fn confine(&mut self, limit: Option<u64>) {
+        if let (Some(group), Some(limit)) = (&mut self.group, limit) {
+            group.confine(limit);
+        }
+    }
+
+    /// Notes that the kernel has ended the worker at its group's limit, if it has.
+    pub(super) fn note_kill(&mut self, limit: Option<u64>, exit: Option<Exit>) {
+        let killed = self.doom.is_none() && exit.is_some_and(Exit::is_kill);
+        if let (true, Some(group), Some(limit)) = (killed, &self.group, limit) {
+            self.doom = group.killed().map(|peak| Doom::TooLarge { limit, peak });
+        }
     }
 
     /// Whether its messages are received.

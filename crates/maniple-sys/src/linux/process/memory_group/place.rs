@@ -1,7 +1,7 @@
 //! Where a program may make control groups for memory, and what the files of a group are called.
 //!
-//! **Version 1**: below the program's own group, if that counts its children (`memory.use_hierarchy`): whatever limits the program limits
-//! its workers as well.
+//! **Version 1**: below the program's own group, if that counts its children (`memory.use_hierarchy`): a limit of the program is a
+//! limit of its workers as well.
 //!
 //! **Version 2**: a group that has processes cannot limit the memory of its children. So the groups are beside the program's own group, in
 //! its parent, and all of these must hold:
@@ -22,16 +22,16 @@ pub(super) enum Version {
 /// Where groups are made.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    pub version: Version,
+    pub(super) version: Version,
     /// The folder in which groups are made.
-    pub groups: PathBuf,
+    pub(super) groups: PathBuf,
     /// The folder of the program's own group.
-    pub own: PathBuf,
+    pub(super) own: PathBuf,
 }
 
 impl Version {
     /// The file with the memory that a group has.
-    pub fn used(self) -> &'static str {
+    pub(super) fn used(self) -> &'static str {
         match self {
             Version::One => "memory.usage_in_bytes",
             Version::Two => "memory.current",
@@ -39,7 +39,7 @@ impl Version {
     }
 
     /// The file with the most memory that a group has had.
-    pub fn peak(self) -> &'static str {
+    pub(super) fn peak(self) -> &'static str {
         match self {
             Version::One => "memory.max_usage_in_bytes",
             Version::Two => "memory.peak",
@@ -47,7 +47,7 @@ impl Version {
     }
 
     /// The names of private and of shared memory in `memory.stat`, with those of groups below.
-    pub fn names(self) -> (&'static str, &'static str) {
+    pub(super) fn names(self) -> (&'static str, &'static str) {
         match self {
             Version::One => ("total_rss", "total_shmem"),
             Version::Two => ("anon", "shmem"),
@@ -55,7 +55,7 @@ impl Version {
     }
 
     /// What is written into a new group. Memory that is moved to a swap device would no longer count.
-    pub fn preparations(self) -> &'static [(&'static str, &'static str)] {
+    pub(super) fn preparations(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Version::One => &[("memory.oom_control", "1"), ("memory.swappiness", "0")],
             Version::Two => &[("memory.oom.group", "1"), ("memory.swap.max", "0")],
@@ -63,7 +63,7 @@ impl Version {
     }
 
     /// What is written to set a limit.
-    pub fn limits(self, bytes: u64, slack: u64) -> Vec<(&'static str, String)> {
+    pub(super) fn limits(self, bytes: u64, slack: u64) -> Vec<(&'static str, String)> {
         // The files take signed numbers.
         let text = |bytes: u64| bytes.min(i64::MAX as u64).to_string();
         match self {
@@ -75,7 +75,7 @@ impl Version {
     }
 
     /// What is written to have no limit.
-    pub fn no_limits(self) -> &'static [(&'static str, &'static str)] {
+    pub(super) fn no_limits(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Version::One => &[("memory.limit_in_bytes", "-1")],
             Version::Two => &[("memory.max", "max"), ("memory.high", "max")],
@@ -83,7 +83,7 @@ impl Version {
     }
 
     /// How often a group has reached its limit, and how many of its processes the kernel has ended for lack of memory.
-    pub fn kills(self, read: impl Fn(&str) -> Option<String>) -> Option<(u64, u64)> {
+    pub(super) fn kills(self, read: impl Fn(&str) -> Option<String>) -> Option<(u64, u64)> {
         let of = |text: &str, name: &str| {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok())
         };
@@ -102,7 +102,7 @@ impl Version {
 
 impl Place {
     /// Finds the place of this process.
-    pub fn find() -> Option<Place> {
+    pub(super) fn find() -> Option<Place> {
         let cgroup = fs::read_to_string("/proc/self/cgroup").ok()?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         Place::found(&cgroup, &mounts, is_delegated)
@@ -110,7 +110,7 @@ impl Place {
 
     /// As `find`, by the content of `/proc/self/cgroup` and of `/proc/self/mountinfo`. `is_delegated` tells for a folder and its mount
     /// whether this user may make groups there.
-    pub fn found(cgroup: &str, mounts: &str, is_delegated: fn(&Path, &Path) -> bool) -> Option<Place> {
+    pub(super) fn found(cgroup: &str, mounts: &str, is_delegated: fn(&Path, &Path) -> bool) -> Option<Place> {
         let groups: Vec<(&str, &str)> = cgroup
             .lines()
             .filter_map(|line| {
@@ -129,7 +129,7 @@ impl Place {
         let (own, mount) = folder_of(path, mounts, |kind, _| kind == "cgroup2")?;
         let parent = own.parent().filter(|_| own != mount)?.to_owned();
         let allowed = !is_limited(&own) && is_delegated(&parent, &mount) && limits_children(&parent);
-        allowed.then(|| Place { version: Version::Two, groups: parent, own })
+        allowed.then_some(Place { version: Version::Two, groups: parent, own })
     }
 }
 

@@ -143,7 +143,7 @@ fn a_group_of_version_2_has_room_for_shared_memory() {
     // Shared memory grows.
     tree.has(&group, 90, 100, 192);
     assert_eq!((group.excess(), Tree::limits(&group)), (None, (266, 330)));
-    // It is given back.
+    // It shrinks.
     tree.has(&group, 90, 0, 92);
     assert_eq!((group.excess(), Tree::limits(&group)), (None, (166, 230)));
     // The cache of files is no reason.
