@@ -110,7 +110,9 @@ class Pool(QueueParts):
         worker_init_timeout: the time in seconds that a worker may take from its start until its `initializer` has returned.
             A worker that takes longer is ended. If that happens to worker after worker, the calls raise `WorkerLostError`.
         memory_limit: the memory that a worker may use, as a number of bytes or as text such as "4GB". The pool looks at the resident
-            memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`.
+            memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`. Where the
+            system lets the pool make control groups, a group also keeps the worker, and the processes that it starts, from more than
+            64 MiB beyond the limit. Shared memory does not count in the group.
         memory_limit_strict: whether a system that does not tell a process's memory is an error (OSError).
         max_rss_per_worker: the memory that a worker may use before a new worker replaces it, after its task.
         min_processes: the number of workers that stay without work. The pool then starts a worker when a task waits that no worker is

@@ -127,6 +127,11 @@ def eat_at_once(total: int) -> None:
     del held
 
 
+def eat_when_told(folder: str, total: int) -> None:
+    tell_and_wait(folder, 0)
+    eat_at_once(total)
+
+
 def grow(total: int) -> int:
     """Use memory while the task runs, long enough to be seen."""
     held = b"x" * total

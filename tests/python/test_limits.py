@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -347,6 +347,24 @@ def test_a_memory_limit(new_pool: NewPool, mp: ModuleType, eat: Any) -> None:
     assert isinstance(error, MemoryError) and error.limit == 300_000_000 and error.peak > error.limit
     assert error.task == eat.__name__ and wait_until(lambda: has_ended(error.pid))
     assert pool.map(square, range(20)) == [number * number for number in range(20)]
+
+
+@every_method
+def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
+    pool = new_pool(2, memory_limit="300 MB")
+    result = pool.apply_async(limited.eat_when_told, (str(tmp_path), 2_000_000_000))
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    workers = [worker.pid for worker in pool._pool]
+    ended: list[bool] = []
+
+    def items() -> Iterator[int]:
+        (tmp_path / "go").touch()
+        ended.append(wait_until(lambda: any(map(has_ended, workers))))
+        yield 3
+
+    assert list(pool.imap(square, items())) == [9] and ended == [True]
+    with pytest.raises(mp.MemoryLimitError):
+        result.get()
 
 
 @every_method

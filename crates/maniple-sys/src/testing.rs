@@ -120,6 +120,27 @@ pub fn new_pid_namespace() -> bool {
     unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
 }
 
+/// Makes control groups read-only for this thread and for the threads and processes that it starts. A user who may not do that may not make
+/// control groups either.
+pub fn refuse_control_groups() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    // SAFETY: it concerns only the view of files, and passes no pointers.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return;
+    }
+    let mount = |point: &str, flags| {
+        let point = std::ffi::CString::new(point).unwrap();
+        // SAFETY: the text lives longer than the call; these flags need no other words, so those are null.
+        unsafe { libc::mount(std::ptr::null(), point.as_ptr(), std::ptr::null(), flags, std::ptr::null()) }
+    };
+    // The view of other processes stays.
+    assert_eq!(mount("/", libc::MS_REC | libc::MS_PRIVATE), 0);
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+        let point = line.split(' ').nth(4).unwrap();
+        assert_eq!(mount(point, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY), 0);
+    }
+}
+
 /// Makes the kernel refuse these calls with ENOSYS, in this process and its children. False: it does not support such a
 /// filter.
 fn refuse(calls: &[libc::c_long]) -> bool {

@@ -49,7 +49,7 @@ use crate::pool::starts::Starts;
 use crate::process::lifeline::Lifelines;
 use crate::wait::spin::Spin;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
-use maniple_sys::{self as sys, ready};
+use maniple_sys::{self as sys, process::memory_group::MemoryGroups, ready};
 use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
 use std::collections::VecDeque;
@@ -110,6 +110,7 @@ pub(crate) struct Inner {
     pub(super) limits: WorkerLimits,
     /// How many processes the system had ended for lack of memory when the pool began.
     pub(super) memory_kills: Option<u64>,
+    pub(super) groups: Option<MemoryGroups>,
     pub(super) page: HubPage,
     pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
@@ -267,6 +268,7 @@ impl Hub {
             tapped: config.tap_stderr,
             limits: config.limits,
             memory_kills: sys::process::usage::memory_kills(),
+            groups: config.limits.memory.and_then(|_| MemoryGroups::new()),
             page: HubPage::create()?,
             lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the bell of a pool's thread (eventfd2)")?,

@@ -17,6 +17,7 @@ pub mod family;
 pub mod image;
 pub mod limits;
 pub mod maker;
+pub mod memory_group;
 pub mod packet;
 pub mod usage;
 

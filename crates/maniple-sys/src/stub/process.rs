@@ -6,6 +6,8 @@ use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::ffi::OsStr;
 use std::io;
 
+pub mod memory_group;
+
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};
 

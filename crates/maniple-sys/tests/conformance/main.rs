@@ -27,7 +27,7 @@ const HANDLES: &str = "MANIPLE_CONFORMANCE_HANDLES";
 /// What a part has been given, and how it ends: with an exit code.
 type Part = fn(Vec<OwnedHandle>) -> i32;
 
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("ends with 7", |_| 7),
     ("idles", |_| idle()),
     ("looks about", processes::look_about),
@@ -37,6 +37,7 @@ const PARTS: [(&str, Part); 9] = [
     ("dies with its maker", processes::die_with_its_maker),
     ("ends after its maker", processes::end_after_its_maker),
     ("writes to memory", memory::write),
+    ("grows", processes::grow),
 ];
 
 /// Not a test of its own: plays a part where another test has started this program to.

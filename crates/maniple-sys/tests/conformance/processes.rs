@@ -1,6 +1,7 @@
 //! Processes.
 
 use crate::{Child, LONG, calm, idle, is_ready, is_ready_within};
+use maniple_sys::process::memory_group::MemoryGroups;
 use maniple_sys::process::{self, Cause, Exit, Stdio, image, maker};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream};
 use std::time::Duration;
@@ -189,4 +190,40 @@ fn this_process_has_no_more_rights_than_its_starter() {
     assert!(!process::privileged());
     process::take_name();
     process::ignore_broken_pipes();
+}
+
+/// The part of the process that uses 300 MB once a pipe's other end is closed.
+pub fn grow(pipe: Vec<OwnedHandle>) -> i32 {
+    process::until_hung_up(pipe[0].as_handle());
+    let _held = std::hint::black_box(vec![1u8; 300_000_000]);
+    idle()
+}
+
+#[test]
+fn a_group_limits_the_memory_of_a_process_where_the_system_has_groups() {
+    const LIMIT: u64 = 64_000_000;
+    let Some(groups) = MemoryGroups::new() else { return };
+    let (pipe, held) = process::lifeline().unwrap();
+    let mut child = Child::plays("grows", vec![pipe]);
+    let Some(mut group) = groups.hold(child.pid) else { return };
+    // It has no limit yet.
+    assert_eq!((group.excess(), group.killed()), (None, None));
+    group.confine(LIMIT);
+    assert_eq!((group.excess(), group.killed()), (None, None));
+    assert!(child.runs());
+    drop(held);
+    let begun = std::time::Instant::now();
+    let used = loop {
+        if let Some(bytes) = group.excess().or_else(|| group.killed()) {
+            break bytes;
+        }
+        assert!(begun.elapsed() < LONG);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(used > LIMIT);
+    // A process that is left continues without a limit.
+    drop(group);
+    drop(groups);
+    let _ = process::kill(child.handle.as_handle(), child.pid);
+    assert_eq!(child.ends(), Exit::Killed(Cause::KILL));
 }

@@ -27,6 +27,7 @@ mod library;
 mod limits;
 mod listener;
 mod managers;
+mod memory_groups;
 #[cfg(feature = "macros")]
 mod named;
 mod pool_handles;

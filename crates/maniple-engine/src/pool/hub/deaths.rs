@@ -57,6 +57,7 @@ impl Hub {
         }
         let mut wrote = Vec::new();
         let mut st = self.lock();
+        st.end_wait_for_group(worker);
         self.shared().hear_out(&mut st, worker);
         let words = if st.sched.is_up(worker) {
             None
@@ -81,8 +82,10 @@ impl Hub {
         let inner = self.shared();
         let mut st = self.lock();
         // Messages that it had published before it died count.
+        st.end_wait_for_group(worker);
         inner.hear_out(&mut st, worker);
         let mut slot = st.slots.remove(worker)?;
+        slot.note_kill(inner.limits.memory, exit);
         let mut wrote = Vec::new();
         let still_open = slot.take_stderr(&mut wrote);
         let was_up = st.sched.is_up(worker);

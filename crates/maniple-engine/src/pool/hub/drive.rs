@@ -156,6 +156,7 @@ impl Inner {
             let Some((job, tasks, items)) = st.fills.pop_front() else { return st };
             let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { continue };
             let Some(mut source) = source.take() else { continue };
+            self.leave_memory_to_keeper(&st);
             drop(st);
             let mut filling = Filling::new(&self.packer);
             let asked = Asked::new(self, job);
@@ -271,7 +272,9 @@ impl Inner {
 
     /// Whether a worker sent a message before the bell was armed, and will not ring it again.
     pub(super) fn has_stale_news(&self, st: &mut State, level: u32) -> bool {
-        st.slots.values_mut().any(|p| !p.damaged && p.link.has_news() && (level == level::KEEPER || p.link.is_asleep()))
+        st.slots
+            .values_mut()
+            .any(|p| p.is_heard() && p.link.has_news() && (level == level::KEEPER || p.link.is_asleep()))
     }
 
     fn may_have_news(&self) -> bool {
@@ -280,7 +283,7 @@ impl Inner {
     }
 
     pub(super) fn has_news(&self, st: &mut State) -> bool {
-        st.slots.values_mut().any(|p| !p.damaged && p.link.has_news())
+        st.slots.values_mut().any(|p| p.is_heard() && p.link.has_news())
     }
 }
 

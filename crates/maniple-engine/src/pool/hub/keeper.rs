@@ -96,6 +96,10 @@ impl Hub {
                 news = inner.has_news(&mut st);
                 st = inner.drive_once(st);
                 st.call_next();
+            } else {
+                // The driver may be in a source for long.
+                inner.look_at_memory(&mut st);
+                inner.stir(&mut st);
             }
             if let Some(chore) = next_chore(&mut st) {
                 return chore;
@@ -155,7 +159,8 @@ impl Hub {
         let inner = self.shared();
         if st.seats.is_taken() {
             st.burst.end();
-            return LONG;
+            let memory = inner.next_memory_look(st, clock::now());
+            return memory.map_or(LONG, |nanos| Duration::from_nanos(nanos).max(TICK));
         }
         if st.burst.poll() {
             inner.page.disarm();

@@ -55,6 +55,15 @@ pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().min(u128::from(u64::MAX)) as u64
 }
 
+impl State {
+    /// The worker has ended: its process will not be in a group.
+    pub(super) fn end_wait_for_group(&mut self, worker: WorkerId) {
+        if let Some(slot) = self.slots.get_mut(worker) {
+            slot.waits_for_group = false;
+        }
+    }
+}
+
 impl Inner {
     /// Tells the scheduler since when workers run their tasks, and looks at the workers' memory.
     pub(super) fn look_at_limits(&self, st: &mut State) {
@@ -66,12 +75,18 @@ impl Inner {
                 sched.runs(worker, number, began, now);
             }
         }
-        if self.limits.memory.is_some() || self.limits.recycle.is_some() {
-            self.look_at_memory(st);
-        }
+        self.look_at_memory(st);
     }
 
-    fn look_at_memory(&self, st: &mut State) {
+    fn watches_memory(&self) -> bool {
+        self.limits.memory.is_some() || self.limits.recycle.is_some()
+    }
+
+    /// Reads the memory of busy workers, if it is time. Any thread may call it, whether it drives or not.
+    pub(super) fn look_at_memory(&self, st: &mut State) {
+        if !self.watches_memory() {
+            return;
+        }
         let now = clock::now();
         if now < st.memory_at {
             return;
@@ -84,7 +99,10 @@ impl Inner {
             .filter_map(|(worker, slot)| Some((worker, st.sched.assigned(worker).next()?.number, slot.pid)))
             .collect();
         for (worker, number, pid) in busy {
-            let Some(used) = process::usage::memory_of(pid) else { continue };
+            let own = process::usage::memory_of(pid);
+            // With the processes that the task has started.
+            let group = st.slots.get_mut(worker).and_then(|slot| slot.group.as_mut()?.excess());
+            let Some(used) = own.max(group) else { continue };
             if let Some(limit) = self.limits.memory.filter(|&limit| used > limit) {
                 let peak = process::usage::peak_memory_of(pid).unwrap_or(used).max(used);
                 self.doom(st, worker, number, Doom::TooLarge { limit, peak });
@@ -96,9 +114,19 @@ impl Inner {
 
     /// After how long (ns) the hub has to look at everything, although nothing happens.
     pub(super) fn next_look(&self, st: &State, now: u64) -> Option<u64> {
-        let watches = self.limits.memory.is_some() || self.limits.recycle.is_some();
-        let memory = (watches && st.sched.busy() > 0).then(|| st.memory_at.saturating_sub(now));
-        st.sched.next_look(now).into_iter().chain(memory).min()
+        st.sched.next_look(now).into_iter().chain(self.next_memory_look(st, now)).min()
+    }
+
+    /// After how long (ns) the memory of busy workers has to be read.
+    pub(super) fn next_memory_look(&self, st: &State, now: u64) -> Option<u64> {
+        (self.watches_memory() && st.sched.busy() > 0).then(|| st.memory_at.saturating_sub(now))
+    }
+
+    /// The driver is about to call a source, which may take any time: ensures that the keeper reads the workers' memory meanwhile.
+    pub(super) fn leave_memory_to_keeper(&self, st: &State) {
+        if self.watches_memory() && st.keeper.until > clock::now().saturating_add(2 * MEMORY_LOOK) {
+            self.kick.kick();
+        }
     }
 
     /// Whether the system has ended a process for lack of memory, so that it may have ended a worker with this exit.

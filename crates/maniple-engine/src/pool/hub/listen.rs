@@ -28,13 +28,14 @@ impl Inner {
         let mut any = false;
         let mut now = None;
         loop {
-            let Some(slot) = st.slots.get_mut(worker).filter(|p| !p.damaged) else { return any };
+            let Some(slot) = st.slots.get_mut(worker).filter(|p| p.is_heard()) else { return any };
             let heard = match slot.link.recv() {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {
-                    kind::HELLO => {
-                        slot.account.greet().map(|()| st.sched.worker_up(worker, *now.get_or_insert_with(clock::now)))
-                    }
+                    kind::HELLO => slot.account.greet().map(|()| {
+                        slot.confine(self.limits.memory);
+                        st.sched.worker_up(worker, *now.get_or_insert_with(clock::now));
+                    }),
                     kind::UNFIT => slot.account.fail().map(|()| slot.unfit = said.content.ok()),
                     kind::MISSED => slot.account.miss().map(|()| {
                         slot.functions.remove(&said.aux);

@@ -9,10 +9,11 @@ use crate::pool::link::HubLink;
 use crate::pool::packet::Packet;
 use crate::pool::packet::ReceivedPacket;
 use crate::pool::scheduler::WorkerId;
-use crate::process::ExitWatch;
+use crate::process::{Exit, ExitWatch};
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
 use maniple_sys::atfork::{HubOnly, NotForChildren};
+use maniple_sys::process::memory_group::MemoryGroup;
 use maniple_sys::{BorrowedHandle, OwnedHandle, clock};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub(super) struct WorkerSlot {
     pub unfit: Option<ReceivedPacket>,
     /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
+    /// The group that limits its memory, where the system allows one.
+    pub group: Option<MemoryGroup>,
+    /// Its messages wait until its process is in the group: no task runs outside of it.
+    pub waits_for_group: bool,
     /// Why the pool ends it, if it does.
     pub doom: Option<Doom>,
     /// What it was sent, and which messages it may still send.
@@ -119,6 +124,8 @@ impl WorkerSlot {
             tail: Tail::default(),
             unfit: None,
             damaged: false,
+            group: None,
+            waits_for_group: false,
             doom: None,
             account: Account::default(),
             reaping: false,
@@ -159,6 +166,26 @@ impl WorkerSlot {
         now.saturating_sub(*self.cut_off_since.get_or_insert(now)) > PATIENCE
     }
 
+    /// The worker is ready: from now on its group limits its memory. An initializer has no limit.
+    pub(super) fn confine(&mut self, limit: Option<u64>) {
+        if let (Some(group), Some(limit)) = (&mut self.group, limit) {
+            group.confine(limit);
+        }
+    }
+
+    /// Notes that the kernel has ended the worker at its group's limit, if it has.
+    pub(super) fn note_kill(&mut self, limit: Option<u64>, exit: Option<Exit>) {
+        let killed = self.doom.is_none() && exit.is_some_and(Exit::is_kill);
+        if let (true, Some(group), Some(limit)) = (killed, &self.group, limit) {
+            self.doom = group.killed().map(|peak| Doom::TooLarge { limit, peak });
+        }
+    }
+
+    /// Whether its messages are received.
+    pub fn is_heard(&self) -> bool {
+        !self.damaged && !self.waits_for_group
+    }
+
     /// Whether its process runs, as far as is known.
     pub fn is_living(&self) -> bool {
         self.pid != 0 && !self.reaping
@@ -191,7 +218,8 @@ impl Hub {
     pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
         let mut st = self.lock();
         let worker = st.sched.worker_started();
-        let slot = WorkerSlot::new(st.free_number(), link, stderr, st.terminated);
+        let mut slot = WorkerSlot::new(st.free_number(), link, stderr, st.terminated);
+        slot.waits_for_group = self.shared().groups.is_some();
         st.slots.insert(worker, slot);
         worker
     }
@@ -225,19 +253,29 @@ impl Hub {
     }
 
     fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
+        let inner = self.shared();
+        // Before the lock is taken: the kernel takes some milliseconds to move a process.
+        let group = inner.groups.as_ref().and_then(|groups| groups.hold(pid));
         let mut st = self.lock();
         st.starts.end();
         if let Some(slot) = st.slots.get_mut(worker) {
             slot.pid = pid;
+            slot.group = group;
+            slot.waits_for_group = false;
             slot.watch = Some(watch);
             slot._sentinel = sentinel;
             if slot.damaged || slot.doom.is_some() {
                 slot.kill();
             }
             st.sched.worker_adopted(worker, clock::now());
+            if inner.groups.is_some() {
+                // Its greeting may have arrived, and the driver sleeps.
+                st.called = true;
+                inner.stir(&mut st);
+            }
         }
         drop(st);
-        self.shared().kick.kick();
+        inner.kick.kick();
     }
 
     /// Makes the keeper watch a handle of the front as long as the worker runs; see
