@@ -358,11 +358,12 @@ def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: M
     ended: list[bool] = []
 
     def items() -> Iterator[int]:
+        # So many that the iterator is read while the caller waits for results.
+        yield from range(1000)
         (tmp_path / "go").touch()
         ended.append(wait_until(lambda: any(map(has_ended, workers))))
-        yield 3
 
-    assert list(pool.imap(square, items())) == [9] and ended == [True]
+    assert list(pool.imap(square, items())) == [number * number for number in range(1000)] and ended == [True]
     with pytest.raises(mp.MemoryLimitError):
         result.get()
 

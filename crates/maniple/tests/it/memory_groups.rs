@@ -1,6 +1,6 @@
 //! The memory limit of workers with control groups, and where the system refuses them. Each pool is in a process of its own.
 
-use crate::support::{METHODS, eventually, exists, part, start_hub, watchdog};
+use crate::support::{Folder, METHODS, eventually, exists, part, start_hub, watchdog};
 use maniple::{Error, Pool, StartMethod};
 use maniple_sys::process::memory_group::SLACK;
 use maniple_sys::testing::{self, ExitStatusExt, Signal};
@@ -165,5 +165,36 @@ fn groups_of_a_killed_program_are_removed_by_the_next() {
         let pool = Pool::builder().processes(1).start_method(method).memory_limit(LIMIT).build().unwrap();
         assert_eq!(groups_of(pid), [] as [PathBuf; 0]);
         drop(pool);
+    }
+}
+
+/// Waits for the file `go`, and then uses far more than the limit.
+fn eat_when_told(folder: PathBuf) -> usize {
+    while !folder.join("go").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let held = std::hint::black_box(vec![1u8; 1_500_000_000]);
+    std::thread::sleep(std::time::Duration::from_secs(1000));
+    held.len()
+}
+
+#[test]
+fn a_memory_limit_holds_while_an_iterator_is_slow() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let folder = Folder::new();
+        let pool = Pool::builder().processes(2).start_method(method).memory_limit(LIMIT).build().unwrap();
+        let large = pool.apply_async(eat_when_told, folder.to_path_buf()).unwrap();
+        eventually("the task runs", || large.is_running());
+        let workers: Vec<u32> = pool.pids();
+        let go = folder.join("go");
+        // So many that the caller reads the iterator while it waits for results.
+        let items = (0..1000u32).chain(std::iter::from_fn(move || {
+            fs::write(&go, "").unwrap();
+            eventually("the worker has ended", || workers.iter().any(|&pid| !exists(pid)));
+            None
+        }));
+        assert_eq!(pool.imap(u32::count_ones, items).unwrap().count(), 1000);
+        assert!(matches!(large.get(), Err(Error::MemoryLimit(_))));
     }
 }
