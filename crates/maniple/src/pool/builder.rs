@@ -265,7 +265,8 @@ impl PoolBuilder {
     /// with [`Error::MemoryLimit`]; a new worker takes its place. By default there is no limit.
     ///
     /// The pool looks at the resident memory of busy workers every 20 milliseconds, so a worker may use more for a short
-    /// time.
+    /// time. Where the system lets the pool make control groups, a group stops a worker at 64 MiB beyond the limit, and
+    /// the processes that a task starts count as well.
     ///
     /// ```
     /// use maniple::{Error, Pool};
