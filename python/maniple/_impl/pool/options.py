@@ -150,7 +150,7 @@ def _real(name: str, value: Any, otherwise: str = "") -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name} is too large a number, of {value.bit_length()} bits") from None
+        raise ValueError(f"{name} is too large: it must fit into a float") from None
 
 
 def seconds_of(name: str, value: Any) -> float | None:

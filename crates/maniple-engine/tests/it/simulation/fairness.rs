@@ -273,7 +273,7 @@ fn play(seed: u64) -> (u64, u64) {
             calls -= 1;
             world.submit(&mut rng);
         }
-        // The hub hears of several ends at a time.
+        // The hub learns of several ends at a time.
         for _ in 0..rng.pick(&[1, 1, 1, 5]) {
             world.end_first(&mut rng);
         }
