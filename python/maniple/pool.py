@@ -697,7 +697,8 @@ class Pool(QueueParts):
             raise ValueError(f"processes ({processes}) must not be less than min_processes ({least})")
         if (setup := self._workers.setup) is not None:
             setup.refuse_size(processes)
-        refuse_impossible_size(processes + spares, self._descriptors)
+        if processes > self._processes:
+            refuse_impossible_size(processes + spares, self._descriptors, True)
         self._processes = processes
         self._workers.resize(processes)
 

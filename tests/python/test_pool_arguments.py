@@ -128,9 +128,7 @@ def test_a_pool_is_not_resized_beyond_the_limits(pool_module: ModuleType) -> Non
             pool.resize(3)
         pool.resize(2)
     with pool_module.Pool(1) as pool:
-        for size in (10**7, 2**62):
+        for size in (10**7, 2**62, 2**64):
             with pytest.raises(OSError, match=f"{size} workers"):
                 pool.resize(size)
-        with pytest.raises(ValueError, match="processes must be less than"):
-            pool.resize(2**63)
         assert pool.map(abs, [-1, -2]) == [1, 2]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -64,3 +66,23 @@ def test_a_pool_cannot_be_resized_beyond_a_limit(new_pool: Any, few_descriptors:
     with pytest.raises(OSError, match="ask for fewer workers"):
         pool.resize(10**30)
     assert pool._processes == 2 and pool.map(abs, [-1, -2]) == [1, 2]
+
+
+SMALL = """
+import maniple, resource
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
+    with maniple.get_context("fork").Pool(2) as pool:
+        try:
+            pool.resize(40)
+        except OSError as error:
+            print(error)
+        pool.resize(1)
+        print(pool.map(abs, [-1, -2]))
+"""
+
+
+def test_a_small_pool_cannot_be_resized_beyond_a_limit() -> None:
+    done = subprocess.run([sys.executable, "-c", SMALL], capture_output=True, text=True, timeout=60, check=True)
+    refusal, results = done.stdout.splitlines()
+    assert "40 workers take 120 descriptors" in refusal and results == "[1, 2]"

@@ -2,17 +2,18 @@
 
 use crate::error::python;
 use crate::signals::look_for_signals;
-use maniple_engine::pool::{Affinity, Hub, ImpossibleSize, Room, check_size, policy};
+use maniple_engine::pool::{Affinity, Hub, ImpossibleSize, Room, check_growth, check_size, policy};
 use maniple_sys::process::limits;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::num::NonZeroU64;
 
 /// Returns why this process can never have so many workers at once, and whether descriptors are the reason; None if no limit
-/// forbids it. Each worker takes so many descriptors.
+/// forbids it. Each worker takes so many descriptors. A small pool is checked only if it `grows`.
 #[pyfunction]
-pub fn impossible_size(processes: usize, descriptors: usize) -> Option<(bool, String)> {
-    let why = check_size(processes, descriptors).err()?;
+pub fn impossible_size(processes: usize, descriptors: usize, grows: bool) -> Option<(bool, String)> {
+    let check = if grows { check_growth } else { check_size };
+    let why = check(processes, descriptors).err()?;
     Some((matches!(why, ImpossibleSize::Descriptors { .. }), why.to_string()))
 }
 

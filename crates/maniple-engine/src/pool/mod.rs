@@ -62,6 +62,6 @@ pub use job::{Loss, LossCause, Outcome, Settled, Tries};
 pub use link::worker_handles;
 pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};
 pub use scheduler::{Chunk, JobId, Retries, Terms, WorkerId};
-pub use size_limits::{ImpossibleSize, check_size};
+pub use size_limits::{ImpossibleSize, check_growth, check_size};
 pub use spec::{Collect, Filling, Func, JobSpec, Source, SourceKind};
 pub use worker::{Answer, Message, PoolEnd, Task, WorkerLink};

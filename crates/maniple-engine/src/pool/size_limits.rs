@@ -6,7 +6,7 @@
 use maniple_sys as sys;
 use std::fmt;
 
-/// Smaller pools are not checked: the files of the limits take longer to read than the start of a worker, and the start
+/// Smaller new pools are not checked: the files of the limits take longer to read than the start of a worker, and the start
 /// that fails comes soon.
 const LARGE: usize = 64;
 
@@ -52,14 +52,19 @@ impl fmt::Display for ImpossibleSize {
 
 impl std::error::Error for ImpossibleSize {}
 
-/// Checks the number of a pool's workers, each of which needs so many of this process's descriptors.
+/// Checks the number of a new pool's workers, each of which needs so many of this process's descriptors.
 ///
 /// # Errors
 /// [`ImpossibleSize`].
 pub fn check_size(processes: usize, descriptors: usize) -> Result<(), ImpossibleSize> {
-    if processes <= LARGE {
-        return Ok(());
-    }
+    if processes <= LARGE { Ok(()) } else { check_growth(processes, descriptors) }
+}
+
+/// Checks the number of workers to which a pool grows: no start reports to the caller that it has failed.
+///
+/// # Errors
+/// [`ImpossibleSize`].
+pub fn check_growth(processes: usize, descriptors: usize) -> Result<(), ImpossibleSize> {
     check(processes, descriptors, sys::most_handles(), sys::process::limits::most_processes)
 }
 
@@ -97,8 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn a_small_pool_is_not_checked() {
+    fn a_small_pool_is_checked_only_if_it_grows() {
         assert_eq!(check_size(LARGE, usize::MAX), Ok(()));
+        assert!(check_growth(LARGE, usize::MAX).is_err());
+        assert_eq!(check_growth(1, 3), Ok(()));
         assert!(check_size(usize::MAX, 1).is_err());
     }
 }

@@ -352,7 +352,7 @@ impl PoolBuilder {
         let limits = self.limits()?;
         self.calls.resolve()?;
         let size = self.size.resolve(self.calls.has_time_limit())?;
-        check_size(processes, size)?;
+        check_size(processes, size, None)?;
         let (around, affinity) = (self.surroundings()?, self.processors()?);
         startup::check(self.program.as_deref())?;
         let elsewhere = self.program.is_some();

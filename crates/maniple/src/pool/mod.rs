@@ -242,7 +242,7 @@ impl Pool {
     /// now is started later.
     pub fn resize(&self, processes: usize) -> Result<()> {
         self.shared.hub.check()?;
-        builder::check_size(processes, self.shared.workers.size)?;
+        builder::check_size(processes, self.shared.workers.size, Some(self.shared.hub.processes()))?;
         if self.shared.hub.is_closed() {
             return Err(Error::Call(CallError::NotRunning));
         }

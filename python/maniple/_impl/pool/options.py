@@ -221,12 +221,16 @@ def count_of(name: str, value: Any, least: int) -> int:
 
     Raises:
         TypeError: it is not an int.
-        ValueError: it is less than `least`, or does not fit into 63 bits.
+        ValueError: it is less than `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be {least} or more, not {value}")
+    return value
+
+
+def _engine_s(name: str, value: int) -> int:
     if value >= _TOO_MANY:
         raise ValueError(f"{name} must be less than 2**63")
     return value
@@ -241,7 +245,7 @@ def tasks_of(maxtasksperchild: Any, max_tasks_per_child: Any) -> int | None:
         return None if maxtasksperchild is None else min(maxtasksperchild, _TOO_MANY - 1)
     if maxtasksperchild is not None:
         raise ValueError("maxtasksperchild and max_tasks_per_child are names of one parameter: pass one of them")
-    return count_of("max_tasks_per_child", max_tasks_per_child, 1)
+    return _engine_s("max_tasks_per_child", count_of("max_tasks_per_child", max_tasks_per_child, 1))
 
 
 def backlog_of(max_backlog: Any, backlog_full: Any) -> tuple[int, bool] | None:
@@ -252,7 +256,7 @@ def backlog_of(max_backlog: Any, backlog_full: Any) -> tuple[int, bool] | None:
         if backlog_full != "block":
             raise ValueError("backlog_full needs max_backlog, the number of calls that may wait")
         return None
-    return count_of("max_backlog", max_backlog, 1), backlog_full == "block"
+    return _engine_s("max_backlog", count_of("max_backlog", max_backlog, 1)), backlog_full == "block"
 
 
 # Seconds after which an idle worker ends, if its pool may have fewer.

@@ -43,11 +43,11 @@ impl Size {
     }
 }
 
-/// Checks the number of a pool's workers.
+/// Checks the number of a pool's workers. `before`: how many it has.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]; [`ProcessError::Start`] for more workers than a limit of the system allows.
-pub(in crate::pool) fn check_size(processes: usize, size: engine::Size) -> Result<()> {
+pub(in crate::pool) fn check_size(processes: usize, size: engine::Size, before: Option<usize>) -> Result<()> {
     if processes == 0 {
         return Err(Error::InvalidArgument("a pool of 0 workers; use 1 or more, or leave the option out"));
     }
@@ -56,8 +56,13 @@ pub(in crate::pool) fn check_size(processes: usize, size: engine::Size) -> Resul
             "more min_processes than processes; make min_processes smaller, or processes greater",
         ));
     }
-    engine::check_size(processes.saturating_add(size.spares), policy::DESCRIPTORS)
-        .map_err(|impossible| Error::Process(ProcessError::Start(impossible.to_string())))
+    let all = processes.saturating_add(size.spares);
+    match before {
+        None => engine::check_size(all, policy::DESCRIPTORS),
+        Some(before) if processes > before => engine::check_growth(all, policy::DESCRIPTORS),
+        Some(_) => Ok(()),
+    }
+    .map_err(|impossible| Error::Process(ProcessError::Start(impossible.to_string())))
 }
 
 impl PoolBuilder {
