@@ -37,6 +37,7 @@ from ._impl.pool.options import (
     bytes_of,
     check_memory_watch,
     count_of,
+    memory_limit_of,
     seconds_of,
     seeds_of,
     setup_of,
@@ -112,9 +113,9 @@ class Pool(QueueParts):
         memory_limit: the memory that a worker may use, as a number of bytes or as text such as "4GB". The pool looks at the resident
             memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`. Where the
             system lets the pool make control groups, a group also keeps the worker, and the processes that it starts, from more than
-            64 MiB beyond the limit. Shared memory does not count in the group.
+            64 MiB beyond the limit. Files, shared memory, and memory that a forked worker has from its parent do not count.
         memory_limit_strict: whether a system that does not tell a process's memory is an error (OSError).
-        max_rss_per_worker: the memory that a worker may use before a new worker replaces it, after its task.
+        max_rss_per_worker: the memory that a worker may use before a new worker replaces it, after its task. It counts as for `memory_limit`.
         min_processes: the number of workers that stay without work. The pool then starts a worker when a task waits that no worker is
             free for, up to `processes`. None means that all workers stay.
         idle_timeout: the time in seconds without work after which a worker beyond `min_processes` ends (10 by default).
@@ -251,7 +252,7 @@ class Pool(QueueParts):
         seeds = None if seed is None else seeds_of(seed)
         if processes is None:
             processes = default_processes(
-                bytes_of("memory_limit", memory_limit), None if setup is None else setup.accelerators
+                memory_limit_of(memory_limit), None if setup is None else setup.accelerators
             )
         if not hasattr(processes, "__index__"):
             raise TypeError(f"processes must be an int or None, not {processes!r} of type {type(processes).__name__}")
@@ -263,7 +264,7 @@ class Pool(QueueParts):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         start_limit = seconds_of("worker_init_timeout", worker_init_timeout)
-        memory, recycle = bytes_of("memory_limit", memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
+        memory, recycle = memory_limit_of(memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
         if (memory or recycle) and not check_memory_watch(memory_limit_strict):
             memory = recycle = None
         if spare_workers is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import subprocess
@@ -132,6 +133,26 @@ def eat_when_told(folder: str, total: int) -> None:
     eat_at_once(total)
 
 
+def read_shared(name: str) -> int:
+    """Read a shared memory, and stay for several looks of the pool at the memory of this process."""
+    from maniple.shared_memory import SharedMemory
+
+    memory = SharedMemory(name)
+    try:
+        return sum(memory.buf[::4096])
+    finally:
+        time.sleep(0.2)
+        memory.close()
+
+
+def read_file(path: str) -> int:
+    """As `read_shared`, with a file that is mapped."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        total = sum(mapped[::4096])
+        time.sleep(0.2)
+        return total
+
+
 def grow(total: int) -> int:
     """Use memory while the task runs, long enough to be seen."""
     held = b"x" * total
@@ -146,3 +167,9 @@ def tell_and_wait(folder: str, number: int) -> int:
     while not Path(folder, "go").exists():
         time.sleep(0.005)
     return number
+
+
+def pid_after(seconds: float) -> int:
+    """Return the process id, after some looks of the pool at the memory of this process."""
+    time.sleep(seconds)
+    return os.getpid()

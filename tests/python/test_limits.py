@@ -349,6 +349,32 @@ def test_a_memory_limit(new_pool: NewPool, mp: ModuleType, eat: Any) -> None:
     assert pool.map(square, range(20)) == [number * number for number in range(20)]
 
 
+HELD = 400_000_000
+
+
+@every_method
+@pytest.mark.parametrize("option", ["memory_limit", "max_rss_per_worker"])
+def test_memory_that_a_worker_inherits_does_not_count(new_pool: NewPool, option: str) -> None:
+    held = bytearray(b"x") * HELD
+    pool = new_pool(1, **{option: "150 MB"})
+    workers = [pool.apply(limited.pid_after, (0.1,)) for _ in range(3)]
+    assert len(set(workers)) == 1 and len(held) == HELD
+
+
+@every_method
+def test_shared_memory_and_mapped_files_do_not_count(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
+    pool = new_pool(1, memory_limit="150 MB")
+    memory = mp.shared_memory.SharedMemory(create=True, size=HELD)
+    try:
+        assert pool.apply(limited.read_shared, (memory.name,)) == 0
+    finally:
+        memory.close()
+        memory.unlink()
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(HELD)
+    assert pool.apply(limited.read_file, (str(tmp_path / "file"),)) == 0
+
+
 @every_method
 def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
     pool = new_pool(2, memory_limit="300 MB")
@@ -421,15 +447,11 @@ def test_calls_share_the_workers(new_pool: NewPool) -> None:
         ({"task_timeout": "1"}, TypeError, "task_timeout must be a number of seconds"),
         ({"task_timeout": True}, TypeError, "task_timeout must be a number of seconds"),
         ({"soft_timeout": 2, "task_timeout": 1}, ValueError, "must be less than task_timeout"),
-        ({"retries": -1}, ValueError, "max_retries must be between"),
-        ({"retries": 1.5}, TypeError, "max_retries must be an int"),
+        ({"retries": -1}, ValueError, "retries must be between"),
+        ({"retries": 1.5}, TypeError, "retries must be an int or Retries"),
         ({"priority": "high"}, TypeError, "priority must be an int"),
         ({"priority": 2**40}, ValueError, "priority must fit"),
-        (
-            {"time_out": 1},
-            TypeError,
-            "'time_out' is not an option of a pool or of a call; the options of a call are task_timeout",
-        ),
+        ({"timeout": 1}, TypeError, "'timeout' is not an option of a (pool|call); task_timeout is its name here"),
     ],
 )
 def test_options_that_cannot_be(new_pool: NewPool, options: dict[str, Any], error: type[Exception], match: str) -> None:
@@ -443,10 +465,17 @@ def test_options_that_cannot_be(new_pool: NewPool, options: dict[str, Any], erro
 
 
 @quick
+def test_an_option_of_a_pool_is_none_of_a_call(new_pool: NewPool) -> None:
+    with pytest.raises(TypeError, match=r"'max_backlog' is an option of a pool, not of a call: pass it to Pool\(\)"):
+        new_pool(1).map(square, [1], max_backlog=3)
+
+
+@quick
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
         ({"memory_limit": 0}, ValueError, "memory_limit must be more than 0 bytes"),
+        ({"memory_limit": "1KB"}, ValueError, "memory_limit must be 1 MB or more"),
         ({"memory_limit": "many"}, ValueError, 'such as "4GB"'),
         ({"memory_limit": 1.5}, TypeError, "memory_limit must be a number of bytes"),
         ({"max_rss_per_worker": "-1GB"}, ValueError, "max_rss_per_worker must be more than 0 bytes"),
@@ -484,6 +513,24 @@ def test_a_thread_pool_says_what_to_use_instead(new_pool: NewPool, mp: ModuleTyp
         with pytest.raises(ValueError, match="only calls of a Pool of processes can be cancelled"):
             result.cancel()
         assert not result.running() or result.get() == 9
+
+
+@quick
+def test_the_text_of_results_tells_what_has_become_of_them(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
+    pool = new_pool(1)
+    first, second = (pool.apply_async(limited.tell_and_wait, (str(tmp_path), number)) for number in range(2))
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    assert repr(first).endswith(" running>") and repr(second).endswith(" waiting>")
+    second.cancel()
+    (tmp_path / "go").touch()
+    first.get()
+    assert repr(first).endswith(" finished>") and repr(second).endswith(" cancelled>")
+    late = pool.apply_async(sleep, (LONG,), task_timeout=0.1)
+    late.wait()
+    assert repr(late).endswith(" failed>")
+    with pytest.raises(mp.TaskTimeoutError) as caught:
+        late.get()
+    assert repr(caught.value) == f"TaskTimeoutError({str(caught.value)!r})"
 
 
 @quick

@@ -266,7 +266,7 @@ impl PoolBuilder {
     ///
     /// The pool looks at the resident memory of busy workers every 20 milliseconds, so a worker may use more for a short
     /// time. Where the system lets the pool make control groups, a group stops a worker at 64 MiB beyond the limit, and
-    /// the processes that a task starts count as well.
+    /// the processes that a task starts count as well. Files and shared memory do not count.
     ///
     /// ```
     /// use maniple::{Error, Pool};

@@ -43,7 +43,9 @@ class TaskTimeoutError(ManipleError, builtins.TimeoutError):
 
     def __init__(self, task: str, limit: float, elapsed: float, pid: int) -> None:
         # One argument: `OSError` takes two for an error number and its text.
-        super().__init__((task, limit, elapsed, pid))
+        super().__init__(
+            f"{task} exceeded its task_timeout of {seconds(limit)}: its worker, process {pid}, was ended after {seconds(elapsed)}"
+        )
         self.task = task
         self.limit = limit
         self.elapsed = elapsed
@@ -51,12 +53,6 @@ class TaskTimeoutError(ManipleError, builtins.TimeoutError):
 
     def __reduce__(self) -> Any:
         return type(self), (self.task, self.limit, self.elapsed, self.pid), self.__dict__
-
-    def __str__(self) -> str:
-        return (
-            f"{self.task} exceeded its task_timeout of {seconds(self.limit)}: its worker, process {self.pid}, "
-            f"was ended after {seconds(self.elapsed)}"
-        )
 
 
 class SoftTimeoutError(ManipleError, builtins.TimeoutError):
@@ -67,14 +63,11 @@ class SoftTimeoutError(ManipleError, builtins.TimeoutError):
     """
 
     def __init__(self, limit: float) -> None:
-        super().__init__((limit,))
+        super().__init__(f"the task exceeded its soft_timeout of {seconds(limit)}")
         self.limit = limit
 
     def __reduce__(self) -> Any:
         return type(self), (self.limit,), self.__dict__
-
-    def __str__(self) -> str:
-        return f"the task exceeded its soft_timeout of {seconds(self.limit)}"
 
 
 class MemoryLimitError(ManipleError, MemoryError):
@@ -90,17 +83,16 @@ class MemoryLimitError(ManipleError, MemoryError):
     """
 
     def __init__(self, task: str, limit: int, peak: int, pid: int) -> None:
-        super().__init__(task, limit, peak, pid)
+        super().__init__(
+            f"{task} exceeded the memory_limit of {size(limit)}: its worker, process {pid}, was ended when it had used {size(peak)}"
+        )
         self.task = task
         self.limit = limit
         self.peak = peak
         self.pid = pid
 
-    def __str__(self) -> str:
-        return (
-            f"{self.task} exceeded the memory_limit of {size(self.limit)}: its worker, process {self.pid}, "
-            f"was ended when it had used {size(self.peak)}"
-        )
+    def __reduce__(self) -> Any:
+        return type(self), (self.task, self.limit, self.peak, self.pid), self.__dict__
 
 
 class CancelledError(ManipleError):

@@ -58,6 +58,7 @@ __all__ = [
     "bytes_of",
     "check_memory_watch",
     "count_of",
+    "memory_limit_of",
     "own_tasks",
     "refuse",
     "seconds_of",
@@ -67,6 +68,9 @@ __all__ = [
     "tasks_of",
     "terms_of",
 ]
+
+# What the engine cannot count.
+_TOO_MANY, _TOO_OFTEN = 2**63, 2**16
 
 CALL_OPTIONS = ("task_timeout", "soft_timeout", "retries", "priority", "return_exceptions")
 
@@ -105,8 +109,8 @@ class Retries:
     ) -> None:
         if isinstance(max_retries, bool) or not isinstance(max_retries, int):
             raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
-        if not 0 <= max_retries < 2**16:
-            raise ValueError(f"max_retries must be between 0 and 65535, not {max_retries}")
+        if not 0 <= max_retries < _TOO_OFTEN:
+            raise ValueError(f"max_retries must be between 0 and {_TOO_OFTEN - 1}, not {max_retries}")
         self.max_retries = max_retries
         self.backoff_coefficient = _real("backoff_coefficient", backoff_coefficient)
         if not self.backoff_coefficient >= 1.0:
@@ -168,9 +172,6 @@ def seconds_of(name: str, value: Any) -> float | None:
     return limit
 
 
-# What the engine cannot count.
-_TOO_MANY = 2**63
-
 _UNITS = {
     "": 1,
     "B": 1,
@@ -214,6 +215,22 @@ def bytes_of(name: str, value: Any) -> int | None:
     if count >= _TOO_MANY:
         raise ValueError(f"{name} must be less than 2**63 bytes; None means no limit")
     return count
+
+
+# No limit of memory is less. A worker needs some for each task.
+_LEAST_MEMORY = 10**6
+
+
+def memory_limit_of(value: Any) -> int | None:
+    """Return the pool's `memory_limit` in bytes.
+
+    Raises:
+        TypeError, ValueError: as `bytes_of`; or it is too small for any task.
+    """
+    limit = bytes_of("memory_limit", value)
+    if limit is not None and limit < _LEAST_MEMORY:
+        raise ValueError(f"memory_limit must be 1 MB or more, not {value!r}: no task would end")
+    return limit
 
 
 def count_of(name: str, value: Any, least: int) -> int:
@@ -294,13 +311,43 @@ def check_memory_watch(strict: bool) -> bool:
     return False
 
 
-def refuse(options: dict[str, Any], known: tuple[str, ...] = CALL_OPTIONS) -> None:
-    """Raise TypeError if there is an unknown option."""
+# What other packages and the standard package call these options.
+_NAMES_ELSEWHERE = {
+    "max_workers": "processes",
+    "n_jobs": "processes",
+    "timeout": "task_timeout",
+    "deadpool_timeout": "task_timeout",
+    "deadpool_priority": "priority",
+    "max_tasks": "max_tasks_per_child",
+    "max_tasks_active": "max_backlog",
+    "max_worker_memory_bytes": "memory_limit",
+    "max_memory_per_child": "max_rss_per_worker",
+    "min_workers": "min_processes",
+    "worker_init": "initializer",
+    "worker_exit": "finalizer",
+    "cpu_ids": "affinity",
+    "inner_max_num_threads": "threads_per_worker",
+}
+
+
+def refuse(options: dict[str, Any], of_pool: bool = False) -> None:
+    """Raise TypeError if there is an unknown option of a call, or of a pool."""
     for name in options:
-        if name not in known:
-            raise TypeError(
-                f"{name!r} is not an option of a pool or of a call; the options of a call are {', '.join(known)}"
-            )
+        if name not in CALL_OPTIONS:
+            raise TypeError(_unknown(name, of_pool))
+
+
+def _unknown(name: str, of_pool: bool) -> str:
+    from inspect import signature
+
+    from ...pool import Pool
+
+    pools = [*list(signature(Pool).parameters)[:-1], *CALL_OPTIONS]
+    if not of_pool and name in pools:
+        return f"{name!r} is an option of a pool, not of a call: pass it to Pool()"
+    known = pools if of_pool else list(CALL_OPTIONS)
+    hint = f"; {_NAMES_ELSEWHERE[name]} is its name here" if _NAMES_ELSEWHERE.get(name) in known else ""
+    return f"{name!r} is not an option of a {'pool' if of_pool else 'call'}{hint}; the options are {', '.join(known)}"
 
 
 def own_tasks(options: dict[str, Any]) -> bool:
@@ -350,12 +397,12 @@ def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> 
 
     Args:
         options: the options of the call and of its pool.
-        main: which parts of the main module the workers have; None only checks the options.
+        main: which parts of the main module the workers have; None only checks the options of a pool.
 
     Raises:
         TypeError, ValueError: an option is unknown, or has a value that it cannot have.
     """
-    refuse(options)
+    refuse(options, main is None)
     limit = seconds_of("task_timeout", options.get("task_timeout"))
     soft_limit = seconds_of("soft_timeout", options.get("soft_timeout"))
     if limit is not None and soft_limit is not None and soft_limit >= limit:
@@ -370,6 +417,10 @@ def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> 
     engine_s: tuple[int, float, float, float, bool, bool] | None = None
     if retries is not None:
         if not isinstance(retries, Retries):
+            if isinstance(retries, bool) or not isinstance(retries, int):
+                raise TypeError(f"retries must be an int or Retries, not {retries!r} of type {type(retries).__name__}")
+            if not 0 <= retries < _TOO_OFTEN:
+                raise ValueError(f"retries must be between 0 and {_TOO_OFTEN - 1}, not {retries}")
             retries = Retries(retries)
         lost, overdue = True, True
         if retries.on is not None:

@@ -208,6 +208,15 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
 
     # ---- the public methods ----
 
+    def __repr__(self) -> str:
+        if not self.ready():
+            state = "running" if self.running() else "waiting" if isinstance(self._ticket, Ticket) else "not ready"
+        elif self.cancelled():
+            state = "cancelled"
+        else:
+            state = "finished" if self.successful() else "failed"
+        return f"<{type(self).__name__} at {id(self):#x} {state}>"
+
     def ready(self) -> bool:
         """Return True if the call has ended."""
         if self._ticket is None:

@@ -78,7 +78,7 @@ impl Inner {
         self.look_at_memory(st);
     }
 
-    fn watches_memory(&self) -> bool {
+    pub(super) fn watches_memory(&self) -> bool {
         self.limits.memory.is_some() || self.limits.recycle.is_some()
     }
 
@@ -99,12 +99,14 @@ impl Inner {
             .filter_map(|(worker, slot)| Some((worker, st.sched.assigned(worker).next()?.number, slot.pid)))
             .collect();
         for (worker, number, pid) in busy {
-            let own = process::usage::memory_of(pid);
+            let Some(slot) = st.slots.get_mut(worker) else { continue };
+            let own = process::usage::memory_of(pid).map(|memory| slot.own_memory(memory));
             // With the processes that the task has started.
-            let group = st.slots.get_mut(worker).and_then(|slot| slot.group.as_mut()?.excess());
+            let group = slot.group.as_mut().and_then(|group| group.excess());
             let Some(used) = own.max(group) else { continue };
             if let Some(limit) = self.limits.memory.filter(|&limit| used > limit) {
-                let peak = process::usage::peak_memory_of(pid).unwrap_or(used).max(used);
+                let peak = process::usage::peak_memory_of(pid).map_or(used, |peak| peak - slot.inherited.min(peak));
+                let peak = peak.max(used);
                 self.doom(st, worker, number, Doom::TooLarge { limit, peak });
             } else if self.limits.recycle.is_some_and(|limit| used > limit) {
                 st.sched.recycle(worker);

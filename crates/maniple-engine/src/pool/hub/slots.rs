@@ -13,7 +13,7 @@ use crate::process::{Exit, ExitWatch};
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
 use maniple_sys::atfork::{HubOnly, NotForChildren};
-use maniple_sys::process::memory_group::MemoryGroup;
+use maniple_sys::process::{memory_group::MemoryGroup, usage};
 use maniple_sys::{BorrowedHandle, OwnedHandle, clock};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub(super) struct WorkerSlot {
     pub unfit: Option<ReceivedPacket>,
     /// It wrote what no healthy worker writes: it is not read or written to any more, and is killed.
     pub damaged: bool,
+    /// The memory (bytes) that it had from its parent when it began. It has as much at most.
+    pub inherited: u64,
     /// The group that limits its memory, where the system allows one.
     pub group: Option<MemoryGroup>,
     /// Its messages wait until its process is in the group: no task runs outside of it.
@@ -124,6 +126,7 @@ impl WorkerSlot {
             tail: Tail::default(),
             unfit: None,
             damaged: false,
+            inherited: 0,
             group: None,
             waits_for_group: false,
             doom: None,
@@ -164,6 +167,13 @@ impl WorkerSlot {
         }
         let now = clock::now();
         now.saturating_sub(*self.cut_off_since.get_or_insert(now)) > PATIENCE
+    }
+
+    /// Returns the part of a worker's memory that it has not inherited: a forked worker has all pages of its parent. A page that
+    /// it has written to since counts in its group only.
+    pub(super) fn own_memory(&mut self, memory: u64) -> u64 {
+        self.inherited = self.inherited.min(memory);
+        memory - self.inherited
     }
 
     /// The worker is ready: from now on its group limits its memory. An initializer has no limit.
@@ -254,12 +264,15 @@ impl Hub {
 
     fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
         let inner = self.shared();
+        // At once, before its initializer uses memory.
+        let inherited = inner.watches_memory().then(|| usage::memory_of(pid)).flatten();
         // Before the lock is taken: the kernel takes some milliseconds to move a process.
         let group = inner.groups.as_ref().and_then(|groups| groups.hold(pid));
         let mut st = self.lock();
         st.starts.end();
         if let Some(slot) = st.slots.get_mut(worker) {
             slot.pid = pid;
+            slot.inherited = inherited.unwrap_or(0);
             slot.group = group;
             slot.waits_for_group = false;
             slot.watch = Some(watch);
