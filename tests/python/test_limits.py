@@ -515,6 +515,36 @@ def test_a_thread_pool_says_what_to_use_instead(new_pool: NewPool, mp: ModuleTyp
         assert not result.running() or result.get() == 9
 
 
+@every_method
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_cancelled_call_that_returns_its_exceptions_has_one_for_each_item(
+    new_pool: NewPool, mp: ModuleType, kill: bool, begun: bool
+) -> None:
+    pool = new_pool(1)
+    if begun:
+        pool.map(identity, range(4))
+    result = pool.map_async(sleep, [0.2] * 40, return_exceptions=True)
+    if begun:
+        assert wait_until(result.running)
+    result.cancel(kill)
+    got = result.get(LONG)
+    assert len(got) == 40 and isinstance(got[-1], mp.CancelledError) and str(got[-1]).endswith("item 39")
+    assert pool.map(square, [3]) == [9]
+
+
+@quick
+def test_the_end_of_the_pool_is_no_exception_of_an_item(new_pool: NewPool) -> None:
+    pool = new_pool(1)
+    results = [pool.map_async(sleep, [LONG] * 3, return_exceptions=True)]
+    results += [pool.apply_async(sleep, (LONG,), return_exceptions=True)]
+    stream = pool.imap(sleep, [LONG] * 3, return_exceptions=True)
+    pool.terminate()
+    for get in (*(result.get for result in results), stream.next):
+        with pytest.raises(ValueError, match="it was terminated"):
+            get()
+
+
 @quick
 def test_the_text_of_results_tells_what_has_become_of_them(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
     pool = new_pool(1)

@@ -197,7 +197,8 @@ impl PyStream {
         match self.decode(py, &piece, &regions) {
             Ok(decoded) => {
                 self.attempts.begin_anew();
-                let decoded = decoded.unwrap_or_else(|error| match self.returns {
+                let returned = self.returns && !matches!(piece.kind, Kind::Terminated);
+                let decoded = decoded.unwrap_or_else(|error| match returned {
                     true => VecDeque::from([Ok(error.into_value(py).into_any())]),
                     false => VecDeque::from([Err((error, piece.items))]),
                 });

@@ -89,12 +89,15 @@ impl PyTicket {
                 }
                 Some(piece) => {
                     let error = failure(py, piece, arrived.regions(0), &self.name, None)?;
-                    Ok(if returns { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) })
+                    // The end of the pool is not the task's failure.
+                    let returned = returns && !matches!(piece.kind, Kind::Terminated);
+                    Ok(if returned { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) })
                 }
                 None => Ok(Err(missing())),
             },
             Shape::Many { count, returns } => {
-                let is_done = |one: &Piece| returns || matches!(one.kind, Kind::Done(_));
+                let returned = |kind: &Kind| returns && !matches!(kind, Kind::Terminated);
+                let is_done = |one: &Piece| matches!(one.kind, Kind::Done(_)) || returned(&one.kind);
                 if let Some(at) = arrived.pieces.iter().position(|one| !is_done(one)) {
                     let first = arrived.pieces[..at].iter().map(|one| one.items).sum();
                     let (one, regions) = (&arrived.pieces[at], arrived.regions(at));
@@ -102,14 +105,18 @@ impl PyTicket {
                 }
                 let list = PyList::empty(py);
                 let mut due = 0;
+                // The last piece stands for all tasks that were never made.
+                let unmade = count.saturating_sub(arrived.pieces.iter().map(|one| one.items).sum());
                 for (at, one) in arrived.pieces.iter().enumerate() {
                     if !matches!(one.kind, Kind::Done(_)) {
-                        let error = failure(py, one, arrived.regions(at), &self.name, Some(due))?.into_value(py);
-                        for _ in 0..one.items {
-                            if let Err(error) = list.append(&error) {
+                        let further = if at + 1 == arrived.pieces.len() { unmade } else { 0 };
+                        for place in due..due + one.items + further {
+                            let error = failure(py, one, arrived.regions(at), &self.name, Some(place))?.into_value(py);
+                            if let Err(error) = list.append(error) {
                                 return Ok(Err(error));
                             }
                         }
+                        due += further;
                     }
                     if let Kind::Done(content) = &one.kind
                         && let Err(error) =
