@@ -42,6 +42,7 @@ from ._impl.pool.options import (
     seeds_of,
     setup_of,
     size_of,
+    spares_of,
     tasks_of,
     terms_of,
 )
@@ -267,8 +268,11 @@ class Pool(QueueParts):
         memory, recycle = memory_limit_of(memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
         if (memory or recycle) and not check_memory_watch(memory_limit_strict):
             memory = recycle = None
-        if spare_workers is None:
-            spare_workers = int(options.get("task_timeout") is not None and self._ctx.get_start_method() != "fork")
+        spare_workers = spares_of(
+            spare_workers,
+            options.get("task_timeout") is not None and self._ctx.get_start_method() != "fork",
+            setup is not None and setup.gives_each_its_own,
+        )
         size = size_of(processes, min_processes, idle_timeout, spare_workers)
         backlog = backlog_of(max_backlog, backlog_full)
         limits = start_limit, memory, recycle, *size

@@ -154,8 +154,8 @@ pub fn worker_id() -> Option<usize> {
     place().map(|(number, _)| number)
 }
 
-/// Returns the number of workers that the pool of this worker had when the worker started; `None` in a process that is no
-/// worker.
+/// Returns the number of workers, with the spare ones, that the pool of this worker had when the worker started; `None` in a
+/// process that is no worker.
 ///
 /// ```
 /// # fn main() -> maniple::Result<()> {

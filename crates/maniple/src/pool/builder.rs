@@ -351,7 +351,7 @@ impl PoolBuilder {
         };
         let limits = self.limits()?;
         self.calls.resolve()?;
-        let size = self.size.resolve(self.calls.has_time_limit())?;
+        let size = self.size.resolve(self.calls.has_time_limit(), self.affinity.is_some())?;
         check_size(processes, size, None)?;
         let (around, affinity) = (self.surroundings()?, self.processors()?);
         startup::check(self.program.as_deref())?;

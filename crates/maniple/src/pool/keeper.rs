@@ -188,8 +188,8 @@ impl Shared {
 
     /// Returns the handles of a worker's setup.
     fn setup(&self, worker: WorkerId, events: Option<(OwnedHandle, u8)>) -> maniple_engine::Result<Vec<OwnedHandle>> {
-        let Workers { initializer, finalizer, affinity, .. } = &self.workers;
-        let (number, count) = (self.hub.number_of(worker).unwrap_or_default(), self.hub.processes());
+        let Workers { initializer, finalizer, affinity, size, .. } = &self.workers;
+        let (number, count) = (self.hub.number_of(worker).unwrap_or_default(), self.hub.processes() + size.spares);
         let processors = affinity.as_ref().map_or(&[][..], |affinity| affinity.of(number, count)).to_vec();
         worker_setup::write(Place { number, count, processors }, events, initializer, finalizer)
     }

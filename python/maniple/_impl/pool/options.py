@@ -65,6 +65,7 @@ __all__ = [
     "seeds_of",
     "setup_of",
     "size_of",
+    "spares_of",
     "tasks_of",
     "terms_of",
 ]
@@ -280,11 +281,31 @@ def backlog_of(max_backlog: Any, backlog_full: Any) -> tuple[int, bool] | None:
 _IDLE = 10.0
 
 
+def spares_of(spare_workers: Any, are_useful: bool, gives_each_its_own: bool) -> int:
+    """Return the number of spare workers.
+
+    Args:
+        spare_workers: the option; None means one if they are useful.
+        are_useful: whether workers are likely to be ended, and take long to start.
+        gives_each_its_own: whether each worker has processors or an accelerator of its own.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is negative, or a spare worker could not have what belongs to the worker that it replaces.
+    """
+    if spare_workers is None:
+        return int(are_useful and not gives_each_its_own)
+    if count_of("spare_workers", spare_workers, 0) and gives_each_its_own:
+        raise ValueError(
+            "spare_workers cannot be combined with affinity or accelerators: a spare worker starts before it is known which worker it replaces"
+        )
+    return int(spare_workers)
+
+
 def size_of(
     processes: int, min_processes: int | None, idle_timeout: float | None, spare_workers: int
 ) -> tuple[int | None, float, int]:
     """Return the least number of workers (None: all), the seconds after which an idle worker ends, and the number of spare workers."""
-    count_of("spare_workers", spare_workers, 0)
     idle = seconds_of("idle_timeout", idle_timeout)
     if min_processes is None:
         if idle is not None:

@@ -28,8 +28,8 @@ _state: tuple[int, dict[Any, Any]] = 0, {}
 def worker_id() -> int | None:
     """Return the number of this worker in its pool, from 0 on; None in a process that is no worker.
 
-    The worker that replaces another one has the same number. Two workers of a pool never have the same number at once, so the number
-    may name a file, a port or a device of the worker.
+    The worker that replaces another one has the same number; a spare worker has a number of its own. Two workers of a pool never have
+    the same number at once, so the number may name a file, a port or a device of the worker. It is less than `worker_count()`.
 
     Example::
 
@@ -41,7 +41,7 @@ def worker_id() -> int | None:
 
 
 def worker_count() -> int | None:
-    """Return the number of workers that the pool of this worker had when the worker started; None in a process that is no worker."""
+    """Return the number of workers, with the spare ones, of this worker's pool when the worker started; None in a process that is no worker."""
     return _count if _process == os.getpid() else None
 
 

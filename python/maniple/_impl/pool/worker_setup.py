@@ -49,6 +49,11 @@ class WorkerSetup:
             )
         self._finalargs = tuple(finalargs)
 
+    @property
+    def gives_each_its_own(self) -> bool:
+        """Whether each worker has processors or an accelerator of its own."""
+        return self._cpus is not None or self.accelerators is not None
+
     def refuse_size(self, processes: int) -> None:
         """Raise ValueError if there are more workers than accelerators."""
         if self.accelerators is not None and processes > (most := len(self.accelerators)):

@@ -290,7 +290,8 @@ class Workers:
 
     def _place_of(self, key: int) -> tuple[Place, Surroundings | None]:
         """Return the place of a worker that is about to start, and what its process changes."""
-        number, count = self.hub.number_of(key), max(self.most, self._wanted)
+        spares = self.size[2]
+        number, count = self.hub.number_of(key), max(self.most, self._wanted) + spares
         if (setup := self.setup) is None:
             return Place(number, count), None
         return setup.place(number, count), setup.surroundings(number, count)

@@ -18,6 +18,8 @@ const WAKE: u64 = 8_000;
 const ALERT: u64 = 40_000;
 /// A task that has run for so long (ns) is long enough to revoke the tasks that wait behind it.
 const STUCK: u64 = 300_000;
+/// As `STUCK`, if another job's task goes before those that wait. They are given to the same worker again, behind it.
+pub(super) const OVERTAKEN: u64 = 5_000_000;
 /// A worker that has not begun its first task after so long (ns) will not begin it soon.
 pub(super) const SILENT: u64 = 30_000_000;
 /// The first pause (ns) after too many failed starts in a row, and the greatest number of times that it doubles.
@@ -33,6 +35,7 @@ impl<P> Scheduler<P> {
             self.resume(now);
             self.promote(now);
             self.hand_out(now);
+            self.pull_back(now);
             self.share_out(now);
             // By the next plan, the commands have been executed.
             self.workers.values_mut().for_each(|w| w.recalled = false);
@@ -121,6 +124,30 @@ impl<P> Scheduler<P> {
             match self.queue.next(&self.jobs, plan) {
                 Some(next) => turn = next,
                 None => return,
+            }
+        }
+    }
+
+    /// Takes back what was given in advance and waits behind a task that runs for longer than was expected, if a task of
+    /// another job goes first.
+    fn pull_back(&mut self, now: u64) {
+        let is_stuck = |w: &Worker<P>| w.assigned.len() > 1 && now.saturating_sub(w.last_finish) > OVERTAKEN;
+        if self.queue.is_empty()
+            || now.saturating_sub(self.last_revoke) < OVERTAKEN
+            || !self.workers.values().any(is_stuck)
+        {
+            return;
+        }
+        let Some(turn) = self.queue.next(&self.jobs, self.plans) else { return };
+        let Some(next) = self.jobs.get(turn.job).filter(|job| !job.pending.is_empty()) else { return };
+        let is_overtaken = |task: &Assigned<P>| {
+            task.job != turn.job && self.jobs.get(task.job).is_some_and(|job| next.may_overtake(job))
+        };
+        for (worker, w) in self.workers.iter().filter(|(_, w)| is_stuck(w)) {
+            let count = w.assigned.iter().skip(1).rev().take_while(|task| is_overtaken(task)).count();
+            if count > 0 {
+                self.last_revoke = now;
+                self.commands.push(Command::Revoke { worker, count });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Queries of the scheduler. They change nothing, except that commands are removed when they are taken.
 
-use super::decisions::SILENT;
+use super::decisions::{OVERTAKEN, SILENT};
 use super::{Assigned, Command, Phase, Scheduler, State, Worker, WorkerId};
 
 /// The shortest time (ns) after which another check is useful.
@@ -95,10 +95,12 @@ impl<P> Scheduler<P> {
         if self.wants_tick() {
             return Some(TICK);
         }
+        let overtaken = !self.queue.is_empty() && self.workers.values().any(|w| w.assigned.len() > 1);
+        let overtaken = overtaken.then_some(now + OVERTAKEN);
         let silent = (!self.queue.is_empty() && self.silent().next().is_some()).then_some(now + SILENT);
         let idle = self.workers.values().any(Worker::is_idle);
         let late = self.workers.values().filter(|_| idle).filter_map(Worker::begins_at).min();
-        let next = [silent, late, self.hold, self.next_limit(now)].into_iter().flatten().min()?;
+        let next = [overtaken, silent, late, self.hold, self.next_limit(now)].into_iter().flatten().min()?;
         Some(next.saturating_sub(now).max(TICK))
     }
 

@@ -4,6 +4,7 @@
 //! smallest account goes next. All calls of a single task share one account, and are served in the order in which they came.
 
 use super::*;
+use std::cmp::Ordering;
 
 /// The work of a call, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -213,6 +214,15 @@ impl<P> Job<P> {
     /// Whether it has one task, which was submitted with it.
     fn is_single(&self) -> bool {
         self.shape.items == Some(1) && self.shape.supply == Supply::Complete
+    }
+
+    /// Whether this job, which is served next, is served before tasks of the other that workers have not begun.
+    pub(super) fn may_overtake(&self, other: &Job<P>) -> bool {
+        match self.priority().cmp(&other.priority()) {
+            Ordering::Less => true,
+            Ordering::Equal => !(self.is_single() && other.is_single()),
+            Ordering::Greater => false,
+        }
     }
 
     fn priority(&self) -> i32 {

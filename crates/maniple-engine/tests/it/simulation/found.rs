@@ -46,6 +46,44 @@ fn sends(commands: &[Command]) -> Vec<(WorkerId, u64)> {
     commands.iter().filter_map(sent).collect()
 }
 
+/// A job of a single task.
+fn single(sched: &mut Scheduler<()>, func: u32, priority: i32) -> JobId {
+    let terms = Arc::new(Terms { priority, ..Terms::default() });
+    let job = sched.submit(JobShape { func, items: Some(1), terms: Some(terms), ..SHAPE }).expect("the pool runs");
+    sched.add(job, 1, ());
+    sched.filled(job, true);
+    job
+}
+
+#[test]
+fn an_urgent_task_goes_before_those_that_were_given_in_advance() {
+    for urgent in [-1, 0] {
+        let (mut sched, [worker]) = pool();
+        teach(&mut sched, 1);
+        let low: Vec<JobId> = match urgent {
+            // A call of the same priority gets its share.
+            0 => vec![job(&mut sched, 1, 20)],
+            _ => (0..6).map(|_| single(&mut sched, 1, 5)).collect(),
+        };
+        let given = sends(&step(&mut sched, 10)).len();
+        assert!(given > 4, "its tasks were short");
+        // They have become long.
+        let first = if urgent == 0 { job(&mut sched, 2, 1) } else { single(&mut sched, 2, urgent) };
+        let soon = sched.next_look(MILLI).expect("it looks again");
+        assert!(soon <= 6 * MILLI);
+        let commands = step(&mut sched, 7 * MILLI);
+        assert_eq!(commands, [Command::Revoke { worker, count: given - 1 }]);
+        sched.revoked(worker, given - 1);
+        // What waits now is not taken back again.
+        step(&mut sched, 7 * MILLI + 1);
+        assert_eq!(step(&mut sched, 14 * MILLI), []);
+        let number = sched.assigned(worker).next().expect("it runs").number;
+        sched.finished(worker, number, 14 * MILLI, 14 * MILLI);
+        step(&mut sched, 14 * MILLI);
+        assert_eq!(sched.assigned(worker).next().map(|task| task.job), Some(first), "{low:?}");
+    }
+}
+
 #[test]
 fn a_pool_is_not_given_up_while_a_worker_lives() {
     const SECOND: u64 = 1_000_000_000;

@@ -20,11 +20,11 @@ impl Size {
         (self.least, self.idle, self.spares)
     }
 
-    /// Returns the engine's form.
+    /// Returns the engine's form. `has_affinity`: each worker has processors of its own.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`].
-    pub(super) fn resolve(self, has_time_limit: bool) -> Result<engine::Size> {
+    pub(super) fn resolve(self, has_time_limit: bool, has_affinity: bool) -> Result<engine::Size> {
         match self {
             Size { idle: Some(Duration::ZERO), .. } => Err(Error::InvalidArgument(
                 "an idle_timeout of 0; use a longer time, or leave the option out for 10 seconds",
@@ -32,11 +32,14 @@ impl Size {
             Size { least: None, idle: Some(_), .. } => Err(Error::InvalidArgument(
                 "an idle_timeout without min_processes, the number of workers that stay; set both, or none",
             )),
+            Size { spares: Some(1..), .. } if has_affinity => Err(Error::InvalidArgument(
+                "spare_workers with an affinity: a spare worker starts before it is known which worker it replaces; set one of both",
+            )),
             Size { least: least @ Some(_), idle, .. } => {
                 Ok(engine::Size { least, idle: idle.unwrap_or(policy::IDLE_WORKER), spares: 0 })
             }
             Size { least: None, spares, .. } => {
-                let spares = spares.unwrap_or(has_time_limit.into());
+                let spares = spares.unwrap_or((has_time_limit && !has_affinity).into());
                 Ok(engine::Size { least: None, idle: Duration::ZERO, spares })
             }
         }
