@@ -173,3 +173,19 @@ def pid_after(seconds: float) -> int:
     """Return the process id, after some looks of the pool at the memory of this process."""
     time.sleep(seconds)
     return os.getpid()
+
+
+def worker_number(seconds: float) -> int | None:
+    """Return the worker's number."""
+    import maniple
+
+    time.sleep(seconds)
+    return maniple.worker_id()
+
+
+def note_and_sleep(job: tuple[str, float]) -> None:
+    """Add a letter to a file, and sleep."""
+    path, seconds = job
+    with open(path, "a") as file:
+        file.write("x")
+    time.sleep(seconds)

@@ -422,6 +422,20 @@ def test_tasks_with_a_lower_priority_number_go_first(new_pool: NewPool, tmp_path
 
 
 @every_method
+def test_an_urgent_call_goes_before_what_was_given_in_advance(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(1)
+    pool.map(limited.note_and_sleep, [(str(tmp_path / "quick"), 0.0)] * 50, 1)
+    order = str(tmp_path / "order")
+    low = [pool.apply_async(limited.note_and_sleep, ((order, 0.3),), priority=5) for _ in range(6)]
+    assert wait_for_file(order)
+    pool.apply(limited.note_and_sleep, ((order, 0.0),), priority=-1)
+    # The one that ran, perhaps the one that began before the urgent call was received, and the urgent call.
+    assert len(Path(order).read_text()) <= 3
+    for result in low:
+        result.get()
+
+
+@every_method
 def test_calls_share_the_workers(new_pool: NewPool) -> None:
     pool = new_pool(1)
     pool.apply(sleep, (0.01,))

@@ -90,8 +90,25 @@ def test_a_spare_worker_takes_the_place_of_one_that_ends(new_pool: NewPool, mp: 
 
 
 @every_method
-def test_a_backlog_that_is_full(new_pool: NewPool, tmp_path: Path) -> None:
+def test_the_workers_of_a_smaller_pool_have_its_numbers(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    for size in (4, 2, 3, 1, 2):
+        pool.resize(size)
+        assert wait_for_size(pool, size)
+        assert set(pool.map(limited.worker_number, [0.02] * 8, 1)) <= set(range(size))
+
+
+@every_method
+@pytest.mark.parametrize("cost_is_known", [False, True])
+def test_a_backlog_that_is_full(new_pool: NewPool, tmp_path: Path, cost_is_known: bool) -> None:
     pool = new_pool(1, max_backlog=2, backlog_full="raise")
+    if cost_is_known:
+        # Workers get short tasks in advance. These count as well.
+        (tmp_path / "go").touch()
+        for _ in range(20):
+            pool.apply(limited.tell_and_wait, (str(tmp_path), 0))
+        (tmp_path / "go").unlink()
+        (tmp_path / "begun 0").unlink()
     results = [pool.apply_async(limited.tell_and_wait, (str(tmp_path), 0))]
     assert wait_for_file(str(tmp_path / "begun 0"))
     with pytest.raises(queue.Full, match="max_backlog"):

@@ -96,6 +96,8 @@ enum Phase {
 
 #[derive(Debug)]
 struct Worker<P> {
+    /// Its number in the pool.
+    number: usize,
     phase: Phase,
     assigned: VecDeque<Assigned<P>>,
     next_number: u64,
@@ -158,6 +160,8 @@ pub struct Scheduler<P> {
     /// The time until which no worker is requested, after failures in a row.
     hold: Option<u64>,
     last_revoke: u64,
+    /// When tasks that were given in advance are taken back, because another job's task goes first.
+    overtake_at: Option<u64>,
     commands: Vec<Command>,
 }
 
@@ -182,6 +186,7 @@ impl<P> Scheduler<P> {
             greeted: 0,
             hold: None,
             last_revoke: 0,
+            overtake_at: None,
             commands: Vec::new(),
         }
     }
@@ -191,7 +196,9 @@ impl<P> Scheduler<P> {
     /// The caller starts a worker, by itself or because the scheduler requested it.
     pub fn worker_started(&mut self) -> WorkerId {
         self.asked = self.asked.saturating_sub(1);
+        let number = self.free_number();
         self.workers.insert(Worker {
+            number,
             phase: Phase::Starting,
             assigned: VecDeque::new(),
             next_number: 1,
@@ -382,13 +389,6 @@ impl<P> Scheduler<P> {
         }
     }
 
-    // ---- events: the pool ----
-
-    /// Sets the number of tasks after which a worker is replaced; `None`: never.
-    pub fn set_max_tasks(&mut self, tasks: Option<u64>) {
-        self.config.max_tasks = tasks;
-    }
-
     // ---- inner steps ----
 
     fn give_back(&mut self, task: Assigned<P>) {
@@ -483,12 +483,24 @@ impl<P> Worker<P> {
         self.assigned.binary_search_by_key(&number, |t| t.number).ok()
     }
 
-    fn give(&mut self, job: JobId, func: u32, task: Pending<P>, expected: u64) -> u64 {
+    fn give(&mut self, id: JobId, job: &Job<P>, task: Pending<P>, expected: u64) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         self.given += 1;
         let Pending { index, items, deaths, tries, payload } = task;
-        self.assigned.push_back(Assigned { number, job, index, items, func, expected, deaths, tries, payload });
+        let (func, priority) = (job.shape.func, job.priority());
+        self.assigned.push_back(Assigned {
+            number,
+            job: id,
+            index,
+            items,
+            func,
+            priority,
+            expected,
+            deaths,
+            tries,
+            payload,
+        });
         number
     }
 }

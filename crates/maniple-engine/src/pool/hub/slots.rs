@@ -1,9 +1,9 @@
 //! The hub's workers: a link for each, which is made before its process is started and dropped after the process has
 //! ended.
 
+use super::Hub;
 use super::limits::Doom;
 use super::tail::Tail;
-use super::{Hub, State};
 use crate::error::{Error, Result};
 use crate::pool::link::HubLink;
 use crate::pool::packet::Packet;
@@ -20,8 +20,6 @@ use std::sync::Arc;
 
 /// A worker, from before it is started until it has ended.
 pub(super) struct WorkerSlot {
-    /// Its number in the pool: the lowest that no other worker had when it was made.
-    pub number: usize,
     pub link: HubLink,
     /// A frame was sent since the worker was last rung.
     pub dirty: bool,
@@ -113,9 +111,8 @@ fn check(healthy: bool, what: &'static str) -> Result<()> {
 }
 
 impl WorkerSlot {
-    pub fn new(number: usize, link: HubLink, stderr: Option<Arc<HubOnly>>, stop_due: bool) -> WorkerSlot {
+    pub fn new(link: HubLink, stderr: Option<Arc<HubOnly>>, stop_due: bool) -> WorkerSlot {
         WorkerSlot {
-            number,
             link,
             dirty: false,
             functions: FxHashSet::default(),
@@ -215,29 +212,20 @@ impl WorkerSlot {
     }
 }
 
-impl State {
-    /// The lowest number that no worker has.
-    fn free_number(&self) -> usize {
-        let taken: FxHashSet<usize> = self.slots.values().map(|slot| slot.number).collect();
-        (0..).find(|number| !taken.contains(number)).unwrap_or_default()
-    }
-}
-
 impl Hub {
     /// Adds the link of a worker that is about to be started.
     pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
         let mut st = self.lock();
         let worker = st.sched.worker_started();
-        let mut slot = WorkerSlot::new(st.free_number(), link, stderr, st.terminated);
+        let mut slot = WorkerSlot::new(link, stderr, st.terminated);
         slot.waits_for_group = self.shared().groups.is_some();
         st.slots.insert(worker, slot);
         worker
     }
 
-    /// The number of a worker in its pool, from 0 on. No two workers of a pool have the same number at once: a new worker
-    /// gets the lowest free number, so a worker that replaces another has that of the other. `None`: it has ended.
+    /// The number of a worker in its pool, from 0 on, which no other worker has. `None`: it has ended.
     pub fn number_of(&self, worker: WorkerId) -> Option<usize> {
-        self.lock().slots.get(worker).map(|slot| slot.number)
+        self.lock().sched.number_of(worker)
     }
 
     /// The link's process runs.

@@ -19,7 +19,7 @@ const ALERT: u64 = 40_000;
 /// A task that has run for so long (ns) is long enough to revoke the tasks that wait behind it.
 const STUCK: u64 = 300_000;
 /// As `STUCK`, if another job's task goes before those that wait. They are given to the same worker again, behind it.
-pub(super) const OVERTAKEN: u64 = 5_000_000;
+const OVERTAKEN: u64 = 5_000_000;
 /// A worker that has not begun its first task after so long (ns) will not begin it soon.
 pub(super) const SILENT: u64 = 30_000_000;
 /// The first pause (ns) after too many failed starts in a row, and the greatest number of times that it doubles.
@@ -30,6 +30,7 @@ const RETRY: u64 = 300_000;
 impl<P> Scheduler<P> {
     /// Decides what to do after a batch of events.
     pub fn plan(&mut self, now: u64) {
+        self.overtake_at = None;
         if matches!(self.state, State::Running | State::Closing) {
             self.forgive(now);
             self.resume(now);
@@ -76,6 +77,11 @@ impl<P> Scheduler<P> {
             let mut given = 0;
             while let Some(task) = job.pending.front() {
                 let Some(&Reverse((load, seen, worker))) = open.peek() else { break };
+                if self.workers.get(worker).is_some_and(|w| w.has_less_urgent(job.priority())) {
+                    // It waits until those are done or taken back.
+                    open.pop();
+                    continue;
+                }
                 // The wake-up counts for the choice of a worker, not against the limit.
                 let has = self.workers.get(worker).map_or(0, |w| w.assigned.len() as u64);
                 if has >= depth(each, task.items) {
@@ -92,7 +98,7 @@ impl<P> Scheduler<P> {
                     w.last_finish = now;
                 }
                 let nanos = each.map_or(CHUNK, |each| each.saturating_mul(task.items as u64));
-                let number = w.give(turn.job, job.shape.func, task, nanos);
+                let number = w.give(turn.job, job, task, nanos);
                 self.commands.push(Command::Send { worker, number });
                 if self.config.max_tasks.is_some_and(|most| w.given >= most) {
                     w.phase = Phase::Retiring;
@@ -131,24 +137,27 @@ impl<P> Scheduler<P> {
     /// Takes back what was given in advance and waits behind a task that runs for longer than was expected, if a task of
     /// another job goes first.
     fn pull_back(&mut self, now: u64) {
-        let is_stuck = |w: &Worker<P>| w.assigned.len() > 1 && now.saturating_sub(w.last_finish) > OVERTAKEN;
-        if self.queue.is_empty()
-            || now.saturating_sub(self.last_revoke) < OVERTAKEN
-            || !self.workers.values().any(is_stuck)
-        {
+        if self.queue.is_empty() || self.workers.values().all(|w| w.assigned.len() < 2) {
             return;
         }
         let Some(turn) = self.queue.next(&self.jobs, self.plans) else { return };
         let Some(next) = self.jobs.get(turn.job).filter(|job| !job.pending.is_empty()) else { return };
-        let is_overtaken = |task: &Assigned<P>| {
+        let is_overtaken = |task: &&Assigned<P>| {
             task.job != turn.job && self.jobs.get(task.job).is_some_and(|job| next.may_overtake(job))
         };
-        for (worker, w) in self.workers.iter().filter(|(_, w)| is_stuck(w)) {
-            let count = w.assigned.iter().skip(1).rev().take_while(|task| is_overtaken(task)).count();
-            if count > 0 {
-                self.last_revoke = now;
-                self.commands.push(Command::Revoke { worker, count });
+        let not_before = self.last_revoke + OVERTAKEN;
+        for (worker, w) in &self.workers {
+            if w.assigned.len() < 2 || w.assigned.back().filter(is_overtaken).is_none() {
+                continue;
             }
+            let at = not_before.max(w.last_finish + OVERTAKEN);
+            if now < at {
+                self.overtake_at = Some(self.overtake_at.map_or(at, |earlier| earlier.min(at)));
+                continue;
+            }
+            let count = w.assigned.iter().skip(1).rev().take_while(is_overtaken).count();
+            self.last_revoke = now;
+            self.commands.push(Command::Revoke { worker, count });
         }
     }
 
@@ -278,6 +287,11 @@ impl<P> Job<P> {
 }
 
 impl<P> Worker<P> {
+    /// Whether a task that goes after those of this priority waits behind another.
+    fn has_less_urgent(&self, priority: i32) -> bool {
+        self.assigned.len() > 1 && self.assigned.back().is_some_and(|task| task.priority > priority)
+    }
+
     /// Whether it could run a task at once.
     pub(super) fn is_idle(&self) -> bool {
         self.phase == Phase::Up && !self.full && !self.silent && self.assigned.is_empty()

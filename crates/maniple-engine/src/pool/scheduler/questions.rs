@@ -1,6 +1,6 @@
 //! Queries of the scheduler. They change nothing, except that commands are removed when they are taken.
 
-use super::decisions::{OVERTAKEN, SILENT};
+use super::decisions::SILENT;
 use super::{Assigned, Command, Phase, Scheduler, State, Worker, WorkerId};
 
 /// The shortest time (ns) after which another check is useful.
@@ -95,24 +95,23 @@ impl<P> Scheduler<P> {
         if self.wants_tick() {
             return Some(TICK);
         }
-        let overtaken = !self.queue.is_empty() && self.workers.values().any(|w| w.assigned.len() > 1);
-        let overtaken = overtaken.then_some(now + OVERTAKEN);
         let silent = (!self.queue.is_empty() && self.silent().next().is_some()).then_some(now + SILENT);
         let idle = self.workers.values().any(Worker::is_idle);
         let late = self.workers.values().filter(|_| idle).filter_map(Worker::begins_at).min();
-        let next = [overtaken, silent, late, self.hold, self.next_limit(now)].into_iter().flatten().min()?;
+        let next = [silent, late, self.hold, self.next_limit(now)].into_iter().flatten().min()?;
         Some(next.saturating_sub(now).max(TICK))
     }
 
-    /// How many calls of a single task wait.
+    /// How many calls of a single task wait: for a worker, or behind another task of a worker.
     pub fn backlog(&self) -> usize {
-        self.queue.singles()
+        let first = self.workers.values().filter_map(|w| self.jobs.get(w.assigned.front()?.job));
+        self.queue.singles(first.filter(|job| job.is_single()).count())
     }
 
-    /// When the next time limit may expire, the next pause before a retry ends, or a worker may have been idle for too
-    /// long.
+    /// When the next time limit may expire, the next pause before a retry ends, a worker may have been idle for too long, or
+    /// a task has to be overtaken.
     pub fn next_limit(&self, now: u64) -> Option<u64> {
-        [self.next_deadline(now), self.next_retry(), self.next_idle_end()].into_iter().flatten().min()
+        [self.next_deadline(now), self.next_retry(), self.next_idle_end(), self.overtake_at].into_iter().flatten().min()
     }
 
     /// The workers that do not begin their tasks.

@@ -24,6 +24,8 @@ pub(super) struct Queue {
     levels: Vec<Level>,
     /// How much work (ns) a call may make up for.
     made_up: u64,
+    /// How many single tasks workers have.
+    singles_in_hand: usize,
     /// The highest floor of a level that exists no longer.
     floor: u64,
 }
@@ -67,8 +69,9 @@ impl Queue {
         self.levels.iter().all(|level| level.singles.is_empty() && level.calls.is_empty())
     }
 
-    pub fn singles(&self) -> usize {
-        self.levels.iter().map(|level| level.waiting).sum()
+    /// How many single calls wait: here, or behind other tasks at their worker. `running`: how many of them workers run.
+    pub fn singles(&self, running: usize) -> usize {
+        self.levels.iter().map(|level| level.waiting).sum::<usize>() + self.singles_in_hand.saturating_sub(running)
     }
 
     /// A job has ended, and no longer waits.
@@ -148,7 +151,10 @@ impl Queue {
     pub fn charge<P>(&mut self, turn: &Turn, job: &mut Job<P>, nanos: u64) {
         let account = match turn.place {
             Some(_) => &mut job.account,
-            None => &mut self.levels[turn.level].singles_account,
+            None => {
+                self.singles_in_hand += 1;
+                &mut self.levels[turn.level].singles_account
+            }
         };
         account.in_hand = account.in_hand.saturating_add(nanos);
     }
@@ -156,6 +162,7 @@ impl Queue {
     /// A worker no longer has a task: charges what it has taken, in place of what was expected.
     pub fn settle<P>(&mut self, job: &mut Job<P>, expected: u64, taken: u64) {
         let priority = job.priority();
+        self.singles_in_hand = self.singles_in_hand.saturating_sub(job.is_single().into());
         let account = if !job.is_single() {
             &mut job.account
         } else if let Some(level) = self.levels.iter_mut().find(|level| level.priority == priority) {
@@ -212,7 +219,7 @@ impl Account {
 
 impl<P> Job<P> {
     /// Whether it has one task, which was submitted with it.
-    fn is_single(&self) -> bool {
+    pub(super) fn is_single(&self) -> bool {
         self.shape.items == Some(1) && self.shape.supply == Supply::Complete
     }
 
@@ -225,7 +232,7 @@ impl<P> Job<P> {
         }
     }
 
-    fn priority(&self) -> i32 {
+    pub(super) fn priority(&self) -> i32 {
         self.shape.terms.as_ref().map_or(0, |terms| terms.priority)
     }
 }

@@ -1,6 +1,7 @@
 //! The number of workers: starts, spare workers, and sizes that follow the work.
 
 use super::*;
+use rustc_hash::FxHashSet;
 
 impl<P> Scheduler<P> {
     /// How many workers there are to be, without spare ones.
@@ -13,6 +14,11 @@ impl<P> Scheduler<P> {
         self.config.processes = processes;
         self.queue.have_workers(processes);
         self.shrinks |= shrinks;
+    }
+
+    /// Sets the number of tasks after which a worker is replaced; `None`: never.
+    pub fn set_max_tasks(&mut self, tasks: Option<u64>) {
+        self.config.max_tasks = tasks;
     }
 
     /// Lets spare workers take the places of workers that have ended or are about to.
@@ -86,11 +92,23 @@ impl<P> Scheduler<P> {
         (staying + more).max(least)
     }
 
-    /// Retires workers, those with the fewest tasks first.
+    /// The lowest number that no worker has.
+    pub(super) fn free_number(&self) -> usize {
+        let taken: FxHashSet<usize> = self.workers.values().map(|w| w.number).collect();
+        (0..).find(|number| !taken.contains(number)).unwrap_or_default()
+    }
+
+    /// The number of a worker in its pool, from 0 on. No two workers of a pool have the same number at once: a new worker
+    /// gets the lowest free number, so a worker that replaces another has that of the other. `None`: it has ended.
+    pub fn number_of(&self, worker: WorkerId) -> Option<usize> {
+        self.workers.get(worker).map(|w| w.number)
+    }
+
+    /// Retires the workers with the highest numbers: the others have the numbers of a pool of their size.
     fn retire_surplus(&mut self, count: usize) {
         for _ in 0..count {
-            let least = self.workers.iter().filter(|(_, w)| w.may_retire()).min_by_key(|(_, w)| w.assigned.len());
-            let Some((worker, _)) = least else { return };
+            let last = self.workers.iter().filter(|(_, w)| w.may_retire()).max_by_key(|(_, w)| w.number);
+            let Some((worker, _)) = last else { return };
             self.retire(worker);
         }
         self.shrinks = count > 0;

@@ -69,6 +69,7 @@ fn an_urgent_task_goes_before_those_that_were_given_in_advance() {
         assert!(given > 4, "its tasks were short");
         // They have become long.
         let first = if urgent == 0 { job(&mut sched, 2, 1) } else { single(&mut sched, 2, urgent) };
+        step(&mut sched, 20);
         let soon = sched.next_look(MILLI).expect("it looks again");
         assert!(soon <= 6 * MILLI);
         let commands = step(&mut sched, 7 * MILLI);
