@@ -43,6 +43,34 @@ def test_a_pool_grows_and_shrinks(new_pool: NewPool) -> None:
 
 
 @every_method
+def test_a_signal_handler_interrupts_resize(new_pool: NewPool) -> None:
+    def handler(number: int, frame: object) -> None:
+        if armed:
+            raise InterruptedError
+
+    pool, armed = new_pool(1), False
+    pool.apply(square, (1,))
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for turn in range(60):
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 * (turn % 20 + 1))
+                pool.resize(turn % 3 + 1)
+                time.sleep(0.01)
+            except InterruptedError:
+                pass
+            finally:
+                armed = False
+        assert pool.map(square, range(20), 1) == [number * number for number in range(20)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    pool.close()
+    assert pool.join(timeout=60)
+
+
+@every_method
 def test_resize_while_busy_loses_nothing(new_pool: NewPool, tmp_path: Path) -> None:
     pool = new_pool(3)
     results = pool.starmap_async(limited.tell_and_wait, [(str(tmp_path), number) for number in range(12)], 1)

@@ -304,15 +304,6 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// No worker can be started for lack of a resource, and none is ready. Open jobs end as if the pool had failed,
-    /// which it has not.
-    pub fn drop_open_jobs(&mut self) {
-        let none_is_ready = self.workers.values().all(|w| w.phase == Phase::Starting);
-        if none_is_ready && matches!(self.state, State::Running | State::Closing) {
-            self.drop_all(Dropped::Broken);
-        }
-    }
-
     /// How many more starts have failed in a row than are replaced at once.
     fn failures_in_excess(&self) -> usize {
         self.failed_starts.saturating_sub(failures_at_most(self.config.processes))
@@ -488,14 +479,14 @@ impl<P> Worker<P> {
         self.next_number += 1;
         self.given += 1;
         let Pending { index, items, deaths, tries, payload } = task;
-        let (func, priority) = (job.shape.func, job.priority());
+        let (func, rank) = (job.shape.func, (job.priority(), job.is_single()));
         self.assigned.push_back(Assigned {
             number,
             job: id,
             index,
             items,
             func,
-            priority,
+            rank,
             expected,
             deaths,
             tries,

@@ -113,7 +113,7 @@ class ExecutorPool(Workers):
         with Hold(self.lock):
             if self.wanted < self.most and self.futures.count() > self.wanted:
                 self.wanted += 1
-                self.repopulate(self.wanted)
+                self.resize(self.wanted)
 
     def drop_waiting(self, running: int) -> None:
         """Cancel the futures of the tasks that no worker has begun, except the oldest, until `running` tasks are left in all."""

@@ -224,10 +224,12 @@ class Workers:
         self.hub.kick()  # the keeper retries failed starts
 
     def resize(self, processes: int) -> None:
-        """Set the number of workers: start workers that are missing, and let surplus workers end after their tasks."""
+        """Set the number of workers: the keeper starts workers that are missing, and surplus workers end after their tasks.
+
+        No signal handler interrupts a start in the keeper.
+        """
         self._wanted = processes
         self.hub.resize(processes, True)
-        self._start_due()
         self.hub.kick()
 
     def _start_due(self) -> None:

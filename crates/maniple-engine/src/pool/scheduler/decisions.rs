@@ -77,7 +77,7 @@ impl<P> Scheduler<P> {
             let mut given = 0;
             while let Some(task) = job.pending.front() {
                 let Some(&Reverse((load, seen, worker))) = open.peek() else { break };
-                if self.workers.get(worker).is_some_and(|w| w.has_less_urgent(job.priority())) {
+                if self.workers.get(worker).is_some_and(|w| w.is_to_be_overtaken(turn.job, job, now)) {
                     // It waits until those are done or taken back.
                     open.pop();
                     continue;
@@ -142,9 +142,7 @@ impl<P> Scheduler<P> {
         }
         let Some(turn) = self.queue.next(&self.jobs, self.plans) else { return };
         let Some(next) = self.jobs.get(turn.job).filter(|job| !job.pending.is_empty()) else { return };
-        let is_overtaken = |task: &&Assigned<P>| {
-            task.job != turn.job && self.jobs.get(task.job).is_some_and(|job| next.may_overtake(job))
-        };
+        let is_overtaken = |task: &&Assigned<P>| task.job != turn.job && next.may_overtake(task.rank);
         let not_before = self.last_revoke + OVERTAKEN;
         for (worker, w) in &self.workers {
             if w.assigned.len() < 2 || w.assigned.back().filter(is_overtaken).is_none() {
@@ -287,9 +285,11 @@ impl<P> Job<P> {
 }
 
 impl<P> Worker<P> {
-    /// Whether a task that goes after those of this priority waits behind another.
-    fn has_less_urgent(&self, priority: i32) -> bool {
-        self.assigned.len() > 1 && self.assigned.back().is_some_and(|task| task.priority > priority)
+    /// Whether a task of this job must not wait behind those that the worker has.
+    fn is_to_be_overtaken(&self, id: JobId, job: &Job<P>, now: u64) -> bool {
+        let Some(last) = self.assigned.back().filter(|_| self.assigned.len() > 1) else { return false };
+        let is_late = now.saturating_sub(self.last_finish) > OVERTAKEN;
+        last.job != id && job.may_overtake(last.rank) && (last.rank.0 > job.priority() || is_late)
     }
 
     /// Whether it could run a task at once.

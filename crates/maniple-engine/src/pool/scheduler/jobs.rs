@@ -22,6 +22,15 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// No worker can be started for lack of a resource, and none is ready. Open jobs end as if the pool had failed,
+    /// which it has not.
+    pub fn drop_open_jobs(&mut self) {
+        let none_is_ready = self.workers.values().all(|w| w.phase == Phase::Starting);
+        if none_is_ready && matches!(self.state, State::Running | State::Closing) {
+            self.drop_all(Dropped::Broken);
+        }
+    }
+
     /// No caller will submit this function again.
     pub fn forget_cost(&mut self, func: u32) {
         self.cost.remove(&func);

@@ -223,11 +223,11 @@ impl<P> Job<P> {
         self.shape.items == Some(1) && self.shape.supply == Supply::Complete
     }
 
-    /// Whether this job, which is served next, is served before tasks of the other that workers have not begun.
-    pub(super) fn may_overtake(&self, other: &Job<P>) -> bool {
-        match self.priority().cmp(&other.priority()) {
+    /// Whether this job, which is served next, is served before a task of such a rank that a worker has not begun.
+    pub(super) fn may_overtake(&self, (priority, is_single): (i32, bool)) -> bool {
+        match self.priority().cmp(&priority) {
             Ordering::Less => true,
-            Ordering::Equal => !(self.is_single() && other.is_single()),
+            Ordering::Equal => !(self.is_single() && is_single),
             Ordering::Greater => false,
         }
     }

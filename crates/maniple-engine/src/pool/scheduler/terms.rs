@@ -205,8 +205,8 @@ pub struct Assigned<P> {
     pub items: usize,
     /// Its function.
     pub func: u32,
-    /// The priority of its job.
-    pub priority: i32,
+    /// The priority of its job, and whether it is the job's only task.
+    pub rank: (i32, bool),
     /// How long (ns) it is expected to take.
     pub expected: u64,
     /// How many workers have died that would have begun it next.
