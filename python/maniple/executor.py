@@ -99,6 +99,10 @@ class ProcessPoolExecutor(Executor):
             if mp_context is None:
                 mp_context = get_context("spawn")
         # A context of `multiprocessing` has the same start methods.
+        if mp_context is not None and not hasattr(mp_context, "get_start_method"):
+            raise TypeError(
+                f"mp_context must be a context, such as multiprocessing.get_context('spawn'), not {mp_context!r}"
+            )
         context = get_context() if mp_context is None else get_context(mp_context.get_start_method())
         if max_tasks_per_child is not None and context.get_start_method() == "fork":
             raise ValueError(

@@ -252,9 +252,7 @@ class Pool(QueueParts):
         )
         seeds = None if seed is None else seeds_of(seed)
         if processes is None:
-            processes = default_processes(
-                memory_limit_of(memory_limit), None if setup is None else setup.accelerators
-            )
+            processes = default_processes(memory_limit_of(memory_limit), None if setup is None else setup.accelerators)
         if not hasattr(processes, "__index__"):
             raise TypeError(f"processes must be an int or None, not {processes!r} of type {type(processes).__name__}")
         if processes < 1:

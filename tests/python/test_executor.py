@@ -835,6 +835,11 @@ threading.Thread(target=late).start()
     assert done.stdout == "cannot schedule new futures after interpreter shutdown\n", done.stderr
 
 
+def test_a_start_method_is_no_context(mp: ModuleType) -> None:
+    with pytest.raises(TypeError, match="mp_context must be a context, such as"):
+        mp.ProcessPoolExecutor(2, mp_context="spawn")
+
+
 def test_a_first_call_at_exit_is_refused(method: str) -> None:
     done = run_program(method, "import atexit\natexit.register(lambda: executor.submit(square, 2))")
     assert "cannot schedule new futures after interpreter shutdown" in done.stderr

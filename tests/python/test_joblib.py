@@ -141,6 +141,12 @@ def test_verbose_tells_the_progress(capfd):
     assert "ManipleBackend with 2 concurrent workers" in err and "finished" in err
 
 
+def test_options_of_calls_are_refused():
+    with pytest.raises(ValueError, match="task_timeout: the backend has no options of calls"):
+        with parallel_config(backend="maniple", task_timeout=3):
+            Parallel(n_jobs=2)(delayed(abs)(n) for n in range(2))
+
+
 def test_timeout_ends_the_workers_of_the_call(tmp_path):
     with pytest.raises(Exception) as caught:
         Parallel(n_jobs=2, timeout=2)(delayed(touch_and_sleep)(tmp_path / str(n), 3600) for n in range(2))

@@ -172,6 +172,17 @@ def test_workers_that_do_not_become_ready(new_pool: NewPool, mp: ModuleType) -> 
 
 
 @every_method
+@pytest.mark.parametrize("begins", ["at once", "after a failed call"])
+def test_the_limit_of_the_start_holds_while_the_pool_closes(new_pool: NewPool, mp: ModuleType, begins: str) -> None:
+    pool = new_pool(2, initializer=sleep, initargs=(LONG,), worker_init_timeout=0.5)
+    if begins != "at once":
+        with pytest.raises(mp.WorkerLostError, match="worker_init_timeout"):
+            pool.apply(square, (1,))
+    pool.close()
+    assert pool.join(timeout=LONG / 2)
+
+
+@every_method
 def test_a_slow_initializer_within_its_limit(new_pool: NewPool) -> None:
     assert new_pool(1, initializer=sleep, initargs=(SHORT,), worker_init_timeout=LONG).apply(square, (3,)) == 9
 

@@ -465,6 +465,8 @@ NO_CPU = max(ALLOWED) + 1000
         ({"seed": True}, TypeError, "seed must be an int"),
         ({"seed": -1}, ValueError, "seed must not be negative"),
         ({"seed": 2**128}, ValueError, "at most 128 bits, not 129"),
+        ({"spare_workers": 1, "affinity": "spread"}, ValueError, "spare_workers cannot be combined with affinity"),
+        ({"spare_workers": 1, "accelerators": 2}, ValueError, "spare_workers cannot be combined with"),
     ],
 )
 def test_bad_options_are_refused(mp: ModuleType, options: dict[str, Any], error: type, message: str) -> None:

@@ -99,6 +99,8 @@ struct Worker<P> {
     /// Its number in the pool.
     number: usize,
     phase: Phase,
+    /// It has reported that it is ready.
+    greeted: bool,
     assigned: VecDeque<Assigned<P>>,
     next_number: u64,
     given: u64,
@@ -200,6 +202,7 @@ impl<P> Scheduler<P> {
         self.workers.insert(Worker {
             number,
             phase: Phase::Starting,
+            greeted: false,
             assigned: VecDeque::new(),
             next_number: 1,
             given: 0,
@@ -238,6 +241,7 @@ impl<P> Scheduler<P> {
         self.hold = None;
         if let Some(w) = self.workers.get_mut(worker) {
             w.last_finish = now;
+            w.greeted = true;
             if w.phase == Phase::Starting {
                 w.phase = if w.doomed { Phase::Retiring } else { Phase::Spare };
             }
@@ -359,13 +363,6 @@ impl<P> Scheduler<P> {
     pub fn begun(&mut self, worker: WorkerId, number: u64) {
         if let Some(w) = self.workers.get_mut(worker) {
             w.begun = w.begun.max(number);
-            w.silent = false;
-        }
-    }
-
-    /// A silent worker has skipped its revoked tasks: it is awake.
-    pub fn awake(&mut self, worker: WorkerId) {
-        if let Some(w) = self.workers.get_mut(worker) {
             w.silent = false;
         }
     }

@@ -31,6 +31,7 @@ from joblib.parallel import (  # type: ignore[import-untyped]
 )
 
 from ...process import current_process
+from ..pool.options import CALL_OPTIONS
 from ..pool.results import tell
 from .arrays import SharedArrays
 from .batches import Batches
@@ -207,6 +208,10 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def _settings(self, n_jobs: int, chosen: dict[str, Any]) -> Settings:
         if "timeout" in chosen:
             raise ValueError("the backend has no timeout; idle_worker_timeout says when unused workers end")
+        if wrong := [name for name in chosen if name in CALL_OPTIONS]:
+            raise ValueError(
+                f"{', '.join(wrong)}: the backend has no options of calls, because joblib sends several calls at a time; use maniple.Pool"
+            )
         threads = self.inner_max_num_threads or max(cpu_count() // n_jobs, 1)
         # A limit that the program has set for itself holds for its workers, unless the call has another.
         forced = self.inner_max_num_threads is not None

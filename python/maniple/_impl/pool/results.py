@@ -295,6 +295,8 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
     def cancel(self, kill: bool = False) -> bool:
         """Cancel the call: a task of it that has not begun does not begin. `get` then raises `CancelledError`.
 
+        A task that runs continues, and is not tried again if it fails.
+
         Args:
             kill: whether the workers that run tasks of the call are ended, too. Other workers take their places.
 

@@ -105,7 +105,7 @@ impl<P> Scheduler<P> {
 impl<P> Worker<P> {
     /// Whether it may still become ready in time.
     fn is_awaited(&self) -> bool {
-        self.phase == Phase::Starting && self.overdue != UNREADY
+        !self.greeted && self.overdue != UNREADY
     }
 
     /// The number of the oldest task, when it began if that is known, and its terms, if there are any.

@@ -58,6 +58,13 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// A silent worker has skipped its revoked tasks: it is awake.
+    pub fn awake(&mut self, worker: WorkerId) {
+        if let Some(w) = self.workers.get_mut(worker) {
+            w.silent = false;
+        }
+    }
+
     fn hand_out(&mut self, now: u64) {
         if self.queue.is_empty() {
             return;

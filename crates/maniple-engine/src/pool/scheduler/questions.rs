@@ -36,7 +36,7 @@ impl<P> Scheduler<P> {
 
     /// Whether a worker is known and has reported that it is ready.
     pub fn is_up(&self, worker: WorkerId) -> bool {
-        self.workers.get(worker).is_some_and(|w| w.phase != Phase::Starting)
+        self.workers.get(worker).is_some_and(|w| w.greeted)
     }
 
     /// How many workers have become ready since the pool began.
