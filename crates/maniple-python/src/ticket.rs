@@ -105,7 +105,7 @@ impl PyTicket {
                 }
                 let list = PyList::empty(py);
                 let mut due = 0;
-                // The last piece stands for all tasks that were never made.
+                // The last piece represents all tasks that were never made.
                 let unmade = count.saturating_sub(arrived.pieces.iter().map(|one| one.items).sum());
                 for (at, one) in arrived.pieces.iter().enumerate() {
                     if !matches!(one.kind, Kind::Done(_)) {
