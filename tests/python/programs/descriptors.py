@@ -205,8 +205,12 @@ def sends(mp: Any, ctx: Any) -> None:
         open_ones = [number for number in range(3) if os.path.lexists(f"/proc/self/fd/{number}")]
         assert not open_ones, f"{open_ones} are open"
     assert sender.is_alive(), "the connection is not full"
+    os.set_blocking(theirs.fileno(), False)
     while sender.is_alive():
-        os.read(theirs.fileno(), 1 << 20)
+        try:
+            os.read(theirs.fileno(), 1 << 20)
+        except BlockingIOError:
+            time.sleep(0.001)
 
 
 def main() -> None:

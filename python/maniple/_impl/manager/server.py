@@ -181,6 +181,9 @@ class Server:
             answer = "#RETURN", getattr(self, funcname)(c, *args, **kwds)
         except Exception:
             answer = "#TRACEBACK", _traceback()
+        else:
+            if funcname == "shutdown":
+                return  # it has answered by itself, and the client may have disconnected
         self._reply(c, answer)
 
     def _reply(self, c: Any, answer: tuple[str, Any]) -> None:

@@ -56,13 +56,27 @@ def above_stdio(fd: int) -> int:
     if fd > 2:
         return fd
     try:
-        return duplicate(fd)
+        from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+        return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
     finally:
         os.close(fd)
 
 
+def _has_standard_streams() -> bool:
+    try:
+        for number in range(3):
+            os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def duplicate(fd: int) -> int:
-    """Return a duplicate above 2 that is not inherited. No other number is in use meanwhile, as it is after `os.dup`."""
+    """Return a duplicate above 2 that is not inherited. No number of a standard stream is in use meanwhile."""
+    if _has_standard_streams():
+        return above_stdio(os.dup(fd))
+    # The import needs a descriptor, and a loader of shared objects.
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
     return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
