@@ -189,6 +189,8 @@ def above_the_limit(mp: Any, ctx: Any) -> None:
 def sends(mp: Any, ctx: Any) -> None:
     """The standard streams are closed while another thread sends a descriptor over a connection that is full."""
     send_handle = importlib.import_module(f"{mp.__name__}.reduction").send_handle
+    for module in ("array", "fcntl", "socket"):
+        importlib.import_module(module)  # an import opens files
     ours, theirs = ctx.Pipe()
     os.set_blocking(ours.fileno(), False)
     try:
