@@ -69,6 +69,31 @@ fn an_abort_ends_a_running_task_alone() {
     }
 }
 
+fn spin(micros: u64) -> u64 {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_micros(micros) {
+        std::hint::spin_loop();
+    }
+    micros
+}
+
+/// The task may end between the decision to end its worker and the worker's end.
+#[test]
+fn an_abort_that_returns_true_has_cancelled_the_call() {
+    let _dog = watchdog();
+    let pool = pool(METHODS[0], 1);
+    let mut aborted = 0;
+    for round in 0..600_u64 {
+        let job = pool.apply_async(spin, 300).unwrap();
+        spin(100 + round % 300);
+        let said = job.abort();
+        let outcome = job.get();
+        assert_eq!(is_cancelled(&outcome), said, "round {round}: {outcome:?}");
+        aborted += u64::from(said);
+    }
+    assert!(aborted > 0);
+}
+
 #[test]
 fn a_cancelled_map_runs_what_has_begun() {
     let _dog = watchdog();

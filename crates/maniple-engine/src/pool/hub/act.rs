@@ -113,12 +113,7 @@ impl Inner {
             Command::Drop { job, index, items, why } => {
                 let outcome = match (why, &st.loss, &st.broken) {
                     (Dropped::Lost(_), Some(loss), _) | (Dropped::Broken, _, Some(loss)) => Outcome::Lost(loss.clone()),
-                    (Dropped::Cancelled, ..) => {
-                        if let Some(j) = st.jobs.get(&job) {
-                            j.cell.note_cancelled();
-                        }
-                        Outcome::Cancelled
-                    }
+                    (Dropped::Cancelled, ..) => Outcome::Cancelled,
                     _ => Outcome::Terminated,
                 };
                 st.settle(job, Settled::unanswered(index, items, outcome));

@@ -1,5 +1,6 @@
 //! Receives the workers' messages. All of it runs with the hub's lock held.
 
+use super::limits::Doom;
 use super::{Inner, State};
 use crate::error::{Error, Result};
 use crate::pool::job::{Gone, Outcome, Settled};
@@ -29,6 +30,8 @@ impl Inner {
         let mut now = None;
         loop {
             let Some(slot) = st.slots.get_mut(worker).filter(|p| p.is_heard()) else { return any };
+            // The caller has learned that the task is cancelled, which has ended before its worker did.
+            let too_late = matches!(slot.doom, Some(Doom::Cancelled));
             let heard = match slot.link.recv() {
                 Ok(None) => return any,
                 Ok(Some(said)) => match said.kind {
@@ -55,6 +58,7 @@ impl Inner {
                         let now = *now.get_or_insert_with(clock::now);
                         let failed = st.sched.failed(worker, said.number, u64::from(said.aux), now, Packet::is_whole);
                         let outcome = match said.content {
+                            _ if too_late => Outcome::Cancelled,
                             Ok(content) => Outcome::Failed(content),
                             Err(why) => Outcome::Unreceived(Box::new(why)),
                         };
@@ -79,6 +83,7 @@ impl Inner {
                             Some((job, index, items)) => {
                                 st.weigh(job, items, said.content.as_ref().map_or(0, ReceivedPacket::size));
                                 let outcome = match said.content {
+                                    _ if too_late => Outcome::Cancelled,
                                     Ok(content) if said.kind == kind::DONE => Outcome::Done(content),
                                     Ok(content) => Outcome::Failed(content),
                                     Err(why) => Outcome::Unreceived(Box::new(why)),
@@ -115,6 +120,11 @@ impl State {
 
     /// A task has ended.
     pub(super) fn settle(&mut self, job: JobId, settled: Settled) {
+        if matches!(settled.outcome, Outcome::Cancelled)
+            && let Some(j) = self.jobs.get(&job)
+        {
+            j.cell.note_cancelled();
+        }
         match self.jobs.get_mut(&job).map(|j| (j.settle(settled), &j.cell)) {
             Some((Ok(true), cell)) => {
                 self.gone.extend(cell.call().map(Gone::Awaited));
