@@ -121,7 +121,7 @@ class Pool(QueueParts):
             free for, up to `processes`. None means that all workers stay.
         idle_timeout: the time in seconds without work after which a worker beyond `min_processes` ends (10 by default).
         spare_workers: the number of additional workers that are started in advance, and take the place of a worker that ends. None
-            means 1 if the pool has a `task_timeout` and workers are not forked, otherwise 0.
+            means 1 if the pool has a `task_timeout`, workers are not forked, and there is no `affinity` and no `accelerators`; otherwise 0.
         max_backlog: the number of calls of `apply_async` that may wait for a worker. None means no limit.
         backlog_full: what `apply_async` does then: "block" waits, "raise" raises `queue.Full`.
         env: environment variables of the workers, a dict of str; None as a value removes a variable. They are set before a worker loads

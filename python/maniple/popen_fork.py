@@ -194,8 +194,17 @@ def _watch(pid: int, line: Lifeline | None = None) -> int:
     return ended
 
 
-# The error numbers of calls that a sandbox or an older kernel refuses, or that lack memory, or whose descriptor the program has closed.
-_REFUSALS = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOMEM}
+# The errors of calls that a sandbox or an older kernel refuses, whose descriptor the program has closed, or that are short of something.
+_REFUSALS = {
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EBADF,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+}
 
 
 def _is_refused(problem: OSError) -> bool:
@@ -290,9 +299,9 @@ class Popen:
     def _look_by_number(self, flag: int) -> int | None:
         """Reap the child by its pid: a sandbox or a kernel before 5.4 rejects the call, or the program has closed the sentinel."""
         if flag == 0:
-            from . import connection
-
             try:
+                from . import connection
+
                 connection.wait([self.sentinel])
             except OSError as problem:
                 if not _is_refused(problem):

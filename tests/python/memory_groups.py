@@ -14,9 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
+
+from maniple.shared_memory import SharedMemory
 
 LIMIT = 64_000_000
 FAR_BEYOND = 2_000_000_000

@@ -45,7 +45,7 @@ pub fn room(py: Python<'_>, hub: &Hub, most: usize, blocks: bool) -> PyResult<Op
         if !blocks && !room.is_ready() {
             return Ok(None);
         }
-        room.wait(None, &mut || {
+        room.wait(&mut || {
             raised = look_for_signals();
             raised.is_none()
         })?;

@@ -17,7 +17,7 @@ impl Affinity {
             Affinity::Sets(sets) => sets.get(number % sets.len().max(1)).map_or(&[], Vec::as_slice),
             Affinity::Spread(all) => {
                 let (size, count) = (all.len(), count.max(1));
-                // A spare worker has a number beyond the others.
+                // A worker of a pool that is being made smaller may have a number beyond the others.
                 let number = number % count;
                 let share = if count < size {
                     number * size / count..(number + 1) * size / count

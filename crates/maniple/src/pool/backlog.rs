@@ -58,7 +58,7 @@ impl Pool {
                 return Err(backlog.is_full());
             }
             // The wait continues after a signal that does not end the program.
-            room.wait(None, &mut || true)?;
+            room.wait(&mut || true)?;
         }
         Ok(Some(room))
     }

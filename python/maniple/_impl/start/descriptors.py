@@ -56,11 +56,16 @@ def above_stdio(fd: int) -> int:
     if fd > 2:
         return fd
     try:
-        from fcntl import F_DUPFD_CLOEXEC, fcntl
-
-        return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+        return _duplicate_above(fd)
     finally:
         os.close(fd)
+
+
+def _duplicate_above(fd: int) -> int:
+    # The import needs a descriptor, and a loader of shared objects.
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
 
 
 def _has_standard_streams() -> bool:
@@ -74,12 +79,7 @@ def _has_standard_streams() -> bool:
 
 def duplicate(fd: int) -> int:
     """Return a duplicate above 2 that is not inherited. No number of a standard stream is in use meanwhile."""
-    if _has_standard_streams():
-        return above_stdio(os.dup(fd))
-    # The import needs a descriptor, and a loader of shared objects.
-    from fcntl import F_DUPFD_CLOEXEC, fcntl
-
-    return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+    return above_stdio(os.dup(fd)) if _has_standard_streams() else _duplicate_above(fd)
 
 
 def arrived(fd: int) -> int:

@@ -20,7 +20,6 @@ use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 /// The rooms of a hub.
 #[derive(Debug, Default)]
@@ -131,20 +130,21 @@ impl Room {
         self.cell.as_ref().is_none_or(|cell| cell.is_ready())
     }
 
-    /// Waits until the call can be submitted. Drives the hub meanwhile, unless another thread does. Returns false if the
-    /// deadline has passed. `interrupted` may make calls itself: they do not wait for this one, which keeps its turn.
+    /// Waits until the call can be submitted. Drives the hub meanwhile, unless another thread does. `interrupted` may make
+    /// calls itself: they do not wait for this one, which keeps its turn.
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::Error::Interrupted) if `interrupted` returns false; [`Error::Foreign`](crate::Error::Foreign) in a forked child.
-    pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+    pub fn wait(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         self.hub.check()?;
-        let Some(cell) = &self.cell else { return Ok(true) };
-        wait_on(&self.hub, cell, deadline, &mut || {
+        let Some(cell) = &self.cell else { return Ok(()) };
+        wait_on(&self.hub, cell, None, &mut || {
             self.step_aside();
             let goes_on = interrupted();
             self.step_back(cell);
             goes_on
-        })
+        })?;
+        Ok(())
     }
 
     /// Passes the room to those behind this one.

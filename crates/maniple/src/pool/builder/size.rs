@@ -119,8 +119,9 @@ impl PoolBuilder {
 
     /// Sets the number of spare workers. They are started in addition to [`processes`](PoolBuilder::processes), get no
     /// items, and take the places of workers that end, so that no call waits for the start of a worker. The default is 1
-    /// if the pool has a [`task_timeout`](PoolBuilder::task_timeout), and 0 otherwise. A pool with
-    /// [`min_processes`](PoolBuilder::min_processes) has none.
+    /// if the pool has a [`task_timeout`](PoolBuilder::task_timeout) and no [`affinity`](PoolBuilder::affinity), and 0
+    /// otherwise. A pool with [`min_processes`](PoolBuilder::min_processes) has none. [`build`](PoolBuilder::build) returns
+    /// [`Error::InvalidArgument`] for spare workers with an affinity.
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
