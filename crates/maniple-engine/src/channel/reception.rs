@@ -155,7 +155,7 @@ impl Reception {
             }
             if ready[0] {
                 let Some(key) = key else {
-                    match self.taken(listening, self.take(listening)) {
+                    match self.taken(listening, self.take(listening), Ok) {
                         Ok(None) => continue,
                         other => return other.map_err(Refused::Os),
                     }
@@ -178,8 +178,14 @@ impl Reception {
     }
 
     /// Returns the result of an accept, and closes the connections of clients if this process has been short of descriptors for
-    /// [`SHORTAGE`]. The caller is outside of the gate.
-    fn taken<T>(&self, listening: BorrowedHandle<'_>, taken: io::Result<T>) -> io::Result<T> {
+    /// [`SHORTAGE`]. If the shortage ends meanwhile, the next client is the result; `hold` makes it of a connection. The caller
+    /// is outside of the gate.
+    fn taken<T>(
+        &self,
+        listening: BorrowedHandle<'_>,
+        taken: io::Result<Option<T>>,
+        hold: impl FnOnce(OwnedHandle) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
         if taken.is_ok() {
             if self.is_short.load(Ordering::Relaxed) {
                 let recovered = self.enter(|house| {
@@ -203,10 +209,16 @@ impl Reception {
         if let Ok(Some(spare)) = spare {
             // Outside of the gate, because closing it enters the gate again.
             drop(spare);
-            // Inside, so that no forked child keeps the connection open.
-            let _ = self.enter(|house| {
+            // Inside, so that no forked child keeps a connection open.
+            let late = self.enter(|house| {
                 for _ in 0..MOST_CLOSED {
                     match socket::accept(listening) {
+                        // There is a further descriptor: the shortage has ended, perhaps before this client connected.
+                        Ok(Some(client)) if house.take_spare().is_ok() => {
+                            house.short_since = None;
+                            tune(client.as_handle(), self.keep_alive)?;
+                            return hold(client).map(Some);
+                        }
                         Ok(Some(client)) => drop(client),
                         Ok(None) => {
                             // Later clients may wait as long as these.
@@ -217,8 +229,13 @@ impl Reception {
                         Err(_) => break,
                     }
                 }
-                house.take_spare()
+                let _ = house.take_spare();
+                Ok(None)
             });
+            if let Ok(Ok(Some(client))) = late {
+                self.is_short.store(false, Ordering::Relaxed);
+                return Ok(Some(client));
+            }
         }
         taken
     }

@@ -74,7 +74,7 @@ impl<'a> Company<'a> {
     /// Accepts a new guest.
     pub(super) fn welcome(&mut self, listening: BorrowedHandle<'_>, key: &[u8]) -> Result<(), Refused> {
         let taken = atfork::making(|| self.of.take(listening)?.map(HubOnly::new).transpose());
-        let Some(client) = self.of.taken(listening, taken).map_err(Refused::Os)? else { return Ok(()) };
+        let Some(client) = self.of.taken(listening, taken, HubOnly::new).map_err(Refused::Os)? else { return Ok(()) };
         let who = socket::peer(client.as_handle());
         let guest =
             Guest::new(client, key, Role::Listener, self.of.patience).map_err(|cause| Refused::Client(who, cause))?;
