@@ -7,6 +7,7 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -101,9 +102,16 @@ def warmed_up(mp: ModuleType) -> Callable[[str], None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    """Count the tests that did not pass: their tracebacks keep pools alive, so leftovers are no evidence."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Count the tests that did not pass: their tracebacks keep pools alive, so leftovers are no evidence.
+
+    Show what a program has written that did not end in time.
+    """
     report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, subprocess.TimeoutExpired):
+        for name, written in (("stdout", call.excinfo.value.stdout), ("stderr", call.excinfo.value.stderr)):
+            text = written.decode(errors="replace") if isinstance(written, bytes) else str(written)
+            report.sections.append((f"{name} of the program that did not end", text))
     if report.when == "call" and not report.passed:
         item.config.stash[TROUBLED] = item.config.stash.get(TROUBLED, 0) + 1
     return report

@@ -13,7 +13,8 @@ PROGRAM = Path(__file__).parent / "programs" / "no_memory.py"
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_work_continues_or_raises_memory_error(mp_package: str, method: str) -> None:
-    argv = [sys.executable, str(PROGRAM), mp_package, method]
+@pytest.mark.parametrize("objects", [None, 0, 30], ids=lambda left: f"objects={left}")
+def test_work_continues_or_raises_memory_error(mp_package: str, method: str, objects: int | None) -> None:
+    argv = [sys.executable, str(PROGRAM), mp_package, method, *([] if objects is None else [str(objects)])]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=85)
     assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]

@@ -1,12 +1,14 @@
 """A program whose C library has no memory left, not even for the smallest allocations, and what maniple does there.
 
-Arguments: package, start method. Says `ok` or what went wrong.
+Arguments: package, start method, and how many small objects the interpreter has left. Says `ok` or what went wrong.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
+import random
 import resource
 import sys
 from collections import Counter
@@ -19,6 +21,8 @@ LIBC.malloc.argtypes = [ctypes.c_size_t]
 LIBC.free.argtypes = [ctypes.c_void_p]
 # What is taken is noted in memory that is there already.
 TAKEN = (ctypes.c_void_p * 400_000)()
+OBJECTS: list[bytes | None] = [None] * 200_000
+SIZES = tuple(range(480, 0, -16))
 
 
 def take_all() -> int:
@@ -38,6 +42,21 @@ def return_all(taken: int) -> None:
         LIBC.free(TAKEN[at])
 
 
+def take_objects(first: int, left: int) -> int:
+    """Make small objects until the interpreter has no memory for any, and free `left` of them. Returns how many were made."""
+    made = first
+    for size in SIZES:
+        try:
+            while made < len(OBJECTS):
+                OBJECTS[made] = bytes(size)
+                made += 1
+        except MemoryError:
+            pass
+    for _ in range(left if made else 0):
+        OBJECTS[random.randrange(made)] = None
+    return made
+
+
 def answer(end: Any, other: Any) -> None:
     # Or the process would outlive a program that was ended.
     other.close()
@@ -49,10 +68,11 @@ def main() -> str:
     mp = importlib.import_module(sys.argv[1]).get_context(sys.argv[2])
     pool = mp.Pool(2)
     here, there = mp.Pipe()
-    echo = mp.Process(target=answer, args=(there, here))
+    echo = mp.Process(target=answer, args=(there, here), daemon=True)
     echo.start()
     there.close()
     queue = mp.SimpleQueue()
+    left = int(sys.argv[3]) if len(sys.argv) > 3 else None
     wrong: list[str] = []
     came: Counter[str] = Counter()
 
@@ -89,13 +109,20 @@ def main() -> str:
     with open("/proc/self/statm") as statm:
         size = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), loose[1]))
-    taken = take_all()
+    taken, made = take_all(), 0
     try:
         for _ in range(50):
-            round_("without memory", (MemoryError, OSError))
+            # This loop itself may find no memory for a name or a frame.
+            try:
+                if left is not None:
+                    made = take_objects(made, left)
+                round_("without memory", (MemoryError, OSError))
+            except MemoryError:
+                continue
     finally:
         resource.setrlimit(resource.RLIMIT_AS, loose)
         return_all(taken)
+        OBJECTS.clear()
     came["done"] = 0
     round_("afterwards", ())
     if came["done"] != len(works):
@@ -108,4 +135,5 @@ def main() -> str:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(60, exit=True)
     print(main())
