@@ -406,6 +406,27 @@ def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: M
 
 
 @every_method
+def test_a_memory_limit_holds_while_an_item_is_pickled(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
+    pool = new_pool(2, memory_limit="300 MB")
+    result = pool.apply_async(limited.eat_when_told, (str(tmp_path), 2_000_000_000))
+    assert wait_for_file(str(tmp_path / "begun 0"))
+    workers = [worker.pid for worker in pool._pool]
+    ended: list[bool] = []
+
+    class Slow:
+        def __reduce__(self) -> tuple[type[int], tuple[int]]:
+            (tmp_path / "go").touch()
+            ended.append(wait_until(lambda: any(map(has_ended, workers))))
+            return int, (5,)
+
+    # The last one is pickled while the caller, which waits for results, drives the pool.
+    items = [*range(3000), Slow()]
+    assert pool.map(identity, items, chunksize=1) == [*range(3000), 5] and ended == [True]
+    with pytest.raises(mp.MemoryLimitError):
+        result.get()
+
+
+@every_method
 def test_a_worker_that_has_grown_is_replaced_after_its_task(new_pool: NewPool) -> None:
     pool = new_pool(1, max_rss_per_worker="150MB")
     first = pool.apply(pid)

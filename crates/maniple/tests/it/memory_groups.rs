@@ -1,7 +1,7 @@
 //! The memory limit of workers with control groups, and where the system refuses them. Each pool is in a process of its own.
 
 use crate::support::{Folder, METHODS, eventually, exists, part, start_hub, watchdog};
-use maniple::{Error, Pool, StartMethod};
+use maniple::{CallOptions, Error, Pool, StartMethod};
 use maniple_sys::process::memory_group::SLACK;
 use maniple_sys::testing::{self, ExitStatusExt, Signal};
 use std::fs;
@@ -181,7 +181,7 @@ fn eat_when_told(folder: PathBuf) -> usize {
 #[test]
 fn a_memory_limit_holds_while_an_iterator_is_slow() {
     let _dog = watchdog();
-    for method in METHODS {
+    for (method, is_lazy) in METHODS.into_iter().flat_map(|method| [(method, true), (method, false)]) {
         let folder = Folder::new();
         let pool = Pool::builder().processes(2).start_method(method).memory_limit(LIMIT).build().unwrap();
         let large = pool.apply_async(eat_when_told, folder.to_path_buf()).unwrap();
@@ -189,12 +189,18 @@ fn a_memory_limit_holds_while_an_iterator_is_slow() {
         let workers: Vec<u32> = pool.pids();
         let go = folder.join("go");
         // So many that the caller reads the iterator while it waits for results.
-        let items = (0..1000u32).chain(std::iter::from_fn(move || {
+        let items = (0..3000u32).chain(std::iter::from_fn(move || {
             fs::write(&go, "").unwrap();
             eventually("the worker has ended", || workers.iter().any(|&pid| !exists(pid)));
             None
         }));
-        assert_eq!(pool.imap(u32::count_ones, items).unwrap().count(), 1000);
+        let number = if is_lazy {
+            pool.imap(u32::count_ones, items).unwrap().count()
+        } else {
+            let call = pool.with(CallOptions::new().chunksize(1));
+            call.map(u32::count_ones, items).unwrap().len()
+        };
+        assert_eq!(number, 3000);
         assert!(matches!(large.get(), Err(Error::MemoryLimit(_))));
     }
 }
