@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import pickle
@@ -273,11 +274,7 @@ def test_a_message_interrupted_in_its_content_arrives(mp: ModuleType, duplex: bo
         sent = len(pickled).to_bytes(4, "big") + pickled
     room = bytearray(1_000_000)
 
-    def get() -> bytes:
-        if how == "recv_bytes_into":
-            return bytes(room[: reader.recv_bytes_into(room)])
-        received: bytes = getattr(reader, how)()
-        return received
+    get = getattr(reader, how) if how != "recv_bytes_into" else lambda: reader.recv_bytes_into(room)
 
     def send() -> None:
         for place in range(0, len(sent), 30_000):
@@ -288,10 +285,44 @@ def test_a_message_interrupted_in_its_content_arrives(mp: ModuleType, duplex: bo
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert insist(get) == content
+    received = insist(get)
+    assert (bytes(room[:received]) if how == "recv_bytes_into" else received) == content
     sender.join()
     writer.send(None) if how == "recv" else writer.send_bytes(b"next")
     assert (reader.recv() is None) if how == "recv" else (reader.recv_bytes() == b"next")
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("how", ["recv", "recv_bytes", "recv_bytes_into"])
+def test_a_message_that_arrives_together_with_a_signal_is_kept(mp: ModuleType, how: str, size: int) -> None:
+    reader, writer = mp.Pipe(duplex=False)
+    content, room = bytes(size), bytearray(b"x" * size)
+    sent = pickle.dumps(content) if how == "recv" else content
+    get = getattr(reader, how) if how != "recv_bytes_into" else lambda: reader.recv_bytes_into(room)
+
+    def send() -> None:
+        os.write(writer.fileno(), len(sent).to_bytes(4, "big") + sent[:5])
+        time.sleep(0.2)
+        # The reader waits in the kernel. No real signal wakes it, so it runs the handler once it has the message.
+        _thread.interrupt_main(signal.SIGUSR1)
+        rest = sent[5:]
+        while rest:
+            rest = rest[os.write(writer.fileno(), rest) :]
+
+    before = signal.signal(signal.SIGUSR1, raise_again)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(Again):
+            get()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert reader.poll(0)
+    received = get()
+    assert (bytes(room[:received]) if how == "recv_bytes_into" else received) == content
+    sender.join()
     reader.close()
     writer.close()
 

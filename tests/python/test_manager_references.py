@@ -435,6 +435,29 @@ def test_time_limits_of_calls_that_wait(forked: Any) -> None:
     assert items.get() is None
 
 
+def test_a_proxy_that_ends_with_its_thread_leaves_no_thread(forked: Any) -> None:
+    class Keeping(threading.Thread):
+        def __init__(self, items: Any, may_end: threading.Event) -> None:
+            super().__init__()
+            self.items, self.may_end = items, may_end
+
+        def run(self) -> None:
+            self.items.put(1)
+            self.may_end.wait()
+
+    may_end = threading.Event()
+    thread = Keeping(forked.Queue(), may_end)
+    thread.start()
+    # The thread frees its own object, and the proxy with it, when `threading` knows it no more.
+    del thread
+    may_end.set()
+    deadline = time.monotonic() + 20
+    while any(isinstance(thread, Keeping) for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert threading.enumerate() == [threading.current_thread()]
+
+
 # The standard package at one end.
 
 STOCK_CLIENT = """

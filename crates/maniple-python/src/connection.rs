@@ -2,8 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::deadline::deadline;
-use crate::flat::{bytes_of, flat};
-use crate::lazy::Lazy;
+use crate::flat::{bytes_of, flat, put_into};
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, rejoin, waiting};
@@ -20,7 +19,6 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -135,6 +133,86 @@ impl PyChannel {
     fn joined<'py>(py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
         let (buffers, at) = parcel::open(&message.content, message.came).map_err(exception)?;
         rejoin(py, &message.content[at..], buffers.into_iter().map(PyMemory::from).collect())
+    }
+
+    /// Returns the bytes of the next message. A signal that arrives in the meantime may not have been handled.
+    fn next_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        let handle = self.reading()?;
+        let limit =
+            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            let kept = kept?;
+            return if limit.is_some_and(|limit| kept.len().is_ok_and(|len| len as u64 > limit)) {
+                Err(self.spoilt())
+            } else {
+                Ok(kept.cast_into()?)
+            };
+        }
+        let partial = match self.receive(py, handle, limit, SMALL)? {
+            Received::Whole(message) if message.came.is_empty() => {
+                return made::bytes(py, &message.content).map_err(|error| lost(py, error));
+            }
+            Received::Whole(message) => {
+                return Ok(Self::joined(py, message).map_err(|error| lost(py, error))?.cast_into()?);
+            }
+            Received::Length(partial) => partial,
+        };
+        let size = partial.len() as ffi::Py_ssize_t;
+        // SAFETY: `PyBytes_FromStringAndSize` returns a fresh object of that size, or null with an exception set. No
+        // other code has the object before it is full.
+        let bytes = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
+                .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // Receives the rest, so that the next message can be received.
+                waiting(py, |interrupted| partial.pass_over(handle, interrupted))?;
+                return Err(lost(py, error));
+            }
+        };
+        // SAFETY: as above; the bytes of a `bytes` object do not move.
+        let room = unsafe {
+            let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+            std::slice::from_raw_parts_mut(start, size as usize)
+        };
+        waiting(py, |interrupted| self.end.fill(handle, partial, room, interrupted))?;
+        Ok(bytes)
+    }
+
+    /// Writes the next message into a buffer, and returns its length. A signal that arrives in the meantime may not have been
+    /// handled.
+    fn next_into(
+        &self,
+        py: Python<'_>,
+        handle: BorrowedHandle<'static>,
+        buffer: &PyBuffer<u8>,
+        from: usize,
+        room: usize,
+    ) -> PyResult<usize> {
+        if let Some(kept) = self.shelf.next_pickle(py) {
+            return put_into(buffer, from, room, kept?);
+        }
+        let message = match self.receive(py, handle, None, 0)? {
+            Received::Length(partial) if partial.len() <= room => {
+                let length = partial.len();
+                // SAFETY: `from + length` is within the buffer. The view keeps the buffer in place, and the buffer is
+                // writable. Other threads of the program may access it in the meantime, as with any buffer that is read
+                // into.
+                let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
+                waiting(py, |interrupted| self.end.fill(handle, partial, into, interrupted))?;
+                return Ok(length);
+            }
+            Received::Length(partial) => waiting(py, |interrupted| self.end.finish(handle, partial, interrupted))?,
+            Received::Whole(message) => message,
+        };
+        let whole = if message.came.is_empty() {
+            made::bytes(py, &message.content)?.into_any()
+        } else {
+            Self::joined(py, message)?
+        };
+        put_into(buffer, from, room, whole)
     }
 }
 
@@ -334,45 +412,8 @@ impl PyChannel {
     ///     OSError: the message is longer than `maxlength`, and the connection can receive no more; or this end is closed.
     #[pyo3(signature = (maxlength=None), text_signature = "(self, maxlength=None)")]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
-        let handle = self.reading()?;
-        let limit =
-            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
-        if let Some(kept) = self.shelf.next_pickle(py) {
-            let kept = kept?;
-            return if limit.is_some_and(|limit| kept.len().is_ok_and(|len| len as u64 > limit)) {
-                Err(self.spoilt())
-            } else {
-                Ok(kept)
-            };
-        }
-        let partial = match self.receive(py, handle, limit, SMALL)? {
-            Received::Whole(message) if message.came.is_empty() => {
-                return made::bytes(py, &message.content).map(Bound::into_any).map_err(|error| lost(py, error));
-            }
-            Received::Whole(message) => return Self::joined(py, message).map_err(|error| lost(py, error)),
-            Received::Length(partial) => partial,
-        };
-        let size = partial.len() as ffi::Py_ssize_t;
-        // SAFETY: `PyBytes_FromStringAndSize` returns a fresh object of that size, or null with an exception set. No
-        // other code has the object before it is full.
-        let bytes = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
-                .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
-        };
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                // Receives the rest, so that the next message can be received.
-                waiting(py, |interrupted| partial.pass_over(handle, interrupted))?;
-                return Err(lost(py, error));
-            }
-        };
-        // SAFETY: as above; the bytes of a `bytes` object do not move.
-        let room = unsafe {
-            let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
-            std::slice::from_raw_parts_mut(start, size as usize)
-        };
-        waiting(py, |interrupted| self.end.fill(handle, partial, room, interrupted))?;
+        let bytes = self.next_bytes(py, maxlength)?;
+        self.shelf.settle_bytes(py, &OF_CONNECTIONS, || bytes.as_bytes().to_vec())?;
         Ok(bytes.into_any())
     }
 
@@ -394,28 +435,9 @@ impl PyChannel {
         }
         let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
         let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
-        if let Some(kept) = self.shelf.next_pickle(py) {
-            return put_into(&buffer, from, room, kept?);
-        }
-        let message = match self.receive(py, handle, None, 0)? {
-            Received::Length(partial) if partial.len() <= room => {
-                let length = partial.len();
-                // SAFETY: `from + length` is within the buffer. The view keeps the buffer in place, and the buffer is
-                // writable. Other threads of the program may access it in the meantime, as with any buffer that is read
-                // into.
-                let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
-                waiting(py, |interrupted| self.end.fill(handle, partial, into, interrupted))?;
-                return Ok(length);
-            }
-            Received::Length(partial) => waiting(py, |interrupted| self.end.finish(handle, partial, interrupted))?,
-            Received::Whole(message) => message,
-        };
-        let whole = if message.came.is_empty() {
-            made::bytes(py, &message.content)?.into_any()
-        } else {
-            Self::joined(py, message)?
-        };
-        put_into(&buffer, from, room, whole)
+        let length = self.next_into(py, handle, &buffer, from, room)?;
+        self.shelf.settle_bytes(py, &OF_CONNECTIONS, || bytes_of(&buffer)[from..from + length].to_vec())?;
+        Ok(length)
     }
 
     /// Whether this process has received a message that no caller has got, because a signal handler raised.
@@ -456,24 +478,6 @@ impl PyChannel {
             }
         })
     }
-}
-
-/// Copies a message into a writable buffer, which has room for `room` bytes from `from` on.
-fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, PyAny>) -> PyResult<usize> {
-    static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = whole.py();
-    let view = flat(&whole)?;
-    if view.len_bytes() <= room {
-        // SAFETY: `from + room` is within the buffer. The view keeps the buffer in place, and the buffer is writable.
-        unsafe {
-            let into = buffer.buf_ptr().cast::<u8>().add(from);
-            std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
-        }
-        return Ok(view.len_bytes());
-    }
-    let kind = TOO_SHORT
-        .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
-    Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
 }
 
 impl Drop for PyChannel {

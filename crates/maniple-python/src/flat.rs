@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use crate::arrays;
+use crate::lazy::Lazy;
 use crate::unended;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use std::ops::Deref;
 
 /// A buffer whose bytes do not move, also while the interpreter lock is released.
@@ -61,4 +63,22 @@ pub fn bytes_of(buffer: &PyBuffer<u8>) -> &[u8] {
     // place. Another thread may write to them in the meantime; then a mixture arrives, as with any buffer that changes
     // while it is sent.
     unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
+}
+
+/// Copies a message into a writable buffer, which has room for `room` bytes from `from` on.
+pub fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_, PyAny>) -> PyResult<usize> {
+    static TOO_SHORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = whole.py();
+    let view = flat(&whole)?;
+    if view.len_bytes() <= room {
+        // SAFETY: `from + room` is within the buffer. The view keeps the buffer in place, and the buffer is writable.
+        unsafe {
+            let into = buffer.buf_ptr().cast::<u8>().add(from);
+            std::ptr::copy_nonoverlapping(bytes_of(&view).as_ptr(), into, view.len_bytes());
+        }
+        return Ok(view.len_bytes());
+    }
+    let kind = TOO_SHORT
+        .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
+    Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
 }

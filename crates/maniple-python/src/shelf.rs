@@ -250,6 +250,20 @@ impl Shelf {
         Err(error)
     }
 
+    /// Runs the handlers of signals that have arrived. If one raises, keeps the message, which consists of `bytes`.
+    pub fn settle_bytes(
+        &self,
+        py: Python<'_>,
+        picklers: &'static Picklers,
+        bytes: impl FnOnce() -> Vec<u8>,
+    ) -> PyResult<()> {
+        let Err(error) = py.check_signals() else { return Ok(()) };
+        let parts = Parts::new(py, bytes(), Vec::new())?;
+        let unread = PyUnread { picklers, parts, value: Mutex::default(), attempts: Attempts::default() };
+        self.keep(Py::new(py, unread)?);
+        Err(error)
+    }
+
     /// As `next`, but returns the pickle of the message.
     pub fn next_pickle<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let message = self.take()?;

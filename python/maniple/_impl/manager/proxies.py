@@ -213,7 +213,8 @@ class BaseProxy:
             except Exception as error:
                 util.debug("... decref failed: %s", error)
         if not idset and hasattr(tls, "connection"):
-            util.debug("thread %r has no more proxies so closing conn", threading.current_thread().name)
+            # Not `current_thread()`: in a thread that is already unregistered, that makes an object which remains for ever.
+            util.debug("the last proxy of thread %d is gone; its connection is closed", threading.get_ident())
             _hang_up(tls)
         if not idset:
             site.rest()
