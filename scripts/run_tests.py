@@ -75,6 +75,8 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
     flags = f"{os.environ.get('RUSTFLAGS', '')} --cfg loom".strip()
     crates = ["-p", "maniple-sys", "-p", "maniple-engine", "-p", "maniple"]
     loom = ["cargo", "test", "--locked", "-p", "maniple-engine", "--release", "--test", "loom"]
+    # Tests mostly wait. So there are two for each core.
+    at_once = 2 * (os.cpu_count() or 1)
     # Other flags would have the other build's files compiled anew each time.
     apart = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / "loom")}
     counted = re.compile(r"^\d+ passed, \d+ failed.*")
@@ -85,6 +87,7 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
             ["cargo", "test", "--locked", "--all-features", "--no-fail-fast", *crates],
             CARGO_CLOSING,
             CARGO_TITLE,
+            {"RUST_TEST_THREADS": str(at_once)},
         ),
         "loom": Suite("loom", loom, CARGO_CLOSING, CARGO_TITLE, apart),
         "python": Suite(
@@ -109,7 +112,7 @@ def suites(options: argparse.Namespace) -> dict[str, Suite]:
             re.compile(r"^api on Python .*"),
         ),
         "cpython": Suite(
-            "cpython", [sys.executable, "tests/cpython/run.py", "-j", "2", *executor_tests(options)], counted
+            "cpython", [sys.executable, "tests/cpython/run.py", "-j", str(at_once), *executor_tests(options)], counted
         ),
         "second cpython": Suite(
             "second cpython",
