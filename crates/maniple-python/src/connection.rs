@@ -208,10 +208,11 @@ impl PyChannel {
             Received::Whole(message) => message,
         };
         let whole = if message.came.is_empty() {
-            made::bytes(py, &message.content)?.into_any()
+            made::bytes(py, &message.content).map(Bound::into_any)
         } else {
-            Self::joined(py, message)?
+            Self::joined(py, message)
         };
+        let whole = whole.map_err(|error| lost(py, error))?;
         put_into(buffer, from, room, whole)
     }
 }

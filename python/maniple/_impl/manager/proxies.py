@@ -213,7 +213,7 @@ class BaseProxy:
             except Exception as error:
                 util.debug("... decref failed: %s", error)
         if not idset and hasattr(tls, "connection"):
-            # Not `current_thread()`: in a thread that is already unregistered, that makes an object which remains for ever.
+            # Not `current_thread()`: in a thread that is already unregistered, that makes an object which remains forever.
             util.debug("the last proxy of thread %d is gone; its connection is closed", threading.get_ident())
             _hang_up(tls)
         if not idset:
