@@ -27,6 +27,8 @@ from marked import end_all, stragglers
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "MANIPLE_TEST_FILE"
+# Files that take long for their size. They go first, so that no core is idle at the end.
+SLOW = ("test_shortage", "test_scarcity", "test_failures", "test_conditions", "test_orphans", "test_frequent_signals")
 # Seconds for one file. Each test has a watchdog of its own; this is for what those do not see.
 LIMIT = 600
 # Seconds for a process that is late to write where its threads are.
@@ -56,7 +58,7 @@ def main() -> int:
         "-j", "--jobs", type=int, default=2 * (os.cpu_count() or 1), help="files at a time (default: two a core)"
     )
     options, rest = parser.parse_known_args()
-    files = sorted(options.folder.rglob("test_*.py"), key=lambda file: -file.stat().st_size)
+    files = sorted(options.folder.rglob("test_*.py"), key=lambda file: (file.stem not in SLOW, -file.stat().st_size))
     shown = threading.Lock()
     outcomes: list[Outcome] = []
 
