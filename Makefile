@@ -148,7 +148,7 @@ frozen: build ## a program frozen by PyInstaller, in every start method, compare
 	$(py) scripts/check_frozen.py $(VENV)
 
 suite: build ## CPython's own tests of multiprocessing and of process pools (PYTHON=..., SUITE_ARGS="-k Queue")
-	@$(setup) test cpython
+	@$(setup) cpython
 	$(py) tests/cpython/run.py --suites mp,main$(if $(filter none,$(CF_TESTS)),,$(comma)cf$(comma)ex) \
 		--cf-tests "$(filter-out none,$(CF_TESTS))" $(SUITE_ARGS)
 	$(if $(SUITE),$(py) scripts/run_suite.py "$(SUITE)" --cf-tests "$(CF_TESTS)" $(SUITE_ARGS))
