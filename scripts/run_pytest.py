@@ -1,4 +1,4 @@
-"""Runs pytest over a folder, a process for each file, twice as many at a time as there are cores, because tests mostly wait.
+"""Runs pytest over a folder, a process for each file, one more at a time than there are cores, because tests often wait.
 
     python scripts/run_pytest.py tests/python [-j JOBS] [pytest's options]
 
@@ -55,7 +55,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "-j", "--jobs", type=int, default=2 * (os.cpu_count() or 1), help="files at a time (default: two a core)"
+        "-j",
+        "--jobs",
+        type=int,
+        default=1 + (os.cpu_count() or 1),
+        help="files at a time (default: one more than cores)",
     )
     options, rest = parser.parse_known_args()
     files = sorted(options.folder.rglob("test_*.py"), key=lambda file: (file.stem not in SLOW, -file.stat().st_size))

@@ -11,6 +11,7 @@ else:
 
     eventlet.monkey_patch()
 
+import faulthandler
 import threading
 import time
 
@@ -43,6 +44,8 @@ def run(context, target, *args):
 
 
 if __name__ == "__main__":
+    # Writes where the program is if it does not end.
+    faulthandler.dump_traceback_later(60, exit=True)
     context = maniple.get_context(sys.argv[2])
     print("process", run(context, square, 1).join(), end=" ")
     sleeper = run(context, time.sleep, 60)
