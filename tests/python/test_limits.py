@@ -386,19 +386,32 @@ def test_shared_memory_and_mapped_files_do_not_count(new_pool: NewPool, mp: Modu
     assert pool.apply(limited.read_file, (str(tmp_path / "file"),)) == 0
 
 
+def eats_when_told(pool: Any, folder: Path) -> tuple[Any, Callable[[], bool]]:
+    """Start a task, and return its result and a function.
+
+    The function has the task exceed the memory limit, waits for the end of its worker, and returns whether that has ended.
+    """
+    result = pool.apply_async(limited.eat_when_told, (str(folder), 2_000_000_000))
+    assert wait_for_file(str(folder / "begun 0"))
+    workers = [worker.pid for worker in pool._pool]
+
+    def exceed() -> bool:
+        (folder / "go").touch()
+        return wait_until(lambda: any(map(has_ended, workers)))
+
+    return result, exceed
+
+
 @every_method
 def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
     pool = new_pool(2, memory_limit="300 MB")
-    result = pool.apply_async(limited.eat_when_told, (str(tmp_path), 2_000_000_000))
-    assert wait_for_file(str(tmp_path / "begun 0"))
-    workers = [worker.pid for worker in pool._pool]
+    result, exceed = eats_when_told(pool, tmp_path)
     ended: list[bool] = []
 
     def items() -> Iterator[int]:
         # So many that the iterator is read while the caller waits for results.
         yield from range(1000)
-        (tmp_path / "go").touch()
-        ended.append(wait_until(lambda: any(map(has_ended, workers))))
+        ended.append(exceed())
 
     assert list(pool.imap(square, items())) == [number * number for number in range(1000)] and ended == [True]
     with pytest.raises(mp.MemoryLimitError):
@@ -408,15 +421,12 @@ def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: M
 @every_method
 def test_a_memory_limit_holds_while_an_item_is_pickled(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
     pool = new_pool(2, memory_limit="300 MB")
-    result = pool.apply_async(limited.eat_when_told, (str(tmp_path), 2_000_000_000))
-    assert wait_for_file(str(tmp_path / "begun 0"))
-    workers = [worker.pid for worker in pool._pool]
+    result, exceed = eats_when_told(pool, tmp_path)
     ended: list[bool] = []
 
     class Slow:
         def __reduce__(self) -> tuple[type[int], tuple[int]]:
-            (tmp_path / "go").touch()
-            ended.append(wait_until(lambda: any(map(has_ended, workers))))
+            ended.append(exceed())
             return int, (5,)
 
     # The last one is pickled while the caller, which waits for results, drives the pool.

@@ -188,7 +188,7 @@ fn a_memory_limit_holds_while_an_iterator_is_slow() {
         eventually("the task runs", || large.is_running());
         let workers: Vec<u32> = pool.pids();
         let go = folder.join("go");
-        // So many that the caller reads the iterator while it waits for results.
+        // So many that `imap` reads the iterator while its caller waits for results. `map` reads all of it before.
         let items = (0..3000u32).chain(std::iter::from_fn(move || {
             fs::write(&go, "").unwrap();
             eventually("the worker has ended", || workers.iter().any(|&pid| !exists(pid)));
