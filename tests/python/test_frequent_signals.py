@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from pools import end_pool, make_pool
 
@@ -323,6 +324,39 @@ def test_a_message_that_arrives_together_with_a_signal_is_kept(mp: ModuleType, h
     assert reader.poll(10)
     received = get()
     assert (bytes(room[:received]) if how == "recv_bytes_into" else received) == content
+    sender.join()
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("how", ["recv", "recv_bytes", "recv_bytes_into"])
+def test_a_message_with_a_block_that_arrives_together_with_a_signal_is_kept(mp: ModuleType, how: str) -> None:
+    reader, writer = mp.Pipe(duplex=False)
+    content, room = np.arange(200_000), bytearray(2_000_000)
+
+    def get() -> Any:
+        if how == "recv":
+            return reader.recv()
+        return reader.recv_bytes() if how == "recv_bytes" else reader.recv_bytes_into(room)
+
+    def send() -> None:
+        time.sleep(0.2)
+        _thread.interrupt_main(signal.SIGUSR1)
+        writer.send(content)
+
+    before = signal.signal(signal.SIGUSR1, raise_again)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(Again):
+            get()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert reader.poll(10)
+    received = get()
+    if how != "recv":
+        received = pickle.loads(received if how == "recv_bytes" else room[:received])
+    assert np.array_equal(received, content)
     sender.join()
     reader.close()
     writer.close()
