@@ -419,7 +419,10 @@ def test_a_memory_limit_holds_while_an_iterator_is_slow(new_pool: NewPool, mp: M
 
 
 @every_method
-def test_a_memory_limit_holds_while_an_item_is_pickled(new_pool: NewPool, mp: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [0, 3000])
+def test_a_memory_limit_holds_while_an_item_is_pickled(
+    new_pool: NewPool, mp: ModuleType, tmp_path: Path, others: int
+) -> None:
     pool = new_pool(2, memory_limit="300 MB")
     result, exceed = eats_when_told(pool, tmp_path)
     ended: list[bool] = []
@@ -429,9 +432,10 @@ def test_a_memory_limit_holds_while_an_item_is_pickled(new_pool: NewPool, mp: Mo
             ended.append(exceed())
             return int, (5,)
 
-    # The last one is pickled while the caller, which waits for results, drives the pool.
-    items = [*range(3000), Slow()]
-    assert pool.map(identity, items, chunksize=1) == [*range(3000), 5] and ended == [True]
+    # After many others, it is pickled while the caller, which waits for results, drives the pool.
+    items = [*range(others), Slow()]
+    assert pool.map(identity, items, chunksize=1) == [*range(others), 5]
+    assert ended == [True]
     with pytest.raises(mp.MemoryLimitError):
         result.get()
 

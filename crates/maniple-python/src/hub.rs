@@ -15,7 +15,7 @@ use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
 use crate::ticket::{PyTicket, Shape};
 use crate::unended;
-use maniple_engine::pool::policy::{self, WINDOW};
+use maniple_engine::pool::policy::{self, LINGER, WINDOW};
 use maniple_engine::pool::{
     Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Room, Size,
     SourceKind, Ticket, WorkerId, WorkerLimits,
@@ -258,7 +258,7 @@ impl PyHub {
     }
 
     /// Waits for a chore that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed",
-    /// job)`, `("done", 0)`, `("idle", 0)`.
+    /// job)`, `("fill", 0)`, `("done", 0)`, `("idle", 0)`.
     ///
     /// After a `MemoryError` the next call returns the same chore.
     fn keep<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyTuple>> {
@@ -270,6 +270,7 @@ impl PyHub {
             Chore::End => ("end", 0),
             Chore::Reap(worker) => ("reap", worker.data().as_ffi()),
             Chore::Completed(job) => ("completed", job.data().as_ffi()),
+            Chore::Fill => ("fill", 0),
             Chore::Done => ("done", 0),
             // There is no handle to watch.
             Chore::Idle | Chore::Heard(_) => ("idle", 0),
@@ -277,6 +278,12 @@ impl PyHub {
         made::text(py, what)
             .and_then(|what| made::tuple(py, [what.into_any(), made::unsigned(py, number)?]))
             .inspect_err(|_| *unreported() = Some(chore))
+    }
+
+    /// Pickles the items of calls for which no thread waits: those that are due, and those that become due. Returns when
+    /// none has been due for a while, if it `lingers`; otherwise at once.
+    fn fill(&self, py: Python<'_>, lingers: bool) {
+        py.detach(|| self.hub.fill(if lingers { LINGER } else { Duration::ZERO }));
     }
 
     /// Returns whether the calling thread runs a signal handler that has interrupted the pickling of a call's items.

@@ -13,6 +13,7 @@ mod act;
 mod deaths;
 mod drive;
 mod ends;
+mod fill;
 mod forks;
 mod jobs;
 mod keeper;
@@ -26,9 +27,10 @@ mod terminate;
 mod ticket;
 
 pub use self::deaths::LACKING;
-use self::drive::{Seat, is_in_source, is_within, let_go};
+use self::drive::{Right, Seat, is_letting_go, let_go};
 pub use self::ends::Collector;
 use self::ends::Ends;
+use self::fill::{Due, Filler, RELIEF, is_in_source};
 pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
@@ -49,7 +51,7 @@ use crate::pool::starts::Starts;
 use crate::process::lifeline::Lifelines;
 use crate::wait::spin::Spin;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
-use maniple_sys::{self as sys, process::memory_group::MemoryGroups, ready};
+use maniple_sys::{self as sys, clock, process::memory_group::MemoryGroups, ready};
 use rustc_hash::FxHashMap;
 use slotmap::SecondaryMap;
 use std::collections::VecDeque;
@@ -130,7 +132,8 @@ pub(super) struct State {
     /// How many of the jobs hold handles.
     pub(super) holding: usize,
     pub seats: Seats<Arc<Cell>>,
-    pub(super) fills: VecDeque<(JobId, usize, usize)>,
+    pub(super) fills: VecDeque<Due>,
+    filler: Filler,
     /// Calls that wait for room in the backlog.
     rooms: room::Rooms,
     /// Workers to be started by the front.
@@ -237,6 +240,7 @@ impl Hub {
             holding: 0,
             seats: Seats::default(),
             fills: VecDeque::new(),
+            filler: Filler::default(),
             rooms: room::Rooms::default(),
             starts: Starts::default(),
             ending: None,
@@ -407,24 +411,35 @@ impl Hub {
         if let Some(place) = parked {
             st.seats.unpark(&place);
         }
-        let free = st.seats.take();
-        let nested = !free && is_within();
-        if !free && !nested {
+        let right = if let Some(turn) = st.seats.take() {
+            Right::Turn(turn)
+        } else if let Some(turn) = self.inner.resume_turn(&mut st) {
+            Right::Resumed(turn)
+        } else if let Some(turn) = st.seats.relieve(clock::now().saturating_sub(RELIEF)) {
+            Right::Turn(turn)
+        } else if is_letting_go() {
+            Right::Within
+        } else {
             let place = st.seats.park(cell.clone());
+            if st.seats.away_since().is_some() {
+                self.inner.ensure_relief(&st);
+            }
             let ticks = cell.ticks();
             // Readiness is announced under the lock; otherwise a thread that sleeps after this check would miss it.
             return Err((place, if cell.is_ready() { ticks.wrapping_sub(1) } else { ticks }));
-        }
+        };
         // This thread now does what the keeper wanted to be woken for.
         self.inner.page.disarm();
-        Ok(Seat { inner: &self.inner, state: Some(st), nested })
+        Ok(Seat { inner: &self.inner, state: Some(st), right })
     }
 
     /// Releases a place among the threads that wait for the seat. If this thread was called to take the seat, the next one is.
     pub(crate) fn unpark(&self, place: &Place) {
         let mut st = self.lock();
-        if st.seats.unpark(place) {
-            self.inner.leave_seat(st);
+        if st.seats.unpark(place)
+            && let Some(turn) = st.seats.take()
+        {
+            self.inner.leave_seat(st, turn);
         }
     }
 
@@ -434,9 +449,9 @@ impl Hub {
             return;
         }
         let mut st = self.lock();
-        if st.seats.take() {
-            st = self.inner.drive_once(st);
-            self.inner.leave_seat(st);
+        if let Some(turn) = st.seats.take() {
+            st = self.inner.drive_once(st, Some(turn));
+            self.inner.leave_seat(st, turn);
         }
     }
 

@@ -28,6 +28,7 @@
 //! | `seats` | the thread that drives the hub, and the threads that wait for that |
 //! | `hub/forks` | hubs across forks of their process |
 //! | `hub/drive` | which thread drives the hub, and when it sleeps |
+//! | `hub/fill` | calling the sources of jobs, which may take any time |
 //! | `hub/listen` | receiving the workers' messages |
 //! | `hub/act` | executing the scheduler's commands |
 //! | `hub/limits` | limits of tasks and workers: what exceeds one is ended |

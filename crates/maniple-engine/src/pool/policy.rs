@@ -81,6 +81,9 @@ pub const FAREWELL: Duration = Duration::from_secs(10);
 /// The pause before a keeper retries another step that failed for lack of memory, a descriptor or a thread.
 pub const AGAIN: Duration = Duration::from_millis(50);
 
+/// How long the thread that calls sources waits for further ones before it ends.
+pub const LINGER: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,6 +83,8 @@ struct Job<P> {
     account: queue::Account,
     /// The plan in which it had nothing to give.
     passed: u64,
+    /// Its place among jobs with equal accounts.
+    order: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -74,7 +74,8 @@ pub struct JobSpec {
 pub enum SourceKind {
     /// The tasks themselves (usually one).
     Ready(Vec<(usize, Packet)>),
-    /// Called by the thread that drives the hub. It must not block.
+    /// Called by the thread that drives the hub, or by the filler. It may take long, as an item's pickling may, but should
+    /// return when it has enough ([`Filling::has_enough`]).
     Inline(Box<dyn Source>),
     /// A thread of the front, which may block, learns from [`Hub::wanted`](super::Hub::wanted) how many are wanted.
     External,

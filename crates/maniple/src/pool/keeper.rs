@@ -7,7 +7,7 @@ use crate::error::{Error, ProcessError, Result};
 use crate::events::{self, Relay};
 use crate::startup::{self, StartMethod};
 use crate::worker_setup::{self, Place};
-use maniple_engine::pool::policy::AGAIN;
+use maniple_engine::pool::policy::{AGAIN, LINGER};
 use maniple_engine::pool::{Chore, EndTerms, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
 use maniple_sys::{AsHandle, OwnedHandle, tap};
@@ -123,6 +123,7 @@ impl Shared {
                     late.extend(self.hub.exited(worker, exit).map(Arc::new));
                 }
                 Chore::Heard(worker) => self.deliver(worker),
+                Chore::Fill => self.start_filler(),
                 Chore::Completed(_) | Chore::Idle => {}
                 Chore::Done => break,
             }
@@ -131,6 +132,16 @@ impl Shared {
         // The server has no further process to fork. Dropping it ends it.
         let server = self.crew().server.take();
         drop(server);
+    }
+
+    /// Starts the thread that encodes the items of calls for which no caller waits. If there can be no such thread, the
+    /// keeper encodes them.
+    fn start_filler(&self) {
+        let hub = self.hub.clone();
+        let fill = move || hub.fill(LINGER);
+        if std::thread::Builder::new().name("maniple-filler".into()).spawn(fill).is_err() {
+            self.hub.fill(Duration::ZERO);
+        }
     }
 
     /// Starts the first workers of a pool.

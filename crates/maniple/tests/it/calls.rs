@@ -337,3 +337,20 @@ fn a_fork_server_forks_all_workers_from_one_process() {
     let parents = pool.with(CallOptions::new().chunksize(1)).map(|()| support::parent(), [(); 10]).unwrap();
     assert!(parents.iter().all(|&p| p == parents[0] && p != std::process::id()), "{parents:?}");
 }
+
+#[test]
+fn many_calls_of_several_tasks_are_worked_off() {
+    let _dog = watchdog();
+    let expected: Vec<u64> = (0..10).map(square).collect();
+    for method in METHODS {
+        let pool = pool(method, 2);
+        for calls in [300, 3000] {
+            let call = pool.with(CallOptions::new().chunksize(3));
+            let handles: Vec<_> = (0..calls).map(|_| call.map_async(square, 0..10).unwrap()).collect();
+            // The last one first: no thread drives for the others.
+            for handle in handles.into_iter().rev() {
+                assert_eq!(handle.get().unwrap(), expected);
+            }
+        }
+    }
+}

@@ -39,6 +39,7 @@ mod retries;
 mod sharing;
 mod shortage;
 mod sizes;
+mod slow_items;
 mod spawn;
 mod standoff;
 mod support;

@@ -21,7 +21,7 @@ from ..start import imports_in_progress
 from ..start.descriptors import explain_shortage
 from ..start.shortage import advice, is_shortage, says_shortage
 from ..sync.bells import SteadyEvent
-from ..sync.thread_start import ThreadStart
+from ..sync.thread_start import ThreadStart, start_assured
 from .external_tasks import ExternalTasks
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
@@ -160,6 +160,8 @@ class Workers:
         self.is_started = False
         #: the threads that are opening streams of `imap`
         self.opening: list[int] = []
+        # The thread that pickles the items of calls for which no thread waits.
+        self._filler: threading.Thread | None = None
         # Whether `terminate` has done all of its work.
         self.is_over = False
         self._wanted = processes
@@ -350,7 +352,11 @@ class Workers:
             elif chore == "completed":
                 result, self._chore = self.results.ended(number), None
                 complete(result)
+            elif chore == "fill":
+                self._start_filler(alone)
             elif chore == "done":
+                if (filler := self._filler) is not None:
+                    filler.join(_AGAIN)  # it ends now, unless it pickles an item
                 if self._late:
                     self._read_late()
                 self._main.end_pool()
@@ -359,6 +365,22 @@ class Workers:
                 self._complete_late()
                 return
             self._chore = None
+
+    def _start_filler(self, alone: bool) -> None:
+        """Start the thread that pickles the items of calls for which no thread waits.
+
+        If there can be no such thread, the keeper pickles them.
+        """
+        if alone:
+            filler = threading.Thread(target=self.hub.fill, args=(True,), name="maniple-pool-filler", daemon=True)
+            try:
+                start_assured(filler)
+            except (MemoryError, RuntimeError):
+                pass
+            else:
+                self._filler = filler
+                return
+        self.hub.fill(False)
 
     def _schedule_late(self) -> None:
         if self.results.over:

@@ -23,9 +23,11 @@ impl Inner {
         self.look_at_limits(st);
         let mut commands = std::mem::take(&mut st.commands);
         st.unplanned = true;
+        // No time passes in here: a plan may take long, and would otherwise take back what the last one gave.
+        let now = clock::now();
         loop {
             if std::mem::take(&mut st.unplanned) {
-                st.sched.plan(clock::now());
+                st.sched.plan(now);
             }
             st.sched.commands(&mut commands);
             if commands.is_empty() {

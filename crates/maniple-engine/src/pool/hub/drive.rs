@@ -1,12 +1,11 @@
-//! Driving the hub: passing the seat on, calling sources, sleeping.
+//! Driving the hub: passing the seat on, sleeping.
 //!
 //! Everything here runs with the hub's lock held, except a source's code and sleeping.
 
 use super::{Inner, Locked, State};
-use crate::pool::job::{Cell, Feed, Gone, Outcome, Settled};
+use crate::pool::job::{Cell, Gone};
 use crate::pool::link::hub_page::level;
-use crate::pool::scheduler::JobId;
-use crate::pool::spec::{Filling, NewTask};
+use crate::pool::seats::Turn;
 use crate::wait::word::Woken;
 use maniple_sys::clock;
 use std::cell::Cell as Counter;
@@ -19,19 +18,36 @@ const NAP: Duration = Duration::from_micros(400);
 pub(crate) struct Seat<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: Option<Locked<'a>>,
-    /// This thread already has the seat: it waits in the middle of a source's code, as in a signal handler.
-    pub(super) nested: bool,
+    pub(super) right: Right,
+}
+
+/// The right by which a thread drives.
+#[derive(Clone, Copy)]
+pub(super) enum Right {
+    /// It has the seat for this turn.
+    Turn(Turn),
+    /// It has the seat, and waits in the middle of a source's code, as in a signal handler. Afterwards it is away again.
+    Resumed(Turn),
+    /// It waits in code of the program that this hub's driver may be running.
+    Within,
+}
+
+impl Right {
+    fn turn(self) -> Option<Turn> {
+        match self {
+            Right::Turn(turn) | Right::Resumed(turn) => Some(turn),
+            Right::Within => None,
+        }
+    }
 }
 
 thread_local! {
-    static IN_SOURCES: Counter<u32> = const { Counter::new(0) };
     static LETTING_GO: Counter<u32> = const { Counter::new(0) };
 }
 
-/// Whether this thread runs code of the front that the hub may have called while this thread drives it: then the thread
-/// may already have the seat.
-pub(super) fn is_within() -> bool {
-    is_in_source() || LETTING_GO.get() > 0
+/// Whether this thread wakes futures or drops values for a hub: then it may have the seat already.
+pub(super) fn is_letting_go() -> bool {
+    LETTING_GO.get() > 0
 }
 
 /// Wakes futures and drops values that had to wait for the hub's lock to be free. That may run code of the program.
@@ -50,22 +66,17 @@ pub(super) fn let_go(gone: Vec<Gone>) {
     gone.into_iter().for_each(Gone::go);
 }
 
-/// Whether this thread is in the middle of a source's code, called by the hub that it drives.
-pub(super) fn is_in_source() -> bool {
-    IN_SOURCES.get() > 0
-}
-
 impl Seat<'_> {
     /// Drives until `cell` is ready, `until`, or a signal.
     pub fn drive(mut self, cell: &Cell, until: Instant) -> Woken {
-        let inner = self.inner;
+        let (inner, turn) = (self.inner, self.right.turn());
         let Some(mut st) = self.state.take() else { return Woken::Rung };
         let outcome = loop {
-            st = inner.drive_once(st);
+            st = inner.drive_once(st, turn);
             if std::mem::take(&mut st.interrupted) {
                 break Woken::Signal;
             }
-            if cell.is_ready() {
+            if cell.is_ready() || turn.is_some_and(|turn| !st.seats.holds(turn)) {
                 break Woken::Rung;
             }
             let now = Instant::now();
@@ -106,101 +117,44 @@ impl Seat<'_> {
                 break Woken::Signal;
             }
         };
-        if self.nested {
-            drop(st);
-            // If another thread has the seat, it may sleep although news for it was read here.
-            inner.page.wake();
-        } else {
-            inner.leave_seat(st);
+        match self.right {
+            Right::Turn(turn) => inner.leave_seat(st, turn),
+            Right::Resumed(turn) => {
+                st.seats.step_away(turn, clock::now());
+                inner.ensure_relief(&st);
+            }
+            Right::Within => {
+                drop(st);
+                // If another thread has the seat, it may sleep although news for it was read here.
+                inner.page.wake();
+            }
         }
         outcome
     }
 }
 
-/// A source that is being called. If it panics, its job is cancelled and the thread leaves the seat: the panic concerns
-/// one call.
-struct Asked<'a> {
-    inner: &'a Inner,
-    job: JobId,
-}
-
-impl<'a> Asked<'a> {
-    fn new(inner: &'a Inner, job: JobId) -> Asked<'a> {
-        IN_SOURCES.set(IN_SOURCES.get() + 1);
-        Asked { inner, job }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        IN_SOURCES.set(IN_SOURCES.get() - 1);
-        if std::thread::panicking() {
-            let mut st = self.inner.lock();
-            st.sched.cancel(self.job);
-            st.sched.filled(self.job, true);
-            self.inner.advance(&mut st);
-            self.inner.leave_seat(st);
-        }
-    }
-}
-
 impl Inner {
-    /// Receives all messages, acts on them, and requests tasks from sources, unless a source sends this thread back.
-    /// The caller holds the seat.
-    pub(super) fn drive_once<'a>(&'a self, mut st: Locked<'a>) -> Locked<'a> {
+    /// Receives all messages, and acts on them.
+    pub(super) fn receive(&self, st: &mut State) {
+        self.listen(st);
+        self.advance(st);
+        st.called = false;
+    }
+
+    /// Receives all messages, acts on them, and requests tasks from sources, unless a source sends this thread back, or
+    /// another thread has relieved it. A thread that has the seat passes its turn.
+    pub(super) fn drive_once<'a>(&'a self, mut st: Locked<'a>, turn: Option<Turn>) -> Locked<'a> {
         st.interrupted = false;
         loop {
-            self.listen(&mut st);
-            self.advance(&mut st);
-            st.called = false;
-            let Some((job, tasks, items)) = st.fills.pop_front() else { return st };
-            let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { continue };
-            let Some(mut source) = source.take() else { continue };
-            self.leave_memory_to_keeper(&st);
-            drop(st);
-            let mut filling = Filling::new(&self.packer);
-            let asked = Asked::new(self, job);
-            let ended = source.fill(tasks, items, &mut filling);
-            drop(asked);
-            let (tasks, interrupted) = (filling.tasks, filling.interrupted);
-            st = self.lock();
-            let over = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
-                Some(Feed::Inline(place)) if !ended => {
-                    *place = Some(source);
-                    None
-                }
-                _ => Some(source),
-            };
-            self.take_in(&mut st, job, tasks);
-            st.sched.filled(job, ended);
-            if over.is_some() {
-                // A source's end may run a front's code.
-                self.advance(&mut st);
-                drop(st);
-                drop(over);
-                st = self.lock();
-            }
-            if interrupted {
-                self.advance(&mut st);
-                st.interrupted = true;
+            self.receive(&mut st);
+            let any;
+            (st, any) = self.call_sources(st, turn);
+            if !any {
                 return st;
             }
-        }
-    }
-
-    pub(super) fn take_in(&self, st: &mut State, job: JobId, tasks: Vec<NewTask>) {
-        for (items, task) in tasks {
-            match task {
-                Ok(packet) => {
-                    st.weigh(job, items, packet.size());
-                    st.sched.add(job, items, packet);
-                }
-                Err(why) => match st.sched.add_settled(job, items) {
-                    Some(index) => {
-                        st.settle(job, Settled::unanswered(index, items, Outcome::Unsent(why)));
-                    }
-                    None => st.gone.push(Gone::Value(why)),
-                },
+            if st.interrupted || turn.is_some_and(|turn| !st.seats.holds(turn)) {
+                self.advance(&mut st);
+                return st;
             }
         }
     }
@@ -224,9 +178,9 @@ impl Inner {
         self.settle_down(st, driven);
     }
 
-    /// Passes the seat to a thread that waits for it, or leaves it free.
-    pub(super) fn leave_seat(&self, mut st: Locked<'_>) {
-        if !st.call_next() {
+    /// Passes the seat to a thread that waits for it, or leaves it free, unless this thread was relieved.
+    pub(super) fn leave_seat(&self, mut st: Locked<'_>, turn: Turn) {
+        if !st.call_next(turn) {
             self.settle_down(&mut st, false);
         }
     }
@@ -238,6 +192,9 @@ impl Inner {
             // The driver may sleep for longer than a new time limit.
             st.called |= limit.is_some_and(|at| at < st.driver_until);
             self.stir(st);
+            if st.seats.away_since().is_some() {
+                self.ensure_relief(st);
+            }
             return;
         }
         let bell = &self.page;
@@ -246,10 +203,10 @@ impl Inner {
             // The keeper polls, or is about to.
             Some(_) if st.burst.polled => bell.disarm(),
             // It is armed, and every worker that has sent a message since then has rung it.
-            Some(level) if bell.level() == level && st.fills.is_empty() => {}
+            Some(level) if bell.level() == level && !st.fills_due() => {}
             Some(level) => {
                 bell.arm(level);
-                if self.has_stale_news(st, level) || !st.fills.is_empty() {
+                if self.has_stale_news(st, level) || st.fills_due() {
                     bell.disarm();
                     self.kick.kick();
                 }
@@ -289,8 +246,8 @@ impl Inner {
 
 impl State {
     /// Leaves the seat, and wakes one of the threads that wait for it. Returns false if no thread waits.
-    pub(super) fn call_next(&mut self) -> bool {
-        let next = self.seats.leave(|cell| !cell.is_ready());
+    pub(super) fn call_next(&mut self, turn: Turn) -> bool {
+        let next = self.seats.leave(turn, |cell| !cell.is_ready());
         if let Some(cell) = &next {
             self.gone.extend(cell.call().map(Gone::Awaited));
         }

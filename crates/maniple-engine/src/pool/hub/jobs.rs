@@ -135,14 +135,14 @@ impl Hub {
         }
         let mut st = self.lock();
         st.sched.consumed(job, items);
-        if !st.seats.take() {
+        let Some(turn) = st.seats.take() else {
             // The driver acts on it at its next check; it may be asleep.
             self.inner.advance(&mut st);
             self.inner.stir(&mut st);
             return;
-        }
-        st = self.inner.drive_once(st);
-        self.inner.leave_seat(st);
+        };
+        st = self.inner.drive_once(st, Some(turn));
+        self.inner.leave_seat(st, turn);
     }
 
     /// Cancels a job. `end_running`: also ends the workers that run its tasks. Returns how many tasks that ends.

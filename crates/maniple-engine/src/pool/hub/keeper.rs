@@ -4,6 +4,7 @@
 //! while no thread drives the hub, for the workers' messages. `keep` returns work that needs the front (starting and
 //! reaping processes, callbacks) as a [`Chore`].
 
+use super::fill::RELIEF;
 use super::{Hub, Inner, State};
 use crate::pool::burst::POLLING;
 use crate::pool::link::hub_page::level;
@@ -31,6 +32,8 @@ pub enum Chore {
     /// A job whose end has to be reported to the front has ended. If the ends are gathered, it is the first of those
     /// that [`Hub::take_ends`] returns.
     Completed(JobId),
+    /// Call [`Hub::fill`] in a thread of its own.
+    Fill,
     /// The pool and all its workers have ended. The keeper may return.
     Done,
     /// No work: the time limit expired, or the front requested the keeper's return ([`Hub::kick`]).
@@ -92,12 +95,14 @@ impl Hub {
         loop {
             let mut st = self.lock();
             let mut news = false;
-            if st.seats.take() {
+            if let Some(turn) = st.seats.take().or_else(|| st.seats.relieve(clock::now().saturating_sub(RELIEF))) {
                 news = inner.has_news(&mut st);
-                st = inner.drive_once(st);
-                st.call_next();
+                inner.receive(&mut st);
+                if !st.call_next(turn) && inner.call_filler(&mut st) {
+                    return Chore::Fill;
+                }
             } else {
-                // The driver may be in a source for long.
+                // The driver may be in a source.
                 inner.look_at_memory(&mut st);
                 inner.stir(&mut st);
             }
@@ -159,8 +164,10 @@ impl Hub {
         let inner = self.shared();
         if st.seats.is_taken() {
             st.burst.end();
-            let memory = inner.next_memory_look(st, clock::now());
-            return memory.map_or(LONG, |nanos| Duration::from_nanos(nanos).max(TICK));
+            let now = clock::now();
+            let relief = st.seats.away_since().map(|since| since.saturating_add(RELIEF).saturating_sub(now));
+            let next = relief.into_iter().chain(inner.next_memory_look(st, now)).min();
+            return next.map_or(LONG, |nanos| Duration::from_nanos(nanos).max(TICK));
         }
         if st.burst.poll() {
             inner.page.disarm();
@@ -246,6 +253,13 @@ impl Inner {
     }
 }
 
+impl State {
+    /// Whether the keeper, if it is not woken, comes only after that time.
+    pub(super) fn keeper_comes_after(&self, time: u64) -> bool {
+        self.keeper.until > time
+    }
+}
+
 fn next_chore(st: &mut State) -> Option<Chore> {
     if let Some((worker, slot)) = st.slots.iter_mut().find(|(_, p)| p.extra_due) {
         slot.extra_due = false;
@@ -275,5 +289,8 @@ fn next_chore(st: &mut State) -> Option<Chore> {
     if st.wait_for_end(now) == Some(0) {
         return Some(Chore::End);
     }
-    st.is_over().then_some(Chore::Done)
+    st.is_over().then(|| {
+        st.filler.dismiss();
+        Chore::Done
+    })
 }

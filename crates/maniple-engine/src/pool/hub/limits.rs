@@ -124,13 +124,6 @@ impl Inner {
         (self.watches_memory() && st.sched.busy() > 0).then(|| st.memory_at.saturating_sub(now))
     }
 
-    /// The driver is about to call a source, which may take any time: ensures that the keeper reads the workers' memory meanwhile.
-    pub(super) fn leave_memory_to_keeper(&self, st: &State) {
-        if self.watches_memory() && st.keeper.until > clock::now().saturating_add(2 * MEMORY_LOOK) {
-            self.kick.kick();
-        }
-    }
-
     /// Whether the system has ended a process for lack of memory, so that it may have ended a worker with this exit.
     pub(super) fn out_of_memory(&self, exit: Option<Exit>) -> bool {
         let killed = exit.is_some_and(Exit::is_kill);

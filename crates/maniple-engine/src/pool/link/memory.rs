@@ -304,6 +304,7 @@ mod tests {
                     }
                 }
                 Chore::Done => return,
+                Chore::Fill => hub.fill(Duration::ZERO),
                 Chore::Idle => {}
                 other => tell.send(other).unwrap(),
             }

@@ -52,6 +52,7 @@ impl<P> Scheduler<P> {
             queued: false,
             account: queue::Account::default(),
             passed: 0,
+            order: 0,
         };
         self.limited += usize::from(job.is_limited());
         self.jobs.insert(job)

@@ -4,7 +4,8 @@
 //! smallest account goes next. All calls of a single task share one account, and are served in the order in which they came.
 
 use super::*;
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
 /// The work of a call, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +29,35 @@ pub(super) struct Queue {
     singles_in_hand: usize,
     /// The highest floor of a level that exists no longer.
     floor: u64,
+    /// How often a job was put into the queue.
+    puts: u64,
+    round: Round,
+}
+
+/// The calls with several tasks that can be served in a plan, of one level. A plan serves many, so it orders them once.
+#[derive(Debug, Default)]
+struct Round {
+    plan: u64,
+    level: usize,
+    /// Whether the level's calls were ordered.
+    is_ordered: bool,
+    /// By account, and among equals in the order in which they came.
+    calls: BinaryHeap<Reverse<(u64, u64, JobId)>>,
+    /// The call that was served last. Its account has changed.
+    served: Option<JobId>,
+}
+
+impl Round {
+    fn begin(&mut self, plan: u64, level: usize) {
+        self.calls.clear();
+        (self.plan, self.level, self.is_ordered, self.served) = (plan, level, false, None);
+    }
+
+    fn order<P>(&mut self, id: JobId, job: &Job<P>) {
+        if job.queued && job.passed != self.plan {
+            self.calls.push(Reverse((job.account.total(), job.order, id)));
+        }
+    }
 }
 
 /// The jobs of one priority.
@@ -50,8 +80,8 @@ pub(super) struct Turn {
     /// Whether it is the only one that can be served now.
     pub alone: bool,
     level: usize,
-    /// Its place among the calls; `None`: it is the first single call.
-    place: Option<usize>,
+    /// Whether it is the first single call.
+    is_single: bool,
 }
 
 impl Queue {
@@ -93,6 +123,8 @@ impl Queue {
     /// Puts a job into the queue. `first`: before all single calls of its priority.
     pub fn put<P>(&mut self, id: JobId, job: &mut Job<P>, first: bool) {
         job.queued = true;
+        self.puts += 1;
+        job.order = self.puts;
         let priority = job.priority();
         let at = self.levels.partition_point(|level| level.priority < priority);
         if self.levels.get(at).is_none_or(|level| level.priority != priority) {
@@ -125,36 +157,46 @@ impl Queue {
 
     /// The job that is served next, of those that were not skipped in this plan.
     pub fn next<P>(&mut self, jobs: &SlotMap<JobId, Job<P>>, plan: u64) -> Option<Turn> {
-        for (index, level) in self.levels.iter_mut().enumerate() {
-            level.calls.retain(|&id| jobs.contains_key(id));
+        let round = &mut self.round;
+        if round.plan != plan {
+            round.begin(plan, 0);
+        } else if let Some(id) = round.served.take()
+            && let Some(job) = jobs.get(id)
+        {
+            round.order(id, job);
+        }
+        while let Some(level) = self.levels.get_mut(round.level) {
+            if !std::mem::replace(&mut round.is_ordered, true) {
+                level.calls.retain(|&id| jobs.get(id).map(|job| round.order(id, job)).is_some());
+            }
             while level.singles.front().is_some_and(|&id| !jobs.contains_key(id)) {
                 level.singles.pop_front();
             }
-            let single = level.singles.front().filter(|&&id| jobs[id].passed != plan);
-            let single = single.map(|&id| (level.singles_account, id, None));
-            let calls = level.calls.iter().enumerate().filter_map(|(place, &id)| {
-                let job = &jobs[id];
-                (job.passed != plan).then_some((job.account, id, Some(place)))
-            });
-            let mut count = 0;
-            let least =
-                single.into_iter().chain(calls).inspect(|_| count += 1).min_by_key(|&(account, _, _)| account.total());
-            if let Some((account, job, place)) = least {
-                level.floor = level.floor.max(account.done);
-                return Some(Turn { job, alone: count == 1, level: index, place });
+            let single = level.singles.front().copied().filter(|&id| jobs[id].passed != plan);
+            let alone = round.calls.len() + usize::from(single.is_some()) == 1;
+            let call = round.calls.peek().map(|Reverse((total, _, _))| *total);
+            let is_single = single.is_some() && call.is_none_or(|total| level.singles_account.total() <= total);
+            if let Some(job) = single.filter(|_| is_single) {
+                level.floor = level.floor.max(level.singles_account.done);
+                return Some(Turn { job, alone, level: round.level, is_single });
             }
+            if let Some(Reverse((_, _, job))) = round.calls.pop() {
+                level.floor = level.floor.max(jobs[job].account.done);
+                round.served = Some(job);
+                return Some(Turn { job, alone, level: round.level, is_single });
+            }
+            round.begin(plan, round.level + 1);
         }
         None
     }
 
     /// Charges a task, which is expected to take `nanos`, to its job.
     pub fn charge<P>(&mut self, turn: &Turn, job: &mut Job<P>, nanos: u64) {
-        let account = match turn.place {
-            Some(_) => &mut job.account,
-            None => {
-                self.singles_in_hand += 1;
-                &mut self.levels[turn.level].singles_account
-            }
+        let account = if turn.is_single {
+            self.singles_in_hand += 1;
+            &mut self.levels[turn.level].singles_account
+        } else {
+            &mut job.account
         };
         account.in_hand = account.in_hand.saturating_add(nanos);
     }
@@ -179,18 +221,17 @@ impl Queue {
         job.queued = false;
         let is_last = self.levels.len() == 1;
         let level = &mut self.levels[turn.level];
-        match turn.place {
-            Some(place) => {
-                level.calls.remove(place);
-            }
-            None => {
-                level.singles.pop_front();
-                level.waiting -= 1;
-            }
+        if turn.is_single {
+            level.singles.pop_front();
+            level.waiting -= 1;
+        } else if let Some(place) = level.calls.iter().position(|&id| id == turn.job) {
+            level.calls.remove(place);
         }
         if level.singles.is_empty() && level.calls.is_empty() && !is_last {
             self.floor = self.floor.max(level.floor);
             self.levels.remove(turn.level);
+            // The next level now has this one's number.
+            self.round.begin(self.round.plan, turn.level);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ends of servers, clients and connections.
 
-use super::{Counted, child, counter, descriptors_of, kill, stop, temporary, threads_of};
+use super::{Counted, child, counter, kill, server_is_back_to, stop, temporary, usage_of};
 use crate::support::{LONG, SHORT, eventually, exists, is_listed, part, print_pids, read_pids, start_hub, watchdog};
 use maniple::managers::{Event, List, Queue, Semaphore};
 use maniple::{Bulk, Cause, Codec, Error, Exit, Manager, Postcard, Process, StartMethod};
@@ -14,7 +14,7 @@ fn a_client_killed_within_a_message_leaves_the_server_as_it_was() {
     let manager = Manager::new().unwrap();
     let server = manager.pid().unwrap();
     let (list, ready) = (manager.list::<Bulk<u8>>().unwrap(), manager.event().unwrap());
-    let before = (descriptors_of(server), threads_of(server));
+    let before = usage_of(server);
     let process = child(
         |(list, ready): (List<Bulk<u8>>, Event)| {
             let large = Bulk::from(vec![1u8; 64 << 20]);
@@ -30,7 +30,7 @@ fn a_client_killed_within_a_message_leaves_the_server_as_it_was() {
     process.kill().unwrap();
     process.join().unwrap();
     kill(server, Signal::CONT);
-    eventually("the server is rid of it", || (descriptors_of(server), threads_of(server)) == before);
+    server_is_back_to(server, before);
     assert!(list.len().unwrap() <= 1);
 }
 
@@ -214,7 +214,7 @@ fn nonsense_from_a_client_with_the_key_ends_only_its_connection() {
     let server = manager.pid().unwrap();
     let value = manager.value(&5u8).unwrap();
     assert_eq!(value.get().unwrap(), 5);
-    let before = (descriptors_of(server), threads_of(server));
+    let before = usage_of(server);
     let address = manager.address().to_string().parse().unwrap();
     for message in [&b""[..], b"\0", b"\x02\0\0\0\x01\x01", b"\x03\0\0\0\x01\x01\x63", &[0xff; 1000]] {
         let socket = connect(&address, Some(manager.authkey().as_bytes()), None, &mut || false).unwrap();
@@ -224,7 +224,7 @@ fn nonsense_from_a_client_with_the_key_ends_only_its_connection() {
             let _ = stream.send(message, &mut || false);
         }
     }
-    eventually("the connections have ended", || (descriptors_of(server), threads_of(server)) == before);
+    server_is_back_to(server, before);
     assert_eq!(value.get().unwrap(), 5);
 }
 
@@ -261,7 +261,7 @@ fn nothing_is_left_of_a_manager() {
         }
         assert!(!is_listed(server));
     };
-    let now = || (descriptors_of(me), threads_of(me));
+    let now = || usage_of(me);
     let before = now();
     (0..4).for_each(life);
     // A scope does not wait for its threads' last moments, in which they close what is theirs.

@@ -1,6 +1,6 @@
 //! Waits for locks and queues of a manager: what a client that is killed held or waited for.
 
-use super::{child, descriptors_of, is_late, threads_of};
+use super::{child, is_late, server_is_back_to, usage_of};
 use crate::support::{LONG, SHORT, eventually, watchdog};
 use maniple::managers::{Barrier, Condition, Event, Lock, ManagerError, Queue, Semaphore, is_caller_gone};
 use maniple::{Error, Manager, Proxy};
@@ -123,7 +123,7 @@ fn whoever_is_killed_while_it_waits_takes_nothing_along() {
     let (condition, barrier) = (manager.condition().unwrap(), manager.barrier(2).unwrap());
     let (event, waiting) = (manager.event().unwrap(), manager.semaphore(0).unwrap());
     lock.try_lock().unwrap();
-    let before = (descriptors_of(server), threads_of(server));
+    let before = usage_of(server);
     let held = lock.lock().unwrap();
     type All = (Queue<u32>, Lock, Condition, Barrier, Event, Semaphore);
     let process = child(
@@ -153,7 +153,7 @@ fn whoever_is_killed_while_it_waits_takes_nothing_along() {
     process.kill().unwrap();
     process.join().unwrap();
     eventually("the barrier is broken", || barrier.is_broken().unwrap());
-    eventually("the server is rid of it", || (descriptors_of(server), threads_of(server)) == before);
+    server_is_back_to(server, before);
     queue.put(&5).unwrap();
     assert_eq!(queue.try_get().unwrap(), Some(5));
     drop(held);

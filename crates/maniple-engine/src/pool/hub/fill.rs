@@ -1,0 +1,244 @@
+//! Calling the sources of jobs. A source runs code of the program, so it may take any time.
+//!
+//! The thread that drives the hub calls them. It steps away from its seat meanwhile: after [`RELIEF`] another thread may
+//! relieve it, so that no source delays the answers, deaths and time limits of other calls. When no caller drives, the
+//! *filler* calls them, a thread that the front starts for that ([`Chore::Fill`](super::Chore::Fill)). The keeper calls
+//! none, because no thread would do its work meanwhile.
+
+use super::{Hub, Inner, Locked, State};
+use crate::pool::job::{Cell, Feed, Gone, Outcome, Settled};
+use crate::pool::policy::FILL_TIME;
+use crate::pool::scheduler::JobId;
+use crate::pool::seats::Turn;
+use crate::pool::spec::{Filling, NewTask};
+use maniple_sys::clock;
+use std::cell::Cell as Local;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long (ns) a driver may be away from its seat before another thread relieves it.
+pub(super) const RELIEF: u64 = 20_000_000;
+
+/// A source that has to be called: for how many tasks, of how many items each.
+pub(super) type Due = (JobId, usize, usize);
+
+/// The thread that calls sources when no caller drives.
+#[derive(Debug, Default)]
+pub(super) struct Filler {
+    duty: Duty,
+    cell: Arc<Cell>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Duty {
+    /// There is no such thread.
+    #[default]
+    Absent,
+    /// It was called, and has not found all sources called since then.
+    Called,
+    /// It waits.
+    Idle,
+}
+
+impl Filler {
+    /// The pool has ended: a filler that waits returns.
+    pub(super) fn dismiss(&self) {
+        // A thread sleeps there, not a future.
+        let _ = self.cell.call();
+    }
+}
+
+/// A source of a hub that this thread is calling, and the turn for which the thread has that hub's seat.
+#[derive(Clone, Copy)]
+struct Calling {
+    hub: *const Inner,
+    turn: Option<Turn>,
+}
+
+thread_local! {
+    static CALLING: Local<Option<Calling>> = const { Local::new(None) };
+}
+
+/// Whether this thread is in the middle of a source's code.
+pub(super) fn is_in_source() -> bool {
+    CALLING.get().is_some()
+}
+
+/// A source that is being called. If it panics, its job is cancelled and the thread leaves the seat: the panic concerns
+/// one call.
+struct Asked<'a> {
+    inner: &'a Inner,
+    job: JobId,
+    turn: Option<Turn>,
+    outer: Option<Calling>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(inner: &'a Inner, job: JobId, turn: Option<Turn>) -> Asked<'a> {
+        Asked { inner, job, turn, outer: CALLING.replace(Some(Calling { hub: inner, turn })) }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        CALLING.set(self.outer);
+        if std::thread::panicking() {
+            let mut st = self.inner.lock();
+            st.sched.cancel(self.job);
+            st.sched.filled(self.job, true);
+            self.inner.advance(&mut st);
+            match self.turn {
+                Some(turn) => self.inner.leave_seat(st, turn),
+                None => self.inner.follow_up(&mut st),
+            }
+        }
+    }
+}
+
+/// Resets the filler's duty if a source panics.
+struct OnDuty<'a>(&'a Inner);
+
+impl Drop for OnDuty<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().filler.duty = Duty::Absent;
+            self.0.kick.kick();
+        }
+    }
+}
+
+impl Inner {
+    /// Calls the sources that are due, until they have taken some time, or one sends this thread back, or another thread
+    /// has relieved this one. A thread that has the seat passes its turn. Returns true if any was called. The caller then
+    /// lets the scheduler decide: once for all, because that may take longer than a short call.
+    pub(super) fn call_sources<'a>(&'a self, mut st: Locked<'a>, turn: Option<Turn>) -> (Locked<'a>, bool) {
+        let end = clock::now().saturating_add(FILL_TIME.as_nanos() as u64);
+        let mut any = false;
+        while let Some(due) = st.fills.pop_front() {
+            st = self.call_source(st, due, turn);
+            any = true;
+            if st.interrupted || turn.is_some_and(|turn| !st.seats.holds(turn)) || clock::now() >= end {
+                break;
+            }
+        }
+        (st, any)
+    }
+
+    /// Calls a source, and takes in its tasks.
+    fn call_source<'a>(&'a self, mut st: Locked<'a>, (job, tasks, items): Due, turn: Option<Turn>) -> Locked<'a> {
+        let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return st };
+        let Some(mut source) = source.take() else { return st };
+        if let Some(turn) = turn {
+            st.seats.step_away(turn, clock::now());
+            // A call that is alone has nothing that another thread could do for it.
+            if st.sched.open_jobs() > 1 || self.watches_memory() || st.sched.has_limits() {
+                self.ensure_relief(&st);
+            }
+        }
+        drop(st);
+        let mut filling = Filling::new(&self.packer);
+        let asked = Asked::new(self, job, turn);
+        let ended = source.fill(tasks, items, &mut filling);
+        drop(asked);
+        let (tasks, interrupted) = (filling.tasks, filling.interrupted);
+        st = self.lock();
+        match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
+            Some(Feed::Inline(place)) if !ended => *place = Some(source),
+            _ => st.gone.push(Gone::Feed(Feed::Inline(Some(source)))),
+        }
+        self.take_in(&mut st, job, tasks);
+        st.sched.filled(job, ended);
+        if let Some(turn) = turn {
+            st.seats.come_back(turn);
+        }
+        st.interrupted |= interrupted;
+        st
+    }
+
+    pub(super) fn take_in(&self, st: &mut State, job: JobId, tasks: Vec<NewTask>) {
+        for (items, task) in tasks {
+            match task {
+                Ok(packet) => {
+                    st.weigh(job, items, packet.size());
+                    st.sched.add(job, items, packet);
+                }
+                Err(why) => match st.sched.add_settled(job, items) {
+                    Some(index) => {
+                        st.settle(job, Settled::unanswered(index, items, Outcome::Unsent(why)));
+                    }
+                    None => st.gone.push(Gone::Value(why)),
+                },
+            }
+        }
+    }
+
+    /// The driver is away, or about to step away, and others need the hub: ensures that the keeper relieves it in time.
+    pub(super) fn ensure_relief(&self, st: &State) {
+        if st.keeper_comes_after(clock::now().saturating_add(2 * RELIEF)) {
+            self.kick.kick();
+        }
+    }
+
+    /// This thread is in the middle of a source of this hub, and has stepped away from the seat: it takes the seat back,
+    /// to wait for another call.
+    pub(super) fn resume_turn(&self, st: &mut State) -> Option<Turn> {
+        let calling = CALLING.get().filter(|calling| std::ptr::eq(calling.hub, self))?;
+        calling.turn.filter(|&turn| st.seats.come_back(turn))
+    }
+
+    /// No caller drives: has the filler call the sources that are due. Returns true if the front has to start it.
+    pub(super) fn call_filler(&self, st: &mut State) -> bool {
+        if !st.fills_due() {
+            return false;
+        }
+        let before = std::mem::replace(&mut st.filler.duty, Duty::Called);
+        if before == Duty::Idle {
+            st.filler.dismiss();
+        }
+        before == Duty::Absent
+    }
+}
+
+impl State {
+    /// Whether sources have to be called, and no thread was called for that.
+    pub(super) fn fills_due(&self) -> bool {
+        !self.fills.is_empty() && self.filler.duty != Duty::Called
+    }
+}
+
+impl Hub {
+    /// Calls the sources that are due, until there have been none for `linger`. The front calls it in a thread of its own
+    /// when the keeper gets [`Chore::Fill`](super::Chore::Fill), or in the keeper, with no time to linger, if it has no
+    /// thread for that.
+    pub fn fill(&self, linger: Duration) {
+        if self.is_foreign() {
+            return;
+        }
+        let inner = self.shared();
+        let _on_duty = OnDuty(inner);
+        loop {
+            let mut st = self.lock();
+            loop {
+                let any;
+                (st, any) = inner.call_sources(st, None);
+                if !any {
+                    break;
+                }
+                inner.follow_up(&mut st);
+            }
+            if linger.is_zero() || st.is_over() {
+                st.filler.duty = Duty::Absent;
+                return;
+            }
+            st.filler.duty = Duty::Idle;
+            let (cell, ticks) = (st.filler.cell.clone(), st.filler.cell.ticks());
+            drop(st);
+            cell.sleep(ticks, Some(linger));
+            let mut st = self.lock();
+            if st.filler.duty == Duty::Idle {
+                st.filler.duty = Duty::Absent;
+                return;
+            }
+        }
+    }
+}
