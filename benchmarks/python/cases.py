@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,30 @@ def apply_burst(threads: bool = False) -> Callable[[Stage], None]:
         expect(got, doubled(count))
 
     return run
+
+
+def maps_burst(stage: Stage) -> None:
+    """Many maps for which no thread waits."""
+    count = stage.setting.burst // 20
+    numbers = range(10)
+    results: list[list[int]] = []
+
+    def burst() -> None:
+        results.clear()
+        all_ended = threading.Event()
+
+        def ended(result: list[int]) -> None:
+            results.append(result)
+            if len(results) == count:
+                all_ended.set()
+
+        for _ in range(count):
+            stage.library.submit_map(pool, tasks.double, numbers, ended)
+        all_ended.wait()
+
+    with stage.pool() as pool:
+        stage.timed(burst, count)
+    expect(results, [doubled(10)] * count)
 
 
 def futures_burst(stage: Stage) -> None:
@@ -263,6 +288,7 @@ CASES: tuple[Case, ...] = (
     Case("unordered-list", "imap_unordered, list", "rate", imap_case(ordered=False, generator=False), 10),
     Case("unordered-gen", "imap_unordered, generator", "rate", imap_case(ordered=False, generator=True), 10),
     Case("apply-async", "apply_async, burst then get all", "rate", apply_burst(), 8),
+    Case("maps-async", "map_async of 10 items, a thousand at once", "rate", maps_burst, 1),
     Case("apply", "apply, round trip", "us", apply_round_trip, 8),
     Case("futures", "submit and gather of 20,000 futures", "rate", futures_burst, 4),
     Case("future", "submit, wait for the future, round trip", "us", future_round_trip, 3),

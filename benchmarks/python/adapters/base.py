@@ -77,6 +77,10 @@ class Adapter:
         """Hand in one call; what is returned waits for its result."""
         raise NotOffered("no single calls")
 
+    def submit_map(self, pool: Any, function: Function, items: Any, ended: Callable[[list[Any]], None]) -> None:
+        """Hand in a map; `ended` is called with its results."""
+        raise NotOffered("no map with a callback")
+
     def call(self, pool: Any, function: Function, item: Any) -> Any:
         """One call, there and back."""
         return self.submit(pool, function, item)()
@@ -153,6 +157,9 @@ class PoolAdapter(Adapter):
     def submit(self, pool: Any, function: Function, item: Any) -> Callable[[], Any]:
         waiting: Callable[[], Any] = pool.apply_async(function, (item,)).get
         return waiting
+
+    def submit_map(self, pool: Any, function: Function, items: Any, ended: Callable[[list[Any]], None]) -> None:
+        pool.map_async(function, items, callback=ended)
 
     def call(self, pool: Any, function: Function, item: Any) -> Any:
         return pool.apply(function, (item,))
