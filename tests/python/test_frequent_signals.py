@@ -78,20 +78,27 @@ def every(seconds: float) -> Iterator[None]:
 def insist(get: Callable[[], Any]) -> Any:
     """Return the final result of `get`, while a handler raises every 50 ms."""
     interrupted = 0
+    # Whether an exception of the handler would be caught.
+    caught: list[bool] = []
     done: list[Any] = []
     until = time.monotonic() + 30
-    before = signal.signal(signal.SIGALRM, raise_again)
+
+    def raise_once(*_: object) -> None:
+        if caught:
+            caught.clear()
+            raise Again
+
+    before = signal.signal(signal.SIGALRM, raise_once)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
         while not done and time.monotonic() < until:
             try:
+                caught.append(True)
                 done.append(get())
+                caught.clear()
             except Again:
                 interrupted += 1
-    except Again:  # just after the call
-        pass
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert done, f"interrupted {interrupted} times"
