@@ -72,6 +72,9 @@ def test_threads_are_greenlets(method: str) -> None:
         "queue 1225 None",
         "pipe 100000 None",
         "lock 100",
+        "stream 41654167500 41654167500",
+        "lost 2666466670000",
         "pool [0, 1, 4, 9, 16] [0, 1, 4, 9, 16]",
         "True [81] 81",
+        "executor 9 332833500",
     ]

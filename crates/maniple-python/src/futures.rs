@@ -15,10 +15,10 @@
 //! No lock of this module is held while Python code runs.
 
 use crate::deadline::deadline;
-use crate::error::python;
+use crate::greenlets;
 use crate::hub::PyHub;
 use crate::outcome::{Interrupt, Kind, Piece, Regions, failure, miscounted, results};
-use crate::signals::{detached, held, interrupts, leaves, look_for_signals};
+use crate::signals::{detached, interrupts, leaves};
 use crate::unended;
 use maniple_engine::pool::{Collector, Func, JobId, Packet, Settled};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
@@ -412,16 +412,5 @@ impl PyFutures {
 
 /// Waits without the interpreter lock. Returns false if the time limit has passed.
 fn wait(py: Python<'_>, collector: &Collector<'_>, deadline: Option<Instant>) -> PyResult<bool> {
-    let mut raised = None;
-    let waited = py.detach(|| {
-        collector.wait(deadline, &mut || {
-            raised = look_for_signals();
-            raised.is_none()
-        })
-    });
-    match (waited, raised.or_else(held)) {
-        (_, Some(error)) => Err(error),
-        (Err(error), None) => Err(python(error)),
-        (Ok(ready), None) => Ok(ready),
-    }
+    greenlets::wait(py, deadline, |until, interrupted| collector.wait(until, interrupted))
 }

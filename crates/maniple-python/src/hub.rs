@@ -3,6 +3,7 @@
 use crate::encode::{Encoder, Pickler};
 use crate::error::python;
 use crate::function::kept;
+use crate::greenlets;
 use crate::handles::borrow;
 use crate::known::Remembered;
 use crate::made;
@@ -461,12 +462,16 @@ impl PyHub {
         iterator: &Bound<'_, PyIterator>,
         star: bool,
         terms: Option<&Bound<'_, PyTerms>>,
-    ) {
+    ) -> PyResult<()> {
         let job: JobId = KeyData::from_ffi(job).into();
         let mut head = Head::new(&given(terms).header, star);
         let mut taken = 0;
-        while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, Duration::from_secs(3600))) {
+        let patience = if greenlets::are_used() { Duration::ZERO } else { Duration::from_secs(3600) };
+        while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, patience)) {
             if tasks == 0 {
+                if greenlets::are_used() {
+                    greenlets::let_run(py)?;
+                }
                 continue;
             }
             let mut ended = false;
@@ -496,5 +501,6 @@ impl PyHub {
                 break;
             }
         }
+        Ok(())
     }
 }

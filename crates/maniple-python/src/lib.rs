@@ -46,6 +46,7 @@ mod error;
 mod flat;
 mod function;
 mod futures;
+mod greenlets;
 mod guarded;
 mod handler_free;
 mod handles;
@@ -99,6 +100,8 @@ mod _maniple {
     use crate::connection::PyChannel;
     #[pymodule_export]
     use crate::futures::PyFutures;
+    #[pymodule_export]
+    use crate::greenlets::greenlets_sleep_by;
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]

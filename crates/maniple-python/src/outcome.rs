@@ -2,9 +2,10 @@
 
 use crate::decode::Decoder;
 use crate::error::{helper, python};
+use crate::greenlets;
 use crate::message::short_of_memory;
 use crate::once::{failure_takes_once, payload_takes_once};
-use crate::signals::{held, interrupts, look_for_signals};
+use crate::signals::interrupts;
 use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::pool::{Loss, LossCause, Outcome, ReceivedPacket, Settled, Ticket};
@@ -154,18 +155,7 @@ impl Kept {
 /// Waits without the interpreter lock. Returns true if there is an outcome to take, and false if the time limit has
 /// passed.
 pub fn wait(py: Python<'_>, ticket: &Ticket, deadline: Option<Instant>) -> PyResult<bool> {
-    let mut raised = None;
-    let waited = py.detach(|| {
-        ticket.wait(deadline, &mut || {
-            raised = look_for_signals();
-            raised.is_none()
-        })
-    });
-    match (waited, raised.or_else(held)) {
-        (_, Some(error)) => Err(error),
-        (Err(error), None) => Err(python(error)),
-        (Ok(ready), None) => Ok(ready),
-    }
+    greenlets::wait(py, deadline, |until, interrupted| ticket.wait(until, interrupted))
 }
 
 /// Returns the exception that a failed task of the function `name` raises in the caller. `first` is the number of its

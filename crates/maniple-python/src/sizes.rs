@@ -1,6 +1,7 @@
 //! The limits on a pool's size and on its backlog, and what belongs to each of its workers by its number.
 
 use crate::error::python;
+use crate::greenlets;
 use crate::signals::look_for_signals;
 use maniple_engine::pool::{Affinity, Hub, ImpossibleSize, Room, check_growth, check_size, policy};
 use maniple_sys::process::limits;
@@ -47,6 +48,9 @@ pub fn room(py: Python<'_>, hub: &Hub, most: usize, blocks: bool) -> PyResult<Op
         }
         room.wait(&mut || {
             raised = look_for_signals();
+            if raised.is_none() && greenlets::are_used() {
+                raised = Python::attach(greenlets::let_run).err();
+            }
             raised.is_none()
         })?;
         Ok(Some(room))

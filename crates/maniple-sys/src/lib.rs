@@ -144,7 +144,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `pair`, `redirect`, `drain` | returns two ends; makes an end this process's standard error; reads without waiting (`None`: closed) |
-//! | `forward`, `forward_until_closed` | writes to this process's standard error; forwards everything until the other end closes |
+//! | `forward`, `forward_at_once`, `forward_until_closed` | writes to this process's standard error; writes what can be written without waiting, and returns its length; forwards everything until the other end closes |
 //! | `records`, `record`, `RECORD` | returns two ends for records; writes a record of at most `RECORD` bytes in one piece (false: no room, or no reader) |
 //!
 //! # Processes

@@ -19,6 +19,7 @@ mod jobs;
 mod keeper;
 mod limits;
 mod listen;
+mod outlet;
 mod room;
 mod slots;
 mod starting;
@@ -35,6 +36,7 @@ pub(crate) use self::forks::watch_forks;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
 pub use self::limits::WorkerLimits;
+use self::outlet::Outlet;
 pub use self::room::Room;
 use self::slots::WorkerSlot;
 pub use self::ticket::Ticket;
@@ -114,6 +116,7 @@ pub(crate) struct Inner {
     pub(super) memory_kills: Option<u64>,
     pub(super) groups: Option<MemoryGroups>,
     pub(super) page: HubPage,
+    outlet: Outlet,
     pub(super) lifelines: Lifelines,
     pub(super) kick: ready::Kick,
     pub(super) packer: Packer,
@@ -171,6 +174,8 @@ pub(super) struct State {
     pub(super) memory_at: u64,
     /// The front requests the keeper's return ([`Hub::kick`]).
     pub(super) front_called: bool,
+    /// When the last worker had ended, and only its output was left.
+    over_at: Option<u64>,
     /// Values to drop once the lock is free.
     pub(super) gone: Vec<Gone>,
     /// A source sends its thread back to the front ([`Filling::interrupt`](super::spec::Filling::interrupt)).
@@ -262,6 +267,7 @@ impl Hub {
             driver_until: 0,
             memory_at: 0,
             front_called: false,
+            over_at: None,
             interrupted: false,
             gone: Vec::new(),
         };
@@ -274,6 +280,7 @@ impl Hub {
             memory_kills: sys::process::usage::memory_kills(),
             groups: config.limits.memory.and_then(|_| MemoryGroups::new()),
             page: HubPage::create()?,
+            outlet: Outlet::default(),
             lifelines: Lifelines::new()?,
             kick: ready::Kick::new().doing("make the bell of a pool's thread (eventfd2)")?,
             packer: Packer::new(KEPT),

@@ -34,6 +34,7 @@
 //! | `hub/limits` | limits of tasks and workers: what exceeds one is ended |
 //! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |
 //! | `burst` | calls in quick succession, by threads that do not wait for them |
+//! | `hub/outlet` | what workers write to their standard error, on its way to that of the program |
 //! | `hub/deaths` | the exit of a worker; `hub/tail`: its last words |
 //! | `hub/ends` | the ends of jobs of one task, reported in batches |
 //! | `hub/keeper` | the chores that no caller is there to do: deaths, restarts, callbacks, unattended work |

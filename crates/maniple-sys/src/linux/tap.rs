@@ -6,6 +6,7 @@ use crate::unix::again::patiently;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::pipe::PipeFlags;
 use std::io;
+use std::time::Duration;
 
 /// Returns the hub's end (which never blocks) and the worker's end.
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
@@ -62,6 +63,22 @@ pub fn forward(mut bytes: &[u8]) {
             _ => return,
         }
     }
+}
+
+/// Writes to this process's standard error as much as can be written without waiting, as far as the system tells. Returns
+/// the number of bytes that are done with; they include those that [`forward`] would lose.
+pub fn forward_at_once(bytes: &[u8]) -> usize {
+    /// A pipe that has room has room for so much.
+    const PIECE: usize = 4096;
+    let stderr = rustix::stdio::stderr();
+    for (number, piece) in bytes.chunks(PIECE).enumerate() {
+        let mut room = [super::ready::Interest::room(stderr.into())];
+        match super::ready::wait(&mut room, Some(Duration::ZERO)) {
+            Ok(0) => return number * PIECE,
+            _ => forward(piece),
+        }
+    }
+    bytes.len()
 }
 
 /// [`drain`]s and [`forward`]s until all writers have closed their end.

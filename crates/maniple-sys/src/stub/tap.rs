@@ -37,5 +37,11 @@ pub fn forward(bytes: &[u8]) {
     let _ = io::stderr().write_all(bytes);
 }
 
+/// As [`forward`], and returns the number of bytes.
+pub fn forward_at_once(bytes: &[u8]) -> usize {
+    forward(bytes);
+    bytes.len()
+}
+
 /// Returns at once: the pipe is closed.
 pub fn forward_until_closed(_handle: BorrowedHandle<'_>) {}

@@ -204,6 +204,7 @@ fn what_is_said_through_a_tap_is_read_without_waiting() {
     assert_eq!(tap::drain(hub.as_handle(), &mut buffer).unwrap(), None);
     tap::forward_until_closed(hub.as_handle());
     tap::forward(b"");
+    assert_eq!(tap::forward_at_once(b""), 0);
 }
 
 #[test]

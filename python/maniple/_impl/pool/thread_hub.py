@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from ... import util
 from ..._maniple import Hold
 from ..sync.bells import Bells, Letter
+from .feeders import Feeders, new_queue
 from .payload import WorkerLostError, cancelled
-from .thread_feeders import Feeders, new_queue
 from .thread_jobs import Call, Job, MapCall, pause
 from .thread_streams import StreamJob, ThreadStream
 
@@ -73,9 +73,11 @@ class ThreadHub:
         self.lock: Any = threading.RLock()
         util.register_after_fork(self, ThreadHub._lose_threads)
         self.tasks: Any = new_queue()
-        self.feeders = Feeders(self)
+        self.feeders = Feeders(self.feed)
         #: the jobs that are not over, by number
         self.jobs: dict[int, Job] = {}
+        # The streams that no thread feeds, as far as is known.
+        self._opened: list[StreamJob] = []
         self.numbers = itertools.count(1)
         self.closed = False
         #: the bells of the threads that wait for the end of the pool's threads
@@ -128,6 +130,7 @@ class ThreadHub:
         job.stream = weakref.ref(stream)
         with Hold(self.lock):
             self._drop_orphans()
+            self._opened.append(job)
             self.jobs[job.job] = job
         if self.lost is not None:
             self._fail_all(self.lost)
@@ -140,8 +143,9 @@ class ThreadHub:
         """Forget the streams whose making a signal handler interrupted before a thread fed them. The end of such a
         stream does so, unless a handler interrupts it at its first step, or a reference to the handler's exception
         keeps the stream."""
-        for job in self._streams():
-            if not job.is_fed and (not self.workers.opening or job.stream() is None):
+        self._opened = [job for job in self._opened if not job.is_fed and job.job in self.jobs]
+        for job in self._opened:
+            if not self.workers.opening or job.stream() is None:
                 job.abandon(True)
 
     def feed(self, number: int, iterator: Iterator[Any]) -> None:
@@ -231,7 +235,7 @@ class ThreadHub:
 
     def _lose_threads(self) -> None:
         self.lock = self.tasks = Elsewhere()
-        self.feeders = Feeders(self)
+        self.feeders = Feeders(self.feed)
         self.workers.lock._at_fork_reinit()  # type: ignore[attr-defined]  # as `threading` does after a fork
 
     def close(self) -> None:

@@ -97,8 +97,8 @@ class ThreadWorkers:
             self.hub.lose(f"no thread of the pool is left, because {why}")
 
     def feeder(self, job: int, iterator: Iterator[Any]) -> threading.Thread | None:
-        """Return a new thread that feeds streams, or None if an existing one will feed the stream of `job`."""
-        return self.hub.feeders.feed(job, iterator)
+        """Have a thread feed the stream of `job`; return it if the caller has to start it."""
+        return self.hub.feeders.take(job, iterator)
 
     def close(self) -> None:
         """Accept no more calls."""
@@ -123,7 +123,7 @@ class ThreadWorkers:
                     return False
                 if not any(thread.is_alive() for thread in others - self.ended):
                     break  # a thread that has never run
-        for thread in (*others, *self.hub.feeders.idle):
+        for thread in (*others, *self.hub.feeders.free):
             thread.join(_left(until))
         return not any(thread.is_alive() for thread in others)
 

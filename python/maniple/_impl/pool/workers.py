@@ -13,7 +13,7 @@ from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
 from ... import util
-from ..._maniple import Hold, Hub, interrupts, pool_is_terminated, serve
+from ..._maniple import Hold, Hub, greenlets_sleep_by, interrupts, pool_is_terminated, serve
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
@@ -22,7 +22,9 @@ from ..start.descriptors import explain_shortage
 from ..start.shortage import advice, is_shortage, says_shortage
 from ..sync.bells import SteadyEvent
 from ..sync.thread_start import ThreadStart, start_assured
+from .completions import Completions
 from .external_tasks import ExternalTasks
+from .feeders import Feeders
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
@@ -125,6 +127,8 @@ class Workers:
         main: WorkerMain,
         limits: tuple[Any, ...] = (),
     ) -> None:
+        if not threads_are_real():
+            greenlets_sleep_by(time.sleep)
         # A weak reference, because the hub refers to `is_idle`.
         own = ref(self)
 
@@ -160,6 +164,8 @@ class Workers:
         self.is_started = False
         #: the threads that are opening streams of `imap`
         self.opening: list[int] = []
+        self._feeders = Feeders(self.hub.feed)
+        self._completions = Completions()
         # The thread that pickles the items of calls for which no thread waits.
         self._filler: threading.Thread | None = None
         # Whether `terminate` has done all of its work.
@@ -339,7 +345,8 @@ class Workers:
                 patience = min(patience, _AGAIN)
             # Repeat an interrupted chore.
             chore, number = self._chore = self._chore or self.hub.keep(patience)
-            self._complete_late()
+            for result in self.results.entered_late():
+                self._completions.add(result)
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # yields to other greenlets
             if chore == "start":
@@ -351,15 +358,17 @@ class Workers:
                     time.sleep(_AGAIN)  # a lack of memory
             elif chore == "completed":
                 result, self._chore = self.results.ended(number), None
-                complete(result)
+                self._completions.add(result)
             elif chore == "fill":
                 self._start_filler(alone)
             elif chore == "done":
+                self._feeders.end()
                 if (filler := self._filler) is not None:
                     filler.join(_AGAIN)  # it ends now, unless it pickles an item
                 if self._late:
                     self._read_late()
                 self._main.end_pool()
+                self._completions.end(self._terminated)
                 # From here on the threads that enter results complete them.
                 self.results.over = True
                 self._complete_late()
@@ -426,10 +435,9 @@ class Workers:
 
     # ---- ending ----
 
-    def feeder(self, job: int, iterator: Iterator[Any], *terms: Any) -> threading.Thread:
-        """Return a new thread that feeds the stream of `job`. `terms` has the terms of the call, if there are any."""
-        args = (job, iterator, False, *terms)
-        return threading.Thread(target=self.hub.feed, args=args, name="maniple-pool-feeder", daemon=True)
+    def feeder(self, job: int, iterator: Iterator[Any], *terms: Any) -> threading.Thread | None:
+        """Have a thread feed the stream of `job`; return it if the caller has to start it. `terms` has the terms of the call, if any."""
+        return self._feeders.take(job, iterator, False, *terms)
 
     def close(self) -> None:
         """Accept no more calls."""
@@ -476,7 +484,8 @@ class Workers:
 
     def _wait_for_keeper(self, timeout: float | None = None) -> bool:
         """Wait until the keeper has seen all workers out, and has ended."""
-        if threading.current_thread() is not self.keeper:
+        # A callback may end the pool.
+        if threading.current_thread() not in (self.keeper, self._completions.thread):
             if os.getpid() == self._owner and not self._all_ended.wait(timeout):
                 return False
             # From here on it only returns.

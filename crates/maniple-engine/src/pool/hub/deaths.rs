@@ -11,7 +11,7 @@ use maniple_sys::{OwnedHandle, clock, tap};
 use std::sync::Arc;
 
 impl WorkerSlot {
-    /// Reads what the worker wrote to its standard error. The caller passes it on with [`tap::forward`] once the hub's
+    /// Reads what the worker wrote to its standard error. The caller passes it on by the hub's outlet once the hub's
     /// lock is free, because the reader of the standard error may wait for a resource of the lock's holder. Returns
     /// false if the worker has closed it.
     pub fn take_stderr(&mut self, out: &mut Vec<u8>) -> bool {
@@ -47,7 +47,7 @@ impl Hub {
         if let Some(slot) = self.lock().slots.get_mut(worker) {
             slot.take_stderr(&mut wrote);
         }
-        tap::forward(&wrote);
+        self.shared().outlet.forward(&wrote);
     }
 
     /// The last lines of the standard error of a worker that has ended before it was ready. `None`: it was ready.
@@ -68,7 +68,7 @@ impl Hub {
             })
         };
         drop(st);
-        tap::forward(&wrote);
+        self.shared().outlet.forward(&wrote);
         words
     }
 
@@ -120,7 +120,7 @@ impl Hub {
         let late = slot.stderr.take().filter(|_| still_open);
         drop(slot);
         self.kick();
-        tap::forward(&wrote);
+        self.shared().outlet.forward(&wrote);
         Arc::into_inner(late?)?.into_handle().ok()
     }
 }

@@ -76,6 +76,8 @@ impl Seat<'_> {
             if std::mem::take(&mut st.interrupted) {
                 break Woken::Signal;
             }
+            // Before this thread sleeps, and not with the seat.
+            st = inner.let_go(st, turn);
             if cell.is_ready() || turn.is_some_and(|turn| !st.seats.holds(turn)) {
                 break Woken::Rung;
             }

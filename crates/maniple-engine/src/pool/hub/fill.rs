@@ -48,11 +48,12 @@ impl Filler {
     }
 }
 
-/// A source of a hub that this thread is calling, and the turn for which the thread has that hub's seat.
+/// Code of the program that this thread runs for a hub, and the turn for which the thread has that hub's seat.
 #[derive(Clone, Copy)]
 struct Calling {
     hub: *const Inner,
     turn: Option<Turn>,
+    is_source: bool,
 }
 
 thread_local! {
@@ -61,37 +62,51 @@ thread_local! {
 
 /// Whether this thread is in the middle of a source's code.
 pub(super) fn is_in_source() -> bool {
-    CALLING.get().is_some()
+    CALLING.get().is_some_and(|calling| calling.is_source)
 }
 
 /// A source that is being called. If it panics, its job is cancelled and the thread leaves the seat: the panic concerns
 /// one call.
 struct Asked<'a> {
-    inner: &'a Inner,
+    within: Within<'a>,
     job: JobId,
-    turn: Option<Turn>,
-    outer: Option<Calling>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(inner: &'a Inner, job: JobId, turn: Option<Turn>) -> Asked<'a> {
-        Asked { inner, job, turn, outer: CALLING.replace(Some(Calling { hub: inner, turn })) }
-    }
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        CALLING.set(self.outer);
         if std::thread::panicking() {
-            let mut st = self.inner.lock();
+            let Within { inner, turn, .. } = self.within;
+            let mut st = inner.lock();
             st.sched.cancel(self.job);
             st.sched.filled(self.job, true);
-            self.inner.advance(&mut st);
-            match self.turn {
-                Some(turn) => self.inner.leave_seat(st, turn),
-                None => self.inner.follow_up(&mut st),
+            inner.advance(&mut st);
+            match turn {
+                Some(turn) => inner.leave_seat(st, turn),
+                None => inner.follow_up(&mut st),
             }
         }
+    }
+}
+
+/// The time in which this thread runs code of the program for a hub.
+struct Within<'a> {
+    inner: &'a Inner,
+    turn: Option<Turn>,
+    outer: Option<Calling>,
+}
+
+impl<'a> Within<'a> {
+    fn new(inner: &'a Inner, turn: Option<Turn>, is_source: bool) -> Within<'a> {
+        let outer = CALLING.get();
+        let is_source = is_source || outer.is_some_and(|outer| outer.is_source);
+        CALLING.set(Some(Calling { hub: inner, turn, is_source }));
+        Within { inner, turn, outer }
+    }
+}
+
+impl Drop for Within<'_> {
+    fn drop(&mut self) {
+        CALLING.set(self.outer);
     }
 }
 
@@ -114,43 +129,78 @@ impl Inner {
     pub(super) fn call_sources<'a>(&'a self, mut st: Locked<'a>, turn: Option<Turn>) -> (Locked<'a>, bool) {
         let end = clock::now().saturating_add(FILL_TIME.as_nanos() as u64);
         let mut any = false;
+        let mut over = Vec::new();
         while let Some(due) = st.fills.pop_front() {
-            st = self.call_source(st, due, turn);
+            st = self.call_source(st, due, turn, &mut over);
             any = true;
             if st.interrupted || turn.is_some_and(|turn| !st.seats.holds(turn)) || clock::now() >= end {
                 break;
             }
         }
+        if !over.is_empty() {
+            // Their ends may run code of the program, which may wait for the tasks.
+            self.advance(&mut st);
+            st.gone.extend(over);
+            st = self.let_go(st, turn);
+        }
         (st, any)
     }
 
-    /// Calls a source, and takes in its tasks.
-    fn call_source<'a>(&'a self, mut st: Locked<'a>, (job, tasks, items): Due, turn: Option<Turn>) -> Locked<'a> {
-        let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return st };
-        let Some(mut source) = source.take() else { return st };
+    /// Wakes futures and drops values, which may run code of the program: a driver steps away meanwhile, and may have been
+    /// relieved afterwards.
+    pub(super) fn let_go<'a>(&'a self, mut st: Locked<'a>, turn: Option<Turn>) -> Locked<'a> {
+        if st.gone.is_empty() {
+            return st;
+        }
+        self.step_away(&mut st, turn);
+        let calling = Within::new(self, turn, false);
+        drop(st);
+        drop(calling);
+        self.come_back(turn)
+    }
+
+    fn step_away(&self, st: &mut State, turn: Option<Turn>) {
         if let Some(turn) = turn {
             st.seats.step_away(turn, clock::now());
             // A call that is alone has nothing that another thread could do for it.
             if st.sched.open_jobs() > 1 || self.watches_memory() || st.sched.has_limits() {
-                self.ensure_relief(&st);
+                self.ensure_relief(st);
             }
         }
-        drop(st);
-        let mut filling = Filling::new(&self.packer);
-        let asked = Asked::new(self, job, turn);
-        let ended = source.fill(tasks, items, &mut filling);
-        drop(asked);
-        let (tasks, interrupted) = (filling.tasks, filling.interrupted);
-        st = self.lock();
-        match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
-            Some(Feed::Inline(place)) if !ended => *place = Some(source),
-            _ => st.gone.push(Gone::Feed(Feed::Inline(Some(source)))),
-        }
-        self.take_in(&mut st, job, tasks);
-        st.sched.filled(job, ended);
+    }
+
+    fn come_back(&self, turn: Option<Turn>) -> Locked<'_> {
+        let mut st = self.lock();
         if let Some(turn) = turn {
             st.seats.come_back(turn);
         }
+        st
+    }
+
+    /// Calls a source, and takes in its tasks.
+    fn call_source<'a>(
+        &'a self,
+        mut st: Locked<'a>,
+        (job, tasks, items): Due,
+        turn: Option<Turn>,
+        over: &mut Vec<Gone>,
+    ) -> Locked<'a> {
+        let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return st };
+        let Some(mut source) = source.take() else { return st };
+        self.step_away(&mut st, turn);
+        let asked = Asked { within: Within::new(self, turn, true), job };
+        drop(st);
+        let mut filling = Filling::new(&self.packer);
+        let ended = source.fill(tasks, items, &mut filling);
+        drop(asked);
+        let (tasks, interrupted) = (filling.tasks, filling.interrupted);
+        st = self.come_back(turn);
+        match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
+            Some(Feed::Inline(place)) if !ended => *place = Some(source),
+            _ => over.push(Gone::Feed(Feed::Inline(Some(source)))),
+        }
+        self.take_in(&mut st, job, tasks);
+        st.sched.filled(job, ended);
         st.interrupted |= interrupted;
         st
     }

@@ -78,6 +78,9 @@ impl Default for Attention {
     }
 }
 
+/// How long (ns) a terminated pool waits until its workers' output is written.
+const LAST_OUTPUT: u64 = 500_000_000;
+
 struct Watched {
     worker: WorkerId,
     wire: Option<Arc<dyn AsHandle + Send + Sync>>,
@@ -106,7 +109,9 @@ impl Hub {
                 inner.look_at_memory(&mut st);
                 inner.stir(&mut st);
             }
-            if let Some(chore) = next_chore(&mut st) {
+            let chore = next_chore(&mut st);
+            let waits = chore == Some(Chore::Done) && self.waits_for_output(&mut st);
+            if let Some(chore) = chore.filter(|_| !waits) {
                 return chore;
             }
             if std::mem::take(&mut st.front_called) || started.elapsed() >= limit {
@@ -124,6 +129,10 @@ impl Hub {
             for wait in [st.starts.wait(now), st.wait_for_end(now)].into_iter().flatten() {
                 timeout = timeout.min(Duration::from_nanos(wait).max(TICK));
             }
+            let is_full = inner.outlet.is_full();
+            if is_full || waits {
+                timeout = timeout.min(UNWATCHED);
+            }
             if inner.keeps_memory(&st) {
                 timeout = timeout.min(IDLE);
             }
@@ -139,7 +148,7 @@ impl Hub {
                     worker,
                     wire: p.link.watched().filter(|_| p.wire_open && !p.wire_rests && !p.damaged),
                     watch: p.watch.clone().filter(|_| !p.reaping),
-                    stderr: p.stderr.clone(),
+                    stderr: p.stderr.clone().filter(|_| !is_full),
                     extra: p.extra.clone(),
                 })
                 .collect();
@@ -193,6 +202,16 @@ impl Hub {
         quiet_sleep
     }
 
+    /// The pool is over: whether the program's standard error still has to take what workers have written. A pool that
+    /// was terminated does not wait long for that.
+    fn waits_for_output(&self, st: &mut State) -> bool {
+        if self.shared().outlet.is_empty() {
+            return false;
+        }
+        let now = clock::now();
+        !st.terminated || now < *st.over_at.get_or_insert(now) + LAST_OUTPUT
+    }
+
     fn sleep_on(&self, watched: &[Watched], timeout: Duration) {
         let inner = self.shared();
         let mut handles: Vec<BorrowedHandle<'_>> = vec![inner.kick.as_handle()];
@@ -242,7 +261,7 @@ impl Hub {
             }
         }
         drop(st);
-        maniple_sys::tap::forward(&written);
+        inner.outlet.forward(&written);
     }
 }
 

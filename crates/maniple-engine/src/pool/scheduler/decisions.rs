@@ -77,7 +77,7 @@ impl<P> Scheduler<P> {
         let each = self.jobs.get(turn.job).and_then(|j| self.cost.get(&j.shape.func)).copied();
         let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
         let mut open = by_load(&self.workers, now, waking);
-        let alone = self.queue.len() == 1;
+        let alone = self.queue.len() == 1 && !self.jobs.iter().any(|(id, job)| job.filling && id != turn.job);
         while !open.is_empty() {
             let Some(job) = self.jobs.get_mut(turn.job) else { return };
             let each = self.cost.get(&job.shape.func).copied();
@@ -240,10 +240,10 @@ impl<P> Job<P> {
         index
     }
 
-    /// Whether the job may have tasks, now or after a fill.
+    /// Whether the job has tasks, or can be asked for some. It is asked once: the end of the fill puts it into the queue again.
     fn can_give(&self) -> bool {
         let room = self.shape.window.is_none_or(|w| self.in_window < w);
-        !self.pending.is_empty() || (self.input_open && (room || self.filling))
+        !self.pending.is_empty() || (self.input_open && room && !self.filling)
     }
 
     fn wanted(
