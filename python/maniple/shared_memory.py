@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import mmap
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from struct import calcsize, pack_into, unpack_from
+from struct import pack_into, unpack_from
 
 from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
 from ._impl.compat import public_module
-from ._impl.memory.list_layout import ENCODING as _encoding
+from ._impl.memory.list_layout import ENCODING as _encoding  # noqa: F401
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
 from ._impl.memory.mappings import is_exported, map_file, pin
 from ._impl.start.descriptors import Mark, explain_shortage
@@ -298,9 +299,7 @@ class ShareableList(ListLayout, public_module.Generic[_Item]):
 
     def _create(self, values: list[Any], name: str | None) -> None:
         formats = [self._format_for(value) for value in values]
-        offsets = [0]
-        for fmt in formats:
-            offsets.append(offsets[-1] + calcsize(fmt))
+        offsets = [0, *itertools.accumulate(int(fmt[:-1]) if fmt[-1] == "s" else 8 for fmt in formats)]
         self._list_len = len(values)
         self._allocated_offsets = offsets
         size = self._offset_back_transform_codes + self._list_len
@@ -309,8 +308,7 @@ class ShareableList(ListLayout, public_module.Generic[_Item]):
             # All of it is written now. Without room in the file system, a write would end the process (SIGBUS).
             self._reserve(size)
             pack_into(f"q{len(offsets)}q", self.shm.buf, 0, self._list_len, *offsets)
-            for position, (fmt, value) in enumerate(zip(formats, values)):
-                self._store(position, fmt, value)
+            self._store_all(formats, values)
         except BaseException:  # a number that is too large
             self.shm.close()
             self.shm.unlink()
@@ -335,14 +333,7 @@ class ShareableList(ListLayout, public_module.Generic[_Item]):
         return item
 
     def __setitem__(self, position: int, value: _Item) -> None:
-        place = self._slot(position, "assignment index out of range")
-        fmt = self._format_for(value)
-        if isinstance(value, (str, bytes)):
-            room = self._allocated_offsets[place + 1] - self._allocated_offsets[place]
-            if len(value.encode(_encoding) if isinstance(value, str) else value) > room:
-                raise ValueError("bytes/str item exceeds available storage")
-            fmt = f"{room}s"
-        self._store(place, fmt, value)
+        self._store(self._slot(position, "assignment index out of range"), value)
 
     def __len__(self) -> int:
         return self._list_len

@@ -2,8 +2,8 @@
 
 use crate::encode::{Encoder, Pickler};
 use crate::error::python;
+use crate::feed::feed;
 use crate::function::kept;
-use crate::greenlets;
 use crate::handles::borrow;
 use crate::known::Remembered;
 use crate::made;
@@ -11,15 +11,15 @@ use crate::payload_format::tag;
 use crate::seed::Head;
 use crate::signals::detached;
 use crate::sizes::{max_tasks, room};
-use crate::source::{self, Filled, Items};
+use crate::source::Items;
 use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
 use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, LINGER, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Filling, Func, Hub, HubConfig, JobId, JobSpec, Packet, Room, Size,
-    SourceKind, Ticket, WorkerId, WorkerLimits,
+    Chore, Chunk, Collect, End, EndTerms, Func, Hub, HubConfig, JobSpec, Packet, Room, Size, SourceKind, Ticket,
+    WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
 use maniple_sys::{OwnedHandle, RawHandle};
@@ -463,44 +463,13 @@ impl PyHub {
         star: bool,
         terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<()> {
-        let job: JobId = KeyData::from_ffi(job).into();
-        let mut head = Head::new(&given(terms).header, star);
-        let mut taken = 0;
-        let patience = if greenlets::are_used() { Duration::ZERO } else { Duration::from_secs(3600) };
-        while let Some((tasks, items)) = py.detach(|| self.hub.wanted(job, patience)) {
-            if tasks == 0 {
-                if greenlets::are_used() {
-                    greenlets::let_run(py)?;
-                }
-                continue;
-            }
-            let mut ended = false;
-            for _ in 0..tasks {
-                let place = (&mut head, taken);
-                let mut filling = Filling::new(self.hub.packer());
-                let mut next = || unended::next(iterator).inspect(|_| taken += 1);
-                ended = match source::fill_from(&mut next, place, self.main.bind(py), 1, items, 0, &mut filling) {
-                    Filled::Ended => true,
-                    Filled::Partly => false,
-                    Filled::Broken(batch, error) => {
-                        source::name_item(&error, &batch, taken - batch.len(), self.main.bind(py));
-                        filling.unsent(batch.len(), Box::new(error));
-                        batch.len() < items
-                    }
-                };
-                if ended {
-                    self.hub.feed(job, filling, true);
-                    break;
-                }
-                self.hub.feed_one(job, filling);
-            }
-            if !ended {
-                self.hub.feed(job, Filling::new(self.hub.packer()), false);
-            }
-            if ended {
-                break;
-            }
-        }
-        Ok(())
+        feed(
+            py,
+            &self.hub,
+            KeyData::from_ffi(job).into(),
+            iterator,
+            Head::new(&given(terms).header, star),
+            self.main.bind(py),
+        )
     }
 }

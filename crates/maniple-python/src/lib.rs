@@ -43,6 +43,7 @@ mod deadline;
 mod decode;
 mod encode;
 mod error;
+mod feed;
 mod flat;
 mod function;
 mod futures;

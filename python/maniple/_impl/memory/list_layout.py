@@ -34,6 +34,25 @@ __all__ = ["ENCODING", "ListLayout"]
 
 ENCODING = "utf8"
 _UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
+# type -> the `struct` format of its items, the same in the list, and the recreation code
+_SIMPLE: dict[type, tuple[str, bytes, int]] = {
+    int: ("q", b"q", _UNCHANGED),
+    float: ("d", b"d", _UNCHANGED),
+    bool: ("xxxxxxx?", b"xxxxxxx?", _UNCHANGED),
+    type(None): ("xxxxxx?x", b"xxxxxx?x", _NOTHING),
+}
+
+
+_BLANK = ord(" ")
+
+
+def _name_of(raw: bytes, room: int) -> bytes:
+    """Return the format that the list has for a str or bytes item in a slot of `room` bytes."""
+    if raw[-1:] == b"\0":
+        # From a million bytes on the format has no room for the blank. `_load` then recognizes it because its length differs
+        # from the slot's.
+        return b"%ds " % len(raw)
+    return b"%ds" % room
 
 
 class _NotShareable(ManipleError, KeyError, ValueError):
@@ -148,22 +167,63 @@ class ListLayout:
         pack_into("8s", self.shm.buf, self._offset_packing_formats + 8 * place, fmt_as_str.encode(ENCODING))
         self.shm.buf[self._offset_back_transform_codes + place] = self._extract_recreation_code(value)
 
-    def _store(self, place: int, fmt: str, value: Any) -> None:
-        raw = value.encode(ENCODING) if isinstance(value, str) else value
-        pack_into(fmt, self.shm.buf, self._offset_data_start + self._allocated_offsets[place], raw)
-        if isinstance(raw, bytes) and raw[-1:] == b"\0":
-            # From a million bytes on the format has no room for the blank. `_load` then recognizes it because its length
-            # differs from the slot's.
-            fmt = f"{len(raw)}s "[:8]
-        self._set_packing_format_and_transform(place, fmt, value)
+    def _store(self, place: int, value: Any) -> None:
+        """Replace an item.
+
+        Raises:
+            ValueError: there is no room for it, or a list cannot hold it.
+        """
+        buf, offsets, length = self.shm.buf, self._allocated_offsets, self._list_len
+        start, end = offsets[place], offsets[place + 1]
+        items = 8 * (length + 2)
+        if (simple := _SIMPLE.get(type(value))) is not None:
+            fmt, name, code = simple
+            pack_into(fmt, buf, items + start, value)
+        elif isinstance(value, str | bytes):
+            raw, code = (value.encode(ENCODING), _TEXT) if isinstance(value, str) else (value, _BYTES)
+            room = end - start
+            if len(raw) > room:
+                raise ValueError("bytes/str item exceeds available storage")
+            pack_into(f"{room}s", buf, items + start, raw)
+            name = _name_of(raw, room)
+        else:  # of a class that is derived from a number's, or one that the list cannot hold
+            fmt, code = self._format_for(value), _UNCHANGED
+            pack_into(fmt, buf, items + start, value)
+            name = fmt.encode(ENCODING)
+        formats = items + offsets[length]
+        pack_into("8s", buf, formats + 8 * place, name)
+        buf[formats + 8 * length + place] = code
 
     def _load(self, place: int) -> Any:
-        start, end = self._allocated_offsets[place : place + 2]
-        fmt = self._get_packing_format(place)
-        (raw,) = unpack_from(fmt, self.shm.buf, self._offset_data_start + start)
-        if isinstance(raw, bytes) and (fmt[-1] == " " or len(raw) != end - start):
-            return raw.decode(ENCODING) if self._transform_code(place) == _TEXT else raw
-        return self._get_back_transform(place)(raw)
+        buf, offsets, length = self.shm.buf, self._allocated_offsets, self._list_len
+        start, end = offsets[place], offsets[place + 1]
+        items = 8 * (length + 2)
+        formats = items + offsets[length]
+        (name,) = unpack_from("8s", buf, formats + 8 * place)
+        name = name.rstrip(b"\0")
+        (raw,) = unpack_from(name, buf, items + start)
+        code = buf[formats + 8 * length + place]
+        if code == _UNCHANGED:
+            return raw
+        if code == _TEXT or code == _BYTES:
+            if name[-1] != _BLANK and len(raw) == end - start:
+                raw = raw.rstrip(b"\0")
+            return raw.decode(ENCODING) if code == _TEXT else raw
+        return self._back_transforms_mapping[code](raw)
+
+    def _store_all(self, formats: list[str], values: list[Any]) -> None:
+        """Store the items of a new list, whose offsets are known."""
+        raws, names, codes = [], [], []
+        for fmt, value in zip(formats, values):
+            raw = value.encode(ENCODING) if isinstance(value, str) else value
+            raws.append(raw)
+            names.append(_name_of(raw, int(fmt[:-1])) if fmt[-1] == "s" else fmt.encode(ENCODING))
+            codes.append(self._extract_recreation_code(value))
+        buf, length, items = self.shm.buf, self._list_len, self._offset_data_start
+        # All slots are multiples of 8 bytes, so nothing is between them.
+        pack_into("".join(formats), buf, items, *raws)
+        pack_into(self._format_packing_metainfo, buf, self._offset_packing_formats, *names)
+        pack_into(f"{length}B", buf, self._offset_back_transform_codes, *codes)
 
     @property
     def format(self) -> str:

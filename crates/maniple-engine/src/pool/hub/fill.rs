@@ -152,18 +152,19 @@ impl Inner {
         if st.gone.is_empty() {
             return st;
         }
-        self.step_away(&mut st, turn);
+        self.step_away(&mut st, turn, 0);
         let calling = Within::new(self, turn, false);
         drop(st);
         drop(calling);
         self.come_back(turn)
     }
 
-    fn step_away(&self, st: &mut State, turn: Option<Turn>) {
+    /// The driver steps away, for the work of so many of the open jobs. Those have nothing that another thread could do for
+    /// them.
+    fn step_away(&self, st: &mut State, turn: Option<Turn>, own: usize) {
         if let Some(turn) = turn {
             st.seats.step_away(turn, clock::now());
-            // A call that is alone has nothing that another thread could do for it.
-            if st.sched.open_jobs() > 1 || self.watches_memory() || st.sched.has_limits() {
+            if st.sched.open_jobs() > own || self.watches_memory() || st.sched.has_limits() {
                 self.ensure_relief(st);
             }
         }
@@ -187,7 +188,7 @@ impl Inner {
     ) -> Locked<'a> {
         let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return st };
         let Some(mut source) = source.take() else { return st };
-        self.step_away(&mut st, turn);
+        self.step_away(&mut st, turn, 1);
         let asked = Asked { within: Within::new(self, turn, true), job };
         drop(st);
         let mut filling = Filling::new(&self.packer);
