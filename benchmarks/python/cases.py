@@ -99,6 +99,23 @@ def maps_burst(stage: Stage) -> None:
     expect(results, [doubled(10)] * count)
 
 
+def streams_burst(threads: bool = False) -> Callable[[Stage], None]:
+    """Many streams over short iterators, opened at once and then read."""
+
+    def run(stage: Stage) -> None:
+        count = stage.setting.burst // 20
+
+        def burst() -> list[list[int]]:
+            streams = [stage.library.imap(pool, tasks.double, iter(range(3))) for _ in range(count)]
+            return [list(stream) for stream in streams]
+
+        with stage.pool(threads=threads) as pool:
+            got = stage.timed(burst, count)
+        expect(got, [doubled(3)] * count)
+
+    return run
+
+
 def futures_burst(stage: Stage) -> None:
     count = stage.setting.burst
     submit = stage.library.future
@@ -289,6 +306,7 @@ CASES: tuple[Case, ...] = (
     Case("unordered-gen", "imap_unordered, generator", "rate", imap_case(ordered=False, generator=True), 10),
     Case("apply-async", "apply_async, burst then get all", "rate", apply_burst(), 8),
     Case("maps-async", "map_async of 10 items, a thousand at once", "rate", maps_burst, 1),
+    Case("streams", "imap of 3 items, a thousand at once", "rate", streams_burst(), 1),
     Case("apply", "apply, round trip", "us", apply_round_trip, 8),
     Case("futures", "submit and gather of 20,000 futures", "rate", futures_burst, 4),
     Case("future", "submit, wait for the future, round trip", "us", future_round_trip, 3),
@@ -317,9 +335,11 @@ CASES: tuple[Case, ...] = (
     Case("manager-life", "Manager, start and end", "ms", exchange.manager_life, 1),
     Case("pipe-life", "Pipe, made for one message", "us", exchange.pipe_life, 1),
     Case("shm-life", "SharedMemory, made, attached, removed", "us", exchange.shared_memory_life, 1),
+    Case("list-items", "ShareableList, items set and read", "us", exchange.shareable_list, 1.2),
     Case("thread-map-1", "ThreadPool: map, chunksize=1", "rate", map_one_by_one(threads=True), 1),
     Case("thread-imap-list", "ThreadPool: imap, list", "rate", imap_case(True, False, threads=True), 1),
     Case("thread-imap-gen", "ThreadPool: imap, generator", "rate", imap_case(True, True, threads=True), 1),
+    Case("thread-streams", "ThreadPool: imap of 3 items, a thousand at once", "rate", streams_burst(threads=True)),
     Case("thread-apply-async", "ThreadPool: apply_async, burst", "rate", apply_burst(threads=True), 1),
     *(Case(key, title, "ms", run, least) for key, title, run, least in plain.CASES),
     *(Case(*case) for case in loops.CASES),

@@ -174,6 +174,27 @@ def shared_memory_life(stage: Stage) -> None:
     stage.timed(life, count)
 
 
+def shareable_list(stage: Stage) -> None:
+    """Items of all kinds, each replaced and read."""
+    if not isinstance(stage.library, PoolAdapter):
+        raise NotOffered("no shared memory")
+    module = import_module(f"{stage.library.module_name}.shared_memory")
+    values = [1, 2.5, "text", b"bytes", None, True]
+    count = stage.setting.calls // len(values)
+    items = module.ShareableList(values * count)
+
+    def pass_over() -> list[Any]:
+        for place, value in enumerate(values * count):
+            items[place] = value
+        return list(items)
+
+    try:
+        expect(stage.timed(pass_over, len(items)), values * count)
+    finally:
+        items.shm.close()
+        items.shm.unlink()
+
+
 def pipe_life(stage: Stage) -> None:
     context = stage.context()
     count = stage.setting.calls

@@ -60,9 +60,10 @@ class Feeder(threading.Thread):
         """Feed the stream of each input that comes."""
         feeders = self._feeders
         if self._watches:
-            feeders.watch()
-        feeders.free.append(self)
-        feeders.is_watched &= not self._watches
+            repeat_without_memory(feeders.watch)
+        repeat_without_memory(feeders.free.append, self)
+        if self._watches:
+            feeders.is_watched = False
         while True:
             try:
                 given = feeders.inputs.get(timeout=_PATIENCE)
@@ -70,7 +71,7 @@ class Feeder(threading.Thread):
                 feeders.free.remove(self)
                 if feeders.inputs.empty():
                     return
-                feeders.free.append(self)
+                repeat_without_memory(feeders.free.append, self)
                 continue
             feeders.free.remove(self)
             if given is None:
@@ -82,7 +83,7 @@ class Feeder(threading.Thread):
             del given  # it may keep anything alive
             if len(feeders.free) >= _MOST_FREE:
                 return
-            feeders.free.append(self)
+            repeat_without_memory(feeders.free.append, self)
 
 
 class Feeders:
