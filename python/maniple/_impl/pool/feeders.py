@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from ..compat.greenlets import threads_are_real
 from ..sync.thread_start import start_assured
+from .thread_jobs import repeat_without_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
