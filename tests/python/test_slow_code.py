@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pools import METHODS, identity, sleep, square
+from pools import METHODS, identity, pid, sleep, square
 
 NewPool = Callable[..., Any]
 
@@ -241,6 +241,56 @@ def test_an_input_for_which_there_is_no_thread_ends_with_the_error(
     timer.join()
     assert ends <= 2
     assert pool.map(square, [3]) == [9]
+
+
+class Unstartable:
+    """An argument of the initializer that lets no worker start for a while."""
+
+    refuses: type[BaseException] | None = None
+
+    def __reduce__(self) -> Any:
+        if self.refuses is not None:
+            raise self.refuses("the program's own")
+        return int, (3,)
+
+
+@pytest.mark.parametrize("kind", ["spawn", "forkserver"], indirect=True)
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
+def test_whatever_a_start_raises_in_the_keeper_is_a_failed_start(
+    mp: ModuleType, new_pool: NewPool, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    pool = new_pool(3, initializer=identity, initargs=(Unstartable(),))
+    # A pool that cannot start workers is not given up while a worker lives, that is, has started.
+    while len(set(pool.map(pid, range(100), 1))) < 3:
+        pass
+    monkeypatch.setattr(Unstartable, "refuses", error)
+    with pytest.raises(mp.WorkerLostError):
+        pool.apply_async(os._exit, (3,)).get(PATIENCE)
+    with pytest.raises(mp.TaskTimeoutError):
+        pool.apply_async(sleep, (60,), task_timeout=0.2).get(PATIENCE)
+    monkeypatch.setattr(Unstartable, "refuses", None)
+    assert pool.map(square, range(100)) == SQUARES
+
+
+@quick
+@pytest.mark.parametrize("error", [SystemExit, ValueError])
+def test_a_hook_that_raises_ends_no_thread_of_the_pool(
+    new_pool: NewPool, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    pool = new_pool(2)
+
+    def hook(_: object) -> None:
+        raise error
+
+    def raises(_: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    for _ in range(3):
+        pool.apply_async(square, (3,), callback=raises).get(PATIENCE)
+    called: list[int] = []
+    assert pool.apply_async(square, (3,), callback=called.append).get(PATIENCE) == 9
+    assert called == [9]
 
 
 STOPPED = """

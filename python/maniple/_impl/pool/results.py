@@ -12,6 +12,7 @@ import collections
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..._maniple import Hold, Results, Stream, Ticket
 from ...context import TimeoutError
@@ -43,10 +44,11 @@ NONE = (None, None)
 
 
 def tell(error: BaseException) -> None:
-    """Report an exception that no caller receives through `threading.excepthook`; the thread continues."""
-    threading.excepthook(
-        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-    )
+    """Report an exception that no caller receives through `threading.excepthook`; the thread continues, also if the hook raises."""
+    with suppress(BaseException):
+        threading.excepthook(
+            threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+        )
 
 
 def complete(result: ApplyResult[Any] | None) -> None:

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
@@ -105,6 +106,12 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
         # The parent received the same Ctrl-C and handles it.
         raise SystemExit(1) from None
     util.debug("worker exiting")
+
+
+def _warn(message: str, problem: BaseException) -> None:
+    """Log a warning, also if the program's logging or standard error raises anything."""
+    with suppress(BaseException):
+        util.sub_warning(message, problem)
 
 
 class Workers:
@@ -247,10 +254,11 @@ class Workers:
                 try:
                     if self.start_one() is None:
                         return
-                except Exception as problem:
-                    if interrupts(problem):
+                except BaseException as problem:
+                    # The program's code may raise anything in the keeper. No handler runs there, and the pool needs its keeper.
+                    if interrupts(problem) and threading.current_thread() is not self.keeper:
                         raise
-                    util.sub_warning("could not start a worker: %s", problem)
+                    _warn("could not start a worker: %s", problem)
                     if is_shortage(problem):
                         return  # the hub asks again
 
@@ -328,10 +336,10 @@ class Workers:
                 try:
                     self._do_chores()
                     return
-                except Exception as problem:
-                    # A lack of memory. Without its keeper, the pool would let its callers wait forever.
+                except BaseException as problem:
+                    # A lack of memory, or the program's code. Without its keeper, the pool would let its callers wait forever.
                     time.sleep(_AGAIN)
-                    util.sub_warning("a pool's thread repeats a step: %s", problem)
+                    _warn("a pool's thread repeats a step: %s", problem)
         finally:
             imports_in_progress.keep(frozenset())
             self._all_ended.set()
