@@ -201,7 +201,7 @@ class Workers:
         except BaseException as problem:
             self._undo_start()
             # The error's traceback refers to this frame, and must not keep the pool's descriptors.
-            del self.hub, self.external
+            del self.hub, self.external, self._feeders
             self._explain(problem, started, self._wanted)
             raise
 
