@@ -429,7 +429,10 @@ class Pool(QueueParts):
                 of_call = None if terms is None else terms.of_call()
                 given = hub.call_if_room(func, args, kwds, told, of_call, most, blocks)
                 if given is None:
-                    raise Full(f"{most} calls of the pool wait for a worker (max_backlog)")
+                    raise Full(
+                        f"max_backlog={most} allows no further call to wait for a worker: wait for results, or leave out "
+                        "backlog_full='raise', and the call waits"
+                    )
                 ticket = given
             elif terms is None:
                 ticket = hub.call(func, args, kwds, told)

@@ -512,6 +512,7 @@ def test_calls_share_the_workers(new_pool: NewPool) -> None:
         ({"priority": "high"}, TypeError, "priority must be an int"),
         ({"priority": 2**40}, ValueError, "priority must fit"),
         ({"timeout": 1}, TypeError, "'timeout' is not an option of a (pool|call); task_timeout is its name here"),
+        ({"task_timout": 1}, TypeError, "'task_timout' is not an option .*; did you mean task_timeout"),
     ],
 )
 def test_options_that_cannot_be(new_pool: NewPool, options: dict[str, Any], error: type[Exception], match: str) -> None:

@@ -304,7 +304,10 @@ impl PoolBuilder {
         let WorkerLimits { start, memory, recycle } = self.limits;
         for (is_zero, why) in [
             (start == Some(Duration::ZERO), "a worker_init_timeout of 0; use a longer time, or leave the option out"),
-            (memory == Some(0), "a memory_limit of 0 bytes; use 1 or more, or leave the option out"),
+            (
+                memory.is_some_and(|bytes| bytes < LEAST_MEMORY),
+                "a memory_limit below 1 MB, with which no task would end; use more, or leave the option out",
+            ),
             (recycle == Some(0), "a max_rss_per_worker of 0 bytes; use 1 or more, or leave the option out"),
         ] {
             if is_zero {
@@ -366,6 +369,9 @@ impl PoolBuilder {
         Ok(pool)
     }
 }
+
+/// The least `memory_limit`: no process runs a task with less.
+const LEAST_MEMORY: u64 = 1_000_000;
 
 /// The number of processors, and with a limit of memory at most as many workers as the control group has memory for.
 fn default_processes(memory_limit: Option<u64>) -> usize {

@@ -336,7 +336,7 @@ fn limits_that_cannot_be_are_refused() {
         (Pool::builder().task_timeout(zero), "task_timeout of 0"),
         (Pool::builder().retries(1 << 16), "more than 65,535 retries"),
         (Pool::builder().worker_init_timeout(zero), "worker_init_timeout of 0"),
-        (Pool::builder().memory_limit(0), "memory_limit of 0 bytes"),
+        (Pool::builder().memory_limit(999_999), "memory_limit below 1 MB"),
         (Pool::builder().max_rss_per_worker(0), "max_rss_per_worker of 0 bytes"),
     ];
     for (builder, why) in pools {

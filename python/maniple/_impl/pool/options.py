@@ -359,6 +359,7 @@ def refuse(options: dict[str, Any], of_pool: bool = False) -> None:
 
 
 def _unknown(name: str, of_pool: bool) -> str:
+    from difflib import get_close_matches
     from inspect import signature
 
     from ...pool import Pool
@@ -367,7 +368,11 @@ def _unknown(name: str, of_pool: bool) -> str:
     if not of_pool and name in pools:
         return f"{name!r} is an option of a pool, not of a call: pass it to Pool()"
     known = pools if of_pool else list(CALL_OPTIONS)
-    hint = f"; {_NAMES_ELSEWHERE[name]} is its name here" if _NAMES_ELSEWHERE.get(name) in known else ""
+    if _NAMES_ELSEWHERE.get(name) in known:
+        hint = f"; {_NAMES_ELSEWHERE[name]} is its name here"
+    else:
+        similar = get_close_matches(name, known, 1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
     return f"{name!r} is not an option of a {'pool' if of_pool else 'call'}{hint}; the options are {', '.join(known)}"
 
 

@@ -58,7 +58,7 @@ class WorkerSetup:
         """Raise ValueError if there are more workers than accelerators."""
         if self.accelerators is not None and processes > (most := len(self.accelerators)):
             raise ValueError(
-                f"{processes} workers cannot have an accelerator each, because there are {most}: ask for {most} workers, "
+                f"{processes} workers cannot have an accelerator each, because there are {most}: pass processes={most}, "
                 "or name an accelerator several times to share it, such as accelerators=[0, 0, 1, 1]"
             )
 
