@@ -262,7 +262,8 @@ impl PoolBuilder {
     }
 
     /// Sets how many bytes of memory each worker may use. A worker that uses more is ended with its task, which fails
-    /// with [`Error::MemoryLimit`]; a new worker takes its place. By default there is no limit.
+    /// with [`Error::MemoryLimit`]; a new worker takes its place. By default there is no limit. The least
+    /// limit is 1,000,000.
     ///
     /// The pool looks at the resident memory of busy workers every 20 milliseconds, so a worker may use more for a short
     /// time. Where the system lets the pool make control groups, a group stops a worker at 64 MiB beyond the limit, and
