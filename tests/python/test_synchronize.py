@@ -272,12 +272,36 @@ def test_ways_to_call_acquire(mp: ModuleType, args: tuple[Any, ...], expected: b
     assert lock.acquire(block=False) is lock.acquire(timeout=0.01) is False
 
 
-@pytest.mark.parametrize("bad", [{"block": True, "timeout": "soon"}, {"wait": True}, {"timeout": object()}])
-def test_wrong_arguments_of_acquire(mp: ModuleType, bad: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
+@pytest.mark.parametrize("args", [(), (False,), (True,), (1,), (True, None), (False, 3), (True, 0.5), (True, -1)])
+def test_a_free_lock_is_acquired_with_any_usual_arguments(mp: ModuleType, kind: str, args: tuple[Any, ...]) -> None:
+    lock = getattr(mp, kind)()
+    given = dict(zip(("block", "timeout"), args))
+    for acquire in (lambda: lock.acquire(*args), lambda: lock.acquire(**given)):
+        assert acquire() is True
+        lock.release()
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+@pytest.mark.parametrize(
+    ("args", "bad"),
+    [
+        ((), {"block": True, "timeout": "soon"}),
+        ((), {"wait": True}),
+        ((), {"timeout": object()}),
+        ((True, 1, 2), {}),
+        ((True,), {"block": True}),
+        ((True, 1), {"timeout": 1}),
+        ((True, "soon"), {}),
+    ],
+)
+def test_wrong_arguments_of_acquire(mp: ModuleType, args: tuple[Any, ...], bad: dict[str, Any], is_free: bool) -> None:
     lock = mp.Lock()
-    lock.acquire()
+    if not is_free:
+        lock.acquire()
     with pytest.raises(TypeError):
-        lock.acquire(**bad)
+        lock.acquire(*args, **bad)
+    assert lock.acquire(False) is is_free
 
 
 def test_threads_wait_for_each_other_and_not_for_the_interpreter(mp: ModuleType) -> None:

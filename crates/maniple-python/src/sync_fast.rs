@@ -2,7 +2,7 @@
 //!
 //! Acquiring a free lock takes some 15 ns, and a method as PyO3 generates it takes about as long again: it parses
 //! arguments, checks the type, counts nested attachments, and catches panics. These four methods skip that if the lock
-//! is free and there are no arguments. Otherwise they call the generated methods.
+//! is free and the arguments are the usual ones: then they make no difference. Otherwise they call the generated methods.
 #![allow(unsafe_code)]
 
 use crate::sync::PySemLock;
@@ -82,11 +82,57 @@ unsafe fn wait(slf: *mut PyObject) -> *mut PyObject {
     }
 }
 
+/// Whether a value is a time limit without any doubt.
+///
+/// # Safety
+/// The thread is attached, and `value` is an object.
+unsafe fn is_time(value: *mut PyObject) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::PyFloat_CheckExact(value) != 0 {
+            return (0.0..1e9).contains(&ffi::PyFloat_AsDouble(value));
+        }
+        if ffi::PyLong_CheckExact(value) != 0 {
+            let mut overflow = 0;
+            let number = ffi::PyLong_AsLongAndOverflow(value, &raw mut overflow);
+            return overflow == 0 && (0..1_000_000_000).contains(&number);
+        }
+        value == ffi::Py_None()
+    }
+}
+
+/// Whether the arguments of `acquire` are a bool and a time limit, each of which may be missing. A free lock is acquired
+/// whatever they say.
+///
+/// # Safety
+/// As [`generated`].
+unsafe fn are_usual(args: Args, count: Py_ssize_t, names: *mut PyObject) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let is_bool = |value: *mut PyObject| value == ffi::Py_True() || value == ffi::Py_False();
+        if count > 2 || count > 0 && !is_bool(*args) || count > 1 && !is_time(*args.add(1)) {
+            return false;
+        }
+        if names.is_null() {
+            return true;
+        }
+        let py = Python::assume_attached();
+        let (block, timeout) = (intern!(py, "block").as_ptr(), intern!(py, "timeout").as_ptr());
+        (0..ffi::PyTuple_Size(names)).all(|at| {
+            let (name, value) = (ffi::PyTuple_GetItem(names, at), *args.add((count + at) as usize));
+            name == block && count == 0 && is_bool(value) || name == timeout && count < 2 && is_time(value)
+        })
+    }
+}
+
 unsafe extern "C" fn acquire(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter, as a method of `SemLock`, with arguments as described.
     unsafe {
         if count == 0 && names.is_null() {
             return if lock(slf).take_at_once() { owned(ffi::Py_True()) } else { wait(slf) };
+        }
+        if are_usual(args, count, names) && lock(slf).take_at_once() {
+            return owned(ffi::Py_True());
         }
         generated(slf, args, count, names)
     }
