@@ -102,7 +102,7 @@ unsafe fn is_time(value: *mut PyObject) -> bool {
 }
 
 /// Whether the arguments of `acquire` are a bool and a time limit, each of which may be missing. A free lock is acquired
-/// whatever they say.
+/// for any of them.
 ///
 /// # Safety
 /// As [`generated`].
