@@ -123,10 +123,14 @@ def test_the_pool_holds_its_limits_while_a_callback_blocks(new_pool: NewPool, mp
 
 
 @quick
-def test_terminate_waits_only_shortly_for_a_callback(new_pool: NewPool) -> None:
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_terminate_waits_only_shortly_for_a_callback(new_pool: NewPool, is_closed: bool) -> None:
     pool = new_pool(2)
     pool.apply_async(square, (3,), callback=Block())
     assert Block.begun.wait(PATIENCE)
+    if is_closed:
+        pool.close()
+        assert not pool.join(timeout=0.5)
     pool.terminate()
     pool.join()
     assert Block.passed == []

@@ -8,9 +8,9 @@
 //! | take | a thread that wants to drive | it drives, or it parks |
 //! | leave | the driver | one parked thread is *called*, or, if none waits, the keeper's bell is armed |
 //! | unpark | a parked thread that wakes, for any reason | it learns whether it was called |
-//! | step away | the driver, before it calls a source, which may take any time | it comes back, or is relieved |
+//! | step away | the driver, before it runs code of the program, which may take any time | it comes back, or is relieved |
 //! | relieve | a thread that finds the driver away for long | it drives instead |
-//! | come back | the driver, after the source | it learns whether it was relieved: then it drives no more |
+//! | come back | the driver, after that | it learns whether it was relieved: then it drives no more |
 //!
 //! A thread has the seat for one *turn*, by whose number it knows whether it was relieved.
 //!

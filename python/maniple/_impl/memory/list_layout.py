@@ -34,19 +34,10 @@ __all__ = ["ENCODING", "ListLayout"]
 
 ENCODING = "utf8"
 _UNCHANGED, _TEXT, _BYTES, _NOTHING = range(4)
-# type -> the `struct` format of its items, the same in the list, and the recreation code
-_SIMPLE: dict[type, tuple[str, bytes, int]] = {
-    int: ("q", b"q", _UNCHANGED),
-    float: ("d", b"d", _UNCHANGED),
-    bool: ("xxxxxxx?", b"xxxxxxx?", _UNCHANGED),
-    type(None): ("xxxxxx?x", b"xxxxxx?x", _NOTHING),
-}
-
-
 _BLANK = ord(" ")
 
 
-def _name_of(raw: bytes, room: int) -> bytes:
+def _format_in_list(raw: bytes, room: int) -> bytes:
     """Return the format that the list has for a str or bytes item in a slot of `room` bytes."""
     if raw[-1:] == b"\0":
         # From a million bytes on the format has no room for the blank. `_load` then recognizes it because its length differs
@@ -157,10 +148,7 @@ class ListLayout:
 
     def _get_back_transform(self, position: int) -> Callable[[Any], Any]:
         place = self._slot(position, "Requested position out of range.")
-        return self._back_transforms_mapping[self._transform_code(place)]
-
-    def _transform_code(self, place: int) -> int:
-        return self.shm.buf[self._offset_back_transform_codes + place]
+        return self._back_transforms_mapping[self.shm.buf[self._offset_back_transform_codes + place]]
 
     def _set_packing_format_and_transform(self, position: int, fmt_as_str: str, value: Any) -> None:
         place = self._slot(position, "Requested position out of range.")
@@ -185,7 +173,7 @@ class ListLayout:
             if len(raw) > room:
                 raise ValueError("bytes/str item exceeds available storage")
             pack_into(f"{room}s", buf, items + start, raw)
-            name = _name_of(raw, room)
+            name = _format_in_list(raw, room)
         else:  # of a class that is derived from a number's, or one that the list cannot hold
             fmt, code = self._format_for(value), _UNCHANGED
             pack_into(fmt, buf, items + start, value)
@@ -217,7 +205,7 @@ class ListLayout:
         for fmt, value in zip(formats, values):
             raw = value.encode(ENCODING) if isinstance(value, str) else value
             raws.append(raw)
-            names.append(_name_of(raw, int(fmt[:-1])) if fmt[-1] == "s" else fmt.encode(ENCODING))
+            names.append(_format_in_list(raw, int(fmt[:-1])) if fmt[-1] == "s" else fmt.encode(ENCODING))
             codes.append(self._extract_recreation_code(value))
         buf, length, items = self.shm.buf, self._list_len, self._offset_data_start
         # All slots are multiples of 8 bytes, so nothing is between them.
@@ -229,3 +217,11 @@ class ListLayout:
     def format(self) -> str:
         """The `struct` format of all items."""
         return "".join(map(self._get_packing_format, range(self._list_len)))
+
+
+# type -> the `struct` format of its items, the same in the list, and the recreation code; of the types whose items have one size
+_SIMPLE: dict[type, tuple[str, bytes, int]] = {
+    kind: (fmt, fmt.encode(ENCODING), _NOTHING if kind is type(None) else _UNCHANGED)
+    for kind, fmt in ListLayout._types_mapping.items()
+    if "%" not in fmt
+}

@@ -16,14 +16,15 @@ from .results import complete
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["Completions"]
 
 # The seconds for which the end of a terminated pool waits for a callback.
 _PATIENCE = 2.0
-# The seconds after which the keeper tries again to start the thread.
-_AGAIN = 0.05
+# How often (seconds) the keeper looks whether the pool was terminated while it waits for a callback.
+_LOOK = 0.05
 
 
 class Completions:
@@ -59,11 +60,13 @@ class Completions:
             complete(result)
             del result  # it may keep anything alive
 
-    def end(self, is_terminated: bool) -> None:
-        """Wait until all results are completed. In a terminated pool the wait has a limit."""
+    def end(self, is_terminated: Callable[[], bool]) -> None:
+        """Wait until all results are completed. Once the pool is terminated, the wait has a limit."""
         if (thread := self.thread) is None:
             return
         self._results.put(None)
-        until = time.monotonic() + _PATIENCE if is_terminated else None
+        until: float | None = None
         while thread.is_alive() and (until is None or time.monotonic() < until):
-            thread.join(_AGAIN)
+            thread.join(_LOOK)
+            if until is None and is_terminated():
+                until = time.monotonic() + _PATIENCE

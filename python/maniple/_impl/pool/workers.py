@@ -376,7 +376,7 @@ class Workers:
                 if self._late:
                     self._read_late()
                 self._main.end_pool()
-                self._completions.end(self._terminated)
+                self._completions.end(lambda: self._terminated)
                 # From here on the threads that enter results complete them.
                 self.results.over = True
                 self._complete_late()

@@ -1,6 +1,6 @@
 //! Driving the hub: passing the seat on, sleeping.
 //!
-//! Everything here runs with the hub's lock held, except a source's code and sleeping.
+//! Everything here runs with the hub's lock held, except sleeping and code of the program.
 
 use super::{Inner, Locked, State};
 use crate::pool::job::{Cell, Gone};
@@ -26,7 +26,8 @@ pub(crate) struct Seat<'a> {
 pub(super) enum Right {
     /// It has the seat for this turn.
     Turn(Turn),
-    /// It has the seat, and waits in the middle of a source's code, as in a signal handler. Afterwards it is away again.
+    /// It has the seat, and waits in the middle of code of the program that the hub has called, as in a signal handler
+    /// while an item is pickled. Afterwards it is away again.
     Resumed(Turn),
     /// It waits in code of the program that this hub's driver may be running.
     Within,

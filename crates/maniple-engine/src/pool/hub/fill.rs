@@ -127,12 +127,13 @@ impl Inner {
     /// has relieved this one. A thread that has the seat passes its turn. Returns true if any was called. The caller then
     /// lets the scheduler decide: once for all, because that may take longer than a short call.
     pub(super) fn call_sources<'a>(&'a self, mut st: Locked<'a>, turn: Option<Turn>) -> (Locked<'a>, bool) {
+        if st.fills.is_empty() {
+            return (st, false);
+        }
         let end = clock::now().saturating_add(FILL_TIME.as_nanos() as u64);
-        let mut any = false;
         let mut over = Vec::new();
         while let Some(due) = st.fills.pop_front() {
             st = self.call_source(st, due, turn, &mut over);
-            any = true;
             if st.interrupted || turn.is_some_and(|turn| !st.seats.holds(turn)) || clock::now() >= end {
                 break;
             }
@@ -143,7 +144,7 @@ impl Inner {
             st.gone.extend(over);
             st = self.let_go(st, turn);
         }
-        (st, any)
+        (st, true)
     }
 
     /// Wakes futures and drops values, which may run code of the program: a driver steps away meanwhile, and may have been
@@ -230,8 +231,8 @@ impl Inner {
         }
     }
 
-    /// This thread is in the middle of a source of this hub, and has stepped away from the seat: it takes the seat back,
-    /// to wait for another call.
+    /// This thread is in the middle of code of the program that this hub has called, and has stepped away from the seat: it
+    /// takes the seat back, to wait for another call.
     pub(super) fn resume_turn(&self, st: &mut State) -> Option<Turn> {
         let calling = CALLING.get().filter(|calling| std::ptr::eq(calling.hub, self))?;
         calling.turn.filter(|&turn| st.seats.come_back(turn))

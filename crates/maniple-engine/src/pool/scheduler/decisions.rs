@@ -77,7 +77,10 @@ impl<P> Scheduler<P> {
         let each = self.jobs.get(turn.job).and_then(|j| self.cost.get(&j.shape.func)).copied();
         let mut waking = each.map_or(0, |each| (WAKE / each.max(1)).min(16));
         let mut open = by_load(&self.workers, now, waking);
-        let alone = self.queue.len() == 1 && !self.jobs.iter().any(|(id, job)| job.filling && id != turn.job);
+        // Only a job with a source asks. Most jobs have none, and there may be many that wait at workers.
+        let alone = self.queue.len() == 1
+            && self.jobs.get(turn.job).is_some_and(|job| job.input_open)
+            && !self.jobs.iter().any(|(id, job)| job.filling && id != turn.job);
         while !open.is_empty() {
             let Some(job) = self.jobs.get_mut(turn.job) else { return };
             let each = self.cost.get(&job.shape.func).copied();
