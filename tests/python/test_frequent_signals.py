@@ -106,6 +106,19 @@ def insist(get: Callable[[], Any]) -> Any:
     return done[0]
 
 
+def interrupted(get: Callable[[], object], send: Callable[[], None]) -> threading.Thread:
+    """Call `get`, which a signal of the thread that runs `send` interrupts; return the thread."""
+    before = signal.signal(signal.SIGUSR1, raise_again)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(Again):
+            get()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    return sender
+
+
 @contextmanager
 def pool_of(mp: ModuleType) -> Iterator[Any]:
     pool = make_pool(mp, "fork", 2)
@@ -319,14 +332,7 @@ def test_a_message_that_arrives_together_with_a_signal_is_kept(mp: ModuleType, h
         while rest:
             rest = rest[os.write(writer.fileno(), rest) :]
 
-    before = signal.signal(signal.SIGUSR1, raise_again)
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        with pytest.raises(Again):
-            get()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    sender = interrupted(get, send)
     # The rest of a message that was interrupted in its middle may still be on its way.
     assert reader.poll(10)
     received = get()
@@ -351,14 +357,7 @@ def test_a_message_with_a_block_that_arrives_together_with_a_signal_is_kept(mp: 
         _thread.interrupt_main(signal.SIGUSR1)
         writer.send(content)
 
-    before = signal.signal(signal.SIGUSR1, raise_again)
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        with pytest.raises(Again):
-            get()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    sender = interrupted(get, send)
     assert reader.poll(10)
     received = get()
     if how != "recv":
