@@ -1,4 +1,4 @@
-"""The program's code that takes long: callbacks, the decoding of results, finalizers of items, iterators, and readers of its standard error.
+"""The program's code that takes long: callbacks, decoding of results, finalizers of items, iterators, starts, readers of its standard error.
 
 The pool holds its limits meanwhile, notices deaths, and answers other calls.
 """
@@ -247,6 +247,89 @@ def test_an_input_for_which_there_is_no_thread_ends_with_the_error(
     assert pool.map(square, [3]) == [9]
 
 
+class SlowStart:
+    """An argument of the initializer that is pickled slowly in a thread of the pool."""
+
+    is_slow = False
+
+    def __reduce__(self) -> Any:
+        slow_hook()
+        return int, (3,)
+
+
+def slow_hook() -> None:
+    if SlowStart.is_slow and threading.current_thread() is not threading.main_thread():
+        block()
+
+
+os.register_at_fork(before=slow_hook)
+
+
+def with_slow_start(new_pool: NewPool, monkeypatch: pytest.MonkeyPatch, processes: int) -> Any:
+    """Return a pool that is starting a worker, which will take long."""
+    pool = new_pool(processes, initializer=identity, initargs=(SlowStart(),))
+    while len(set(pool.map(pid, range(100), 1))) < processes:
+        pass
+    Block()
+    monkeypatch.setattr(SlowStart, "is_slow", True)
+    with pytest.raises(Exception, match="code 3"):
+        pool.apply_async(os._exit, (3,)).get(PATIENCE)
+    assert Block.begun.wait(PATIENCE)
+    return pool
+
+
+@every_method
+def test_the_pool_holds_its_limits_while_a_start_blocks(
+    new_pool: NewPool, mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = with_slow_start(new_pool, monkeypatch, 5)
+    called: list[int] = []
+    pass_limits(pool, mp)
+    assert pool.apply_async(square, (3,), callback=called.append).get(PATIENCE) == 9 and called == [9]
+    assert list(pool.imap(square, iter(range(10)))) == SQUARES[:10]
+    assert Block.passed == []
+    Block.open.set()
+    while len(set(pool.map(pid, range(100), 1))) < 5:
+        pass
+
+
+@every_method
+@pytest.mark.parametrize("how", ["terminate", "close and terminate", "close"])
+def test_the_end_of_a_pool_waits_only_shortly_for_a_start(
+    new_pool: NewPool, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    pool = with_slow_start(new_pool, monkeypatch, 2)
+    if "close" in how:
+        assert pool.map(square, range(100)) == SQUARES
+        pool.close()
+    if "terminate" in how:
+        pool.terminate()
+    else:
+        # The pool does not need the worker, but its process may already run.
+        assert not pool.join(timeout=0.5)
+        Block.open.set()
+    pool.join()
+    assert Block.passed == [True] * (not how.endswith("terminate"))
+    Block.open.set()
+
+
+@quick
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_without_a_further_thread_workers_start_nevertheless(
+    new_pool: NewPool, mp: ModuleType, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    pool = new_pool(2)
+
+    def refuse(_: object) -> None:
+        raise error("can't start new thread")
+
+    monkeypatch.setattr("maniple._impl.pool.workers.start_assured", refuse)
+    for _ in range(5):
+        with pytest.raises(mp.WorkerLostError):
+            pool.apply_async(os._exit, (3,)).get(PATIENCE)
+    assert pool.map(square, range(100)) == SQUARES
+
+
 class Unstartable:
     """An argument of the initializer that lets no worker start for a while."""
 
@@ -260,7 +343,7 @@ class Unstartable:
 
 @pytest.mark.parametrize("kind", ["spawn", "forkserver"], indirect=True)
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
-def test_whatever_a_start_raises_in_the_keeper_is_a_failed_start(
+def test_whatever_a_start_raises_is_a_failed_start(
     mp: ModuleType, new_pool: NewPool, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     pool = new_pool(3, initializer=identity, initargs=(Unstartable(),))

@@ -234,10 +234,9 @@ impl PyHub {
     }
 
     /// Records that the worker's process runs. `sentinel` is readable once the process has ended, and stays open until
-    /// `exited` is called.
-    fn adopt(&self, worker: u64, pid: u32, sentinel: RawHandle) -> PyResult<()> {
-        self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?);
-        Ok(())
+    /// `exited` is called. Returns False if the pool was terminated before the process started: the caller ends it.
+    fn adopt(&self, worker: u64, pid: u32, sentinel: RawHandle) -> PyResult<bool> {
+        Ok(self.hub.adopt_by(key(worker), pid, borrow(&sentinel)?))
     }
 
     /// Records that the worker's process has ended; `exitcode` has the form of `Process.exitcode`. Returns the pipe
@@ -285,6 +284,20 @@ impl PyHub {
     /// none has been due for a while, if it `lingers`; otherwise at once.
     fn fill(&self, py: Python<'_>, lingers: bool) {
         py.detach(|| self.hub.fill(if lingers { LINGER } else { Duration::ZERO }));
+    }
+
+    /// Calls `start` when workers have to be started. Returns when no start has been due for a while, if it `lingers`;
+    /// otherwise at once. An error of `start` ends it.
+    fn serve_starts(&self, py: Python<'_>, lingers: bool, start: &Bound<'_, PyAny>) -> PyResult<()> {
+        let start = start.clone().unbind();
+        let mut failed = None;
+        py.detach(|| {
+            self.hub.serve_starts(if lingers { LINGER } else { Duration::ZERO }, || {
+                failed = Python::attach(|py| start.call0(py)).err();
+                failed.is_none()
+            });
+        });
+        failed.map_or(Ok(()), Err)
     }
 
     /// Returns whether the calling thread runs a signal handler that has interrupted the pickling of a call's items.

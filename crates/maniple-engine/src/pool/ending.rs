@@ -90,6 +90,11 @@ impl Ending {
         None
     }
 
+    /// Whether the time is over in which workers may end by themselves.
+    pub fn kills(&self, now: u64) -> bool {
+        now >= self.kill_at
+    }
+
     /// Whether there is a step now.
     pub fn is_due(&self, living: impl Iterator<Item = WorkerId> + Clone, now: u64) -> bool {
         self.wait(living, now) == Some(0)

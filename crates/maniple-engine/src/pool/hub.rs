@@ -15,6 +15,7 @@ mod drive;
 mod ends;
 mod fill;
 mod forks;
+mod helper;
 mod jobs;
 mod keeper;
 mod limits;
@@ -31,8 +32,9 @@ pub use self::deaths::LACKING;
 use self::drive::{Right, Seat, is_letting_go, let_go};
 pub use self::ends::Collector;
 use self::ends::Ends;
-use self::fill::{Due, Filler, RELIEF, is_in_source};
+use self::fill::{Due, RELIEF, is_in_source};
 pub(crate) use self::forks::watch_forks;
+use self::helper::Helper;
 use self::keeper::Attention;
 pub use self::keeper::Chore;
 pub use self::limits::WorkerLimits;
@@ -136,7 +138,8 @@ pub(super) struct State {
     pub(super) holding: usize,
     pub seats: Seats<Arc<Cell>>,
     pub(super) fills: VecDeque<Due>,
-    filler: Filler,
+    filler: Helper,
+    starter: Helper,
     /// Calls that wait for room in the backlog.
     rooms: room::Rooms,
     /// Workers to be started by the front.
@@ -245,7 +248,8 @@ impl Hub {
             holding: 0,
             seats: Seats::default(),
             fills: VecDeque::new(),
-            filler: Filler::default(),
+            filler: Helper::default(),
+            starter: Helper::default(),
             rooms: room::Rooms::default(),
             starts: Starts::default(),
             ending: None,

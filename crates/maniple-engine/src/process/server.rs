@@ -132,6 +132,9 @@ impl Statuses for Told {
     }
 }
 
+/// How long a server may take to end by itself.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// The hub's handle on its fork server. The server exits when this is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -213,6 +216,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Children that are still waited for keep the socket; then the server has to be stopped by a signal.
         if self.statuses.take().and_then(Arc::into_inner).is_none() {
+            let _ = self.process.kill();
+        } else if !matches!(self.process.wait_timeout(FAREWELL), Ok(Some(_))) {
+            // It was stopped.
             let _ = self.process.kill();
         }
         let _ = self.process.wait();

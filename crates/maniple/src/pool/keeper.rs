@@ -12,6 +12,7 @@ use maniple_engine::pool::{Chore, EndTerms, WorkerId};
 use maniple_engine::process::{Child, Launch, Server};
 use maniple_sys::{AsHandle, OwnedHandle, tap};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,9 +22,45 @@ use std::time::{Duration, Instant};
 pub(super) struct Crew {
     children: HashMap<WorkerId, Arc<Child>>,
     relays: HashMap<WorkerId, Arc<Relay>>,
-    server: Option<Server>,
     /// The reason why the last start failed.
     pub(super) start_error: Option<String>,
+}
+
+/// The process that forks workers. Its lock is apart, because a start may take long.
+#[derive(Debug, Default)]
+pub(super) struct ForkServer {
+    server: Mutex<Option<Server>>,
+    /// All workers have ended.
+    is_unneeded: AtomicBool,
+}
+
+impl ForkServer {
+    fn fork(&self, handles: &[OwnedHandle], launch: impl FnOnce() -> Launch) -> maniple_engine::Result<Child> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = &*server {
+            match server.fork(handles) {
+                Err(error) if error.is_shortage() && server.is_alive() => return Err(error),
+                Err(_) => {}
+                child => return child,
+            }
+        }
+        // There is none yet, or another process has killed it.
+        server.insert(Server::start(launch())?).fork(handles)
+    }
+
+    /// The server has no further process to fork: ends it. A start that is not over yet does that at its end.
+    fn end(&self) {
+        self.is_unneeded.store(true, Ordering::SeqCst);
+        self.end_if_unneeded();
+    }
+
+    fn end_if_unneeded(&self) {
+        if self.is_unneeded.load(Ordering::SeqCst)
+            && let Ok(mut server) = self.server.try_lock()
+        {
+            drop(server.take());
+        }
+    }
 }
 
 /// The thread that keeps the pool.
@@ -105,13 +142,12 @@ fn read_late(late: &mut Vec<Arc<OwnedHandle>>) {
 }
 
 impl Shared {
-    fn keep(&self) {
+    fn keep(self: &Arc<Self>) {
         let mut late = Vec::new();
         loop {
             read_late(&mut late);
             match self.hub.keep(if late.is_empty() { LONG } else { AGAIN }) {
-                // The hub has recorded the error. The pool continues.
-                Chore::Start => while matches!(self.start_one(), Ok(true) | Err(_)) {},
+                Chore::Start => self.start_starter(),
                 Chore::End => self.end_workers(),
                 Chore::Reap(worker) => {
                     let child = self.crew().children.get(&worker).cloned();
@@ -129,9 +165,27 @@ impl Shared {
             }
         }
         read_late(&mut late);
-        // The server has no further process to fork. Dropping it ends it.
-        let server = self.crew().server.take();
-        drop(server);
+        self.fork_server.end();
+    }
+
+    /// Starts the thread that starts workers. If there can be no such thread, the keeper starts them.
+    fn start_starter(self: &Arc<Self>) {
+        let mine = self.clone();
+        let starter = move || {
+            mine.serve_starts(LINGER);
+            mine.fork_server.end_if_unneeded();
+        };
+        if std::thread::Builder::new().name("maniple-starter".into()).spawn(starter).is_err() {
+            self.serve_starts(Duration::ZERO);
+        }
+    }
+
+    fn serve_starts(&self, linger: Duration) {
+        self.hub.serve_starts(linger, || {
+            // The hub has recorded an error. The pool continues.
+            while matches!(self.start_one(), Ok(true) | Err(_)) {}
+            true
+        });
     }
 
     /// Starts the thread that encodes the items of calls for which no caller waits. If there can be no such thread, the
@@ -174,15 +228,23 @@ impl Shared {
             self.start_process(handles)
         });
         let child = started.inspect_err(|error| self.crew().start_error = Some(error.to_string()))?;
-        let (pid, watch) = (child.pid(), child.watch().clone());
+        let (pid, watch, child) = (child.pid(), child.watch().clone(), Arc::new(child));
         let mut crew = self.crew();
-        crew.children.insert(worker, Arc::new(child));
+        crew.children.insert(worker, child.clone());
         if let Some(relay) = relay {
             self.hub.listen_to(worker, relay.handle().clone());
             crew.relays.insert(worker, Arc::new(relay));
         }
         drop(crew);
-        self.hub.adopt_watched(worker, pid, watch);
+        if !self.hub.adopt_watched(worker, pid, watch) {
+            // The pool was terminated before the process started, and did not wait for that.
+            let mut crew = self.crew();
+            crew.children.remove(&worker);
+            crew.relays.remove(&worker);
+            drop(crew);
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         Ok(true)
     }
 
@@ -212,21 +274,7 @@ impl Shared {
     fn start_process(&self, handles: Vec<OwnedHandle>) -> maniple_engine::Result<Child> {
         match self.method {
             StartMethod::Spawn => self.launch().role(startup::WORKER).handles(handles).start(),
-            StartMethod::ForkServer => {
-                let mut crew = self.crew();
-                if let Some(server) = &crew.server {
-                    match server.fork(&handles) {
-                        Err(error) if error.is_shortage() && server.is_alive() => return Err(error),
-                        Err(_) => {}
-                        child => return child,
-                    }
-                }
-                // There is none yet, or another process has killed it.
-                let server = Server::start(self.launch().role(startup::SERVER))?;
-                let child = server.fork(&handles);
-                crew.server = Some(server);
-                child
-            }
+            StartMethod::ForkServer => self.fork_server.fork(&handles, || self.launch().role(startup::SERVER)),
         }
     }
 
@@ -270,7 +318,6 @@ impl Shared {
             let _ = child.kill();
             let _ = child.wait_timeout(limit);
         }
-        let server = self.crew().server.take();
-        drop(server);
+        self.fork_server.end();
     }
 }

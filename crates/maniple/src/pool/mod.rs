@@ -35,7 +35,7 @@ use crate::error::{CallError, Error, InTime, Result};
 use crate::startup::StartMethod;
 use crate::surroundings::Surroundings;
 use crate::worker_setup::OwnCall;
-use keeper::{Crew, Keeper};
+use keeper::{Crew, ForkServer, Keeper};
 use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{self as engine, Func, Hub};
 use std::collections::VecDeque;
@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     // Another program than this one, whose functions are known by their names.
     program: Option<PathBuf>,
     crew: Mutex<Crew>,
+    fork_server: ForkServer,
     keeper: Mutex<Option<Keeper>>,
     // Recent functions, by the data that defines them: workers know them already.
     functions: Mutex<VecDeque<(Vec<u8>, Func)>>,
@@ -75,6 +76,7 @@ impl Shared {
             workers,
             program,
             crew: Mutex::default(),
+            fork_server: ForkServer::default(),
             keeper: Mutex::default(),
             functions: Mutex::default(),
         }

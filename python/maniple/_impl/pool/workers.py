@@ -173,7 +173,8 @@ class Workers:
         self.opening: list[int] = []
         self._feeders = Feeders(self.hub.feed)
         self._completions = Completions()
-        # The thread that pickles the items of calls for which no thread waits.
+        # The threads that start workers, and that pickle the items of calls for which no thread waits.
+        self._starter: threading.Thread | None = None
         self._filler: threading.Thread | None = None
         # Whether `terminate` has done all of its work.
         self.is_over = False
@@ -235,28 +236,28 @@ class Workers:
         """Start workers until there are `processes` workers."""
         self._wanted = processes
         self.hub.resize(processes)
-        self._start_due()
+        self._start_due(in_call=True)
         self.hub.kick()  # the keeper retries failed starts
 
     def resize(self, processes: int) -> None:
         """Set the number of workers: the keeper starts workers that are missing, and surplus workers end after their tasks.
 
-        No signal handler interrupts a start in the keeper.
+        No signal handler interrupts a start in the thread for that.
         """
         self._wanted = processes
         self.hub.resize(processes, True)
         self.hub.kick()
 
-    def _start_due(self) -> None:
-        """Start the workers that are due now, until a start fails."""
+    def _start_due(self, in_call: bool = False) -> None:
+        """Start the workers that are due now, until a start fails. `in_call`: in the thread of a call, which a signal may interrupt."""
         with Hold(self.lock):
             while True:
                 try:
                     if self.start_one() is None:
                         return
                 except BaseException as problem:
-                    # The program's code may raise anything in the keeper. No handler runs there, and the pool needs its keeper.
-                    if interrupts(problem) and threading.current_thread() is not self.keeper:
+                    # The program's code may raise anything, also in the pool's threads. No signal handler runs there.
+                    if in_call and interrupts(problem):
                         raise
                     _warn("could not start a worker: %s", problem)
                     if is_shortage(problem):
@@ -320,8 +321,12 @@ class Workers:
             try:
                 self._keys[key] = process
                 # The hub watches the sentinel until `exited` is called.
-                self.hub.adopt(key, process.pid, process.sentinel)
-                if process not in self.processes:
+                if not self.hub.adopt(key, process.pid, process.sentinel):
+                    # The pool was terminated before the process started, and did not wait for that.
+                    process.kill()
+                    process.join()
+                    self._keys.pop(key, None)
+                elif process not in self.processes:
                     self.processes.append(process)
                 return
             except MemoryError:
@@ -358,7 +363,7 @@ class Workers:
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # yields to other greenlets
             if chore == "start":
-                self._start_due()
+                self._starter = self._helper(self._serve_starts, "starter", alone)
             elif chore == "end":
                 self._end_due()
             elif chore == "reap":
@@ -368,11 +373,12 @@ class Workers:
                 result, self._chore = self.results.ended(number), None
                 self._completions.add(result)
             elif chore == "fill":
-                self._start_filler(alone)
+                self._filler = self._helper(self.hub.fill, "filler", alone)
             elif chore == "done":
                 self._feeders.end()
-                if (filler := self._filler) is not None:
-                    filler.join(_AGAIN)  # it ends now, unless it pickles an item
+                for helper in (self._filler, self._starter):
+                    if helper is not None:
+                        helper.join(_AGAIN)  # it ends now, unless code of the program runs in it
                 if self._late:
                     self._read_late()
                 self._main.end_pool()
@@ -383,21 +389,32 @@ class Workers:
                 return
             self._chore = None
 
-    def _start_filler(self, alone: bool) -> None:
-        """Start the thread that pickles the items of calls for which no thread waits.
-
-        If there can be no such thread, the keeper pickles them.
-        """
+    @staticmethod
+    def _helper(work: Callable[[bool], object], name: str, alone: bool) -> threading.Thread | None:
+        """Start a thread for work that may run code of the program. If there can be no such thread, the keeper does the work."""
         if alone:
-            filler = threading.Thread(target=self.hub.fill, args=(True,), name="maniple-pool-filler", daemon=True)
+            helper = threading.Thread(target=work, args=(True,), name=f"maniple-pool-{name}", daemon=True)
             try:
-                start_assured(filler)
+                start_assured(helper)
             except (MemoryError, RuntimeError):
                 pass
             else:
-                self._filler = filler
-                return
-        self.hub.fill(False)
+                return helper
+        work(False)
+        return None
+
+    def _serve_starts(self, lingers: bool) -> None:
+        """Start workers when they are due; a thread that `lingers` waits for further starts."""
+        if lingers:
+            imports_in_progress.keep(self._imports)
+        try:
+            self.hub.serve_starts(lingers, self._start_due)
+        except BaseException as problem:
+            # A lack of memory. The keeper has another thread started, or calls this again.
+            _warn("a pool's thread ends: %s", problem)
+        finally:
+            if lingers:
+                imports_in_progress.keep(frozenset())
 
     def _schedule_late(self) -> None:
         if self.results.over:
@@ -492,8 +509,8 @@ class Workers:
 
     def _wait_for_keeper(self, timeout: float | None = None) -> bool:
         """Wait until the keeper has seen all workers out, and has ended."""
-        # A callback may end the pool.
-        if threading.current_thread() not in (self.keeper, self._completions.thread):
+        # A callback may end the pool, and so may what a start calls.
+        if threading.current_thread() not in (self.keeper, self._completions.thread, self._starter):
             if os.getpid() == self._owner and not self._all_ended.wait(timeout):
                 return False
             # From here on it only returns.

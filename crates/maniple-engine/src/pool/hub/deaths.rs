@@ -57,7 +57,7 @@ impl Hub {
         }
         let mut wrote = Vec::new();
         let mut st = self.lock();
-        st.end_wait_for_group(worker);
+        st.end_wait_for_process(worker);
         self.shared().hear_out(&mut st, worker);
         let words = if st.sched.is_up(worker) {
             None
@@ -82,7 +82,7 @@ impl Hub {
         let inner = self.shared();
         let mut st = self.lock();
         // Messages that it had published before it died count.
-        st.end_wait_for_group(worker);
+        st.end_wait_for_process(worker);
         inner.hear_out(&mut st, worker);
         let mut slot = st.slots.remove(worker)?;
         slot.note_kill(inner.limits.memory, exit);

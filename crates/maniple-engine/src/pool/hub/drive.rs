@@ -273,7 +273,10 @@ impl State {
     }
 
     pub(super) fn has_chores(&self) -> bool {
-        self.starts.is_due(clock::now()) || !self.notices.is_empty() || self.ends.is_untold() || self.is_over()
+        self.wait_for_start(clock::now()) == Some(0)
+            || !self.notices.is_empty()
+            || self.ends.is_untold()
+            || self.is_over()
     }
 
     /// Whether all jobs and workers have ended, and all ends were taken that the front has to take.

@@ -5,15 +5,15 @@
 //! *filler* calls them, a thread that the front starts for that ([`Chore::Fill`](super::Chore::Fill)). The keeper calls
 //! none, because no thread would do its work meanwhile.
 
+use super::helper;
 use super::{Hub, Inner, Locked, State};
-use crate::pool::job::{Cell, Feed, Gone, Outcome, Settled};
+use crate::pool::job::{Feed, Gone, Outcome, Settled};
 use crate::pool::policy::FILL_TIME;
 use crate::pool::scheduler::JobId;
 use crate::pool::seats::Turn;
 use crate::pool::spec::{Filling, NewTask};
 use maniple_sys::clock;
 use std::cell::Cell as Local;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long (ns) a driver may be away from its seat before another thread relieves it.
@@ -21,32 +21,6 @@ pub(super) const RELIEF: u64 = 20_000_000;
 
 /// A source that has to be called: for how many tasks, of how many items each.
 pub(super) type Due = (JobId, usize, usize);
-
-/// The thread that calls sources when no caller drives.
-#[derive(Debug, Default)]
-pub(super) struct Filler {
-    duty: Duty,
-    cell: Arc<Cell>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Duty {
-    /// There is no such thread.
-    #[default]
-    Absent,
-    /// It was called, and has not found all sources called since then.
-    Called,
-    /// It waits.
-    Idle,
-}
-
-impl Filler {
-    /// The pool has ended: a filler that waits returns.
-    pub(super) fn dismiss(&self) {
-        // A thread sleeps there, not a future.
-        let _ = self.cell.call();
-    }
-}
 
 /// Code of the program that this thread runs for a hub, and the turn for which the thread has that hub's seat.
 #[derive(Clone, Copy)]
@@ -116,7 +90,7 @@ struct OnDuty<'a>(&'a Inner);
 impl Drop for OnDuty<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.lock().filler.duty = Duty::Absent;
+            self.0.lock().filler.leave();
             self.0.kick.kick();
         }
     }
@@ -243,18 +217,14 @@ impl Inner {
         if !st.fills_due() {
             return false;
         }
-        let before = std::mem::replace(&mut st.filler.duty, Duty::Called);
-        if before == Duty::Idle {
-            st.filler.dismiss();
-        }
-        before == Duty::Absent
+        st.filler.call()
     }
 }
 
 impl State {
     /// Whether sources have to be called, and no thread was called for that.
     pub(super) fn fills_due(&self) -> bool {
-        !self.fills.is_empty() && self.filler.duty != Duty::Called
+        !self.fills.is_empty() && !self.filler.is_called()
     }
 }
 
@@ -278,17 +248,7 @@ impl Hub {
                 }
                 inner.follow_up(&mut st);
             }
-            if linger.is_zero() || st.is_over() {
-                st.filler.duty = Duty::Absent;
-                return;
-            }
-            st.filler.duty = Duty::Idle;
-            let (cell, ticks) = (st.filler.cell.clone(), st.filler.cell.ticks());
-            drop(st);
-            cell.sleep(ticks, Some(linger));
-            let mut st = self.lock();
-            if st.filler.duty == Duty::Idle {
-                st.filler.duty = Duty::Absent;
+            if !helper::wait(st, || inner.lock(), |st| &mut st.filler, linger) {
                 return;
             }
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Work that the front must do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chore {
-    /// Start workers, by [`Hub::begin_start`], until that returns `None`.
+    /// Call [`Hub::serve_starts`] in a thread of its own.
     Start,
     /// End workers as [`Hub::next_end`] says, until it returns `None`.
     End,
@@ -109,6 +109,7 @@ impl Hub {
                 inner.look_at_memory(&mut st);
                 inner.stir(&mut st);
             }
+            inner.give_up_starts(&mut st);
             let chore = next_chore(&mut st);
             let waits = chore == Some(Chore::Done) && self.waits_for_output(&mut st);
             if let Some(chore) = chore.filter(|_| !waits) {
@@ -126,7 +127,7 @@ impl Hub {
                 timeout = timeout.min(UNWATCHED);
             }
             let now = clock::now();
-            for wait in [st.starts.wait(now), st.wait_for_end(now)].into_iter().flatten() {
+            for wait in [st.wait_for_start(now), st.wait_for_end(now)].into_iter().flatten() {
                 timeout = timeout.min(Duration::from_nanos(wait).max(TICK));
             }
             let is_full = inner.outlet.is_full();
@@ -273,6 +274,11 @@ impl Inner {
 }
 
 impl State {
+    /// How long (ns) until starts are due of which the starter does not know; `None`: none will be.
+    pub(super) fn wait_for_start(&self, now: u64) -> Option<u64> {
+        self.starts.wait(now).filter(|_| !self.starter.is_called())
+    }
+
     /// Whether the keeper, if it is not woken, comes only after that time.
     pub(super) fn keeper_comes_after(&self, time: u64) -> bool {
         self.keeper.until > time
@@ -302,14 +308,15 @@ fn next_chore(st: &mut State) -> Option<Chore> {
         return Some(Chore::Completed(first));
     }
     let now = clock::now();
-    if st.starts.is_due(now) {
+    if st.wait_for_start(now) == Some(0) && st.starter.call() {
         return Some(Chore::Start);
     }
     if st.wait_for_end(now) == Some(0) {
         return Some(Chore::End);
     }
     st.is_over().then(|| {
-        st.filler.dismiss();
+        st.filler.wake();
+        st.starter.wake();
         Chore::Done
     })
 }

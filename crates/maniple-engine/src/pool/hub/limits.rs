@@ -56,10 +56,10 @@ pub(super) fn nanos(time: Duration) -> u64 {
 }
 
 impl State {
-    /// The worker has ended: its process will not be in a group.
-    pub(super) fn end_wait_for_group(&mut self, worker: WorkerId) {
+    /// The worker has ended: its process will not become known, or be in a group.
+    pub(super) fn end_wait_for_process(&mut self, worker: WorkerId) {
         if let Some(slot) = self.slots.get_mut(worker) {
-            slot.waits_for_group = false;
+            slot.waits_for_process = false;
         }
     }
 }

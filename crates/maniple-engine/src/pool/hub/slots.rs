@@ -40,8 +40,9 @@ pub(super) struct WorkerSlot {
     pub inherited: u64,
     /// The group that limits its memory, where the system allows one.
     pub group: Option<MemoryGroup>,
-    /// Its messages wait until its process is in the group: no task runs outside of it.
-    pub waits_for_group: bool,
+    /// Its messages wait until its process is known, and is in the group: no task runs in a process that cannot be ended, or
+    /// outside of the group.
+    pub waits_for_process: bool,
     /// Why the pool ends it, if it does.
     pub doom: Option<Doom>,
     /// What it was sent, and which messages it may still send.
@@ -125,7 +126,7 @@ impl WorkerSlot {
             damaged: false,
             inherited: 0,
             group: None,
-            waits_for_group: false,
+            waits_for_process: false,
             doom: None,
             account: Account::default(),
             reaping: false,
@@ -190,7 +191,7 @@ impl WorkerSlot {
 
     /// Whether its messages are received.
     pub fn is_heard(&self) -> bool {
-        !self.damaged && !self.waits_for_group
+        !self.damaged && !self.waits_for_process
     }
 
     /// Whether its process runs, as far as is known.
@@ -218,7 +219,8 @@ impl Hub {
         let mut st = self.lock();
         let worker = st.sched.worker_started();
         let mut slot = WorkerSlot::new(link, stderr, st.terminated);
-        slot.waits_for_group = self.shared().groups.is_some();
+        // Workers of the other kind are threads.
+        slot.waits_for_process = matches!(slot.link, HubLink::Shm(_));
         st.slots.insert(worker, slot);
         worker
     }
@@ -228,55 +230,57 @@ impl Hub {
         self.lock().sched.number_of(worker)
     }
 
-    /// The link's process runs.
+    /// The link's process runs. Returns false if its pool was terminated before it started: the front ends the process, which
+    /// the hub does not know.
     ///
     /// # Errors
     /// The operating system cannot watch it.
-    pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<()> {
-        self.adopt_watched(worker, pid, Arc::new(ExitWatch::of(pid)?));
-        Ok(())
+    pub fn adopt(&self, worker: WorkerId, pid: u32) -> Result<bool> {
+        Ok(self.adopt_watched(worker, pid, Arc::new(ExitWatch::of(pid)?)))
     }
 
-    /// The link's process runs, and the front has a handle that becomes readable when the process ends. The front owns
+    /// As [`adopt`](Hub::adopt); the front has a handle that becomes readable when the process ends. The front owns
     /// the handle and keeps it open until it has called [`Hub::exited`]; forked children do not have it.
-    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedHandle<'_>) {
+    pub fn adopt_by(&self, worker: WorkerId, pid: u32, sentinel: BorrowedHandle<'_>) -> bool {
         // If that fails, children have one more descriptor.
         let kept = NotForChildren::new(sentinel).ok();
-        self.take_up(worker, pid, Arc::new(ExitWatch::by_lent(pid, sentinel)), kept);
+        self.take_up(worker, pid, Arc::new(ExitWatch::by_lent(pid, sentinel)), kept)
     }
 
-    /// The link's process runs, and the front already watches it.
-    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>) {
-        self.take_up(worker, pid, watch, None);
+    /// As [`adopt`](Hub::adopt); the front already watches the process.
+    pub fn adopt_watched(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>) -> bool {
+        self.take_up(worker, pid, watch, None)
     }
 
-    fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) {
+    fn take_up(&self, worker: WorkerId, pid: u32, watch: Arc<ExitWatch>, sentinel: Option<NotForChildren>) -> bool {
         let inner = self.shared();
         // At once, before its initializer uses memory.
         let inherited = inner.watches_memory().then(|| usage::memory_of(pid)).flatten();
         // Before the lock is taken: the kernel takes some milliseconds to move a process.
         let group = inner.groups.as_ref().and_then(|groups| groups.hold(pid));
         let mut st = self.lock();
-        st.starts.end();
+        let is_member = st.slots.contains_key(worker);
+        if is_member {
+            st.starts.end();
+        }
         if let Some(slot) = st.slots.get_mut(worker) {
             slot.pid = pid;
             slot.inherited = inherited.unwrap_or(0);
             slot.group = group;
-            slot.waits_for_group = false;
+            slot.waits_for_process = false;
             slot.watch = Some(watch);
             slot._sentinel = sentinel;
             if slot.damaged || slot.doom.is_some() {
                 slot.kill();
             }
             st.sched.worker_adopted(worker, clock::now());
-            if inner.groups.is_some() {
-                // Its greeting may have arrived, and the driver sleeps.
-                st.called = true;
-                inner.stir(&mut st);
-            }
+            // Its greeting may have arrived, and the driver sleeps.
+            st.called = true;
+            inner.stir(&mut st);
         }
         drop(st);
         inner.kick.kick();
+        is_member
     }
 
     /// Makes the keeper watch a handle of the front as long as the worker runs; see

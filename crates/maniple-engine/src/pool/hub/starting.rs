@@ -1,5 +1,6 @@
 //! Starts of workers: the front starts a process; the hub decides when, and what a failure means.
 
+use super::helper;
 use super::{Hub, Inner, State};
 use crate::error::Result;
 use crate::pool::job::Loss;
@@ -9,8 +10,49 @@ use crate::pool::scheduler::{Death, WorkerId};
 use maniple_sys::atfork::HubOnly;
 use maniple_sys::{OwnedHandle, clock};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The time in which a thread is the starter. From its end on, the keeper has to call another one.
+struct OnDuty<'a> {
+    inner: &'a Inner,
+    is_over: bool,
+}
+
+impl Drop for OnDuty<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.inner.lock().starter.leave();
+        }
+        // The keeper remembers starts that are due later.
+        self.inner.kick.kick();
+    }
+}
 
 impl Hub {
+    /// Calls `start` when starts are due, until there have been none for `linger`, or until `start` returns false. `start`
+    /// starts workers until [`begin_start`](Hub::begin_start) returns `None`, or until a start fails. The front calls this in
+    /// a thread of its own when the keeper gets [`Chore::Start`](super::Chore::Start), or in the keeper, with no time to
+    /// linger, if it has no thread for that.
+    pub fn serve_starts(&self, linger: Duration, mut start: impl FnMut() -> bool) {
+        if self.is_foreign() {
+            return;
+        }
+        let inner = self.shared();
+        let mut duty = OnDuty { inner, is_over: false };
+        loop {
+            let st = inner.lock();
+            if st.starts.is_due(clock::now()) {
+                drop(st);
+                if !start() {
+                    return;
+                }
+            } else if !helper::wait(st, || inner.lock(), |st| &mut st.starter, linger) {
+                duty.is_over = true;
+                return;
+            }
+        }
+    }
+
     /// Begins a start, if a start is due. Returns its worker, and the handles for the worker, in this order. The front
     /// starts a process with them and calls [`Hub::adopt`]. If the start fails, or if this call returns an error, the
     /// front calls [`Hub::start_failed`].
@@ -79,6 +121,24 @@ impl Hub {
 }
 
 impl Inner {
+    /// The pool was terminated, and the time is over in which its workers end by themselves: a worker without a process, whose
+    /// start is not over, does not belong to the pool any more. Its front ends the process once it has started.
+    pub(super) fn give_up_starts(&self, st: &mut State) {
+        let now = clock::now();
+        if !st.ending.as_ref().is_some_and(|ending| ending.kills(now)) {
+            return;
+        }
+        let unstarted: Vec<WorkerId> =
+            st.slots.iter().filter(|(_, slot)| slot.pid == 0).map(|(worker, _)| worker).collect();
+        for worker in unstarted {
+            let slot = st.slots.remove(worker);
+            st.starts.end();
+            st.sched.worker_gone(worker, Death::Unasked, now, |_| false, |_| true);
+            drop(slot);
+        }
+        self.advance(st);
+    }
+
     /// Reports that a worker lacked a resource before it was ready. The hub does not count that as a failed start:
     /// another start is due later.
     pub(super) fn worker_lacked(&self, st: &mut State, worker: WorkerId, said: &str) {

@@ -52,7 +52,8 @@ impl Hub {
 impl State {
     /// How many nanoseconds until a worker of a terminated pool has to be ended; `None`: no worker has to be ended.
     pub(super) fn wait_for_end(&self, now: u64) -> Option<u64> {
-        let living = self.slots.iter().filter(|(_, slot)| slot.is_living()).map(|(worker, _)| worker);
-        self.ending.as_ref()?.wait(living, now)
+        // The start of a worker without a process is given up as late as others are killed.
+        let here = self.slots.iter().filter(|(_, slot)| slot.is_living() || slot.pid == 0).map(|(worker, _)| worker);
+        self.ending.as_ref()?.wait(here, now)
     }
 }

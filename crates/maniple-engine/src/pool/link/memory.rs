@@ -298,10 +298,13 @@ mod tests {
                         let (link, worker) = MemoryLink::pair(&page);
                         Ok((HubLink::Memory(link), None, worker))
                     };
-                    while let Some((id, worker)) = hub.begin_start_by(make).unwrap() {
-                        let ended = ended.clone();
-                        std::thread::spawn(move || ended.send((id, work(&worker, what))));
-                    }
+                    hub.serve_starts(Duration::ZERO, || {
+                        while let Some((id, worker)) = hub.begin_start_by(make).unwrap() {
+                            let ended = ended.clone();
+                            std::thread::spawn(move || ended.send((id, work(&worker, what))));
+                        }
+                        true
+                    });
                 }
                 Chore::Done => return,
                 Chore::Fill => hub.fill(Duration::ZERO),
