@@ -85,7 +85,12 @@ impl PyTicket {
                         let value = values.pop().filter(|_| values.is_empty());
                         value.ok_or_else(|| miscounted(py))
                     };
-                    Ok(read.and_then(|()| single(values)))
+                    let read = read.and_then(|()| single(values));
+                    Ok(if returns {
+                        read.or_else(|error| Ok(error.into_value(py).into_bound(py).into_any()))
+                    } else {
+                        read
+                    })
                 }
                 Some(piece) => {
                     let error = failure(py, piece, arrived.regions(0), &self.name, None)?;
@@ -124,7 +129,16 @@ impl PyTicket {
                                 list.append(value)
                             })?
                     {
-                        return Ok(Err(error));
+                        if !returns {
+                            return Ok(Err(error));
+                        }
+                        // In the place of each result of its task.
+                        let error = error.into_value(py);
+                        let places = PyList::new(py, (0..one.items).map(|_| &error));
+                        let placed = places.and_then(|places| list.set_slice(due, list.len(), &places));
+                        if let Err(error) = placed {
+                            return Ok(Err(error));
+                        }
                     }
                     due += one.items;
                     if list.len() != due {

@@ -25,7 +25,7 @@ pub struct Starts {
     at: u64,
     /// The latest pause of a row; 0: there was none.
     pause: u64,
-    /// When the row without a ready worker began, and how many workers had become ready by then.
+    /// Since when no worker was ready, as far as is known, and how many workers had become ready by then.
     row: Option<(u64, u64)>,
 }
 
@@ -75,21 +75,24 @@ impl Starts {
         ends
     }
 
-    /// Reports that a begun start met a shortage: it is due again, later. Returns whether this has lasted for too long.
-    pub fn put_off(&mut self, greeted: u64, now: u64) -> bool {
+    /// Reports that a begun start met a shortage: it is due again, later. `is_served`: a worker that is ready lives.
+    /// Returns whether there was none for too long.
+    pub fn put_off(&mut self, greeted: u64, is_served: bool, now: u64) -> bool {
         self.due += usize::from(self.end());
-        self.pause_for(greeted, now)
+        self.pause_for(greeted, is_served, now)
     }
 
-    /// Reports that a worker lacked a resource before it was ready: another start is due, later. Returns whether this
-    /// has lasted for too long.
-    pub fn lacked(&mut self, greeted: u64, now: u64) -> bool {
+    /// Reports that a worker lacked a resource before it was ready: another start is due, later. See `put_off`.
+    pub fn lacked(&mut self, greeted: u64, is_served: bool, now: u64) -> bool {
         self.due += 1;
-        self.pause_for(greeted, now)
+        self.pause_for(greeted, is_served, now)
     }
 
-    fn pause_for(&mut self, greeted: u64, now: u64) -> bool {
+    fn pause_for(&mut self, greeted: u64, is_served: bool, now: u64) -> bool {
         self.look_at_progress(greeted, now);
+        if is_served {
+            self.row = Some((now, greeted));
+        }
         let (first, longest) = (START_PAUSES.0.as_nanos() as u64, START_PAUSES.1.as_nanos() as u64);
         self.pause = if self.pause == 0 { first } else { (2 * self.pause).min(longest) };
         self.at = now.saturating_add(self.pause);
@@ -115,7 +118,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..tries {
             assert!(starts.begin(0, *now));
-            let given_up = starts.put_off(0, *now);
+            let given_up = starts.put_off(0, false, *now);
             let wait = starts.wait(*now).unwrap();
             pauses.push(wait);
             assert!(!starts.is_due(*now) && !starts.begin(0, *now));
@@ -148,7 +151,22 @@ mod tests {
         now += 11 * SECOND;
         assert!(starts.begin(1, now));
         // No worker was ready for long, but the previous worker was.
-        assert!(!starts.put_off(2, now) && starts.wait(now) == Some(SECOND / 100));
+        assert!(!starts.put_off(2, false, now) && starts.wait(now) == Some(SECOND / 100));
+    }
+
+    #[test]
+    fn the_time_without_a_worker_begins_when_the_last_worker_is_gone() {
+        let (mut starts, mut now) = (Starts::default(), 0);
+        starts.ask(1);
+        for is_served in [true, false] {
+            let until = now + 9 * SECOND;
+            while now < until {
+                assert!(starts.begin(1, now) && !starts.put_off(1, is_served, now));
+                now += starts.wait(now).unwrap();
+            }
+        }
+        now += 2 * SECOND;
+        assert!(starts.begin(1, now) && starts.put_off(1, false, now));
     }
 
     #[test]
@@ -157,12 +175,12 @@ mod tests {
         starts.ask(3);
         assert!(starts.begin(0, 0) && starts.begin(0, 0));
         assert_eq!(starts.due(), 1);
-        starts.put_off(0, 0);
+        starts.put_off(0, false, 0);
         assert!(starts.end() && !starts.end());
         // A failure that is reported without a start, as after an interrupt, only causes a pause.
-        starts.put_off(0, 0);
+        starts.put_off(0, false, 0);
         assert_eq!(starts.due(), 2);
-        starts.lacked(0, 0);
+        starts.lacked(0, false, 0);
         assert_eq!(starts.due(), 3);
         starts.call_off();
         assert_eq!((starts.due(), starts.wait(0)), (0, None));

@@ -100,9 +100,9 @@ impl Hub {
             if let Some(worker) = worker {
                 st.sched.worker_postponed(worker);
             }
-            let greeted = st.sched.greeted();
+            let (greeted, is_served) = (st.sched.greeted(), st.sched.is_served());
             // Starting workers may still become ready.
-            if st.starts.put_off(greeted, clock::now()) && !st.slots.values().any(|slot| slot.pid != 0) {
+            if st.starts.put_off(greeted, is_served, clock::now()) && !st.slots.values().any(|slot| slot.pid != 0) {
                 inner.give_up_jobs(&mut st, why);
             }
         } else if st.starts.end() || worker.is_some() {
@@ -143,9 +143,9 @@ impl Inner {
     /// another start is due later.
     pub(super) fn worker_lacked(&self, st: &mut State, worker: WorkerId, said: &str) {
         st.sched.worker_postponed(worker);
-        let greeted = st.sched.greeted();
+        let (greeted, is_served) = (st.sched.greeted(), st.sched.is_served());
         // Other starting workers lack it as well.
-        if st.starts.lacked(greeted, clock::now()) {
+        if st.starts.lacked(greeted, is_served, clock::now()) {
             let mut why = "workers lack descriptors, memory or processes before they are ready".to_owned();
             if !said.is_empty() {
                 why = format!("{why}; the last worker wrote to its standard error:\n{said}");

@@ -39,6 +39,11 @@ impl<P> Scheduler<P> {
         self.workers.get(worker).is_some_and(|w| w.greeted)
     }
 
+    /// Whether a worker that is ready lives, as far as is known.
+    pub fn is_served(&self) -> bool {
+        self.workers.values().any(|w| w.greeted)
+    }
+
     /// How many workers have become ready since the pool began.
     pub fn greeted(&self) -> u64 {
         self.greeted

@@ -32,7 +32,7 @@ impl World {
             note!(self, "{worker:?} cannot be started now, and is tried again later");
             self.count("start postponed");
             self.sched.worker_postponed(worker);
-            let too_long = self.starts.put_off(self.sched.greeted(), self.now);
+            let too_long = self.starts.put_off(self.sched.greeted(), self.sched.is_served(), self.now);
             self.start_later(too_long, self.peers.is_empty());
             return self.advance();
         }
@@ -57,6 +57,8 @@ impl World {
 
     /// Something is short. `hopeless`: no worker is ready, or about to be.
     pub(super) fn start_later(&mut self, too_long: bool, hopeless: bool) {
+        let is_served = self.peers.values().any(|p| p.greeted && p.alive);
+        assert!(!(too_long && is_served), "the jobs are given up although a worker lives");
         // Also at other times than the engine would, which it has to stand.
         if hopeless && (too_long || self.rng.per_mille(200)) {
             self.count(if too_long { "given up after long" } else { "given up early" });

@@ -284,7 +284,7 @@ impl World {
             note!(self, "{worker:?} lacked something before it was ready");
             self.count("lacked something as it started");
             self.sched.worker_postponed(worker);
-            let too_long = self.starts.lacked(self.sched.greeted(), self.now);
+            let too_long = self.starts.lacked(self.sched.greeted(), self.sched.is_served(), self.now);
             let none_is_ready = self.peers.values().all(|p| !p.greeted && !p.retired);
             self.start_later(too_long, none_is_ready);
             return self.advance();
