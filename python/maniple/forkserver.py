@@ -42,7 +42,7 @@ from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe, socket_above
 from ._impl.start.preload import preload_all as _handle_preload
 from ._impl.transport.polling import new_poller
-from ._maniple import Hold, get_in
+from ._maniple import Hold, discard_children, get_in, lend_limits
 from .context import AuthenticationError as AuthenticationError
 from .context import reduction
 
@@ -200,6 +200,9 @@ class ForkServer:
             line.close()
 
     def _request(self, line: net.socket, fds: list[int], ends: list[int]) -> None:
+        if self._owner == os.getpid() and self._forkserver_pid is not None:
+            # The child has the server's limits, and this program's may have been raised since the server began.
+            lend_limits(self._forkserver_pid)
         with _Pipe() as data, _Pipe() as status:
             try:
                 alive: Any = self._forkserver_alive_fd
@@ -345,7 +348,7 @@ class ForkServer:
                 with suppress(BrokenPipeError):  # the server has ended: the first request raises the error
                     _write_setting(secret.w, key, setting)
             except BaseException:
-                popen_fork.end_unwatched(pid)
+                discard_children([pid])
                 raise
             self._forkserver_alive_fd, alive.to_close = alive.w, {alive.r}
         self._forkserver_address, self._forkserver_authkey = address, key

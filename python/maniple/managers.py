@@ -6,7 +6,6 @@ are in `_impl.manager`: `server` (the process that owns the objects), `proxies` 
 
 from __future__ import annotations
 
-import errno
 import os
 import queue
 import signal
@@ -40,7 +39,7 @@ from ._impl.manager.proxy_types import NamespaceProxy as NamespaceProxy
 from ._impl.manager.proxy_types import PoolProxy as PoolProxy
 from ._impl.manager.proxy_types import SetProxy as SetProxy
 from ._impl.manager.proxy_types import ValueProxy as ValueProxy
-from ._impl.manager.rpc import RemoteError, Token, convert_to_error, dispatch, listener_client  # noqa: F401
+from ._impl.manager.rpc import RemoteError, Token, convert_to_error, dispatch, listener_client, no_thread  # noqa: F401
 from ._impl.manager.server import Server, all_methods, public_methods  # noqa: F401
 from ._impl.manager.shared_memory_server import SharedMemoryServer, _SharedMemoryTracker  # noqa: F401
 from ._impl.manager.shared_memory_server import shared_memory as shared_memory
@@ -156,15 +155,19 @@ class BaseManager:
         Raises:
             ProcessError: the manager has started or shut down.
             TypeError: `initializer` is not callable.
-            OSError: the process cannot be started, or has no descriptor for a client.
+            OSError: the process cannot be started, or has no descriptor or thread for a client.
         """
         self._insist_on_being_new()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if self._address is None and sys.platform != "win32":
-            # The server's socket lies in this process's folder, so a server that is killed leaves no folder behind.
-            util.get_temp_dir()
-        reader, writer = connection.Pipe(duplex=False)
+        try:
+            if self._address is None and sys.platform != "win32":
+                # The server's socket lies in this process's folder, so a server that is killed leaves no folder behind.
+                util.get_temp_dir()
+            reader, writer = connection.Pipe(duplex=False)
+        except OSError as problem:
+            explain_shortage(problem, "the manager cannot be started")
+            raise
         server = self._ctx.Process(
             target=type(self)._run_server,
             args=(self._registry, self._address, self._authkey, self._serializer, writer, initializer, initargs),
@@ -178,7 +181,7 @@ class BaseManager:
                     server.start()
                 answer = reader.recv()
                 if isinstance(answer, OSError):
-                    explain_shortage(answer, "the manager's server has no descriptor for a client")
+                    explain_shortage(answer, "the manager's server cannot serve a client")
                     try:
                         raise answer
                     finally:
@@ -227,11 +230,15 @@ class BaseManager:
             server = cls._Server(registry, address, authkey, serializer)
             # A client needs two descriptors: for its control connection and for a call. The writer, which is closed next, has the other.
             os.close(duplicate(writer.fileno()))
-        except OSError as problem:
-            if problem.errno not in (errno.EMFILE, errno.ENFILE):
+            if cls._Server.serve_forever is Server.serve_forever:
+                server.begin()
+        except (OSError, RuntimeError, MemoryError) as problem:
+            from ._impl.start.shortage import is_shortage
+
+            if not is_shortage(problem):
                 raise
             with writer:
-                writer.send(problem)
+                writer.send(problem if isinstance(problem, OSError) else no_thread(problem))
             return
         with writer:
             writer.send(server.address)

@@ -29,7 +29,7 @@ from . import process, util
 from ._impl.compat import public_module
 from ._impl.start import forked as _forked
 from ._impl.start.descriptors import Mark, above_stdio, call_into, duplicate, mark, pipe
-from ._maniple import Hold
+from ._maniple import Hold, discard_children
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
 
@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Lifeline", "Popen", "Wires", "end_unwatched", "let_go", "lifeline"]
+__all__ = ["Lifeline", "Popen", "Wires", "let_go", "lifeline"]
 
 # Every forked child uses these modules, so they are imported before the fork.
 for _name in ("context", "util", "_impl.compat.standard_package"):
@@ -154,18 +154,6 @@ def _have_pidfds() -> bool:
                 raise  # no descriptor is free, which says nothing about pidfds
             _pidfds_work = False
     return _pidfds_work
-
-
-def end_unwatched(pid: int) -> None:
-    """Kill and reap the child ``pid``, which has no process object."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, SIGKILL)
-    with suppress(ChildProcessError):
-        try:
-            os.waitpid(pid, 0)
-        except BaseException:  # raised by a signal handler: reap the child nevertheless
-            os.waitpid(pid, 0)
-            raise
 
 
 def _watch(pid: int, line: Lifeline | None = None) -> int:
@@ -412,10 +400,9 @@ class Popen:
         except BaseException:
             if started == [0]:
                 os._exit(1)  # a handler has raised in the child before it began
+            discard_children(started)  # no handler runs before this step, and each may raise
             finalizer.cancel()
             wires.abandon(held[0])
-            if started:
-                end_unwatched(started[0])
             raise
 
     def _keep(self, sentinel: int, line: Lifeline) -> None:

@@ -15,6 +15,7 @@ from . import popen_fork, spawn, util  # noqa: F401
 from ._impl.pool.worker_main import WorkerMain, by_value, worker_main
 from ._impl.start import launch  # noqa: F401
 from ._impl.start.descriptors import duplicate, patiently, pipe
+from ._maniple import discard_children
 from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
 
@@ -190,13 +191,12 @@ class Popen(ToldPopen):
             process_obj._popen = self  # here: a signal handler may raise before the caller stores this object
         except BaseException:
             # Also after the child's death or a signal handler's exception: do not leave a child that has read only a
-            # part.
+            # part. No handler runs before this step, and each may raise.
+            discard_children(started)
             if self.finalizer is None:
                 wires.abandon(vars(self).get("sentinel", -1))
             else:
                 self.close()
-            if started:
-                popen_fork.end_unwatched(started[0])
             raise
         finally:
             popen_fork.let_go(told_w)

@@ -232,6 +232,9 @@ class Finalize:
     child inherits never calls.
     """
 
+    # The key in the registry; None: not there yet, or not any more.
+    _key: tuple[int | None, int] | None = None
+
     def __init__(
         self,
         obj: Any,

@@ -286,18 +286,15 @@ impl PyHub {
         py.detach(|| self.hub.fill(if lingers { LINGER } else { Duration::ZERO }));
     }
 
-    /// Calls `start` when workers have to be started. Returns when no start has been due for a while, if it `lingers`;
-    /// otherwise at once. An error of `start` ends it.
-    fn serve_starts(&self, py: Python<'_>, lingers: bool, start: &Bound<'_, PyAny>) -> PyResult<()> {
-        let start = start.clone().unbind();
-        let mut failed = None;
-        py.detach(|| {
-            self.hub.serve_starts(if lingers { LINGER } else { Duration::ZERO }, || {
-                failed = Python::attach(|py| start.call0(py)).err();
-                failed.is_none()
-            });
-        });
-        failed.map_or(Ok(()), Err)
+    /// Waits until workers have to be started, and returns True. Returns False if none had to be started for a while, if it
+    /// `lingers`; otherwise at once. A thread that does not call it again after True calls `leave_starts`.
+    fn next_starts(&self, py: Python<'_>, lingers: bool) -> bool {
+        py.detach(|| self.hub.next_starts(if lingers { LINGER } else { Duration::ZERO }))
+    }
+
+    /// Records that the thread that starts workers ends.
+    fn leave_starts(&self) {
+        self.hub.leave_starts();
     }
 
     /// Returns whether the calling thread runs a signal handler that has interrupted the pickling of a call's items.

@@ -27,6 +27,7 @@
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication of a listener's clients, of a client, and its single messages |
 //! | `truth`, `deadline` | arguments that are only true or false; time limits |
+//! | `children` | children without a process object; the limits of a child |
 //! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `lazy` | objects that are made at their first use |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
@@ -38,6 +39,7 @@
 
 mod arrays;
 mod assured;
+mod children;
 mod connection;
 mod deadline;
 mod decode;
@@ -97,6 +99,8 @@ static ALLOCATOR: Reserve = Reserve;
 mod _maniple {
     #[pymodule_export]
     use crate::assured::assured;
+    #[pymodule_export]
+    use crate::children::{discard_children, lend_limits};
     #[pymodule_export]
     use crate::connection::PyChannel;
     #[pymodule_export]

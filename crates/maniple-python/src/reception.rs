@@ -152,7 +152,7 @@ pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -
         Ok(()) => Ok(()),
         Err(Unwelcome::Because(Cause::Gone)) => Err(PyEOFError::new_err(
             "the listener closed the connection in the middle of the authentication: its process may have ended, or have \
-                no free descriptor for a client (ulimit -n)",
+                no descriptor, thread or memory for a client (ulimit -n, -u, -v)",
         )),
         Err(Unwelcome::Because(cause)) => Err(caused(cause)),
         Err(Unwelcome::Late) => Err(PyTimeoutError::new_err("timed out")),

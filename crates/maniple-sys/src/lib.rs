@@ -155,10 +155,12 @@
 //! | `has_handles`, `open` | whether the system has handles on processes; opens a handle on a process |
 //! | `reserve_handle`, `open_child` | reserves a number for a handle on a child; opens the handle, and waits for a number up to a second |
 //! | `kill`, `terminate`, `end_by_number` | end a process at once; request its end. A process that has ended is not affected |
+//! | `discard` | ends a child at once, and reaps it |
 //! | `family::kill_family` | ends a process and all that descend from it, at once; a process whose parent has ended is not found |
 //! | `family::interrupt`, `family::interrupt_number` | sends a worker the signal that interrupts its task; the number of that signal (0: there is none) |
 //! | `usage::memory_of`, `usage::peak_memory_of`, `usage::memory_kills` | the memory that a process uses (no files, no shared memory), and the most that it has used, in bytes; how many processes the system has ended so far because memory ran out. `None`: unknown |
 //! | `limits::most_processes`, `limits::most_memory` | the limits on the number of processes and threads, with the names of what sets them; how many bytes of memory the control groups of this process allow. `None`: no limit |
+//! | `limits::lend` | raises a child's limits to those of this process, as far as the system allows |
 //! | `memory_group::MemoryGroups` | where this process makes groups of processes whose memory the system limits: `new` (`None`: it may not), which also removes the groups of processes that have ended; `hold` makes a group for a process |
 //! | `memory_group::MemoryGroup`, `memory_group::SLACK` | a group of a process and of those that it starts: `confine` limits their private memory; `excess` tells whether it is exceeded, and has to be called from time to time; `killed` tells whether the system has ended a process at the limit. The system ends or stops no process whose memory, less the shared memory, is within the limit, as long as `excess` is called. All memory is within the limit, the shared memory and `SLACK` |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how a child of this process ended (`None`: it runs); how a child of another process ended, if that is known. An exit is a code or a cause; both have Python's numbers |

@@ -95,7 +95,7 @@ impl fmt::Display for ContactError {
             Cause::Gone => {
                 f.write_str("the other end closed the connection, or died, in the middle of the authentication")?;
                 if self.step == Step::GetIn {
-                    f.write_str("; its process may have no free descriptor (ulimit -n)")?;
+                    f.write_str("; its process may have no free descriptor or memory (ulimit -n, -v)")?;
                 }
                 Ok(())
             }

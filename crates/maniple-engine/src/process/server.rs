@@ -187,6 +187,8 @@ impl Server {
         let handles: Vec<BorrowedHandle<'_>> = handles.iter().map(AsHandle::as_handle).collect();
         // The child runs before its watch arrives, so a number for the watch is reserved first.
         let reserved = sys::process::reserve_handle()?;
+        // The children have the server's limits, and this program's may have been raised since the server began.
+        sys::process::limits::lend(self.pid());
         send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
         let mut watch = Vec::new();
         loop {

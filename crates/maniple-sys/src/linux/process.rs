@@ -24,7 +24,7 @@ pub mod usage;
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio};
 pub use crate::unix::process::{
-    cause_name, claim, close_number, die, end_by_number, ignore_broken_pipes, leave, nothing, program_signals,
+    cause_name, claim, close_number, die, discard, end_by_number, ignore_broken_pipes, leave, nothing, program_signals,
     put_in_place, set_variable, terminate_itself, worker_signals,
 };
 
@@ -86,12 +86,7 @@ fn watched(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<(u32, OwnedHan
         Ok(handle) => Ok((pid, handle)),
         Err(error) => {
             // Without a handle, no code could wait for the child.
-            // SAFETY: the only pointer is to the status, which outlives the call. The child is not reaped, so the number is
-            // still its own.
-            unsafe {
-                libc::kill(pid as i32, libc::SIGKILL);
-                libc::waitpid(pid as i32, &mut 0, 0);
-            }
+            discard(pid);
             Err(error)
         }
     }

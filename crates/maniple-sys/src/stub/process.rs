@@ -223,6 +223,9 @@ pub fn terminate_itself() {
 /// Does nothing: no process was started.
 pub fn end_by_number(_pid: u32) {}
 
+/// Does nothing: no process was started.
+pub fn discard(_pid: u32) {}
+
 /// Ends this process at once.
 pub fn die() -> ! {
     std::process::abort()
@@ -252,6 +255,9 @@ pub mod family {
 
 /// Limits on processes and memory.
 pub mod limits {
+    /// Does nothing: no process was started.
+    pub fn lend(_pid: u32) {}
+
     /// Returns no limit.
     pub fn most_processes() -> Vec<(String, u64)> {
         Vec::new()

@@ -237,6 +237,15 @@ pub fn end_by_number(pid: u32) {
     }
 }
 
+/// Kills the child of this number, which is not reaped, and reaps it.
+pub fn discard(pid: u32) {
+    end_by_number(pid);
+    let Ok(pid @ 1..) = i32::try_from(pid) else { return };
+    // SAFETY: the only pointer is to the status, which outlives the call.
+    let wait = || unsafe { libc::waitpid(pid, &mut 0, 0) };
+    while wait() < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted {}
+}
+
 /// Kills this process, as a lost lifeline does.
 pub fn die() -> ! {
     loop {

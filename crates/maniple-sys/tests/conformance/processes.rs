@@ -30,6 +30,15 @@ fn a_process_is_ended_and_tells_by_what() {
 }
 
 #[test]
+fn a_discarded_child_is_gone() {
+    let child = Child::plays("idles", Vec::new());
+    process::discard(child.pid);
+    assert!(is_ready(child.handle.as_handle()));
+    // There is nothing left to reap.
+    process::discard(child.pid);
+}
+
+#[test]
 fn any_process_can_be_watched() {
     if !process::has_handles() {
         return;

@@ -184,7 +184,6 @@ impl Shared {
         self.hub.serve_starts(linger, || {
             // The hub has recorded an error. The pool continues.
             while matches!(self.start_one(), Ok(true) | Err(_)) {}
-            true
         });
     }
 

@@ -22,6 +22,7 @@ from weakref import WeakSet
 from ... import util
 from ..._maniple import Hold
 from ..start.after_fork import first_in_child
+from ..start.descriptors import explain_shortage
 from .rpc import RemoteError, convert_to_error, dispatch, is_ours, line_over, over_wire
 
 TYPE_CHECKING = False
@@ -46,6 +47,9 @@ def _reach(connect: Callable[..., Any], address: Any, authkey: bytes, site: Site
             _add_text(
                 problem, f"no manager serves at {address!r}: its server has not started, has ended, or was shut down"
             )
+        raise
+    except OSError as problem:
+        explain_shortage(problem, "this process cannot connect to the manager")
         raise
 
 

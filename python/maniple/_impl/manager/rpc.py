@@ -20,6 +20,7 @@ its classes by their standard names, and reads the standard names as its own cla
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from _pickle import Unpickler
@@ -268,14 +269,31 @@ def convert_to_error(kind: str, result: Any) -> Exception:
     return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
 
 
+def no_thread(problem: BaseException) -> OSError:
+    """Return the error of a server that has no thread for a client."""
+    number = errno.ENOMEM if isinstance(problem, MemoryError) else errno.EAGAIN
+    return OSError(number, f"the manager's server has no thread for a client: {problem}; raise its limits (ulimit -u, -v)")
+
+
 @of_managers
 def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:
     """Make one call over the connection `c`, and return its result.
 
     Raises: what the called method raises, or `RemoteError` if the server cannot make the call.
     """
-    c.send((id, methodname, args, kwds))
-    kind, result = c.recv()
+    try:
+        c.send((id, methodname, args, kwds))
+    except (BrokenPipeError, ConnectionResetError):
+        # The server may have said why before it closed the connection.
+        try:
+            told = c.recv()
+        except (EOFError, OSError):
+            told = None
+        if told is None:
+            raise
+        kind, result = told
+    else:
+        kind, result = c.recv()
     if kind == "#RETURN":
         return result
     try:

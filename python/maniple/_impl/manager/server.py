@@ -22,7 +22,7 @@ from ... import connection, process, util
 from ...context import AuthenticationError
 from ..compat.greenlets import start_thread
 from .objects import Objects, Session, Shared, plain_id
-from .rpc import AUTHENTICATING, Token, line_over, listener_client, of_managers
+from .rpc import AUTHENTICATING, Token, line_over, listener_client, no_thread, of_managers
 from .wait_queue import ClientGone, Held
 from .withdrawals import CLOSE, WAITING, ServedLine, record_waiters
 
@@ -95,6 +95,7 @@ class Server:
         self.mutex: Any = self._objects.mutex
         self.stop_event: threading.Event = threading.Event()
         self._process = getpid()
+        self._has_begun = False
         self._held = Held()
         self._line_numbers = count(1)
         #: number -> a line of a client with a session
@@ -102,12 +103,23 @@ class Server:
         # The session and the line that the calling thread serves, and the token ids that it has pickled.
         self._here = threading.local()
 
-    def serve_forever(self) -> None:
-        """Serve until a client calls `shutdown`; the process exits then."""
+    def begin(self) -> None:
+        """Start to accept clients. `serve_forever` does that if it was not done.
+
+        Raises:
+            RuntimeError, MemoryError: there can be no thread for that.
+        """
         process.current_process()._manager_server = self  # type: ignore[attr-defined]  # for `RebuildProxy`
         self.stop_event.clear()
+        start_thread(self.accepter)
+        self._has_begun = True
+
+    def serve_forever(self) -> None:
+        """Serve until a client calls `shutdown`; the process exits then."""
         try:
-            start_thread(self.accepter)
+            if not self._has_begun:
+                self.begin()
+            self._has_begun = False
             try:
                 self.stop_event.wait()
             except (KeyboardInterrupt, SystemExit):
@@ -143,6 +155,9 @@ class Server:
                 start_thread(handle, conn)
             except (RuntimeError, MemoryError) as error:  # the thread cannot be started
                 util.info("manager could not serve a connection: %s", error)
+                with contextlib.suppress(OSError, MemoryError):
+                    # The client reads it as the answer to its first request.
+                    conn.send(("#ERROR", no_thread(error)))
                 conn.close()
 
     # Calls to the server itself: one to a connection.

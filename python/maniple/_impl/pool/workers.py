@@ -408,10 +408,13 @@ class Workers:
         if lingers:
             imports_in_progress.keep(self._imports)
         try:
-            self.hub.serve_starts(lingers, self._start_due)
+            while self.hub.next_starts(lingers):
+                self._start_due()
         except BaseException as problem:
-            # A lack of memory. The keeper has another thread started, or calls this again.
+            # A lack of memory. The keeper calls this again, or starts another thread for it.
             _warn("a pool's thread ends: %s", problem)
+            time.sleep(_AGAIN)
+            self.hub.leave_starts()
         finally:
             if lingers:
                 imports_in_progress.keep(frozenset())

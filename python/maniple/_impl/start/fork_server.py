@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from warnings import warn
 
 from ... import forkserver, popen_fork, resource_tracker, util
-from ..._maniple import Greeting
+from ..._maniple import Greeting, discard_children
 from ...context import AuthenticationError, reduction
 from .. import PACKAGE
 from .descriptors import patiently, pipe, socket_above
@@ -215,7 +215,7 @@ class Server:
             with suppress(BrokenPipeError):
                 forkserver.write_signed(status_w, pid)
         except OSError:
-            popen_fork.end_unwatched(pid)  # the client will never receive its pid
+            discard_children([pid])  # the client will never receive its pid
             raise
         self._status_of[pid] = status_w
         util.close_fds(data_r, *fds)

@@ -89,9 +89,11 @@ def advice(problem: BaseException) -> str:
     if number == errno.ENFILE:
         return "the system has no free descriptor (fs.file-max): close files, in any process"
     if number == errno.EAGAIN or isinstance(problem, RuntimeError):
+        # The interpreter does not say why it has no thread.
+        memory = " Or memory is limited (ulimit -v)." if isinstance(problem, RuntimeError) else ""
         return (
             f"this user may have {_limit('SC_CHILD_MAX')} processes and threads (ulimit -u), and a container may have fewer (pids.max): "
-            "raise the limit, or ask for less"
+            f"raise the limit, or ask for less.{memory}"
         )
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free space for shared memory; the limit on the size of files (ulimit -f) applies to it as well"

@@ -12,44 +12,53 @@ use maniple_sys::{OwnedHandle, clock};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The time in which a thread is the starter. From its end on, the keeper has to call another one.
-struct OnDuty<'a> {
-    inner: &'a Inner,
-    is_over: bool,
-}
+/// Reports that a starter whose start has panicked returns to its front.
+struct OnDuty<'a>(&'a Hub);
 
 impl Drop for OnDuty<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.inner.lock().starter.leave();
+        if std::thread::panicking() {
+            self.0.leave_starts();
         }
-        // The keeper remembers starts that are due later.
-        self.inner.kick.kick();
     }
 }
 
 impl Hub {
-    /// Calls `start` when starts are due, until there have been none for `linger`, or until `start` returns false. `start`
-    /// starts workers until [`begin_start`](Hub::begin_start) returns `None`, or until a start fails. The front calls this in
-    /// a thread of its own when the keeper gets [`Chore::Start`](super::Chore::Start), or in the keeper, with no time to
-    /// linger, if it has no thread for that.
-    pub fn serve_starts(&self, linger: Duration, mut start: impl FnMut() -> bool) {
+    /// Waits until starts are due, at most for `linger`. The front calls this in a thread of its own, the *starter*, when the
+    /// keeper gets [`Chore::Start`](super::Chore::Start); or in the keeper, with no time to linger, if it has no thread for
+    /// that. As long as it returns true, the thread starts workers until [`begin_start`](Hub::begin_start) returns `None` or
+    /// a start fails, and calls it again. A thread that does not do so calls [`leave_starts`](Hub::leave_starts).
+    pub fn next_starts(&self, linger: Duration) -> bool {
         if self.is_foreign() {
-            return;
+            return false;
         }
         let inner = self.shared();
-        let mut duty = OnDuty { inner, is_over: false };
         loop {
             let st = inner.lock();
             if st.starts.is_due(clock::now()) {
-                drop(st);
-                if !start() {
-                    return;
-                }
-            } else if !helper::wait(st, || inner.lock(), |st| &mut st.starter, linger) {
-                duty.is_over = true;
-                return;
+                return true;
             }
+            if !helper::wait(st, || inner.lock(), |st| &mut st.starter, linger) {
+                // The keeper remembers starts that are due later.
+                inner.kick.kick();
+                return false;
+            }
+        }
+    }
+
+    /// The starter returns to its front before it was told to.
+    pub fn leave_starts(&self) {
+        if !self.is_foreign() {
+            self.shared().lock().starter.leave();
+            self.kick();
+        }
+    }
+
+    /// The starter's work, where it cannot fail but by a panic: calls `start` when starts are due.
+    pub fn serve_starts(&self, linger: Duration, mut start: impl FnMut()) {
+        let _on_duty = OnDuty(self);
+        while self.next_starts(linger) {
+            start();
         }
     }
 

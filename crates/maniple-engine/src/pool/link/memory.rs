@@ -303,7 +303,6 @@ mod tests {
                             let ended = ended.clone();
                             std::thread::spawn(move || ended.send((id, work(&worker, what))));
                         }
-                        true
                     });
                 }
                 Chore::Done => return,

@@ -16,6 +16,29 @@ pub fn most_memory() -> Option<u64> {
     Limits { read, of_user: None, is_root: false }.memory()
 }
 
+/// Raises the limits of process `pid`, a child that starts processes for this one, to those of this process. They were this
+/// process's when the child began. A limit that cannot be raised stays.
+#[allow(unsafe_code)]
+pub fn lend(pid: u32) {
+    let Ok(pid @ 1..) = i32::try_from(pid) else { return };
+    for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_NPROC, libc::RLIMIT_AS, libc::RLIMIT_DATA, libc::RLIMIT_FSIZE] {
+        let (mut ours, mut theirs) =
+            (libc::rlimit { rlim_cur: 0, rlim_max: 0 }, libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+        // SAFETY: the pointers are to values that outlive the calls, or null, which stands for no new limit.
+        unsafe {
+            let none = std::ptr::null_mut();
+            if libc::prlimit(0, resource, none, &raw mut ours) != 0
+                || libc::prlimit(pid, resource, none, &raw mut theirs) != 0
+                || theirs.rlim_cur >= ours.rlim_cur.min(theirs.rlim_max)
+            {
+                continue;
+            }
+            theirs.rlim_cur = ours.rlim_cur.min(theirs.rlim_max);
+            libc::prlimit(pid, resource, &raw const theirs, none);
+        }
+    }
+}
+
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
