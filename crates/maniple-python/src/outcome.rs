@@ -94,6 +94,15 @@ impl Piece {
 }
 
 impl Kind {
+    /// Returns whether the pool was terminated, or has no worker that gets ready.
+    pub fn is_end_of_pool(&self) -> bool {
+        match self {
+            Kind::Terminated => true,
+            Kind::Lost(loss) => matches!(loss.cause, LossCause::Unfit(_) | LossCause::Unready { .. }),
+            _ => false,
+        }
+    }
+
     fn share(&mut self) -> Regions {
         match self {
             Kind::Done(content) | Kind::Failed(content) => {

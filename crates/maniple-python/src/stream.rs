@@ -197,7 +197,9 @@ impl PyStream {
         match self.decode(py, &piece, &regions) {
             Ok(decoded) => {
                 self.attempts.begin_anew();
-                let returned = self.returns && !matches!(piece.kind, Kind::Terminated);
+                // The end of the pool, by `terminate` or because it has failed, is not the item's failure. It may stand for
+                // any number of items.
+                let returned = self.returns && !piece.kind.is_end_of_pool();
                 let decoded = decoded.unwrap_or_else(|error| match returned {
                     true => VecDeque::from([Ok(error.into_value(py).into_any())]),
                     false => VecDeque::from([Err((error, piece.items))]),

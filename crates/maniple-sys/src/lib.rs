@@ -40,7 +40,7 @@
 //! | `Handlers` | three functions for each fork: before it, after it in the parent and in the child. `register` registers them once (error: no memory; the next call tries again) |
 //! | `hold_forks` | makes forks wait for `making`, for tables that a child must find consistent (error: no memory) |
 //! | `register`, `unregister` | from then on a handle is closed in forked children, or no longer. `unregister` returns false if it was not registered |
-//! | `HubOnly` | an owned handle that is registered while it exists; it is closed in a forked child. `new`, `into_handle` (error: a child's copy) |
+//! | `HubOnly` | an owned handle that is registered while it exists; it is closed in a forked child. `new`, `is_there` (false: a child's copy, or the program has closed it), `into_handle` (error: a child's copy) |
 //! | `NotForChildren` | registers another owner's handle while it exists: `new` |
 //! | `hold_until_the_end` | keeps a handle open until this process ends |
 //!

@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 /// The hub's end. As long as it is open, the workers may run.
 #[derive(Debug)]
 pub struct LifelineHub {
-    _end: HubOnly,
+    end: HubOnly,
 }
 
 /// A hub's lifeline, with the read end of which each worker gets a copy.
 #[derive(Debug)]
 pub struct Lifelines {
-    _hub: LifelineHub,
+    hub: LifelineHub,
     workers: HubOnly,
 }
 
@@ -42,15 +42,19 @@ impl Lifelines {
     pub fn new() -> Result<Lifelines> {
         atfork::making(|| {
             let (hub, workers) = pair()?;
-            Ok(Lifelines { _hub: hub, workers: HubOnly::new(workers).doing("make the workers' lifeline")? })
+            Ok(Lifelines { hub, workers: HubOnly::new(workers).doing("make the workers' lifeline")? })
         })
     }
 
     /// The end for one more worker.
     ///
     /// # Errors
-    /// No descriptor left.
+    /// No descriptor left; or the program has closed the pipe, as one does that becomes a daemon. Then all workers are killed.
     pub fn share(&self) -> Result<OwnedHandle> {
+        if !self.hub.end.is_there() || !self.workers.is_there() {
+            return Err(sys::own::not_there())
+                .doing("start a worker of this pool, because the program has closed the pool's descriptors (make another pool)");
+        }
         sys::memory::duplicate(&self.workers).doing("copy the workers' lifeline")
     }
 }
@@ -62,7 +66,7 @@ impl Lifelines {
 pub fn pair() -> Result<(LifelineHub, OwnedHandle)> {
     atfork::making(|| {
         let (worker, hub) = sys::process::lifeline()?;
-        Ok((LifelineHub { _end: HubOnly::new(hub)? }, worker))
+        Ok((LifelineHub { end: HubOnly::new(hub)? }, worker))
     })
     .map_err(|e: std::io::Error| e)
     .doing("make a worker's lifeline")

@@ -66,6 +66,11 @@ impl HubOnly {
         Ok(HubOnly(handle))
     }
 
+    /// Returns true.
+    pub fn is_there(&self) -> bool {
+        true
+    }
+
     /// Returns the handle.
     pub fn into_handle(self) -> io::Result<OwnedHandle> {
         Ok(self.0)

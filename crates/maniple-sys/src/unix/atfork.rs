@@ -244,6 +244,11 @@ impl HubOnly {
         Ok(HubOnly { handle: ManuallyDrop::new(Own::new(handle)), process: crate::process_id() })
     }
 
+    /// Whether this process has it, and the program has not closed it.
+    pub fn is_there(&self) -> bool {
+        self.process == crate::process_id() && self.handle.is_there()
+    }
+
     /// Returns the handle, which forked children may have from now on.
     ///
     /// # Errors

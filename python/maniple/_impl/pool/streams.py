@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from ..start.descriptors import explain_shortage
 from ..sync.thread_start import start_steadily
 from .inputs import iterator_over
 from .results import stay_if_program_ends
@@ -62,7 +63,13 @@ def _opened(
         if external:
             feeder = workers.feeder(stream.job, iterator_over(iterable), *more)
             if feeder is not None:
-                start_steadily(feeder)
+                try:
+                    start_steadily(feeder)
+                except (MemoryError, RuntimeError) as problem:
+                    explain_shortage(
+                        problem, "no thread can be started to read the input (a list, a tuple or a range needs none)"
+                    )
+                    raise
             # If a signal handler raises before this call, its exception cancels the stream.
             stream.fed()
         return stream

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ..._maniple import Hold
+from ..start.descriptors import explain_shortage
 from ..sync.thread_start import start_assured
 from .external_tasks import ExternalTasks
 from .payload import cancelled
@@ -57,8 +58,9 @@ class ThreadWorkers:
         try:
             self.repopulate(self.count)
             self.is_started = True
-        except BaseException:
+        except BaseException as problem:
             self.hub.close()
+            explain_shortage(problem, f"thread {len(self.processes) + 1} of {self.count} cannot be started")
             raise
 
     def threads(self) -> list[Any]:

@@ -469,7 +469,8 @@ class Workers:
 
     def close(self) -> None:
         """Accept no more calls."""
-        self.external.close()
+        if (external := vars(self).get("external")) is not None:  # a pool whose start has failed has none
+            external.close()
 
     def terminate(self) -> None:
         """Drop all work, end all processes, and wait for them."""
