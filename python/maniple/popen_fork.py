@@ -236,6 +236,8 @@ class Popen:
     """A child made by `os.fork`."""
 
     method = "fork"
+    # The sentinel that the finalizer closes (-1: none), and the lifeline.
+    _held: Any = (-1, None)
 
     def __init__(self, process_obj: Any) -> None:
         if getattr(sys, "frozen", False):
@@ -408,7 +410,10 @@ class Popen:
     def _keep(self, sentinel: int, line: Lifeline) -> None:
         """Store the sentinel; it is closed by `close`, or when this object is collected."""
         self.sentinel = sentinel
-        self.finalizer = Finalize(self, _release, (sentinel, line))
+        held = [-1, line]
+        self.finalizer = Finalize(self, _release, held)
+        # From this step on the finalizer closes it. No handler of a signal runs in between.
+        held[0], self._held = sentinel, held
 
     def close(self) -> None:
         """Close the descriptor."""

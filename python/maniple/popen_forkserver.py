@@ -69,7 +69,7 @@ class Popen(ToldPopen):
             process_obj._popen = self  # here: a signal handler may raise before the caller stores this object
         except BaseException as problem:
             # A child that was forked nevertheless has received nothing or a part, and ends when it finds the data pipe closed.
-            if self.finalizer is not None:
+            if self._held[0] >= 0:
                 self.close()
             elif ends:
                 os.close(ends[0])

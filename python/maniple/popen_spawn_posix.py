@@ -193,10 +193,10 @@ class Popen(ToldPopen):
             # Also after the child's death or a signal handler's exception: do not leave a child that has read only a
             # part. No handler runs before this step, and each may raise.
             discard_children(started)
-            if self.finalizer is None:
-                wires.abandon(vars(self).get("sentinel", -1))
-            else:
+            if self._held[0] >= 0:
                 self.close()
+            else:
+                wires.abandon(vars(self).get("sentinel", -1))
             raise
         finally:
             popen_fork.let_go(told_w)

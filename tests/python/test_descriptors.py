@@ -68,6 +68,12 @@ def test_the_package_closes_no_file_that_reuses_its_number(mp_package: str, what
     assert outcome(mp_package, "fork", "became_daemon", what) == "child okok"
 
 
+@pytest.mark.better_than_standard("waits forever")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_whose_descriptors_are_closed_says_so(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "pool_without_descriptors") == "ok"
+
+
 @pytest.mark.better_than_standard("closes by number what it has opened")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("what", ["Lock", "Queue", "Process"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
@@ -92,3 +93,33 @@ def test_a_start_interrupted_at_its_end_keeps_its_child(
     assert process in mp.active_children() or not process.is_alive()
     process.join()
     assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_start_that_is_interrupted_in_its_clean_up_leaves_no_child(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    package = mp.__name__
+    first = mp.get_context(method).Process(target=nothing)
+    first.start()
+    first.join()
+    fork = importlib.import_module(f"{package}.popen_fork")
+    spawn = importlib.import_module(f"{package}.popen_spawn_posix")
+    helpers = children(set())
+
+    def broken(*_: object) -> None:
+        raise Broken
+
+    for part in [(fork.Wires, "become_parent"), (spawn.Popen, "_say")]:
+        with monkeypatch.context() as patched:
+            patched.setattr(*part, broken)
+            patched.setattr(fork.Wires, "abandon", broken)
+            patched.setattr(spawn.Popen, "close", broken)
+            process = mp.get_context(method).Process(target=nothing)
+            try:
+                process.start()
+            except Broken:
+                assert process.pid is None and not children(helpers)
+            else:
+                assert part[0] is spawn.Popen and method == "fork"
+                process.join()

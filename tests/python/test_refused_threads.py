@@ -4,6 +4,7 @@ forever."""
 from __future__ import annotations
 
 import builtins
+import errno
 import importlib
 import os
 import subprocess
@@ -63,11 +64,40 @@ def test_a_lazy_map_without_a_thread_for_its_input(
     new_pool: NewPool, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     pool = new_pool(2)
-    with refused(monkeypatch), pytest.raises(RuntimeError, match="start new thread"):
+    with refused(monkeypatch), pytest.raises(RuntimeError, match="start new thread") as raised:
         getattr(pool, call)(square, iter(range(5)), 2)
+    assert any("ulimit -u" in note for note in raised.value.__notes__)
     assert list(pool.imap(square, iter(range(5)))) == [0, 1, 4, 9, 16]
     assert not pool._cache
     close_and_join(pool)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_manager_without_a_thread_says_so(mp: ModuleType, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    server = importlib.import_module("maniple._impl.manager.server")
+    start, parent, left = server.start_thread, os.getpid(), allowed
+
+    def start_some(*work: Any) -> None:
+        nonlocal left
+        if os.getpid() != parent:
+            left -= 1
+            if left < 0:
+                raise RuntimeError("can't start new thread")
+        start(*work)
+
+    monkeypatch.setattr(server, "start_thread", start_some)
+    context = mp.get_context("fork")
+    with pytest.raises(OSError, match="no thread for a client") as raised:
+        context.Manager().list()
+    assert raised.value.errno == errno.EAGAIN and "ulimit -u" in str(raised.value)
+
+
+def test_a_pool_of_threads_without_threads_says_how_many_there_may_be(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refused(monkeypatch, after=1), pytest.raises(RuntimeError, match="start new thread") as raised:
+        mp.pool.ThreadPool(3)
+    assert any(note.startswith("thread 2 of 3") and "ulimit -u" in note for note in raised.value.__notes__)
 
 
 @pytest.mark.better_than_standard("does not start threads there")

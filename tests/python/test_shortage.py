@@ -124,6 +124,12 @@ def test_a_fork_server_reports_a_shortage_and_continues(mp_package: str, what: s
     assert outcome(mp_package, "forkserver", "server_lacks", what) == "ok"
 
 
+@pytest.mark.better_than_standard("the fork server keeps the limits that it began with")
+@pytest.mark.parametrize("method", METHODS)
+def test_children_have_limits_that_were_raised_after_the_first(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "raised_later") == "ok"
+
+
 @pytest.mark.better_than_standard("has no handles on processes")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize(

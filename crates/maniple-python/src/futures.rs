@@ -20,8 +20,9 @@ use crate::hub::PyHub;
 use crate::outcome::{Interrupt, Kind, Piece, Regions, failure, miscounted, results};
 use crate::signals::{detached, interrupts, leaves};
 use crate::unended;
+use maniple_engine::pool::policy::{AGAIN, START_PATIENCE};
 use maniple_engine::pool::{Collector, Func, JobId, Packet, Settled};
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -31,6 +32,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+const LOST: &str = "there was no memory to unpickle the result for ten seconds, and the result is lost: \
+    raise the limit (ulimit -v), or return less";
+
 /// A task that has not ended.
 struct Open {
     future: Py<PyAny>,
@@ -39,6 +43,8 @@ struct Open {
     count: Option<usize>,
     // The number of the submission.
     turn: u64,
+    // Since when there is no memory to decode its outcome.
+    lacks_since: Option<Instant>,
 }
 
 /// An outcome to be decoded, and its large buffers once a thread has begun that.
@@ -63,6 +69,9 @@ struct Tasks {
     // Outcomes to be decoded. Of these, `is_for_keeper` are decoded where no signal handler runs.
     ready: VecDeque<Ended>,
     is_for_keeper: VecDeque<Ended>,
+    // Those for which there was no memory, and when the keeper tries again.
+    lacking: VecDeque<Ended>,
+    try_at: Option<Instant>,
     slow: VecDeque<(Py<PyAny>, Given)>,
     submitted: u64,
     /// The keeper has ended: any thread does its work.
@@ -108,7 +117,7 @@ impl PyFutures {
         self.receive();
         let is_keeper = is_keeper || self.lock().over;
         loop {
-            let Some((open, mut piece, mut regions)) = self.lock().ready.pop_front() else { return Ok(()) };
+            let Some((mut open, mut piece, mut regions)) = self.lock().ready.pop_front() else { return Ok(()) };
             if !is_keeper && piece.takes_once() {
                 self.lock().is_for_keeper.push_back((open, piece, regions));
                 self.hub.get().hub().kick();
@@ -119,6 +128,19 @@ impl PyFutures {
             }
             let given = match decoded(py, &open, &piece, &regions) {
                 Ok(given) => given,
+                Err(Interrupt(error)) if is_keeper && error.is_instance_of::<PyMemoryError>(py) => {
+                    let mut tasks = self.lock();
+                    let now = Instant::now();
+                    if !tasks.over && now < *open.lacks_since.get_or_insert(now) + START_PATIENCE {
+                        tasks.lacking.push_back((open, piece, regions));
+                        tasks.try_at.get_or_insert(now + AGAIN);
+                        drop(tasks);
+                        self.hub.get().hub().kick();
+                        continue;
+                    }
+                    drop(tasks);
+                    Given::Error(PyMemoryError::new_err(LOST).into_value(py).into_any())
+                }
                 Err(Interrupt(error)) if is_keeper => Given::Error(error.into_value(py).into_any()),
                 Err(Interrupt(error)) => {
                     self.lock().is_for_keeper.push_back((open, piece, regions));
@@ -368,7 +390,13 @@ impl PyFutures {
     /// Returns whether there are futures that only the keeper can complete.
     fn has_slow(&self) -> bool {
         let tasks = self.lock();
-        !(tasks.slow.is_empty() && tasks.ready.is_empty() && tasks.is_for_keeper.is_empty())
+        let is_none_due = tasks.slow.is_empty() && tasks.ready.is_empty() && tasks.is_for_keeper.is_empty();
+        !is_none_due || tasks.try_at.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Returns whether there was no memory to decode an outcome. The keeper tries again after a moment.
+    fn lacks_memory(&self) -> bool {
+        self.lock().try_at.is_some()
     }
 
     /// Records that the keeper ends: from now on, any thread completes any future.
@@ -381,6 +409,11 @@ impl PyFutures {
         let mut tasks = self.lock();
         let mut for_keeper = std::mem::take(&mut tasks.is_for_keeper);
         tasks.ready.append(&mut for_keeper);
+        if tasks.over || tasks.try_at.is_some_and(|at| at <= Instant::now()) {
+            let mut lacking = std::mem::take(&mut tasks.lacking);
+            tasks.ready.append(&mut lacking);
+            tasks.try_at = None;
+        }
         drop(tasks);
         loop {
             self.complete(py, true)?;
@@ -405,7 +438,7 @@ impl PyFutures {
             }
         };
         let job = self.hub.get().submit_task(func, items, packet)?.into_job();
-        self.enter(job, Open { future: future.clone().unbind(), name, count, turn: 0 });
+        self.enter(job, Open { future: future.clone().unbind(), name, count, turn: 0, lacks_since: None });
         Ok(job.data().as_ffi())
     }
 }

@@ -269,7 +269,8 @@ fn lost<'py>(
     helper(py, &LOST, "lost")?.call1((pid, exitcode, &loss.stderr, started, said, name, first, items, starved))
 }
 
-const AGAIN: &str = "there was no memory to unpickle a result, which is kept: request it again";
+const AGAIN: &str =
+    "there was no memory to unpickle a result; an AsyncResult or an iterator keeps it: request it again";
 
 /// Passes each result of a task to `each`. Returns an error if the results cannot be decoded. `place` is the index of the
 /// task's first item and the number of its items, if the caller counts items.

@@ -126,6 +126,26 @@ def became_daemon(mp: Any, ctx: Any, what: str) -> None:
     assert not changed, f"files {changed} are closed or others now"
 
 
+def pool_without_descriptors(mp: Any, ctx: Any) -> None:
+    """The workers of a pool end with its descriptors. The error says why, and another pool works."""
+    pool = ctx.Pool(2)
+    assert pool.map(twice, range(3)) == [0, 2, 4]
+    os.closerange(3, OUTCOME)
+    files = [os.open(__file__, os.O_RDONLY) for _ in range(60)]
+    inode = os.stat(__file__).st_ino
+    try:
+        pool.map(twice, range(3))
+        raise AssertionError("the pool goes on")
+    except mp.pool.WorkerLostError as error:
+        assert "the program has closed the pool's descriptors" in str(error), error
+    with ctx.Pool(2) as another:
+        assert another.map(twice, range(3)) == [0, 2, 4]
+    pool.terminate()
+    pool.join()
+    changed = [file for file in files if not is_file(file, inode)]
+    assert not changed, f"files {changed} are closed or others now"
+
+
 def watched(ctx: Any) -> Any:
     queue = ctx.Queue()
     queue._reader.fileno()

@@ -556,17 +556,20 @@ def server_lacks(what: str) -> str:
         server._stop()
         with only(what, running() + 1):
             server.ensure_running()
-        pid, wrong = server._forkserver_pid, is_refused()  # over a new line, which stays
-        start = state()
-        for _ in range(3):
-            if wrong := wrong or is_refused() or settled(start):
-                return wrong
+            pid, wrong = server._forkserver_pid, is_refused()  # over a new line, which stays
+            start = state()
+            for _ in range(3):
+                if wrong := wrong or is_refused() or settled(start):
+                    return wrong
         helper.kill()
         helper.join()
+        # The server began under the limit.
         process = ctx.Process(target=nothing)
         process.start()
         process.join()
         return "ok" if server._forkserver_pid == pid else "the server has ended"
+    # A server with lower limits than its program. (A hard limit could not be raised afterwards.)
+    importlib.import_module(f"{PACKAGE}.forkserver").lend_limits = lambda pid: None
     pid, start = server._forkserver_pid, state()
     limit, before = len(os.listdir(f"/proc/{pid}/fd")), resource.prlimit(pid, resource.RLIMIT_NOFILE)
     for room in range(3):
@@ -579,6 +582,28 @@ def server_lacks(what: str) -> str:
         if server._forkserver_pid != pid:
             return "the server has ended"
     return works() or "ok"
+
+
+def report_limits(writer: Any) -> None:
+    writer.send([resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)])
+
+
+def raised_later() -> str:
+    """The helpers begin under low limits, which are raised later."""
+    low = [("RLIMIT_NOFILE", 200), ("RLIMIT_AS", 1 << 40)]
+    with only(*low[0]), only(*low[1]):
+        get_ready()
+    seen = []
+    for wanted in ([150, 1 << 41], [250, 1 << 42]):
+        with only("RLIMIT_NOFILE", wanted[0]), only("RLIMIT_AS", wanted[1]):
+            reader, writer = ctx.Pipe(False)
+            process = ctx.Process(target=report_limits, args=(writer,))
+            process.start()
+            seen.append(reader.recv())
+            process.join()
+            if seen[-1] < wanted:
+                return f"a child has {seen[-1]}, this program {wanted}"
+    return "ok" if seen[-1] == wanted else f"a child has {seen[-1]}, this program {wanted}"
 
 
 def is_refused() -> str:

@@ -46,6 +46,11 @@ class Completions:
         if is_over:
             self._futures.end()
 
+    @property
+    def is_due_again(self) -> bool:
+        """Whether `entered_late` has to be called again after a moment."""
+        return self._futures.lacks_memory()
+
     def ended(self, job: int) -> Completions:
         return self
 

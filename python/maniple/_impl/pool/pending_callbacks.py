@@ -27,6 +27,9 @@ class PendingCallbacks(Base):
     sets `over` when all calls have ended and the keeper no longer runs.
     """
 
+    #: whether `entered_late` has to be called again after a moment
+    is_due_again = False
+
     def __init__(self, late: Callable[[], object]) -> None:
         # A weak reference avoids a cycle: only the cycle collector, which a program may disable, would close the pool's descriptors.
         self._late, self.over = WeakMethod(late), False

@@ -355,6 +355,7 @@ class Workers:
             patience = 3600.0 if alone else 0.001
             if self._late:
                 self._read_late()
+            if self._late or self.results.is_due_again:
                 patience = min(patience, _AGAIN)
             # Repeat an interrupted chore.
             chore, number = self._chore = self._chore or self.hub.keep(patience)
