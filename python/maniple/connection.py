@@ -17,7 +17,7 @@ from operator import index
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import above_stdio, pipe, socket_above
+from ._impl.start.descriptors import socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._impl.transport.polling import has_room, new_poller, wait_for_events
 from ._maniple import (
@@ -33,7 +33,6 @@ from ._maniple import (
     auth_words,
     get_in,
     kept_event_of,
-    socket_pair,
     something_is_kept,
 )
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
@@ -201,13 +200,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     Large buffers (NumPy arrays, bytes) go through a duplex pipe in shared memory. A one-way pipe holds many more
     small messages before `send` waits for a reader.
     """
-    if not duplex:
-        reader, writer = pipe()
-        return Connection(reader, writable=False), Connection(writer, readable=False)
-    one, other = socket_pair()
-    ends = Connection(one), Connection(other)
-    for end in ends:
-        end._parcels = True
+    go_through_parts(Connection)
+    ends = Connection.__new__(Connection), Connection.__new__(Connection)
+    ends[0]._join(ends[1], bool(duplex))
     return ends
 
 
@@ -218,10 +213,12 @@ def _connection_over(sock: Socket) -> Connection:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Each message is written as a whole, so a wait for more data to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    descriptor = above_stdio(sock.detach())
     # The descriptor does not block if socket.setdefaulttimeout() was called, or if sockets are gevent's.
-    os.set_blocking(descriptor, True)
-    return Connection(descriptor)
+    os.set_blocking(sock.fileno(), True)
+    go_through_parts(Connection)
+    end = Connection.__new__(Connection)
+    end._take(socket_above(sock))
+    return end
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:

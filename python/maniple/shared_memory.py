@@ -16,7 +16,7 @@ from ._impl.compat import public_module
 from ._impl.memory.list_layout import ENCODING as _encoding  # noqa: F401
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
 from ._impl.memory.mappings import is_exported, map_file, pin
-from ._impl.start.descriptors import Mark, explain_shortage
+from ._impl.start.descriptors import Mark, call_into, explain_shortage
 from ._maniple import file_at, shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -148,8 +148,14 @@ class SharedMemory:
 
     def _open(self, path: str) -> None:
         self._file = None
-        self._fd = shm_open(path, self._flags, mode=self._mode)
-        self._name = path
+        opened: list[int] = []
+        try:
+            call_into(opened, shm_open, path, self._flags, self._mode)
+            self._fd, self._name = opened[0], path
+        except BaseException:
+            if opened:
+                self._fd = opened[0]  # a signal handler has raised; the end of this object closes it
+            raise
 
     def _open_unused_name(self) -> None:
         while self._name is None:

@@ -3,6 +3,7 @@ repeated."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import random
@@ -244,6 +245,39 @@ def test_an_interrupted_creation_leaves_no_segment(mp: ModuleType, striker: Stri
     assert len(there) <= interrupted / 20, f"{len(there)} of {interrupted}"
     for name in there:
         shared_memory.shm_unlink(name)
+
+
+@pytest.mark.better_than_standard("leaves descriptors")
+@pytest.mark.parametrize("what", ["pipe", "one-way pipe", "attached memory", "new memory"])
+def test_an_interrupted_constructor_leaves_no_descriptor(mp: ModuleType, striker: Striker, what: str) -> None:
+    memory: Any = importlib.import_module(f"{mp.__name__}.shared_memory").SharedMemory
+    whole = memory(create=True, size=4096)
+    make: Callable[[], Any] = {
+        "pipe": mp.Pipe,
+        "one-way pipe": lambda: mp.Pipe(False),
+        "attached memory": lambda: memory(whole.name),
+        "new memory": lambda: memory(create=True, size=4096),
+    }[what]
+
+    def rounds(count: int) -> int:
+        interrupted = 0
+        for _ in range(count):
+            fine, made = striker.call(make, 0.0001)
+            interrupted += not fine
+            if fine and what == "new memory":
+                made.unlink()
+            if fine and what.endswith("memory"):
+                made.close()
+        return interrupted
+
+    rounds(5)
+    before = len(os.listdir("/proc/self/fd"))
+    assert rounds(100 * ROUNDS) > ROUNDS
+    gc.collect()
+    after = len(os.listdir("/proc/self/fd"))
+    whole.close()
+    whole.unlink()
+    assert after <= before
 
 
 @pytest.mark.timeout(200)

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::deadline::deadline;
+use crate::error::os;
 use crate::flat::{bytes_of, flat, put_into};
 use crate::made;
 use crate::memory::PyMemory;
@@ -14,10 +15,11 @@ use maniple_engine::channel::readiness;
 use maniple_engine::channel::stream_end::{Received, Sent, StreamEnd};
 use maniple_sys::own::File;
 use maniple_sys::ready::Interest;
-use maniple_sys::{AsHandle, AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+use maniple_sys::{AsHandle, AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle, stream};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -230,6 +232,28 @@ impl PyChannel {
             end: StreamEnd::default(),
             shelf: Shelf::default(),
         }
+    }
+
+    /// Makes this object and `other` the two ends of a new pipe: of a pair of sockets if it is `duplex`; otherwise this
+    /// object receives, and `other` sends. No signal handler runs before both ends own their descriptors.
+    fn _join(&self, other: &PyChannel, duplex: bool) -> PyResult<()> {
+        let made = if duplex { stream::pair() } else { stream::pipe() };
+        let (one, two) = made.map_err(|e| os("make a pipe", e))?;
+        self.set_handle(Some(one.into_raw()));
+        other.set_handle(Some(two.into_raw()));
+        for end in [self, other] {
+            end.set_parcels(duplex);
+        }
+        self.set_writable(duplex);
+        other.set_readable(duplex);
+        Ok(())
+    }
+
+    /// Takes over the descriptor of a Python socket, which is detached. No signal handler runs in between.
+    fn _take(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
+        let number: RawHandle = socket.call_method0(intern!(socket.py(), "detach"))?.extract()?;
+        self.set_handle(Some(number));
+        Ok(())
     }
 
     #[getter(_handle)]

@@ -35,13 +35,6 @@ pub fn exit_told(pidfd: RawHandle) -> PyResult<Option<i32>> {
     Ok(sys::process::exit_told(borrow(&pidfd)?).and_then(Exit::number))
 }
 
-/// `socket_pair()`: return the descriptors of two connected stream sockets, both above 2.
-#[pyfunction]
-pub fn socket_pair() -> PyResult<(RawHandle, RawHandle)> {
-    let (one, other) = stream::pair().map_err(|e| os("make a pipe", e))?;
-    Ok((one.into_raw(), other.into_raw()))
-}
-
 /// `stdio_is_open()`: whether none of the numbers 0 to 2 is free.
 #[pyfunction]
 pub fn stdio_is_open() -> bool {

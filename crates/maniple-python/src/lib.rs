@@ -110,7 +110,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
-    use crate::handles::{exit_told, file_at, socket_pair, stdio_is_open, write_own};
+    use crate::handles::{exit_told, file_at, stdio_is_open, write_own};
     #[pymodule_export]
     use crate::hold::PyHold;
     #[pymodule_export]
