@@ -42,7 +42,7 @@ from ._impl.start import preload as _preload
 from ._impl.start.descriptors import HeldDescriptor, Mark, mark, patiently, pipe, socket_above
 from ._impl.start.preload import preload_all as _handle_preload
 from ._impl.transport.polling import new_poller
-from ._maniple import Hold, discard_children, get_in, lend_limits
+from ._maniple import Hold, SoftLimits, discard_children, get_in
 from .context import AuthenticationError as AuthenticationError
 from .context import reduction
 
@@ -202,7 +202,7 @@ class ForkServer:
     def _request(self, line: net.socket, fds: list[int], ends: list[int]) -> None:
         if self._owner == os.getpid() and self._forkserver_pid is not None:
             # The child has the server's limits, and this program's may have been raised since the server began.
-            lend_limits(self._forkserver_pid)
+            self._limits.lend(self._forkserver_pid)
         with _Pipe() as data, _Pipe() as status:
             try:
                 alive: Any = self._forkserver_alive_fd
@@ -343,6 +343,7 @@ class ForkServer:
             listening.listen(128)
             numbers = {"listener_fd": listening.fileno(), "alive_r": alive.r, "authkey_r": secret.r}
             argv = launch.helper_command_line("forkserver", **numbers)
+            self._limits = SoftLimits()
             pid = launch.run(argv[0], argv, list(numbers.values()), blocked_signals={signal.SIGINT})
             try:
                 with suppress(BrokenPipeError):  # the server has ended: the first request raises the error

@@ -130,6 +130,12 @@ def test_children_have_limits_that_were_raised_after_the_first(mp_package: str, 
     assert outcome(mp_package, method, "raised_later") == "ok"
 
 
+@pytest.mark.better_than_standard("workers keep the limits that they began with")
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_have_limits_that_were_raised_after_their_start(mp_package: str, method: str) -> None:
+    assert outcome(mp_package, method, "workers_raised_later") == "ok"
+
+
 @pytest.mark.better_than_standard("has no handles on processes")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize(

@@ -387,14 +387,15 @@ impl PyChannel {
         if let Some(kept) = self.shelf.next(py) {
             return kept;
         }
-        let message = self.receive_whole(py, handle)?;
+        let mut message = self.receive_whole(py, handle)?;
         if message.came.is_empty() {
             return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
         }
         let opened = parcel::open(&message.content, message.came);
         let (buffers, at) = opened.map_err(|error| lost(py, exception(error)))?;
         let buffers = buffers.into_iter().map(PyMemory::from).collect();
-        self.shelf.load(py, &OF_CONNECTIONS, message.content[at..].to_vec(), buffers)
+        message.content.drain(..at);
+        self.shelf.load(py, &OF_CONNECTIONS, message.content, buffers)
     }
 
     /// Send bytes to the other end as one message.
@@ -438,7 +439,7 @@ impl PyChannel {
     #[pyo3(signature = (maxlength=None), text_signature = "(self, maxlength=None)")]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
         let bytes = self.next_bytes(py, maxlength)?;
-        self.shelf.settle_bytes(py, &OF_CONNECTIONS, || bytes.as_bytes().to_vec())?;
+        self.shelf.settle_bytes(py, &OF_CONNECTIONS, bytes.as_bytes())?;
         Ok(bytes.into_any())
     }
 
@@ -461,7 +462,7 @@ impl PyChannel {
         let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
         let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
         let length = self.next_into(py, handle, &buffer, from, room)?;
-        self.shelf.settle_bytes(py, &OF_CONNECTIONS, || bytes_of(&buffer)[from..from + length].to_vec())?;
+        self.shelf.settle_bytes(py, &OF_CONNECTIONS, &bytes_of(&buffer)[from..from + length])?;
         Ok(length)
     }
 

@@ -100,7 +100,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::assured::assured;
     #[pymodule_export]
-    use crate::children::{discard_children, lend_limits};
+    use crate::children::{PySoftLimits, discard_children};
     #[pymodule_export]
     use crate::connection::PyChannel;
     #[pymodule_export]

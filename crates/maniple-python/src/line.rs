@@ -84,7 +84,10 @@ impl End {
                 let answer = stream.receive(&mut interrupted)?;
                 *owed -= 1;
                 if *owed == 0 {
-                    return Ok(Some(answer.to_vec()));
+                    let copy = made::copy(answer).map_err(std::io::Error::from);
+                    return Ok(Some(
+                        copy.map_err(|source| Error::Os { doing: "receive the answer of a manager's server", source })?,
+                    ));
                 }
             }
         });

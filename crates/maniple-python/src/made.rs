@@ -4,6 +4,7 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use std::collections::TryReserveError;
 use std::ffi::{c_char, c_int};
 
 /// A length or an index in the interpreter's type. Every slice's length fits.
@@ -24,6 +25,14 @@ pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>
 
 /// # Errors
 /// No memory.
+/// Returns a copy of bytes. There may be gigabytes of them, and without memory Rust's own copy would end the process.
+pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, TryReserveError> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
 pub fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
     utf8(py, text.as_bytes())
 }

@@ -2,6 +2,7 @@
 //! raised. The next call takes them first.
 
 use crate::handler_free::Attempts;
+use crate::made;
 use crate::memory::PyMemory;
 use crate::message::{Parts, Pickled, Picklers, dump, lost, lost_again};
 use crate::once::takes_once;
@@ -9,6 +10,7 @@ use crate::signals::interrupts;
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::ready::Kick;
 use maniple_sys::{self as sys, AsHandle, RawHandle};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -200,7 +202,7 @@ impl Shelf {
     pub fn take_back(&self, py: Python<'_>, picklers: &'static Picklers, value: Bound<'_, PyAny>) -> PyResult<()> {
         // Its pickle is only for a caller that wants the bytes. A value that cannot be pickled again has none.
         let stream = match dump(&value, picklers, || usize::MAX) {
-            Ok(Pickled::Whole(bytes)) => bytes.to_vec(),
+            Ok(Pickled::Whole(bytes)) => made::copy(&bytes).unwrap_or_default(),
             _ => Vec::new(),
         };
         let unread = PyUnread {
@@ -251,14 +253,14 @@ impl Shelf {
     }
 
     /// Runs the handlers of signals that have arrived. If one raises, keeps the message, which consists of `bytes`.
-    pub fn settle_bytes(
-        &self,
-        py: Python<'_>,
-        picklers: &'static Picklers,
-        bytes: impl FnOnce() -> Vec<u8>,
-    ) -> PyResult<()> {
+    pub fn settle_bytes(&self, py: Python<'_>, picklers: &'static Picklers, bytes: &[u8]) -> PyResult<()> {
         let Err(error) = py.check_signals() else { return Ok(()) };
-        let parts = Parts::new(py, bytes(), Vec::new())?;
+        let Ok(bytes) = made::copy(bytes) else {
+            let unkept = lost(py, PyMemoryError::new_err(()));
+            unkept.set_cause(py, Some(error));
+            return Err(unkept);
+        };
+        let parts = Parts::new(py, bytes, Vec::new())?;
         let unread = PyUnread { picklers, parts, value: Mutex::default(), attempts: Attempts::default() };
         self.keep(Py::new(py, unread)?);
         Err(error)

@@ -13,6 +13,7 @@ import mmap
 import os
 import platform
 import queue
+import random
 import resource
 import struct
 import sys
@@ -345,6 +346,36 @@ def a_result_without_memory(ctx: Any) -> None:
         Rare.short = False
 
 
+def many_without_memory(ctx: Any) -> None:
+    """Objects that `get_many` has taken when memory is short: each comes, or an error says that it is lost."""
+    q, rng = ctx.Queue(), random.Random(5)
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    for turn in range(120):
+        sizes = [rng.choice([100, 300_000, 3_000_000]) for _ in range(5)]
+        q.put_many([(turn, place, bytes(size)) for place, size in enumerate(sizes)])
+        came: list[Any] = []
+        lost = 0
+        with open("/proc/self/statm") as statm:
+            mapped = int(statm.read().split()[0]) * 4096
+        for _ in range(2):
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + rng.choice([0, 65536, 1 << 20]), unlimited[1]))
+            try:
+                taken = q.get_many(5)
+            except MemoryError as error:
+                taken, lost = [], lost + ("lost" in str(error))
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, unlimited)
+            came += taken
+            if len(came) == 5:
+                break
+        try:
+            while len(came) + lost < 5:
+                came += q.get_many(5, timeout=2)
+        except queue.Empty:
+            pass
+        assert len(came) + lost == 5 and all(item[0] == turn for item in came), (turn, len(came), lost)
+
+
 def large_arrays_without_memory(ctx: Any) -> None:
     """An array for which there is no memory is lost, as the error says, and what is behind it comes."""
     import numpy
@@ -575,6 +606,7 @@ TRIALS: dict[str, Callable[[Any], None]] = {
         memory_is_short_as_it_is_unpickled,
         a_result_without_memory,
         large_arrays_without_memory,
+        many_without_memory,
         forks,
         many_kept,
         cut_short,

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 PACKAGE, METHOD, *WHAT = sys.argv[1:]
@@ -569,7 +570,7 @@ def server_lacks(what: str) -> str:
         process.join()
         return "ok" if server._forkserver_pid == pid else "the server has ended"
     # A server with lower limits than its program. (A hard limit could not be raised afterwards.)
-    importlib.import_module(f"{PACKAGE}.forkserver").lend_limits = lambda pid: None
+    server._limits = SimpleNamespace(lend=lambda pid: None)
     pid, start = server._forkserver_pid, state()
     limit, before = len(os.listdir(f"/proc/{pid}/fd")), resource.prlimit(pid, resource.RLIMIT_NOFILE)
     for room in range(3):
@@ -584,8 +585,32 @@ def server_lacks(what: str) -> str:
     return works() or "ok"
 
 
+def soft_limits(_: object = None) -> list[int]:
+    return [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)]
+
+
 def report_limits(writer: Any) -> None:
-    writer.send([resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)])
+    writer.send(soft_limits())
+
+
+def limit_itself() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 39, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def workers_raised_later() -> str:
+    """The workers of a pool begin under low limits, which are raised later; those of another pool have limits of their own."""
+    with only("RLIMIT_NOFILE", 200), only("RLIMIT_AS", 1 << 40):
+        get_ready()
+        pool, other = ctx.Pool(2), ctx.Pool(2, limit_itself)
+        if pool.apply(soft_limits) != [200, 1 << 40] or other.apply(soft_limits) != [200, 1 << 39]:
+            return "they do not begin so"
+    with pool, other, only("RLIMIT_NOFILE", 250), only("RLIMIT_AS", 1 << 42):
+        end = time.monotonic() + 30
+        for each, wanted in [(pool, [250, 1 << 42]), (other, [250, 1 << 39])]:
+            while set(map(tuple, seen := each.map(soft_limits, range(20), 1))) != {tuple(wanted)}:
+                if time.monotonic() > end:
+                    return f"the workers have {seen}, and should have {wanted}"
+    return "ok"
 
 
 def raised_later() -> str:

@@ -24,6 +24,7 @@ use super::launch::Launch;
 use crate::error::{Doing, Result};
 use maniple_sys as sys;
 use maniple_sys::atfork::{self, HubOnly};
+use maniple_sys::process::limits::Soft;
 use maniple_sys::process::packet;
 use maniple_sys::process::{Cause, Exit};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
@@ -139,6 +140,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Server {
     process: Child,
+    /// The limits that it has.
+    limits: Mutex<Soft>,
     // In this order: the server sees the socket close before it is waited for.
     statuses: Option<Arc<Told>>,
     next: AtomicU64,
@@ -156,9 +159,10 @@ impl Server {
         })
         .map_err(|e: io::Error| e)
         .doing("make the fork server's socket")?;
+        let limits = Mutex::new(sys::process::limits::own());
         let process = launch.handles(vec![theirs]).start()?;
         let statuses = Arc::new(Told { socket: ours, ended: Mutex::default() });
-        Ok(Server { process, statuses: Some(statuses), next: AtomicU64::new(0) })
+        Ok(Server { process, limits, statuses: Some(statuses), next: AtomicU64::new(0) })
     }
 
     /// The server's own process number.
@@ -188,7 +192,9 @@ impl Server {
         // The child runs before its watch arrives, so a number for the watch is reserved first.
         let reserved = sys::process::reserve_handle()?;
         // The children have the server's limits, and this program's may have been raised since the server began.
-        sys::process::limits::lend(self.pid());
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        *limits = sys::process::limits::lend(self.pid(), *limits);
+        drop(limits);
         send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
         let mut watch = Vec::new();
         loop {

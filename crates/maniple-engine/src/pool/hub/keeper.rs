@@ -95,6 +95,7 @@ impl Hub {
         let inner = self.shared();
         let started = std::time::Instant::now();
         let mut quiet = 0;
+        let mut lent = started;
         loop {
             let mut st = self.lock();
             let mut news = false;
@@ -158,6 +159,10 @@ impl Hub {
             self.sleep_on(&watched, timeout);
             inner.packer.arena().trim(IDLE);
             let mut st = self.lock();
+            if lent.elapsed() >= ROUND {
+                lent = std::time::Instant::now();
+                st.lend_limits();
+            }
             if rested {
                 st.slots.values_mut().for_each(|p| p.wire_rests = false);
             }

@@ -64,6 +64,17 @@ impl State {
     }
 }
 
+impl State {
+    /// Raises the workers' limits to those of this program, if they were raised since the workers began: a shortage that
+    /// is over here is over there.
+    pub(super) fn lend_limits(&mut self) {
+        let own = process::limits::own();
+        for slot in self.slots.values_mut().filter(|slot| slot.limits != own && slot.is_living()) {
+            slot.limits = process::limits::lend(slot.pid, slot.limits);
+        }
+    }
+}
+
 impl Inner {
     /// Tells the scheduler since when workers run their tasks, and looks at the workers' memory.
     pub(super) fn look_at_limits(&self, st: &mut State) {

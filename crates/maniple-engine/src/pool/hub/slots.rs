@@ -13,7 +13,7 @@ use crate::process::{Exit, ExitWatch};
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
 use maniple_sys::atfork::{HubOnly, NotForChildren};
-use maniple_sys::process::{memory_group::MemoryGroup, usage};
+use maniple_sys::process::{limits, memory_group::MemoryGroup, usage};
 use maniple_sys::{BorrowedHandle, OwnedHandle, clock};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub(super) struct WorkerSlot {
     /// The hub's end of the worker's standard error.
     pub stderr: Option<Arc<HubOnly>>,
     pub pid: u32,
+    /// The limits of this program that its process began with, as far as they were not raised since.
+    pub limits: limits::Soft,
     pub watch: Option<Arc<ExitWatch>>,
     /// The watch is by a handle of the front.
     pub _sentinel: Option<NotForChildren>,
@@ -119,6 +121,7 @@ impl WorkerSlot {
             functions: FxHashSet::default(),
             stderr,
             pid: 0,
+            limits: limits::own(),
             watch: None,
             _sentinel: None,
             tail: Tail::default(),

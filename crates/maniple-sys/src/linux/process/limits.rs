@@ -16,27 +16,43 @@ pub fn most_memory() -> Option<u64> {
     Limits { read, of_user: None, is_root: false }.memory()
 }
 
-/// Raises the limits of process `pid`, a child that starts processes for this one, to those of this process. They were this
-/// process's when the child began. A limit that cannot be raised stays.
-#[allow(unsafe_code)]
-pub fn lend(pid: u32) {
-    let Ok(pid @ 1..) = i32::try_from(pid) else { return };
-    for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_NPROC, libc::RLIMIT_AS, libc::RLIMIT_DATA, libc::RLIMIT_FSIZE] {
-        let (mut ours, mut theirs) =
-            (libc::rlimit { rlim_cur: 0, rlim_max: 0 }, libc::rlimit { rlim_cur: 0, rlim_max: 0 });
-        // SAFETY: the pointers are to values that outlive the calls, or null, which stands for no new limit.
-        unsafe {
-            let none = std::ptr::null_mut();
-            if libc::prlimit(0, resource, none, &raw mut ours) != 0
-                || libc::prlimit(pid, resource, none, &raw mut theirs) != 0
-                || theirs.rlim_cur >= ours.rlim_cur.min(theirs.rlim_max)
-            {
-                continue;
-            }
-            theirs.rlim_cur = ours.rlim_cur.min(theirs.rlim_max);
-            libc::prlimit(pid, resource, &raw const theirs, none);
+/// The limits that a shortage is about: descriptors, processes, memory, and the size of files.
+const RESOURCES: [libc::__rlimit_resource_t; 5] =
+    [libc::RLIMIT_NOFILE, libc::RLIMIT_NPROC, libc::RLIMIT_AS, libc::RLIMIT_DATA, libc::RLIMIT_FSIZE];
+
+/// The soft limits of a process, as its children inherit them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Soft([u64; RESOURCES.len()]);
+
+/// Returns the soft limits of this process.
+pub fn own() -> Soft {
+    Soft(RESOURCES.map(|resource| get(0, resource).map_or(u64::MAX, |limit| limit.rlim_cur)))
+}
+
+/// Raises the limits of process `pid`, a child that began with the limits `before`, to those of this process. A limit that
+/// the child has changed itself, or that cannot be raised, stays. Returns the limits that it has now if it has changed none.
+pub fn lend(pid: u32, before: Soft) -> Soft {
+    let ours = own();
+    let Ok(pid @ 1..) = i32::try_from(pid) else { return before };
+    for (at, resource) in RESOURCES.into_iter().enumerate().filter(|&(at, _)| ours.0[at] > before.0[at]) {
+        if let Some(theirs) = get(pid, resource).filter(|theirs| theirs.rlim_cur == before.0[at]) {
+            set(pid, resource, libc::rlimit { rlim_cur: ours.0[at].min(theirs.rlim_max), ..theirs });
         }
     }
+    Soft(std::array::from_fn(|at| before.0[at].max(ours.0[at])))
+}
+
+#[allow(unsafe_code)]
+fn get(pid: i32, resource: libc::__rlimit_resource_t) -> Option<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a value that outlives the call; a null stands for no new limit.
+    (unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) } == 0).then_some(limit)
+}
+
+#[allow(unsafe_code)]
+fn set(pid: i32, resource: libc::__rlimit_resource_t, limit: libc::rlimit) {
+    // SAFETY: the pointer is to a value that outlives the call; a null says that the old limit is not wanted.
+    unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
 }
 
 fn read(path: &str) -> Option<String> {
