@@ -17,7 +17,7 @@ from operator import index
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import socket_above
+from ._impl.start.descriptors import explain_shortage, socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._impl.transport.polling import has_room, new_poller, wait_for_events
 from ._maniple import (
@@ -364,7 +364,12 @@ class Listener:
         family = family or address and address_type(address) or default_family
         _validate_family(family)
         self._authkey = _checked_key(authkey)
-        self._listener: SocketListener | None = SocketListener(address or arbitrary_address(family), family, backlog)
+        self._listener: SocketListener | None
+        try:
+            self._listener = SocketListener(address or arbitrary_address(family), family, backlog)
+        except OSError as problem:
+            explain_shortage(problem, "the listener cannot be made")
+            raise
 
     def accept(self) -> Connection:
         """Wait for the next client, and return its `Connection`.

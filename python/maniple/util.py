@@ -233,7 +233,7 @@ class Finalize:
     """
 
     # The key in the registry; None: not there yet, or not any more.
-    _key: tuple[int | None, int] | None = None
+    _key: Any = None
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ class Finalize:
         self._args: Iterable[Any] | None = args
         self._kwargs: dict[str, Any] | None = kwargs or {}
         self._pid: int = os.getpid()
-        self._key: Any = (exitpriority, next(_finalizer_counter))
+        self._key = (exitpriority, next(_finalizer_counter))
         _finalizer_registry[self._key] = self
 
     # The defaults keep these objects reachable during the interpreter's shutdown, when module globals are None.

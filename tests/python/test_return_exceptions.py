@@ -1,4 +1,4 @@
-"""`return_exceptions=True`: whatever befalls an item, its exception takes the place of its result, and the others are kept."""
+"""`return_exceptions=True`: the exception of an item takes the place of its result, for each way to fail; the others are kept."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ CALLS: dict[str, Callable[[Any, str], Any]] = {
 @every_method
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_the_exception_takes_the_place_of_the_result(
-    new_pool: Callable[..., Any], call: str, fault: str
-) -> None:
+def test_the_exception_takes_the_place_of_the_result(new_pool: Callable[..., Any], call: str, fault: str) -> None:
     pool = new_pool(2)
     results = CALLS[call](pool, fault)
     assert [type(result).__name__ for result in results] == [

@@ -272,7 +272,9 @@ def convert_to_error(kind: str, result: Any) -> Exception:
 def no_thread(problem: BaseException) -> OSError:
     """Return the error of a server that has no thread for a client."""
     number = errno.ENOMEM if isinstance(problem, MemoryError) else errno.EAGAIN
-    return OSError(number, f"the manager's server has no thread for a client: {problem}; raise its limits (ulimit -u, -v)")
+    return OSError(
+        number, f"the manager's server has no thread for a client: {problem}; raise its limits (ulimit -u, -v)"
+    )
 
 
 @of_managers

@@ -46,7 +46,7 @@ impl Hub {
         }
     }
 
-    /// The starter returns to its front before it was told to.
+    /// The starter returns to its front although `next_starts` has returned true.
     pub fn leave_starts(&self) {
         if !self.is_foreign() {
             self.shared().lock().starter.leave();

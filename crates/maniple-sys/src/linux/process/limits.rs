@@ -45,7 +45,7 @@ pub fn lend(pid: u32, before: Soft) -> Soft {
 #[allow(unsafe_code)]
 fn get(pid: i32, resource: libc::__rlimit_resource_t) -> Option<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a value that outlives the call; a null stands for no new limit.
+    // SAFETY: the pointer is to a value that outlives the call; a null means no new limit.
     (unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) } == 0).then_some(limit)
 }
 
