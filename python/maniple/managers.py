@@ -251,8 +251,11 @@ class BaseManager:
         assert self._state.value == State.STARTED, "the server was shut down" if shut_down else "server not yet started"
         site = site_at(self._address, self._Client)
         site.managers.add(self)
-        conn, (ident, exposed) = site.call(self._Client, self._authkey, "create", (typeid,) + args, kwds)
-        conn.close()
+        conn, (ident, exposed), in_session = site.call(self._Client, self._authkey, "create", (typeid,) + args, kwds)
+        with conn:
+            if in_session:
+                # Otherwise the server drops the object when the connection ends.
+                conn.send(True)
         return Token(typeid, self._address, ident), exposed
 
     def join(self, timeout: float | None = None) -> None:

@@ -247,6 +247,21 @@ def test_an_interrupted_creation_leaves_no_segment(mp: ModuleType, striker: Stri
         shared_memory.shm_unlink(name)
 
 
+def test_an_interrupted_creation_leaves_no_managed_object(mp: ModuleType, striker: Striker) -> None:
+    with mp.get_context("fork").Manager() as manager:
+        before = manager._number_of_objects()
+        interrupted = 0
+        for _ in range(20 * ROUNDS):
+            fine, made = striker.call(lambda: manager.list([1]), 0.0006)
+            interrupted += not fine
+            del made
+        end = time.monotonic() + 10
+        while manager._number_of_objects() > before + interrupted / 20 and time.monotonic() < end:
+            time.sleep(0.05)
+        # An exception in the few steps between the answer and the proxy cannot be seen.
+        assert interrupted and manager._number_of_objects() - before <= interrupted / 20
+
+
 @pytest.mark.better_than_standard("leaves descriptors")
 @pytest.mark.parametrize("what", ["pipe", "one-way pipe", "attached memory", "new memory"])
 def test_an_interrupted_constructor_leaves_no_descriptor(mp: ModuleType, striker: Striker, what: str) -> None:

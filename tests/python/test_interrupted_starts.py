@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import random
@@ -123,3 +124,31 @@ def test_a_start_that_is_interrupted_in_its_clean_up_leaves_no_child(
             else:
                 assert part[0] is spawn.Popen and method == "fork"
                 process.join()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_interrupted_start_closes_its_sentinel_once(
+    mp: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    first = mp.get_context(method).Process(target=nothing)
+    first.start()
+    first.join()
+    popen_fork = importlib.import_module(f"{mp.__name__}.popen_fork")
+    made: list[Any] = []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        # A handler runs after the finalizer was made, and before it is stored.
+        made.append(popen_fork.util.Finalize(*arguments, **options))
+        raise Broken
+
+    process = mp.get_context(method).Process(target=nothing)
+    with monkeypatch.context() as patched:
+        patched.setattr(popen_fork, "Finalize", interrupted)
+        with pytest.raises(Broken):
+            process.start()
+    assert len(made) == 1
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    gc.collect()
+    made.pop()()
+    for file in files:
+        os.close(file)  # none was closed by another owner

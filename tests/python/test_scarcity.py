@@ -75,6 +75,11 @@ def test_get_can_be_repeated_after_a_lack_of_memory(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "a_result_without_memory") == "ok"
 
 
+@pytest.mark.better_than_standard("the future fails, or waits forever")
+def test_an_executor_keeps_a_result_without_memory(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "a_future_without_memory") == "ok"
+
+
 @pytest.mark.better_than_standard("has no `get_many`")
 def test_objects_taken_at_once_without_memory_come_or_are_reported_as_lost(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "many_without_memory") == "ok"

@@ -346,6 +346,30 @@ def a_result_without_memory(ctx: Any) -> None:
         Rare.short = False
 
 
+def a_future_without_memory(ctx: Any) -> None:
+    """A result for which there is no memory when it arrives: an executor keeps it, and the future has it later."""
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    with importlib.import_module(sys.argv[1]).ProcessPoolExecutor(1, mp_context=ctx) as executor:
+        executor.submit(made, 1).result()
+        for is_awaited in (False, True):
+            future = executor.submit(many_parts, 20_000)
+            with open("/proc/self/statm") as statm:
+                mapped = int(statm.read().split()[0]) * 4096
+            lasts = threading.Timer(1.5, resource.setrlimit, (resource.RLIMIT_AS, unlimited))
+            lasts.start()
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + 65536, unlimited[1]))
+            try:
+                if is_awaited:
+                    assert len(future.result(30)) == 20_000
+            finally:
+                lasts.join()
+            assert len(future.result(30)) == 20_000
+
+
+def many_parts(count: int) -> list[bytes]:
+    return [bytes(1000) for _ in range(count)]
+
+
 def many_without_memory(ctx: Any) -> None:
     """Objects that `get_many` has taken when memory is short: each comes, or an error says that it is lost."""
     q, rng = ctx.Queue(), random.Random(5)
@@ -606,6 +630,7 @@ TRIALS: dict[str, Callable[[Any], None]] = {
         memory_is_short_as_it_is_unpickled,
         a_result_without_memory,
         large_arrays_without_memory,
+        a_future_without_memory,
         many_without_memory,
         forks,
         many_kept,

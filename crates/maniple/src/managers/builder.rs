@@ -112,13 +112,15 @@ impl ManagerBuilder {
     pub fn build(self) -> Result<Manager> {
         let address = self.address?;
         let key = self.key.map_or_else(Authkey::random, Ok)?;
-        let refused = |e: std::io::Error| Error::Process(ProcessError::Start(format!("a manager: {e}")));
-        let (reader, writer) = stream::pipe().map_err(refused)?;
+        let refused = |doing| {
+            move |source| Error::Process(ProcessError::Start(maniple_engine::Error::Os { doing, source }.to_string()))
+        };
+        let (reader, writer) = stream::pipe().map_err(refused("make the pipe of a manager's server"))?;
         let start = server::Start { address, key: key.as_bytes().to_owned(), report: Handle::new(writer) };
         let process =
             Process::builder().name(self.name).daemon(true).start_method(self.method).build(server::run, start)?;
         process.start()?;
-        let report = stream::read_to_end(reader.as_handle()).map_err(refused)?;
+        let report = stream::read_to_end(reader.as_handle()).map_err(refused("hear of a manager's server"))?;
         if report.is_empty() {
             let exit = see_out(&process)?;
             return Err(Error::Process(ProcessError::Start(format!(
@@ -127,7 +129,11 @@ impl ManagerBuilder {
             ))));
         }
         let address = server::read_report(&report)?;
-        let path = address.path().map(std::path::absolute).transpose().map_err(refused)?;
+        let path = address
+            .path()
+            .map(std::path::absolute)
+            .transpose()
+            .map_err(refused("find the socket of a manager's server"))?;
         let path = path.and_then(|path| Some((socket::file(&path).ok()??, path)));
         let process = Arc::new(process);
         let own = Own { process, owner: std::process::id(), path };

@@ -161,7 +161,7 @@ class Site:
 
     def tell(self, authkey: bytes, order: str, *args: Any) -> Any:
         """Make one call to the server itself, over a new connection, and return the result."""
-        conn, result = self.call(self._connect, authkey, order, args)
+        conn, result, _ = self.call(self._connect, authkey, order, args)
         conn.close()
         return result
 
@@ -172,8 +172,8 @@ class Site:
         order: str,
         args: tuple[Any, ...],
         kwds: dict[str, Any] | None = None,
-    ) -> tuple[Any, Any]:
-        """Make one call to the server itself in the session, over a new connection; return the connection and the result.
+    ) -> tuple[Any, Any, bool]:
+        """Make one call to the server itself, over a new connection; return the connection, the result, and whether there is a session.
 
         If the server has lost the session (for lack of memory, for example), it has not made the call: it is repeated in a new session.
         """
@@ -181,7 +181,7 @@ class Site:
             asked, told = self.in_session(authkey, order, args)
             conn = _reach(connect, self.address, authkey, self)
             try:
-                return conn, dispatch(conn, None, asked, told, kwds or {})
+                return conn, dispatch(conn, None, asked, told, kwds or {}), asked != order
             except BaseException as error:
                 conn.close()
                 if last_try or asked == order or not _is_over(error, told[0]):

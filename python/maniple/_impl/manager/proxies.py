@@ -106,7 +106,7 @@ class BaseProxy:
         name, thread = process.current_process().name, threading.current_thread().name
         if thread != "MainThread":
             name = f"{name}|{thread}"
-        conn, number = self._site.call(self._Client, self._authkey, "accept_connection", (name,))
+        conn, number, _ = self._site.call(self._Client, self._authkey, "accept_connection", (name,))
         return line_over(conn, number)
 
     def _other_line(self, line: Any) -> Any:

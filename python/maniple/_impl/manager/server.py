@@ -200,6 +200,19 @@ class Server:
             if funcname == "shutdown":
                 return  # it has answered by itself, and the client may have disconnected
         self._reply(c, answer)
+        if funcname == "in_session" and args[1] == "create" and answer[0] == "#RETURN":
+            number, (ident, _) = args[0], answer[1]
+            if not self._is_taken(c):
+                with contextlib.suppress(Exception):  # the session may have ended, and its references with it
+                    self.in_session(c, number, "decref", ident)
+
+    @staticmethod
+    def _is_taken(c: Any) -> bool:
+        """Return whether the client has taken the answer. A signal handler may interrupt it before that."""
+        try:
+            return bool(c.recv())
+        except Exception:
+            return False
 
     def _reply(self, c: Any, answer: tuple[str, Any]) -> None:
         try:
