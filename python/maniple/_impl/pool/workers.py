@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import repeat
 from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
@@ -19,7 +21,7 @@ from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
 from ..start import imports_in_progress
-from ..start.descriptors import explain_shortage
+from ..start.descriptors import call_into, explain_shortage
 from ..start.shortage import advice, is_shortage, says_shortage
 from ..sync.bells import SteadyEvent
 from ..sync.thread_start import ThreadStart, start_assured
@@ -52,9 +54,10 @@ class WorkerHandles:
         return _arrived, ([DupFd(fd) for fd in self.fds], self.main.given_at_start(), self.place)
 
     def close(self) -> None:
-        fds, self.fds = self.fds, []
-        for fd in fds:
-            os.close(fd)
+        # One step of the interpreter takes each out and closes it: no signal handler runs in between.
+        deque(map(os.close, map(list.pop, repeat(self.fds, len(self.fds)))), 0)
+
+    __del__ = close
 
 
 # Seconds after which the keeper retries after a shortage.
@@ -274,13 +277,14 @@ class Workers:
 
     def start_one(self) -> Any:
         """Start a worker if one is due, and add it to the pool; return its process, or None. An error is reported to the hub, too."""
-        key: int | None = None
-        fds: list[int] = []
+        # Filled in the step of the interpreter that makes the descriptors.
+        begun: list[tuple[int, list[int]] | None] = []
         handles: WorkerHandles | None = None
         try:
-            if (begun := self.hub.begin_start()) is None:
+            call_into(begun, self.hub.begin_start)
+            if (start := begun[0]) is None:
                 return None
-            key, fds = begun
+            key, fds = start
             place, around = self._place_of(key)
             handles = WorkerHandles(fds, self._main, place)
             process = self.make_process(target=worker, args=(handles, self.initializer, self.initargs))
@@ -296,13 +300,13 @@ class Workers:
         except BaseException as problem:
             short = is_shortage(problem)
             why = f"{problem} ({advice(problem)})" if short else f"{type(problem).__name__}: {problem}"
-            self.hub.start_failed(key, why, short)
+            self.hub.start_failed(begun[0][0] if begun and begun[0] else None, why, short)
             raise
         finally:
-            if handles is None:
-                util.close_fds(*fds)
-            else:
+            if handles is not None:
                 handles.close()
+            elif begun and begun[0]:
+                util.close_fds(*begun[0][1])
         util.debug("added worker")
         self.adopt(key, process)
         return process
