@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import SimpleNamespace
 from typing import Any
 
 PACKAGE, METHOD, *WHAT = sys.argv[1:]
@@ -569,8 +568,6 @@ def server_lacks(what: str) -> str:
         process.start()
         process.join()
         return "ok" if server._forkserver_pid == pid else "the server has ended"
-    # A server with lower limits than its program. (A hard limit could not be raised afterwards.)
-    server._limits = SimpleNamespace(lend=lambda pid: None)
     pid, start = server._forkserver_pid, state()
     limit, before = len(os.listdir(f"/proc/{pid}/fd")), resource.prlimit(pid, resource.RLIMIT_NOFILE)
     for room in range(3):

@@ -177,6 +177,33 @@ fn children() -> Vec<i32> {
 }
 
 #[test]
+fn workers_have_limits_that_were_raised_after_their_start() {
+    let _dog = watchdog();
+    apart(|()| {
+        let usual = getrlimit(Resource::Nofile);
+        let soft = |most| setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..usual }).unwrap();
+        let limits = |pool: &Pool| {
+            let limit = |()| getrlimit(Resource::Nofile).current;
+            pool.with(CallOptions::new().chunksize(1)).map(limit, [(); 8]).unwrap()
+        };
+        for method in METHODS {
+            soft(200);
+            let pool = pool(method, 2);
+            assert_eq!(limits(&pool), [Some(200); 8]);
+            for raised in [250, 300] {
+                soft(raised);
+                eventually("the workers have the new limit", || limits(&pool) == [Some(raised); 8]);
+            }
+            // So do those that the fork server forks later.
+            let lost = pool.apply(|()| std::process::abort(), ()).map(|()| "never");
+            assert!(matches!(lost, Err(Error::WorkerLost(_))), "{lost:?}");
+            eventually("there are two workers again", || workers(&pool).len() == 2);
+            assert_eq!(limits(&pool), [Some(300); 8]);
+        }
+    });
+}
+
+#[test]
 fn a_fork_server_without_descriptors_refuses_and_lives_on() {
     let _dog = watchdog();
     apart(|()| {

@@ -375,19 +375,58 @@ mod tests {
     #[test]
     fn a_termination_reaches_workers_at_such_links() {
         let (link, worker) = MemoryLink::pair(&HubPage::create().unwrap());
-        let hub = Hub::new(HubConfig {
-            processes: 1,
-            max_tasks_per_child: None,
-            tap_stderr: false,
-            limits: crate::pool::WorkerLimits::default(),
-            size: crate::pool::Size::default(),
-        })
-        .unwrap();
+        let hub = hub_of(1);
         let made = hub.begin_start_by(|| Ok((HubLink::Memory(link), None, ()))).unwrap();
         hub.terminate(EndTerms::AT_ONCE);
         let frame = worker.next().expect("the end");
         assert!((frame.kind, frame.aux) == (kind::STOP, 1) && worker.is_terminated());
         hub.exited(made.unwrap().0, Some(Exit::Code(0)));
         assert_eq!(hub.keep(Duration::ZERO), Chore::Done);
+    }
+
+    fn hub_of(processes: usize) -> Hub {
+        Hub::new(HubConfig {
+            processes,
+            max_tasks_per_child: None,
+            tap_stderr: false,
+            limits: crate::pool::WorkerLimits::default(),
+            size: crate::pool::Size::default(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_start_is_a_chore_until_a_starter_is_called() {
+        let hub = hub_of(1);
+        assert_eq!(hub.keep(Duration::ZERO), Chore::Start);
+        // The starter is on its way.
+        assert_eq!(hub.keep(Duration::ZERO), Chore::Idle);
+        hub.leave_starts();
+        let chores = [(); 3].map(|()| hub.keep(Duration::ZERO));
+        assert_eq!(chores.iter().filter(|chore| **chore == Chore::Start).count(), 1, "{chores:?}");
+        assert!(hub.next_starts(Duration::ZERO));
+        let page = hub.shared().page.clone();
+        let begun = hub.begin_start_by(|| {
+            let (link, worker) = MemoryLink::pair(&page);
+            Ok((HubLink::Memory(link), None, worker))
+        });
+        assert!(begun.unwrap().is_some() && !hub.next_starts(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_terminated_hub_waits_for_no_start() {
+        let hub = hub_of(1);
+        let page = hub.shared().page.clone();
+        let begun = hub.begin_start_by(|| {
+            let (link, worker) = MemoryLink::pair(&page);
+            Ok((HubLink::Memory(link), None, worker))
+        });
+        let (id, _worker) = begun.unwrap().unwrap();
+        hub.terminate(EndTerms::AT_ONCE);
+        assert_eq!(hub.keep(Duration::ZERO), Chore::Done);
+        // The front starts the process only now, and ends it.
+        let watch = Arc::new(crate::process::ExitWatch::of(std::process::id()).unwrap());
+        assert!(!hub.adopt_watched(id, std::process::id(), watch));
+        assert!(hub.pids().is_empty());
     }
 }
