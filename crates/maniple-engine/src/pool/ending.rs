@@ -7,6 +7,7 @@
 //! | is starting | the same; if it would run a handler of its parent, it gets [`NOTICE`] to read of the end in its link |
 //! | has not ended when its [`grace`](EndTerms::grace) is over, or is adopted after that | it is *killed* |
 //!
+//! A worker whose start takes longer than [`GRACE`] does not belong to the pool any more: the start calls code of the program.
 //! A front that does not ask ([`EndTerms::AT_ONCE`]) kills all workers at once.
 
 use super::policy::{GRACE, NOTICE};
@@ -49,6 +50,8 @@ pub enum End {
 pub struct Ending {
     terms: EndTerms,
     kill_at: u64,
+    /// When starts that are not over are given up: long after those that succeed are.
+    give_up_at: u64,
     /// The workers to ask, and when.
     ask: Vec<(WorkerId, u64)>,
     killed: FxHashSet<WorkerId>,
@@ -57,8 +60,8 @@ pub struct Ending {
 impl Ending {
     /// Begins the end. `unsettled` are the workers that do not end by themselves, and whether each is still starting.
     pub fn new(terms: EndTerms, unsettled: &[(WorkerId, bool)], now: u64) -> Ending {
-        let mut ending =
-            Ending { terms, kill_at: after(now, terms.grace), ask: Vec::new(), killed: FxHashSet::default() };
+        let (kill_at, give_up_at) = (after(now, terms.grace), after(now, terms.grace.max(GRACE)));
+        let mut ending = Ending { terms, kill_at, give_up_at, ask: Vec::new(), killed: FxHashSet::default() };
         ending.ask_again(unsettled, now);
         ending
     }
@@ -90,9 +93,9 @@ impl Ending {
         None
     }
 
-    /// Whether the time is over in which workers may end by themselves.
-    pub fn kills(&self, now: u64) -> bool {
-        now >= self.kill_at
+    /// How long until a start that is not over does not concern the pool any more.
+    pub fn wait_for_starts(&self, now: u64) -> u64 {
+        self.give_up_at.saturating_sub(now)
     }
 
     /// Whether there is a step now.

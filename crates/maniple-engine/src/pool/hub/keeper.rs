@@ -60,6 +60,8 @@ pub(super) struct Attention {
     pub ticks: bool,
     /// When it looks at everything again.
     pub until: u64,
+    /// When it last looked at this process's limits.
+    pub lent_at: u64,
     /// How many calls there have been, and how many the keeper knows of.
     pub calls: u64,
     known: u64,
@@ -74,7 +76,7 @@ impl Attention {
 impl Default for Attention {
     /// A keeper that has not begun checks everything first.
     fn default() -> Self {
-        Attention { near: true, ticks: true, until: 0, calls: 0, known: 0 }
+        Attention { near: true, ticks: true, until: 0, lent_at: 0, calls: 0, known: 0 }
     }
 }
 
@@ -95,7 +97,6 @@ impl Hub {
         let inner = self.shared();
         let started = std::time::Instant::now();
         let mut quiet = 0;
-        let mut lent = started;
         loop {
             let mut st = self.lock();
             let mut news = false;
@@ -159,8 +160,8 @@ impl Hub {
             self.sleep_on(&watched, timeout);
             inner.packer.arena().trim(IDLE);
             let mut st = self.lock();
-            if lent.elapsed() >= ROUND {
-                lent = std::time::Instant::now();
+            if clock::now().saturating_sub(st.keeper.lent_at) >= ROUND.as_nanos() as u64 {
+                st.keeper.lent_at = clock::now();
                 st.lend_limits();
             }
             if rested {

@@ -130,11 +130,11 @@ impl Hub {
 }
 
 impl Inner {
-    /// The pool was terminated, and the time is over in which its workers end by themselves: a worker without a process, whose
-    /// start is not over, does not belong to the pool any more. Its front ends the process once it has started.
+    /// The pool was terminated some time ago: a worker without a process, whose start is not over, does not belong to the pool
+    /// any more. Its front ends the process once it has started.
     pub(super) fn give_up_starts(&self, st: &mut State) {
         let now = clock::now();
-        if !st.ending.as_ref().is_some_and(|ending| ending.kills(now)) {
+        if st.ending.as_ref().is_none_or(|ending| ending.wait_for_starts(now) > 0) {
             return;
         }
         let unstarted: Vec<WorkerId> =

@@ -52,8 +52,9 @@ impl Hub {
 impl State {
     /// How many nanoseconds until a worker of a terminated pool has to be ended; `None`: no worker has to be ended.
     pub(super) fn wait_for_end(&self, now: u64) -> Option<u64> {
-        // The start of a worker without a process is given up as late as others are killed.
-        let here = self.slots.iter().filter(|(_, slot)| slot.is_living() || slot.pid == 0).map(|(worker, _)| worker);
-        self.ending.as_ref()?.wait(here, now)
+        let ending = self.ending.as_ref()?;
+        let living = self.slots.iter().filter(|(_, slot)| slot.is_living()).map(|(worker, _)| worker);
+        let starts = self.slots.values().any(|slot| slot.pid == 0).then(|| ending.wait_for_starts(now));
+        ending.wait(living, now).into_iter().chain(starts).min()
     }
 }

@@ -423,7 +423,8 @@ mod tests {
         });
         let (id, _worker) = begun.unwrap().unwrap();
         hub.terminate(EndTerms::AT_ONCE);
-        assert_eq!(hub.keep(Duration::ZERO), Chore::Done);
+        assert_eq!(hub.keep(Duration::ZERO), Chore::Idle);
+        assert_eq!(hub.keep(PATIENCE), Chore::Done);
         // The front starts the process only now, and ends it.
         let watch = Arc::new(crate::process::ExitWatch::of(std::process::id()).unwrap());
         assert!(!hub.adopt_watched(id, std::process::id(), watch));
