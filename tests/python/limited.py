@@ -17,6 +17,10 @@ FAR_TOO_LONG = 10**15
 STEP = 1_000_000
 
 
+def ready() -> None:
+    """Import this module in a worker that starts."""
+
+
 def block_in_c(_: object = None) -> None:
     ctypes.CDLL(None).sleep(int(FOREVER))
 

@@ -28,6 +28,16 @@ SHORT = 0.3
 LONG = 60.0
 
 
+@pytest.fixture
+def new_pool(new_pool: NewPool) -> NewPool:
+    """As elsewhere, but a worker imports the functions as it starts: the limit of its first task would include that."""
+
+    def new(processes: int | None = 2, **options: Any) -> Any:
+        return new_pool(processes, **{"initializer": limited.ready, **options})
+
+    return new
+
+
 def wait_until(condition: Callable[[], bool], patience: float = 20.0) -> bool:
     deadline = time.monotonic() + patience
     while not condition():
