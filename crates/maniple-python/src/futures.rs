@@ -145,10 +145,12 @@ impl PyFutures {
                 Err(Interrupt(error)) => {
                     self.lock().is_for_keeper.push_back((open, piece, regions));
                     self.hub.get().hub().kick();
-                    if is_of_handler(py, &error) {
+                    let is_shortage = error.is_instance_of::<PyMemoryError>(py) && !interrupts(py, &error);
+                    if !is_shortage && is_of_handler(py, &error) {
                         return Err(error);
                     }
-                    // The result itself raises it, for example by `sys.exit`, and may be another caller's.
+                    // The result itself raises it, for example by `sys.exit`, and may be another caller's. Or there is no
+                    // memory for it, and the keeper tries again.
                     continue;
                 }
             };

@@ -206,7 +206,7 @@ def no_descriptors(ctx: Any) -> None:
         pass
     for _ in range(20):
         q.put(Same(200_000))
-    assert all(len(q.get().content) == 200_000 for _ in range(20))
+    assert all(len(q.get().content) == 600_000 for _ in range(20))
     for make in (ctx.Queue, ctx.Pipe, ctx.SimpleQueue):
         try:
             make()
@@ -352,22 +352,23 @@ def a_future_without_memory(ctx: Any) -> None:
     with importlib.import_module(sys.argv[1]).ProcessPoolExecutor(1, mp_context=ctx) as executor:
         executor.submit(made, 1).result()
         for is_awaited in (False, True):
-            future = executor.submit(many_parts, 20_000)
+            future = executor.submit(many_parts, 600_000)
             with open("/proc/self/statm") as statm:
                 mapped = int(statm.read().split()[0]) * 4096
             lasts = threading.Timer(1.5, resource.setrlimit, (resource.RLIMIT_AS, unlimited))
             lasts.start()
-            resource.setrlimit(resource.RLIMIT_AS, (mapped + 65536, unlimited[1]))
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + (10 << 20), unlimited[1]))
             try:
                 if is_awaited:
-                    assert len(future.result(30)) == 20_000
+                    assert len(future.result(30)) == 600_000
             finally:
                 lasts.join()
-            assert len(future.result(30)) == 20_000
+            assert len(future.result(30)) == 600_000
 
 
-def many_parts(count: int) -> list[bytes]:
-    return [bytes(1000) for _ in range(count)]
+def many_parts(count: int) -> list[int]:
+    """Return what takes ten times as much memory here as on its way."""
+    return list(range(1000, 1000 + count))
 
 
 def many_without_memory(ctx: Any) -> None:
