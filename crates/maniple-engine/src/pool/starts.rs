@@ -45,6 +45,11 @@ impl Starts {
         self.due
     }
 
+    /// Whether a start has begun that is not made, and has not failed.
+    pub fn is_starting(&self) -> bool {
+        self.begun > 0
+    }
+
     /// How long until a start can begin; `None` if none is due.
     pub fn wait(&self, now: u64) -> Option<u64> {
         (self.due > 0).then(|| self.at.saturating_sub(now))

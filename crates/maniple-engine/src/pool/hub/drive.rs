@@ -279,9 +279,10 @@ impl State {
             || self.is_over()
     }
 
-    /// Whether all jobs and workers have ended, and all ends were taken that the front has to take.
+    /// Whether all jobs and workers have ended, and all ends were taken that the front has to take. A start that has begun
+    /// has no worker at first.
     pub(super) fn is_over(&self) -> bool {
-        self.sched.is_drained() && self.slots.is_empty() && self.ends.is_empty()
+        self.sched.is_drained() && self.slots.is_empty() && self.ends.is_empty() && !self.starts.is_starting()
     }
 
     /// The events for which the keeper has to be woken while no thread drives.

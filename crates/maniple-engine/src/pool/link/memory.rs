@@ -301,6 +301,8 @@ mod tests {
                     hub.serve_starts(Duration::ZERO, || {
                         while let Some((id, worker)) = hub.begin_start_by(make).unwrap() {
                             let ended = ended.clone();
+                            // It has no process to adopt.
+                            hub.shared().lock().starts.end();
                             std::thread::spawn(move || ended.send((id, work(&worker, what))));
                         }
                     });
@@ -377,6 +379,7 @@ mod tests {
         let (link, worker) = MemoryLink::pair(&HubPage::create().unwrap());
         let hub = hub_of(1);
         let made = hub.begin_start_by(|| Ok((HubLink::Memory(link), None, ()))).unwrap();
+        hub.shared().lock().starts.end();
         hub.terminate(EndTerms::AT_ONCE);
         let frame = worker.next().expect("the end");
         assert!((frame.kind, frame.aux) == (kind::STOP, 1) && worker.is_terminated());
@@ -411,6 +414,26 @@ mod tests {
             Ok((HubLink::Memory(link), None, worker))
         });
         assert!(begun.unwrap().is_some() && !hub.next_starts(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_closed_hub_waits_for_a_start() {
+        let hub = hub_of(1);
+        let page = hub.shared().page.clone();
+        let closing = hub.clone();
+        let begun = hub.begin_start_by(|| {
+            // Another thread closes the hub while this one makes the link.
+            closing.close();
+            assert_ne!(closing.keep(Duration::ZERO), Chore::Done);
+            let (link, worker) = MemoryLink::pair(&page);
+            Ok((HubLink::Memory(link), None, worker))
+        });
+        let (id, _worker) = begun.unwrap().unwrap();
+        let watch = Arc::new(crate::process::ExitWatch::of(std::process::id()).unwrap());
+        assert!(hub.adopt_watched(id, std::process::id(), watch));
+        assert_ne!(hub.keep(Duration::ZERO), Chore::Done);
+        hub.exited(id, Some(Exit::Code(0)));
+        assert_eq!(hub.keep(PATIENCE), Chore::Done);
     }
 
     #[test]
