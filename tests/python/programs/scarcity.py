@@ -206,7 +206,7 @@ def no_descriptors(ctx: Any) -> None:
         pass
     for _ in range(20):
         q.put(Same(200_000))
-    assert all(len(q.get().content) == 600_000 for _ in range(20))
+    assert all(len(q.get().content) == 200_000 for _ in range(20))
     for make in (ctx.Queue, ctx.Pipe, ctx.SimpleQueue):
         try:
             make()

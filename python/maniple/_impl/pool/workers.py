@@ -21,7 +21,7 @@ from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
 from ..start import imports_in_progress
-from ..start.descriptors import call_into, explain_shortage
+from ..start.descriptors import explain_shortage
 from ..start.shortage import advice, is_shortage, says_shortage
 from ..sync.bells import SteadyEvent
 from ..sync.thread_start import ThreadStart, start_assured
@@ -57,7 +57,9 @@ class WorkerHandles:
         # One step of the interpreter takes each out and closes it: no signal handler runs in between.
         deque(map(os.close, map(list.pop, repeat(self.fds, len(self.fds)))), 0)
 
-    __del__ = close
+    def __del__(self) -> None:
+        if self.fds:  # the end of the interpreter finds none, and this module's names may be None by then
+            self.close()
 
 
 # Seconds after which the keeper retries after a shortage.
@@ -281,7 +283,8 @@ class Workers:
         begun: list[tuple[int, list[int]] | None] = []
         handles: WorkerHandles | None = None
         try:
-            call_into(begun, self.hub.begin_start)
+            # No frame keeps the hub: an error may be kept, and its traceback with it.
+            begun.extend(map(Hub.begin_start, (self.hub,)))
             if (start := begun[0]) is None:
                 return None
             key, fds = start
