@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import repeat
+from operator import methodcaller
 from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
 from weakref import ref
 
@@ -64,6 +65,8 @@ class WorkerHandles:
 
 # Seconds after which the keeper retries after a shortage.
 _AGAIN = Hub.AGAIN
+# Calls the method in one step of the interpreter.
+_begin_start: Callable[[Hub], tuple[int, list[int]] | None] = methodcaller("begin_start")
 # Seconds that the keeper sleeps at a time if threads are greenlets.
 _PAUSE = 0.01
 
@@ -284,7 +287,7 @@ class Workers:
         handles: WorkerHandles | None = None
         try:
             # No frame keeps the hub: an error may be kept, and its traceback with it.
-            begun.extend(map(Hub.begin_start, (self.hub,)))
+            begun.extend(map(_begin_start, (self.hub,)))
             if (start := begun[0]) is None:
                 return None
             key, fds = start
