@@ -50,6 +50,7 @@ class WorkerHandles:
 
     def __init__(self, fds: list[int], main: WorkerMain, place: Place | None = None) -> None:
         self.fds, self.main, self.place = fds, main, place
+        self._owner = os.getpid()
 
     def __reduce__(self) -> Any:
         return _arrived, ([DupFd(fd) for fd in self.fds], self.main.given_at_start(), self.place)
@@ -59,7 +60,9 @@ class WorkerHandles:
         deque(map(os.close, map(list.pop, repeat(self.fds, len(self.fds)))), 0)
 
     def __del__(self) -> None:
-        if self.fds:  # the end of the interpreter finds none, and this module's names may be None by then
+        # In a child that another thread has forked, the numbers may belong to other files by now. The end of the interpreter finds
+        # no numbers; this module's names may be None by then.
+        if self.fds and self._owner == os.getpid():
             self.close()
 
 

@@ -139,6 +139,9 @@ impl Inner {
         }
         let unstarted: Vec<WorkerId> =
             st.slots.iter().filter(|(_, slot)| slot.pid == 0).map(|(worker, _)| worker).collect();
+        if unstarted.is_empty() {
+            return;
+        }
         for worker in unstarted {
             let slot = st.slots.remove(worker);
             st.starts.end();
