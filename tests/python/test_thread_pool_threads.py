@@ -19,6 +19,12 @@ def fail(*_: object) -> None:
     raise ValueError("the program's own")
 
 
+def end(pool: Any) -> None:
+    """End `pool` after its threads have reported their exceptions: pytest counts a later one as an error of the next test."""
+    pool.close()
+    pool.join()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.better_than_standard("the first such callback ends the thread that handles results")
 def test_callbacks_that_raise_leave_all_threads_running(pool_module: ModuleType) -> None:
@@ -28,6 +34,7 @@ def test_callbacks_that_raise_leave_all_threads_running(pool_module: ModuleType)
             with pytest.raises(TypeError):
                 pool.apply_async(abs, ("text",), error_callback=fail).get(LIMIT)
         assert pool.map_async(abs, [-1, -2, -3]).get(LIMIT) == [1, 2, 3]
+        end(pool)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -40,6 +47,7 @@ def test_calls_fail_if_the_initializer_fails_in_all_threads(pool_module: ModuleT
                 pool.map_async(abs, [1, 2, 3], error_callback=told.append).get(LIMIT)
             with pytest.raises(RuntimeError, match="initializer raised"):
                 next(pool.imap(abs, iter([1])))
+        end(pool)
     assert len(told) == 3
 
 
@@ -53,6 +61,7 @@ def test_a_pool_of_threads_works_with_those_whose_initializer_succeeds(pool_modu
 
     with pool_module.ThreadPool(2, initializer=once) as pool:
         assert pool.map_async(abs, [-1, -2, -3]).get(LIMIT) == [1, 2, 3]
+        end(pool)
 
 
 class Short:
