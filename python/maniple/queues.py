@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue", "ShutDown"]
 
-# In place of an item that was not taken yet.
-_NOTHING = object()
-
 #: the class that pickles and unpickles items; a program may replace it
 _ForkingPickler = getattr(context.reduction, "ForkingPickler", reduction.ForkingPickler)
 
@@ -77,8 +74,8 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
     _is_ours = True
     #: set by `concurrent.futures`; it has no effect here, since no feeder writes to a pipe
     _ignore_epipe = False
-    #: whether the queue counts the items that are not reported done
-    _counted = False
+    #: whether a queue of this class counts the items that are not reported done
+    _is_joinable = False
 
     # The queue would work with every start method. It raises where the locks of the standard package's queue raise, so that
     # programs which work here work there.
@@ -118,6 +115,8 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
     def _reset_plain(self) -> None:
         # In a forked child, too: the parent reports its own errors.
         self._closed = self._joincancelled = self._used = False
+        # An attribute of the instance, which `put` finds more quickly.
+        self._counted = self._is_joinable
         self._thread = self._jointhread = self._close = None
         self._reporter: Reporter | None = None
         self._room = None
@@ -231,15 +230,7 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
             self._refuse()
         if self._fed:
             return super().get(block, timeout)
-        place: list[Any] = [_NOTHING]
-        try:
-            self._log.get(block, timeout, place)
-            return place[0]  # type: ignore[no-any-return]  # by what `put` accepts
-        except BaseException:
-            if place[0] is not _NOTHING:
-                # A signal handler has raised after the item was taken: the next `get` returns it.
-                self._log.take_back(place[0])
-            raise
+        return self._log[block, timeout]  # type: ignore[no-any-return]  # by what `put` accepts
 
     def put_nowait(self, obj: _Item) -> None:
         """Put an item into the queue without waiting: ``put(obj, False)``.
@@ -257,14 +248,7 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
         """
         if self._fed or self._closed or type(self).get is not Queue.get:
             return self.get(block=False)
-        place: list[Any] = [_NOTHING]
-        try:
-            self._log.get(False, None, place)
-            return place[0]  # type: ignore[no-any-return]
-        except BaseException:
-            if place[0] is not _NOTHING:
-                self._log.take_back(place[0])
-            raise
+        return self._log[False, None]  # type: ignore[no-any-return]
 
     def qsize(self) -> int:
         """Return the number of items in the queue. Other processes may change it at any time."""
@@ -355,7 +339,7 @@ class JoinableQueue(Queue[_Item], FedJoinable[_Item]):
         jobs.join()  # waits until all jobs are handled
     """
 
-    _is_ours = _counted = True
+    _is_ours = _is_joinable = True
 
     _unfinished_tasks = Part(lambda queue: Undone(queue._log))
     _cond = Part()
@@ -420,14 +404,7 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
             if not block and self.empty():
                 raise Empty
             return self.get()
-        place: list[Any] = [_NOTHING]
-        try:
-            self._log.get(block, timeout, place)
-            return place[0]  # type: ignore[no-any-return]
-        except BaseException:
-            if place[0] is not _NOTHING:
-                self._log.take_back(place[0])
-            raise
+        return self._log[block, timeout]  # type: ignore[no-any-return]
 
     def _put_one(self, item: _Item, block: bool, timeout: float | None) -> None:
         self.put(item)
@@ -464,14 +441,7 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
         """Remove the first item from the queue and return it; wait while the queue is empty."""
         if self._fed:
             return super().get()
-        place: list[Any] = [_NOTHING]
-        try:
-            self._log.get(True, None, place)
-            return place[0]  # type: ignore[no-any-return]
-        except BaseException:
-            if place[0] is not _NOTHING:
-                self._log.take_back(place[0])
-            raise
+        return self._log[True, None]  # type: ignore[no-any-return]
 
     def empty(self) -> bool:
         """Return True if the queue has no item at the moment."""

@@ -183,7 +183,10 @@ impl PyLog {
     }
 
     fn load<'py>(&self, py: Python<'py>, log: &Log, message: Message) -> PyResult<Bound<'py, PyAny>> {
-        let rest = message.rest.into_iter().map(PyMemory::from).collect();
+        let rest = match message.rest.is_empty() {
+            true => Vec::new(),
+            false => message.rest.into_iter().map(PyMemory::from).collect(),
+        };
         let loaded = self.shelf.load(py, &OF_QUEUES, message.first, rest);
         if loaded.is_err() {
             self.tell_of_kept(log);
@@ -352,21 +355,14 @@ impl PyLog {
         Ok(self.sight()?.is_full())
     }
 
-    /// Takes an object out. Waits for it at most `timeout` seconds, and raises `queue.Empty` if there is none. `place`: a
-    /// list of one element; the object replaces the element, and None is returned.
-    #[pyo3(signature = (block=Truth(true), timeout=None, place=None), text_signature = "($self, block=True, timeout=None, place=None)")]
-    fn get<'py>(
-        &self,
-        py: Python<'py>,
-        block: Truth,
-        timeout: Option<f64>,
-        place: Option<&Bound<'py, PyList>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let taken = self.take(py, block.0, timeout)?;
-        let Some(place) = place else { return Ok(taken) };
-        // No handler runs from the last check for signals on until the object is there.
-        place.set_item(0, taken)?;
-        Ok(py.None().into_bound(py))
+    /// Takes an object out. Waits for it at most `timeout` seconds, and raises `queue.Empty` if there is none.
+    ///
+    /// It is `log[block, timeout]`, because the interpreter runs signal handlers after a call, and not after a subscription:
+    /// a handler that raises there would lose the object. A function that returns the subscription has the object when
+    /// the next handler runs.
+    fn __getitem__<'py>(&self, py: Python<'py>, wait: (Truth, Option<f64>)) -> PyResult<Bound<'py, PyAny>> {
+        let (block, timeout) = wait;
+        self.take(py, block.0, timeout)
     }
 
     /// Takes out what is there: at least one object, for which it waits at most `timeout` seconds, and at most `most`. The
@@ -384,19 +380,13 @@ impl PyLog {
         many::take_rest(self, py, most, place)
     }
 
-    /// As `take_back`, for all objects of a list.
+    /// Keeps the objects that `get_many` has taken and no caller has received: the next calls of this process return them.
     fn take_all_back(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<()> {
-        for item in items.iter().rev() {
-            self.take_back(py, item)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps an object that `get` has taken and no caller has received: the next `get` of this process returns it.
-    fn take_back(&self, py: Python<'_>, item: Bound<'_, PyAny>) -> PyResult<()> {
         let log = self.log()?;
-        self.shelf.take_back(py, &OF_QUEUES, item)?;
-        self.tell_of_kept(&log);
+        for item in items.iter().rev() {
+            self.shelf.take_back(py, &OF_QUEUES, item)?;
+            self.tell_of_kept(&log);
+        }
         Ok(())
     }
 

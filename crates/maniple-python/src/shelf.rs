@@ -180,8 +180,13 @@ impl Shelf {
         buffers: Vec<PyMemory>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let unread = |parts| PyUnread { picklers, parts, value: Mutex::default(), attempts: Attempts::default() };
-        let buffers = buffers.into_iter().map(|buffer| Bound::new(py, buffer)).collect::<PyResult<Vec<_>>>();
-        let buffers = buffers.map_err(|error| lost(py, error))?;
+        let buffers = match buffers.is_empty() {
+            true => Vec::new(),
+            false => {
+                let buffers = buffers.into_iter().map(|buffer| Bound::new(py, buffer)).collect::<PyResult<Vec<_>>>();
+                buffers.map_err(|error| lost(py, error))?
+            }
+        };
         if let Some(value) = picklers.load_quickly(py, &stream, &buffers).map_err(|error| lost(py, error))? {
             // A signal may have arrived during the wait for the message.
             return self.settle(py, Ok(Ok(value)), || Py::new(py, unread(Parts::new(py, stream, buffers)?)));

@@ -82,6 +82,16 @@ pub struct Calls {
 const _: () = assert!(size_of::<Header>() <= HEAD);
 
 impl Header {
+    /// Records that the memory has been written to up to `end`. The caller holds the writers' lock, so only the reset of
+    /// `recent` can come between. Then `recent` may be too large once, which costs a second of idle memory.
+    pub fn has_used(&self, end: u64) {
+        for word in [&self.used, &self.recent] {
+            if word.load(Ordering::Relaxed) < end {
+                word.store(end, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Counts a message that is to be reported done and is about to be published at `tail`. The caller holds the writers' lock.
     pub fn count(&self, tail: u64) {
         let calls = &self.calls;

@@ -27,6 +27,12 @@ pub struct Ring<'a> {
 }
 
 impl Ring<'_> {
+    /// Returns how many bytes behind the head position `at` lies. Most rings are so large that positions never wrap, and
+    /// a division costs more than all else that is done to find a small message.
+    fn inside(&self, at: u64) -> u64 {
+        if at < self.size { at } else { at % self.size }
+    }
+
     /// Its handle.
     ///
     /// # Errors
@@ -38,7 +44,7 @@ impl Ring<'_> {
     /// Frees the pages of `len` bytes from position `at` on (whole pages, not more than the ring has).
     pub fn release(&self, at: u64, len: u64) -> Result<()> {
         let handle = self.handle()?;
-        let from = at % self.size;
+        let from = self.inside(at);
         let first = len.min(self.size - from);
         for (from, len) in [(from, first), (0, len - first)] {
             if len > 0 {
@@ -69,7 +75,7 @@ impl Window {
     /// Moves the window over the byte at position `at` of the data, and over the next `len` bytes if they are so many
     /// that moving would cost more. Returns false if the system maps nothing more.
     fn move_to(&mut self, ring: Ring<'_>, at: u64, len: u64) -> Result<bool> {
-        let at = at % ring.size;
+        let at = ring.inside(at);
         let end = at.saturating_add(len).min(ring.size);
         if let Some(mapping) = &*self.mapping {
             let after = self.offset + mapping.len() as u64;
@@ -104,7 +110,7 @@ impl Window {
     /// Returns the address of the byte at position `at`, and how many bytes follow in the window. The caller has moved
     /// the window there.
     fn place(&self, ring: Ring<'_>, at: u64) -> Result<(*mut u8, usize)> {
-        let inside = (at % ring.size).checked_sub(self.offset).map(|inside| inside as usize);
+        let inside = ring.inside(at).checked_sub(self.offset).map(|inside| inside as usize);
         match (&*self.mapping, inside) {
             (Some(mapping), Some(inside)) if inside < mapping.len() => {
                 // SAFETY: less than the window's length.
@@ -134,7 +140,7 @@ impl Window {
             return Ok(len);
         }
         let Some(mapping) = &*self.mapping else { return Ok(len) };
-        let inside = (at % ring.size - self.offset) as usize;
+        let inside = (ring.inside(at) - self.offset) as usize;
         let len = len.min((mapping.len() - inside) as u64);
         mapping.prepare(inside, len as usize).doing("put a message into a queue")?;
         Ok(len)
@@ -157,12 +163,68 @@ impl Window {
         Ok(())
     }
 
+    /// Copies a whole message to position `at`: the number of its parts, the length of each, and the parts, `length`
+    /// bytes in all. Returns false, and copies nothing, if the window does not show all of that place. The caller may
+    /// write there.
+    pub fn write_message(&mut self, ring: Ring<'_>, at: u64, length: u64, parts: &[&[u8]]) -> Result<bool> {
+        let is_shown = self.move_to(ring, at, length)?;
+        let (start, room) = if is_shown { self.place(ring, at)? } else { return Ok(false) };
+        let numbers = std::iter::once(parts.len()).chain(parts.iter().map(|part| part.len()));
+        if (room as u64) < length || length < 8 + parts.iter().map(|part| 8 + part.len() as u64).sum::<u64>() {
+            return Ok(false);
+        }
+        // SAFETY: as in `write`, and `length` covers all that is copied.
+        unsafe {
+            let mut to = start;
+            for number in numbers {
+                to.cast::<[u8; 8]>().write((number as u64).to_ne_bytes());
+                to = to.add(8);
+            }
+            for part in parts {
+                std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
+                to = to.add(part.len());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies the message at position `at` to the end of `first`, and returns its length, if it consists of one part of at
+    /// most `most` bytes and the window shows all of it. `there` bytes lie between the position and the tail.
+    pub fn read_message(
+        &mut self,
+        ring: Ring<'_>,
+        at: u64,
+        there: u64,
+        most: usize,
+        first: &mut Vec<u8>,
+    ) -> Result<Option<usize>> {
+        let is_shown = self.move_to(ring, at, 16)?;
+        let (start, room) = if is_shown { self.place(ring, at)? } else { return Ok(None) };
+        let room = room.min(usize::try_from(there).unwrap_or(usize::MAX));
+        if room < 16 {
+            return Ok(None);
+        }
+        // SAFETY: as in `read_number`.
+        let [parts, len] = unsafe { start.cast::<[[u8; 8]; 2]>().read() }.map(u64::from_ne_bytes);
+        if parts != 1 || len > most as u64 || len > (room - 16) as u64 {
+            return Ok(None);
+        }
+        let len = len as usize;
+        let to = first.room(len)?;
+        // SAFETY: as in `read`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(start.add(16).cast_const(), to.as_ptr(), len);
+            first.filled(len);
+        }
+        Ok(Some(len))
+    }
+
     /// Appends `len` bytes from position `from` on, and advances `from`. They lie between head and tail.
     pub fn read(&mut self, ring: Ring<'_>, from: &mut u64, len: usize, bytes: &mut impl Part) -> Result<()> {
         let mut to = bytes.room(len)?;
         let mut left = len;
         while left > 0 {
-            let to_end = (ring.size - *from % ring.size).min(left as u64) as usize;
+            let to_end = (ring.size - ring.inside(*from)).min(left as u64) as usize;
             let now = if self.move_to(ring, *from, left as u64)? {
                 let (start, room) = self.place(ring, *from)?;
                 let now = left.min(room);
@@ -171,7 +233,7 @@ impl Window {
                 unsafe { std::ptr::copy_nonoverlapping(start.cast_const(), to.as_ptr(), now) };
                 now
             } else {
-                let offset = HEAD as u64 + *from % ring.size;
+                let offset = HEAD as u64 + ring.inside(*from);
                 // SAFETY: there is room for so much, which is initialised first.
                 let piece = unsafe {
                     to.as_ptr().write_bytes(0, to_end);
@@ -198,7 +260,7 @@ impl Window {
             // SAFETY: as in `read`; positions and windows are multiples of 8, so the number is not split.
             number = unsafe { start.cast::<[u8; 8]>().read() };
         } else {
-            let offset = HEAD as u64 + *from % ring.size;
+            let offset = HEAD as u64 + ring.inside(*from);
             memory::read_at(ring.handle()?.as_handle(), &mut number, offset).doing("take a message out of a queue")?;
         }
         *from += 8;
@@ -216,9 +278,9 @@ impl Window {
 /// Copies bytes to position `to` without a mapping, and advances `to`.
 pub fn write_by_handle(ring: Ring<'_>, to: &mut u64, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        let room = (ring.size - *to % ring.size).min(bytes.len() as u64) as usize;
+        let room = (ring.size - ring.inside(*to)).min(bytes.len() as u64) as usize;
         let (now, later) = bytes.split_at(room);
-        let offset = HEAD as u64 + *to % ring.size;
+        let offset = HEAD as u64 + ring.inside(*to);
         memory::write_at(ring.handle()?.as_handle(), now, offset).doing("put a message into a queue")?;
         *to += now.len() as u64;
         bytes = later;

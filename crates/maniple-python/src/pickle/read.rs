@@ -21,9 +21,9 @@ pub fn load<'py>(py: Python<'py>, pickle: &[u8], buffers: &[Bound<'py, PyMemory>
     Reader {
         py,
         rest: pickle,
-        stack: Vec::with_capacity(8),
+        stack: Vec::new(),
         marks: Vec::new(),
-        memo: Vec::with_capacity(8),
+        memo: Vec::new(),
         behind: None,
         buffers: buffers.iter(),
         numpy: arrays::known(py),
@@ -80,8 +80,7 @@ impl<'a, 'py> Reader<'a, 'py> {
                 op::STOP => {
                     let value = self.stack.pop()?;
                     let is_over = self.rest.is_empty() && self.behind.is_none_or(|behind| behind == 0);
-                    let is_over = is_over && self.buffers.len() == 0;
-                    return (is_over && self.stack.is_empty() && self.marks.is_empty()).then_some(value);
+                    return (is_over && self.is_whole()).then_some(value);
                 }
                 code @ (op::GET1 | op::GET4) => {
                     let place = self.len(code == op::GET1)?;
@@ -149,9 +148,18 @@ impl<'a, 'py> Reader<'a, 'py> {
                 }
                 _ => return None,
             };
+            // The frame may end before the last instruction, or with it.
+            if self.rest == [op::STOP] && self.behind.is_none_or(|behind| behind <= 1) && self.is_whole() {
+                return Some(value);
+            }
             self.stack.try_reserve(1).ok()?;
             self.stack.push(value);
         }
+    }
+
+    /// Returns whether a value, which is not on the stack, would be all that the pickle is about.
+    fn is_whole(&self) -> bool {
+        self.stack.is_empty() && self.marks.is_empty() && self.buffers.len() == 0
     }
 
     /// Returns whether an array or a number of NumPy's begins here, as `write` writes them.

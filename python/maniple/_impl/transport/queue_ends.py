@@ -57,7 +57,7 @@ class End:
 
     def recv(self) -> Any:
         """Remove the first object and return it; wait while the queue is empty."""
-        return self._open(True).get()
+        return self._open(True)[True, None]
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Remove the first object and return its pickle; wait while the queue is empty."""

@@ -187,6 +187,13 @@ impl Log {
         let mut window = local(&self.sides.writing);
         let mut to = at;
         let warm = header.used.load(Ordering::Relaxed);
+        if length <= LONG_PART as u64 {
+            self.prepare(&mut window, ring, at, end, warm)?;
+            if window.write_message(ring, at, length, parts)? {
+                header.has_used(end);
+                return Ok(());
+            }
+        }
         self.prepare(&mut window, ring, at, at + 8 + 8 * parts.len() as u64, warm)?;
         window.write(ring, &mut to, &(parts.len() as u64).to_ne_bytes())?;
         for part in parts {
@@ -206,8 +213,7 @@ impl Log {
             self.prepare(&mut window, ring, to, after, warm)?;
             window.write(ring, &mut to, part)?;
         }
-        header.used.fetch_max(end, Ordering::Relaxed);
-        header.recent.fetch_max(end, Ordering::Relaxed);
+        header.has_used(end);
         Ok(())
     }
 

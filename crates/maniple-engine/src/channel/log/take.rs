@@ -101,6 +101,10 @@ impl Log {
         let damaged = || Error::Damaged("a message in a queue is longer than the queue");
         let room = tail - head;
         let mut window = local(&self.sides.reading);
+        first.clear();
+        if let Some(len) = window.read_message(ring, at, room, LONG_PART, first)? {
+            return Ok(Some((Vec::new(), head + (16 + len as u64).next_multiple_of(8))));
+        }
         let mut from = at;
         let parts = window.read_number(ring, &mut from)?;
         if parts == 0 || parts > MOST_PARTS as u64 || 8 + 8 * parts > room {
@@ -108,7 +112,6 @@ impl Log {
         }
         let mut content = at + 8 + 8 * parts;
         let mut rest = Vec::new();
-        first.clear();
         for index in 0..parts {
             let len = window.read_number(ring, &mut from)?;
             if len > room - (content - at) {
