@@ -57,7 +57,7 @@ from ._impl.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._impl.pool.results import MapResult as MapResult
 from ._impl.pool.streams import open_stream
 from ._impl.pool.threads import ThreadWorkers
-from ._impl.pool.views import SETTERS, VIEWS
+from ._impl.pool.views import SETTERS, VIEWS, View
 from ._impl.pool.worker_main import worker_main
 from ._impl.pool.workers import Workers
 from ._maniple import Hub
@@ -202,8 +202,6 @@ class Pool(QueueParts):
     _descriptors = 3
     # The least number of chunks of `imap` that may be in progress or wait, if the call has no `buffersize`.
     _tasks_ahead = 0
-    # Read from the class, since the names of the module may be gone when the interpreter ends.
-    _views = VIEWS
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -299,14 +297,13 @@ class Pool(QueueParts):
                 self._terminate.cancel()
                 raise
             self._workers, self._hub = workers, workers.hub
-            if options or seeds is not None:
-                self._options, self._seeds = dict(options), seeds
-                self._terms = terms_of(dict(options), workers._main, seeds)
-            self._backlog = backlog
+            self._options, self._seeds, self._backlog = dict(options), seeds, backlog
+            # An attribute of the instance, also if it is None: `apply_async` finds it more quickly.
+            self._terms = terms_of(dict(options), workers._main, seeds) if options or seeds is not None else None
         self._state = RUN
 
     if TYPE_CHECKING:
-        # The standard package's inner names: attributes of a pool of queues; other pools compute them (`VIEWS`).
+        # The standard package's inner names: attributes of a pool of queues; other pools compute them (`View`).
         _cache: Any
         _change_notifier: Any
         _pool: Any
@@ -316,12 +313,6 @@ class Pool(QueueParts):
         _worker_handler: Any
     else:  # hidden from type checkers, so that they report misspelt names
 
-        def __getattr__(self, name: str) -> Any:
-            # The pool does not have the attribute, but the standard package's pool may.
-            if (view := type(self)._views.get(name)) is not None and self._workers is not None:
-                return view(self)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
         def __setattr__(self, name: str, value: Any) -> None:
             if name in SETTERS and self._workers is not None:
                 SETTERS[name](self, value)
@@ -329,7 +320,8 @@ class Pool(QueueParts):
                 object.__setattr__(self, name, value)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *(VIEWS if self._workers is not None else ())]
+        names = super().__dir__()
+        return names if self._workers is not None else [name for name in names if name not in VIEWS or name in self.__dict__]
 
     def _make_workers(
         self,
@@ -826,6 +818,11 @@ class ThreadPool(ThreadQueueParts, Pool):
     ) -> Any:
         return ThreadWorkers(self._processes, partial(self.Process, self._ctx), initializer, initargs)
 
+
+# A `__getattr__` in their place would make each call several times as expensive: the interpreter then looks up every attribute of
+# a pool anew.
+for _name, _make in VIEWS.items():
+    setattr(Pool, _name, View(_name, _make))
 
 # Programs replace these names, and `_set` of the handles, to change how calls are run. The engine does not use them, so such a
 # pool becomes a pool of queues.

@@ -264,20 +264,26 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
             maniple.TimeoutError: the call has not ended after `timeout` seconds. A later `get` may succeed.
             What the call raised, and the pool's errors: `WorkerLostError`, `ResultDecodeError`, `MaybeEncodingError`, ValueError.
         """
-        if not self._wait(timeout):
-            raise TimeoutError(f"the call has not ended after {timeout} seconds")
+        ticket = self._ticket
         result: Result
-        if self._ticket is None:
-            if not self._success:
-                raise self._value
-            result = self._value
-            return result
-        self._pool = None
+        # The most frequent calls wait and take the result in one step.
+        if ticket is None or timeout is not None or self._called is not None:
+            if not self._wait(timeout):
+                raise TimeoutError(f"the call has not ended after {timeout} seconds")
+            if ticket is None:
+                if not self._success:
+                    raise self._value
+                result = self._value
+                return result
         try:
-            result = self._ticket.get()
-        except ValueError:
-            stay_if_program_ends()
+            result = ticket.get()
+        except BaseException as error:
+            if ticket.ready():  # else a signal handler has raised during the wait
+                self._pool = None
+            if isinstance(error, ValueError):
+                stay_if_program_ends()
             raise
+        self._pool = None
         return result
 
     def _tell(self, mailbox: Any, number: int) -> bool:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["SETTERS", "VIEWS"]
+__all__ = ["SETTERS", "VIEWS", "View"]
 
 
 def _refuse(what: str) -> NoReturn:
@@ -198,6 +198,20 @@ class Handler:
                 f"{name} of a handler cannot be set: the engine has no such thread; use close() or terminate()"
             )
         object.__setattr__(self, name, value)
+
+
+class View:
+    """An attribute of the class of pools: the view of a pool on the engine. A pool of queues has its own attribute of the name."""
+
+    def __init__(self, name: str, make: Callable[[Any], Any]) -> None:
+        self._name, self._make = name, make
+
+    def __get__(self, pool: Any, owner: type) -> Any:
+        if pool is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        if pool._workers is None:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+        return self._make(pool)
 
 
 def _of_workers(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -18,13 +18,17 @@ const DAMAGED: Error = Error::Damaged("more was read from a ring than was writte
 impl Inner {
     /// Lets the scheduler decide, and executes its commands.
     pub(super) fn advance(&self, st: &mut State) {
+        self.advance_at(st, clock::now());
+    }
+
+    /// The same at the time `now`. No time passes in here: a plan may take long, and would otherwise take back what the
+    /// last one gave.
+    pub(super) fn advance_at(&self, st: &mut State, now: u64) {
         self.forget_unused(st);
         self.look_at_silent(st);
         self.look_at_limits(st);
         let mut commands = std::mem::take(&mut st.commands);
         st.unplanned = true;
-        // No time passes in here: a plan may take long, and would otherwise take back what the last one gave.
-        let now = clock::now();
         loop {
             if std::mem::take(&mut st.unplanned) {
                 st.sched.plan(now);

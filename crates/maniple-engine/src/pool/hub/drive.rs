@@ -166,19 +166,22 @@ impl Inner {
     /// resulting work.
     pub(super) fn follow_up(&self, st: &mut State) {
         let driven = st.seats.is_taken();
+        // Read once for all: reading the clock costs as much as the rest of some of these steps.
+        let mut now = clock::now();
         if !driven {
-            let advice = st.burst.call(clock::now());
+            let advice = st.burst.call(now);
             if advice.listen {
                 // Answers that arrived meanwhile make room, and show which workers are idle.
                 self.listen(st);
+                now = clock::now();
             }
             if advice.begin {
                 self.page.disarm();
                 self.kick.kick();
             }
         }
-        self.advance(st);
-        self.settle_down(st, driven);
+        self.advance_at(st, now);
+        self.settle_down_at(st, driven, now);
     }
 
     /// Passes the seat to a thread that waits for it, or leaves it free, unless this thread was relieved.
@@ -190,7 +193,11 @@ impl Inner {
 
     /// No thread drives now: ensures that a thread drives when it is needed.
     pub(super) fn settle_down(&self, st: &mut State, driven: bool) {
-        let limit = st.sched.next_limit(clock::now());
+        self.settle_down_at(st, driven, clock::now());
+    }
+
+    fn settle_down_at(&self, st: &mut State, driven: bool, now: u64) {
+        let limit = st.sched.next_limit(now);
         if driven || st.seats.is_taken() {
             // The driver may sleep for longer than a new time limit.
             st.called |= limit.is_some_and(|at| at < st.driver_until);
@@ -216,7 +223,7 @@ impl Inner {
             }
         }
         let missed = !st.keeper.ticks && st.wants_tick() || !st.keeper.near && st.wants_look();
-        if missed || st.has_chores() || limit.is_some_and(|at| at < st.keeper.until) {
+        if missed || st.has_chores(now) || limit.is_some_and(|at| at < st.keeper.until) {
             // The keeper was woken, and need not be woken again before it has checked.
             (st.keeper.ticks, st.keeper.near, st.keeper.until) = (true, true, 0);
             self.kick.kick();
@@ -272,8 +279,8 @@ impl State {
         self.sched.open_jobs() > 0 || self.sched.is_holding()
     }
 
-    pub(super) fn has_chores(&self) -> bool {
-        self.wait_for_start(clock::now()) == Some(0)
+    pub(super) fn has_chores(&self, now: u64) -> bool {
+        self.wait_for_start(now) == Some(0)
             || !self.notices.is_empty()
             || self.ends.is_untold()
             || self.is_over()

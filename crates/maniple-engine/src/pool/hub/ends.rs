@@ -11,6 +11,7 @@ use super::{Hub, State};
 use crate::error::Result;
 use crate::pool::job::{Cell, Settled};
 use crate::pool::scheduler::JobId;
+use maniple_sys::clock;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,7 +84,7 @@ impl Hub {
             let settled = st.jobs.remove(&job).and_then(|mut ended| ended.take(1).pop());
             taken.extend(settled.map(|settled| (job, settled)));
         }
-        if st.has_chores() {
+        if st.has_chores(clock::now()) {
             // The pool may end now.
             self.shared().kick.kick();
         }
