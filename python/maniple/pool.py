@@ -320,8 +320,12 @@ class Pool(QueueParts):
                 object.__setattr__(self, name, value)
 
     def __dir__(self) -> list[str]:
-        names = super().__dir__()
-        return names if self._workers is not None else [name for name in names if name not in VIEWS or name in self.__dict__]
+        names = list(super().__dir__())
+        return (
+            names
+            if self._workers is not None
+            else [name for name in names if name not in VIEWS or name in self.__dict__]
+        )
 
     def _make_workers(
         self,

@@ -41,6 +41,10 @@ INNER = (
 )
 
 
+# The standard attributes of a class that is no standard pool class; also in place of an attribute that is missing.
+_NONE: dict[str, Any] = {}
+
+
 def definition(cls: type, name: str) -> tuple[type, Any]:
     """Return the class in the MRO of `cls` that defines `name`, and its definition."""
     return next((base, vars(base)[name]) for base in cls.__mro__ if name in vars(base))
@@ -55,8 +59,15 @@ def is_standard(cls: type, name: str) -> bool:
 def overrides_inner_parts(pool: Any, threads: bool) -> bool:
     """Return whether the class of `pool`, or its context, overrides how items are sent or how workers are made."""
     cls = type(pool)
-    if not all(name not in pool.__dict__ and is_standard(cls, name) for name in INNER):
-        return True
+    own, definitions = pool.__dict__, [(vars(base), STANDARD.get(base, _NONE)) for base in cls.__mro__]
+    for name in INNER:
+        if name in own:
+            return True
+        for present, standard in definitions:
+            if name in present:
+                if standard.get(name, _NONE) is not present[name]:
+                    return True
+                break
     # The standard package's pool uses the queue of the context.
     queue = getattr(pool._ctx, "SimpleQueue", None)
     own = queue is not None and getattr(queue, "__func__", queue) is not BaseContext.SimpleQueue

@@ -109,6 +109,21 @@ def _is_interactive(main: ModuleType) -> bool:
     return file is None or file[:1] == "<" or bool(sys.flags.interactive or sys.flags.inspect) or hasattr(sys, "ps1")
 
 
+# The number of loaded modules, the name of the newest one, and all their names, at the last look.
+_seen_modules: tuple[int, str | None, frozenset[str]] = 0, None, frozenset()
+
+
+def _loaded_modules() -> frozenset[str]:
+    """Return the names of the loaded modules. Each forked process costs a copy of each page that is written to here, so the names
+    are collected only if modules were loaded since the last look."""
+    global _seen_modules
+    modules = sys.modules
+    newest = next(reversed(modules), None)
+    if _seen_modules[:2] != (len(modules), newest):
+        _seen_modules = len(modules), newest, frozenset(modules)
+    return _seen_modules[2]
+
+
 def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
     """Yield the functions and classes that `main` itself defines, with their names there."""
     for name, value in list(vars(main).items()):
@@ -195,7 +210,7 @@ class ForkedMain(WorkerMain):
     def __init__(self) -> None:
         super().__init__()
         self._names = frozenset(vars(sys.modules["__main__"]))
-        self._modules = frozenset(sys.modules)
+        self._modules = _loaded_modules()
         self._size = len(vars(sys.modules["__main__"]))
         # Weak references: they do not keep replaced definitions alive, and do not match new definitions at the same address.
         self._defined = {name: ref(value) for name, value in _definitions(sys.modules["__main__"])}

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+
+# `signal.getsignal` looks its result up in enumerations: a forked worker shares no page that this writes to.
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import repeat
 from operator import methodcaller
-from signal import SIG_IGN, SIGTERM, getsignal, raise_signal
+from signal import SIG_IGN, SIGTERM, raise_signal
 from weakref import ref
 
 from ... import util

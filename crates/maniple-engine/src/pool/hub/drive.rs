@@ -280,10 +280,7 @@ impl State {
     }
 
     pub(super) fn has_chores(&self, now: u64) -> bool {
-        self.wait_for_start(now) == Some(0)
-            || !self.notices.is_empty()
-            || self.ends.is_untold()
-            || self.is_over()
+        self.wait_for_start(now) == Some(0) || !self.notices.is_empty() || self.ends.is_untold() || self.is_over()
     }
 
     /// Whether all jobs and workers have ended, and all ends were taken that the front has to take. A start that has begun
