@@ -248,6 +248,9 @@ class Popen:
         _flush_std_streams()
         self.returncode: int | None = None
         self._maker = os.getpid()
+        # Held by the thread that sends a signal, and by the one that closes the sentinel: the number of a closed sentinel may
+        # belong to the pidfd of another child.
+        self._guard: Any = RLock()
         self.finalizer: Finalize | None = None
         self._launch(process_obj)
 
@@ -264,25 +267,33 @@ class Popen:
 
     def _look(self, flag: int) -> int | None:
         # Read the status without reaping, store it, then reap: several threads may do so at once.  A thread that finds no child
-        # finds the code that another thread has stored, or the program has reaped the child.
-        kind, number = _id_of(self)
+        # finds the code that another thread has stored, or the program has reaped the child.  Another thread may also have closed
+        # the sentinel, whose number may then belong to the pidfd of another child.  A thread that waits uses the pid: until the
+        # child is reaped, no other child has it.
+        kind, number = _id_of(self) if flag else (os.P_PID, self.pid)
         try:
             found = os.waitid(kind, number, os.WEXITED | os.WNOWAIT | flag)
         except ChildProcessError:
             return self._reaped_elsewhere(flag)
         except OSError as problem:
+            if (code := self.returncode) is not None:
+                return code
             if not _is_refused(problem):
                 raise
             return self._look_by_number(flag)
+        if (code := self.returncode) is not None:
+            return code
         if found is None:
             return None
+        if found.si_pid != self.pid:
+            return self._look_by_number(flag)  # the program has closed the sentinel, and the number is another child's
         self.returncode = code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
         try:
             with suppress(ChildProcessError):
-                os.waitid(kind, number, os.WEXITED | os.WNOHANG)
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)
         except BaseException:  # raised by a signal handler: no later call reaps the child, whose code is stored
             with suppress(ChildProcessError):
-                os.waitid(kind, number, os.WEXITED | os.WNOHANG)
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)
             raise
         return code
 
@@ -329,8 +340,13 @@ class Popen:
         if self.returncode is None and timeout is not None:
             from . import connection
 
-            if not connection.wait([self.sentinel], timeout):
-                return None
+            try:
+                if not connection.wait([self.sentinel], timeout):
+                    return self.returncode
+            except OSError:
+                # Another thread may have seen the end, and closed the sentinel.
+                if self.returncode is None:
+                    raise
         # A sentinel that is a pipe is ready a moment before the child can be reaped.
         # `poll(0)` waits for that moment; a timeout of zero does not wait at all.
         return self.poll(os.WNOHANG if timeout == 0 else 0)
@@ -338,8 +354,11 @@ class Popen:
     # ------------------------------------------------------------ signals
 
     def _send_signal(self, sig: int) -> None:
-        if self.returncode is not None:
-            return
+        with Hold(self._guard):
+            if self.returncode is None:
+                self._send_now(sig)
+
+    def _send_now(self, sig: int) -> None:
         with suppress(ProcessLookupError):
             if _pidfds_work and _send is not None:
                 # A signal by pid would reach another process if this child was reaped elsewhere and its pid is reused.
@@ -417,7 +436,12 @@ class Popen:
 
     def close(self) -> None:
         """Close the descriptor."""
-        if (close := self.finalizer) is not None:
+        if (close := self.finalizer) is None:
+            return
+        if os.getpid() != self._maker:
+            close()  # a thread that this process does not have may hold the lock
+            return
+        with Hold(self._guard):
             close()
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Popen"]
 
 _UNKNOWN_EXIT = 255
+# Seconds after which a thread that waits for the end looks whether another thread has seen it.
+_SLICE = 1.0
 # An exit code is a byte, or the negative number of a signal.
 _EXIT_CODES = range(-128, 256)
 
@@ -88,8 +90,19 @@ class Popen(ToldPopen):
             return code
         from .connection import wait
 
-        if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
-            return None
+        while True:
+            try:
+                is_over = wait([self.sentinel], 0 if flag == os.WNOHANG else _SLICE)
+            except OSError:
+                if self.returncode is None:
+                    raise
+            # Another thread may have read the code and closed the sentinel, whose number may be another file's by now.
+            if (code := self.returncode) is not None:
+                return code
+            if is_over:
+                break
+            if flag == os.WNOHANG:
+                return None
         with Hold(self._reading):
             if (code := self.returncode) is None:
                 self.returncode = code = self._read_code()

@@ -38,6 +38,8 @@ SIZES = (10, 10, 10, 3000, 40_000, 300_000, 2_000_000)
 GO = threading.Event()
 COUNTS: Counter[str] = Counter()
 FAULTS: list[str] = []
+#: how the names begin that this program makes in /dev/shm; `chaos.py` looks for them
+NAMES = ""
 
 
 class Ledger:
@@ -114,6 +116,16 @@ def echo(connection: Any) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             connection.send(connection.recv())
+
+
+def reverse_memory(package: str, name: str, size: int) -> None:
+    memory = shared_memory_of(package).SharedMemory(name)
+    memory.buf[:size] = bytes(memory.buf[:size])[::-1]
+    memory.close()
+
+
+def shared_memory_of(package: str) -> Any:
+    return importlib.import_module(f"{package}.shared_memory")
 
 
 class Part:
@@ -464,14 +476,41 @@ class Managers(Part):
         return super().explained(e) or type(e).__name__ == "RemoteError" and "MemoryError" in str(e)
 
 
-PARTS = (Pools, Recycled, Maps, Queues, Locks, Pipes, Managers)
+class Memories(Part):
+    """Named memory: another process sees what was written, and no name is left, also if the program is killed."""
+
+    def round(self) -> None:
+        package = self.mp.__name__
+        data = body(self.rng.randrange(10**8), self.rng.choice(SIZES))
+        name = f"{NAMES}{self.rng.getrandbits(64):016x}"
+        memory = shared_memory_of(package).SharedMemory(name, create=True, size=len(data))
+        try:
+            memory.buf[: len(data)] = data
+            other = self.ctx.Process(target=reverse_memory, args=(package, name, len(data)), daemon=True)
+            other.start()
+            other.join()
+            code = other.exitcode
+            other.close()
+            if code:
+                raise Ended(f"the other process has ended with {code}")
+            if bytes(memory.buf[: len(data)]) != data[::-1]:
+                FAULTS.append("a memory has other bytes than were written")
+            COUNTS["named memories"] += 1
+        finally:
+            memory.close()
+            memory.unlink()
+
+
+PARTS = (Pools, Recycled, Maps, Queues, Locks, Pipes, Managers, Memories)
 
 
 def main() -> None:
     package, method, seed, ledger = sys.argv[1:]
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "faults"))
-    from watched import end_with_parent
+    from watched import MARK, end_with_parent, names_of
 
+    global NAMES
+    NAMES = names_of(os.environ[MARK])
     end_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -487,6 +526,10 @@ def main() -> None:
         manager.list()
     del pool, manager
     mp.RawValue("i", 0)
+    memory = shared_memory_of(package).SharedMemory(f"{NAMES}first", create=True, size=1)
+    memory.close()
+    memory.unlink()
+    del memory
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     gc.collect()
     print("ready", flush=True)

@@ -38,7 +38,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "faults"))
 from rust_program import built  # noqa: E402
-from watched import MARK, below, end_all, holdings, marked  # noqa: E402
+from watched import MARK, below, end_all, holdings, marked, names_of  # noqa: E402
 
 TASKS = 200_000
 METHODS = {"python": ("fork", "spawn", "forkserver"), "rust": ("spawn", "forkserver")}
@@ -63,7 +63,6 @@ class Episode:
         self._later: list[tuple[float, Any]] = []
 
     def run(self) -> None:
-        before = set(os.listdir("/dev/shm"))
         with tempfile.NamedTemporaryFile(prefix="chaos-") as ledger, tempfile.TemporaryFile() as printed:
             ledger.truncate(TASKS)
             start = [built("arena")] if self.front == "rust" else [sys.executable, str(HERE / "arena.py"), self.package]
@@ -92,13 +91,10 @@ class Episode:
             self.faults.append("two held one lock")
         if "panicked at" in self.printed:
             self.faults.append("a panic")
-        names = [name for name in set(os.listdir("/dev/shm")) - before if name.startswith(("maniple", "psm_", "mnpl"))]
-        if names:
-            # A program beside this one may have made a name. It removes the name soon; nothing removes a name that an episode has left.
-            time.sleep(3)
-            names = [name for name in names if os.path.exists(f"/dev/shm/{name}")]
-        if names:
+        if names := [name for name in os.listdir("/dev/shm") if name.startswith(names_of(self.mark))]:
             self.faults.append(f"left in /dev/shm: {names}")
+            for name in names:
+                os.unlink(f"/dev/shm/{name}")
 
     def _play(self) -> None:
         if self._line(30) != "ready":

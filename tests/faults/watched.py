@@ -15,6 +15,11 @@ from typing import Any
 MARK = "MP_TEST_MARK"
 
 
+def names_of(mark: str) -> str:
+    """How the names begin that a program with this mark makes in /dev/shm. Other programs make names there as well."""
+    return f"test_{mark[:12]}_"
+
+
 def end_with_parent() -> None:
     """Make the kernel kill this process when its watcher ends: no other process would end it."""
     KILL_ME_THEN = 1  # PR_SET_PDEATHSIG
