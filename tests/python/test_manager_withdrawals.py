@@ -210,6 +210,31 @@ def test_an_interrupted_acquisition_leaves_the_lock_free(
     manager.shutdown()
 
 
+@pytest.mark.parametrize("first", ["withdrawn", "undeliverable"])
+def test_a_call_is_undone_once(first: str) -> None:
+    # The order to withdraw a call may arrive late, when the line is closed and its answer could not be sent.
+    pytest.importorskip("maniple")
+    from maniple._impl.manager.wait_queue import Held
+    from maniple._impl.manager.withdrawals import ServedLine
+
+    class Shared:
+        obj = threading.Lock()
+
+    shared: Any = Shared()
+    line = ServedLine(1, None, Held())
+    line.begins()
+    assert line.call(shared, "acquire", (), {}, lambda: False) is True
+    undo = {
+        "withdrawn": lambda: line.withdraw(line.calls),
+        "undeliverable": lambda: line.take_back(shared, "acquire", True),
+    }
+    undo.pop(first)()
+    assert shared.obj.acquire(blocking=False)  # another client does
+    (again,) = undo.values()
+    again()
+    assert shared.obj.locked()
+
+
 def test_an_interrupted_get_removes_nothing(manager: Any) -> None:
     items = manager.Queue()
     with interrupted(), pytest.raises(KeyboardInterrupt):

@@ -428,7 +428,7 @@ class Server:
         kind, result = answer
         if kind == "#RETURN" and request[1] in WAITING:
             with contextlib.suppress(KeyError):  # the object was freed with its client
-                self._held.undo(self._objects.find(request[0]), request[1], result, self._here.line)
+                self._here.line.take_back(self._objects.find(request[0]), request[1], result)
 
     def _call(self, conn: Any, request: tuple[Any, ...]) -> tuple[str, Any]:
         """Make the call of a client's request, and return the answer."""

@@ -110,7 +110,8 @@ class ServedLine:
         self._mutex = threading.Lock()
         self._withdrawn = 0
         self._asleep: tuple[threading.Condition, Any] | None = None
-        #: the present call, if it has been answered and can be undone
+        # The present call, if it has been answered and can be undone. The thread that undoes it takes it from here: a second
+        # release would release another client's lock.
         self._answered: tuple[Shared, str] | None = None
         self._woken = False
 
@@ -181,6 +182,15 @@ class ServedLine:
             start_thread(self._wake, *asleep)
             return KEEP
         return KEEP if self.owned else CLOSE
+
+    def take_back(self, shared: Shared, method: str, result: Any) -> None:
+        """Undo a call whose answer cannot be sent, unless it was withdrawn and undone meanwhile."""
+        if result is True and (type(shared.obj), method) in _WITHDRAWABLE:
+            with self._mutex:
+                answered, self._answered = self._answered, None
+            if answered is None:
+                return
+        self._held.undo(shared, method, result, self)
 
     def abandon(self) -> None:
         """Withdraw the present call if it has no answer yet, as the session has ended. Any thread may call this."""
