@@ -187,8 +187,7 @@ class ResourceTracker:
         self._touched = True
         if msg is not None:
             # In older versions of Python messages are sent through `ensure_running`, which subclasses override.
-            own = getattr(self.ensure_running, "__func__", None)
-            if own is not ResourceTracker.ensure_running:
+            if type(self).ensure_running is not ResourceTracker.ensure_running or "ensure_running" in self.__dict__:
                 self.ensure_running()
             self._reentrant_messages.append(msg)
         if self._hold is None:
@@ -202,8 +201,9 @@ class ResourceTracker:
             try:
                 if msg is None:
                     self._assure()
-                while self._reentrant_messages:
-                    self._deliver(self._reentrant_messages.popleft())
+                messages, deliver = self._reentrant_messages, self._deliver
+                while messages:
+                    deliver(messages.popleft())
             finally:
                 self._busy = False
 
@@ -214,7 +214,8 @@ class ResourceTracker:
             self._launch()
 
     def _deliver(self, message: bytes) -> None:
-        if self._fd is not None:
+        # Not `self._fd`, which calls a function of Python.
+        if self.__dict__["_fd"] is not None:
             try:
                 return self._write(message)
             except OSError as problem:

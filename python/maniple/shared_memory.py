@@ -15,8 +15,8 @@ from . import resource_tracker, util  # noqa: F401  # importing `util` registers
 from ._impl.compat import public_module
 from ._impl.memory.list_layout import ENCODING as _encoding  # noqa: F401
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
-from ._impl.memory.mappings import is_exported, map_file, pin
-from ._impl.start.descriptors import Mark, call_into, explain_shortage
+from ._impl.memory.mappings import is_exported, is_held_elsewhere, map_file, pin
+from ._impl.start.descriptors import Mark, explain_shortage
 from ._maniple import file_at, shm_open, shm_unlink
 
 TYPE_CHECKING = False
@@ -150,7 +150,8 @@ class SharedMemory:
         self._file = None
         opened: list[int] = []
         try:
-            call_into(opened, shm_open, path, self._flags, self._mode)
+            # As `call_into` does, in fewer steps.
+            opened.extend(map(shm_open, (path,), (self._flags,), (self._mode,)))
             self._fd, self._name = opened[0], path
         except BaseException:
             if opened:
@@ -208,10 +209,11 @@ class SharedMemory:
         if buf is not None:
             buf.release()
             self._buf = None
-            if memory is not None:
+            if memory is not None and is_held_elsewhere(buf, 1):
                 pin(buf, memory)
         if memory is not None:
-            if is_exported(memory):
+            # This object and the local variable refer to it.
+            if is_held_elsewhere(memory, 2) and is_exported(memory):
                 raise BufferError(
                     f"{self.name!r} cannot be closed: there are views of its memory, such as slices of buf; "
                     "release or delete them first"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import mmap
 import random
 import subprocess
 import sys
@@ -339,3 +340,22 @@ def test_subclasses_of_the_types_are_accepted(lists: Any, mp: ModuleType, mp_pac
     one[0] = Text("other")
     one[1] = Text("number")
     assert list(one) == ["other", "number"]
+
+
+def test_references_elsewhere_are_seen() -> None:
+    pytest.importorskip("maniple")
+    from maniple._impl.memory.mappings import is_held_elsewhere
+
+    class Owner:
+        memory: Any = None
+
+    owner = Owner()
+    owner.memory = memory = mmap.mmap(-1, 4096)
+    view: Any = memoryview(memory)
+    assert is_held_elsewhere(memory, 2)  # by the view
+    other = view
+    assert is_held_elsewhere(view, 1)
+    del other
+    assert not is_held_elsewhere(view, 1)
+    view.release()
+    assert not is_held_elsewhere(memory, 2)

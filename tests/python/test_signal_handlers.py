@@ -622,3 +622,43 @@ def test_join_raises_the_os_error_of_a_handler(mp: ModuleType, method: str) -> N
         process.kill()
         process.join()
     assert process.exitcode == -signal.SIGKILL
+
+
+class Counted:
+    """An item that takes a moment to pickle, and counts that."""
+
+    pickled = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        Counted.pickled += 1
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            pass
+        return int, (1,)
+
+
+@processes_only
+@pytest.mark.parametrize("call", ["map", "starmap", "map_async"])
+def test_an_exception_leaves_the_rest_of_the_items_unpickled(mp: ModuleType, kind: str, call: str) -> None:
+    items, noted = [Counted() for _ in range(250)], []
+
+    def note(*_: object) -> None:
+        noted.append(Counted.pickled)
+        raise Stop
+
+    with pool_of(mp, kind) as pool:
+        calls: dict[str, Callable[[], Any]] = {
+            "map": lambda: pool.map(nap, items, 1),
+            "starmap": lambda: pool.starmap(nap, [(item,) for item in items], 1),
+            "map_async": lambda: pool.map_async(nap, items, 1).get(),
+        }
+        pool.map(nap, [1, 2])
+        Counted.pickled = 0
+        with handler(note, 0.3), pytest.raises(Stop):
+            calls[call]()
+        assert Counted.pickled <= noted[0] + 1
+
+
+def nap(item: Any) -> Any:
+    time.sleep(0.005)
+    return item

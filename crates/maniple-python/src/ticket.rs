@@ -207,6 +207,12 @@ impl PyTicket {
         Ok(self.outcome.get().is_some() || detached(py, || self.ticket.is_ready())?)
     }
 
+    /// Whether the outcome was decoded. Unlike `ready`, this does none of the pool's work.
+    #[getter]
+    fn is_decoded(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
     /// Returns the number of items without an outcome.
     fn left(&self, py: Python<'_>) -> PyResult<usize> {
         let count = match self.shape {

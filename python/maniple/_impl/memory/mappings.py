@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from contextlib import nullcontext
+from sys import getrefcount
 from weakref import ref
 
 from ..._maniple import stdio_is_open
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["is_exported", "map_file", "pin"]
+__all__ = ["is_exported", "is_held_elsewhere", "map_file", "pin"]
 
 #: mappings that stay until a released view of them is collected: id of the weak reference -> (reference, mapping)
 _pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
@@ -25,8 +25,10 @@ def map_file(fd: int, size: int) -> mmap.mmap:
     Before Python 3.13, a mapping duplicates the descriptor. The duplicate must not be a standard stream: what the program prints would go to
     the file.
     """
-    with nullcontext() if MAP_ALONE or stdio_is_open() else FilledStdio():
+    if MAP_ALONE or stdio_is_open():
         return mmap.mmap(fd, size, **MAP_ALONE)
+    with FilledStdio():
+        return mmap.mmap(fd, size)
 
 
 def pin(view: memoryview, memory: mmap.mmap) -> None:
@@ -40,6 +42,25 @@ def pin(view: memoryview, memory: mmap.mmap) -> None:
 
     guard = ref(view, let_go)
     _pinned[id(guard)] = guard, memory
+
+
+def _references_of_a_local() -> int:
+    only_here = memoryview(b"")
+    return getrefcount(only_here)
+
+
+# The number that `getrefcount` returns of an object that one local variable of its caller refers to; it depends on the interpreter.
+_ONE = _references_of_a_local()
+
+
+def is_held_elsewhere(obj: object, references: int) -> bool:
+    """Return whether there are more references to `obj` than those so many of the caller. The check is fast, and another thread may make
+    it return True.
+
+    An object that exports memory is referred to by each view of the memory, and so is a view by each object that holds it.
+    """
+    # The parameter is one more local variable.
+    return getrefcount(obj) > _ONE + references
 
 
 def is_exported(memory: mmap.mmap) -> bool:

@@ -278,7 +278,8 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
         try:
             result = ticket.get()
         except BaseException as error:
-            if ticket.ready():  # else a signal handler has raised during the wait
+            # Not `ready`, which may pickle items: a signal handler has raised during the wait, and its exception must not be late.
+            if ticket.is_decoded:
                 self._pool = None
             if isinstance(error, ValueError):
                 stay_if_program_ends()

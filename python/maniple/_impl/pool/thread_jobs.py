@@ -132,6 +132,10 @@ class Job:
     def ready(self) -> bool:
         return self.over
 
+    @property
+    def is_decoded(self) -> bool:
+        return self.over
+
     def left(self) -> int:
         """Return the number of items without an outcome."""
         raise NotImplementedError
