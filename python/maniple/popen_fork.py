@@ -66,6 +66,10 @@ class Lifeline:
         """Return True if the write end is open. A program that becomes a daemon may close it."""
         return mark(self.w) == self.file
 
+    def serves(self) -> bool:
+        """Return True if this process has made it, and the program has closed neither end."""
+        return self.maker == os.getpid() and self.is_there() and mark(self.r) == self.file
+
     def have_spare(self) -> None:
         """Reserve a descriptor for the pidfd after a fork."""
         if self.spare < 0:
@@ -79,15 +83,21 @@ class Lifeline:
 
 
 _lifeline: Lifeline | None = None
+# pid -> the lock under which that process makes its lifeline; a forked child has another
+_making: dict[int, Any] = {}
 
 
 def lifeline() -> Lifeline:
     """Return the lifeline of this process's children; make it if there is none, or the program has closed it."""
     global _lifeline
     line = _lifeline
-    if line is None or line.maker != os.getpid() or not line.is_there() or mark(line.r) != line.file:
-        line = _lifeline = Lifeline()
-    line.have_spare()
+    if line is None or line.spare < 0 or not line.serves():
+        # The first starts of several threads share one.
+        with Hold(_making.setdefault(os.getpid(), RLock())):
+            line = _lifeline
+            if line is None or not line.serves():
+                line = _lifeline = Lifeline()
+            line.have_spare()
     return line
 
 

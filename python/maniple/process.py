@@ -132,6 +132,8 @@ class BaseProcess:
         self._config: dict[str, Any] = dict(maker._config)
         self._parent_pid, self._parent_name = os.getpid(), maker.name
         self._popen, self._closed = None, False
+        # Has one element until a thread starts the process: a list, since removing it is one step.
+        self._turn = [None]
         self._target, self._args, self._kwargs = target, _checked_args(args), dict(kwargs or ())
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
@@ -204,6 +206,10 @@ class BaseProcess:
         if self._is_tied():
             _sibling("_maniple")  # imported here, so that no forked child has to import it
         try:
+            self._turn.pop()
+        except IndexError:
+            _refuse("cannot start a process twice")  # another thread is starting it
+        try:
             self._popen = self._Popen(self)
         except (OSError, MemoryError) as problem:
             from ._impl.start.descriptors import explain_shortage  # loaded with each kind of Popen
@@ -215,6 +221,8 @@ class BaseProcess:
             if (popen := self._popen) is not None:
                 self._sentinel: int = popen.sentinel
                 _children.add(self)
+            else:
+                self._turn.append(None)
         # The arguments may refer to large objects, or to this object: drop them.
         for spent in ("_target", "_args", "_kwargs"):
             delattr(self, spent)
@@ -267,9 +275,10 @@ class BaseProcess:
             _refuse("can only join a started process")
         here = door()
         await here.checkpoint()
-        if not self._has_ended():
+        while not self._closed and not self._has_ended():
             await here.readable(self.sentinel)
-        self.join()
+        if not self._closed:  # else another thread or task has seen the end
+            self.join()
 
     def is_alive(self) -> bool:
         """Return True if the process has been started and has not ended."""
@@ -290,13 +299,18 @@ class BaseProcess:
         """
         popen = self._popen
         if popen is not None:
-            if not self._has_ended():
+            # Not `_has_ended`: another thread may be closing the object as well.
+            if popen.poll() is None:
                 raise ValueError(
                     "Cannot close a process while it is still running. You should first call join() or terminate()."
                 )
+            self._closed = True  # first: a thread that finds no sentinel finds the reason
+            sentinel = popen.sentinel
             popen.close()
             vars(self).pop("_sentinel", None)
             _children.discard(self)
+            if (doors := sys.modules.get(f"{__package__}._impl.aio.doors")) is not None:
+                doors.descriptor_closed(sentinel)  # a task may wait in `join_async`
         self._popen, self._closed = None, True
 
     # ------------------------------------------------------------ description
@@ -356,6 +370,7 @@ class BaseProcess:
         """
         self._opened()
         if (found := vars(self).get("_sentinel")) is None:
+            self._opened()
             raise ValueError("process not started: it has no sentinel yet")
         return int(found)
 

@@ -31,6 +31,7 @@ from ._impl.transport.fed_queue import Item as _Item
 from ._impl.transport.fed_queue import end_of_feed as _sentinel  # noqa: F401  # loky's feeder imports it
 from ._impl.transport.queue_ends import End as _End
 from ._impl.transport.queue_ends import EndSlot as _EndSlot
+from ._impl.transport.queue_ends import closing_wakes
 from ._impl.transport.queue_extras import QueueExtras, SimpleQueueExtras
 from ._impl.transport.queue_extras import ShutDown as ShutDown
 from ._impl.transport.queue_views import Part, Places, Undone, condition_of, no_buffer
@@ -272,6 +273,7 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
             return super().close()
         if self._closed:
             return
+        waking = closing_wakes(self._log)
         self._closed = True
         # A process that never put an item can still read the state: programs call `empty` on a queue that they have closed.
         if self._used:
@@ -283,6 +285,7 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
                 self._close()
         else:
             self._log.shed()
+        waking()
 
     def _let_go(self) -> None:
         self._log.close()
@@ -449,10 +452,12 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
 
     def close(self) -> None:
         """Release the queue in this process. Other processes keep their access."""
+        waking = closing_wakes(self._log)
         for end in (self._reader, self._writer):
             end.close()
         if not self._fed:
             self._log.close()
+        waking()
 
 
 public_module.finish(globals())

@@ -1,32 +1,32 @@
 //! `Channel`: the frequent operations of a `Connection`.
 #![allow(unsafe_code)]
 
+mod receive;
+
 use crate::deadline::deadline;
+use crate::descriptor::{Descriptor, Use};
 use crate::error::os;
-use crate::flat::{bytes_of, flat, put_into};
-use crate::made;
+use crate::flat::{bytes_of, flat};
+use crate::lazy::Lazy;
 use crate::memory::PyMemory;
-use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, rejoin, waiting};
+use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, waiting};
 use crate::shelf::{Shelf, kept_event};
+use crate::unended;
 use maniple_engine::Error;
-use maniple_engine::channel::frame::{Message, Until};
+use maniple_engine::channel::frame::{Interrupted, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
-use maniple_engine::channel::stream_end::{Received, Sent, StreamEnd};
-use maniple_sys::own::File;
+use maniple_engine::channel::stream_end::{Sent, StreamEnd};
 use maniple_sys::ready::Interest;
-use maniple_sys::{AsHandle, AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle, stream};
-use pyo3::buffer::PyBuffer;
+use maniple_sys::{AsHandle, BorrowedHandle, RawHandle, stream};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-/// A message of up to this many bytes is received into a buffer of its own before it becomes an object.
-const SMALL: usize = 4096;
 /// The number of bytes from which on an array or a buffer of a message travels in a block. A block costs a descriptor, a
 /// page of its own and a Python object at the reader. Below this number a copy through the socket takes no longer:
 /// measured, both take 25 us for a round trip of 48 KiB. (In Rust the limit is lower: `APART_FROM` in
@@ -37,26 +37,37 @@ const PARCEL_FROM: usize = 64 * 1024;
 /// ends that `Pipe` makes: large buffers may travel beside the messages.
 #[pyclass(name = "Channel", module = "maniple._maniple", subclass, frozen)]
 pub struct PyChannel {
-    handle: AtomicRawHandle,
-    // The file that the descriptor refers to.
-    file: Mutex<Option<File>>,
+    descriptor: Descriptor,
     readable: AtomicBool,
     writable: AtomicBool,
     end: StreamEnd,
     shelf: Shelf,
 }
 
+/// What is told the number of each connection that is closed.
+static TOLD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Calls `call` with the number of each connection that is closed from now on.
+#[pyfunction]
+pub fn tell_of_closed(py: Python<'_>, call: Py<PyAny>) -> PyResult<()> {
+    TOLD.get_or_make(py, || Ok(call)).map(drop)
+}
+
+fn closed() -> PyErr {
+    PyOSError::new_err("handle is closed")
+}
+
 impl PyChannel {
-    fn open(&self) -> PyResult<BorrowedHandle<'static>> {
-        match self.handle.load(Ordering::Relaxed) {
-            ..0 => Err(PyOSError::new_err("handle is closed")),
-            // SAFETY: the descriptor is open until `close`. If the program closes it during a call, the kernel refuses
-            // the number or uses another file of the program; no memory is affected.
-            number => Ok(unsafe { BorrowedHandle::borrow_raw(number) }),
-        }
+    fn open(&self) -> PyResult<Use<'_>> {
+        self.descriptor.begin().ok_or_else(closed)
     }
 
-    fn reading(&self) -> PyResult<BorrowedHandle<'static>> {
+    /// Raises the error of a closed connection. Pickling may have run any code.
+    fn still_open(&self) -> PyResult<()> {
+        self.descriptor.number().map(drop).ok_or_else(closed)
+    }
+
+    fn reading(&self) -> PyResult<Use<'_>> {
         let end = self.open()?;
         if self.readable.load(Ordering::Relaxed) {
             Ok(end)
@@ -65,53 +76,28 @@ impl PyChannel {
         }
     }
 
-    fn writing(&self) -> PyResult<BorrowedHandle<'static>> {
+    fn writing(&self) -> PyResult<Use<'_>> {
         let end = self.open()?;
         if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
     }
 
-    /// Receives a message: as a whole if it has at most `whole` bytes, otherwise its length.
-    fn receive(
+    /// As [`waiting`]. If another thread or a signal handler closes the connection, the wait ends with that error when it
+    /// next looks for signals.
+    fn waiting<T: Send>(
         &self,
         py: Python<'_>,
-        handle: BorrowedHandle<'static>,
-        limit: Option<u64>,
-        whole: usize,
-    ) -> PyResult<Received> {
-        let received = waiting(py, |interrupted| match self.end.receive(handle, limit, whole, interrupted) {
-            Err(Error::TooLong) => Ok(None),
-            received => received.map(Some),
-        });
-        received?.ok_or_else(|| self.spoilt())
-    }
-
-    /// Receives a whole message.
-    fn receive_whole(&self, py: Python<'_>, handle: BorrowedHandle<'static>) -> PyResult<Message> {
-        match self.receive(py, handle, None, usize::MAX)? {
-            Received::Whole(message) => Ok(message),
-            Received::Length(partial) => waiting(py, |interrupted| self.end.finish(handle, partial, interrupted)),
-        }
-    }
-
-    /// Closes the direction. The rest of the message is still in the stream, so no later message can be received.
-    fn spoilt(&self) -> PyErr {
-        if self.writable.load(Ordering::Relaxed) {
-            self.readable.store(false, Ordering::Relaxed);
-        } else {
-            self.shut();
-        }
-        exception(Error::BadLength)
-    }
-
-    fn shut(&self) {
-        let number = self.handle.swap(-1, Ordering::Relaxed);
-        // If the program has closed the descriptor, another file may have its number.
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if number >= 0 && file.is_some() && File::at(number) == file {
-            // SAFETY: `set_handle` has passed the descriptor to this object, which forgets it here. It still refers to
-            // the same file.
-            drop(unsafe { OwnedHandle::from_raw(number) });
-        }
+        act: impl FnOnce(Interrupted<'_, '_>) -> Result<T, Error> + Send,
+    ) -> PyResult<T> {
+        let done = waiting(py, |interrupted| {
+            let mut is_shut = false;
+            let done = act(&mut || {
+                let has_raised = interrupted();
+                is_shut = !has_raised && self.descriptor.number().is_none();
+                has_raised || is_shut
+            });
+            if is_shut && matches!(done, Err(Error::Interrupted)) { Ok(None) } else { done.map(Some) }
+        })?;
+        done.ok_or_else(closed)
     }
 
     /// Packs a pickle and its large buffers into a parcel. Returns None if the buffers have to travel within the
@@ -124,98 +110,11 @@ impl PyChannel {
 
     /// Sends a parcel. Returns false if the system refuses the blocks at present; then nothing was sent.
     fn send_parcel(&self, py: Python<'_>, handle: BorrowedHandle<'static>, parcel: Parcel) -> PyResult<bool> {
-        waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
+        self.waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
     }
 
     fn send_plain(&self, py: Python<'_>, handle: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
-        waiting(py, |interrupted| self.end.send(handle, content, interrupted))
-    }
-
-    /// Returns the bytes of a message, with the buffers of a parcel inserted.
-    fn joined<'py>(py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
-        let (buffers, at) = parcel::open(&message.content, message.came).map_err(exception)?;
-        rejoin(py, &message.content[at..], buffers.into_iter().map(PyMemory::from).collect())
-    }
-
-    /// Returns the bytes of the next message. A signal that arrives in the meantime may not have been handled.
-    fn next_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
-        let handle = self.reading()?;
-        let limit =
-            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
-        if let Some(kept) = self.shelf.next_pickle(py) {
-            let kept = kept?;
-            return if limit.is_some_and(|limit| kept.len().is_ok_and(|len| len as u64 > limit)) {
-                Err(self.spoilt())
-            } else {
-                Ok(kept.cast_into()?)
-            };
-        }
-        let partial = match self.receive(py, handle, limit, SMALL)? {
-            Received::Whole(message) if message.came.is_empty() => {
-                return made::bytes(py, &message.content).map_err(|error| lost(py, error));
-            }
-            Received::Whole(message) => {
-                return Ok(Self::joined(py, message).map_err(|error| lost(py, error))?.cast_into()?);
-            }
-            Received::Length(partial) => partial,
-        };
-        let size = partial.len() as ffi::Py_ssize_t;
-        // SAFETY: `PyBytes_FromStringAndSize` returns a fresh object of that size, or null with an exception set. No
-        // other code has the object before it is full.
-        let bytes = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
-                .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
-        };
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                // Receives the rest, so that the next message can be received.
-                waiting(py, |interrupted| partial.pass_over(handle, interrupted))?;
-                return Err(lost(py, error));
-            }
-        };
-        // SAFETY: as above; the bytes of a `bytes` object do not move.
-        let room = unsafe {
-            let start = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
-            std::slice::from_raw_parts_mut(start, size as usize)
-        };
-        waiting(py, |interrupted| self.end.fill(handle, partial, room, interrupted))?;
-        Ok(bytes)
-    }
-
-    /// Writes the next message into a buffer, and returns its length. A signal that arrives in the meantime may not have been
-    /// handled.
-    fn next_into(
-        &self,
-        py: Python<'_>,
-        handle: BorrowedHandle<'static>,
-        buffer: &PyBuffer<u8>,
-        from: usize,
-        room: usize,
-    ) -> PyResult<usize> {
-        if let Some(kept) = self.shelf.next_pickle(py) {
-            return put_into(buffer, from, room, kept?);
-        }
-        let message = match self.receive(py, handle, None, 0)? {
-            Received::Length(partial) if partial.len() <= room => {
-                let length = partial.len();
-                // SAFETY: `from + length` is within the buffer. The view keeps the buffer in place, and the buffer is
-                // writable. Other threads of the program may access it in the meantime, as with any buffer that is read
-                // into.
-                let into = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>().add(from), length) };
-                waiting(py, |interrupted| self.end.fill(handle, partial, into, interrupted))?;
-                return Ok(length);
-            }
-            Received::Length(partial) => waiting(py, |interrupted| self.end.finish(handle, partial, interrupted))?,
-            Received::Whole(message) => message,
-        };
-        let whole = if message.came.is_empty() {
-            made::bytes(py, &message.content).map(Bound::into_any)
-        } else {
-            Self::joined(py, message)
-        };
-        let whole = whole.map_err(|error| lost(py, error))?;
-        put_into(buffer, from, room, whole)
+        self.waiting(py, |interrupted| self.end.send(handle, content, interrupted))
     }
 }
 
@@ -225,8 +124,7 @@ impl PyChannel {
     #[pyo3(signature = (*_args, **_kwds))]
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
         PyChannel {
-            handle: AtomicRawHandle::new(-1),
-            file: Mutex::new(None),
+            descriptor: Descriptor::default(),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
             end: StreamEnd::default(),
@@ -258,13 +156,12 @@ impl PyChannel {
 
     #[getter(_handle)]
     fn handle(&self) -> Option<RawHandle> {
-        Some(self.handle.load(Ordering::Relaxed)).filter(|&n| n >= 0)
+        self.descriptor.number()
     }
 
     #[setter(_handle)]
     fn set_handle(&self, number: Option<RawHandle>) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = number.and_then(File::at);
-        self.handle.store(number.unwrap_or(-1), Ordering::Relaxed);
+        self.descriptor.set(number);
         self.end.replaced();
     }
 
@@ -301,7 +198,7 @@ impl PyChannel {
     /// Whether this end of the connection is closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.handle.load(Ordering::Relaxed) < 0
+        self.descriptor.number().is_none()
     }
 
     /// Whether this end can receive.
@@ -323,14 +220,18 @@ impl PyChannel {
     ///     OSError: the connection is closed.
     #[pyo3(text_signature = "(self)")]
     fn fileno(&self) -> PyResult<RawHandle> {
-        self.open()?;
-        Ok(self.handle.load(Ordering::Relaxed))
+        self.descriptor.number().ok_or_else(closed)
     }
 
     /// Close this end of the connection. A second call has no effect.
     #[pyo3(text_signature = "(self)")]
-    fn close(&self) {
-        self.shut();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let number = self.descriptor.number();
+        self.descriptor.close();
+        match (number, TOLD.get(py)) {
+            (Some(number), Some(told)) => unended::call(told.bind(py), (number,), None).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Return the run-time value of an annotation such as `Connection[str, int]`.
@@ -351,9 +252,12 @@ impl PyChannel {
     ///     The exception that pickling the object raises.
     #[pyo3(text_signature = "(self, obj)")]
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        let handle = self.writing()?;
+        let end = self.writing()?;
+        let handle = end.handle();
         let apart = || if self.end.may_send_parcels(handle) { PARCEL_FROM } else { usize::MAX };
-        match dump(obj, &OF_CONNECTIONS, apart)? {
+        let pickled = dump(obj, &OF_CONNECTIONS, apart)?;
+        self.still_open()?;
+        match pickled {
             Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
             Pickled::Apart(stream, buffers) => {
                 let parcel = Self::pack(py, &stream, &buffers);
@@ -364,7 +268,9 @@ impl PyChannel {
                 {
                     return Ok(());
                 }
-                match dump(obj, &OF_CONNECTIONS, || usize::MAX)? {
+                let pickled = dump(obj, &OF_CONNECTIONS, || usize::MAX)?;
+                self.still_open()?;
+                match pickled {
                     Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
                     Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
                 }
@@ -382,7 +288,8 @@ impl PyChannel {
     ///     The exception that unpickling the object raises.
     #[pyo3(text_signature = "(self)")]
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let handle = self.reading()?;
+        let end = self.reading()?;
+        let handle = end.handle();
         self.end.takes_parcels(handle);
         if let Some(kept) = self.shelf.next(py) {
             return kept;
@@ -410,7 +317,8 @@ impl PyChannel {
     ///     OSError: this end is closed, or can only receive; or the other end is closed.
     #[pyo3(signature = (buf, offset=0, size=None), text_signature = "(self, buf, offset=0, size=None)")]
     fn send_bytes(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize, size: Option<isize>) -> PyResult<()> {
-        let handle = self.writing()?;
+        let end = self.writing()?;
+        let handle = end.handle();
         if let (Ok(bytes), 0, None) = (buf.cast::<PyBytes>(), offset, size) {
             return self.send_plain(py, handle, bytes.as_bytes());
         }
@@ -425,6 +333,7 @@ impl PyChannel {
                 rest.get(..size).ok_or_else(|| PyValueError::new_err("buffer length < offset + size"))?
             }
         };
+        self.still_open()?;
         self.send_plain(py, handle, part)
     }
 
@@ -454,7 +363,8 @@ impl PyChannel {
     ///     EOFError: the other end is closed, and nothing is left to receive.
     #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
-        let handle = self.reading()?;
+        let end = self.reading()?;
+        let handle = end.handle();
         let buffer = flat(buf)?;
         if buffer.readonly() {
             return Err(pyo3::exceptions::PyTypeError::new_err("the buffer is read-only"));
@@ -478,7 +388,8 @@ impl PyChannel {
     ///     timeout: how long to wait for it in seconds; None means no limit.
     #[pyo3(signature = (timeout=Some(0.0)), text_signature = "(self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let handle = self.reading()?;
+        let end = self.reading()?;
+        let handle = end.handle();
         if self.is_kept() {
             return Ok(true);
         }
@@ -488,7 +399,7 @@ impl PyChannel {
         }
         let until = deadline(timeout).map_or(Until::Ever, Until::Then);
         let event = kept_event();
-        waiting(py, |interrupted| {
+        self.waiting(py, |interrupted| {
             let Some(event) = &event else { return readiness::message(handle, until, interrupted) };
             loop {
                 // A message that a signal handler keeps in the first thread counts as well.
@@ -508,6 +419,6 @@ impl PyChannel {
 
 impl Drop for PyChannel {
     fn drop(&mut self) {
-        self.shut();
+        self.descriptor.close();
     }
 }

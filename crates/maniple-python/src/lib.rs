@@ -43,6 +43,7 @@ mod children;
 mod connection;
 mod deadline;
 mod decode;
+mod descriptor;
 mod encode;
 mod error;
 mod feed;
@@ -102,7 +103,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::children::{PySoftLimits, discard_children};
     #[pymodule_export]
-    use crate::connection::PyChannel;
+    use crate::connection::{PyChannel, tell_of_closed};
     #[pymodule_export]
     use crate::futures::PyFutures;
     #[pymodule_export]

@@ -20,18 +20,31 @@ import select
 import sys
 from collections import deque
 from itertools import count
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
-from ..._maniple import Mailbox
+from ..._maniple import Mailbox, tell_of_closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Door", "door"]
+__all__ = ["Door", "descriptor_closed", "door"]
 
 _READABLE = select.EPOLLIN | select.EPOLLONESHOT
+
+# The doors of this process, for threads that close a descriptor.
+_all_doors: WeakSet[Door] = WeakSet()
+
+
+def descriptor_closed(fd: int) -> None:
+    """Wake the tasks of all event loops that wait for a descriptor, which was closed. Any thread may call this."""
+    for door in list(_all_doors):
+        door.descriptor_closed(fd)
+
+
+# A connection calls it natively.
+tell_of_closed(descriptor_closed)
 
 
 class Door:
@@ -44,6 +57,9 @@ class Door:
         self._waiting: dict[int, Any] = {}
         self._readers: dict[int, deque[Any]] = {}
         self._poller: select.epoll | None = None
+        # The descriptors that were closed, by the number of the note.
+        self._closed: dict[int, int] = {}
+        _all_doors.add(self)
 
     # ---- what the loops do differently ----
 
@@ -93,9 +109,21 @@ class Door:
         for number in self.mailbox.take():
             if (sleeper := end(number, None)) is not None:
                 wake(sleeper)
+            elif (fd := self._closed.pop(number, None)) is not None:
+                for sleeper in self._readers.pop(fd, ()):
+                    wake(sleeper)
+
+    def descriptor_closed(self, fd: int) -> None:
+        """Wake the tasks that wait for a descriptor, which was closed: the kernel does not report it. Any thread may call this."""
+        if fd in self._readers:
+            self._closed[number := next(self._numbers)] = fd
+            self.mailbox.post(number)
 
     async def readable(self, fd: int) -> None:
-        """Wait until a descriptor is readable. Of several tasks one is woken, and the next if the descriptor stays readable."""
+        """Wait until a descriptor is readable. Of several tasks one is woken, and the next if the descriptor stays readable.
+
+        The task is also woken when the descriptor is closed. The number may belong to another one by then, so the caller looks again.
+        """
         if (sleepers := self._readers.get(fd)) is None:
             sleepers = self._readers[fd] = deque()
         sleepers.append(sleeper := self.sleeper())

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copyreg
+import sys
 
 from ... import context, reduction
 from ..._maniple import Log
+from .. import PACKAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["End", "EndSlot"]
+__all__ = ["End", "EndSlot", "closing_wakes"]
 
 
 def _pass_log(log: Log) -> tuple[Any, ...]:
@@ -24,6 +27,18 @@ def _receive_log(memory: Any, event: Any) -> Log:
 
 # Not with `reduction.register`: libraries with their own pickler use only the table of `copyreg`.
 copyreg.pickle(Log, _pass_log)
+
+
+def closing_wakes(log: Log) -> Callable[[], None]:
+    """Return what wakes the tasks of event loops that wait for an object, after the queue is closed in this process."""
+    doors = sys.modules.get(f"{PACKAGE}._impl.aio.doors")
+    if doors is None:
+        return lambda: None
+    try:
+        _, event = log.descriptors()
+    except OSError:
+        return lambda: None  # it is closed already
+    return lambda: doors.descriptor_closed(event)
 
 
 class End:
