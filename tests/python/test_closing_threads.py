@@ -253,3 +253,44 @@ def test_the_first_starts_of_several_threads_share_a_lifeline(mp_package: str) -
         program = [sys.executable, "-c", FIRST_STARTS.format(package=mp_package)]
         # A lifeline: two ends and a spare one.
         assert int(subprocess.run(program, capture_output=True, text=True, timeout=LIMIT, check=True).stdout) <= 3
+
+
+# -- listeners and servers
+
+
+@pytest.mark.better_than_standard("close ends no accept in another thread")
+@pytest.mark.parametrize("key", [None, b"key"])
+def test_close_ends_accept_in_each_of_several_threads(mp_package: str, key: bytes | None) -> None:
+    import importlib
+
+    connection = importlib.import_module(f"{mp_package}.connection")
+    for _ in range(30):
+        listener = connection.Listener(None, "AF_UNIX", 64, authkey=key)
+
+        def serve(listener: Any = listener) -> None:
+            while True:
+                with listener.accept() as client:
+                    client.send(client.recv())
+
+        def ask(listener: Any = listener) -> None:
+            for number in range(10):
+                with connection.Client(listener.address, authkey=key) as client:
+                    client.send(number)
+                    assert client.recv() == number
+
+        servers = [in_thread(serve) for _ in range(3)]
+        for thread, outcome in [in_thread(ask) for _ in range(3)]:
+            thread.join(LIMIT)
+            assert outcome == [None]
+        listener.close()
+        for thread, outcome in servers:
+            thread.join(LIMIT)
+            assert isinstance(outcome[0], OSError)
+
+
+def test_a_server_says_nothing_of_a_client_that_leaves(mp: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    with mp.get_context("fork").Manager() as manager:
+        for _ in range(5):
+            mp.connection.Client(manager.address, authkey=mp.current_process().authkey).close()
+        assert manager.list([1])[0] == 1
+    assert capfd.readouterr().err == ""

@@ -91,13 +91,13 @@ fn process(socket: BorrowedHandle<'_>) -> Option<i32> {
 
 /// Accepts a client; the reads and writes of the returned socket wait. `None`: no client waits.
 ///
-/// A listening socket that a program has set to blocking mode stays so, but this call does not wait: another thread or
-/// process may have accepted the client.
+/// The listening socket does not wait from the first call on: another thread or process may have accepted the client, and
+/// accept4 would wait for the next one. The mode belongs to the open socket, which all of them share, so it is not restored: then
+/// a thread that had found it set would wait.
 pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     let flags = fcntl_getfl(listening)?;
-    let blocks = !flags.contains(OFlags::NONBLOCK);
-    if blocks {
+    if !flags.contains(OFlags::NONBLOCK) {
         fcntl_setfl(listening, flags | OFlags::NONBLOCK)?;
     }
     let mut taken = rustix::net::accept_with(listening, SocketFlags::CLOEXEC);
@@ -107,9 +107,6 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
             rustix::io::fcntl_setfd(&client, rustix::io::FdFlags::CLOEXEC)?;
             Ok(client)
         });
-    }
-    if blocks {
-        fcntl_setfl(listening, flags)?;
     }
     match taken {
         Ok(client) => Ok(Some(arrived(client))),

@@ -190,6 +190,7 @@ class Server:
             conn.close()
 
     def _answer_once(self, c: Any) -> None:
+        funcname, args = "", ()
         try:
             _, funcname, args, kwds = c.recv()
             assert funcname in self.public, f"{funcname!r} unrecognized"
