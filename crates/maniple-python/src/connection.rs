@@ -44,7 +44,7 @@ pub struct PyChannel {
     shelf: Shelf,
 }
 
-/// What is told the number of each connection that is closed.
+/// The function that receives the number of each connection that is closed.
 static TOLD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Calls `call` with the number of each connection that is closed from now on.

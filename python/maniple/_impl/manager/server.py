@@ -190,7 +190,8 @@ class Server:
             conn.close()
 
     def _answer_once(self, c: Any) -> None:
-        funcname, args = "", ()
+        funcname: str = ""
+        args: tuple[Any, ...] = ()
         try:
             _, funcname, args, kwds = c.recv()
             assert funcname in self.public, f"{funcname!r} unrecognized"
