@@ -131,7 +131,7 @@ class SharedMemory:
             raise
 
     def _register(self) -> None:
-        if self._track:
+        if self._track and not self._registered:
             resource_tracker.register(self._path(), "shared_memory")
             self._registered = True
 
@@ -162,14 +162,22 @@ class SharedMemory:
         while self._name is None:
             path = _make_filename()
             try:
+                if self._track:
+                    # Before the segment is made: no process that ends or is killed in between leaves it behind. A name that a
+                    # program chooses may be another segment's, so it is registered afterwards.
+                    resource_tracker.register(path, "shared_memory")
+                    self._registered = True
                 self._open(path)
-            except FileExistsError:
-                pass
-            except BaseException:
-                # A signal handler may have raised after the segment was made.
-                with suppress(OSError):
-                    shm_unlink(path)
-                raise
+            except BaseException as problem:
+                if not isinstance(problem, FileExistsError):
+                    # A signal handler may have raised after the segment was made.
+                    with suppress(OSError):
+                        shm_unlink(path)
+                if self._registered:
+                    self._registered = False
+                    resource_tracker.unregister(path, "shared_memory")
+                if not isinstance(problem, FileExistsError):
+                    raise
 
     def _map(self, new_size: int | None) -> None:
         if new_size is not None:

@@ -276,13 +276,10 @@ class Condition:
         """Return True if the lock of the condition is held."""
         return self._lock.locked()
 
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(self, *args: Any) -> None:
-        # An exception from a signal handler in `wait` may leave the lock released. A release would raise an error that hides it.
-        if args[0] is None or self._lock._semlock._is_mine():
-            self._lock.__exit__(*args)
+    # Methods of the lock itself, which are native. In a function of Python a signal handler could raise after the acquisition or before
+    # the release, and the lock would stay locked.
+    __enter__ = property(lambda condition: condition._lock.__enter__)
+    __exit__ = property(lambda condition: condition._lock._semlock._leave)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {self._core.counts()[0]})>"

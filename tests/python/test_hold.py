@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -139,3 +141,27 @@ def test_a_handler_passes_a_connection_on_while_its_thread_does(monkeypatch: pyt
     assert _ends(offer)
     assert len({number for _, number in answers}) == 2
     sharer.stop(5)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the interpreter runs handlers between __enter__ and the block")
+@pytest.mark.better_than_standard("its methods of conditions are functions of Python, in which a handler may raise")
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
+def test_a_handlers_exception_leaves_no_shared_lock_held(mp: ModuleType, kind: str, strikes: Any) -> None:
+    lock = getattr(mp, kind)()
+    found: list[bool] = []
+
+    def look() -> None:
+        if lock.acquire(False):
+            lock.release()
+            found.append(True)
+
+    for _ in range(50):
+        with pytest.raises(Struck):
+            strikes(0.0002)
+            while True:
+                with lock:
+                    pass
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    assert len(found) == 50

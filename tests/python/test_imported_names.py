@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import itertools
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import ModuleType
 
 import maniple
 import pytest
@@ -54,3 +57,32 @@ def test_an_unknown_name_raises_attribute_error():
 def test_the_first_access_imports_a_name():
     program = "import sys, maniple.pool, maniple.reduction; print('maniple._impl.compat.imported_names' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
+
+
+def test_the_names_of_modules_are_collected_while_another_thread_imports() -> None:
+    pytest.importorskip("maniple")
+    from maniple._impl.pool.worker_main import _loaded_modules
+
+    over = threading.Event()
+
+    def load() -> None:
+        for number in itertools.cycle(range(50)):
+            name = f"made_by_this_test_{number}"
+            if sys.modules.pop(name, None) is None:
+                sys.modules[name] = ModuleType(name)
+            if over.is_set():
+                return
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            assert "sys" in _loaded_modules()
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(before)
+        for number in range(50):
+            sys.modules.pop(f"made_by_this_test_{number}", None)

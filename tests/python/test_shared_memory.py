@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import mmap
+import os
 import random
 import subprocess
 import sys
@@ -359,3 +360,25 @@ def test_references_elsewhere_are_seen() -> None:
     assert not is_held_elsewhere(view, 1)
     view.release()
     assert not is_held_elsewhere(memory, 2)
+
+
+KILLED = """
+import os, signal, {package}.shared_memory as shared_memory
+made = shared_memory.shm_open
+def open_and_die(path, flags, mode):
+    made(path, flags, mode)
+    print(path, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+shared_memory.shm_open = open_and_die
+shared_memory.SharedMemory(create=True, size=10)
+"""
+
+
+def test_a_process_that_is_killed_while_it_makes_a_segment_leaves_no_name() -> None:
+    pytest.importorskip("maniple")
+    program = [sys.executable, "-c", KILLED.format(package="maniple")]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=30)
+    name = done.stdout.strip()
+    assert name.startswith("/psm_")
+    # The tracker removes it when it sees the end of the process; it has the process's output, which `run` has read to its end.
+    assert not os.path.exists(f"/dev/shm{name}")

@@ -430,6 +430,12 @@ impl PySemLock {
         self.is_mine()
     }
 
+    /// The end of a block that a condition with this lock guards. If an exception ends the block, the lock may be released
+    /// already: a signal handler has raised in `wait`.
+    fn _leave(&self, kind: &Bound<'_, PyAny>, _error: &Bound<'_, PyAny>, _trace: &Bound<'_, PyAny>) -> PyResult<()> {
+        if kind.is_none() || self.is_mine()? { self.give() } else { Ok(()) }
+    }
+
     /// Does nothing: a forked child detects by itself that it holds nothing.
     fn _after_fork(&self) {}
 

@@ -118,10 +118,14 @@ def _loaded_modules() -> frozenset[str]:
     are collected only if modules were loaded since the last look."""
     global _seen_modules
     modules = sys.modules
-    newest = next(reversed(modules), None)
-    if _seen_modules[:2] != (len(modules), newest):
-        _seen_modules = len(modules), newest, frozenset(modules)
-    return _seen_modules[2]
+    seen = _seen_modules
+    try:
+        count, newest = len(modules), next(reversed(modules), None)
+    except RuntimeError:
+        return frozenset(modules)  # another thread imports meanwhile
+    if seen[:2] != (count, newest):
+        _seen_modules = seen = count, newest, frozenset(modules)
+    return seen[2]
 
 
 def _definitions(main: ModuleType) -> Iterator[tuple[str, Any]]:
