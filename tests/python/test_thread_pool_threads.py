@@ -218,6 +218,59 @@ def test_a_dropped_stream_is_forgotten_while_its_input_blocks() -> None:
         goes_on.set()
 
 
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_a_stream_that_begins_beside_close_fails_at_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    pool = pool_module.ThreadPool(2)
+    hub = pool._workers.hub
+    stream = hub.stream
+    monkeypatch.setattr(hub, "stream", lambda *args: (pool.close(), stream(*args))[1])
+    with pytest.raises(ValueError, match="not running"):
+        getattr(pool, method)(abs, iter([-1, -2]))
+    pool.join()
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_a_stream_that_has_begun_before_close_has_all_its_results(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    pool = pool_module.ThreadPool(2)
+    workers = pool._workers
+    feeder = workers.feeder
+    # A feeder that is free finds the mark of the end before the input.
+    list(pool.imap(abs, iter([-1])))
+    monkeypatch.setattr(workers, "feeder", lambda *args: (pool.close(), feeder(*args))[1])
+    results = getattr(pool, method)(abs, iter([-1, -2]))
+    assert sorted(results.next(LIMIT) for _ in range(2)) == [1, 2]
+    pool.join()
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_tasks_that_a_terminated_pool_cancels_have_the_pools_error(method: str) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    goes_on, began = threading.Event(), threading.Event()
+
+    def work(number: int) -> int:
+        if number == 2:
+            began.set()
+            goes_on.wait(LIMIT)
+        return number
+
+    pool = pool_module.ThreadPool(1)
+    results = getattr(pool, method)(work, iter(range(1, 6)))
+    assert results.next(LIMIT) == 1 and began.wait(LIMIT)
+    pool.terminate()
+    goes_on.set()
+    pool.join()
+    errors = []
+    with pytest.raises(StopIteration):
+        while True:
+            try:
+                results.next(LIMIT)
+            except ValueError as error:
+                errors.append(error)
+    assert errors and all("terminated" in str(error) for error in errors)
+
+
 # -- references and ends
 
 

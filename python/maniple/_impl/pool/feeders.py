@@ -77,7 +77,11 @@ class Feeder(threading.Thread):
             feeders.free.remove(self)
             if given is None:
                 feeders.inputs.put(None)  # for the others
-                return
+                if not feeders.has_inputs():
+                    return
+                # A call that had begun has put its input behind the mark of the end.
+                repeat_without_memory(feeders.free.append, self)
+                continue
             feeders.taken += 1
             feeders.start_watch()
             feeders.feed(*given)
@@ -111,19 +115,20 @@ class Feeders:
         self.inputs.put(given)
         return None if self.free or self.is_watched else Feeder(self)
 
-    def _has_inputs(self) -> bool:
+    def has_inputs(self) -> bool:
+        """Return whether an input waits."""
         return bool(self.inputs.qsize() > self._ends)
 
     def watch(self) -> None:
         """Wait until an input waits for long, or none waits."""
         seen = None
-        while self._has_inputs() and (self.free or seen != self.taken):
+        while self.has_inputs() and (self.free or seen != self.taken):
             seen = self.taken
             time.sleep(_TICK)
 
     def start_watch(self) -> None:
         """Start a watch if it is missing. Without a thread, the input that waits ends with the error."""
-        while not self.free and not self.is_watched and self._has_inputs():
+        while not self.free and not self.is_watched and self.has_inputs():
             self.is_watched = True
             try:
                 start_assured(Feeder(self, watches=True))

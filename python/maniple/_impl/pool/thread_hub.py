@@ -129,6 +129,8 @@ class ThreadHub:
         stream = ThreadStream(self, job, external)
         job.stream = weakref.ref(stream)
         with Hold(self.lock):
+            if self.closed:  # by another thread, after the caller has looked
+                raise ValueError("Pool not running")
             self._drop_orphans()
             self._opened.append(job)
             self.jobs[job.job] = job

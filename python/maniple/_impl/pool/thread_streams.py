@@ -26,7 +26,6 @@ __all__ = ["StreamJob", "ThreadStream"]
 
 # The outcomes taken at once, at most; and the tasks that the feeder makes between two checks, if no window limits them.
 _MOST_AT_ONCE = 256
-_CANCELLED = (False, None)
 
 
 def _failed(error: BaseException, task: Any, chunksize: int) -> Outcome:
@@ -68,12 +67,13 @@ class StreamJob(Job):
 
     def run(self, task: Any, index: int) -> None:
         self.begun = True
-        outcome: Outcome
-        try:
-            outcome = _CANCELLED if self.cancelled else (True, self.func(task))  # type: ignore[misc]
-        except BaseException as error:
-            outcome = repeat_without_memory(_failed, error, task, self.chunksize)
-        if not self.abandoned:
+        outcome: Outcome | None = None  # of a cancelled task
+        if not self.cancelled:
+            try:
+                outcome = (True, self.func(task))  # type: ignore[misc]
+            except BaseException as error:
+                outcome = repeat_without_memory(_failed, error, task, self.chunksize)
+        if outcome is not None and not self.abandoned:
             try:
                 if self.ordered:
                     self.outcomes[index] = outcome
