@@ -39,8 +39,10 @@ _all_doors: WeakSet[Door] = WeakSet()
 
 def descriptor_closed(fd: int) -> None:
     """Wake the tasks of all event loops that wait for a descriptor, which was closed. Any thread may call this."""
-    for door in list(_all_doors):
-        door.descriptor_closed(fd)
+    # The references: iterating over the set itself fails if another thread makes a door.
+    for reference in list(_all_doors.data):  # type: ignore[attr-defined]
+        if (door := reference()) is not None:
+            door.descriptor_closed(fd)
 
 
 # A connection calls it natively.
