@@ -294,3 +294,28 @@ def test_a_server_says_nothing_of_a_client_that_leaves(mp: ModuleType, capfd: py
             mp.connection.Client(manager.address, authkey=mp.current_process().authkey).close()
         assert manager.list([1])[0] == 1
     assert capfd.readouterr().err == ""
+
+
+class ClosesWhilePickled:
+    """An argument whose pickling closes an argument before it, and opens other files."""
+
+    def __init__(self, mp: ModuleType, connection: Any) -> None:
+        self.mp, self.connection = mp, connection
+        self.others: list[Any] = []
+
+    def __reduce__(self) -> Any:
+        self.connection.close()
+        self.others += self.mp.Pipe()
+        return int, ()
+
+
+@pytest.mark.better_than_standard("the child has a connection that it was not given")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_gets_no_descriptor_that_it_was_not_given(mp: ModuleType, method: str) -> None:
+    here, there = mp.Pipe()
+    closes = ClosesWhilePickled(mp, here)
+    process = mp.get_context(method).Process(target=os.path.basename, args=(here, closes))
+    with pytest.raises(OSError, match="was closed while another argument was pickled"):
+        process.start()
+    for end in (there, *closes.others):
+        end.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections import deque
@@ -269,6 +270,35 @@ def test_tasks_that_a_terminated_pool_cancels_have_the_pools_error(method: str) 
             except ValueError as error:
                 errors.append(error)
     assert errors and all("terminated" in str(error) for error in errors)
+
+
+@pytest.mark.parametrize("chunksize", [1, 7])
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("kind", ["ThreadPool", "Pool"])
+def test_several_threads_take_each_result_of_a_stream_once(kind: str, method: str, chunksize: int) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with getattr(pool_module, kind)(2) as pool:
+            for _ in range(60):
+                results, taken = getattr(pool, method)(abs, range(200), chunksize), []
+
+                def take(results: Any = results, taken: list[int] = taken) -> None:
+                    while True:
+                        try:
+                            taken.append(results.next(LIMIT))
+                        except StopIteration:
+                            return
+
+                threads = [threading.Thread(target=take) for _ in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert sorted(taken) == list(range(200))
+    finally:
+        sys.setswitchinterval(before)
 
 
 # -- references and ends

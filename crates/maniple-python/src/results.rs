@@ -13,6 +13,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The base of iterators over a pool's results. The results come from a stream, or from a method `_ready(timeout)` of
@@ -28,8 +29,8 @@ pub struct PyResults {
 /// What can be taken without a call of the source, if the source allows it.
 #[derive(Default)]
 struct Ahead {
-    /// The rest of the last element that holds several results.
-    several: Option<Py<PyIterator>>,
+    /// The rests of elements that hold several results. There is more than one only if several threads take results.
+    several: VecDeque<Py<PyIterator>>,
     /// The method `popleft` of the last deque.
     take: Option<Py<PyAny>>,
 }
@@ -131,12 +132,19 @@ impl PyResults {
     /// Takes the first result of the last deque; waits for another deque if that one is empty.
     fn taken_ahead<'py>(&self, source: &Bound<'py, PyAny>, wait: &Wait<'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = source.py();
-        let several = self.ahead().several.as_ref().map(|several| several.clone_ref(py));
-        if let Some(several) = several {
+        loop {
+            let several = self.ahead().several.front().map(|several| several.clone_ref(py));
+            let Some(several) = several else { break };
             py.check_signals()?;
-            if let Some(value) = several.into_bound(py).next() {
+            if let Some(value) = several.bind(py).clone().next() {
                 return value;
             }
+            let mut ahead = self.ahead();
+            // Another thread may have removed it.
+            let exhausted = ahead.several.front().is_some_and(|front| front.is(&several));
+            let exhausted = if exhausted { ahead.several.pop_front() } else { None };
+            drop(ahead);
+            drop(exhausted);
         }
         let mut take = self.ahead().take.as_ref().map(|take| take.bind(py).clone());
         loop {
@@ -148,8 +156,7 @@ impl PyResults {
                     return outcome(&found);
                 }
                 let several = found.get_item(1)?.cast_into::<PyIterator>()?;
-                let before = self.ahead().several.replace(several.clone().unbind());
-                drop(before);
+                self.ahead().several.push_back(several.clone().unbind());
                 if let Some(value) = several.into_iter().next() {
                     return value;
                 }
