@@ -364,11 +364,15 @@ class Popen:
     # ------------------------------------------------------------ signals
 
     def _send_signal(self, sig: int) -> None:
+        if os.getpid() != self._maker:
+            self._send_now(sig)  # a thread that this process does not have may hold the lock
+            return
         with Hold(self._guard):
-            if self.returncode is None:
-                self._send_now(sig)
+            self._send_now(sig)
 
     def _send_now(self, sig: int) -> None:
+        if self.returncode is not None:
+            return
         with suppress(ProcessLookupError):
             if _pidfds_work and _send is not None:
                 # A signal by pid would reach another process if this child was reaped elsewhere and its pid is reused.
