@@ -180,7 +180,11 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
             self._first_put()
         if self._reporter is not None:
             self._reporter.catch_up()
-        problem = self._log.put(obj, self._counted, block, timeout)
+        try:
+            problem = self._log.put(obj, self._counted, block, timeout)
+        except OSError:
+            self._check_open()
+            raise
         if problem is None:
             return
         if problem is False:
@@ -231,7 +235,11 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
             self._refuse()
         if self._fed:
             return super().get(block, timeout)
-        return self._log[block, timeout]  # type: ignore[no-any-return]  # by what `put` accepts
+        try:
+            return self._log[block, timeout]  # type: ignore[no-any-return]  # by what `put` accepts
+        except OSError:
+            self._check_open()  # another thread, or a signal handler, may have closed the queue during the wait
+            raise
 
     def put_nowait(self, obj: _Item) -> None:
         """Put an item into the queue without waiting: ``put(obj, False)``.

@@ -319,3 +319,33 @@ def test_a_child_gets_no_descriptor_that_it_was_not_given(mp: ModuleType, method
         process.start()
     for end in (there, *closes.others):
         end.close()
+
+
+# -- queues
+
+
+@pytest.mark.better_than_standard("the thread waits for ever")
+@pytest.mark.parametrize("by", ["thread", "handler"])
+@pytest.mark.parametrize("call", ["get", "put", "simple get", "join get"])
+def test_a_thread_that_waits_for_a_queue_learns_that_it_is_closed(mp: ModuleType, call: str, by: str) -> None:
+    kind = {"simple get": mp.SimpleQueue, "join get": mp.JoinableQueue}.get(call, mp.Queue)
+    queue = kind(1) if call == "put" else kind()
+    if call == "put":
+        queue.put(1)
+    wait = (lambda: queue.put(2)) if call == "put" else queue.get
+    if by == "thread":
+        thread, outcome = in_thread(wait)
+        time.sleep(0.2)
+        queue.close()
+        thread.join(LIMIT)
+        error = outcome[0]
+    else:
+        before = signal.signal(signal.SIGALRM, lambda *_: queue.close())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises((OSError, ValueError)) as raised:
+                wait()
+            error = raised.value
+        finally:
+            signal.signal(signal.SIGALRM, before)
+    assert isinstance(error, (OSError, ValueError)) and "closed" in str(error)

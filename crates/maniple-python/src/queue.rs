@@ -178,6 +178,7 @@ impl PyLog {
         };
         match message {
             Some(message) => self.load(py, &log, message),
+            None if log.is_shut() => Err(closed()),
             None => Err(if log.is_over() { shut_down(py) } else { empty(py) }),
         }
     }
@@ -231,6 +232,9 @@ impl PyLog {
     /// Releases the queue in this process.
     fn close(&self) {
         let old = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
+        if let State::Open(log, _) = &old {
+            log.shut();
+        }
         drop(old);
     }
 
@@ -250,6 +254,7 @@ impl PyLog {
     fn shed(&self) {
         let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(log, _) = &*slot {
+            log.shut();
             let view = Arc::new(log.view());
             let old = std::mem::replace(&mut *slot, State::Seen(view));
             drop(slot);
@@ -296,6 +301,7 @@ impl PyLog {
             Placed::In => Ok(py.None().into_bound(py)),
             Placed::Full => full(),
             Placed::Closed => Err(shut_down(py)),
+            Placed::Shut => Err(closed()),
         }
     }
 
@@ -322,6 +328,7 @@ impl PyLog {
         let buffer = flat(pickle)?;
         match put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever)? {
             Placed::Closed => Err(shut_down(py)),
+            Placed::Shut => Err(closed()),
             _ => Ok(()),
         }
     }
@@ -409,6 +416,7 @@ impl PyLog {
             }
             Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect())
                 .map_err(|error| lost(py, error)),
+            None if log.is_shut() => Err(closed()),
             None => Err(PyEOFError::new_err(())),
         }
     }

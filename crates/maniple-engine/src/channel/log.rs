@@ -107,6 +107,8 @@ pub struct Log {
     slow: AtomicU64,
     // This process also takes messages, so a writer in it would wait for itself.
     reads: AtomicBool,
+    // This process has closed its queue while some of its threads may still wait.
+    shut: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -223,6 +225,7 @@ impl Log {
             stalled: AtomicU64::new(u64::MAX),
             slow: AtomicU64::new(u64::MAX),
             reads: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
         }
     }
 
@@ -235,6 +238,16 @@ impl Log {
     /// What can be seen of it without its descriptors.
     pub fn view(&self) -> View {
         self.view.another()
+    }
+
+    /// Records that this process closes its queue. Threads that wait ask [`is_shut`](Log::is_shut) from time to time.
+    pub fn shut(&self) {
+        self.shut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process has closed its queue.
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
     }
 
     fn ring(&self) -> Ring<'_> {

@@ -1,7 +1,7 @@
 //! Several objects at a time.
 
 use super::put::{Placed, Wait, put_pickled};
-use super::{PyLog, is_shortage, next_message, shut_down};
+use super::{PyLog, closed, is_shortage, next_message, shut_down};
 use crate::message::{OF_QUEUES, dump, waiting};
 use crate::pickle;
 use crate::signals::interrupts;
@@ -83,6 +83,10 @@ fn put_each<'py>(
             Placed::Closed => {
                 *left = Some(object);
                 return Err(shut_down(py));
+            }
+            Placed::Shut => {
+                *left = Some(object);
+                return Err(closed());
             }
         }
         py.check_signals()?;

@@ -38,6 +38,8 @@ pub(super) enum Placed {
     Full,
     /// The queue is shut down.
     Closed,
+    /// This process has closed the queue.
+    Shut,
 }
 
 /// Puts in a message; `buffers` are those parts of it that need a pin.
@@ -50,7 +52,9 @@ pub(super) fn put_parts(
     wait: Wait,
 ) -> PyResult<Placed> {
     if log.is_limited() {
-        return waiting(py, |interrupted| put_pieces(log, parts, interrupted));
+        return waiting(py, |interrupted| {
+            unless_shut(log, put_pieces(log, parts, &mut || interrupted() || log.is_shut()))
+        });
     }
     let terms = || Terms { counted, hurried: !matches!(wait, Wait::Ever), before: None };
     let long = parts.iter().map(|p| p.len()).sum::<usize>() > LONG;
@@ -65,22 +69,30 @@ pub(super) fn put_parts(
     let until = if let Wait::Until(then) = wait { Some(then) } else { None };
     let _pins: Vec<_> = buffers.iter().filter_map(|bytes| bytes.pin(py)).collect();
     waiting(py, |interrupted| {
+        let mut ends = || interrupted() || log.is_shut();
         loop {
             let late = || until.is_some_and(|until| Instant::now() >= until);
             // A stopped writer may hold the queue's lock without limit.
-            match log.put_on(parts, terms(), Some(&mut || late() || interrupted())) {
+            match log.put_on(parts, terms(), Some(&mut || late() || ends())) {
                 Ok(Put::Done) => return Ok(Placed::In),
                 Ok(Put::Full) if matches!(wait, Wait::Not) => return Ok(Placed::Full),
                 Ok(Put::Closed) => return Ok(Placed::Closed),
                 Ok(_) => {}
                 Err(Error::Interrupted) if late() => return Ok(Placed::Full),
-                Err(error) => return Err(error),
+                Err(error) => return unless_shut(log, Err(error)),
             }
-            if !log.wait_for_room(None, until, interrupted)? {
-                return Ok(Placed::Full);
+            match log.wait_for_room(None, until, &mut ends) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Placed::Full),
+                Err(error) => return unless_shut(log, Err(error)),
             }
         }
     })
+}
+
+/// The result of a wait that ended because this process has closed the queue, or the result itself.
+fn unless_shut(log: &Log, done: Result<Placed, Error>) -> Result<Placed, Error> {
+    if matches!(done, Err(Error::Interrupted)) && log.is_shut() { Ok(Placed::Shut) } else { done }
 }
 
 pub(super) fn put_pickled(

@@ -15,8 +15,8 @@ pub(super) struct Message {
     pub(super) rest: Vec<Buffer>,
 }
 
-/// Takes the next message. Returns None if there is none, at once or (if `wait`) until `until`. `goes_on`: the message
-/// continues an object.
+/// Takes the next message. Returns None if there is none, at once or (if `wait`) until `until`, or if this process closes the
+/// queue. `goes_on`: the message continues an object.
 pub(super) fn take_one(
     py: Python<'_>,
     log: &Log,
@@ -33,16 +33,23 @@ pub(super) fn take_one(
     }
     let late = || until.is_some_and(|until| Instant::now() >= until);
     waiting(py, |interrupted| {
+        let mut ends = || interrupted() || log.is_shut();
         loop {
             // A stopped reader may hold the queue's lock without limit.
-            match log.take(&mut first, Some(&mut || late() || interrupted())) {
+            match log.take(&mut first, Some(&mut || late() || ends())) {
                 Ok(Some(taken)) => return Ok(Some(Message { first, rest: taken.rest })),
-                Err(Error::Interrupted) if late() => return Ok(None),
+                Err(Error::Interrupted) if late() || log.is_shut() => return Ok(None),
                 other => drop(other?),
             }
             let is_kept = log.held_back() > 0;
-            if !wait || is_kept && !goes_on || log.is_over() || !log.wait(until, interrupted)? {
+            if !wait || is_kept && !goes_on || log.is_over() {
                 return Ok(None);
+            }
+            match log.wait(until, &mut ends) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(Error::Interrupted) if log.is_shut() => return Ok(None),
+                Err(error) => return Err(error),
             }
             if is_kept {
                 std::thread::sleep(PAUSE);
