@@ -14,7 +14,7 @@ from threading import RLock
 
 from . import forkserver, popen_fork, spawn, util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import call_into, mark, patiently
+from ._impl.start.descriptors import call_into, patiently
 from ._maniple import Hold
 from .context import reduction, set_spawning_popen
 from .popen_spawn_posix import ToldPopen
@@ -53,7 +53,6 @@ class Popen(ToldPopen):
         """Add ``fd`` to the descriptors that are sent to the child, and return its index."""
         place = len(self._fds)
         self._fds += [fd]
-        self._files += [mark(fd)]
         return place
 
     def _launch(self, process_obj: Any) -> None:

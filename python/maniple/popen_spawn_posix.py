@@ -7,7 +7,6 @@ process object.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from _pickle import PicklingError
@@ -15,7 +14,7 @@ from _pickle import PicklingError
 from . import popen_fork, spawn, util  # noqa: F401
 from ._impl.pool.worker_main import WorkerMain, by_value, worker_main
 from ._impl.start import launch  # noqa: F401
-from ._impl.start.descriptors import Mark, duplicate, mark, patiently, pipe
+from ._impl.start.descriptors import duplicate, patiently, pipe
 from ._maniple import discard_children
 from .context import get_spawning_popen, reduction, set_spawning_popen
 from .popen_fork import Lifeline, Wires
@@ -55,8 +54,6 @@ class ToldPopen(popen_fork.Popen):
     def __init__(self, process_obj: Any) -> None:
         # The descriptors for the child, collected while the process object is pickled.
         self._fds: list[int] = []
-        # Their files: the program may close one, and open another file, while a later argument is pickled.
-        self._files: list[Mark] = []
         self._to_close: list[int] = []  # descriptors that only the child uses
         # For a pool's worker: the descriptor of its standard error, and the function that reads what it writes there.
         self._tap: tuple[int, Callable[[], None]] | None = vars(process_obj).pop("_tap", None)
@@ -93,12 +90,6 @@ class ToldPopen(popen_fork.Popen):
             self._describe(process_obj, out, main)
         finally:
             set_spawning_popen(outer)
-        for fd, file in zip(self._fds, self._files):
-            if mark(fd) != file:
-                raise OSError(
-                    errno.EBADF,
-                    f"the process cannot be started: descriptor {fd}, which an argument has, was closed while another argument was pickled",
-                )
         return out.getbuffer()
 
     def _describe(self, process_obj: Any, out: io.BytesIO, main: WorkerMain) -> None:
@@ -112,7 +103,7 @@ class ToldPopen(popen_fork.Popen):
         if refusal is None and (not main.may_lack() or b"_main__" not in out.getvalue()[start:]):
             return
         pickler = by_value()
-        del self._fds[descriptors:], self._files[descriptors:]
+        del self._fds[descriptors:]
         try:
             pickled = pickler.dump(process_obj, main)
         except Exception as problem:
@@ -168,7 +159,6 @@ class Popen(ToldPopen):
             fd = duplicate(fd)
             self._to_close += [fd]
         self._fds += [fd]
-        self._files += [mark(fd)]
         return fd
 
     def _launch(self, process_obj: Any) -> None:

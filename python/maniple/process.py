@@ -132,8 +132,6 @@ class BaseProcess:
         self._config: dict[str, Any] = dict(maker._config)
         self._parent_pid, self._parent_name = os.getpid(), maker.name
         self._popen, self._closed = None, False
-        # Has one element until a thread starts the process: a list, since removing it is one step.
-        self._turn = [None]
         self._target, self._args, self._kwargs = target, _checked_args(args), dict(kwargs or ())
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
@@ -206,10 +204,6 @@ class BaseProcess:
         if self._is_tied():
             _sibling("_maniple")  # imported here, so that no forked child has to import it
         try:
-            self._turn.pop()
-        except IndexError:
-            _refuse("cannot start a process twice")  # another thread is starting it
-        try:
             self._popen = self._Popen(self)
         except (OSError, MemoryError) as problem:
             from ._impl.start.descriptors import explain_shortage  # loaded with each kind of Popen
@@ -221,8 +215,6 @@ class BaseProcess:
             if (popen := self._popen) is not None:
                 self._sentinel: int = popen.sentinel
                 _children.add(self)
-            else:
-                self._turn.append(None)
         # The arguments may refer to large objects, or to this object: drop them.
         for spent in ("_target", "_args", "_kwargs"):
             delattr(self, spent)

@@ -162,9 +162,10 @@ class SharedMemory:
         while self._name is None:
             path = _make_filename()
             try:
-                if self._track:
+                if self._track and resource_tracker._resource_tracker._fd is not None:
                     # Before the segment is made: no process that ends or is killed in between leaves it behind. A name that a
-                    # program chooses may be another segment's, so it is registered afterwards.
+                    # program chooses may be another segment's, so it is registered afterwards. So is the first one, for which the
+                    # tracker has to be started.
                     resource_tracker.register(path, "shared_memory")
                     self._registered = True
                 self._open(path)

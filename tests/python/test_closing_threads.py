@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import nothing_left
 
 LIMIT = 20
 
@@ -211,22 +210,6 @@ def test_several_threads_close_a_process(mp: ModuleType, switching: Any) -> None
         assert at_once([process.close] * 3) == [None] * 3
 
 
-@pytest.mark.better_than_standard("it starts several children")
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_process_that_several_threads_start_is_started_once(
-    mp: ModuleType, request: pytest.FixtureRequest, method: str, switching: Any
-) -> None:
-    with nothing_left(request.config):
-        for _ in range(20):
-            process = mp.get_context(method).Process(target=os._exit, args=(5,))
-            outcomes = at_once([process.start] * 3)
-            assert outcomes.count(None) == 1
-            assert all(isinstance(one, AssertionError) for one in outcomes if one is not None)
-            process.join()
-            assert process.exitcode == 5
-            process.close()
-
-
 FIRST_STARTS = """
 import os, sys, threading, {package} as mp
 sys.setswitchinterval(1e-6)
@@ -294,31 +277,6 @@ def test_a_server_says_nothing_of_a_client_that_leaves(mp: ModuleType, capfd: py
             mp.connection.Client(manager.address, authkey=mp.current_process().authkey).close()
         assert manager.list([1])[0] == 1
     assert capfd.readouterr().err == ""
-
-
-class ClosesWhilePickled:
-    """An argument whose pickling closes an argument before it, and opens other files."""
-
-    def __init__(self, mp: ModuleType, connection: Any) -> None:
-        self.mp, self.connection = mp, connection
-        self.others: list[Any] = []
-
-    def __reduce__(self) -> Any:
-        self.connection.close()
-        self.others += self.mp.Pipe()
-        return int, ()
-
-
-@pytest.mark.better_than_standard("the child has a connection that it was not given")
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_child_gets_no_descriptor_that_it_was_not_given(mp: ModuleType, method: str) -> None:
-    here, there = mp.Pipe()
-    closes = ClosesWhilePickled(mp, here)
-    process = mp.get_context(method).Process(target=os.path.basename, args=(here, closes))
-    with pytest.raises(OSError, match="was closed while another argument was pickled"):
-        process.start()
-    for end in (there, *closes.others):
-        end.close()
 
 
 # -- queues

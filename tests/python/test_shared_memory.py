@@ -364,6 +364,9 @@ def test_references_elsewhere_are_seen() -> None:
 
 KILLED = """
 import os, signal, {package}.shared_memory as shared_memory
+first = shared_memory.SharedMemory(create=True, size=10)
+first.close()
+first.unlink()
 made = shared_memory.shm_open
 def open_and_die(path, flags, mode):
     made(path, flags, mode)
