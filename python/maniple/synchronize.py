@@ -223,6 +223,28 @@ class _Gauge:
         self.get_value = read
 
 
+class _OfLock:
+    """A method that is a native method of the lock of a condition, which `find` returns.
+
+    In a function of Python a signal handler could raise after the acquisition or before the release, and the lock would stay locked.
+    """
+
+    def __init__(self, find: Callable[..., Any]) -> None:
+        self._find = find
+
+    def __get__(self, condition: Any, owner: type) -> Any:
+        return self if condition is None else self._find(condition)
+
+    def __call__(self, condition: Any, *args: Any) -> Any:
+        return self._find(condition)(*args)
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        return signature(self._find)
+
+
 class Condition:
     """A condition variable: a process waits until another process notifies it. The caller of most methods holds the lock.
 
@@ -276,10 +298,13 @@ class Condition:
         """Return True if the lock of the condition is held."""
         return self._lock.locked()
 
-    # Methods of the lock itself, which are native. In a function of Python a signal handler could raise after the acquisition or before
-    # the release, and the lock would stay locked.
-    __enter__ = property(lambda condition: condition._lock.__enter__)
-    __exit__ = property(lambda condition: condition._lock._semlock._leave)
+    @_OfLock
+    def __enter__(self) -> Any:
+        return self._lock.__enter__
+
+    @_OfLock
+    def __exit__(self, *args: Any) -> Any:
+        return self._lock._semlock._leave
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {self._core.counts()[0]})>"
