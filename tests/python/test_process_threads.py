@@ -38,8 +38,15 @@ class Race:
         number = self.popen.sentinel
 
         def close_and_start() -> None:
+            # The lower numbers are taken, so the next descriptor gets that of the sentinel.
+            fillers = [os.dup(0)]
+            while fillers[-1] < number:
+                fillers.append(os.dup(0))
+            os.close(fillers.pop())
             self.first.close()
             self.second.start()
+            for filler in fillers:
+                os.close(filler)
 
         thread = threading.Thread(target=close_and_start)
         thread.start()
