@@ -21,7 +21,7 @@ class Race:
     """A process that has ended, and another one that gets the number of its sentinel as soon as the first is closed."""
 
     def __init__(self, mp: ModuleType, method: str, second: Any, *args: Any) -> None:
-        self.mp, self.ctx = mp, mp.get_context(method)
+        self.mp, self.method, self.ctx = mp, method, mp.get_context(method)
         self.first = self.ctx.Process(target=os._exit, args=(FIRST,))
         self.first.start()
         assert mp.connection.wait([self.first.sentinel], LIMIT)
@@ -38,9 +38,9 @@ class Race:
         number = self.popen.sentinel
 
         def close_and_start() -> None:
-            # The lower numbers are taken, so the next descriptor gets that of the sentinel.
+            # The lower numbers are taken, so the next descriptor gets that of the sentinel. (A start under forkserver needs more.)
             fillers = [os.dup(0)]
-            while fillers[-1] < number:
+            while self.method != "forkserver" and fillers[-1] < number:
                 fillers.append(os.dup(0))
             os.close(fillers.pop())
             self.first.close()
