@@ -827,6 +827,7 @@ class ThreadPool(ThreadQueueParts, Pool):
 # a pool anew.
 for _name, _make in VIEWS.items():
     setattr(Pool, _name, View(_name, _make))
+del _name, _make
 
 # Programs replace these names, and `_set` of the handles, to change how calls are run. The engine does not use them, so such a
 # pool becomes a pool of queues.

@@ -14,23 +14,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pools import in_thread
 
 LIMIT = 20
-
-
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Start a thread that makes a call; the list receives its result or exception."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 class Paused:

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import nothing_left
+from pools import in_thread
 
 KEY = b"between us"
 
@@ -33,21 +34,6 @@ def connection(mp: ModuleType) -> ModuleType:
 @pytest.fixture(params=["unix", "inet"])
 def family(request: pytest.FixtureRequest) -> str:
     return f"AF_{request.param.upper()}"
-
-
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Call in another thread; the list gets the result or the exception."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 def raw(address: Any) -> socket.socket:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import nothing_left
-from pools import interrupted
+from pools import in_thread, interrupted
 
 pytestmark = [
     pytest.mark.better_than_standard("the answers of calls that were broken off are taken for those of the next ones"),
@@ -58,13 +58,6 @@ def eventually(condition: Callable[[], Any]) -> None:
     """Wait for a condition; the test's timeout ends an endless wait."""
     while not condition():
         time.sleep(0.01)
-
-
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    outcome: list[Any] = []
-    thread = threading.Thread(target=lambda: outcome.append(call()), daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 def wait_in(condition: Any, begun: threading.Event | None = None) -> Any:

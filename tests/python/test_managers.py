@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import nothing_left
-from pools import interrupted
+from pools import in_thread, interrupted
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -47,21 +47,6 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
         made.shutdown()
         made.join()  # drops the process
         del made
-
-
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Call in another thread; the list gets the result or the exception."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 def eventually(condition: Callable[[], Any]) -> None:
