@@ -129,9 +129,9 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
 
         here = door()
         await here.checkpoint()
-        while not self.poll():
+        while (received := self._recv_now()) is None:
             await here.readable(self.fileno())
-        return self.recv()
+        return received[0]
 
     async def send_async(self, obj: _Sent) -> None:
         """As `send`, in a task of asyncio, trio or anyio: the event loop is not blocked while the connection is full.

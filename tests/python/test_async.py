@@ -883,6 +883,37 @@ def test_a_message_stays_if_its_receiver_is_cancelled(mp: ModuleType, run: Any) 
     run(main)
 
 
+@pytest.mark.parametrize("duplex", [False, True])
+def test_loops_that_share_a_connection_never_wait_for_another_loops_message(mp: ModuleType, duplex: bool) -> None:
+    reader, writer = mp.Pipe(duplex)
+    rounds, loops = 60, 3
+    meet = threading.Barrier(loops + 1)
+    received: list[int] = []
+
+    async def turn() -> None:
+        with anyio.move_on_after(0.03):
+            received.append(await reader.recv_async())
+
+    def loop() -> None:
+        for _ in range(rounds):
+            meet.wait(60)
+            asyncio.run(turn())
+
+    threads = [threading.Thread(target=loop, daemon=True) for _ in range(loops)]
+    for thread in threads:
+        thread.start()
+    for number in range(rounds):
+        meet.wait(60)  # fails if a loop waits in `recv` for a message of its own
+        writer.send(number)
+    for thread in threads:
+        thread.join(60)
+    while reader.poll():
+        received.append(reader.recv())
+    assert sorted(received) == list(range(rounds))
+    reader.close()
+    writer.close()
+
+
 def test_a_full_connection_does_not_block_the_loop_and_keeps_the_order(mp: ModuleType, run: Any) -> None:
     fill = "x" * 3000  # so that the pipe is full after some messages
 

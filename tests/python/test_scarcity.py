@@ -90,6 +90,11 @@ def test_an_array_without_memory_is_reported_as_lost(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "large_arrays_without_memory") == "ok"
 
 
+@pytest.mark.better_than_standard("does not say that the message is lost, and reads its rest as messages")
+def test_an_interrupted_message_without_memory_is_reported_as_lost(mp_package: str) -> None:
+    assert outcome(mp_package, "fork", "an_interruption_without_memory") == "ok"
+
+
 @pytest.mark.better_than_standard("what is left of the message is taken for others")
 def test_messages_follow_a_message_that_is_too_large(mp_package: str) -> None:
     assert outcome(mp_package, "fork", "messages_too_large") == "ok"

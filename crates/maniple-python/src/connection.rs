@@ -13,6 +13,7 @@ use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, wait
 use crate::shelf::{Shelf, kept_event};
 use crate::unended;
 use maniple_engine::Error;
+use maniple_engine::channel::frame::Message;
 use maniple_engine::channel::frame::{Interrupted, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
@@ -111,6 +112,18 @@ impl PyChannel {
     /// Sends a parcel. Returns false if the system refuses the blocks at present; then nothing was sent.
     fn send_parcel(&self, py: Python<'_>, handle: BorrowedHandle<'static>, parcel: Parcel) -> PyResult<bool> {
         self.waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
+    }
+
+    /// Unpickles a message.
+    fn load<'py>(&self, py: Python<'py>, mut message: Message) -> PyResult<Bound<'py, PyAny>> {
+        if message.came.is_empty() {
+            return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
+        }
+        let opened = parcel::open(&message.content, message.came);
+        let (buffers, at) = opened.map_err(|error| lost(py, exception(error)))?;
+        let buffers = buffers.into_iter().map(PyMemory::from).collect();
+        message.content.drain(..at);
+        self.shelf.load(py, &OF_CONNECTIONS, message.content, buffers)
     }
 
     fn send_plain(&self, py: Python<'_>, handle: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
@@ -294,15 +307,20 @@ impl PyChannel {
         if let Some(kept) = self.shelf.next(py) {
             return kept;
         }
-        let mut message = self.receive_whole(py, handle)?;
-        if message.came.is_empty() {
-            return self.shelf.load(py, &OF_CONNECTIONS, message.content, Vec::new());
+        let message = self.receive_whole(py, handle)?;
+        self.load(py, message)
+    }
+
+    /// As `recv`, within a tuple, if a message has begun to arrive; otherwise None.
+    fn _recv_now<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        let end = self.reading()?;
+        let handle = end.handle();
+        self.end.takes_parcels(handle);
+        if let Some(kept) = self.shelf.next(py) {
+            return kept.map(|kept| Some((kept,)));
         }
-        let opened = parcel::open(&message.content, message.came);
-        let (buffers, at) = opened.map_err(|error| lost(py, exception(error)))?;
-        let buffers = buffers.into_iter().map(PyMemory::from).collect();
-        message.content.drain(..at);
-        self.shelf.load(py, &OF_CONNECTIONS, message.content, buffers)
+        let message = self.waiting(py, |interrupted| self.end.receive_now(handle, interrupted))?;
+        message.map(|message| Ok((self.load(py, message)?,))).transpose()
     }
 
     /// Send bytes to the other end as one message.

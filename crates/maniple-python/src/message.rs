@@ -404,7 +404,12 @@ pub fn waiting<T: Send>(
         })
     });
     match (done, raised) {
-        (_, Some(error)) => Err(error),
+        (Ok(_) | Err(Error::Interrupted), Some(raised)) => Err(raised),
+        (Err(error), Some(raised)) => {
+            // The exception of the handler goes first, and carries what failed beside it.
+            let _ = raised.value(py).call_method1(intern!(py, "add_note"), (error.to_string(),));
+            Err(raised)
+        }
         (Err(error), None) => Err(exception(error)),
         (Ok(value), None) => Ok(value),
     }

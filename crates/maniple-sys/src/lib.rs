@@ -96,6 +96,7 @@
 //! | `pair`, `pipe`, `packet_pair` | two connected ends: for both directions; one to read from and one to write to; for packets |
 //! | `kind`, `Kind`, `is_packets` | whether handles can be sent over it; whether it is for packets |
 //! | `read`, `read_into`, `read_to_end`, `write`, `write_all` | wait; 0 is the end of the stream. All except `read_to_end` and `write_all` end with `Interrupted` |
+//! | `read_available` | reads from any stream without waiting: `None` if there is nothing |
 //! | `read_with`, `write_with` | also transfer handles, with the first byte, at most `MOST_HANDLES` |
 //! | `read_now`, `write_now` | also transfer handles, without waiting: `None` if there is nothing, or no room |
 //! | `send_packet`, `peek_packet` | sends a whole packet or nothing (false: no room); copies the start of the next packet, which stays |

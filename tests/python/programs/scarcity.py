@@ -15,6 +15,8 @@ import platform
 import queue
 import random
 import resource
+import signal
+import socket
 import struct
 import sys
 import threading
@@ -401,6 +403,48 @@ def many_without_memory(ctx: Any) -> None:
         assert len(came) + lost == 5 and all(item[0] == turn for item in came), (turn, len(came), lost)
 
 
+def an_interruption_without_memory(ctx: Any) -> None:
+    """A handler raises in the middle of a large message, and there is no memory to keep its first half: it is lost, the handler's
+    exception says so, and what is behind it comes."""
+    half = bytes(32 * MIB)
+    for into in (False, True):
+        here, there = ctx.Pipe()
+        is_short = threading.Event()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+
+        def send(end: Any = there, is_short: threading.Event = is_short) -> None:
+            with socket.fromfd(end.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as line:
+                line.sendall(struct.pack("!i", 2 * len(half)) + half)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                is_short.wait(60)
+                line.sendall(half)
+            end.send_bytes(b"next")
+
+        def no_memory(*_: Any, before: tuple[int, int] = before, is_short: threading.Event = is_short) -> None:
+            mapped = int(open("/proc/self/statm").read().split()[0]) * mmap.PAGESIZE
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + MIB, before[1]))
+            is_short.set()
+            raise KeyError("of the handler")
+
+        signal.signal(signal.SIGUSR1, no_memory)
+        sender = threading.Thread(target=send)
+        room = bytearray(2 * len(half)) if into else None
+        sender.start()
+        try:
+            if room is None:
+                here.recv_bytes()
+            else:
+                here.recv_bytes_into(room)
+            raise AssertionError("the handler's exception is gone")
+        except KeyError as problem:
+            notes = getattr(problem, "__notes__", [])
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        assert any("lost" in note for note in notes), notes
+        assert here.poll(60) and here.recv_bytes() == b"next"
+        sender.join()
+
+
 def large_arrays_without_memory(ctx: Any) -> None:
     """An array for which there is no memory is lost, as the error says, and what is behind it comes."""
     import numpy
@@ -630,6 +674,7 @@ TRIALS: dict[str, Callable[[Any], None]] = {
         messages_too_large,
         memory_is_short_as_it_is_unpickled,
         a_result_without_memory,
+        an_interruption_without_memory,
         large_arrays_without_memory,
         a_future_without_memory,
         many_without_memory,

@@ -332,6 +332,10 @@ impl Partial {
         let now = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
         let (mut got, mut begun) = (None, None);
         match (way.adaptive, way.until) {
+            (None, Until::Now) => {
+                let got = retry(interrupted, || stream::read_available(fd, head), WHAT)?;
+                return Ok(got.map(|got| (got, None)));
+            }
             (None, _) => {}
             (Some(_), Until::Now) => {
                 got = retry(interrupted, || first(fd, head, came.as_deref_mut(), now), WHAT)?;
@@ -401,12 +405,17 @@ impl Partial {
     /// Waits for the body of a frame that [`is_bare`](Partial::is_bare), in `room`, which is as long.
     ///
     /// # Errors
-    /// As [`Partial::begin`]; the bytes that have arrived are kept.
+    /// As [`Partial::begin`]; the bytes that have arrived are kept. If there is no memory to keep them in, the rest is
+    /// skipped, so that the next frame can be received.
     pub fn fill(&mut self, fd: BorrowedHandle<'_>, room: &mut [u8], interrupted: Interrupted<'_, '_>) -> Result<()> {
         let mut done = 0;
         let filled = fill_on(fd, room, &mut done, interrupted);
         if matches!(filled, Err(Error::Interrupted)) {
-            self.content = room[..done].to_vec();
+            if self.content.try_reserve_exact(done).is_err() {
+                skip(fd, (room.len() - done) as u64, &mut || false)?;
+                return Err(Error::out_of_memory("keep a message whose reception is interrupted, which is lost"));
+            }
+            self.content.extend_from_slice(&room[..done]);
         }
         filled
     }

@@ -262,6 +262,16 @@ impl StreamEnd {
         }
     }
 
+    /// Receives the next message if it has begun to arrive. Returns `None` otherwise, also if another receiver takes the
+    /// message first.
+    ///
+    /// # Errors
+    /// As [`StreamEnd::begin`].
+    pub fn receive_now(&self, end: BorrowedHandle<'_>, interrupted: Interrupted<'_, '_>) -> Result<Option<Message>> {
+        let begun = self.begin(end, Until::Now, None, interrupted)?;
+        begun.map(|partial| self.finish(end, partial, interrupted)).transpose()
+    }
+
     /// Waits for the rest of a message.
     ///
     /// # Errors

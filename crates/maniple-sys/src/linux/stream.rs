@@ -5,6 +5,7 @@
 //! the socket, whichever processes hold it, and disappears with it.
 #![allow(unsafe_code)]
 
+use super::ready::{self, Interest};
 use super::wire;
 use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
@@ -16,6 +17,7 @@ use rustix::net::{
 use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 pub use crate::terms::{Kind, Received};
 
@@ -83,6 +85,29 @@ pub fn read(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Resu
 /// Fills the start of `bytes`.
 pub fn read_into(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(patiently(|| rustix::io::read(fd, &mut *bytes))?)
+}
+
+/// Reads like [`read_into`] without waiting; `None` if nothing is available. `fd` may be any stream.
+pub fn read_available(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+    use rustix::io::Errno;
+    // The offset of a stream is -1.
+    let read = patiently(|| {
+        rustix::io::preadv2(fd, &mut [IoSliceMut::new(bytes)], u64::MAX, rustix::io::ReadWriteFlags::NOWAIT)
+    });
+    match read {
+        Ok(got) => Ok(Some(got)),
+        Err(Errno::AGAIN) => Ok(None),
+        // The kernel, a sandbox or this kind of file has no such call.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::SPIPE) => {
+            let mut interest = [Interest::new(fd)];
+            if ready::wait(&mut interest, Some(Duration::ZERO))? == 0 {
+                Ok(None)
+            } else {
+                read_into(fd, bytes).map(Some)
+            }
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Writes the start of the parts.

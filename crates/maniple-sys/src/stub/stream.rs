@@ -84,6 +84,11 @@ pub fn read_with(_handle: BorrowedHandle<'_>, _bytes: &mut [u8], _handles: &mut 
 }
 
 /// Returns the error "not supported".
+pub fn read_available(_handle: BorrowedHandle<'_>, _bytes: &mut [u8]) -> io::Result<Option<usize>> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
 pub fn read_now(
     _handle: BorrowedHandle<'_>,
     _bytes: &mut [u8],

@@ -55,6 +55,21 @@ fn a_direction_can_be_shut_and_a_connection_hung_up() {
 }
 
 #[test]
+fn any_stream_is_read_without_waiting() {
+    let _calm = calm();
+    for (here, there) in [stream::pair().unwrap(), stream::pipe().unwrap()] {
+        let mut room = [0; 10];
+        assert_eq!(stream::read_available(here.as_handle(), &mut room).unwrap(), None);
+        stream::write_all(there.as_handle(), b"abc").unwrap();
+        assert_eq!(stream::read_available(here.as_handle(), &mut room[..2]).unwrap(), Some(2));
+        assert_eq!(stream::read_available(here.as_handle(), &mut room).unwrap(), Some(1));
+        assert_eq!(stream::read_available(here.as_handle(), &mut room).unwrap(), None);
+        drop(there);
+        assert_eq!(stream::read_available(here.as_handle(), &mut room).unwrap(), Some(0));
+    }
+}
+
+#[test]
 fn what_is_not_there_is_not_waited_for() {
     let _calm = calm();
     let (here, there) = stream::pair().unwrap();
