@@ -160,8 +160,10 @@ def _platform_supports_abstract_sockets() -> bool:
 
 def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
     """Return True if `address` names a socket without a file (Linux: it begins with a NUL)."""
-    if isinstance(address, (str, bytes)):
-        return address[:1] in ("\0", b"\0")
+    if isinstance(address, str):
+        return address.startswith("\0")
+    if isinstance(address, bytes):
+        return address.startswith(b"\0")
     if address:
         raise TypeError(f"address type of {address!r} unrecognized")
     return False

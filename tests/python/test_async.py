@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import gc
 import os
 import signal
@@ -71,6 +72,10 @@ async def together(*calls: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     async with anyio.create_task_group() as group:
         for call in calls:
             group.start_soon(call)
+
+
+def raise_it(error: Exception) -> None:
+    raise error
 
 
 def fail(text: str) -> None:
@@ -879,6 +884,19 @@ def test_a_message_stays_if_its_receiver_is_cancelled(mp: ModuleType, run: Any) 
         assert await reader.recv_async() == "there"
         reader.close()
         writer.close()
+
+    run(main)
+
+
+def test_an_exception_that_means_an_end_does_not_end_an_imap(any_pool: Any, run: Any) -> None:
+    async def main() -> None:
+        for name in ("StopIteration", "StopAsyncIteration"):
+            errors = [getattr(builtins, name)("mine")] * 2
+            results = any_pool.imap(raise_it, errors)
+            with pytest.raises(RuntimeError, match=f"a task raised {name}") as caught:
+                async for _ in results:
+                    pass
+            assert isinstance(caught.value.__cause__, type(errors[0]))
 
     run(main)
 

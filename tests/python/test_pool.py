@@ -9,14 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from pools import (
+    POOL_KINDS,
     add,
+    end_pool,
     fail,
     fail_at,
     identity,
+    make_pool,
     nested_death,
     pid,
     sleep,
@@ -263,6 +267,21 @@ def test_a_task_raises_stop_iteration(shared_pool: Any) -> None:
 def test_stop_iteration_does_not_end_a_map(shared_pool: Any) -> None:
     with pytest.raises(StopIteration):
         shared_pool.map(fail, [StopIteration("mine")] * 3)
+
+
+@pytest.mark.better_than_standard("it ends the iteration in silence")
+@pytest.mark.parametrize("call", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("kind", POOL_KINDS)
+def test_stop_iteration_does_not_end_an_imap(mp: ModuleType, kind: str, call: str, chunksize: int) -> None:
+    pool = make_pool(mp, kind, 2)
+    results = getattr(pool, call)(fail, [StopIteration("mine")] * 4, chunksize)
+    with pytest.raises(RuntimeError, match="a task raised StopIteration") as caught:
+        next(results)
+    assert isinstance(caught.value.__cause__, StopIteration) and caught.value.__cause__.args == ("mine",)
+    with pytest.raises(RuntimeError, match="a task raised StopIteration"):
+        list(results)
+    end_pool(pool)
 
 
 # -- callbacks

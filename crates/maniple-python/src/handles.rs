@@ -38,7 +38,7 @@ pub fn exit_told(pidfd: RawHandle) -> PyResult<Option<i32>> {
 /// `stdio_is_open()`: whether none of the numbers 0 to 2 is free.
 #[pyfunction]
 pub fn stdio_is_open() -> bool {
-    (0..=2).all(|number| File::at(number).is_some())
+    (0..=2).all(sys::own::is_open)
 }
 
 /// `file_at(descriptor)`: return the file that a descriptor refers to, as its device and inode; its size in bytes; and

@@ -1,6 +1,7 @@
 //! Python objects for received values, or a `MemoryError`: PyO3's own constructors panic if there is no memory.
 #![allow(unsafe_code)]
 
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -153,13 +154,31 @@ pub fn list<'py, T>(
     Ok(unsafe { made.cast_into_unchecked() })
 }
 
-/// Returns the items of an iterator as a list.
+/// Returns what an iterator returns for each of `len` steps, such as the interpreter's `map`. In contrast to
+/// `list(map(...))`, it raises a StopIteration that the function of the `map` raises.
 ///
 /// # Errors
 /// No memory, or what the iterator raises.
-pub fn list_of<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    // SAFETY: `PySequence_List` returns a new list, or null with an exception set.
-    unsafe { Ok(Bound::from_owned_ptr_or_err(items.py(), ffi::PySequence_List(items.as_ptr()))?.cast_into_unchecked()) }
+pub fn list_of_steps<'py>(steps: &Bound<'py, PyAny>, len: usize) -> PyResult<Bound<'py, PyList>> {
+    let py = steps.py();
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| PyMemoryError::new_err(()))?;
+    // SAFETY: a live object's type. The slot of an iterator is such a function; it is null in other types.
+    let next: Option<ffi::iternextfunc> =
+        unsafe { std::mem::transmute(ffi::PyType_GetSlot(ffi::Py_TYPE(steps.as_ptr()), ffi::Py_tp_iternext)) };
+    let next = next.ok_or_else(|| PyTypeError::new_err("not an iterator"))?;
+    for _ in 0..len {
+        // SAFETY: the type's own function. It returns a new reference, or null, with an exception set unless the iterator
+        // is at its end.
+        match unsafe { Bound::from_owned_ptr_or_opt(py, next(steps.as_ptr())) } {
+            Some(value) => values.push(value),
+            None => match PyErr::take(py) {
+                Some(raised) => return Err(raised),
+                None => break,
+            },
+        }
+    }
+    list(py, values)
 }
 
 /// Calls a function with one argument, without making a tuple for it.

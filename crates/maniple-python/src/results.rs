@@ -8,7 +8,7 @@
 use crate::outcome::is_timed_out;
 use crate::stream::PyStream;
 use crate::unended;
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -183,7 +183,18 @@ fn first<'py>(take: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
 /// Returns the result, or raises the exception.
 fn outcome<'py>(outcome: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     let (is_fine, value) = (outcome.get_item(0)?, outcome.get_item(1)?);
-    if is_fine.is_truthy()? { Ok(value) } else { Err(PyErr::from_value(value)) }
+    if is_fine.is_truthy()? { Ok(value) } else { Err(not_an_end(value.py(), PyErr::from_value(value))) }
+}
+
+/// Returns the exception that a task raised, unless the caller would take it for the end of an iterator: then a
+/// RuntimeError that has it as its cause, as a generator raises.
+pub fn not_an_end(py: Python<'_>, raised: PyErr) -> PyErr {
+    if !raised.is_instance_of::<PyStopIteration>(py) {
+        return raised;
+    }
+    let error = PyRuntimeError::new_err("a task raised StopIteration");
+    error.set_cause(py, Some(raised));
+    error
 }
 
 /// Waits for results, and takes the first.

@@ -4,6 +4,7 @@ use crate::deadline::deadline;
 use crate::handler_free::Attempts;
 use crate::mailbox::{Awaited, PyMailbox};
 use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, failure, miscounted, results, timed_out, wait};
+use crate::results::not_an_end;
 use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
 use maniple_engine::pool::policy::{report_after, take_at_once};
@@ -90,7 +91,7 @@ impl PyStream {
             {
                 taken.ahead -= items;
                 taken.given += items;
-                return value.map(Some).map_err(|(error, _)| error);
+                return value.map(Some).map_err(|(error, _)| not_an_end(py, error));
             }
             drop(taken);
             if items.is_some() {

@@ -265,8 +265,9 @@ fn call_each<'py>(
     let (cell, module, name) =
         if mode == tag::STARMAP { (&STARMAP, "itertools", "starmap") } else { (&MAP, "builtins", "map") };
     let each = cell.get_or_make(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()))?;
+    let len = items.len();
     let results = each.bind(py).call1((func, made::list(py, items)?))?;
-    made::list_of(&results)
+    made::list_of_steps(&results, len)
 }
 
 fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number: u32) -> PyResult<Bound<'py, PyAny>> {

@@ -25,6 +25,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `File` | the file that a handle leads to: `of` a handle, `and_len` with how many bytes there are, `with_len_and_names`, `at` a number (`None`: not open, or not known); `numbers` and `from_numbers` are its two parts, `mixed` is one number for both |
+//! | `is_open` | whether a number is not free; true if that is not known |
 //! | `Own` | an owned handle that is used and closed only while it leads to the file that it was made for. `new`, `is_there`, `found` (error: it leads to another file), `into_handle`; `not_there` is that error |
 //! | `Lent` | a borrowed handle without a lifetime (unsafe `new`); never closed |
 //! | `arrived` | moves a handle as `above_stdio` does; without another number it keeps its number |

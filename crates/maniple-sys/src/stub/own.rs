@@ -10,6 +10,11 @@ use std::ops::Deref;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File(());
 
+/// Returns true: no number is known to be free.
+pub fn is_open(_number: RawHandle) -> bool {
+    true
+}
+
 impl File {
     /// Returns `None`: unknown.
     pub fn of(_handle: BorrowedHandle<'_>) -> Option<File> {

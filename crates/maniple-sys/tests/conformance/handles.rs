@@ -3,7 +3,7 @@
 use crate::{calm, is_ready};
 use maniple_sys::atfork::{self, HubOnly, NotForChildren};
 use maniple_sys::epoch::{Epoch, Since, count_forks};
-use maniple_sys::own::{File, Lent, Own, above_stdio};
+use maniple_sys::own::{File, Lent, Own, above_stdio, is_open};
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream};
 
 #[test]
@@ -44,7 +44,10 @@ fn what_is_owned_is_there_until_it_is_given_away() {
     stream::write_all(lent.as_handle(), b"lent").unwrap();
     let writer = above_stdio(own.into_handle()).unwrap();
     stream::write_all(writer.as_handle(), b" given").unwrap();
+    let number = writer.as_raw();
+    assert!(is_open(number));
     drop(writer);
+    assert!(!is_open(number));
     assert_eq!(stream::read_to_end(reader.as_handle()).unwrap(), b"lent given");
 }
 

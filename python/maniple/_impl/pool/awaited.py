@@ -66,6 +66,8 @@ class AsyncResults(Generic[Result]):
                 await here.until(results)
         except StopIteration:
             pass
+        except StopAsyncIteration as raised:
+            raise RuntimeError("a task raised StopAsyncIteration") from raised
         else:
             value: Result = result
             return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import count, starmap
+from itertools import count
 from types import TracebackType
 
 from .payload import MaybeEncodingError, RemoteTraceback
@@ -28,13 +28,15 @@ job_counter = count()
 
 def mapstar(args: tuple[Callable[..., Any], Iterable[Any]]) -> list[Any]:
     """Apply ``map`` to a function and items, which are passed as a pair."""
-    return list(map(*args))
+    # Not `list(map(...))`, for which a StopIteration of the function is the end.
+    func, *items = args
+    return [func(item) for item in items[0]] if len(items) == 1 else [func(*each) for each in zip(*items)]
 
 
 def starmapstar(args: tuple[Callable[..., Any], Iterable[Iterable[Any]]]) -> list[Any]:
     """Apply ``starmap`` to a function and tuples of its arguments, which are passed as a pair."""
     func, items = args
-    return list(starmap(func, items))
+    return [func(*item) for item in items]
 
 
 class ExceptionWithTraceback:

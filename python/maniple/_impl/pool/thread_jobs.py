@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import chain, repeat, starmap
+from itertools import chain, repeat
 
 from ..._maniple import Hold
 from ...context import TimeoutError
@@ -45,11 +45,12 @@ def repeat_without_memory(step: Callable[..., Any], *args: Any) -> Any:
 
 
 def _chunk(func: Callable[[Any], Any], chunk: Any) -> list[Any]:
-    return list(map(func, chunk))
+    # Not `list(map(func, chunk))`, for which a StopIteration of the function is the end.
+    return [func(item) for item in chunk]
 
 
 def _star_chunk(func: Callable[..., Any], chunk: Any) -> list[Any]:
-    return list(starmap(func, chunk))
+    return [func(*item) for item in chunk]
 
 
 def _star(func: Callable[..., Any], item: Any) -> Any:
