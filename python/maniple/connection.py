@@ -7,6 +7,7 @@ pickle of an object as one message.  The format is the standard package's: the p
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -17,7 +18,7 @@ from operator import index
 
 from . import util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import explain_shortage, socket_above
+from ._impl.start.descriptors import explain_shortage, mark, socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
 from ._impl.transport.polling import has_room, new_poller, wait_for_events
 from ._maniple import (
@@ -33,6 +34,10 @@ from ._maniple import (
     auth_words,
     get_in,
     kept_event_of,
+    received,
+    received_bytes,
+    received_into,
+    received_now,
     something_is_kept,
 )
 from .context import AuthenticationError, BufferTooShort, reduction  # noqa: F401
@@ -42,6 +47,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket as Socket
     from typing import Any
+
+    from ._maniple import Guest
 
     from typing_extensions import TypeVar
 
@@ -115,6 +122,48 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
     def __exit__(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
         self.close()
 
+    # Each returns a subscription, because the interpreter runs signal handlers after a call of native code: a handler that raises there
+    # would lose the message.
+
+    def recv(self) -> _Received:
+        """Wait for an object that the other end has sent, and return it.
+
+        Unpickling can run any code that the sender names, so receive only from trusted processes.
+
+        Raises:
+            EOFError: the other end is closed, and nothing is left to receive.
+            OSError: this end is closed, or can only send.
+            The exception that unpickling the object raises.
+        """
+        return received[self]  # type: ignore[no-any-return]  # the other end decides
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Wait for a message, and return its bytes.
+
+        Args:
+            maxlength: the largest number of bytes to accept; None means no limit.
+
+        Raises:
+            EOFError: the other end is closed, and nothing is left to receive.
+            OSError: the message is longer than `maxlength`, and the connection can receive no more; or this end is closed.
+        """
+        message: bytes = received_bytes[self, maxlength]
+        return message
+
+    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+        """Wait for a message, write it into a buffer, and return its length in bytes.
+
+        Args:
+            buf: a writable bytes-like object.
+            offset: the position in `buf`, in bytes, of the first byte of the message.
+
+        Raises:
+            BufferTooShort: the message does not fit; ``args[0]`` is the message.
+            EOFError: the other end is closed, and nothing is left to receive.
+        """
+        length: int = received_into[self, buf, offset]
+        return length
+
     # Sends the messages that found no room, one after the other.
     _sender: Any = None
 
@@ -129,9 +178,9 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
 
         here = door()
         await here.checkpoint()
-        while (received := self._recv_now()) is None:
+        while (message := received_now[self,]) is None:
             await here.readable(self.fileno())
-        return received[0]
+        return message[0]  # type: ignore[no-any-return]  # the other end decides
 
     async def send_async(self, obj: _Sent) -> None:
         """As `send`, in a task of asyncio, trio or anyio: the event loop is not blocked while the connection is full.
@@ -206,8 +255,8 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     return ends
 
 
-def _connection_over(sock: Socket) -> Connection:
-    """Return a connection that takes over the descriptor of a connected socket."""
+def _connection_over(sock: Socket, guest: Guest | None = None) -> Connection:
+    """Return a connection that takes over the descriptor of a connected socket. `guest` owns the descriptor, if it is given."""
     import socket
 
     if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -217,7 +266,11 @@ def _connection_over(sock: Socket) -> Connection:
     os.set_blocking(sock.fileno(), True)
     go_through_parts(Connection)
     end = Connection.__new__(Connection)
-    end._take(socket_above(sock))
+    if guest is None:
+        end._take(socket_above(sock))
+    else:
+        sock.detach()
+        end._take(guest)
     return end
 
 
@@ -455,7 +508,7 @@ class SocketListener:
         self._family, self._last_accepted, self._unlink = family, None, None
         self._socket = sock = socket_above(socket.socket(getattr(socket, family)))
         try:
-            self._reception = Reception()
+            self._reception, self._file = Reception(), mark(sock.fileno())
             if os.name == "posix":  # so that a port whose last connections linger can be bound again at once
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setblocking(True)
@@ -482,25 +535,46 @@ class SocketListener:
             sock = socket_above(sock)
             conn = _connection_over(sock)
             return conn if key is None else _let_in(conn, key)
-        taken = self._reception.admit(self._socket.fileno(), key, self._socket.gettimeout())
-        if taken is None:
+        guest = self._reception[self._descriptor(), key, self._socket.gettimeout()]
+        if guest is None:
             raise TimeoutError("timed out")
-        sock = type(self._socket)(self._socket.family, self._socket.type, self._socket.proto, taken)
+        # If a signal handler raises from here on, this socket or the guest closes the descriptor, and the client learns of it.
+        sock = type(self._socket)(self._socket.family, self._socket.type, self._socket.proto, guest.fileno())
         try:
             self._last_accepted = sock.getpeername()
         except OSError:  # the client has disconnected already
             self._last_accepted = None
-        return _connection_over(sock)
+        return _connection_over(sock, guest)
+
+    def _descriptor(self) -> int:
+        number: int = self._socket.fileno()
+        if number >= 0 and mark(number) != self._file:
+            raise OSError(errno.EBADF, "the program has closed the descriptor of this listener")
+        return number
 
     def close(self) -> None:
         """Close the socket, and remove its path if it has one."""
         remove_path, self._unlink = self._unlink, None
         try:
             self._reception.close()  # first: an accept() in another thread must not wait for a descriptor number that is reused
+            self._let_go()
             self._socket.close()
         finally:
             if remove_path:
                 remove_path()
+
+    def _let_go(self, mark: Any = mark) -> None:
+        """If the program has closed the descriptor, keep the socket from closing another file under its number."""
+        number = self._socket.fileno()
+        if number >= 0 and mark(number) != self._file:
+            self._socket.detach()
+
+    def __del__(self) -> None:
+        # At the end of the interpreter, or of a listener that was not made, an attribute may be missing.
+        try:
+            self._let_go()
+        except Exception:
+            pass
 
 
 def SocketClient(address: Any, timeout: float | None = None) -> Connection:

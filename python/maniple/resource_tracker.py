@@ -151,6 +151,8 @@ class ResourceTracker:
         self._write_own: Any = None
         self._fd = None
         self._pid: int | None = None  # None if another process started the tracker
+        #: former trackers that are not reaped yet
+        self._left: list[int] = []
         self._exitcode: int | None = None
         self._waitpid_timed_out = False
         # Whether lines have the first form; the standard package's tests set it.
@@ -258,21 +260,37 @@ class ResourceTracker:
         return True
 
     def _teardown_dead_process(self) -> None:
-        """Reap a tracker that died, and warn. The resources on its list are no longer tracked."""
+        """Reap a tracker that died, and warn. The resources on its list are no longer tracked.
+
+        If the program has closed the pipe, the tracker may live: other processes hold the pipe. Then it is reaped later.
+        """
         fd, pid = self._fd, self._pid
-        if self._has_pipe():
+        if not self._has_pipe():
+            if pid is not None:
+                self._left.append(pid)
+        else:
             os.close(fd)
-        if pid is not None:
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+            if pid is not None:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
         self._fd = self._pid = self._exitcode = None
         warn("resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.", stacklevel=2)
+
+    def _reap_former(self) -> None:
+        for pid in self._left.copy():
+            try:
+                lives = os.waitpid(pid, os.WNOHANG) == (0, 0)
+            except ChildProcessError:
+                lives = False
+            if not lives:
+                self._left.remove(pid)
 
     def _launch(self) -> None:
         """Start a tracker, and keep the write end of its pipe."""
         from . import spawn
         from ._impl.start import launch
 
+        self._reap_former()
         spawn._take_over_if_frozen()
         reader, writer = pipe()
         try:
@@ -350,7 +368,8 @@ class ResourceTracker:
         self._lock._at_fork_reinit()
         self._busy = False
         self._reentrant_messages.clear()
-        # The tracker is not a child of this process.
+        # The trackers are not children of this process.
+        self._left.clear()
         fd, self._pid = self._fd, None
         if fd is not None and not getattr(_fork_intent, "preserve_fd", False):
             owned = self._has_pipe()

@@ -3,6 +3,7 @@ themselves."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,16 @@ REFUSED = [
     ("fork", "pidfd_open:EPERM"),
     ("fork", "pidfd_send_signal:EPERM"),
     ("fork", "waitid:EPERM"),
+    ("fork", "prlimit64,getrandom,accept4,preadv2:EPERM"),
+    ("fork", "prlimit64,getrandom,accept4,preadv2:ENOSYS"),
     *((method, "pidfd_open:ENOSYS") for method in METHODS),
     *((method, "pidfd_open,pidfd_send_signal,waitid:ENOSYS") for method in METHODS),
 ]
+
+
+if platform.machine() == "x86_64":
+    # Elsewhere the system has no other call for this.
+    REFUSED += [(method, f"ppoll:{error}") for method in METHODS for error in ("EPERM", "ENOSYS")]
 
 
 def outcome(package: str, method: str, *conditions: str) -> str:

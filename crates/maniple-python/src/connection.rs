@@ -129,6 +129,52 @@ impl PyChannel {
     fn send_plain(&self, py: Python<'_>, handle: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
         self.waiting(py, |interrupted| self.end.send(handle, content, interrupted))
     }
+
+    /// Waits for an object, and returns it.
+    pub fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let end = self.reading()?;
+        let handle = end.handle();
+        self.end.takes_parcels(handle);
+        if let Some(kept) = self.shelf.next(py) {
+            return kept;
+        }
+        let message = self.receive_whole(py, handle)?;
+        self.load(py, message)
+    }
+
+    /// As `recv`, if a message has begun to arrive; otherwise returns `None`.
+    pub fn recv_now<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let end = self.reading()?;
+        let handle = end.handle();
+        self.end.takes_parcels(handle);
+        if let Some(kept) = self.shelf.next(py) {
+            return kept.map(Some);
+        }
+        let message = self.waiting(py, |interrupted| self.end.receive_now(handle, interrupted))?;
+        message.map(|message| self.load(py, message)).transpose()
+    }
+
+    /// Waits for a message, and returns its bytes.
+    pub fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let bytes = self.next_bytes(py, maxlength)?;
+        self.shelf.settle_bytes(py, &OF_CONNECTIONS, bytes.as_bytes())?;
+        Ok(bytes.into_any())
+    }
+
+    /// Waits for a message, writes it into a buffer, and returns its length in bytes.
+    pub fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
+        let end = self.reading()?;
+        let handle = end.handle();
+        let buffer = flat(buf)?;
+        if buffer.readonly() {
+            return Err(pyo3::exceptions::PyTypeError::new_err("the buffer is read-only"));
+        }
+        let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
+        let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
+        let length = self.next_into(py, handle, &buffer, from, room)?;
+        self.shelf.settle_bytes(py, &OF_CONNECTIONS, &bytes_of(&buffer)[from..from + length])?;
+        Ok(length)
+    }
 }
 
 #[pymethods]
@@ -291,38 +337,6 @@ impl PyChannel {
         }
     }
 
-    /// Wait for an object that the other end has sent, and return it.
-    ///
-    /// Unpickling can run any code that the sender names, so receive only from trusted processes.
-    ///
-    /// Raises:
-    ///     EOFError: the other end is closed, and nothing is left to receive.
-    ///     OSError: this end is closed, or can only send.
-    ///     The exception that unpickling the object raises.
-    #[pyo3(text_signature = "(self)")]
-    fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let end = self.reading()?;
-        let handle = end.handle();
-        self.end.takes_parcels(handle);
-        if let Some(kept) = self.shelf.next(py) {
-            return kept;
-        }
-        let message = self.receive_whole(py, handle)?;
-        self.load(py, message)
-    }
-
-    /// As `recv`, within a tuple, if a message has begun to arrive; otherwise None.
-    fn _recv_now<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
-        let end = self.reading()?;
-        let handle = end.handle();
-        self.end.takes_parcels(handle);
-        if let Some(kept) = self.shelf.next(py) {
-            return kept.map(|kept| Some((kept,)));
-        }
-        let message = self.waiting(py, |interrupted| self.end.receive_now(handle, interrupted))?;
-        message.map(|message| Ok((self.load(py, message)?,))).transpose()
-    }
-
     /// Send bytes to the other end as one message.
     ///
     /// Args:
@@ -353,45 +367,6 @@ impl PyChannel {
         };
         self.still_open()?;
         self.send_plain(py, handle, part)
-    }
-
-    /// Wait for a message, and return its bytes.
-    ///
-    /// Args:
-    ///     maxlength: the largest number of bytes to accept; None means no limit.
-    ///
-    /// Raises:
-    ///     EOFError: the other end is closed, and nothing is left to receive.
-    ///     OSError: the message is longer than `maxlength`, and the connection can receive no more; or this end is closed.
-    #[pyo3(signature = (maxlength=None), text_signature = "(self, maxlength=None)")]
-    fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
-        let bytes = self.next_bytes(py, maxlength)?;
-        self.shelf.settle_bytes(py, &OF_CONNECTIONS, bytes.as_bytes())?;
-        Ok(bytes.into_any())
-    }
-
-    /// Wait for a message, write it into a buffer, and return its length in bytes.
-    ///
-    /// Args:
-    ///     buf: a writable bytes-like object.
-    ///     offset: the position in `buf`, in bytes, of the first byte of the message.
-    ///
-    /// Raises:
-    ///     BufferTooShort: the message does not fit; ``args[0]`` is the message.
-    ///     EOFError: the other end is closed, and nothing is left to receive.
-    #[pyo3(signature = (buf, offset=0), text_signature = "(self, buf, offset=0)")]
-    fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
-        let end = self.reading()?;
-        let handle = end.handle();
-        let buffer = flat(buf)?;
-        if buffer.readonly() {
-            return Err(pyo3::exceptions::PyTypeError::new_err("the buffer is read-only"));
-        }
-        let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
-        let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
-        let length = self.next_into(py, handle, &buffer, from, room)?;
-        self.shelf.settle_bytes(py, &OF_CONNECTIONS, &bytes_of(&buffer)[from..from + length])?;
-        Ok(length)
     }
 
     /// Whether this process has received a message that no caller has got, because a signal handler raised.

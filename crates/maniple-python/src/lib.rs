@@ -83,6 +83,7 @@ mod stream;
 mod sync;
 mod sync_fast;
 mod sync_wait;
+mod taking;
 mod terms;
 mod ticket;
 mod truth;
@@ -130,7 +131,7 @@ mod _maniple {
     use crate::queue::PyLog;
     #[pymodule_export]
     use crate::reception::{
-        PyGreeting, PyReception, auth_accept, auth_answer, auth_challenge, auth_judge, auth_name_and_payload,
+        PyGreeting, PyGuest, PyReception, auth_accept, auth_answer, auth_challenge, auth_judge, auth_name_and_payload,
         auth_respond, auth_verify, auth_words, get_in,
     };
     #[pymodule_export]
@@ -185,6 +186,7 @@ mod _maniple {
         maniple_engine::watch_forks().map_err(|e| crate::error::os("watch for forks", e))?;
         crate::lazy::make_classes(module.py());
         crate::sync_fast::install(&module.py().get_type::<crate::sync::PySemLock>())?;
+        crate::taking::add(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

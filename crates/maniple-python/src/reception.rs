@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::deadline::deadline;
+use crate::descriptor::Descriptor;
 use crate::lazy::Lazy;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
@@ -73,19 +74,19 @@ impl PyReception {
         Reception::new().map(PyReception).map_err(os_error)
     }
 
-    /// Waits for the next client of the listening socket `fd`, with the `key` if it is not None. Returns the descriptor
-    /// of the connection; None when `timeout` seconds have passed. Raises OSError after `close`.
+    /// `reception[fd, key, timeout]` waits for the next client of the listening socket `fd`, with the `key` if it is not
+    /// None. Returns it; None when `timeout` seconds have passed. Raises OSError after `close`.
+    ///
+    /// It is a subscription because the interpreter runs signal handlers after a call: see `taking.rs`.
     ///
     /// Closes clients that stay silent. Raises AuthenticationError for a client with another key or with an invalid
     /// message, and EOFError for a client that disconnects.
-    #[pyo3(signature = (fd, key=None, timeout=None))]
-    fn admit(
+    fn __getitem__(
         &self,
         py: Python<'_>,
-        fd: RawHandle,
-        key: Option<&[u8]>,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<RawHandle>> {
+        terms: (RawHandle, Option<Vec<u8>>, Option<f64>),
+    ) -> PyResult<Option<PyGuest>> {
+        let (fd, key, timeout) = (terms.0, terms.1.as_deref(), terms.2);
         let listening = borrowed(fd)?;
         let deadline = deadline(timeout);
         loop {
@@ -97,7 +98,7 @@ impl PyReception {
                 })
             });
             return match admitted {
-                Ok(client) => Ok(client.map(OwnedHandle::into_raw)),
+                Ok(client) => Ok(client.map(PyGuest::new)),
                 // Unauthenticated clients that sent nothing are not reported to the program.
                 Err(Refused::Client(_, Cause::Late(_) | Cause::Crowded)) => continue,
                 Err(Refused::Client(_, cause)) => Err(caused(cause)),
@@ -110,6 +111,38 @@ impl PyReception {
 
     /// Closes the clients that have not completed their authentication, and ends the calls of `admit`.
     fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// A connected socket, which is closed with this object unless it was detached.
+#[pyclass(name = "Guest", module = "maniple._maniple", frozen)]
+pub struct PyGuest(Descriptor);
+
+impl PyGuest {
+    fn new(socket: OwnedHandle) -> PyGuest {
+        let descriptor = Descriptor::default();
+        descriptor.set(Some(socket.into_raw()));
+        PyGuest(descriptor)
+    }
+}
+
+#[pymethods]
+impl PyGuest {
+    fn fileno(&self) -> Option<RawHandle> {
+        self.0.number()
+    }
+
+    /// Returns the descriptor, which the caller owns from now on.
+    fn detach(&self) -> Option<RawHandle> {
+        let number = self.0.number();
+        self.0.set(None);
+        number
+    }
+}
+
+impl Drop for PyGuest {
+    fn drop(&mut self) {
         self.0.close();
     }
 }

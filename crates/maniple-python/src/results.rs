@@ -61,41 +61,7 @@ impl PyResults {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::next(slf, None)
-    }
-
-    /// Return the next result.
-    ///
-    /// Args:
-    ///     timeout: the time limit in seconds; None means no limit.
-    ///
-    /// Raises:
-    ///     maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
-    ///     StopIteration: there are no more results.
-    /// The exception that the call of the item raised.
-    #[pyo3(signature = (timeout=None), text_signature = "(self, timeout=None)")]
-    fn next<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let given = match slf.get().source.get() {
-            Some(source) => match source.stream.bind(py).cast::<PyStream>() {
-                Ok(stream) => {
-                    let timeout = timeout.map(|timeout| timeout.extract()).transpose()?;
-                    PyStream::next(stream, timeout).map(|value| value.into_bound(py))
-                }
-                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), &Wait::For(timeout)),
-                Err(_) => taken(source.stream.bind(py), &Wait::For(timeout)),
-            },
-            None => taken(slf.as_any(), &Wait::For(timeout)),
-        };
-        match given {
-            Err(error) if error.is_instance_of::<PyValueError>(py) => {
-                // The pool may be gone if the program is ending.
-                let stay = py.import("maniple._impl.pool.results")?.getattr("stay_if_program_ends")?;
-                unended::call(&stay, (), None)?;
-                Err(error)
-            }
-            given => given,
-        }
+        Self::step(slf, None)
     }
 
     /// Returns the next result if it is there, otherwise `nothing`. Raises StopIteration if there are no more results.
@@ -125,6 +91,31 @@ impl PyResults {
 }
 
 impl PyResults {
+    /// Waits for the next result at most `timeout` seconds, and returns it. Raises StopIteration if there are no more.
+    pub fn step<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let given = match slf.get().source.get() {
+            Some(source) => match source.stream.bind(py).cast::<PyStream>() {
+                Ok(stream) => {
+                    let timeout = timeout.map(|timeout| timeout.extract()).transpose()?;
+                    PyStream::next(stream, timeout).map(|value| value.into_bound(py))
+                }
+                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), &Wait::For(timeout)),
+                Err(_) => taken(source.stream.bind(py), &Wait::For(timeout)),
+            },
+            None => taken(slf.as_any(), &Wait::For(timeout)),
+        };
+        match given {
+            Err(error) if error.is_instance_of::<PyValueError>(py) => {
+                // The pool may be gone if the program is ending.
+                let stay = py.import("maniple._impl.pool.results")?.getattr("stay_if_program_ends")?;
+                unended::call(&stay, (), None)?;
+                Err(error)
+            }
+            given => given,
+        }
+    }
+
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }

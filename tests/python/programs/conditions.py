@@ -26,6 +26,11 @@ NUMBERS = {
     "pidfd_send_signal": (424, 424),
     "waitid": (247, 95),
     "unshare": (272, 97),
+    "prlimit64": (302, 261),
+    "getrandom": (318, 278),
+    "accept4": (288, 242),
+    "ppoll": (271, 73),
+    "preadv2": (327, 286),
 }
 
 
@@ -184,6 +189,25 @@ class Checks:
         process.kill()
         process.join(20)
         assert lock.acquire(timeout=20), "the lock of a dead holder was not taken"
+
+    def other_objects_work(self) -> None:
+        queue = self.ctx.Queue()
+        queue.put("item")
+        assert queue.get(timeout=20) == "item"
+        with self.ctx.Manager() as manager:
+            assert manager.dict(a=1).copy() == {"a": 1}
+        connection = importlib.import_module(f"{self.mp.__name__}.connection")
+        with connection.Listener(authkey=b"key") as listener:
+            clients: list[Any] = []
+            thread = threading.Thread(
+                target=lambda: clients.append(connection.Client(listener.address, authkey=b"key"))
+            )
+            thread.start()
+            with listener.accept() as guest:
+                thread.join()
+                clients[0].send("hello")
+                assert guest.recv() == "hello"
+            clients[0].close()
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ pub fn keep_to_cores(cores: &[usize]) -> std::io::Result<()> {
 
 /// Returns this process's limit of descriptors.
 pub fn most_handles() -> usize {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(usize::MAX, |n| n as usize)
+    process::limits::soft(libc::RLIMIT_NOFILE).map_or(usize::MAX, |n| n as usize)
 }
 
 /// Returns this process's number.

@@ -1,10 +1,12 @@
 //! Waits for any of several handles, and for a kick by another thread.
 
 use crate::own::{Own, above_stdio};
-use crate::unix::again::{is_passing, pauses};
+use crate::unix::again::{is_passing, is_refused, pauses};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// A handle to wait for, and the result of the last wait.
@@ -34,11 +36,11 @@ impl<'a> Interest<'a> {
 pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let limit = timeout.map(timespec);
     let mut fds: Vec<PollFd<'_>> = handles.iter().map(|i| i.0.clone()).collect();
-    let n = match rustix::event::poll(&mut fds, limit.as_ref()) {
+    let n = match poll(&mut fds, limit.as_ref()) {
         Ok(n) => n,
         Err(rustix::io::Errno::INTR) => 0,
         Err(rustix::io::Errno::INVAL) if !fds.is_empty() => in_parts(&mut fds, timeout)?,
-        Err(e) if is_passing(e) => once_there_is_memory(timeout, |left| rustix::event::poll(&mut fds, left))?,
+        Err(e) if is_passing(e) => once_there_is_memory(timeout, |left| poll(&mut fds, left))?,
         Err(e) => return Err(e.into()),
     };
     for (interest, fd) in handles.iter_mut().zip(fds) {
@@ -51,10 +53,30 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
     Ok(n)
 }
 
+/// `ppoll`, or `poll` in a sandbox that refuses it.
+fn poll(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> rustix::io::Result<usize> {
+    static IS_REFUSED: AtomicBool = AtomicBool::new(false);
+    if !IS_REFUSED.load(Relaxed) {
+        match rustix::event::poll(fds, timeout) {
+            Err(error) if is_refused(error) => IS_REFUSED.store(true, Relaxed),
+            found => return found,
+        }
+    }
+    let milliseconds = timeout.map_or(-1, |time| {
+        let whole = time.tv_sec.saturating_mul(1000).saturating_add((time.tv_nsec + 999_999) / 1_000_000);
+        i32::try_from(whole).unwrap_or(i32::MAX)
+    });
+    // SAFETY: `PollFd` has the layout of `pollfd`. The call writes within the slice.
+    #[allow(unsafe_code)]
+    let found = unsafe { libc::poll(fds.as_mut_ptr().cast(), fds.len() as libc::nfds_t, milliseconds) };
+    usize::try_from(found)
+        .map_err(|_| rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO))
+}
+
 /// Repeats a wait for which the kernel had no memory. A signal handler that runs meanwhile is reported within a second.
 fn once_there_is_memory(
     timeout: Option<Duration>,
-    mut poll: impl FnMut(Option<&Timespec>) -> rustix::io::Result<usize>,
+    mut look: impl FnMut(Option<&Timespec>) -> rustix::io::Result<usize>,
 ) -> io::Result<usize> {
     let waits = timeout.is_none_or(|t| !t.is_zero());
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
@@ -62,7 +84,7 @@ fn once_there_is_memory(
     for pause in pauses() {
         // A call with a zero timeout sleeps too: its caller needs the answer.
         std::thread::sleep(if waits { left().map_or(pause, |left| left.min(pause)) } else { pause });
-        match poll(left().map(timespec).as_ref()) {
+        match look(left().map(timespec).as_ref()) {
             Ok(n) => return Ok(n),
             Err(rustix::io::Errno::INTR) => return Ok(0),
             Err(e) if !is_passing(e) => return Err(e.into()),
@@ -87,7 +109,7 @@ fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
         let most = super::most_handles().clamp(1, fds.len());
         let mut n = 0;
         for part in fds.chunks_mut(most) {
-            match rustix::event::poll(part, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            match poll(part, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
                 Ok(more) => n += more,
                 Err(rustix::io::Errno::INTR) => {}
                 // The limit is zero: the kernel polls nothing until it is raised.
@@ -107,12 +129,12 @@ fn in_parts(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
 /// begins does not end it, so it ends every second by itself.)
 pub fn wait_for(interest: Interest<'_>) -> io::Result<bool> {
     const LOOK_UP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-    match rustix::event::poll(&mut [interest.0.clone()], Some(&LOOK_UP)) {
+    match poll(&mut [interest.0.clone()], Some(&LOOK_UP)) {
         Ok(n) => Ok(n > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(e) if is_passing(e) => {
-            let poll = |_: Option<&Timespec>| rustix::event::poll(&mut [interest.0.clone()], Some(&LOOK_UP));
-            Ok(once_there_is_memory(None, poll)? > 0)
+            let look = |_: Option<&Timespec>| poll(&mut [interest.0.clone()], Some(&LOOK_UP));
+            Ok(once_there_is_memory(None, look)? > 0)
         }
         Err(e) => Err(e.into()),
     }

@@ -4,11 +4,11 @@
 
 use super::diag;
 use crate::own::{above_stdio, arrived};
-use crate::unix::again::patiently;
+use crate::unix::again::{is_refused, patiently};
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
         fcntl_setfl(listening, flags | OFlags::NONBLOCK)?;
     }
     let mut taken = rustix::net::accept_with(listening, SocketFlags::CLOEXEC);
-    if taken.as_ref().is_err_and(|&error| error == Errno::NOSYS) {
+    if taken.as_ref().is_err_and(|&error| is_refused(error)) {
         // A sandbox that knows only the older call.
         taken = rustix::net::accept(listening).and_then(|client| {
             rustix::io::fcntl_setfd(&client, rustix::io::FdFlags::CLOEXEC)?;
@@ -214,6 +214,11 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
         match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
             Ok(n) => done += n,
             Err(Errno::INTR) => {}
+            // The device has the same bytes.
+            Err(e) if is_refused(e) => {
+                let device = std::fs::File::open("/dev/urandom");
+                return device.and_then(|mut device| device.read_exact(&mut bytes[done..])).map_err(|_| e.into());
+            }
             Err(e) => return Err(e.into()),
         }
     }

@@ -17,6 +17,11 @@ pub fn is_passing(error: Errno) -> bool {
     matches!(error, Errno::NOMEM | Errno::NOBUFS)
 }
 
+/// Returns whether the kernel does not know a call, or a sandbox refuses it.
+pub fn is_refused(error: Errno) -> bool {
+    matches!(error, Errno::NOSYS | Errno::PERM | Errno::ACCESS)
+}
+
 /// Makes a call, and retries it for a second while the kernel has no memory for it.
 pub fn patiently<R>(mut call: impl FnMut() -> Result<R>) -> Result<R> {
     for pause in pauses() {

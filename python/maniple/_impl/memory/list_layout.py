@@ -19,7 +19,7 @@ stores another item.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import pack_into, unpack_from
+from struct import pack, pack_into, unpack_from
 
 from ...context import ManipleError
 from .. import PACKAGE
@@ -166,7 +166,8 @@ class ListLayout:
         items = 8 * (length + 2)
         if (simple := _SIMPLE.get(type(value))) is not None:
             fmt, name, code = simple
-            pack_into(fmt, buf, items + start, value)
+            # Packed first: `pack_into` clears the bytes before it refuses a number.
+            buf[items + start : items + start + 8] = pack(fmt, value)
         elif isinstance(value, str | bytes):
             raw, code = (value.encode(ENCODING), _TEXT) if isinstance(value, str) else (value, _BYTES)
             room = end - start
@@ -176,7 +177,7 @@ class ListLayout:
             name = _format_in_list(raw, room)
         else:  # of a class that is derived from a number's, or one that the list cannot hold
             fmt, code = self._format_for(value), _UNCHANGED
-            pack_into(fmt, buf, items + start, value)
+            buf[items + start : items + start + 8] = pack(fmt, value)
             name = fmt.encode(ENCODING)
         formats = items + offsets[length]
         pack_into("8s", buf, formats + 8 * place, name)
@@ -189,7 +190,8 @@ class ListLayout:
         formats = items + offsets[length]
         (name,) = unpack_from("8s", buf, formats + 8 * place)
         name = name.rstrip(b"\0")
-        (raw,) = unpack_from(name, buf, items + start)
+        # A str, as everywhere: `struct` compares the formats that it knows, and `python -bb` refuses to compare bytes with str.
+        (raw,) = unpack_from(name.decode(ENCODING), buf, items + start)
         code = buf[formats + 8 * length + place]
         if code == _UNCHANGED:
             return raw

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..._maniple import Hold, Results, Stream, Ticket
+from ..._maniple import Hold, Results, Stream, Ticket, next_result
 from ...context import TimeoutError
 from ...util import is_exiting
 from ..compat.public_module import Generic, TypeVar
@@ -440,6 +440,20 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
 
     def __iter__(self) -> Self:
         return self
+
+    def next(self, timeout: float | None = None) -> Result:
+        """Return the next result.
+
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+
+        Raises:
+            maniple.TimeoutError: no result arrived within `timeout` seconds. A later call may succeed.
+            StopIteration: there are no more results.
+            The exception that the call of the item raised.
+        """
+        # A subscription, because the interpreter runs signal handlers after a call of native code.
+        return next_result[self, timeout]  # type: ignore[no-any-return]  # the function decides
 
     def cancel(self, kill: bool = False) -> bool:
         """Cancel the calls that have not begun. The results of the others can still be taken; then a step raises `CancelledError`

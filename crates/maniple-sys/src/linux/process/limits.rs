@@ -1,6 +1,6 @@
 //! The limits on the number of processes, and on the memory of a control group.
 
-use rustix::process::{Resource, getrlimit, getuid};
+use rustix::process::getuid;
 use std::path::Path;
 
 /// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE`: with one of them, `RLIMIT_NPROC` does not apply (fork(2)).
@@ -8,7 +8,7 @@ const EXEMPT: u64 = 1 << 21 | 1 << 24;
 
 /// Returns the limits on the number of processes and threads, each with the name of what sets it.
 pub fn most_processes() -> Vec<(String, u64)> {
-    Limits { read, of_user: getrlimit(Resource::Nproc).current, is_root: getuid().is_root() }.processes()
+    Limits { read, of_user: soft(libc::RLIMIT_NPROC), is_root: getuid().is_root() }.processes()
 }
 
 /// Returns the number of bytes that the control groups of this process allow; `None` if they have no limit.
@@ -40,6 +40,11 @@ pub fn lend(pid: u32, before: Soft) -> Soft {
         }
     }
     Soft(std::array::from_fn(|at| before.0[at].max(ours.0[at])))
+}
+
+/// Returns a soft limit of this process. `None`: there is none, or a sandbox refuses the question.
+pub(crate) fn soft(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    get(0, resource).map(|limit| limit.rlim_cur).filter(|&limit| limit != libc::RLIM_INFINITY)
 }
 
 #[allow(unsafe_code)]
