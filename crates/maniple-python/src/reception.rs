@@ -71,7 +71,9 @@ pub struct PyReception(Reception);
 impl PyReception {
     #[new]
     fn new() -> PyResult<Self> {
-        Reception::new().map(PyReception).map_err(os_error)
+        Reception::new()
+            .map(PyReception)
+            .map_err(|error| crate::error::os("watch a listener's clients (eventfd2)", error))
     }
 
     /// `reception[fd, key, timeout]` waits for the next client of the listening socket `fd`, with the `key` if it is not

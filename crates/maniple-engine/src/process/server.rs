@@ -7,7 +7,7 @@
 //!
 //! | from | numbers | handles | meaning |
 //! | --- | --- | --- | --- |
-//! | hub | `FORK`, serial, 0 | the child's handles | fork a child |
+//! | hub | `FORK`, serial, 0 | the child's permit, its handles | fork a child |
 //! | server | `STARTED`, serial, pid | a watch on it | done |
 //! | server | `REFUSED`, serial, error number | | the system refused |
 //! | server | `ENDED`, serial, exit | | it ended with this exit, and is reaped |
@@ -18,6 +18,10 @@
 //! If the hub dies, the socket closes and the server exits; its children die by their own lifelines. If the server
 //! dies, its children continue, and their exit stays unknown; the next [`Server::fork`] fails, and the caller starts
 //! another server. If a child dies, the server reaps it and reports its exit.
+//!
+//! A server may die after it has forked a child and before it reports the child. The caller then has another child forked
+//! with the same handles. So a child does nothing before it has its *permit*: a byte that the hub sends it once the child
+//! is reported. Without it, the child finds the end of the permit's stream, and exits.
 
 use super::child::{Child, ExitWatch, Forked, Statuses, fork};
 use super::launch::Launch;
@@ -27,9 +31,9 @@ use maniple_sys::atfork::{self, HubOnly};
 use maniple_sys::process::limits::Soft;
 use maniple_sys::process::packet;
 use maniple_sys::process::{Cause, Exit};
-use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle};
+use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream};
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -188,14 +192,20 @@ impl Server {
         let Some(statuses) = &self.statuses else { return Err(io::ErrorKind::NotConnected.into()) };
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
         let mut ended = statuses.lock();
-        let handles: Vec<BorrowedHandle<'_>> = handles.iter().map(AsHandle::as_handle).collect();
+        let (permit, theirs) = atfork::making(|| {
+            let (ours, theirs) = stream::pair()?;
+            // A child of this program that held this end would keep the end of the stream from the forked child.
+            io::Result::Ok((HubOnly::new(ours)?, theirs))
+        })?;
+        let mut passed = vec![theirs.as_handle()];
+        passed.extend(handles.iter().map(AsHandle::as_handle));
         // The child runs before its watch arrives, so a number for the watch is reserved first.
         let reserved = sys::process::reserve_handle()?;
         // The children have the server's limits, and this program's may have been raised since the server began.
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         *limits = sys::process::limits::lend(self.pid(), *limits);
         drop(limits);
-        send(&statuses.socket, [FORK, serial as i64, 0], &handles)?;
+        send(&statuses.socket, [FORK, serial as i64, 0], &passed)?;
         let mut watch = Vec::new();
         loop {
             match statuses.step(&mut ended, &mut watch)? {
@@ -209,7 +219,10 @@ impl Server {
                         None => sys::process::open_child(pid, Some(reserved))
                             .inspect_err(|_| sys::process::end_by_number(pid))?,
                     };
-                    return Ok(Child::of_server(pid, ExitWatch::by(pid, watch), serial, statuses.clone()));
+                    let child = Child::of_server(pid, ExitWatch::by(pid, watch), serial, statuses.clone());
+                    // A child that has died meanwhile cannot read it.
+                    let _ = stream::write_now(permit.as_handle(), &[IoSlice::new(&[1])], &[]);
+                    return Ok(child);
                 }
                 Some([REFUSED, s, error]) if s == serial as i64 => {
                     return Err(io::Error::from_raw_os_error(error as i32));
@@ -283,7 +296,10 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
                 // SAFETY: there is no other thread, as the caller promises; none is started here.
                 let forked = if whole { unsafe { fork() } } else { Err(sys::wire::out_of_handles()) };
                 match forked {
-                    Ok(Forked::Child) => return Ok(handles),
+                    Ok(Forked::Child) => {
+                        let has_permit = !handles.is_empty() && is_permitted(&handles.remove(0));
+                        return if has_permit { Ok(handles) } else { std::process::exit(0) };
+                    }
                     Ok(Forked::Parent(child)) => {
                         let packet = [STARTED, serial, i64::from(child.pid())];
                         // If the watch cannot be sent (too many handles are under way), the hub makes its own watch.
@@ -304,6 +320,16 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
             Err(error) if sys::is_shortage(&error) => std::thread::sleep(PAUSE),
             Ok(None) | Err(_) => std::process::exit(0),
             Ok(Some(_)) => {}
+        }
+    }
+}
+
+/// Waits until the hub has sent a forked child its permit. Returns false if the hub never does.
+fn is_permitted(permit: &OwnedHandle) -> bool {
+    loop {
+        match stream::read_into(permit.as_handle(), &mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read.is_ok_and(|read| read > 0),
         }
     }
 }

@@ -145,7 +145,8 @@ fn signal_by_number(pid: u32, number: i32) -> io::Result<()> {
     }
 }
 
-/// Returns how a child of this process ended, or `None` while it runs.
+/// Returns how a child of this process ended, or `None` while it runs. Only the parent learns how: another process, such as
+/// a forked child of the parent, gets [`Exit::Unknown`] after the end.
 pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
     use rustix::io::Errno;
     loop {
@@ -155,6 +156,8 @@ pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
                 let signal = status.terminating_signal().map(killed);
                 return Ok(Some(status.exit_status().map(Exit::Code).or(signal).unwrap_or(Exit::Unknown)));
             }
+            // Another part of the program has reaped it, or it is another process's child, and may run.
+            Err(Errno::CHILD) if !hung_up(handle)? => return Ok(None),
             Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
             Err(Errno::INTR) => {}
             // The handle is not a pidfd, the kernel is older than 5.4, or a sandbox refuses the call.
@@ -186,7 +189,9 @@ fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exi
                 std::thread::sleep(std::time::Duration::from_micros(100));
             }
             -1 => match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Exit::Unknown)),
+                error if error.raw_os_error() == Some(libc::ECHILD) => {
+                    return Ok(hung_up(handle)?.then_some(Exit::Unknown));
+                }
                 error if error.kind() == io::ErrorKind::Interrupted => {}
                 error => return Err(error),
             },

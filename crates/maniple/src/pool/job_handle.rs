@@ -6,6 +6,7 @@ use crate::error::{CallError, Error, InTime, Result};
 use maniple_engine::pool::{self as engine, Settled};
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -64,11 +65,14 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     let mut values = Vec::with_capacity(items);
     let mut failed = None;
     for one in settled {
-        let _ = reader.read(one, pool, |result| match result {
+        let panic = reader.read(one, pool, |result| match result {
             Ok(value) if failed.is_none() => values.push(value),
             Ok(_) => {}
             Err(error) => failed = failed.take().or(Some(error)),
         });
+        if let (Some(panic), None) = (panic, &failed) {
+            resume_unwind(panic.0);
+        }
     }
     match failed {
         Some(error) => Err(error),
@@ -86,7 +90,9 @@ pub(super) fn each<R: DeserializeOwned + 'static>(
     let items = settled.iter().map(|s| s.items).sum();
     let mut outcomes = Vec::with_capacity(items);
     for one in settled {
-        let _ = reader.read(one, pool, |result| outcomes.push(result));
+        if let Some(panic) = reader.read(one, pool, |result| outcomes.push(result)) {
+            resume_unwind(panic.0);
+        }
     }
     outcomes.extend((0..reader.items_left()).map(|_| Err(Error::Call(CallError::Cancelled))));
     Ok(outcomes)

@@ -81,6 +81,14 @@ fn put(cut: Cut, out: &mut Filling<'_>) {
     }
 }
 
+/// Drops a value of the program. Returns the panic of its `Drop`, which belongs to the caller.
+fn let_go<A>(value: A) -> Option<CallersPanic> {
+    if !std::mem::needs_drop::<A>() {
+        return None;
+    }
+    catch_unwind(AssertUnwindSafe(|| drop(value))).err().map(CallersPanic)
+}
+
 /// Items that all exist. The thread that drives the hub encodes them.
 pub(super) struct Items<A> {
     items: std::vec::IntoIter<A>,
@@ -101,7 +109,14 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
                 self.items.nth(numbers - 1);
                 self.chunk.room(items)
             } else if let Some(item) = self.items.next() {
-                self.chunk.add(&item, items)
+                let added = self.chunk.add(&item, items);
+                if let Some(panic) = let_go(item) {
+                    // As a panic of an iterator does, it ends the input.
+                    self.chunk.cut().into_iter().for_each(|c| put(c, out));
+                    out.unsent(1, Box::new(panic));
+                    return true;
+                }
+                added
             } else {
                 self.chunk.cut().into_iter().for_each(|c| put(c, out));
                 return true;
@@ -117,6 +132,13 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
         }
         // Determined now and not in the next call, so that no call waits needlessly for the last task.
         self.items.as_slice().is_empty()
+    }
+}
+
+impl<A> Drop for Items<A> {
+    fn drop(&mut self) {
+        // One by one: the panic of one does not keep the others, nor the thread of the pool that runs this.
+        self.items.by_ref().for_each(|item| drop(let_go(item)));
     }
 }
 
@@ -217,9 +239,19 @@ impl Feeder {
                 let item = catch_unwind(AssertUnwindSafe(|| items.next()));
                 let mut collected = self.lock();
                 let collected = &mut *collected;
-                match item {
+                let item = match item {
                     Ok(Some(item)) => {
                         let added = collected.chunk.add(&item, each.min(self.most));
+                        match let_go(item) {
+                            None => Ok(Some(added)),
+                            Some(panic) => Err(panic),
+                        }
+                    }
+                    Ok(None) => Ok(None),
+                    Err(panic) => Err(CallersPanic(panic)),
+                };
+                match item {
+                    Ok(Some(added)) => {
                         if !matches!(added, Added::Open) {
                             collected.cuts.extend(collected.chunk.cut());
                         }
@@ -238,7 +270,7 @@ impl Feeder {
                     end => {
                         collected.cuts.extend(collected.chunk.cut());
                         if let Err(panic) = end {
-                            collected.cuts.push((1, Err(Box::new(CallersPanic(panic)))));
+                            collected.cuts.push((1, Err(Box::new(panic))));
                         }
                         collected.over = true;
                         self.hand_over(collected);

@@ -261,6 +261,23 @@ fn a_fork_has_all_that_its_parent_had() {
 }
 
 #[test]
+fn a_forked_child_knows_whether_its_parents_process_runs() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let process = started(method, |()| std::thread::sleep(Duration::from_secs(60)), ());
+        let runs = || process.is_alive() && process.exit_status().is_none();
+        assert!(runs());
+        let in_child = testing::in_forked_child(|| {
+            let in_time = process.join_timeout(Duration::from_millis(50)).unwrap();
+            i32::from(!runs() || in_time.is_some())
+        });
+        assert_eq!(in_child, 0, "{method:?}");
+        process.kill().unwrap();
+        assert_eq!(process.join().unwrap(), Exit::Killed(Cause::KILL), "{method:?}");
+    }
+}
+
+#[test]
 fn processes_start_processes_and_pools() {
     let _dog = watchdog();
     for method in METHODS {

@@ -4,6 +4,7 @@ use crate::support::{METHODS, eventually, kill_self, pool, watchdog};
 use maniple::{CallOptions, Error, JobHandle, Pool, Result};
 use maniple_sys::testing::Signal;
 use serde::{Deserialize, Serialize, Serializer};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -103,5 +104,62 @@ fn a_call_for_which_no_thread_waits_may_panic_while_it_encodes() {
         assert!(looks(&pool, [1, 5, 2].map(Panics).into(), open).is_err());
         assert_eq!(looks(&pool, [1, 1, 1].map(Panics).into(), open).unwrap(), [1; 3]);
         assert_eq!(pool.apply(double, 21).unwrap(), 42);
+    }
+}
+
+/// Panics when it is dropped in the process that made it, if it is number 40.
+#[derive(Serialize, Deserialize)]
+struct Brittle {
+    maker: u32,
+    number: u64,
+}
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        assert!(self.maker != std::process::id() || self.number != 40 || std::thread::panicking(), "on purpose");
+    }
+}
+
+fn brittle(count: u64) -> impl Iterator<Item = Brittle> + Clone + Send + 'static {
+    let maker = std::process::id();
+    (0..count).map(move |number| Brittle { maker, number })
+}
+
+fn number(item: Brittle) -> u64 {
+    item.number
+}
+
+/// The panic of an item's `Drop` reaches the caller, whichever thread drops the item, and the pool works afterwards.
+#[test]
+fn an_item_whose_drop_panics_is_the_callers_panic() {
+    let _dog = watchdog();
+    let pool = Pool::new(2).unwrap();
+    let calls: [(&str, &dyn Fn()); 7] = [
+        ("map", &|| drop(pool.map(number, brittle(100)))),
+        ("map_async", &|| drop(pool.map_async(number, brittle(100)).unwrap().get())),
+        ("map_async, later", &|| {
+            let job = pool.map_async(number, brittle(100)).unwrap();
+            ready(&job);
+            drop(job.get());
+        }),
+        ("try_map", &|| drop(pool.try_map(number, brittle(100)))),
+        ("imap of an iterator", &|| {
+            let results: Vec<u64> = pool.imap(number, brittle(100)).unwrap().map(Result::unwrap).collect();
+            panic!("the iteration ends after {}", results.len());
+        }),
+        ("imap of a list", &|| {
+            let items = brittle(100).collect::<Vec<_>>();
+            let results: Vec<u64> = pool.imap(number, items).unwrap().map(Result::unwrap).collect();
+            panic!("the iteration ends after {}", results.len());
+        }),
+        ("imap_unordered", &|| {
+            let results: Vec<u64> = pool.imap_unordered(number, brittle(100)).unwrap().map(Result::unwrap).collect();
+            panic!("the iteration ends after {}", results.len());
+        }),
+    ];
+    for (name, call) in calls {
+        let panic = catch_unwind(AssertUnwindSafe(call)).expect_err(name);
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"), "{name}");
+        assert_eq!(pool.map(double, 0..3).unwrap(), [0, 2, 4], "{name}");
     }
 }
