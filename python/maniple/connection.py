@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from socket import socket as Socket
     from typing import Any
 
-    from ._maniple import Guest
-
     from typing_extensions import TypeVar
+
+    from ._maniple import Guest
 
     # The types of the objects that are sent and received; by default any object.
     _Sent = TypeVar("_Sent", contravariant=True, default=Any)

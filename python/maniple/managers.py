@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 # Many of these imports exist so that programs find the standard names here.
 from . import connection, context, pool, process, resource_tracker, util  # noqa: F401
 from ._impl.compat import public_module  # noqa: F401
-from ._impl.manager.client import forget_site, site_at
+from ._impl.manager.client import forget_site, request_shutdown, site_at
 from ._impl.manager.proxies import (  # noqa: F401
     AutoProxy,
     BaseProxy,
@@ -65,6 +65,9 @@ HAS_SHMEM = shared_memory is not None
 __all__ = ["BaseManager", "SyncManager", "BaseProxy", "RemoteError", "Token"]
 if HAS_SHMEM:
     __all__.append("SharedMemoryManager")
+
+#: the least time in seconds that a server has to answer the request for its shutdown
+_ANSWER = 5.0
 
 
 class State:
@@ -304,7 +307,7 @@ class BaseManager:
         if process.is_alive():
             util.info("sending shutdown message to manager")
             try:
-                tell_server(_Client, address, authkey, "shutdown")
+                request_shutdown(_Client, address, authkey, max(shutdown_timeout, _ANSWER))
             except Exception as error:
                 util.info("the manager did not accept the shutdown message: %s", error)
             for harder in (process.terminate, process.kill, None):

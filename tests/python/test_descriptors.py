@@ -56,6 +56,9 @@ OBJECTS = [
     "one-way Pipe",
     "Value",
     "Process",
+    "Listener",
+    "Listener of TCP",
+    "Manager that stays",
     pytest.param(
         "SharedMemory", marks=pytest.mark.skipif(sys.version_info < (3, 13), reason="mmap closes its own by number")
     ),
@@ -76,7 +79,7 @@ def test_a_pool_whose_descriptors_are_closed_says_so(mp_package: str, method: st
 
 @pytest.mark.better_than_standard("closes by number what it has opened")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-@pytest.mark.parametrize("what", ["Lock", "Queue", "Process"])
+@pytest.mark.parametrize("what", ["Lock", "Queue", "Process", "Manager that stays"])
 def test_the_package_closes_no_reused_number_in_other_start_methods(mp_package: str, method: str, what: str) -> None:
     assert outcome(mp_package, method, "became_daemon", what) == "child okok"
 
@@ -91,6 +94,13 @@ def test_an_inherited_descriptor_above_the_limit(mp_package: str, method: str) -
 @pytest.mark.parametrize("what", ["Queue", "Queue that is watched", "JoinableQueue", "SimpleQueue"])
 def test_a_queue_writes_to_no_file_that_reuses_its_number(mp_package: str, what: str, before: str) -> None:
     assert outcome(mp_package, "fork", "used_after", what, before) == "ok"
+
+
+@pytest.mark.better_than_standard("writes by number into what the program has opened, and reads from it")
+@pytest.mark.parametrize("way", ["", " that is read"])
+@pytest.mark.parametrize("what", ["Pipe", "one-way Pipe", "Client"])
+def test_a_connection_uses_no_file_that_reuses_its_number(mp_package: str, what: str, way: str) -> None:
+    assert outcome(mp_package, "fork", "used_after", what + way, "new") == "ok"
 
 
 @pytest.mark.better_than_standard("duplicates the connection as a standard stream")

@@ -18,6 +18,7 @@ use maniple_engine::channel::frame::{Interrupted, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
 use maniple_engine::channel::stream_end::{Sent, StreamEnd};
+use maniple_sys::own::not_there;
 use maniple_sys::ready::Interest;
 use maniple_sys::{AsHandle, BorrowedHandle, RawHandle, stream};
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -60,7 +61,12 @@ fn closed() -> PyErr {
 
 impl PyChannel {
     fn open(&self) -> PyResult<Use<'_>> {
-        self.descriptor.begin().ok_or_else(closed)
+        let begun = self.descriptor.begin().ok_or_else(closed)?;
+        // The system's calls for sockets refuse other files. Those of a pipe do not.
+        if !self.end.is_socket() && !begun.is_there() {
+            return Err(os("use a connection, whose descriptor the program has closed", not_there()));
+        }
+        Ok(begun)
     }
 
     /// Raises the error of a closed connection. Pickling may have run any code.
@@ -210,6 +216,7 @@ impl PyChannel {
     fn _take(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
         let number: RawHandle = socket.call_method0(intern!(socket.py(), "detach"))?.extract()?;
         self.set_handle(Some(number));
+        self.end.set_socket();
         Ok(())
     }
 

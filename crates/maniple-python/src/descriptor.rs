@@ -121,6 +121,13 @@ impl Use<'_> {
     pub fn handle(&self) -> BorrowedHandle<'static> {
         self.handle
     }
+
+    /// Whether it still leads to the file that the object received: the program has not closed it, and opened another file
+    /// under its number.
+    pub fn is_there(&self) -> bool {
+        let file = self.descriptor.state().file;
+        file.is_some() && File::of(self.handle) == file
+    }
 }
 
 impl Drop for Use<'_> {

@@ -82,7 +82,16 @@ MADE = {
     "Array": lambda mp, ctx: ctx.Array("i", 30),
     "Process": lambda mp, ctx: started(ctx),
     "SharedMemory": lambda mp, ctx: segment(),
+    "Listener": lambda mp, ctx: listener(mp, "AF_UNIX", None),
+    "Listener of TCP": lambda mp, ctx: listener(mp, "AF_INET", b"key"),
+    # Its server holds the resource tracker's pipe as well.
+    "Manager that stays": lambda mp, ctx: KEPT.append(ctx.Manager()),
 }
+KEPT: list[Any] = []
+
+
+def listener(mp: Any, family: str, key: bytes | None) -> Any:
+    return importlib.import_module(f"{mp.__name__}.connection").Listener(family=family, authkey=key)
 
 
 def started(ctx: Any) -> Any:
@@ -157,7 +166,31 @@ def exchange(queue: Any, item: Any) -> None:
     queue.get()
 
 
+def talk(ends: Any, item: Any) -> None:
+    ends[0].send(item)
+    ends[1].recv()
+
+
+def read(ends: Any, item: Any) -> None:
+    ends[0].recv()
+
+
+def over_tcp(ctx: Any) -> Any:
+    connection = importlib.import_module(f"{sys.argv[1]}.connection")
+    with connection.Listener(("127.0.0.1", 0)) as made:
+        ends: list[Any] = []
+        thread = threading.Thread(target=lambda: ends.append(connection.Client(made.address)))
+        thread.start()
+        return made.accept(), thread.join() or ends[0]
+
+
 USED: dict[str, Any] = {
+    "Pipe": (lambda ctx: ctx.Pipe(), talk),
+    "one-way Pipe": (lambda ctx: ctx.Pipe(False)[::-1], talk),
+    "Client": (over_tcp, talk),
+    "Pipe that is read": (lambda ctx: ctx.Pipe(), read),
+    "one-way Pipe that is read": (lambda ctx: ctx.Pipe(False), read),
+    "Client that is read": (over_tcp, read),
     "Queue": (lambda ctx: ctx.Queue(), exchange),
     "Queue that is watched": (watched, exchange),
     "JoinableQueue": (lambda ctx: ctx.JoinableQueue(3), exchange),

@@ -49,37 +49,48 @@ fn retry<T>(interrupted: Interrupted<'_, '_>, mut act: impl FnMut() -> io::Resul
 /// anything else ([`send_rest`]).
 pub fn send(
     fd: BorrowedHandle<'_>,
+    is_socket: bool,
     body: &[u8],
     handles: &[BorrowedHandle<'_>],
     rest: &mut Vec<u8>,
     interrupted: Interrupted<'_, '_>,
 ) -> Result<()> {
     let mut broken_off = false;
-    let write = |parts: &[IoSlice<'_>], handles: &[BorrowedHandle<'_>]| {
+    let put = |parts: &[IoSlice<'_>], handles: &[BorrowedHandle<'_>]| {
         if broken_off {
             return Err(Error::Interrupted);
         }
-        let write = || match (parts, handles) {
-            (parts, []) => stream::write(fd, parts),
+        let once = || match (parts, handles) {
+            (parts, []) => write(fd, is_socket, parts),
             (parts, _) => stream::write_with(fd, &parts[0], handles),
         };
-        let sent = retry(interrupted, write, WHAT_SEND)?;
+        let sent = retry(interrupted, once, WHAT_SEND)?;
         // What has been sent counts first.
         broken_off = sent < parts.iter().map(|part| part.len()).sum() && interrupted();
         Ok(Some(sent))
     };
-    send_by(write, body, handles, rest).map(|_| ())
+    send_by(put, body, handles, rest).map(|_| ())
+}
+
+/// Writes to a stream. The call for sockets fails if the program has closed the socket and opened a file under its number.
+fn write(fd: BorrowedHandle<'_>, is_socket: bool, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    if is_socket { stream::write_socket(fd, parts) } else { stream::write(fd, parts) }
 }
 
 /// Sends the part of a message that [`send`] has left.
 ///
 /// # Errors
 /// As [`send`].
-pub fn send_rest(fd: BorrowedHandle<'_>, rest: &mut Vec<u8>, interrupted: Interrupted<'_, '_>) -> Result<()> {
+pub fn send_rest(
+    fd: BorrowedHandle<'_>,
+    is_socket: bool,
+    rest: &mut Vec<u8>,
+    interrupted: Interrupted<'_, '_>,
+) -> Result<()> {
     let mut sent = 0;
     let mut done = Ok(());
     while sent < rest.len() && done.is_ok() {
-        match retry(interrupted, || stream::write(fd, &[IoSlice::new(&rest[sent..])]), WHAT_SEND) {
+        match retry(interrupted, || write(fd, is_socket, &[IoSlice::new(&rest[sent..])]), WHAT_SEND) {
             Ok(more) => {
                 sent += more;
                 done = check(sent < rest.len(), interrupted);
@@ -233,6 +244,8 @@ pub struct Way<'a> {
     pub adaptive: Option<&'a AdaptiveSpin>,
     /// Whether handles may be attached: the end is a local socket's.
     pub brings: bool,
+    /// Whether it is known to be a socket. Then no other file is read that the program has opened under its number.
+    pub is_socket: bool,
     /// Until when.
     pub until: Until,
 }
@@ -332,15 +345,15 @@ impl Partial {
         let now = |bytes: &mut [u8], handles: Option<&mut Vec<OwnedHandle>>| stream::read_now(fd, bytes, handles);
         let (mut got, mut begun) = (None, None);
         match (way.adaptive, way.until) {
-            (None, Until::Now) => {
+            (None, Until::Now) if !way.is_socket => {
                 let got = retry(interrupted, || stream::read_available(fd, head), WHAT)?;
                 return Ok(got.map(|got| (got, None)));
             }
-            (None, _) => {}
-            (Some(_), Until::Now) => {
+            (_, Until::Now) => {
                 got = retry(interrupted, || first(fd, head, came.as_deref_mut(), now), WHAT)?;
                 return Ok(got.map(|got| (got, None)));
             }
+            (None, _) => {}
             (Some(adaptive), _) => {
                 let (wait, found) = look_out(adaptive, fd, head, came.as_deref_mut());
                 (got, begun) = (found.doing(WHAT)?, Some(wait));
@@ -355,6 +368,7 @@ impl Partial {
                 let read = || {
                     first(fd, head, came.as_deref_mut(), |bytes, handles| match handles {
                         Some(handles) => stream::read_with(fd, bytes, handles).map(Some),
+                        None if way.is_socket => stream::read_socket(fd, bytes).map(Some),
                         None => stream::read_into(fd, bytes).map(Some),
                     })
                 };

@@ -36,6 +36,8 @@ pub struct StreamEnd {
     // Of a socket, and of a local one.
     socket: AtomicBool,
     local: AtomicBool,
+    // Of a socket whose sends and receives are those of any other descriptor, in all that users see.
+    is_known_socket: AtomicBool,
     // Whether it is known what the descriptor leads to, this end to be marked, and the other one.
     looked: AtomicBool,
     marked: AtomicBool,
@@ -84,6 +86,7 @@ impl StreamEnd {
         self.has_rest.store(false, Ordering::Relaxed);
         self.rest().clear();
         self.looked.store(false, Ordering::Relaxed);
+        self.is_known_socket.store(false, Ordering::Relaxed);
         self.peer_marked.store(false, Ordering::Relaxed);
     }
 
@@ -95,6 +98,16 @@ impl StreamEnd {
     /// Says so.
     pub fn set_local(&self, local: bool) {
         self.local.store(local, Ordering::Relaxed);
+    }
+
+    /// Says that it is a socket.
+    pub fn set_socket(&self) {
+        self.is_known_socket.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is known to be a socket.
+    pub fn is_socket(&self) -> bool {
+        self.socket.load(Ordering::Relaxed) || self.is_local() || self.is_known_socket.load(Ordering::Relaxed)
     }
 
     /// The receivers of this end.
@@ -154,16 +167,17 @@ impl StreamEnd {
         handles: &[BorrowedHandle<'_>],
         interrupted: Interrupted<'_, '_>,
     ) -> Result<()> {
+        let is_socket = self.is_socket();
         let mut rest = Vec::new();
         if self.has_rest.load(Ordering::Relaxed) {
             rest = std::mem::take(&mut *self.rest());
-            if let Err(error) = frame::send_rest(end, &mut rest, interrupted) {
+            if let Err(error) = frame::send_rest(end, is_socket, &mut rest, interrupted) {
                 *self.rest() = rest;
                 return Err(error);
             }
             self.has_rest.store(false, Ordering::Relaxed);
         }
-        let sent = frame::send(end, body, handles, &mut rest, interrupted);
+        let sent = frame::send(end, is_socket, body, handles, &mut rest, interrupted);
         if !rest.is_empty() {
             *self.rest() = rest;
             self.has_rest.store(true, Ordering::Relaxed);
@@ -234,7 +248,7 @@ impl StreamEnd {
         let brings = self.may_bring(end);
         let adaptive = (brings || self.socket.load(Ordering::Relaxed)).then_some(&self.adaptive);
         let mut partial = self.partial().take().unwrap_or_default();
-        match partial.begin(end, Way { adaptive, brings, until }, interrupted) {
+        match partial.begin(end, Way { adaptive, brings, is_socket: self.is_socket(), until }, interrupted) {
             Ok(true) if limit.is_some_and(|limit| partial.len() as u64 > limit) => Err(Error::TooLong),
             Ok(true) => Ok(Some(partial)),
             Ok(false) => Ok(None),

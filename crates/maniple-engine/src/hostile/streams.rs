@@ -57,7 +57,7 @@ pub fn frames(data: &[u8]) {
     let mut got = Vec::new();
     let why = loop {
         let mut partial = Partial::default();
-        let begun = partial.begin(fd, Way { adaptive, brings, until }, &mut || false);
+        let begun = partial.begin(fd, Way { adaptive, brings, is_socket: false, until }, &mut || false);
         match begun.and_then(|begun| {
             assert!(begun);
             partial.finish(fd, &mut || false)

@@ -297,6 +297,8 @@ pub unsafe fn serve(handles: Vec<OwnedHandle>) -> Result<Vec<OwnedHandle>> {
                 let forked = if whole { unsafe { fork() } } else { Err(sys::wire::out_of_handles()) };
                 match forked {
                     Ok(Forked::Child) => {
+                        // First: the hub detects the server's death by the end of this stream.
+                        drop(socket);
                         let has_permit = !handles.is_empty() && is_permitted(&handles.remove(0));
                         return if has_permit { Ok(handles) } else { std::process::exit(0) };
                     }

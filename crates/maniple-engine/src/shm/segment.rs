@@ -54,6 +54,7 @@ impl Segment {
 
     /// A second handle on it, for another process.
     pub fn share(&self) -> Result<OwnedHandle> {
+        self.handle.found().doing("pass on shared memory, whose descriptor the program has closed")?;
         memory::duplicate(&self.handle).doing("duplicate a handle on shared memory")
     }
 

@@ -23,7 +23,7 @@ fn never() -> impl FnMut() -> bool {
 }
 
 /// A way to wait without a limit.
-const EVER: Way<'_> = Way { adaptive: None, brings: false, until: Until::Ever };
+const EVER: Way<'_> = Way { adaptive: None, brings: false, is_socket: false, until: Until::Ever };
 
 fn message(end: impl AsHandle, way: Way<'_>) -> Result<frame::Message, Error> {
     let mut partial = Partial::default();
@@ -42,7 +42,7 @@ fn messages_of_all_sizes_arrive_whole_and_in_order() {
     let sizes = [0, 1, 507, 508, 509, 16_383, 16_384, 16_385, 1 << 20, (1 << 24) + 1];
     let sender = thread::spawn(move || {
         for size in sizes {
-            frame::send(a.as_handle(), &vec![size as u8; size], &[], &mut Vec::new(), &mut never()).unwrap();
+            frame::send(a.as_handle(), false, &vec![size as u8; size], &[], &mut Vec::new(), &mut never()).unwrap();
         }
     });
     for size in sizes {
@@ -62,7 +62,8 @@ fn verdicts(bytes: &[u8]) -> Vec<Error> {
     };
     let adaptive = AdaptiveSpin::default();
     let until = |until, socket: bool| {
-        message(opened(), Way { adaptive: socket.then_some(&adaptive), brings: false, until }).map(drop)
+        message(opened(), Way { adaptive: socket.then_some(&adaptive), brings: false, is_socket: socket, until })
+            .map(drop)
     };
     let a_minute = Until::after(Duration::from_secs(60));
     let all = [
@@ -113,7 +114,7 @@ fn load(buffers: &[&[u8]]) -> Load {
 fn pass(buffers: &[&[u8]]) -> Vec<Region> {
     let (a, b) = stream::pair().unwrap();
     let parcel = Parcel::new(&[], b"stream", load(buffers), Vec::new());
-    frame::send(a.as_handle(), parcel.content(), &parcel.handles(), &mut Vec::new(), &mut never()).unwrap();
+    frame::send(a.as_handle(), false, parcel.content(), &parcel.handles(), &mut Vec::new(), &mut never()).unwrap();
     parcel.sent();
     let message = message(&b, Way { brings: true, ..EVER }).unwrap();
     let (arrived, at) = parcel::open(&message.content, message.came).unwrap();

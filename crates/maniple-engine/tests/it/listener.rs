@@ -37,12 +37,12 @@ fn contact(error: Error) -> ContactError {
 }
 
 fn send(end: &OwnedHandle, body: &[u8]) {
-    frame::send(end.as_handle(), body, &[], &mut Vec::new(), &mut never()).unwrap();
+    frame::send(end.as_handle(), false, body, &[], &mut Vec::new(), &mut never()).unwrap();
 }
 
 fn receive(end: &OwnedHandle) -> Vec<u8> {
     let mut partial = Partial::default();
-    let way = Way { adaptive: None, brings: false, until: Until::Ever };
+    let way = Way { adaptive: None, brings: false, is_socket: true, until: Until::Ever };
     assert!(partial.begin(end.as_handle(), way, &mut never()).unwrap());
     partial.finish(end.as_handle(), &mut never()).unwrap();
     frame::Message::from(partial).content

@@ -118,6 +118,26 @@ pub fn write(fd: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize>
     })
 }
 
+/// As [`write`], to a socket, without the signal that writing to a closed end sends. Any other file is not there: the program
+/// has closed the socket and opened the file under its number.
+pub fn write_socket(socket: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL;
+    let sent = match parts {
+        [one] => patiently(|| rustix::net::send(socket, one, flags)),
+        more => patiently(|| rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), flags)),
+    };
+    sent.map_err(not_a_socket)
+}
+
+/// As [`read_into`], from a socket. Any other file is not there, as for [`write_socket`].
+pub fn read_socket(socket: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    patiently(|| rustix::net::recv(socket, &mut *bytes, RecvFlags::empty()).map(|(_, got)| got)).map_err(not_a_socket)
+}
+
+fn not_a_socket(error: rustix::io::Errno) -> io::Error {
+    if error == rustix::io::Errno::NOTSOCK { crate::own::not_there() } else { error.into() }
+}
+
 /// Writes all of `bytes`; signal handlers do not interrupt it.
 pub fn write_all(fd: BorrowedHandle<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -203,9 +223,22 @@ fn receive_with(
     if wire::are_numbers_scarce() {
         // The system drops handles for which there is no number. A peek leaves the message, so a later call can receive
         // it.
-        let looked_at = receive_once(fd, bytes, &mut Vec::new(), flags | RecvFlags::PEEK)?;
+        let mut came = Vec::new();
+        let looked_at = receive_once(fd, bytes, &mut came, flags | RecvFlags::PEEK)?;
         if looked_at.is_cut {
             return Err(wire::out_of_handles());
+        }
+        if !came.is_empty() {
+            // The look has brought the handles. Another thread may take the next free numbers, so the message is received
+            // without its handles.
+            return received_again(fd, &mut bytes[..looked_at.bytes], flags).map(|is_same| {
+                if is_same {
+                    handles.append(&mut came);
+                } else {
+                    CUT.set(true);
+                }
+                looked_at.bytes
+            });
         }
     }
     let got = receive_once(fd, bytes, handles, flags)?;
@@ -214,6 +247,16 @@ fn receive_with(
         CUT.set(true);
     }
     Ok(got.bytes)
+}
+
+/// Receives as many bytes as a look at a message has found, without the handles. Returns whether they are the same: another
+/// process may have received the message meanwhile, and `bytes` has the next one.
+fn received_again(fd: BorrowedHandle<'_>, bytes: &mut [u8], flags: RecvFlags) -> io::Result<bool> {
+    let mut again = vec![0; bytes.len()];
+    let got = patiently(|| rustix::net::recv(fd, &mut *again, flags).map(|(_, got)| got))?;
+    let is_same = *bytes == again[..got];
+    bytes[..got].copy_from_slice(&again[..got]);
+    Ok(is_same)
 }
 
 struct Got {
@@ -229,7 +272,8 @@ fn receive_once(
 ) -> io::Result<Got> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = patiently(|| rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
+    let got = patiently(|| rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))
+        .map_err(not_a_socket)?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {
             handles.extend(came.map(arrived));

@@ -79,6 +79,16 @@ pub fn write_with(_handle: BorrowedHandle<'_>, _bytes: &[u8], _handles: &[Borrow
 }
 
 /// Returns the error "not supported".
+pub fn write_socket(_handle: BorrowedHandle<'_>, _parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
+pub fn read_socket(_handle: BorrowedHandle<'_>, _bytes: &mut [u8]) -> io::Result<usize> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
 pub fn read_with(_handle: BorrowedHandle<'_>, _bytes: &mut [u8], _handles: &mut Vec<OwnedHandle>) -> io::Result<usize> {
     Err(unsupported())
 }

@@ -225,3 +225,28 @@ fn the_error_names_the_function() {
     let lost = expect_lost(pool.apply(|how: u32| die(how) + 1, 0), Exit::Killed(Cause::KILL)).task;
     assert!(lost.starts_with("apply of ") && lost.contains("fn(u32) -> u32"), "{lost}");
 }
+
+fn server_of((number, _): (u64, Vec<u8>)) -> (u64, u32) {
+    (number, support::parent())
+}
+
+/// A server may die between the fork of a worker and its report. The worker must not run beside the one that is forked in
+/// its place, over the same link.
+#[test]
+fn a_fork_server_that_dies_in_the_middle_of_a_start_disturbs_no_task() {
+    let _dog = watchdog();
+    let pool =
+        Pool::builder().processes(2).start_method(StartMethod::ForkServer).max_tasks_per_child(1).build().unwrap();
+    let mut delay = Duration::ZERO;
+    for number in 0..300 {
+        let calls = (0..4).map(|_| pool.apply_async(server_of, (number, vec![1; 30_000])).unwrap());
+        for call in calls.collect::<Vec<_>>() {
+            let (same, server) = call.get().unwrap();
+            assert_eq!(same, number);
+            std::thread::sleep(delay);
+            delay = if delay > Duration::from_millis(1) { Duration::ZERO } else { delay + Duration::from_micros(37) };
+            // It may have been killed already.
+            let _ = testing::kill(server, Signal::KILL);
+        }
+    }
+}

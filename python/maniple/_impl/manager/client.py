@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Site", "forget_site", "site_at", "tell_server"]
+__all__ = ["Site", "forget_site", "request_shutdown", "site_at", "tell_server"]
 
 #: seconds that a server may take to open the session of a child that is about to be forked
 _BEFORE_FORK = 2.0
@@ -67,6 +67,25 @@ def tell_server(connect: Callable[..., Any], address: Any, authkey: bytes, order
     conn = _reach(connect, address, authkey)
     try:
         return dispatch(conn, None, order, args)
+    finally:
+        conn.close()
+
+
+def request_shutdown(connect: Callable[..., Any], address: Any, authkey: bytes, timeout: float) -> None:
+    """Request the server's shutdown. A server that is stopped answers nothing: no step takes longer than `timeout` seconds.
+
+    Raises:
+        TimeoutError: a step took longer. The connections of other kinds than this package's have no time limit.
+    """
+    if not is_ours(connect):
+        tell_server(connect, address, authkey, "shutdown")
+        return
+    conn = over_wire(address, authkey, timeout)
+    try:
+        conn.send((None, "shutdown", (), {}))
+        if not conn.poll(timeout):
+            raise TimeoutError(f"the server has not answered for {timeout} seconds")
+        conn.recv()
     finally:
         conn.close()
 

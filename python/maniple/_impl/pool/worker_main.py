@@ -208,6 +208,24 @@ class WorkerMain:
         raise NotImplementedError
 
 
+def _keep_namespace_of_program() -> None:
+    """Give the namespace of a program that a launcher runs, and that is not the one of `__main__`, its key before the fork.
+
+    `python -m cProfile` is such a launcher. Its functions are sent by value. By the key, a forked worker finds the namespace that it
+    has inherited, in which an initializer may have set a variable.
+    """
+    main = vars(sys.modules["__main__"])
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        space = frame.f_globals
+        if space is not main and space.get("__name__") == "__main__":
+            from ..serialization.received import space_key
+
+            space_key(space)
+            return
+        frame = frame.f_back
+
+
 class ForkedMain(WorkerMain):
     """A process that is forked from this one now."""
 
@@ -218,6 +236,7 @@ class ForkedMain(WorkerMain):
         self._size = len(vars(sys.modules["__main__"]))
         # Weak references: they do not keep replaced definitions alive, and do not match new definitions at the same address.
         self._defined = {name: ref(value) for name, value in _definitions(sys.modules["__main__"])}
+        _keep_namespace_of_program()
 
     def has(self, name: str, value: Any) -> bool:
         if not self.is_current():

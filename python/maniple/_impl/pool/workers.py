@@ -6,6 +6,7 @@ The thread refers to the objects of this module and not to the `Pool`, so that a
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 
@@ -528,8 +529,15 @@ class Workers:
             )
         return self._wait_for_keeper(timeout)
 
-    def _wait_for_keeper(self, timeout: float | None = None) -> bool:
+    # A default, because a module that the interpreter has cleared has no names.
+    def _wait_for_keeper(
+        self, timeout: float | None = None, is_finalizing: Callable[[], bool] = sys.is_finalizing
+    ) -> bool:
         """Wait until the keeper has seen all workers out, and has ended."""
+        if is_finalizing():
+            # The pool was made so late, in a function of `atexit`, that no function of `atexit` ends it. The keeper runs no more; the
+            # kernel ends the workers with this process.
+            return True
         # A callback may end the pool, and so may what a start calls.
         if threading.current_thread() not in (self.keeper, self._completions.thread, self._starter):
             if os.getpid() == self._owner and not self._all_ended.wait(timeout):

@@ -73,6 +73,8 @@ pub(crate) struct ShmLink {
 impl ShmLink {
     pub fn create(page: &HubPage, lifelines: &Lifelines, tapped: bool) -> Result<Made> {
         count_forks().doing("count forks")?;
+        // First: if the program has closed the pool's descriptors, this error says so.
+        let lifeline = lifelines.share()?;
         let (segment, link) = LinkSegment::create()?;
         let (reader, sender) = segment.hub_side();
         let (wire, far) = atfork::making(Wire::for_worker).doing("make a socket pair")?;
@@ -82,8 +84,7 @@ impl ShmLink {
         };
         let tap = tapped.then(|| atfork::making(tap).doing("make a pipe for a worker's standard error")).transpose()?;
         let (stderr, worker_stderr) = tap.unzip();
-        let handles =
-            Handles { link, page: page.share()?, wire: far, lifeline: lifelines.share()?, stderr: worker_stderr };
+        let handles = Handles { link, page: page.share()?, wire: far, lifeline, stderr: worker_stderr };
         let link = ShmLink { segment, sender, reader, wire: Arc::new(wire) };
         Ok(Made { link, handles, stderr: stderr.map(Arc::new) })
     }
