@@ -538,13 +538,19 @@ class SocketListener:
         guest = self._reception[self._descriptor(), key, self._socket.gettimeout()]
         if guest is None:
             raise TimeoutError("timed out")
-        # If a signal handler raises from here on, this socket or the guest closes the descriptor, and the client learns of it.
-        sock = type(self._socket)(self._socket.family, self._socket.type, self._socket.proto, guest.fileno())
+        listening, kind = self._socket, type(self._socket)
+        sock = kind.__new__(kind)
         try:
-            self._last_accepted = sock.getpeername()
-        except OSError:  # the client has disconnected already
-            self._last_accepted = None
-        return _connection_over(sock, guest)
+            sock.__init__(listening.family, listening.type, listening.proto, guest.fileno())  # type: ignore[misc]
+            try:
+                self._last_accepted = sock.getpeername()
+            except OSError:  # the client has disconnected already
+                self._last_accepted = None
+            return _connection_over(sock, guest)
+        except BaseException:
+            # The guest closes the descriptor, so a client that a signal handler has interrupted learns of it.
+            sock.detach()
+            raise
 
     def _descriptor(self) -> int:
         number: int = self._socket.fileno()
