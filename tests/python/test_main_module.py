@@ -71,6 +71,31 @@ def test_a_scripts_definitions_keep_their_identity(how: list[str], method: str, 
     assert run(*how, PROGRAMS / "by_value.py", mp_package, method) == ("done\n", "")
 
 
+INITIALIZED = """
+import sys, {package} as mp
+number = 0
+def begin(value):
+    global number
+    number = value
+def add(value):
+    return number + value
+if __name__ == "__main__":
+    with mp.get_context(sys.argv[1]).Pool(2, begin, (40,)) as pool:
+        print(pool.map(add, [1, 2]))
+"""
+
+
+@pytest.mark.better_than_standard("cannot pickle the functions of a program that a profiler runs")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("launcher", ["cProfile -o /dev/null", "profile -o /dev/null", "pdb -c continue -c quit"])
+def test_tasks_see_what_the_initializer_of_a_launched_program_has_set(
+    tmp_path: Path, mp_package: str, method: str, launcher: str
+) -> None:
+    (tmp_path / "program.py").write_text(INITIALIZED.format(package=mp_package))
+    out, _ = run("-m", *launcher.split(), tmp_path / "program.py", method, input="")
+    assert "[41, 42]" in out
+
+
 def _as_script(program: str, folder: Path) -> tuple[list[str], str | None]:
     (folder / "prog.py").write_text(program)
     return ["prog.py"], None

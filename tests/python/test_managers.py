@@ -160,6 +160,16 @@ def test_killed_while_clients_wait(mp: ModuleType, manager: Any) -> None:
     manager.join()
 
 
+@pytest.mark.better_than_standard("waits for ever")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_server_is_ended(mp: ModuleType, method: str) -> None:
+    manager = mp.get_context(method).Manager()
+    server = manager._process
+    os.kill(server.pid, signal.SIGSTOP)
+    manager.shutdown()
+    assert server.exitcode == -signal.SIGKILL
+
+
 def wait_in(event: Any, pipe: Any) -> None:
     try:
         pipe.send("waits")

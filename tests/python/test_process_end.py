@@ -277,3 +277,29 @@ def test_a_running_timer_does_not_end_a_process(mp: ModuleType, method: str) -> 
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
+
+
+LATE_POOL = """
+import atexit, {package} as mp
+context = mp.get_context("{method}")
+kept = []
+def work():
+    try:
+        kept.append(context.Pool(1))
+        print(kept[0].apply(abs, (-4,)), flush=True)
+    except RuntimeError as error:  # Python 3.12 and later start no thread then
+        print(4 if "shutdown" in str(error) else error, flush=True)
+if __name__ == "__main__":
+    atexit.register(work)
+"""
+
+
+@pytest.mark.better_than_standard("the process never ends")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_that_an_exit_handler_makes_and_keeps_ends_with_the_process(
+    tmp_path: Path, mp_package: str, method: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LATE_POOL.format(package=mp_package, method=method))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=40)
+    assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr

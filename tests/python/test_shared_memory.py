@@ -7,6 +7,7 @@ import importlib
 import mmap
 import os
 import random
+import struct
 import subprocess
 import sys
 import uuid
@@ -277,6 +278,17 @@ def test_a_list_returns_its_items(lists: Any) -> None:
                 continue
             values[place] = value
         assert list(one) == values
+
+
+@pytest.mark.better_than_standard("clears an item before it refuses a number")
+def test_a_refused_item_leaves_the_old_one(lists: Any) -> None:
+    values = [5, 2.5, "text", b"bytes", True, None]
+    made = lists(values)
+    for place in range(len(values)):
+        for refused in (2**64, -(2**63) - 1, "x" * 100, b"x" * 100, object(), "\ud800"):
+            with pytest.raises((ValueError, struct.error)):
+                made[place] = refused
+            assert list(made) == values
 
 
 @pytest.mark.better_than_standard("NULs at the end are lost")

@@ -56,6 +56,15 @@ def test_options_of_python_reach_every_process_once(options: str, method: str) -
         assert len(given) == len(set(given)), helper
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_object_compares_bytes_with_str(mp_package: str, method: str) -> None:
+    program = PROGRAMS / "bytes_and_str.py"
+    done = subprocess.run(
+        [sys.executable, "-bb", str(program), mp_package, method], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
 # -- directories
 
 
