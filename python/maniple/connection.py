@@ -538,10 +538,11 @@ class SocketListener:
         guest = self._reception[self._descriptor(), key, self._socket.gettimeout()]
         if guest is None:
             raise TimeoutError("timed out")
-        listening, kind = self._socket, type(self._socket)
+        listening = self._socket
+        kind: Any = type(listening)
         sock = kind.__new__(kind)
         try:
-            sock.__init__(listening.family, listening.type, listening.proto, guest.fileno())  # type: ignore[misc]
+            sock.__init__(listening.family, listening.type, listening.proto, guest.fileno())
             try:
                 self._last_accepted = sock.getpeername()
             except OSError:  # the client has disconnected already

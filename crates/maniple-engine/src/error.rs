@@ -85,6 +85,14 @@ impl Error {
     }
 }
 
+/// The error of a start of a process or thread.
+#[cfg(not(loom))]
+pub(crate) fn unstarted(doing: &'static str, source: io::Error) -> Error {
+    let is_limited = maniple_sys::is_limit_of_processes(&source);
+    let limited = "start another process or thread: the limit on their number is reached (ulimit -u)";
+    Error::Os { doing: if is_limited { limited } else { doing }, source }
+}
+
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

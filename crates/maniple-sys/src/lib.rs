@@ -183,6 +183,7 @@
 //! | --- | --- |
 //! | `quiet::spawn`, `quiet::Number` | starts a thread that receives no signals; a thread's number (`own`), and whether the thread exists (`is_there`) |
 //! | `aside` | runs a function in a thread with a separate handle table, if this process has no handle left; an error on systems without such threads |
+//! | `is_limit_of_processes` | whether the error of a start reports a limit on the number of processes and threads |
 //! | `is_shortage`, `advice` | whether an error reports a shortage; a hint for its reader |
 //! | `clock::now` | monotonic nanoseconds, the same in every process |
 //! | `allowed_cores`, `keep_to_cores` | the numbers of the processors that this process may run on; limits the calling thread, and the threads that it starts, to some of them |

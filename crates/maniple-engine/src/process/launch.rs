@@ -5,7 +5,7 @@
 
 use super::child::Child;
 use super::inherit;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Result, unstarted};
 use maniple_sys as sys;
 use maniple_sys::OwnedHandle;
 use maniple_sys::process::{Start, Stdio};
@@ -146,7 +146,8 @@ impl Launch {
             }
             _ => error,
         };
-        let (pid, handle) = sys::process::start(&start, watch).map_err(named).doing("start a process")?;
+        let (pid, handle) =
+            sys::process::start(&start, watch).map_err(named).map_err(|e| unstarted("start a process", e))?;
         Ok(Child::ours(pid, handle))
     }
 

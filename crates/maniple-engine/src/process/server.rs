@@ -25,7 +25,7 @@
 
 use super::child::{Child, ExitWatch, Forked, Statuses, fork};
 use super::launch::Launch;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Result, unstarted};
 use maniple_sys as sys;
 use maniple_sys::atfork::{self, HubOnly};
 use maniple_sys::process::limits::Soft;
@@ -185,7 +185,7 @@ impl Server {
     /// # Errors
     /// The server is gone, or the system refuses another process.
     pub fn fork(&self, handles: &[OwnedHandle]) -> Result<Child> {
-        self.ask(handles).doing("fork in the fork server")
+        self.ask(handles).map_err(|e| unstarted("fork in the fork server", e))
     }
 
     fn ask(&self, handles: &[OwnedHandle]) -> io::Result<Child> {

@@ -35,13 +35,13 @@ pub fn is_fixed(handle: impl AsHandle) -> bool {
 
 /// Returns the greatest length of memory that this process makes or writes to by handle (RLIMIT_FSIZE).
 pub fn longest() -> u64 {
-    super::process::limits::soft(libc::RLIMIT_FSIZE).unwrap_or(u64::MAX)
+    super::rlimit::soft(libc::RLIMIT_FSIZE).unwrap_or(u64::MAX)
 }
 
 /// Returns whether the address space of this process is limited (RLIMIT_AS), so that mappings take addresses from the
 /// program.
 pub fn is_narrow() -> bool {
-    super::process::limits::soft(libc::RLIMIT_AS).is_some()
+    super::rlimit::soft(libc::RLIMIT_AS).is_some()
 }
 
 fn check_limit(len: u64) -> io::Result<()> {

@@ -10,6 +10,7 @@ pub mod plain;
 pub mod process;
 pub mod quiet;
 pub mod ready;
+mod rlimit;
 pub mod socket;
 pub mod standoff;
 pub mod stream;
@@ -37,6 +38,11 @@ pub fn is_shortage(error: &std::io::Error) -> bool {
     const ALL: [Errno; 7] =
         [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::FBIG, Errno::NOBUFS];
     error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
+}
+
+/// Returns whether the error of a start of a process or thread reports a limit on their number.
+pub fn is_limit_of_processes(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error())
 }
 
 /// Returns what to do about an error that reports a shortage, as a text to append to the error; empty for other errors.
@@ -80,7 +86,7 @@ pub fn keep_to_cores(cores: &[usize]) -> std::io::Result<()> {
 
 /// Returns this process's limit of descriptors.
 pub fn most_handles() -> usize {
-    process::limits::soft(libc::RLIMIT_NOFILE).map_or(usize::MAX, |n| n as usize)
+    rlimit::soft(libc::RLIMIT_NOFILE).map_or(usize::MAX, |n| n as usize)
 }
 
 /// Returns this process's number.

@@ -192,7 +192,7 @@ pub(super) fn are_numbers_scarce() -> bool {
 /// Returns whether some of the highest numbers are free. The system assigns the lowest free number first, so holes
 /// among the low numbers do not matter.
 fn is_top_free() -> bool {
-    let limit = super::process::limits::soft(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX);
+    let limit = super::rlimit::soft(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX);
     let limit = limit.min(i32::MAX as u64);
     // SAFETY: reads the flags of a number; changes nothing.
     let is_free = |number: u64| unsafe { libc::fcntl(number as i32, libc::F_GETFD) } < 0;

@@ -19,8 +19,8 @@ pub enum SyncError {
     /// The lock was acquired, but the process that held it before died, or the thread panicked. The guard was dropped
     /// when this was made; to keep it, match on the [`PoisonError`](crate::PoisonError) instead of using `?`.
     #[error(
-        "{0}: the data that it guards may be half changed; repair it (into_inner() returns the guard), then call \
-            clear_poison()"
+        "{0}: what it guards may be half changed; into_inner() returns the guard or permit; after the repair, clear_poison() of \
+            a lock forgets this"
     )]
     Poisoned(Poison),
     /// A thread holds the lock, or no unit of the semaphore is free.
@@ -74,8 +74,8 @@ impl Poison {
 impl fmt::Display for Poison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Poison::Died(pid) => write!(f, "process {pid} died while it held this lock"),
-            Poison::Panicked(pid) => write!(f, "a thread of process {pid} panicked while it held this lock"),
+            Poison::Died(pid) => write!(f, "process {pid} died while it held this lock or unit"),
+            Poison::Panicked(pid) => write!(f, "a thread of process {pid} panicked while it held this lock or unit"),
         }
     }
 }

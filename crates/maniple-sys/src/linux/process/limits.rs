@@ -1,5 +1,6 @@
 //! The limits on the number of processes, and on the memory of a control group.
 
+use super::super::rlimit::{get, soft};
 use rustix::process::getuid;
 use std::path::Path;
 
@@ -40,18 +41,6 @@ pub fn lend(pid: u32, before: Soft) -> Soft {
         }
     }
     Soft(std::array::from_fn(|at| before.0[at].max(ours.0[at])))
-}
-
-/// Returns a soft limit of this process. `None`: there is none, or a sandbox refuses the question.
-pub(crate) fn soft(resource: libc::__rlimit_resource_t) -> Option<u64> {
-    get(0, resource).map(|limit| limit.rlim_cur).filter(|&limit| limit != libc::RLIM_INFINITY)
-}
-
-#[allow(unsafe_code)]
-fn get(pid: i32, resource: libc::__rlimit_resource_t) -> Option<libc::rlimit> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a value that outlives the call; a null means no new limit.
-    (unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) } == 0).then_some(limit)
 }
 
 #[allow(unsafe_code)]
