@@ -155,6 +155,8 @@ mod _maniple {
     #[pymodule_export]
     use crate::sync_wait::{PyBarrier, PyCondition, PyEvent};
     #[pymodule_export]
+    use crate::taking::PyTaking;
+    #[pymodule_export]
     use crate::terms::{PyTerms, memory_of};
     #[pymodule_export]
     use crate::ticket::PyTicket;
