@@ -63,7 +63,7 @@ impl PyChannel {
     fn open(&self) -> PyResult<Use<'_>> {
         let begun = self.descriptor.begin().ok_or_else(closed)?;
         // The system's calls for sockets refuse other files. Those of a pipe do not.
-        if !self.end.is_socket() && !begun.is_there() {
+        if !self.end.is_socket() && !begun.is_pipe_or_there() {
             return Err(os("use a connection, whose descriptor the program has closed", not_there()));
         }
         Ok(begun)

@@ -10,7 +10,7 @@
 
 use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::own::File;
-use maniple_sys::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+use maniple_sys::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle, stream};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -122,9 +122,12 @@ impl Use<'_> {
         self.handle
     }
 
-    /// Whether it still leads to the file that the object received: the program has not closed it, and opened another file
-    /// under its number.
-    pub fn is_there(&self) -> bool {
+    /// Whether it leads to a pipe, or to the file that the object received: the program has not closed it, and opened
+    /// another file under its number. (A pipe of the program is not told from the object's own.)
+    pub fn is_pipe_or_there(&self) -> bool {
+        if stream::is_pipe(self.handle) {
+            return true;
+        }
         let file = self.descriptor.state().file;
         file.is_some() && File::of(self.handle) == file
     }

@@ -95,7 +95,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `pair`, `pipe`, `packet_pair` | two connected ends: for both directions; one to read from and one to write to; for packets |
-//! | `kind`, `Kind`, `is_packets` | whether handles can be sent over it; whether it is for packets |
+//! | `kind`, `Kind`, `is_packets`, `is_pipe` | whether handles can be sent over it; whether it is for packets, and whether it is a pipe's end |
 //! | `read`, `read_into`, `read_to_end`, `write`, `write_all` | wait; 0 is the end of the stream. All except `read_to_end` and `write_all` end with `Interrupted` |
 //! | `write_socket`, `read_socket` | as `write` (without the signal of a closed end) and `read_into`, of a socket; `not_there` of any other file |
 //! | `read_available` | reads from any stream without waiting: `None` if there is nothing |

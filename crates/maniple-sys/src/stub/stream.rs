@@ -83,6 +83,11 @@ pub fn write_socket(_handle: BorrowedHandle<'_>, _parts: &[IoSlice<'_>]) -> io::
     Err(unsupported())
 }
 
+/// Returns false: no pipe exists.
+pub fn is_pipe(_handle: BorrowedHandle<'_>) -> bool {
+    false
+}
+
 /// Returns the error "not supported".
 pub fn read_socket(_handle: BorrowedHandle<'_>, _bytes: &mut [u8]) -> io::Result<usize> {
     Err(unsupported())
