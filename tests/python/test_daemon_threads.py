@@ -156,3 +156,26 @@ def test_a_program_ends_while_daemon_threads_run_python_code(mp_package: str, wh
     for _ in range(4):  # a thread is not always in code that must not be ended
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+MANAGED = """
+import sys, threading, time, {package} as mp
+if __name__ == "__main__":
+    manager = mp.get_context("{method}").Manager()
+    waits = dict(event=manager.Event().wait, queue=manager.Queue().get, lock=manager.Lock().acquire)
+    waits["lock"]()
+    threading.Thread(target=waits["{what}"], daemon=True).start()
+    time.sleep(0.3)
+"""
+
+
+@pytest.mark.better_than_standard("prints a traceback")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["event", "queue", "lock"])
+def test_a_daemon_thread_in_a_call_of_a_manager_prints_nothing_at_exit(
+    mp_package: str, method: str, what: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(MANAGED.format(package=mp_package, method=method, what=what))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

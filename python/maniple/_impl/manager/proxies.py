@@ -43,6 +43,12 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
 
 
 @of_managers
+def _stay_if_program_ends() -> None:
+    from ..pool.results import stay_if_program_ends
+
+    stay_if_program_ends()
+
+
 class BaseProxy:
     """An object that forwards calls to an object in the server of a manager. The methods of a manager return proxies.
 
@@ -137,6 +143,7 @@ class BaseProxy:
             kind, result = line.call(self._id, methodname, args, kwds)
         except BaseException as error:
             if isinstance(error, (EOFError, ConnectionError)):
+                _stay_if_program_ends()
                 self._site.say_ended(error)
             elif line.asked != asked and not line.closed:
                 self._withdraw(line, error)
@@ -145,6 +152,8 @@ class BaseProxy:
             return result
         if kind == "#PROXY":
             return self._proxy_for(*result)
+        if kind == "#WITHDRAWN":  # another thread has ended the session of this process
+            _stay_if_program_ends()
         try:
             raise convert_to_error(kind, result)
         finally:

@@ -262,6 +262,8 @@ def convert_to_error(kind: str, result: Any) -> Exception:
     """Return the exception to raise for an answer of the server that is not a result."""
     if kind == "#ERROR":
         return result  # type: ignore[no-any-return]  # an exception, by the protocol
+    if kind == "#WITHDRAWN":
+        return EOFError("this process has ended its session with the manager, because it ends")
     if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
         return ValueError(f"Unrecognized message type {kind!r}")
     if not isinstance(result, str):
