@@ -174,7 +174,6 @@ class Results(Generic[_Result]):
     def _take_from(self, stream: Any) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> _Result: ...
-    def _next_now(self, nothing: Any) -> _Result: ...
 
 @final
 class Line:
@@ -387,6 +386,7 @@ received_bytes: Taking
 received_into: Taking
 received_now: Taking
 next_result: Taking
+next_result_now: Taking
 
 @final
 class Memory:

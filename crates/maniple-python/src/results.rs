@@ -64,24 +64,6 @@ impl PyResults {
         Self::step(slf, None)
     }
 
-    /// Returns the next result if it is there, otherwise `nothing`. Raises StopIteration if there are no more results.
-    #[pyo3(name = "_next_now")]
-    fn next_now<'py>(slf: &Bound<'py, Self>, nothing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let wait = Wait::Not(nothing);
-        match slf.get().source.get() {
-            Some(source) => match source.stream.bind(py).cast::<PyStream>() {
-                Ok(stream) => {
-                    let found = PyStream::next_now(stream)?;
-                    Ok(found.map_or_else(|| wait.nothing(py), |value| value.into_bound(py)))
-                }
-                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), &wait),
-                Err(_) => taken(source.stream.bind(py), &wait),
-            },
-            None => taken(slf.as_any(), &wait),
-        }
-    }
-
     /// Return the run-time value of an annotation such as `IMapIterator[str]`.
     #[classmethod]
     fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -113,6 +95,23 @@ impl PyResults {
                 Err(error)
             }
             given => given,
+        }
+    }
+
+    /// Returns the next result if it is there, otherwise `nothing`. Raises StopIteration if there are no more results.
+    pub fn step_now<'py>(slf: &Bound<'py, Self>, nothing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let wait = Wait::Not(nothing);
+        match slf.get().source.get() {
+            Some(source) => match source.stream.bind(py).cast::<PyStream>() {
+                Ok(stream) => {
+                    let found = PyStream::next_now(stream)?;
+                    Ok(found.map_or_else(|| wait.nothing(py), |value| value.into_bound(py)))
+                }
+                Err(_) if source.gives_ahead => slf.get().taken_ahead(source.stream.bind(py), &wait),
+                Err(_) => taken(source.stream.bind(py), &wait),
+            },
+            None => taken(slf.as_any(), &wait),
         }
     }
 

@@ -18,6 +18,7 @@ enum What {
     Bytes,
     BytesInto,
     Result,
+    ResultNow,
 }
 
 /// `taking[object, ...]`. The arguments follow the object.
@@ -43,6 +44,7 @@ impl PyTaking {
                 let (buffer, offset) = (arguments.get_item(1)?, arguments.get_item(2)?);
                 Ok(channel(&from)?.recv_bytes_into(py, &buffer, offset.extract()?)?.into_pyobject(py)?.into_any())
             }
+            What::ResultNow => PyResults::step_now(from.cast::<PyResults>()?, arguments.get_item(1)?),
             What::Result => {
                 let timeout = arguments.get_item(1)?;
                 PyResults::step(from.cast::<PyResults>()?, Some(timeout).filter(|timeout| !timeout.is_none()))
@@ -63,6 +65,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("received_bytes", What::Bytes),
         ("received_into", What::BytesInto),
         ("next_result", What::Result),
+        ("next_result_now", What::ResultNow),
     ] {
         module.add(name, PyTaking(what))?;
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from ..._maniple import next_result_now
 from ..compat.public_module import Generic, TypeVar
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ class AsyncResults(Generic[Result]):
         results: Any = self
         here = door()
         try:
-            while (result := results._next_now(_NOTHING)) is _NOTHING:
+            while (result := next_result_now[results, _NOTHING]) is _NOTHING:
                 await here.until(results)
         except StopIteration:
             pass
