@@ -76,7 +76,7 @@ pub fn out_of_memory() -> io::Error {
 
 /// Returns a second handle on the same memory.
 pub fn duplicate(handle: impl AsHandle) -> io::Result<OwnedHandle> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(handle.as_handle(), 3)?.into())
+    Ok(crate::own::duplicate_above_stdio(handle.as_handle())?)
 }
 
 /// Prevents programs that this process starts from inheriting a handle that came from another process.

@@ -135,6 +135,14 @@ impl Drop for Own {
     }
 }
 
+/// Duplicates a descriptor, with a number above 2. If the limit of descriptors is so low that there is no such number, the
+/// error says that none is left, and not that the argument is wrong.
+pub(crate) fn duplicate_above_stdio(fd: BorrowedHandle<'_>) -> rustix::io::Result<OwnedHandle> {
+    use rustix::io::Errno;
+    let duplicate = rustix::io::fcntl_dupfd_cloexec(fd, 3);
+    duplicate.map(OwnedHandle::from).map_err(|error| if error == Errno::INVAL { Errno::MFILE } else { error })
+}
+
 /// Returns the error for a number that leads to another file by now, or is not open.
 pub fn not_there() -> io::Error {
     rustix::io::Errno::BADF.into()
@@ -164,7 +172,7 @@ crate::as_handle!(impl[] for Lent, |this| this.0);
 /// again.
 pub fn above_stdio(handle: impl Into<OwnedHandle>) -> io::Result<OwnedHandle> {
     let handle = handle.into();
-    if handle.as_raw() > 2 { Ok(handle) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&handle, 3)?.into()) }
+    if handle.as_raw() > 2 { Ok(handle) } else { Ok(duplicate_above_stdio(handle.as_handle())?) }
 }
 
 /// Moves a handle that arrived from another process as [`above_stdio`] does. If there is no other number, it keeps its number.
@@ -173,7 +181,7 @@ pub fn arrived(handle: impl Into<OwnedHandle>) -> OwnedHandle {
     if handle.as_raw() > 2 {
         return handle;
     }
-    rustix::io::fcntl_dupfd_cloexec(&handle, 3).map_or(handle, OwnedHandle::from)
+    duplicate_above_stdio(handle.as_handle()).unwrap_or(handle)
 }
 
 /// Moves two files as [`above_stdio`] does.

@@ -42,13 +42,13 @@ class ProcessLocalSet(set):  # type: ignore[type-arg]  # a plain base costs leas
         return type(self), ()
 
 
-@of_managers
 def _stay_if_program_ends() -> None:
     from ..pool.results import stay_if_program_ends
 
     stay_if_program_ends()
 
 
+@of_managers
 class BaseProxy:
     """An object that forwards calls to an object in the server of a manager. The methods of a manager return proxies.
 

@@ -65,7 +65,12 @@ def _duplicate_above(fd: int) -> int:
     # The import needs a descriptor, and a loader of shared objects.
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-    return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+    try:
+        return int(fcntl(fd, F_DUPFD_CLOEXEC, 3))
+    except OSError as problem:
+        if problem.errno == errno.EINVAL:  # the limit is so low that there is no such number
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+        raise
 
 
 def _has_standard_streams() -> bool:
