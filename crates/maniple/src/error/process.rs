@@ -16,7 +16,7 @@
 #[non_exhaustive]
 pub enum ProcessError {
     /// A worker, process or server could not be started.
-    #[error("no process could be started: {0}")]
+    #[error("no process or thread could be started: {0}")]
     Start(String),
     /// The process was not in the state that the call needs. Contains the process's name.
     #[error("the process {0}")]

@@ -10,7 +10,7 @@ use super::source::{Feeder, Items, single};
 use crate::call::{self, Call, Plain};
 use crate::callee::{About, Callee};
 use crate::chunk::Output;
-use crate::error::{Error, Result};
+use crate::error::{Error, ProcessError, Result};
 use crate::payload::Payload;
 use maniple_engine::pool::policy::FUNCTIONS;
 use maniple_engine::pool::{Chunk, Collect, Func, JobSpec, Packet, Room, SourceKind};
@@ -117,11 +117,10 @@ impl Pool {
             .inspect_err(|_| {
                 job.cancel(false);
             })
-            .map_err(|source| {
-                Error::from(maniple_engine::Error::Os {
-                    doing: "start a thread that reads the input (see ulimit -u and -v)",
-                    source,
-                })
+            .map_err(|e| {
+                Error::Process(ProcessError::Start(format!(
+                    "a thread that reads the input (see ulimit -u and -v): {e}"
+                )))
             })?;
         let about = About { method, function: Plain(function).callee() };
         Ok(Imap::new(self.shared.clone(), job, window.0, Reader::new(about, None), feeder))
