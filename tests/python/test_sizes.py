@@ -127,6 +127,17 @@ def test_the_workers_of_a_smaller_pool_have_its_numbers(new_pool: NewPool) -> No
 
 
 @every_method
+def test_a_pool_that_shrinks_while_workers_start_keeps_the_lowest_numbers(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    pool.map(limited.worker_number, [0.02] * 8, 1)
+    for size in (3, 6):
+        pool.resize(size)
+        pool.resize(1)
+        assert wait_for_size(pool, 1)
+        assert set(pool.map(limited.worker_number, [0.02] * 4, 1)) == {0}
+
+
+@every_method
 @pytest.mark.parametrize("cost_is_known", [False, True])
 def test_a_backlog_that_is_full(new_pool: NewPool, tmp_path: Path, cost_is_known: bool) -> None:
     pool = new_pool(1, max_backlog=2, backlog_full="raise")

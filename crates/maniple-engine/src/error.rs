@@ -86,7 +86,6 @@ impl Error {
 }
 
 /// The error of a start of a process or thread.
-#[cfg(not(loom))]
 pub(crate) fn unstarted(doing: &'static str, source: io::Error) -> Error {
     let is_limited = maniple_sys::is_limit_of_processes(&source);
     let limited = "start another process or thread: the limit on their number is reached (ulimit -u)";

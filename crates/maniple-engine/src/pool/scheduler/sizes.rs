@@ -104,12 +104,16 @@ impl<P> Scheduler<P> {
         self.workers.get(worker).map(|w| w.number)
     }
 
-    /// Retires the workers with the highest numbers: the others have the numbers of a pool of their size.
+    /// Retires the workers with the highest numbers: the others have the numbers of a pool of their size. A surplus worker that
+    /// was only requested, or that is starting, retires when it is ready.
     fn retire_surplus(&mut self, count: usize) {
-        for _ in 0..count {
-            let last = self.workers.iter().filter(|(_, w)| w.may_retire()).max_by_key(|(_, w)| w.number);
-            let Some((worker, _)) = last else { return };
-            self.retire(worker);
+        let staying = self.workers.iter().filter(|(_, w)| w.phase != Phase::Retiring);
+        let mut last: Vec<(usize, WorkerId)> = staying.map(|(worker, w)| (w.number, worker)).collect();
+        last.sort_unstable_by_key(|&(number, _)| std::cmp::Reverse(number));
+        for (_, worker) in last.into_iter().take(count.saturating_sub(self.asked)) {
+            if self.workers.get(worker).is_some_and(Worker::may_retire) {
+                self.retire(worker);
+            }
         }
         self.shrinks = count > 0;
     }
