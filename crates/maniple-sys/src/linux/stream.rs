@@ -234,16 +234,15 @@ fn receive_with(
             return Err(wire::out_of_handles());
         }
         if !came.is_empty() {
-            // The look has brought the handles. Another thread may take the next free numbers, so the message is received
+            // The peek has brought the handles. Another thread may take the next free numbers, so the message is received
             // without its handles.
-            return received_again(fd, &mut bytes[..looked_at.bytes], flags).map(|is_same| {
-                if is_same {
-                    handles.append(&mut came);
-                } else {
-                    CUT.set(true);
-                }
-                looked_at.bytes
-            });
+            let (got, is_same) = received_again(fd, &mut bytes[..looked_at.bytes], flags)?;
+            if is_same {
+                handles.append(&mut came);
+            } else {
+                CUT.set(true);
+            }
+            return Ok(got);
         }
     }
     let got = receive_once(fd, bytes, handles, flags)?;
@@ -254,14 +253,14 @@ fn receive_with(
     Ok(got.bytes)
 }
 
-/// Receives as many bytes as a look at a message has found, without the handles. Returns whether they are the same: another
-/// process may have received the message meanwhile, and `bytes` has the next one.
-fn received_again(fd: BorrowedHandle<'_>, bytes: &mut [u8], flags: RecvFlags) -> io::Result<bool> {
+/// Receives at most as many bytes as a peek has found, without the handles. Returns their number, and whether they are the
+/// same: another process may have received the message meanwhile, and `bytes` begins with the next one, or nothing is left.
+fn received_again(fd: BorrowedHandle<'_>, bytes: &mut [u8], flags: RecvFlags) -> io::Result<(usize, bool)> {
     let mut again = vec![0; bytes.len()];
     let got = patiently(|| rustix::net::recv(fd, &mut *again, flags).map(|(_, got)| got))?;
     let is_same = *bytes == again[..got];
     bytes[..got].copy_from_slice(&again[..got]);
-    Ok(is_same)
+    Ok((got, is_same))
 }
 
 struct Got {
