@@ -265,14 +265,13 @@ class ResourceTracker:
         If the program has closed the pipe, the tracker may live: other processes hold the pipe. Then it is reaped later.
         """
         fd, pid = self._fd, self._pid
-        if not self._has_pipe():
-            if pid is not None:
-                self._left.append(pid)
-        else:
+        if self._has_pipe():
             os.close(fd)
             if pid is not None:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, 0)
+        elif pid is not None:
+            self._left.append(pid)
         self._fd = self._pid = self._exitcode = None
         warn("resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.", stacklevel=2)
 

@@ -53,12 +53,12 @@ pub fn aside<R: Send>(_keep: &[BorrowedHandle<'_>], _work: impl FnOnce() -> R + 
     Err(unsupported())
 }
 
-/// Returns false: no shortage is known.
+/// Returns false.
 pub fn is_limit_of_processes(_error: &io::Error) -> bool {
     false
 }
 
-/// Returns false.
+/// Returns false: no shortage is known.
 pub fn is_shortage(_error: &io::Error) -> bool {
     false
 }
