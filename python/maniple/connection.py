@@ -183,7 +183,7 @@ class _ConnectionBase(Channel[_Sent, _Received], Parts):
             while not self.poll():
                 await here.readable(self.fileno())
             return self.recv()
-        while (message := received_now[self,]) is None:
+        while (message := received_now[self]) is None:
             await here.readable(self.fileno())
         return message[0]  # type: ignore[no-any-return]  # the other end decides
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import pickle
 import random
 import signal
 import sys
@@ -28,11 +29,15 @@ def raise_late(*_: object) -> None:
 
 @contextmanager
 def storm() -> Iterator[Callable[[], None]]:
-    """A handler that raises. The function has it called within less than a millisecond, or not at all after the next call."""
+    """A handler that raises. The function has it called within half a millisecond."""
     before = signal.signal(signal.SIGALRM, raise_late)
     chance = random.Random(18)
+
+    def arm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0004))
+
     try:
-        yield lambda: signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0004)) and None
+        yield arm
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -92,6 +97,25 @@ def test_a_connection_loses_no_message(mp: ModuleType, how: str, duplex: bool) -
         assert [int(message) for message in came] == list(range(MESSAGES))
     sender.join()
     here.close()
+
+
+@pytest.mark.better_than_standard("loses objects")
+@pytest.mark.parametrize("how", ["recv", "recv_bytes"])
+def test_the_end_of_a_queue_loses_no_object(mp: ModuleType, how: str) -> None:
+    queue = mp.SimpleQueue()
+    sender = mp.Process(target=put_all, args=(queue,), daemon=True)
+    sender.start()
+    came = taken(getattr(queue._reader, how), MESSAGES)
+    assert [item if how == "recv" else pickle.loads(item) for item in came] == list(range(MESSAGES))
+    sender.join()
+    queue.close()
+
+
+def put_all(queue: Any) -> None:
+    for number in range(MESSAGES):
+        queue.put(number)
+        if number % 3 == 0:
+            time.sleep(0.0001)
 
 
 def soon(number: int) -> int:

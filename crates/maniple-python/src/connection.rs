@@ -13,8 +13,7 @@ use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, wait
 use crate::shelf::{Shelf, kept_event};
 use crate::unended;
 use maniple_engine::Error;
-use maniple_engine::channel::frame::Message;
-use maniple_engine::channel::frame::{Interrupted, Until};
+use maniple_engine::channel::frame::{Interrupted, Message, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
 use maniple_engine::channel::stream_end::{Sent, StreamEnd};

@@ -103,6 +103,30 @@ fn shut_down(py: Python<'_>) -> PyErr {
 }
 
 impl PyLog {
+    /// Takes a pickle out. Waits for it.
+    pub fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let log = self.log()?;
+        let message = loop {
+            if let Some(kept) = self.shelf.next_pickle(py) {
+                self.tell_of_kept(&log);
+                return kept;
+            }
+            match next_message(py, &log, true, None)? {
+                None if log.held_back() > 0 => {}
+                message => break message,
+            }
+        };
+        match message {
+            Some(message) if message.rest.is_empty() => {
+                made::bytes(py, &message.first).map(Bound::into_any).map_err(|error| lost(py, error))
+            }
+            Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect())
+                .map_err(|error| lost(py, error)),
+            None if log.is_shut() => Err(closed()),
+            None => Err(PyEOFError::new_err(())),
+        }
+    }
+
     fn over(log: Log) -> Self {
         PyLog {
             state: Mutex::new(State::Open(Arc::new(log), Epoch::now())),
@@ -395,30 +419,6 @@ impl PyLog {
             self.tell_of_kept(&log);
         }
         Ok(())
-    }
-
-    /// Takes a pickle out. Waits for it.
-    fn get_pickle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let log = self.log()?;
-        let message = loop {
-            if let Some(kept) = self.shelf.next_pickle(py) {
-                self.tell_of_kept(&log);
-                return kept;
-            }
-            match next_message(py, &log, true, None)? {
-                None if log.held_back() > 0 => {}
-                message => break message,
-            }
-        };
-        match message {
-            Some(message) if message.rest.is_empty() => {
-                made::bytes(py, &message.first).map(Bound::into_any).map_err(|error| lost(py, error))
-            }
-            Some(message) => rejoin(py, &message.first, message.rest.into_iter().map(PyMemory::from).collect())
-                .map_err(|error| lost(py, error)),
-            None if log.is_shut() => Err(closed()),
-            None => Err(PyEOFError::new_err(())),
-        }
     }
 
     /// Returns whether there is an object to get. Waits for it at most `timeout` seconds.

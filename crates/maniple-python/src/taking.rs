@@ -1,4 +1,4 @@
-//! Subscriptions that take something out: a message of a connection, a result of an iterator.
+//! Subscriptions that take something out: a message of a connection, a pickle of a queue, a result of an iterator.
 //!
 //! The interpreter runs signal handlers after a call of native code, and not after a subscription. If a handler raises
 //! there, the caller never gets what the call returned, and no later call can return it again. So `recv` is a function
@@ -6,6 +6,7 @@
 
 use crate::connection::PyChannel;
 use crate::made;
+use crate::queue::PyLog;
 use crate::results::PyResults;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -17,38 +18,37 @@ enum What {
     ObjectNow,
     Bytes,
     BytesInto,
+    Pickle,
     Result,
     ResultNow,
 }
 
-/// `taking[object, ...]`. The arguments follow the object.
+/// `taking[object]`, or `taking[object, ...]` with arguments.
 #[pyclass(name = "Taking", module = "maniple._maniple", frozen)]
 pub struct PyTaking(What);
 
 #[pymethods]
 impl PyTaking {
     fn __getitem__<'py>(&self, py: Python<'py>, from: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if let What::Object = self.0 {
-            return channel(from)?.recv(py);
-        }
-        let arguments = from.cast::<PyTuple>()?;
-        let from = arguments.get_item(0)?;
+        let argument = |place| from.cast::<PyTuple>()?.get_item(place);
         match self.0 {
+            What::Object => channel(from)?.recv(py),
             // Within a tuple, so that None means that there is nothing.
-            What::Object | What::ObjectNow => match channel(&from)?.recv_now(py)? {
+            What::ObjectNow => match channel(from)?.recv_now(py)? {
                 Some(object) => Ok(made::tuple(py, vec![object])?.into_any()),
                 None => Ok(py.None().into_bound(py)),
             },
-            What::Bytes => channel(&from)?.recv_bytes(py, arguments.get_item(1)?.extract()?),
+            What::Bytes => channel(&argument(0)?)?.recv_bytes(py, argument(1)?.extract()?),
             What::BytesInto => {
-                let (buffer, offset) = (arguments.get_item(1)?, arguments.get_item(2)?);
-                Ok(channel(&from)?.recv_bytes_into(py, &buffer, offset.extract()?)?.into_pyobject(py)?.into_any())
+                let length = channel(&argument(0)?)?.recv_bytes_into(py, &argument(1)?, argument(2)?.extract()?)?;
+                Ok(length.into_pyobject(py)?.into_any())
             }
-            What::ResultNow => PyResults::step_now(from.cast::<PyResults>()?, arguments.get_item(1)?),
+            What::Pickle => from.cast::<PyLog>()?.get().get_pickle(py),
             What::Result => {
-                let timeout = arguments.get_item(1)?;
-                PyResults::step(from.cast::<PyResults>()?, Some(timeout).filter(|timeout| !timeout.is_none()))
+                let timeout = argument(1)?;
+                PyResults::step(argument(0)?.cast::<PyResults>()?, Some(timeout).filter(|timeout| !timeout.is_none()))
             }
+            What::ResultNow => PyResults::step_now(argument(0)?.cast::<PyResults>()?, argument(1)?),
         }
     }
 }
@@ -64,6 +64,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("received_now", What::ObjectNow),
         ("received_bytes", What::Bytes),
         ("received_into", What::BytesInto),
+        ("taken_pickle", What::Pickle),
         ("next_result", What::Result),
         ("next_result_now", What::ResultNow),
     ] {

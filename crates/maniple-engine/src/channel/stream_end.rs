@@ -36,7 +36,7 @@ pub struct StreamEnd {
     // Of a socket, and of a local one.
     socket: AtomicBool,
     local: AtomicBool,
-    // Of a socket whose sends and receives are those of any other descriptor, in all that users see.
+    // Known to be a socket, which does not turn on the adaptive waits and the attendance of `socket`.
     is_known_socket: AtomicBool,
     // Whether it is known what the descriptor leads to, this end to be marked, and the other one.
     looked: AtomicBool,

@@ -81,8 +81,8 @@ fn put(cut: Cut, out: &mut Filling<'_>) {
     }
 }
 
-/// Drops a value of the program. Returns the panic of its `Drop`, which belongs to the caller.
-fn let_go<A>(value: A) -> Option<CallersPanic> {
+/// Drops an item. Returns the panic of its `Drop`, which belongs to the caller.
+fn drop_item<A>(value: A) -> Option<CallersPanic> {
     if !std::mem::needs_drop::<A>() {
         return None;
     }
@@ -110,7 +110,7 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
                 self.chunk.room(items)
             } else if let Some(item) = self.items.next() {
                 let added = self.chunk.add(&item, items);
-                if let Some(panic) = let_go(item) {
+                if let Some(panic) = drop_item(item) {
                     // As a panic of an iterator does, it ends the input.
                     self.chunk.cut().into_iter().for_each(|c| put(c, out));
                     out.unsent(1, Box::new(panic));
@@ -138,7 +138,7 @@ impl<A: Serialize + Send + 'static> Source for Items<A> {
 impl<A> Drop for Items<A> {
     fn drop(&mut self) {
         // One by one: the panic of one does not keep the others, nor the thread of the pool that runs this.
-        self.items.by_ref().for_each(|item| drop(let_go(item)));
+        self.items.by_ref().for_each(|item| drop(drop_item(item)));
     }
 }
 
@@ -242,7 +242,7 @@ impl Feeder {
                 let item = match item {
                     Ok(Some(item)) => {
                         let added = collected.chunk.add(&item, each.min(self.most));
-                        match let_go(item) {
+                        match drop_item(item) {
                             None => Ok(Some(added)),
                             Some(panic) => Err(panic),
                         }

@@ -6,7 +6,7 @@ import copyreg
 import sys
 
 from ... import context, reduction
-from ..._maniple import Log
+from ..._maniple import Log, taken_pickle
 from .. import PACKAGE
 
 TYPE_CHECKING = False
@@ -76,7 +76,9 @@ class End:
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Remove the first object and return its pickle; wait while the queue is empty."""
-        return self._open(True).get_pickle()
+        # A subscription, because the interpreter runs signal handlers after a call of native code.
+        pickle: bytes = taken_pickle[self._open(True)]
+        return pickle
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether the queue has an object; wait for it at most `timeout` seconds (None: no limit)."""
