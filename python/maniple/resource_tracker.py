@@ -338,8 +338,9 @@ class ResourceTracker:
             return
         owned = self._has_pipe()
         self._pid = self._fd = None
-        if owned:
-            close(fd)
+        if not owned:
+            return  # the program has closed the pipe; the tracker lives as long as other processes hold it
+        close(fd)
         # Another process that holds the pipe keeps the tracker running. The
         # deadline keeps that from blocking this process.
         deadline = None if wait_timeout is None else monotonic() + wait_timeout

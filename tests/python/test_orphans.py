@@ -86,6 +86,19 @@ def test_a_process_that_ignores_sigterm_is_killed(mp_package: str, method: str, 
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["SIGKILL", "manager"])
+def test_a_stopped_process_ends_when_it_continues(mp_package: str, method: str, how: str) -> None:
+    with maker(mp_package, method, how) as process:
+        child = int(line(process))
+        os.kill(child, signal.SIGSTOP)
+        process.kill()
+        process.wait(20)
+        assert not gone(child, 0.3)
+        os.kill(child, signal.SIGCONT)
+        assert gone(child, 20)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_process_may_clean_up_after_its_makers_end(mp_package: str, method: str, tmp_path: Path) -> None:
     note = tmp_path / "note"
     with maker(mp_package, method, "clean_up", str(note)) as process:

@@ -4,7 +4,7 @@
 
 use crate::atfork;
 use crate::own::above_stdio;
-use crate::unix::again::pauses;
+use crate::unix::again::{is_refused, pauses};
 use crate::unix::process::spawn;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
@@ -41,10 +41,7 @@ pub fn has_handles() -> bool {
     *HAS.get_or_init(|| {
         let refused = matches!(
             rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()),
-            Err(rustix::io::Errno::NOSYS
-                | rustix::io::Errno::PERM
-                | rustix::io::Errno::ACCESS
-                | rustix::io::Errno::INVAL)
+            Err(error) if is_refused(error) || error == rustix::io::Errno::INVAL
         );
         !refused
     })
@@ -161,9 +158,7 @@ pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
             Err(Errno::CHILD) => return Ok(Some(exit_told(handle).unwrap_or(Exit::Unknown))),
             Err(Errno::INTR) => {}
             // The handle is not a pidfd, the kernel is older than 5.4, or a sandbox refuses the call.
-            Err(Errno::BADF | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => {
-                return reap_by_number(handle, pid);
-            }
+            Err(e) if is_refused(e) || matches!(e, Errno::BADF | Errno::INVAL) => return reap_by_number(handle, pid),
             Err(e) => return Err(e.into()),
         }
     }

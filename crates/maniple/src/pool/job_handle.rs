@@ -113,6 +113,9 @@ impl<T> JobHandle<T> {
     /// # }
     /// ```
     ///
+    /// # Panics
+    /// With the panic of an item's `Drop`, if an item panicked when the pool dropped it after its encoding.
+    ///
     /// # Errors
     /// Any [`Error`].
     pub fn get(mut self) -> Result<T> {
