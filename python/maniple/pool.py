@@ -19,7 +19,7 @@ from queue import Full
 
 from . import get_context, util
 from ._impl.compat import public_module
-from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item
+from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item, read_at_once
 from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
 from ._impl.pool.limits import refuse_impossible_size
 from ._impl.pool.names import (
@@ -633,9 +633,10 @@ class Pool(QueueParts):
             terms = terms.of_call()
             chunksize = 1 if terms.single else chunksize
         window, ordered = buffersize or max(WINDOW, self._tasks_ahead * chunksize), kind is IMapIterator
-        stream = open_stream(
-            self._workers, func, iterable, type(iterable) not in self._tame, chunksize, window, ordered, terms
-        )
+        external = type(iterable) not in self._tame
+        if external and (items := read_at_once(iterable, window)) is not None:
+            iterable, external = items, False
+        stream = open_stream(self._workers, func, iterable, external, chunksize, window, ordered, terms)
         return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
 
     def _stream_by_queues(

@@ -419,3 +419,104 @@ def test_other_threads_run_while_one_waits(pipe: tuple[Any, Any]) -> None:
     a.send("x")
     reader.join()
     assert got == ["x"]
+
+
+@pytest.mark.parametrize("duplex", [False, True])
+@pytest.mark.parametrize("size", [3, 3_000, 100_000])
+def test_threads_share_an_end_and_no_message_is_torn(mp: ModuleType, duplex: bool, size: int) -> None:
+    reader, writer = mp.Pipe(duplex)
+    threads, each = 3, 400
+    received: list[tuple[int, int, bytes]] = []
+    errors: list[BaseException] = []
+
+    def guarded(work: Any, number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            errors.append(error)
+
+    def send(number: int) -> None:
+        for step in range(each):
+            writer.send((number, step, bytes([number]) * (size + step % 7)))
+
+    def receive(number: int) -> None:
+        into = bytearray(2 * size + 1000)
+        for step in range(each):
+            if number == 0:
+                message = reader.recv()
+            elif number == 1 or (step % 2 and not duplex):
+                message = pickle.loads(reader.recv_bytes())
+            else:
+                message = pickle.loads(into[: reader.recv_bytes_into(into)])
+            received.append(message)
+
+    both = [threading.Thread(target=guarded, args=(w, n), daemon=True) for w in (send, receive) for n in range(threads)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(60)
+    assert not errors
+    assert sorted(received) == [(n, s, bytes([n]) * (size + s % 7)) for n in range(threads) for s in range(each)]
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("duplex", [False, True])
+def test_a_forked_child_receives_while_a_thread_of_the_parent_does(mp: ModuleType, duplex: bool) -> None:
+    reader, writer = mp.Pipe(duplex)
+    answers = mp.SimpleQueue()
+    thread = threading.Thread(target=lambda: answers.put(("thread", reader.recv())), daemon=True)
+    thread.start()
+    time.sleep(0.2)  # the thread waits for a message
+    child = mp.get_context("fork").Process(target=lambda: answers.put(("child", reader.recv())))
+    child.start()
+    time.sleep(0.2)
+    writer.send("first")
+    first = answers.get()
+    writer.send("second")
+    assert {first, answers.get()} in ({("thread", a), ("child", b)} for a, b in (("first", "second"), ("second", "first")))
+    thread.join(20)
+    child.join(20)
+    assert child.exitcode == 0
+    reader.close()
+    writer.close()
+
+
+def test_a_handler_receives_from_the_connection_that_it_interrupts(mp: ModuleType) -> None:
+    reader, writer = mp.Pipe(False)
+    received: list[Any] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: (writer.send("one"), received.append(reader.recv())))
+    later = threading.Timer(0.6, writer.send, ("two",))
+    try:
+        later.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        received.append(reader.recv())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        later.join()
+    assert received == ["one", "two"]
+    reader.close()
+    writer.close()
+
+
+def test_closing_ends_the_wait_for_another_threads_turn(mp: ModuleType) -> None:
+    reader, writer = mp.Pipe(False)
+    failed: list[str] = []
+
+    def receive() -> None:
+        try:
+            reader.recv()
+        except OSError as error:
+            failed.append(str(error))
+
+    waiting = [threading.Thread(target=receive, daemon=True) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.2)
+    reader.close()
+    writer.send("for the one that has begun")
+    for thread in waiting:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in waiting)
+    assert failed[-1:] == ["handle is closed"]
+    writer.close()

@@ -25,6 +25,7 @@ pub use array::{Array, Layout};
 pub use numpy::Numpy;
 pub use view::{Content, View, pin};
 
+use crate::error::Saying as _;
 use crate::lazy::Lazy;
 use crate::message::has_reducer;
 use pyo3::exceptions::PyImportError;
@@ -132,7 +133,7 @@ pub fn need(py: Python<'_>) -> PyResult<()> {
         py.import("numpy")?;
         is_found(py);
         known(py)
-            .ok_or_else(|| PyImportError::new_err("an array has arrived, but the module numpy here is not NumPy"))?;
+            .ok_or_else(|| PyImportError::saying("an array has arrived, but the module numpy here is not NumPy"))?;
     }
     Ok(())
 }

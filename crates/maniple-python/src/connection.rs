@@ -5,7 +5,7 @@ mod receive;
 
 use crate::deadline::deadline;
 use crate::descriptor::{Descriptor, Use};
-use crate::error::os;
+use crate::error::{Saying as _, os};
 use crate::flat::{bytes_of, flat};
 use crate::lazy::Lazy;
 use crate::memory::PyMemory;
@@ -17,6 +17,7 @@ use maniple_engine::channel::frame::{Interrupted, Message, Until};
 use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
 use maniple_engine::channel::stream_end::{Sent, StreamEnd};
+use maniple_engine::wait::{Held, Taken, Turn};
 use maniple_sys::own::not_there;
 use maniple_sys::ready::Interest;
 use maniple_sys::{AsHandle, BorrowedHandle, RawHandle, stream};
@@ -55,7 +56,7 @@ pub fn tell_of_closed(py: Python<'_>, call: Py<PyAny>) -> PyResult<()> {
 }
 
 fn closed() -> PyErr {
-    PyOSError::new_err("handle is closed")
+    PyOSError::saying("handle is closed")
 }
 
 impl PyChannel {
@@ -68,23 +69,19 @@ impl PyChannel {
         Ok(begun)
     }
 
-    /// Raises the error of a closed connection. Pickling may have run any code.
+    /// Raises the error of a closed connection. Pickling may have run any code, and so may other threads during a wait.
     fn still_open(&self) -> PyResult<()> {
         self.descriptor.number().map(drop).ok_or_else(closed)
     }
 
     fn reading(&self) -> PyResult<Use<'_>> {
         let end = self.open()?;
-        if self.readable.load(Ordering::Relaxed) {
-            Ok(end)
-        } else {
-            Err(PyOSError::new_err("connection is write-only"))
-        }
+        if self.readable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::saying("connection is write-only")) }
     }
 
     fn writing(&self) -> PyResult<Use<'_>> {
         let end = self.open()?;
-        if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
+        if self.writable.load(Ordering::Relaxed) { Ok(end) } else { Err(PyOSError::saying("connection is read-only")) }
     }
 
     /// As [`waiting`]. If another thread or a signal handler closes the connection, the wait ends with that error when it
@@ -106,6 +103,23 @@ impl PyChannel {
         done.ok_or_else(closed)
     }
 
+    /// Waits until no other thread uses this direction of the connection.
+    fn turn<'a>(&self, py: Python<'_>, turn: &'a Turn) -> PyResult<Held<'a>> {
+        if let Some(held) = turn.take_now() {
+            return Ok(held);
+        }
+        let held = self.waiting(py, |interrupted| match turn.take(Until::Ever, &mut || !interrupted()) {
+            Taken::Ours(held) => Ok(held),
+            Taken::TimedOut | Taken::Interrupted => Err(Error::Interrupted),
+        })?;
+        self.still_open()?;
+        Ok(held)
+    }
+
+    fn turn_to_receive(&self, py: Python<'_>) -> PyResult<Held<'_>> {
+        self.turn(py, self.end.receiving())
+    }
+
     /// Packs a pickle and its large buffers into a parcel. Returns None if the buffers have to travel within the
     /// message.
     fn pack(py: Python<'_>, stream: &[u8], buffers: &[Bytes]) -> Option<Parcel> {
@@ -116,6 +130,7 @@ impl PyChannel {
 
     /// Sends a parcel. Returns false if the system refuses the blocks at present; then nothing was sent.
     fn send_parcel(&self, py: Python<'_>, handle: BorrowedHandle<'static>, parcel: Parcel) -> PyResult<bool> {
+        let _turn = self.turn(py, self.end.sending())?;
         self.waiting(py, |interrupted| Ok(self.end.send_parcel(handle, parcel, interrupted)? == Sent::Whole))
     }
 
@@ -132,12 +147,14 @@ impl PyChannel {
     }
 
     fn send_plain(&self, py: Python<'_>, handle: BorrowedHandle<'static>, content: &[u8]) -> PyResult<()> {
+        let _turn = self.turn(py, self.end.sending())?;
         self.waiting(py, |interrupted| self.end.send(handle, content, interrupted))
     }
 
     /// Waits for an object, and returns it.
     pub fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let end = self.reading()?;
+        let _turn = self.turn_to_receive(py)?;
         let handle = end.handle();
         self.end.takes_parcels(handle);
         if let Some(kept) = self.shelf.next(py) {
@@ -147,9 +164,10 @@ impl PyChannel {
         self.load(py, message)
     }
 
-    /// As `recv`, if a message has begun to arrive; otherwise returns `None`.
+    /// As `recv`, if a message has begun to arrive; otherwise, or if another thread receives, returns `None`.
     pub fn recv_now<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let end = self.reading()?;
+        let Some(_turn) = self.end.receiving().take_now() else { return Ok(None) };
         let handle = end.handle();
         self.end.takes_parcels(handle);
         if let Some(kept) = self.shelf.next(py) {
@@ -169,13 +187,14 @@ impl PyChannel {
     /// Waits for a message, writes it into a buffer, and returns its length in bytes.
     pub fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
         let end = self.reading()?;
+        let _turn = self.turn_to_receive(py)?;
         let handle = end.handle();
         let buffer = flat(buf)?;
         if buffer.readonly() {
-            return Err(pyo3::exceptions::PyTypeError::new_err("the buffer is read-only"));
+            return Err(pyo3::exceptions::PyTypeError::saying("the buffer is read-only"));
         }
-        let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
-        let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::new_err("offset too large"))?;
+        let from = usize::try_from(offset).map_err(|_| PyValueError::saying("negative offset"))?;
+        let room = buffer.len_bytes().checked_sub(from).ok_or_else(|| PyValueError::saying("offset too large"))?;
         let length = self.next_into(py, handle, &buffer, from, room)?;
         self.shelf.settle_bytes(py, &OF_CONNECTIONS, &bytes_of(&buffer)[from..from + length])?;
         Ok(length)
@@ -337,7 +356,7 @@ impl PyChannel {
                 self.still_open()?;
                 match pickled {
                     Pickled::Whole(bytes) => self.send_plain(py, handle, &bytes),
-                    Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
+                    Pickled::Apart(..) => Err(PyOSError::saying("an object is pickled differently each time")),
                 }
             }
         }
@@ -362,13 +381,13 @@ impl PyChannel {
         }
         let buffer = flat(buf)?;
         let bytes = bytes_of(&buffer);
-        let from = usize::try_from(offset).map_err(|_| PyValueError::new_err("offset is negative"))?;
-        let rest = bytes.get(from..).ok_or_else(|| PyValueError::new_err("buffer length < offset"))?;
+        let from = usize::try_from(offset).map_err(|_| PyValueError::saying("offset is negative"))?;
+        let rest = bytes.get(from..).ok_or_else(|| PyValueError::saying("buffer length < offset"))?;
         let part = match size {
             None => rest,
             Some(size) => {
-                let size = usize::try_from(size).map_err(|_| PyValueError::new_err("size is negative"))?;
-                rest.get(..size).ok_or_else(|| PyValueError::new_err("buffer length < offset + size"))?
+                let size = usize::try_from(size).map_err(|_| PyValueError::saying("size is negative"))?;
+                rest.get(..size).ok_or_else(|| PyValueError::saying("buffer length < offset + size"))?
             }
         };
         self.still_open()?;

@@ -1,7 +1,7 @@
 //! Python values from payloads. [`payload_format`](crate::payload_format) describes the form.
 
 use crate::arrays;
-use crate::error::helper;
+use crate::error::{Saying as _, helper};
 use crate::made;
 use crate::payload_format::{items, tag};
 use crate::region::PyRegion;
@@ -58,7 +58,7 @@ fn check_parts(tuple: &Bound<'_, PyTuple>, depth: u32, seen: &mut usize) -> PyRe
 }
 
 fn damaged() -> PyErr {
-    PyRuntimeError::new_err(
+    PyRuntimeError::saying(
         "a payload is shorter than the length that it states; sender and receiver must use the same version of maniple",
     )
 }
@@ -112,7 +112,7 @@ impl<'a> Decoder<'a> {
     fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.kept
             .try_reserve(1)
-            .map_err(|_| PyMemoryError::new_err("there is no memory for a payload that has arrived"))?;
+            .map_err(|_| PyMemoryError::saying("there is no memory for a payload that has arrived"))?;
         self.kept.push(value.clone().unbind());
         Ok(())
     }

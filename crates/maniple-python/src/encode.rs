@@ -14,7 +14,7 @@ mod plain;
 pub use buffers::Buffers;
 
 use crate::arrays::{self, Content};
-use crate::error::{helper, python};
+use crate::error::{Saying as _, helper, python};
 use crate::made;
 use crate::message::{has_pool_pickler, is_pool_pickler_ours};
 use crate::payload_format::tag;
@@ -208,7 +208,7 @@ impl<'a> Encoder<'a> {
         // The room is there nearly always; the other path is out of line.
         if self.out.capacity() - self.out.len() < len {
             let made = self.out.try_reserve(len);
-            return made.map_err(|_| PyMemoryError::new_err("there is no memory for a call's pickled items or result"));
+            return made.map_err(|_| PyMemoryError::saying("there is no memory for a call's pickled items or result"));
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 //! No lock of this module is held while Python code runs.
 
 use crate::deadline::deadline;
+use crate::error::Saying as _;
 use crate::greenlets;
 use crate::hub::PyHub;
 use crate::outcome::{Interrupt, Kind, Piece, Regions, failure, miscounted, results};
@@ -139,7 +140,7 @@ impl PyFutures {
                         continue;
                     }
                     drop(tasks);
-                    Given::Error(PyMemoryError::new_err(LOST).into_value(py).into_any())
+                    Given::Error(PyMemoryError::saying(LOST).into_value(py).into_any())
                 }
                 Err(Interrupt(error)) if is_keeper => Given::Error(error.into_value(py).into_any()),
                 Err(Interrupt(error)) => {

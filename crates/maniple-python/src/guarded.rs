@@ -1,6 +1,7 @@
 //! `Guarded`: an object and the lock that guards it, the base of `Value` and `Array`. `LockedField`: an attribute of
 //! the object that is read and written with the lock held.
 
+use crate::error::Saying as _;
 use crate::sync::PySemLock;
 use crate::unended;
 use maniple_engine::wait::Until;
@@ -25,7 +26,7 @@ pub struct PyGuarded(OnceLock<Parts>);
 
 impl PyGuarded {
     fn parts(&self) -> PyResult<&Parts> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("this object was made without calling its __init__"))
+        self.0.get().ok_or_else(|| PyRuntimeError::saying("this object was made without calling its __init__"))
     }
 }
 
@@ -58,7 +59,7 @@ impl PyGuarded {
     fn __init__(&self, obj: Py<PyAny>, lock: Bound<'_, PyAny>) -> PyResult<()> {
         let native = lock.cast::<PySemLock>().ok().map(|native| native.clone().unbind());
         let parts = Parts { obj, lock: lock.unbind(), native };
-        self.0.set(parts).map_err(|_| PyRuntimeError::new_err("this object has already been initialised"))
+        self.0.set(parts).map_err(|_| PyRuntimeError::saying("this object has already been initialised"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -144,6 +145,6 @@ impl PyLockedField {
     }
 
     fn __delete__(&self, _instance: &Bound<'_, PyAny>) -> PyResult<()> {
-        Err(PyAttributeError::new_err("an attribute of an object in shared memory cannot be deleted"))
+        Err(PyAttributeError::saying("an attribute of an object in shared memory cannot be deleted"))
     }
 }

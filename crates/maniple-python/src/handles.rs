@@ -1,7 +1,7 @@
 //! Descriptor numbers from Python as owned handles.
 #![allow(unsafe_code)]
 
-use crate::error::os;
+use crate::error::{Saying as _, os};
 use maniple_engine::process::Exit;
 use maniple_sys::own::File;
 use maniple_sys::{self as sys, BorrowedHandle, OwnedHandle, RawHandle, stream};
@@ -21,7 +21,7 @@ pub fn adopt(numbers: Vec<RawHandle>) -> Vec<OwnedHandle> {
 /// Borrows a descriptor that its owner keeps open during the call.
 pub fn borrow(number: &RawHandle) -> PyResult<BorrowedHandle<'_>> {
     if *number < 0 {
-        return Err(PyValueError::new_err("a descriptor is not negative"));
+        return Err(PyValueError::saying("a descriptor is not negative"));
     }
     // SAFETY: the number is only passed to the kernel, which refuses a number that is not open. The handle does not
     // outlive the caller's number.

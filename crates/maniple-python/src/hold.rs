@@ -5,6 +5,7 @@
 //! `__enter__` and the beginning of the block. A hold that is dropped releases its lock, and in both cases the
 //! interpreter drops the hold.
 
+use crate::error::Saying as _;
 use crate::unended;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
@@ -47,7 +48,7 @@ impl PyHold {
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
         if self.held.load(Relaxed) {
-            return Err(PyRuntimeError::new_err("a Hold serves one block at a time: make another for another block"));
+            return Err(PyRuntimeError::saying("a Hold serves one block at a time: make another for another block"));
         }
         let acquire = self.lock.bind(py).getattr(intern!(py, "acquire"))?;
         let taken = if self.timeout == 0.0 {

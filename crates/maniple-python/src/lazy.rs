@@ -5,6 +5,7 @@
 //! does not exist there. The same applies to the cells in which PyO3 keeps types. PyO3's types that need an import are
 //! not used here; the types of this module are made when it is imported.
 
+use crate::error::Saying as _;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -26,7 +27,7 @@ impl<T> Lazy<T> for PyOnceLock<T> {
         }
         // No Python code runs while the value is stored.
         drop(self.set(py, make()?));
-        self.get(py).ok_or_else(|| PyRuntimeError::new_err("a value that was stored is not there"))
+        self.get(py).ok_or_else(|| PyRuntimeError::saying("a value that was stored is not there"))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Small plain values are pickled and unpickled here ([`pickle`]), other values by the functions with which the line
 //! was made. No thread holds the line in the meantime, because these functions may use the line themselves.
 
-use crate::error::os;
+use crate::error::{Saying as _, os};
 use crate::handles::adopt;
 use crate::made;
 use crate::message::exception;
@@ -50,7 +50,7 @@ impl End {
     fn open(&mut self) -> PyResult<&mut FramedStream> {
         match &mut self.stream {
             Some(stream) if self.born.since() != Since::Born => Ok(stream),
-            _ => Err(PyOSError::new_err("handle is closed")),
+            _ => Err(PyOSError::saying("handle is closed")),
         }
     }
 
@@ -93,7 +93,7 @@ impl End {
         });
         match answer {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(PyTimeoutError::new_err("the server of the manager does not answer")),
+            Ok(None) => Err(PyTimeoutError::saying("the server of the manager does not answer")),
             Err(Error::Interrupted) if keep && is_sent && raised.is_some() => Err(cause(Error::Interrupted, raised)),
             Err(error) => {
                 self.close();
@@ -149,7 +149,7 @@ impl PyLine {
         match self.end.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
+            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::saying(
                 "this connection to a manager already waits for an answer; each thread needs a separate connection",
             )),
         }
@@ -205,7 +205,7 @@ impl PyLine {
     #[new]
     #[pyo3(signature = (handle, dumps, loads, number=None))]
     fn new(handle: RawHandle, dumps: Py<PyAny>, loads: Py<PyAny>, number: Option<u64>) -> PyResult<Self> {
-        let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::new_err("invalid handle"))?;
+        let handle = adopt(vec![handle]).pop().ok_or_else(|| PyOSError::saying("invalid handle"))?;
         count_forks().map_err(|e| os("watch for forks", e))?;
         let born = Epoch::now();
         atfork::making(|| atfork::register(handle.as_handle())).map_err(|e| os("watch for forks", e))?;

@@ -1,6 +1,7 @@
 //! Python objects for received values, or a `MemoryError`: PyO3's own constructors panic if there is no memory.
 #![allow(unsafe_code)]
 
+use crate::error::Saying as _;
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -166,7 +167,7 @@ pub fn list_of_steps<'py>(steps: &Bound<'py, PyAny>, len: usize) -> PyResult<Bou
     // SAFETY: a live object's type. The slot of an iterator is such a function; it is null in other types.
     let next: Option<ffi::iternextfunc> =
         unsafe { std::mem::transmute(ffi::PyType_GetSlot(ffi::Py_TYPE(steps.as_ptr()), ffi::Py_tp_iternext)) };
-    let next = next.ok_or_else(|| PyTypeError::new_err("not an iterator"))?;
+    let next = next.ok_or_else(|| PyTypeError::saying("not an iterator"))?;
     for _ in 0..len {
         // SAFETY: the type's own function. It returns a new reference, or null, with an exception set unless the iterator
         // is at its end.

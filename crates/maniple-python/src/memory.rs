@@ -1,7 +1,7 @@
 //! Received bytes as Python buffers.
 #![allow(unsafe_code)]
 
-use crate::error::os;
+use crate::error::{Saying as _, os};
 use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::shm::region::Region;
 use maniple_sys::{self as sys, OwnedHandle, RawHandle};
@@ -55,7 +55,7 @@ impl PyMemory {
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         if view.is_null() {
-            return Err(PyBufferError::new_err("no view to fill in"));
+            return Err(PyBufferError::saying("no view to fill in"));
         }
         let memory = &slf.get().0;
         let (start, len) = (memory.start().as_ptr(), memory.len());

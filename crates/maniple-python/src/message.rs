@@ -1,6 +1,7 @@
 //! Python values to messages and back: a pickle, and its large buffers apart if the transport allows it.
 
 use crate::arrays::{self, Content};
+use crate::error::{Saying as _, note};
 use crate::flat::{Flat, bytes_of, flat};
 use crate::lazy::Lazy;
 use crate::made;
@@ -271,7 +272,7 @@ pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
         the main thread, in which no handler runs";
     if !error.is_instance_of::<PyEOFError>(py) {
         // The note is added even if the first attempt would have failed as well.
-        let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+        note(py, &error, WHAT);
         return error;
     }
     // An EOFError would say that the other end is closed.
@@ -294,9 +295,10 @@ pub fn short_of_memory(py: Python<'_>, error: PyErr, what: &str) -> PyErr {
     let value = error.value(py);
     let said = value.str().ok().and_then(|text| text.extract::<String>().ok()).unwrap_or_default();
     let text = if said.is_empty() { what.to_owned() } else { format!("{said} ({what})") };
-    if value.setattr("args", (text,)).is_err() {
+    let args = made::text(py, &text).and_then(|text| made::tuple(py, vec![text.into_any()]));
+    if made::text(py, "args").and_then(|name| value.setattr(name, args?)).is_err() {
         // If there is no memory for the text either, the error keeps its own text.
-        let _ = value.call_method1("add_note", (what,));
+        note(py, &error, what);
     }
     error
 }
@@ -363,7 +365,7 @@ impl Parts {
         let begun =
             PyBuffer::get(self.stream.bind(py)).is_ok_and(|stream| bytes_of(&stream).starts_with(b"#CHALLENGE#"));
         if begun {
-            let _ = error.value(py).call_method1(intern!(py, "add_note"), (WHAT,));
+            note(py, error, WHAT);
         }
     }
 
@@ -407,7 +409,7 @@ pub fn waiting<T: Send>(
         (Ok(_) | Err(Error::Interrupted), Some(raised)) => Err(raised),
         (Err(error), Some(raised)) => {
             // The exception of the handler goes first, and carries what failed beside it.
-            let _ = raised.value(py).call_method1(intern!(py, "add_note"), (error.to_string(),));
+            note(py, &raised, &error.to_string());
             Err(raised)
         }
         (Err(error), None) => Err(exception(error)),
@@ -418,10 +420,10 @@ pub fn waiting<T: Send>(
 /// Returns the exception for an error of a channel.
 pub fn exception(error: Error) -> PyErr {
     match error {
-        Error::EndOfStream => PyEOFError::new_err(error.to_string()),
+        Error::EndOfStream => PyEOFError::saying(error.to_string()),
         // The text of the standard package.
-        Error::TooLong => PyOSError::new_err(Error::BadLength.to_string()),
-        Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::new_err(error.to_string()),
+        Error::TooLong => PyOSError::saying(Error::BadLength.to_string()),
+        Error::CutOff | Error::BadLength | Error::Damaged(_) => PyOSError::saying(error.to_string()),
         other => crate::error::python(other),
     }
 }

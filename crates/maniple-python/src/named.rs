@@ -1,5 +1,6 @@
 //! Shared memory under a name: POSIX's two calls as Python functions.
 
+use crate::error::Saying as _;
 use maniple_sys::{OwnedHandle, RawHandle, named};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -25,7 +26,7 @@ pub fn shm_unlink(py: Python<'_>, path: &str) -> PyResult<()> {
 /// Makes the call. Repeats it if a signal interrupted it whose handler raises nothing.
 fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result<T> + Sync) -> PyResult<T> {
     if path.contains('\0') {
-        return Err(PyValueError::new_err("embedded null character"));
+        return Err(PyValueError::saying("embedded null character"));
     }
     loop {
         match py.detach(&call) {

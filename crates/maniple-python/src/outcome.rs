@@ -1,7 +1,7 @@
 //! The outcome of a task, until it is decoded: a value, or a failure that becomes an exception.
 
 use crate::decode::Decoder;
-use crate::error::{helper, python};
+use crate::error::{Saying as _, helper, python};
 use crate::greenlets;
 use crate::message::short_of_memory;
 use crate::once::{failure_takes_once, payload_takes_once};
@@ -295,7 +295,7 @@ pub fn results<'py>(
 /// assigned to an item.
 pub fn miscounted(py: Python<'_>) -> PyErr {
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let error = PyValueError::new_err("a worker returned more or fewer results than it was sent items");
+    let error = PyValueError::saying("a worker returned more or fewer results than it was sent items");
     unreadable(py, &UNREADABLE, error, None)
 }
 
@@ -323,5 +323,5 @@ pub fn is_timed_out(py: Python<'_>, error: &PyErr) -> bool {
 /// Returns the error of a wait whose time limit has passed.
 pub fn timed_out(py: Python<'_>) -> PyErr {
     let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call1((NOT_YET,)));
-    error.map_or_else(|_| PyTimeoutError::new_err(NOT_YET), PyErr::from_value)
+    error.map_or_else(|_| PyTimeoutError::saying(NOT_YET), PyErr::from_value)
 }

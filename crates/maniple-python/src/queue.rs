@@ -6,6 +6,7 @@ mod put;
 mod take;
 
 use crate::deadline::deadline;
+use crate::error::Saying as _;
 use crate::flat::{bytes_of, flat};
 use crate::handles::adopt;
 use crate::lazy::Lazy;
@@ -80,7 +81,7 @@ fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
 }
 
 fn closed() -> PyErr {
-    PyOSError::new_err("handle is closed")
+    PyOSError::saying("handle is closed")
 }
 
 /// Returns the exception of this name in a module.

@@ -4,6 +4,7 @@
 
 use crate::deadline::deadline;
 use crate::descriptor::Descriptor;
+use crate::error::{Saying as _, numbered};
 use crate::lazy::Lazy;
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
@@ -19,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 
 fn borrowed(number: RawHandle) -> PyResult<BorrowedHandle<'static>> {
     if number < 0 {
-        return Err(PyOSError::new_err("handle is closed"));
+        return Err(PyOSError::saying("handle is closed"));
     }
     // SAFETY: the number is only passed to the kernel. If the program closes the descriptor during a call, the kernel
     // refuses the number or uses another file of the program.
@@ -44,15 +45,15 @@ fn refused(why: Refusal) -> PyErr {
 
 fn os_error(error: io::Error) -> PyErr {
     match error.raw_os_error() {
-        Some(number) => PyOSError::new_err((number, error.to_string())),
-        None => PyOSError::new_err(error.to_string()),
+        Some(number) => numbered::<PyOSError>(number, error.to_string()),
+        None => PyOSError::saying(error.to_string()),
     }
 }
 
 fn caused(cause: Cause) -> PyErr {
     match cause {
         Cause::Refusal(why) => refused(why),
-        Cause::Gone => PyEOFError::new_err("the other end closed the connection in the middle of the authentication"),
+        Cause::Gone => PyEOFError::saying("the other end closed the connection in the middle of the authentication"),
         Cause::Os(error) => os_error(error),
         Cause::Mute(limit) => authentication_error(format!(
             "the listener accepted the connection and sent nothing for {limit:?}: it seems to have no authkey. Use \
@@ -104,9 +105,9 @@ impl PyReception {
                 // Unauthenticated clients that sent nothing are not reported to the program.
                 Err(Refused::Client(_, Cause::Late(_) | Cause::Crowded)) => continue,
                 Err(Refused::Client(_, cause)) => Err(caused(cause)),
-                Err(Refused::Closed) => Err(PyOSError::new_err("listener is closed")),
+                Err(Refused::Closed) => Err(PyOSError::saying("listener is closed")),
                 Err(Refused::Os(error)) => Err(os_error(error)),
-                Err(Refused::Interrupted) => Err(raised.unwrap_or_else(|| PyOSError::new_err("interrupted"))),
+                Err(Refused::Interrupted) => Err(raised.unwrap_or_else(|| PyOSError::saying("interrupted"))),
             };
         }
     }
@@ -185,13 +186,13 @@ pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -
     });
     match done {
         Ok(()) => Ok(()),
-        Err(Unwelcome::Because(Cause::Gone)) => Err(PyEOFError::new_err(
+        Err(Unwelcome::Because(Cause::Gone)) => Err(PyEOFError::saying(
             "the listener closed the connection in the middle of the authentication: its process may have ended, or have \
                 no descriptor, thread or memory for a client (ulimit -n, -u, -v)",
         )),
         Err(Unwelcome::Because(cause)) => Err(caused(cause)),
-        Err(Unwelcome::Late) => Err(PyTimeoutError::new_err("timed out")),
-        Err(Unwelcome::Interrupted) => Err(raised.unwrap_or_else(|| PyOSError::new_err("interrupted"))),
+        Err(Unwelcome::Late) => Err(PyTimeoutError::saying("timed out")),
+        Err(Unwelcome::Interrupted) => Err(raised.unwrap_or_else(|| PyOSError::saying("interrupted"))),
     }
 }
 

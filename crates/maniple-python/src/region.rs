@@ -2,6 +2,7 @@
 //! view of it is gone.
 #![allow(unsafe_code)]
 
+use crate::error::Saying as _;
 use crate::made;
 use maniple_engine::shm::region::Region;
 use pyo3::exceptions::PyBufferError;
@@ -29,7 +30,7 @@ impl PyRegion {
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         if view.is_null() {
-            return Err(PyBufferError::new_err("no view to fill in"));
+            return Err(PyBufferError::saying("no view to fill in"));
         }
         let region = &slf.get().0;
         let (start, len) = (region.start().as_ptr().cast::<c_void>(), region.len() as ffi::Py_ssize_t);

@@ -5,6 +5,7 @@
 //! caller.
 #![allow(unsafe_code)]
 
+use crate::error::Saying as _;
 use crate::outcome::is_timed_out;
 use crate::stream::PyStream;
 use crate::unended;
@@ -182,7 +183,7 @@ pub fn not_an_end(py: Python<'_>, raised: PyErr) -> PyErr {
     if !raised.is_instance_of::<PyStopIteration>(py) {
         return raised;
     }
-    let error = PyRuntimeError::new_err("a task raised StopIteration");
+    let error = PyRuntimeError::saying("a task raised StopIteration");
     error.set_cause(py, Some(raised));
     error
 }

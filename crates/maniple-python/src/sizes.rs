@@ -1,6 +1,6 @@
 //! The limits on a pool's size and on its backlog, and what belongs to each of its workers by its number.
 
-use crate::error::python;
+use crate::error::{Saying as _, python};
 use crate::greenlets;
 use crate::signals::look_for_signals;
 use maniple_engine::pool::{Affinity, Hub, ImpossibleSize, Room, check_growth, check_size, policy};
@@ -64,6 +64,6 @@ pub fn room(py: Python<'_>, hub: &Hub, most: usize, blocks: bool) -> PyResult<Op
 /// Returns the number of tasks after which a worker is replaced.
 pub fn max_tasks(tasks: Option<u64>) -> PyResult<Option<NonZeroU64>> {
     let positive =
-        |n| NonZeroU64::new(n).ok_or_else(|| PyValueError::new_err("maxtasksperchild must be a positive int or None"));
+        |n| NonZeroU64::new(n).ok_or_else(|| PyValueError::saying("maxtasksperchild must be a positive int or None"));
     tasks.map(positive).transpose()
 }

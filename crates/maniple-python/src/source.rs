@@ -1,7 +1,7 @@
 //! The items of a call. Tasks are made of them when there is room.
 
 use crate::encode::{Encoder, Pickler};
-use crate::error::helper;
+use crate::error::{Saying as _, helper};
 use crate::made;
 use crate::seed::Head;
 use crate::signals;
@@ -78,7 +78,7 @@ impl Source for Items {
             let others = isize::from(is_fresh);
             match fill_from(&mut next, (head, first), main.bind(py), tasks, items, others, out) {
                 Filled::Ended if missing > 0 => {
-                    let changed = PyRuntimeError::new_err(format!(
+                    let changed = PyRuntimeError::saying(format!(
                         "the list was changed during the call: {missing} of its items are missing"
                     ));
                     out.unsent(missing, Box::new(changed));
@@ -148,7 +148,7 @@ pub fn fill_from<'py>(
         while batch.len() < items {
             // The program determines the number, so there may be no memory for it.
             if !batch.is_empty() && batch.try_reserve(1).is_err() {
-                return Filled::Broken(batch, PyMemoryError::new_err("there is no memory for the items of a task"));
+                return Filled::Broken(batch, PyMemoryError::saying("there is no memory for the items of a task"));
             }
             match next() {
                 None => break,

@@ -3,7 +3,7 @@
 //! Both are base classes of Python classes. An object is made empty, so that unpickling can fill it, and `__init__`,
 //! `_rebuild` or `_fill` fills it. An operation that need not wait keeps the interpreter lock; a wait releases it.
 
-use crate::error::python;
+use crate::error::{Saying as _, numbered, python};
 use crate::handles::adopt;
 use crate::signals::look_for_signals;
 use crate::truth::Truth;
@@ -40,7 +40,7 @@ impl PyArena {
     /// Opens the arena of a descriptor that another process sent. The arena owns the descriptor from now on.
     #[staticmethod]
     fn adopt(fd: RawHandle) -> PyResult<PyArena> {
-        let handle = adopt(vec![fd]).pop().ok_or_else(|| PyRuntimeError::new_err("no descriptor"))?;
+        let handle = adopt(vec![fd]).pop().ok_or_else(|| PyRuntimeError::saying("no descriptor"))?;
         Arena::open(handle).map(PyArena).map_err(python)
     }
 
@@ -50,7 +50,7 @@ impl PyArena {
         if !self.0.can_be_sent() {
             let text = "the program has closed the descriptor of the shared memory that this lock lies in, so the lock cannot be sent to a process; \
                         make it after the descriptors were closed, or keep them open";
-            return Err(PyOSError::new_err((EBADF, text)));
+            return Err(numbered::<PyOSError>(EBADF, text));
         }
         Ok(self.0.handle().as_raw())
     }
@@ -135,19 +135,19 @@ pub fn sem_unlink(name: &str) -> PyResult<()> {
 }
 
 fn too_often() -> PyErr {
-    PyValueError::new_err("semaphore or lock released too many times")
+    PyValueError::saying("semaphore or lock released too many times")
 }
 
 impl PySemLock {
     fn inner(&self) -> PyResult<&Inner> {
-        self.inner.get().ok_or_else(|| PyRuntimeError::new_err("this lock was made without calling its __init__"))
+        self.inner.get().ok_or_else(|| PyRuntimeError::saying("this lock was made without calling its __init__"))
     }
 
     fn fill(&self, inner: Inner, name: Option<String>) -> PyResult<()> {
         if let Some(name) = name {
             let _ = self.name.set(name);
         }
-        self.inner.set(inner).map_err(|_| PyRuntimeError::new_err("this lock has already been initialised"))
+        self.inner.set(inner).map_err(|_| PyRuntimeError::saying("this lock has already been initialised"))
     }
 
     /// The guard of a condition.
@@ -218,7 +218,7 @@ impl PySemLock {
             Released::Done => Ok(()),
             Released::TooOften => Err(too_often()),
             Released::NotOwner => {
-                Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
+                Err(PyAssertionError::saying("attempt to release recursive lock not owned by thread"))
             }
         }
     }
@@ -339,10 +339,10 @@ impl PySemLock {
         holder: bool,
     ) -> PyResult<()> {
         // An OSError, as in the standard package, whose semaphores belong to the system.
-        let out_of_range = || PyOSError::new_err((22, "the value of a semaphore is out of range"));
+        let out_of_range = || numbered::<PyOSError>(22, "the value of a semaphore is out of range");
         let value = u32::try_from(value).map_err(|_| out_of_range())?;
         let limit = u32::try_from(maxvalue).ok().filter(|&most| most <= SEM_VALUE_MAX);
-        let limit = limit.ok_or_else(|| PyOverflowError::new_err("maxvalue is out of range"))?;
+        let limit = limit.ok_or_else(|| PyOverflowError::saying("maxvalue is out of range"))?;
         if value > limit {
             return Err(out_of_range());
         }
@@ -356,7 +356,7 @@ impl PySemLock {
             RECURSIVE_MUTEX => RLock::new().map(Inner::RLock),
             SEMAPHORE if holder && value == 1 && limit == 1 => Lock::new().map(Inner::Lock),
             SEMAPHORE => Semaphore::new(value, limit).map(Inner::Semaphore),
-            _ => return Err(PyValueError::new_err("unrecognized kind")),
+            _ => return Err(PyValueError::saying("unrecognized kind")),
         };
         self.fill(inner.map_err(python)?, name)
     }

@@ -1,6 +1,6 @@
 //! `ConditionCore`, `EventFlag` and `BarrierCore`: the bases of Python's `Condition`, `Event` and `Barrier`.
 
-use crate::error::python;
+use crate::error::{Saying as _, python};
 use crate::sync::{PyArena, PySemLock, arrived, limit, send, waiting};
 use crate::unended;
 use maniple_engine::sync::Outcome;
@@ -34,7 +34,7 @@ impl PyCondition {
     fn wait(&self, py: Python<'_>, lock: &Bound<'_, PySemLock>, timeout: Option<f64>) -> PyResult<bool> {
         let lock = lock.get();
         if !lock.is_mine()? {
-            return Err(PyAssertionError::new_err("must acquire() condition before using wait()"));
+            return Err(PyAssertionError::saying("must acquire() condition before using wait()"));
         }
         let guard = lock.guard()?;
         // The hook interrupts only once. Acquiring the lock is retried until it succeeds, or until the next signal
@@ -56,7 +56,7 @@ impl PyCondition {
         }
         match waited {
             Ok(waited) => Ok(waited.outcome == Outcome::Taken),
-            Err(error) => Err(PyRuntimeError::new_err(error.to_string())),
+            Err(error) => Err(PyRuntimeError::saying(error.to_string())),
         }
     }
 
@@ -64,7 +64,7 @@ impl PyCondition {
     #[pyo3(signature = (lock, n=1))]
     fn notify(&self, lock: &Bound<'_, PySemLock>, n: i64) -> PyResult<()> {
         if !lock.get().is_mine()? {
-            return Err(PyAssertionError::new_err("lock is not owned"));
+            return Err(PyAssertionError::saying("lock is not owned"));
         }
         self.0.notify(u32::try_from(n.max(0)).unwrap_or(u32::MAX));
         Ok(())
@@ -141,7 +141,7 @@ impl PyBarrier {
         let barrier = match handle {
             Some(handle) => Barrier::open(arrived(&handle)),
             None => Barrier::new(u32::try_from(parties).ok().filter(|&parties| parties <= MOST).ok_or_else(|| {
-                PyOverflowError::new_err(format!("a barrier can have at most {MOST} parties, not {parties}"))
+                PyOverflowError::saying(format!("a barrier can have at most {MOST} parties, not {parties}"))
             })?),
         };
         // As in the standard package, a party that has arrived counts even if it is killed later.

@@ -5,6 +5,7 @@
 //! that returns `received[self]`: it has the message when the next handler runs.
 
 use crate::connection::PyChannel;
+use crate::error::Saying as _;
 use crate::made;
 use crate::queue::PyLog;
 use crate::results::PyResults;
@@ -54,7 +55,7 @@ impl PyTaking {
 }
 
 fn channel<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a PyChannel> {
-    Ok(object.cast::<PyChannel>().map_err(|_| PyTypeError::new_err("not a connection"))?.get())
+    Ok(object.cast::<PyChannel>().map_err(|_| PyTypeError::saying("not a connection"))?.get())
 }
 
 /// Adds the subscriptions to the module.

@@ -1,5 +1,6 @@
 //! `Terms`: the limits, retries and priority of a call's tasks.
 
+use crate::error::Saying as _;
 use crate::payload_format::tag;
 use crate::seed::Seeds;
 use maniple_engine::pool::{Retries, Terms};
@@ -26,7 +27,7 @@ pub struct PyTerms {
 fn nanos(name: &str, seconds: Option<f64>) -> PyResult<Option<u64>> {
     let Some(seconds) = seconds else { return Ok(None) };
     if seconds.is_nan() || seconds < 0.0 {
-        return Err(PyValueError::new_err(format!(
+        return Err(PyValueError::saying(format!(
             "{name} must be a number of seconds that is not negative, not {seconds}"
         )));
     }

@@ -2,7 +2,7 @@
 
 use crate::decode::Payload;
 use crate::encode::{Encoder, Pickler};
-use crate::error::{helper, python};
+use crate::error::{Saying as _, helper, python};
 use crate::handles::adopt;
 use crate::lazy::Lazy;
 use crate::made;
@@ -222,7 +222,7 @@ fn attempt(
                 None => Results::Many(made::list::<PyAny>(py, [])?),
             }
         }
-        _ => return Err(PyRuntimeError::new_err("a task of an unknown kind").into()),
+        _ => return Err(PyRuntimeError::saying("a task of an unknown kind").into()),
     };
     // The result is there: it is not interrupted any more.
     soft_limit::disarm();
@@ -271,9 +271,8 @@ fn call_each<'py>(
 }
 
 fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number: u32) -> PyResult<Bound<'py, PyAny>> {
-    let place = functions
-        .get_mut(&number)
-        .ok_or_else(|| PyRuntimeError::new_err("a task of a function that was never sent"))?;
+    let place =
+        functions.get_mut(&number).ok_or_else(|| PyRuntimeError::saying("a task of a function that was never sent"))?;
     if let Function::Raw(content) = place {
         *place = match content.decoder().value(py) {
             Ok(func) => Function::Ready(func.unbind()),
@@ -285,7 +284,7 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
     match place {
         Function::Ready(func) => Ok(func.bind(py).clone()),
         Function::Broken(error) => Err(error.clone_ref(py)),
-        Function::Raw(_) => Err(PyRuntimeError::new_err("a function that was not decoded")),
+        Function::Raw(_) => Err(PyRuntimeError::saying("a function that was not decoded")),
     }
 }
 

@@ -49,7 +49,7 @@
 //! | item | promise |
 //! | --- | --- |
 //! | `count_forks` | begins to count (error: no memory) |
-//! | `Epoch`, `Since` | `now` is a moment; `since` says whether this process has forked after it, or is a child that was forked after it |
+//! | `Epoch`, `Since` | `now` is a moment; `since` says whether this process has forked after it, or is a child that was forked after it; `generation` counts the forks between the program's first process and this one |
 //!
 //! # Shared memory
 //! ## `memory`: without a name

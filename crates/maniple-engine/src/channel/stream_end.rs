@@ -3,7 +3,11 @@
 //!
 //! The end knows what may travel beside its frames, receives them piece by piece, and keeps the received part if a
 //! signal handler interrupts the reception. It does not own the descriptor: a program may put another descriptor into a
-//! Python connection. The front defines what a message means, and which threads may use the end at the same time.
+//! Python connection. The front defines what a message means.
+//!
+//! A message is not sent or received in one step. So the threads of a process take turns: the front waits for
+//! [`StreamEnd::sending`] or [`StreamEnd::receiving`] before the first step, and keeps the turn until the last one.
+//! Processes that share an end have to take turns by a lock of their own.
 //!
 //! | what is beside a frame | the sender | the receiver |
 //! | --- | --- | --- |
@@ -25,6 +29,7 @@ use super::frame::{self, AdaptiveSpin, Interrupted, Message, Partial, Until, Way
 use super::parcel::Parcel;
 use super::readiness;
 use crate::error::{Error, Result};
+use crate::wait::Turn;
 use maniple_sys::BorrowedHandle;
 use maniple_sys::stream::{self, Kind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +53,8 @@ pub struct StreamEnd {
     rest: Mutex<Vec<u8>>,
     has_rest: AtomicBool,
     attendance: Attendance,
+    sending: Turn,
+    receiving: Turn,
 }
 
 /// The beginning of a message, or all of it.
@@ -113,6 +120,16 @@ impl StreamEnd {
     /// The receivers of this end.
     pub fn attendance(&self) -> &Attendance {
         &self.attendance
+    }
+
+    /// The turns of the threads that send.
+    pub fn sending(&self) -> &Turn {
+        &self.sending
+    }
+
+    /// The turns of the threads that receive.
+    pub fn receiving(&self) -> &Turn {
+        &self.receiving
     }
 
     // ---- marks ----

@@ -3,7 +3,7 @@
 
 use super::view::View;
 use super::{KINDS, Layout};
-use crate::error::python;
+use crate::error::{Saying as _, python};
 use crate::made;
 use crate::memory::PyMemory;
 use crate::message::find_reducers;
@@ -90,7 +90,7 @@ impl Numpy {
         let fits = |dtype: &&Dtype| shape.iter().try_fold(dtype.item, |all, n| all.checked_mul(*n)) == Some(bytes);
         dtype
             .filter(fits)
-            .ok_or_else(|| PyRuntimeError::new_err("an array has arrived whose shape does not fit its bytes"))
+            .ok_or_else(|| PyRuntimeError::saying("an array has arrived whose shape does not fit its bytes"))
     }
 
     /// Returns an array with a copy of these bytes. The memory of an array of at least [`LEAST`] bytes is reused
@@ -113,7 +113,7 @@ impl Numpy {
         let order = order.map_or(null_mut(), |order| order.as_ptr());
         let array = made::called(self.empty.bind(py), [shape.as_ptr(), dtype.as_ptr(), order])?;
         let view = View::of(array.as_ptr()).filter(|view| view.0.len as usize == bytes.len());
-        let view = view.ok_or_else(|| PyRuntimeError::new_err("a new array has no buffer"))?;
+        let view = view.ok_or_else(|| PyRuntimeError::saying("a new array has no buffer"))?;
         // SAFETY: the view has as many writable bytes, which the filter above checks. No other reference to the array
         // exists yet.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), view.0.buf.cast::<u8>(), bytes.len()) };

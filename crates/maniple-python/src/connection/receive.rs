@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::PyChannel;
+use crate::error::Saying as _;
 use crate::flat::put_into;
 use crate::made;
 use crate::memory::PyMemory;
@@ -64,9 +65,10 @@ impl PyChannel {
     /// Returns the bytes of the next message. A signal that arrives in the meantime may not have been handled.
     pub(super) fn next_bytes<'py>(&self, py: Python<'py>, maxlength: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
         let end = self.reading()?;
+        let _turn = self.turn_to_receive(py)?;
         let handle = end.handle();
         let limit =
-            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::new_err("negative maxlength"))).transpose()?;
+            maxlength.map(|n| u64::try_from(n).map_err(|_| PyValueError::saying("negative maxlength"))).transpose()?;
         if let Some(kept) = self.shelf.next_pickle(py) {
             let kept = kept?;
             return if limit.is_some_and(|limit| kept.len().is_ok_and(|len| len as u64 > limit)) {

@@ -2,6 +2,7 @@
 
 use super::pieces::put_pieces;
 use crate::deadline::deadline;
+use crate::error::Saying as _;
 use crate::message::{Bytes, OF_QUEUES, Pickled, dump, exception, waiting};
 use maniple_engine::Error;
 use maniple_engine::channel::log::{Log, MOST_PARTS, Put, Terms};
@@ -104,7 +105,7 @@ pub(super) fn put_pickled(
     wait: Wait,
 ) -> PyResult<Placed> {
     match pickled {
-        Pickled::Apart(..) if log.is_limited() => Err(PyOSError::new_err("an object is pickled differently each time")),
+        Pickled::Apart(..) if log.is_limited() => Err(PyOSError::saying("an object is pickled differently each time")),
         Pickled::Whole(bytes) => put_parts(py, log, &[&bytes], &[], counted, wait),
         Pickled::Apart(stream, buffers) if buffers.len() < MOST_PARTS => {
             let parts: Vec<&[u8]> = std::iter::once(&stream).chain(&buffers).map(|bytes| &**bytes).collect();
@@ -112,7 +113,7 @@ pub(super) fn put_pickled(
         }
         Pickled::Apart(..) => match dump(obj, &OF_QUEUES, || usize::MAX)? {
             Pickled::Whole(bytes) => put_parts(py, log, &[&bytes], &[], counted, wait),
-            Pickled::Apart(..) => Err(PyOSError::new_err("an object is pickled differently each time")),
+            Pickled::Apart(..) => Err(PyOSError::saying("an object is pickled differently each time")),
         },
     }
 }

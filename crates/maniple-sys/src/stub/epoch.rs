@@ -19,6 +19,11 @@ impl Epoch {
         Epoch(())
     }
 
+    /// Returns 0: no process was forked.
+    pub fn generation(self) -> u32 {
+        0
+    }
+
     /// Returns that no fork has happened.
     pub fn since(self) -> Since {
         Since::Nothing

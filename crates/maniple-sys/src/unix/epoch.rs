@@ -42,6 +42,12 @@ impl Epoch {
         Epoch(NOW.load(Ordering::SeqCst))
     }
 
+    /// Returns the number of forks between the program's first process and this one, as far as they are counted.
+    #[inline]
+    pub fn generation(self) -> u32 {
+        (self.0 / GENERATION) as u32
+    }
+
     /// Returns the forks since this epoch.
     #[inline]
     pub fn since(self) -> Since {

@@ -4,7 +4,7 @@
 //! or pipe exchanges frames (`stream_end`), whose content is the output of the codec, so that other programs that know
 //! the format can read it.
 
-use super::message::{decode, lock, receiving, sending};
+use super::message::{decode, receiving, sending};
 use super::reactor::{until_done, until_some};
 use crate::codec::Codec;
 use crate::error::{ChannelError, Error, Result};
@@ -17,14 +17,11 @@ use maniple_engine::channel::parcel::{self, Parcel};
 use maniple_engine::channel::readiness;
 use maniple_engine::channel::room::Waiting;
 use maniple_engine::channel::stream_end::{Sent, StreamEnd};
+use maniple_engine::wait::{Held, Taken, Turn};
+use maniple_sys::epoch::count_forks;
 use maniple_sys::{AsHandle, BorrowedHandle, OwnedHandle, stream, wire};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::{Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
-
-/// How long a thread with a time limit sleeps while another thread uses the end.
-const AGAIN: Duration = Duration::from_millis(1);
 
 /// One end.
 #[derive(Debug)]
@@ -41,24 +38,13 @@ pub(crate) enum Endpoint {
 pub(crate) struct SharedStream {
     end: OwnedHandle,
     state: StreamEnd,
-    sending: Mutex<()>,
-    receiving: Mutex<()>,
 }
 
 /// Waits for this thread's turn. `None` if the time limit has passed.
-fn turn(mutex: &Mutex<()>, until: Until) -> Option<MutexGuard<'_, ()>> {
-    loop {
-        match until {
-            Until::Ever => return Some(lock(mutex)),
-            _ => match mutex.try_lock() {
-                Ok(held) => return Some(held),
-                Err(TryLockError::Poisoned(held)) => return Some(held.into_inner()),
-                Err(TryLockError::WouldBlock) => match until.left() {
-                    Some(Duration::ZERO) => return None,
-                    left => std::thread::sleep(left.map_or(AGAIN, |left| left.min(AGAIN))),
-                },
-            },
-        }
+fn turn(turn: &Turn, until: Until) -> Option<Held<'_>> {
+    match turn.take(until, &mut || true) {
+        Taken::Ours(held) => Some(held),
+        Taken::TimedOut | Taken::Interrupted => None,
     }
 }
 
@@ -105,11 +91,13 @@ impl SharedStream {
         let state = StreamEnd::of(stream::kind(end.as_handle()));
         // If it cannot be set, reading and writing report the reason.
         let _ = stream::set_blocking(end.as_handle());
-        SharedStream { end, state, sending: Mutex::new(()), receiving: Mutex::new(()) }
+        // If forks cannot be counted, a forked child waits for the turns of its parent's threads.
+        let _ = count_forks();
+        SharedStream { end, state }
     }
 
     fn send<C: Codec, T: Serialize + ?Sized>(&self, value: &T, until: Until) -> Result<bool> {
-        let Some(_held) = turn(&self.sending, until) else { return Ok(false) };
+        let Some(_held) = turn(self.state.sending(), until) else { return Ok(false) };
         if !(C::BESIDE && self.state.is_local()) {
             return self.send_with::<C, T>(value, Sink::default(), until).map(|sent| sent == Sent::Whole);
         }
@@ -138,14 +126,14 @@ impl SharedStream {
     }
 
     fn send_bytes(&self, bytes: &[u8], until: Until) -> Result<bool> {
-        let Some(_held) = turn(&self.sending, until) else { return Ok(false) };
+        let Some(_held) = turn(self.state.sending(), until) else { return Ok(false) };
         self.state.send_until(self.end.as_handle(), bytes, until).map_err(sending)
     }
 
     /// Receives the next message. `None` if the time limit has passed.
     fn receive(&self, until: Until, limit: Option<u64>) -> Result<Option<Message>> {
         self.state.attendance().receives();
-        let Some(_held) = turn(&self.receiving, until) else { return Ok(None) };
+        let Some(_held) = turn(self.state.receiving(), until) else { return Ok(None) };
         let end = self.end.as_handle();
         let begun = self.state.begin(end, until, limit, &mut || false).map_err(|error| receiving(error, false))?;
         let Some(partial) = begun else { return Ok(None) };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sized
+from operator import length_hint
 
 from ..._maniple import interrupts, memory_of_control_group, usable_cores
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-__all__ = ["check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over"]
+__all__ = ["check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over", "read_at_once"]
+
+# Reading these runs no code of the program, and never waits.
+_INERT = frozenset({list, tuple, range, type(iter([])), type(iter(())), type(iter(range(0)))})
 
 _cpu_count = os.cpu_count
 
@@ -54,6 +58,13 @@ def iterator_over(iterable: Iterable[Any]) -> Iterator[Any]:
         if interrupts(error):
             raise
         return _raising(error)
+
+
+def read_at_once(iterable: Iterable[Item], most: int) -> list[Item] | None:
+    """Return the items of a list, a tuple, a range, or an iterator over one of them, if there are at most `most`; otherwise return None."""
+    if type(iterable) in _INERT and length_hint(iterable) <= most:
+        return list(iterable)
+    return None
 
 
 def _raising(error: Exception) -> Iterator[Any]:

@@ -39,42 +39,49 @@ def open_stream(
         ordered: whether the results come in the order of the items.
         terms: the limits and retries of the tasks.
     """
+    if not external:
+        return _new_stream(workers, func, iterable, external, chunksize, window, ordered, terms)
     me = threading.get_ident()
     workers.opening.append(me)
     try:
-        return _opened(workers, func, iterable, external, chunksize, window, ordered, terms)
+        return _fed_stream(workers, func, iterable, chunksize, window, ordered, terms)
     finally:
         workers.opening.remove(me)
 
 
-def _opened(
+def _new_stream(
     workers: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool, terms: Any
 ) -> Any:
-    hub = workers.hub
     # Pools of threads have no terms.
     more = () if terms is None else (terms,)
+    try:
+        return workers.hub.stream(func, iterable, external, False, chunksize, window, ordered, *more)
+    except ValueError:
+        stay_if_program_ends()
+        raise
+
+
+def _fed_stream(
+    workers: Any, func: Any, iterable: Any, chunksize: int, window: int, ordered: bool, terms: Any
+) -> Any:
     stream: Any = None
     try:
-        try:
-            stream = hub.stream(func, iterable, external, False, chunksize, window, ordered, *more)
-        except ValueError:
-            stay_if_program_ends()
-            raise
-        if external:
-            feeder = workers.feeder(stream.job, iterator_over(iterable), *more)
-            if feeder is not None:
-                try:
-                    start_steadily(feeder)
-                except (MemoryError, RuntimeError) as problem:
-                    explain_shortage(
-                        problem, "no thread can be started to read the input (a list, a tuple or a range needs none)"
-                    )
-                    raise
-            # If a signal handler raises before this call, its exception cancels the stream.
-            stream.fed()
+        stream = _new_stream(workers, func, iterable, True, chunksize, window, ordered, terms)
+        more = () if terms is None else (terms,)
+        feeder = workers.feeder(stream.job, iterator_over(iterable), *more)
+        if feeder is not None:
+            try:
+                start_steadily(feeder)
+            except (MemoryError, RuntimeError) as problem:
+                explain_shortage(
+                    problem, "no thread can be started to read the input (a list, a tuple or a range needs none)"
+                )
+                raise
+        # If a signal handler raises before this call, its exception cancels the stream.
+        stream.fed()
         return stream
     except BaseException:
         # Without the thread the stream would wait for items forever. The exception may be kept, and the stream with it.
-        if external and stream is not None:
+        if stream is not None:
             stream.cancel()
         raise

@@ -25,7 +25,7 @@ from ..sync.bells import Bells, Letter
 from .feeders import Feeders, new_queue
 from .payload import WorkerLostError, cancelled
 from .thread_jobs import Call, Job, MapCall, pause
-from .thread_streams import StreamJob, ThreadStream
+from .thread_streams import ReadJob, StreamJob, ThreadStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,9 +124,11 @@ class ThreadHub:
     def stream(
         self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
     ) -> ThreadStream:
+        if not external:
+            return self._stream_of_items(ReadJob(self, func, star, chunksize, items, ordered))
         job = StreamJob(self, func, star, chunksize, window, ordered)
         # Made first: if a signal handler raises, its end cancels the job.
-        stream = ThreadStream(self, job, external)
+        stream = ThreadStream(self, job)
         job.stream = weakref.ref(stream)
         with Hold(self.lock):
             if self.closed:  # by another thread, after the caller has looked
@@ -134,6 +136,21 @@ class ThreadHub:
             self._drop_orphans()
             self._opened.append(job)
             self.jobs[job.job] = job
+        if self.lost is not None:
+            self._fail_all(self.lost)
+        return stream
+
+    def _stream_of_items(self, job: ReadJob) -> ThreadStream:
+        # If a signal handler raises, the end of the stream cancels the job.
+        stream = ThreadStream(self, job)
+        if not job.over:
+            try:
+                self.jobs[job.job] = job
+                for _ in range(min(len(self.workers.processes), len(job.source))):
+                    self.tasks.put((job, None, 0))
+            except BaseException:
+                self.jobs.pop(job.job, None)
+                raise
         if self.lost is not None:
             self._fail_all(self.lost)
         return stream

@@ -142,13 +142,14 @@ class Job:
         raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> bool:
-        return self.over or bool(self.hub.wait_until(self._own_bells(), self.ready, timeout))
+        return self.over or bool(self.hub.wait_until(self.own_bells(), self.ready, timeout))
 
     def tell(self, mailbox: Mailbox, number: int) -> bool:
         """Post `number` when the job is over; return True, and post nothing, if it is over already."""
-        return self.over or self.hub.tell(self._own_bells(), self.ready, Letter(mailbox, number))
+        return self.over or self.hub.tell(self.own_bells(), self.ready, Letter(mailbox, number))
 
-    def _own_bells(self) -> Bells:
+    def own_bells(self) -> Bells:
+        """Return the bells of the job, which the first thread that waits makes."""
         if self.bells is None:
             with Hold(self.hub.lock):
                 if self.bells is None:

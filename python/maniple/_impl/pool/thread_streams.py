@@ -22,48 +22,54 @@ if TYPE_CHECKING:
     # whether the task succeeded, its result or results or exception, and of a failed task of several items their number
     Outcome = tuple[bool, Any] | tuple[bool, Any, int]
 
-__all__ = ["StreamJob", "ThreadStream"]
+__all__ = ["ReadJob", "StreamJob", "ThreadStream"]
 
 # The outcomes taken at once, at most; and the tasks that the feeder makes between two checks, if no window limits them.
 _MOST_AT_ONCE = 256
+# Of the jobs whose feeder has never waited for room.
+_NO_FEEDER = Bells()
 
 
 def _failed(error: BaseException, task: Any, chunksize: int) -> Outcome:
     return (False, error) if chunksize == 1 else (False, error, len(task))
 
 
+def _no_stream() -> None:
+    return None
+
+
 class StreamJob(Job):
     """A call of `imap` or `imap_unordered`."""
 
     __slots__ = (
-        "abandoned", "arrivals", "chunksize", "fed", "feeder", "input_open", "is_fed", "open", "ordered", "outcomes", "stream", "window",
+        "abandoned", "arrivals", "chunksize", "fed", "feeder", "input_open", "is_fed", "length", "open", "ordered", "outcomes", "stream",
+        "window",
     )  # fmt: skip
 
-    bells: Bells
-
     def __init__(
-        self, hub: ThreadHub, func: Callable[..., Any], star: bool, chunksize: int, window: int, ordered: bool
+        self, hub: ThreadHub, func: Callable[..., Any], star: bool, chunksize: int, window: int | None, ordered: bool
     ) -> None:
         super().__init__(hub, function_of_task(func, star, chunksize), False)
-        self.bells = Bells()
         self.chunksize, self.ordered = chunksize, ordered
         #: the number of items that may be in progress or wait to be taken; None means no limit
-        self.window: int | None = window
+        self.window = window
         # The outcomes by task, or, if the results are not ordered, in the order of their arrival.
-        self.outcomes: dict[int, Outcome] = {}
-        self.arrivals: deque[Outcome] = deque()
+        self.outcomes: Any = {}
+        self.arrivals: deque[Outcome] | tuple[()] = () if ordered else deque()
         #: has an element for each task that has not ended
-        self.open: deque[None] = deque()
+        self.open: list[None] = []
         self.input_open = True
         #: the number of items in tasks
         self.fed = 0
         #: the bell of the feeder while it waits for room
-        self.feeder = Bells()
+        self.feeder = _NO_FEEDER
         #: whether no caller takes the outcomes
         self.abandoned = False
         #: a weak reference to the stream, and whether a thread feeds it
-        self.stream: Callable[[], ThreadStream | None] = lambda: None
+        self.stream: Callable[[], ThreadStream | None] = _no_stream
         self.is_fed = False
+        #: the number of tasks; None if it is not known at the start
+        self.length: int | None = None
 
     def run(self, task: Any, index: int) -> None:
         self.begun = True
@@ -95,6 +101,27 @@ class StreamJob(Job):
             self.outcomes[index] = outcome
         else:
             self.arrivals.append(outcome)
+
+    def arrived(self, index: int, most: int) -> list[Any]:
+        """Return the outcomes that the stream may take, at most `most`. The stream has taken `index` outcomes."""
+        found: list[Any]
+        if self.ordered:
+            outcomes = self.outcomes
+            if index not in outcomes:
+                return []
+            found = list(map(outcomes.get, range(index, index + min(most, len(outcomes)))))
+            if not all(found):
+                del found[found.index(None) :]
+            return found
+        return list(map(self.arrivals.__getitem__, range(min(most, len(self.arrivals)))))
+
+    def forget(self, taken: list[Outcome], index: int) -> None:
+        """Remove the outcomes `taken`, the last ones of `index` outcomes. Another call continues an interrupted one."""
+        # Each removal of several outcomes is one step.
+        if self.ordered:
+            deque(map(self.outcomes.pop, range(index - len(taken), index), itertools.repeat(None)), maxlen=0)
+        elif self.arrivals and self.arrivals[0] is taken[0]:
+            deque(itertools.starmap(self.arrivals.popleft, itertools.repeat((), len(taken))), maxlen=0)
 
     def cancel(self) -> None:
         self.cancelled, self.input_open = True, False
@@ -129,6 +156,8 @@ class StreamJob(Job):
                 return
             try:
                 if not self._may_go_on():
+                    if self.feeder is _NO_FEEDER:
+                        self.feeder = Bells()
                     self.hub.wait_until(self.feeder, self._may_go_on, None)
             except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
                 pause()
@@ -170,7 +199,8 @@ class StreamJob(Job):
             if self.over:
                 self.func = None
                 self.hub.jobs.pop(self.job, None)
-                self.bells.ring()
+                if self.bells:
+                    self.bells.ring()
             self.feeder.ring()
             self.hub.end_if_closed()
 
@@ -178,13 +208,71 @@ class StreamJob(Job):
         """Drop the outcomes, which no caller takes any more; if `begun`, also cancel the tasks that have not begun."""
         with Hold(self.hub.lock):
             self.abandoned, self.window = True, None
-            self.outcomes.clear()
-            self.arrivals.clear()
+            self.drop_outcomes()
             if begun:
                 self.cancelled = True
                 self.close_input()
             else:
                 self.feeder.ring()
+
+
+    def drop_outcomes(self) -> None:
+        """Drop the outcomes that the stream has not taken."""
+        self.outcomes.clear()
+        self.arrivals = deque()
+
+
+class ReadJob(StreamJob):
+    """A call whose items were all read at its start. Each entry in the hub's queue lets one more thread take part, until no task is left."""
+
+    __slots__ = ("source",)
+
+    def __init__(
+        self, hub: ThreadHub, func: Callable[..., Any], star: bool, chunksize: int, items: list[Any], ordered: bool
+    ) -> None:
+        super().__init__(hub, func, star, chunksize, None, ordered)
+        tasks: Iterable[Any] = items
+        if chunksize > 1:
+            tasks = [items[first : first + chunksize] for first in range(0, len(items), chunksize)]
+        #: the tasks that have not begun, and their numbers
+        self.source = list(enumerate(tasks))
+        # The first one is taken first.
+        self.source.reverse()
+        self.open = [None] * len(self.source)
+        self.outcomes = self.open.copy() if ordered else []
+        self.length = len(self.source)
+        self.fed, self.input_open, self.is_fed = len(items), False, True
+        self.over = not items
+
+    def run(self, _task: None, _index: int) -> None:
+        take, run = self.source.pop, super().run
+        while True:
+            try:
+                index, task = take()
+            except IndexError:
+                break
+            run(task, index)
+            del task  # it may keep anything alive
+        # The traceback of an exception refers to this frame, and the frame would refer to the exception.
+        del self, run
+
+    def arrived(self, index: int, most: int) -> list[Any]:
+        if not self.ordered:
+            return super().arrived(index, most)
+        found: list[Any] = self.outcomes[index : index + most]
+        if not all(found):
+            del found[found.index(None) :]
+        return found
+
+    def forget(self, taken: list[Outcome], index: int) -> None:
+        if self.ordered:
+            self.outcomes[index - len(taken) : index] = [None] * len(taken)
+        else:
+            super().forget(taken, index)
+
+    def drop_outcomes(self) -> None:
+        self.outcomes[:] = [None] * len(self.outcomes)
+        self.arrivals = deque()
 
 
 class Batch:
@@ -210,32 +298,34 @@ class Batch:
         self.index = index
 
 
+_NOTHING_TAKEN = Batch([], deque(), [], 0, 0)
+
+
 class ThreadStream:
     """The results of `imap` and `imap_unordered`."""
 
     #: the caller may take all results of the deque that `_ready` returns
     gives_ahead = True
 
-    def __init__(self, hub: ThreadHub, job: StreamJob, external: bool) -> None:
+    def __init__(self, hub: ThreadHub, job: StreamJob) -> None:
         self._hub, self._job = hub, job
         self.job = job.job
-        self._is_fed = not external
         # The results of a batch are taken without a call of this object, which wakes the feeder: a quarter of the window.
         self._most = max(1, min(_MOST_AT_ONCE, (job.window or 4 * _MOST_AT_ONCE) // (4 * job.chunksize)))
-        self._batch = Batch([], deque(), [], 0, 0)
+        self._batch = _NOTHING_TAKEN
 
     def __del__(self) -> None:
         try:
             if not self._job.over:
-                self._hub.abandon(self._job, self.given > 0 or not self._is_fed)
+                self._hub.abandon(self._job, self.given > 0 or not self._job.is_fed)
         except BaseException:  # raised by a signal handler
-            self._hub.abandon(self._job, self.given > 0 or not self._is_fed)
+            self._hub.abandon(self._job, self.given > 0 or not self._job.is_fed)
             raise
 
     def fed(self) -> None:
         """Record that a thread feeds the stream. A stream that is dropped before this call, because a handler
         interrupted its maker, is cancelled."""
-        self._is_fed = self._job.is_fed = True
+        self._job.is_fed = True
 
     def cancel(self) -> None:
         """Cancel the tasks that have not begun."""
@@ -262,14 +352,16 @@ class ThreadStream:
         """
         if left := self._batch.left:
             return left
-        outcomes: deque[tuple[bool, Any]] | None = self._hub.wait_until(self._job.bells, self._look, timeout)
+        if self._batch.index == self._job.length and self._job.over and self._job.failure is None:
+            raise StopIteration
+        outcomes: deque[tuple[bool, Any]] | None = self._hub.wait_until(self._job.own_bells(), self._look, timeout)
         if outcomes is None:
             raise TimeoutError(f"no result arrived within {timeout} seconds")
         return outcomes
 
     def tell(self, mailbox: Mailbox, number: int) -> bool:
         """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""
-        return self._hub.tell(self._job.bells, self._has_news, Letter(mailbox, number))
+        return self._hub.tell(self._job.own_bells(), self._has_news, Letter(mailbox, number))
 
     def _has_news(self) -> bool:
         try:
@@ -307,19 +399,9 @@ class ThreadStream:
         job = self._job
         left: deque[Any]
         parts: list[Iterator[Any]] = []
-        found: list[Any]
-        if job.ordered:
-            outcomes = job.outcomes
-            if index not in outcomes:
-                return False
-            found = list(map(outcomes.get, range(index, index + min(self._most, len(outcomes)))))
-            if not all(found):
-                del found[found.index(None) :]
-        else:
-            arrivals = job.arrivals
-            found = list(map(arrivals.__getitem__, range(min(self._most, len(arrivals)))))
-            if not found:
-                return False
+        found = job.arrived(index, self._most)
+        if not found:
+            return False
         if job.chunksize == 1:
             left = deque(found)
             items += len(found)
@@ -339,11 +421,6 @@ class ThreadStream:
 
     def _forget(self) -> None:
         """Remove the taken outcomes from the job. If a signal handler interrupts the call, the next call continues."""
-        batch, job = self._batch, self._job
-        taken, index = batch.taken, batch.index
-        # Each removal of several outcomes is one step.
-        if job.ordered:
-            deque(map(job.outcomes.pop, range(index - len(taken), index), itertools.repeat(None)), maxlen=0)
-        elif job.arrivals and job.arrivals[0] is taken[0]:
-            deque(itertools.starmap(job.arrivals.popleft, itertools.repeat((), len(taken))), maxlen=0)
+        batch = self._batch
+        self._job.forget(batch.taken, batch.index)
         batch.taken = []
