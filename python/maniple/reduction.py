@@ -177,7 +177,7 @@ def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
         dump, clear_memo, pieces, large = kept = idle.pop()
     except IndexError:
         pieces, large = _Pieces(), []
-        pickler = _QuickPickler(pieces, 5, buffer_callback=_leave_out(large.append))
+        pickler = _QuickPickler(pieces, 5, buffer_callback=partial(_leave_out, large.append))
         dump, clear_memo, pieces, large = kept = pickler.dump, pickler.clear_memo, pieces, large
     dump(obj)
     data, buffers = pieces[0] if len(pieces) == 1 else b"".join(pieces), large.copy()
@@ -189,20 +189,16 @@ def _dump_apart(obj: Any) -> tuple[Any, list[memoryview]]:
     return data, buffers
 
 
-def _leave_out(put_aside: Callable[[memoryview], None]) -> Callable[[PickleBuffer], bool]:
-    """Return a `buffer_callback` that leaves large buffers out of the pickle and passes them to `put_aside`."""
-
-    def callback(buffer: PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # the buffer is not contiguous
-            return True
-        if raw.nbytes < _OUT_OF_BAND_FROM:
-            return True
-        put_aside(raw)
-        return False
-
-    return callback
+def _leave_out(put_aside: Callable[[memoryview], None], buffer: PickleBuffer) -> bool:
+    """Leave a large buffer out of the pickle, and pass it to `put_aside`: a `buffer_callback`."""
+    try:
+        raw = buffer.raw()
+    except BufferError:  # the buffer is not contiguous
+        return True
+    if raw.nbytes < _OUT_OF_BAND_FROM:
+        return True
+    put_aside(raw)
+    return False
 
 
 def _rejoin(stream: bytes, buffers: list[Any]) -> bytes:

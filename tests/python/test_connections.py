@@ -474,7 +474,9 @@ def test_a_forked_child_receives_while_a_thread_of_the_parent_does(mp: ModuleTyp
     writer.send("first")
     first = answers.get()
     writer.send("second")
-    assert {first, answers.get()} in ({("thread", a), ("child", b)} for a, b in (("first", "second"), ("second", "first")))
+    assert {first, answers.get()} in (
+        {("thread", a), ("child", b)} for a, b in (("first", "second"), ("second", "first"))
+    )
     thread.join(20)
     child.join(20)
     assert child.exitcode == 0

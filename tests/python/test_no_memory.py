@@ -1,4 +1,4 @@
-"""Programs whose C library has no memory left."""
+"""Programs whose C library has no memory left, or whose interpreter has none for an object."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from pathlib import Path
 import pytest
 from pools import METHODS
 
-PROGRAM = Path(__file__).parent / "programs" / "no_memory.py"
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("objects", [None, 0, 30], ids=lambda left: f"objects={left}")
 def test_work_continues_or_raises_memory_error(mp_package: str, method: str, objects: int | None) -> None:
-    argv = [sys.executable, str(PROGRAM), mp_package, method, *([] if objects is None else [str(objects)])]
+    argv = [
+        sys.executable,
+        str(PROGRAMS / "no_memory.py"),
+        mp_package,
+        method,
+        *([] if objects is None else [str(objects)]),
+    ]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=85)
+    assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]
+
+
+def test_one_object_that_cannot_be_made_is_a_memory_error(mp_package: str) -> None:
+    argv = [sys.executable, str(PROGRAMS / "no_object.py"), mp_package]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=85)
     assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]

@@ -27,6 +27,7 @@ pub use view::{Content, View, pin};
 
 use crate::error::Saying as _;
 use crate::lazy::Lazy;
+use crate::made::{Attributes as _, import, name};
 use crate::message::has_reducer;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
@@ -123,14 +124,14 @@ pub fn is_found(py: Python<'_>) -> bool {
 
 fn loaded(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules = MODULES.get_or_make(py, || PyResult::Ok(py.import("sys")?.getattr("modules")?.extract()?))?;
-    modules.bind(py).get_item("numpy")
+    let modules = MODULES.get_or_make(py, || PyResult::Ok(import(py, "sys")?.attr("modules")?.extract()?))?;
+    modules.bind(py).get_item(name!(py, "numpy")?)
 }
 
 /// Imports NumPy for an array that has arrived.
 pub fn need(py: Python<'_>) -> PyResult<()> {
     if known(py).is_none() {
-        py.import("numpy")?;
+        import(py, "numpy")?;
         is_found(py);
         known(py)
             .ok_or_else(|| PyImportError::saying("an array has arrived, but the module numpy here is not NumPy"))?;

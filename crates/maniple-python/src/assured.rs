@@ -9,9 +9,11 @@
 //! itself nor by PyO3's wrappers, until it has seen that there is memory; then it makes that data.
 #![allow(unsafe_code)]
 
+use crate::args::Args as _;
+use crate::made::{self, Attributes as _, name};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::PyDict;
 use std::cell::Cell;
 use std::ptr::null_mut;
 
@@ -43,25 +45,25 @@ pub fn assured<'py>(
     begun: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = call.py();
-    let error = PyString::intern(py, "error");
+    let error = name!(py, "error")?;
     // The entry must exist before the memory runs out.
-    if !note.contains(&error)? {
-        note.set_item(&error, py.None())?;
+    if !note.contains(error)? {
+        note.set_item(error, py.None())?;
     }
-    let mut parts = vec![call, note.into_any(), error.into_any()];
+    let mut parts = vec![call, note.into_any(), error.clone().into_any()];
     if let Ok((taken, running)) = begun.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>() {
-        let at_once = PyTuple::new(py, [false])?.into_any();
-        parts.extend([taken.getattr("acquire")?, at_once, running.getattr("release")?]);
+        let at_once = (false,).tuple(py)?.into_any();
+        parts.extend([taken.attr("acquire")?, at_once, running.attr("release")?]);
     } else {
-        let condition = begun.getattr("_cond")?;
-        let waiters = condition.getattr("_waiters")?;
-        let next = waiters.getattr("popleft")?;
-        let at_once = PyTuple::empty(py).into_any();
-        parts.extend([condition.getattr("acquire")?, at_once, condition.getattr("release")?]);
-        parts.extend([begun.getattr("__dict__")?, PyString::intern(py, "_flag").into_any(), waiters, next]);
-        parts.push(PyString::intern(py, "release").into_any());
+        let condition = begun.attr("_cond")?;
+        let waiters = condition.attr("_waiters")?;
+        let next = waiters.attr("popleft")?;
+        let at_once = ().tuple(py)?.into_any();
+        parts.extend([condition.attr("acquire")?, at_once, condition.attr("release")?]);
+        parts.extend([begun.attr("__dict__")?, name!(py, "_flag")?.clone().into_any(), waiters, next]);
+        parts.push(name!(py, "release")?.clone().into_any());
     }
-    let parts = PyTuple::new(py, parts)?;
+    let parts = made::tuple(py, parts)?;
     struct Definition(ffi::PyMethodDef);
     // SAFETY: no code changes the definition, and its pointers are to static data.
     unsafe impl Sync for Definition {}
@@ -78,7 +80,7 @@ pub fn assured<'py>(
     // `parts` as its `self`.
     unsafe {
         let function = ffi::PyCFunction_NewEx((&raw const DEFINITION.0).cast_mut(), parts.as_ptr(), null_mut());
-        Bound::from_owned_ptr_or_err(py, function)
+        made::owned(py, function)
     }
 }
 

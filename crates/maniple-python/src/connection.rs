@@ -3,11 +3,14 @@
 
 mod receive;
 
+use crate::args::Out;
+use crate::born::Born;
 use crate::deadline::deadline;
 use crate::descriptor::{Descriptor, Use};
 use crate::error::{Saying as _, os};
 use crate::flat::{bytes_of, flat};
 use crate::lazy::Lazy;
+use crate::made::{self, name};
 use crate::memory::PyMemory;
 use crate::message::{Bytes, OF_CONNECTIONS, Pickled, dump, exception, lost, waiting};
 use crate::shelf::{Shelf, kept_event};
@@ -23,7 +26,6 @@ use maniple_sys::ready::Interest;
 use maniple_sys::{AsHandle, BorrowedHandle, RawHandle, stream};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
@@ -39,11 +41,11 @@ const PARCEL_FROM: usize = 64 * 1024;
 /// ends that `Pipe` makes: large buffers may travel beside the messages.
 #[pyclass(name = "Channel", module = "maniple._maniple", subclass, frozen)]
 pub struct PyChannel {
-    descriptor: Descriptor,
+    descriptor: Born<Descriptor>,
     readable: AtomicBool,
     writable: AtomicBool,
-    end: StreamEnd,
-    shelf: Shelf,
+    end: Born<StreamEnd>,
+    shelf: Born<Shelf>,
 }
 
 /// The function that receives the number of each connection that is closed.
@@ -207,11 +209,11 @@ impl PyChannel {
     #[pyo3(signature = (*_args, **_kwds))]
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
         PyChannel {
-            descriptor: Descriptor::default(),
+            descriptor: Born::default(),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
-            end: StreamEnd::default(),
-            shelf: Shelf::default(),
+            end: Born::default(),
+            shelf: Born::default(),
         }
     }
 
@@ -232,15 +234,15 @@ impl PyChannel {
 
     /// Takes over the descriptor of a Python socket, which is detached. No signal handler runs in between.
     fn _take(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
-        let number: RawHandle = socket.call_method0(intern!(socket.py(), "detach"))?.extract()?;
+        let number: RawHandle = socket.call_method0(name!(socket.py(), "detach")?)?.extract()?;
         self.set_handle(Some(number));
         self.end.set_socket();
         Ok(())
     }
 
     #[getter(_handle)]
-    fn handle(&self) -> Option<RawHandle> {
-        self.descriptor.number()
+    fn handle(&self) -> Out<Option<RawHandle>> {
+        Out(self.descriptor.number())
     }
 
     #[setter(_handle)]
@@ -303,8 +305,8 @@ impl PyChannel {
     /// Raises:
     ///     OSError: the connection is closed.
     #[pyo3(text_signature = "(self)")]
-    fn fileno(&self) -> PyResult<RawHandle> {
-        self.descriptor.number().ok_or_else(closed)
+    fn fileno(&self) -> PyResult<Out<RawHandle>> {
+        self.descriptor.number().map(Out).ok_or_else(closed)
     }
 
     /// Close this end of the connection. A second call has no effect.
@@ -322,7 +324,7 @@ impl PyChannel {
     #[classmethod]
     fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: two live objects. `Py_GenericAlias` returns an owned reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
+        unsafe { made::owned(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
     }
 
     /// Send an object to the other end; wait while the connection is full.
@@ -432,11 +434,5 @@ impl PyChannel {
                 event.clear();
             }
         })
-    }
-}
-
-impl Drop for PyChannel {
-    fn drop(&mut self) {
-        self.descriptor.close();
     }
 }

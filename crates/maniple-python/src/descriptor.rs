@@ -43,6 +43,12 @@ impl Default for Descriptor {
     }
 }
 
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Descriptor {
     fn state(&self) -> MutexGuard<'_, State> {
         // The lock is held for moments, and with the interpreter lock; no thread forks without the interpreter lock.

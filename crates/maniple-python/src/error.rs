@@ -1,7 +1,7 @@
 //! Engine errors as Python exceptions, and the Python helpers that the native code calls.
 
 use crate::lazy::Lazy;
-use crate::made;
+use crate::made::{self, Attributes as _, import};
 use maniple_engine::Error;
 use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -81,6 +81,6 @@ pub fn helper<'py>(
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
     let found =
-        cell.get_or_make(py, || PyResult::Ok(py.import("maniple._impl.pool.payload")?.getattr(name)?.unbind()))?;
+        cell.get_or_make(py, || PyResult::Ok(import(py, "maniple._impl.pool.payload")?.attr(name)?.unbind()))?;
     Ok(found.bind(py))
 }

@@ -1,8 +1,10 @@
 //! Python buffers of adjacent bytes that stay in place.
 #![allow(unsafe_code)]
 
+use crate::args::Calls as _;
 use crate::arrays;
 use crate::lazy::Lazy;
+use crate::made::{Attributes as _, import};
 use crate::unended;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -49,9 +51,9 @@ pub fn flat(object: &Bound<'_, PyAny>) -> PyResult<Flat> {
     {
         return Ok(Flat::of(object.py(), buffer));
     }
-    let view = object.py().import("builtins")?.getattr("memoryview")?;
+    let view = import(object.py(), "builtins")?.attr("memoryview")?;
     let view = unended::call(&view, (object,), None)?;
-    Flat::get(&view.call_method1("cast", ("B",))?)
+    Flat::get(&view.attr("cast")?.with(("B",))?)
 }
 
 /// Returns the bytes of a contiguous buffer.
@@ -78,7 +80,7 @@ pub fn put_into(buffer: &PyBuffer<u8>, from: usize, room: usize, whole: Bound<'_
         }
         return Ok(view.len_bytes());
     }
-    let kind = TOO_SHORT
-        .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("BufferTooShort")?.unbind()))?;
-    Err(PyErr::from_value(kind.bind(py).call1((whole,))?))
+    let kind =
+        TOO_SHORT.get_or_make(py, || PyResult::Ok(import(py, "maniple.context")?.attr("BufferTooShort")?.unbind()))?;
+    Err(PyErr::from_value(kind.bind(py).with((whole,))?))
 }

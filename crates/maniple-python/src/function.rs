@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::lazy::Lazy;
+use crate::made::{Attributes as _, import, name};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString, PyType};
@@ -17,10 +17,10 @@ pub fn is_plain(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !(kind.is(function_type(py)?) || kind.is(py.get_type::<PyCFunction>()) || kind.is(py.get_type::<PyType>())) {
         return Ok(false);
     }
-    let Some(module) = attribute(func, intern!(py, "__module__"))? else { return Ok(false) };
+    let Some(module) = attribute(func, name!(py, "__module__")?)? else { return Ok(false) };
     let Ok(module) = module.cast_into::<PyString>() else { return Ok(false) };
     let Some(loaded) = loaded(&module)? else { return Ok(false) };
-    let Ok(name) = func.getattr(intern!(py, "__qualname__"))?.cast_into::<PyString>() else { return Ok(false) };
+    let Ok(name) = func.getattr(name!(py, "__qualname__")?)?.cast_into::<PyString>() else { return Ok(false) };
     Ok(attribute(&loaded, &name)?.is_some_and(|found| found.is(func)))
 }
 
@@ -48,15 +48,15 @@ fn loaded<'py>(module: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAn
 /// The type of functions that are written in Python. PyO3's own cell of it lets other threads wait for an import.
 fn function_type(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     static FOUND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    FOUND.get_or_make(py, || Ok(py.import("types")?.getattr("FunctionType")?.unbind()))
+    FOUND.get_or_make(py, || Ok(import(py, "types")?.attr("FunctionType")?.unbind()))
 }
 
 /// Returns the name of a function for errors: its qualified name, or that of the function that a `partial` wraps, or
 /// that of its type. Its `repr` is not used: it may be as large as the data that the object carries.
 pub fn name_of<'py>(func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = func.py();
-    for holder in [Some(func.clone()), attribute(func, intern!(py, "func"))?].into_iter().flatten() {
-        if let Some(name) = attribute(&holder, intern!(py, "__qualname__"))? {
+    for holder in [Some(func.clone()), attribute(func, name!(py, "func")?)?].into_iter().flatten() {
+        if let Some(name) = attribute(&holder, name!(py, "__qualname__")?)? {
             return Ok(name);
         }
     }

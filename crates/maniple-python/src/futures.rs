@@ -14,17 +14,18 @@
 //!
 //! No lock of this module is held while Python code runs.
 
+use crate::args::Out;
 use crate::deadline::deadline;
 use crate::error::Saying as _;
 use crate::greenlets;
 use crate::hub::PyHub;
+use crate::made::name;
 use crate::outcome::{Interrupt, Kind, Piece, Regions, failure, miscounted, results};
 use crate::signals::{detached, interrupts, leaves};
 use crate::unended;
 use maniple_engine::pool::policy::{AGAIN, START_PATIENCE};
 use maniple_engine::pool::{Collector, Func, JobId, Packet, Settled};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use rustc_hash::FxHashMap;
@@ -204,14 +205,14 @@ impl PyFutures {
 /// Returns the attributes of a future that is plain, or that has ended.
 fn plain<'py>(future: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
     let py = future.py();
-    let fields = future.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
-    Ok(if fields.contains(intern!(py, "_condition"))? { None } else { Some(fields) })
+    let fields = future.getattr(name!(py, "__dict__")?)?.cast_into::<PyDict>()?;
+    Ok(if fields.contains(name!(py, "_condition")?)? { None } else { Some(fields) })
 }
 
 /// Whether the future has neither a result nor was cancelled.
 fn is_open(fields: &Bound<'_, PyDict>) -> PyResult<bool> {
     let py = fields.py();
-    let Some(state) = fields.get_item(intern!(py, "_state"))? else { return Ok(false) };
+    let Some(state) = fields.get_item(name!(py, "_state")?)? else { return Ok(false) };
     let state = state.cast_into::<PyString>()?;
     Ok(state.to_cow().is_ok_and(|state| state == "PENDING" || state == "RUNNING"))
 }
@@ -224,18 +225,18 @@ fn store(fields: &Bound<'_, PyDict>, given: Given) -> PyResult<()> {
     }
     let state = match given {
         Given::Value(value) => {
-            fields.set_item(intern!(py, "_result"), value)?;
-            intern!(py, "FINISHED")
+            fields.set_item(name!(py, "_result")?, value)?;
+            name!(py, "FINISHED")?
         }
         Given::Error(error) => {
-            fields.set_item(intern!(py, "_exception"), error)?;
-            intern!(py, "FINISHED")
+            fields.set_item(name!(py, "_exception")?, error)?;
+            name!(py, "FINISHED")?
         }
-        Given::Nothing => intern!(py, "CANCELLED_AND_NOTIFIED"),
+        Given::Nothing => name!(py, "CANCELLED_AND_NOTIFIED")?,
     };
     // A future that has ended keeps no pool.
-    fields.set_item(intern!(py, "_tasks"), py.None())?;
-    fields.set_item(intern!(py, "_state"), state)
+    fields.set_item(name!(py, "_tasks")?, py.None())?;
+    fields.set_item(name!(py, "_state")?, state)
 }
 
 /// Whether a signal handler has raised an exception that interrupts.
@@ -246,8 +247,8 @@ fn is_of_handler(py: Python<'_>, error: &PyErr) -> bool {
 /// A future whose task a worker has begun cannot be cancelled any more.
 fn mark_running(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
-    let fields = future.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
-    if is_open(&fields)? { fields.set_item(intern!(py, "_state"), intern!(py, "RUNNING")) } else { Ok(()) }
+    let fields = future.getattr(name!(py, "__dict__")?)?.cast_into::<PyDict>()?;
+    if is_open(&fields)? { fields.set_item(name!(py, "_state")?, name!(py, "RUNNING")?) } else { Ok(()) }
 }
 
 fn decoded(py: Python<'_>, open: &Open, piece: &Piece, regions: &Regions) -> Result<Given, Interrupt> {
@@ -288,11 +289,11 @@ impl PyFutures {
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyDict>,
-    ) -> PyResult<u64> {
+    ) -> PyResult<Out<u64>> {
         let hub = self.hub.get();
         let _making = hub.make();
         let packed = hub.pack_call(func, args, kwds, &[]).map(|(func, name, packet)| (func, name, packet, 1));
-        self.send(future, packed, None)
+        self.send(future, packed, None).map(Out)
     }
 
     /// As `submit`, for one call of `func(*items)` for each of a list of tuples. The result is a list.
@@ -301,22 +302,22 @@ impl PyFutures {
         future: &Bound<'_, PyAny>,
         func: &Bound<'_, PyAny>,
         items: &Bound<'_, PyList>,
-    ) -> PyResult<u64> {
+    ) -> PyResult<Out<u64>> {
         let hub = self.hub.get();
         let _making = hub.make();
         let count = items.len();
         let packed = hub.pack_chunk(func, items).map(|(func, name, packet)| (func, name, packet, count));
-        self.send(future, packed, Some(count))
+        self.send(future, packed, Some(count)).map(Out)
     }
 
     /// Returns the number of tasks that have not ended.
-    fn count(&self) -> usize {
-        self.lock().open.len()
+    fn count(&self) -> Out<usize> {
+        Out(self.lock().open.len())
     }
 
     /// Returns the futures of the tasks that have not ended.
-    fn open(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.lock().open.values().map(|open| open.future.clone_ref(py)).collect()
+    fn open(&self, py: Python<'_>) -> Out<Vec<Py<PyAny>>> {
+        Out(self.lock().open.values().map(|open| open.future.clone_ref(py)).collect())
     }
 
     /// Waits at most `timeout` seconds for the future, and completes futures meanwhile. Returns early if another thread

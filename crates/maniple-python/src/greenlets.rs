@@ -4,6 +4,7 @@
 //! wait is for: the start of a worker, or the reading of an input. So such a wait is cut into slices, between which it
 //! calls the library's `time.sleep`.
 
+use crate::args::Calls as _;
 use crate::error::python;
 use crate::signals::{held, look_for_signals};
 use maniple_engine::Result;
@@ -36,7 +37,7 @@ pub fn are_used() -> bool {
 /// Lets other greenlets run.
 pub fn let_run(py: Python<'_>) -> PyResult<()> {
     let sleep = SLEEP.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|sleep| sleep.clone_ref(py));
-    sleep.map_or(Ok(()), |sleep| sleep.call1(py, (PAUSE,)).map(drop))
+    sleep.map_or(Ok(()), |sleep| sleep.bind(py).with((PAUSE,)).map(drop))
 }
 
 /// Waits without the interpreter lock: `wait` waits until a time, and ends early if its argument, which it calls when a

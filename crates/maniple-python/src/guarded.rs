@@ -1,14 +1,15 @@
 //! `Guarded`: an object and the lock that guards it, the base of `Value` and `Array`. `LockedField`: an attribute of
 //! the object that is read and written with the lock held.
 
+use crate::born::Born;
 use crate::error::Saying as _;
+use crate::made::name;
 use crate::sync::PySemLock;
 use crate::unended;
 use maniple_engine::wait::Until;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::PyVisit;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use std::sync::OnceLock;
@@ -22,7 +23,7 @@ struct Parts {
 
 /// An object of shared memory and its lock. The lock may be any object that has `acquire` and `release`.
 #[pyclass(name = "Guarded", module = "maniple._maniple", subclass, frozen, weakref)]
-pub struct PyGuarded(OnceLock<Parts>);
+pub struct PyGuarded(Born<OnceLock<Parts>>);
 
 impl PyGuarded {
     fn parts(&self) -> PyResult<&Parts> {
@@ -41,9 +42,9 @@ impl Parts {
             lock.give().and(done)
         } else {
             let lock = self.lock.bind(py);
-            unended::call(&lock.getattr(intern!(py, "acquire"))?, (), None)?;
+            unended::call(&lock.getattr(name!(py, "acquire")?)?, (), None)?;
             let done = work(obj);
-            lock.call_method0(intern!(py, "release")).and(done)
+            lock.call_method0(name!(py, "release")?).and(done)
         }
     }
 }
@@ -53,7 +54,7 @@ impl PyGuarded {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyGuarded {
-        PyGuarded(OnceLock::new())
+        PyGuarded(Born::default())
     }
 
     fn __init__(&self, obj: Py<PyAny>, lock: Bound<'_, PyAny>) -> PyResult<()> {
@@ -96,13 +97,13 @@ impl PyGuarded {
     #[pyo3(text_signature = "(self)")]
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let parts = self.parts()?;
-        parts.lock.call_method0(py, intern!(py, "acquire"))
+        parts.lock.call_method0(py, name!(py, "acquire")?)
     }
 
     #[pyo3(signature = (*_args), text_signature = "(self, *args)")]
     fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
         let parts = self.parts()?;
-        parts.lock.call_method0(py, intern!(py, "release"))
+        parts.lock.call_method0(py, name!(py, "release")?)
     }
 
     /// Return an item, or a list of the items of a slice, with the lock held.

@@ -6,7 +6,9 @@
 //! may rely on its thread, for example on a lock that the thread holds, and occasional signals do no harm. It is used
 //! at once if a second attempt would not find what the first has taken ([`once`](crate::once)).
 
+use crate::args::Calls as _;
 use crate::lazy::Lazy;
+use crate::made::{Attributes as _, import};
 use crate::unended;
 use maniple_sys as sys;
 use pyo3::prelude::*;
@@ -81,10 +83,10 @@ impl Attempts {
             None => {
                 let kind = KIND.get_or_make(py, || {
                     PyResult::Ok(
-                        py.import("maniple._impl.serialization.handler_free")?.getattr("HandlerFreeCall")?.unbind(),
+                        import(py, "maniple._impl.serialization.handler_free")?.attr("HandlerFreeCall")?.unbind(),
                     )
                 })?;
-                let made = kind.bind(py).call1((make()?,))?;
+                let made = kind.bind(py).with((make()?,))?;
                 // A handler that ran in the meantime may have started another call. Both calls do the same, and the
                 // first that ends has the value.
                 let before = self.call().replace(made.clone().unbind());
@@ -92,11 +94,11 @@ impl Attempts {
                 made
             }
         };
-        let result = call.getattr("result").and_then(|result| unended::call(&result, (), None));
-        let of_make = |error: &PyErr| call.getattr("error").is_ok_and(|of_make| of_make.is(error.value(py)));
+        let result = call.attr("result").and_then(|result| unended::call(&result, (), None));
+        let of_make = |error: &PyErr| call.attr("error").is_ok_and(|of_make| of_make.is(error.value(py)));
         let is_outcome = result.as_ref().map_or_else(of_make, |_| true);
         // The next call uses the result although this thread was interrupted. Without a thread there is no result.
-        if is_outcome || call.getattr("alone").and_then(|alone| alone.is_truthy()).unwrap_or(true) {
+        if is_outcome || call.attr("alone").and_then(|alone| alone.is_truthy()).unwrap_or(true) {
             let done = self.call().take();
             drop(done);
         }

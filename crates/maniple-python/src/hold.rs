@@ -6,11 +6,11 @@
 //! interpreter drops the hold.
 
 use crate::error::Saying as _;
+use crate::made::name;
 use crate::unended;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,7 +32,7 @@ impl PyHold {
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         // Only one caller reads `true` here, so the lock is released once.
         if self.held.swap(false, Relaxed) {
-            self.lock.bind(py).call_method0(intern!(py, "release"))?;
+            self.lock.bind(py).call_method0(name!(py, "release")?)?;
         }
         Ok(())
     }
@@ -50,7 +50,7 @@ impl PyHold {
         if self.held.load(Relaxed) {
             return Err(PyRuntimeError::saying("a Hold serves one block at a time: make another for another block"));
         }
-        let acquire = self.lock.bind(py).getattr(intern!(py, "acquire"))?;
+        let acquire = self.lock.bind(py).getattr(name!(py, "acquire")?)?;
         let taken = if self.timeout == 0.0 {
             unended::call(&acquire, (false,), None)?
         } else if self.timeout < 0.0 {

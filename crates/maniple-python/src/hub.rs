@@ -1,5 +1,6 @@
 //! The parent's side of a pool, for `maniple.pool`.
 
+use crate::args::{Arg as _, Args as _, Out};
 use crate::encode::{Encoder, Pickler};
 use crate::error::python;
 use crate::feed::feed;
@@ -22,11 +23,10 @@ use maniple_engine::pool::{
     WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
-use maniple_sys::{OwnedHandle, RawHandle};
+use maniple_sys::{AsHandle as _, OwnedHandle, RawHandle};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 use slotmap::{Key, KeyData};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl PyHub {
             encoder.tuple(&args, Pickler::For(&self.main))?;
         } else {
             encoder.mark(tag::KEYWORDS);
-            encoder.value(PyTuple::new(py, [args, kwds.as_any()])?.as_any(), Pickler::For(&self.main))?;
+            encoder.value((args, kwds).tuple(py)?.as_any(), Pickler::For(&self.main))?;
         }
         Ok((func, name, encoder.packet()?))
     }
@@ -214,17 +214,23 @@ impl PyHub {
     // ---- workers ----
 
     /// Returns the number of a worker in its pool, from 0 on. Two workers never have the same number at once.
-    fn number_of(&self, worker: u64) -> usize {
-        self.hub.number_of(key(worker)).unwrap_or_default()
+    fn number_of(&self, worker: u64) -> Out<usize> {
+        Out(self.hub.number_of(key(worker)).unwrap_or_default())
     }
 
     /// Begins a start, if one is due. Returns the worker's key, and the descriptors for its process, which the caller
     /// owns. The caller calls `adopt` or, after any error, `start_failed`.
-    fn begin_start(&self) -> PyResult<Option<(u64, Vec<RawHandle>)>> {
-        let begun = self.hub.begin_start().map_err(python)?;
-        Ok(begun.map(|(worker, handles)| {
-            (worker.data().as_ffi(), handles.into_iter().map(OwnedHandle::into_raw).collect())
-        }))
+    fn begin_start<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some((worker, handles)) = self.hub.begin_start().map_err(python)? else { return Ok(None) };
+        let numbers: Vec<RawHandle> = handles.iter().map(|handle| handle.as_handle().as_raw()).collect();
+        let begun = (worker.data().as_ffi(), numbers).object(py);
+        if begun.is_ok() {
+            // The caller owns them.
+            handles.into_iter().for_each(|handle| _ = handle.into_raw());
+        } else {
+            py.detach(|| self.hub.start_failed(Some(worker), "there is no memory".to_owned(), true));
+        }
+        begun.map(Some)
     }
 
     /// Records that the start has failed, and the reason. `is_short`: the system lacks a resource that may be available
@@ -242,9 +248,9 @@ impl PyHub {
     /// Records that the worker's process has ended; `exitcode` has the form of `Process.exitcode`. Returns the pipe
     /// that was its standard error if another process still writes to it; the caller owns the pipe.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Option<RawHandle> {
+    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Out<Option<RawHandle>> {
         let exit = exitcode.map(Exit::from_number);
-        py.detach(|| self.hub.exited(key(worker), exit)).map(OwnedHandle::into_raw)
+        Out(py.detach(|| self.hub.exited(key(worker), exit)).map(OwnedHandle::into_raw))
     }
 
     /// Passes on the text that a starting worker has written to its standard error.
@@ -253,8 +259,8 @@ impl PyHub {
     }
 
     /// Returns the last lines of the standard error of a worker that ended before it was ready; None if it was ready.
-    fn last_words(&self, py: Python<'_>, worker: u64) -> Option<String> {
-        py.detach(|| self.hub.last_words(key(worker)))
+    fn last_words(&self, py: Python<'_>, worker: u64) -> Out<Option<String>> {
+        Out(py.detach(|| self.hub.last_words(key(worker))))
     }
 
     /// Waits for a chore that only the caller can do: `("start", 0)`, `("end", 0)`, `("reap", worker)`, `("completed",
@@ -303,8 +309,8 @@ impl PyHub {
     }
 
     /// Returns the state of the pool as text, for people.
-    fn describe(&self) -> String {
-        self.hub.describe()
+    fn describe(&self) -> Out<String> {
+        Out(self.hub.describe())
     }
 
     /// Wakes the keeper.
@@ -327,9 +333,10 @@ impl PyHub {
 
     /// Returns how the caller has to end a worker of a terminated pool now: `(worker, "terminate")` or `(worker,
     /// "kill")`; None if there is nothing to do.
-    fn next_end(&self, py: Python<'_>) -> Option<(u64, &'static str)> {
-        let (worker, end) = py.detach(|| self.hub.next_end())?;
-        Some((worker.data().as_ffi(), if end == End::Ask { "terminate" } else { "kill" }))
+    fn next_end(&self, py: Python<'_>) -> Out<Option<(u64, &'static str)>> {
+        let due = py.detach(|| self.hub.next_end());
+        let way = |end| if end == End::Ask { "terminate" } else { "kill" };
+        Out(due.map(|(worker, end)| (worker.data().as_ffi(), way(end))))
     }
 
     /// Sets the number of workers from now on. The caller starts the workers that are due. `shrinks`: surplus workers end.
@@ -351,15 +358,19 @@ impl PyHub {
     }
 
     /// Returns the jobs that have not ended: `{job: items that have an outcome}`.
-    fn open_jobs(&self, py: Python<'_>) -> PyResult<BTreeMap<u64, usize>> {
+    fn open_jobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let open = detached(py, || self.hub.open_jobs())?;
-        Ok(open.into_iter().map(|(job, done)| (job.data().as_ffi(), done)).collect())
+        let jobs = made::dict(py)?;
+        for (job, done) in open {
+            jobs.set_item(job.data().as_ffi().object(py)?, done.object(py)?)?;
+        }
+        Ok(jobs)
     }
 
     /// Returns the number of jobs of which no worker has a task, and the number of tasks that wait behind others at
     /// their worker.
-    fn waiting(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
-        detached(py, || self.hub.waiting())
+    fn waiting(&self, py: Python<'_>) -> PyResult<Out<(usize, usize)>> {
+        detached(py, || self.hub.waiting()).map(Out)
     }
 
     // ---- calls ----

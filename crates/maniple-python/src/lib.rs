@@ -37,8 +37,10 @@
 //! two locks cannot deadlock.
 #![deny(unsafe_code)]
 
+mod args;
 mod arrays;
 mod assured;
+mod born;
 mod children;
 mod connection;
 mod deadline;
@@ -178,7 +180,7 @@ mod _maniple {
         if !sequence {
             return decoder.value(py);
         }
-        let items = pyo3::types::PyList::empty(py);
+        let items = made::empty_list(py)?;
         decoder.sequence(py, |item| items.append(item))?;
         Ok(items.into_any())
     }

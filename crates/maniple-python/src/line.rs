@@ -3,6 +3,7 @@
 //! Small plain values are pickled and unpickled here ([`pickle`]), other values by the functions with which the line
 //! was made. No thread holds the line in the meantime, because these functions may use the line themselves.
 
+use crate::args::Out;
 use crate::error::{Saying as _, os};
 use crate::handles::adopt;
 use crate::made;
@@ -17,7 +18,7 @@ use maniple_sys::ready::{self, Interest};
 use maniple_sys::{AsHandle, RawHandle, atfork};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyTuple};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -247,7 +248,7 @@ impl PyLine {
         args: &Bound<'py, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (none, kwds) = (py.None().into_bound(py), PyDict::new(py).into_any());
+        let (none, kwds) = (py.None().into_bound(py), made::dict(py)?.into_any());
         let request = [&none, method, args, &kwds].map(Bound::as_borrowed);
         let limit = timeout.and_then(|timeout| Duration::try_from_secs_f64(timeout).ok());
         let answer = self.pickled(
@@ -264,8 +265,8 @@ impl PyLine {
 
     /// Returns the number of calls that were requested.
     #[getter]
-    fn asked(&self) -> u64 {
-        self.end.try_lock().map_or(0, |end| end.asked)
+    fn asked(&self) -> Out<u64> {
+        Out(self.end.try_lock().map_or(0, |end| end.asked))
     }
 
     /// Returns whether the line is closed, at this end or, as far as that is visible without waiting, at the other end.
@@ -307,8 +308,8 @@ impl PyLine {
     }
 
     /// Returns the descriptor.
-    fn fileno(&self) -> PyResult<RawHandle> {
-        self.taken()?.open().map(|stream| stream.as_handle().as_raw())
+    fn fileno(&self) -> PyResult<Out<RawHandle>> {
+        self.taken()?.open().map(|stream| Out(stream.as_handle().as_raw()))
     }
 
     /// Closes the line. If a thread waits on it, that thread closes it.

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use crate::error::Saying as _;
+use crate::lazy::Lazy;
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::collections::TryReserveError;
 use std::ffi::{c_char, c_int};
@@ -14,6 +16,76 @@ fn size(len: usize) -> ffi::Py_ssize_t {
     ffi::Py_ssize_t::try_from(len).unwrap_or(ffi::Py_ssize_t::MAX)
 }
 
+/// The interned string of a literal. In contrast to PyO3's `intern!`, it is an error if there is no memory for it.
+macro_rules! name {
+    ($py:expr, $text:literal) => {{
+        static NAME: ::pyo3::sync::PyOnceLock<::pyo3::Py<::pyo3::types::PyString>> = ::pyo3::sync::PyOnceLock::new();
+        $crate::made::interned($py, &NAME, $text)
+    }};
+}
+pub(crate) use name;
+
+/// Returns the exception that is set. The interpreter sets none if there is no memory for a function's frame.
+#[cold]
+pub fn raised(py: Python<'_>) -> PyErr {
+    PyErr::take(py).unwrap_or_else(|| PyMemoryError::new_err(()))
+}
+
+/// Returns the object of a new reference, or the exception that is set if the pointer is null.
+///
+/// # Errors
+/// That exception.
+///
+/// # Safety
+/// The pointer is null, or a new reference to a live object that the caller owns.
+#[inline]
+pub unsafe fn owned(py: Python<'_>, pointer: *mut ffi::PyObject) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe { Bound::from_owned_ptr_or_opt(py, pointer) }.ok_or_else(|| raised(py))
+}
+
+/// Returns the string of a cell, which it interns at the first call.
+///
+/// # Errors
+/// No memory.
+#[inline]
+pub fn interned<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyString>>,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyString>> {
+    let name = cell.get_or_make(py, || {
+        let mut made = text(py, name)?.into_ptr();
+        // SAFETY: a string that no other code has. The call may replace it by an equal one, which it owns then.
+        unsafe {
+            ffi::PyUnicode_InternInPlace(&raw mut made);
+            Ok(Bound::from_owned_ptr(py, made).cast_into_unchecked().unbind())
+        }
+    })?;
+    Ok(name.bind(py))
+}
+
+/// Returns a module, which it imports at the first call.
+///
+/// # Errors
+/// No memory, or what the import raises.
+pub fn import<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyModule>> {
+    py.import(text(py, module)?)
+}
+
+/// What PyO3 offers for attributes whose names are Rust strings, without its panics.
+pub trait Attributes<'py> {
+    /// # Errors
+    /// No memory, or there is no such attribute.
+    fn attr(&self, name: &str) -> PyResult<Bound<'py, PyAny>>;
+}
+
+impl<'py> Attributes<'py> for Bound<'py, PyAny> {
+    fn attr(&self, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.getattr(text(self.py(), name)?)
+    }
+}
+
 /// # Errors
 /// No memory.
 pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -21,13 +93,14 @@ pub fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>
     // null with an exception set.
     unsafe {
         let made = ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast::<c_char>(), size(bytes.len()));
-        Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
+        Ok(owned(py, made)?.cast_into_unchecked())
     }
 }
 
+/// Returns a copy of bytes. There may be gigabytes of them, and without memory Rust's own copy would end the process.
+///
 /// # Errors
 /// No memory.
-/// Returns a copy of bytes. There may be gigabytes of them, and without memory Rust's own copy would end the process.
 pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, TryReserveError> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len())?;
@@ -35,6 +108,8 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, TryReserveError> {
     Ok(copy)
 }
 
+/// # Errors
+/// No memory.
 pub fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
     utf8(py, text.as_bytes())
 }
@@ -45,7 +120,7 @@ pub fn utf8<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyString>>
     // SAFETY: as in `bytes`. The constructor refuses bytes that are not UTF-8.
     unsafe {
         let made = ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast::<c_char>(), size(text.len()));
-        Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
+        Ok(owned(py, made)?.cast_into_unchecked())
     }
 }
 
@@ -53,28 +128,35 @@ pub fn utf8<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyString>>
 /// No memory.
 pub fn integer(py: Python<'_>, number: i64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: as in `bytes`.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(number)) }
+    unsafe { owned(py, ffi::PyLong_FromLongLong(number)) }
 }
 
 /// # Errors
 /// No memory.
 pub fn unsigned(py: Python<'_>, number: u64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: as in `bytes`.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromUnsignedLongLong(number)) }
+    unsafe { owned(py, ffi::PyLong_FromUnsignedLongLong(number)) }
 }
 
 /// # Errors
 /// No memory.
 pub fn float(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: as in `bytes`.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyFloat_FromDouble(number)) }
+    unsafe { owned(py, ffi::PyFloat_FromDouble(number)) }
 }
 
 /// # Errors
 /// No memory.
 pub fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     // SAFETY: as in `bytes`.
-    unsafe { Ok(Bound::from_owned_ptr_or_err(py, ffi::PyDict_New())?.cast_into_unchecked()) }
+    unsafe { Ok(owned(py, ffi::PyDict_New())?.cast_into_unchecked()) }
+}
+
+/// # Errors
+/// No memory.
+pub fn empty_list(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    // SAFETY: as in `bytes`.
+    unsafe { Ok(owned(py, ffi::PyList_New(0))?.cast_into_unchecked()) }
 }
 
 /// A list or tuple that is being filled. Some places may stay empty.
@@ -88,7 +170,7 @@ impl<'py> Filling<'py> {
     /// No memory.
     pub fn list(py: Python<'py>, len: usize) -> PyResult<Self> {
         // SAFETY: as in `bytes`.
-        let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(size(len)))? };
+        let object = unsafe { owned(py, ffi::PyList_New(size(len)))? };
         Ok(Filling { object, set: ffi::PyList_SetItem })
     }
 
@@ -96,7 +178,7 @@ impl<'py> Filling<'py> {
     /// No memory.
     pub fn tuple(py: Python<'py>, len: usize) -> PyResult<Self> {
         // SAFETY: as in `bytes`.
-        let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(size(len)))? };
+        let object = unsafe { owned(py, ffi::PyTuple_New(size(len)))? };
         Ok(Filling { object, set: ffi::PyTuple_SetItem })
     }
 
@@ -113,7 +195,7 @@ impl<'py> Filling<'py> {
         // SAFETY: `set` was chosen with the object's type. It checks the index, and takes the reference over.
         match unsafe { (self.set)(self.object.as_ptr(), size(place), item.into_ptr()) } {
             0 => Ok(()),
-            _ => Err(PyErr::fetch(self.object.py())),
+            _ => Err(raised(self.object.py())),
         }
     }
 
@@ -192,7 +274,7 @@ pub fn call<'py>(func: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyRe
     // null with an exception set.
     unsafe {
         let returned = ffi::PyObject_CallFunctionObjArgs(func.as_ptr(), argument.as_ptr(), end);
-        Bound::from_owned_ptr_or_err(func.py(), returned)
+        owned(func.py(), returned)
     }
 }
 
@@ -206,7 +288,7 @@ pub fn called<'py>(func: &Bound<'py, PyAny>, arguments: [*mut ffi::PyObject; 3])
     // SAFETY: as in `call`: the first null ends the arguments.
     unsafe {
         let returned = ffi::PyObject_CallFunctionObjArgs(func.as_ptr(), first, second, third, end);
-        Bound::from_owned_ptr_or_err(func.py(), returned)
+        owned(func.py(), returned)
     }
 }
 

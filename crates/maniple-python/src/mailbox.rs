@@ -4,6 +4,7 @@
 //! *posts* the numbers of the waits for it: it adds them to the mailbox, and makes the descriptor readable if the mailbox
 //! was empty. That takes no interpreter lock. The loop takes all numbers at once, so many ends cost one wake-up.
 
+use crate::args::{Arg as _, Out};
 use maniple_engine::pool::Ticket;
 use maniple_sys::ready::Kick;
 use maniple_sys::{AsHandle, RawHandle};
@@ -47,8 +48,8 @@ impl PyMailbox {
     }
 
     /// Returns a descriptor that is readable while there are numbers to take.
-    fn fileno(&self) -> RawHandle {
-        self.mailbox.event.as_handle().as_raw()
+    fn fileno(&self) -> Out<RawHandle> {
+        Out(self.mailbox.event.as_handle().as_raw())
     }
 
     /// Adds the number of a wait.
@@ -57,10 +58,14 @@ impl PyMailbox {
     }
 
     /// Takes all numbers.
-    fn take(&self) -> Vec<u64> {
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         // In this order: a number that is posted in between makes the descriptor readable again, or is taken here.
         self.mailbox.event.clear();
-        std::mem::take(&mut *self.mailbox.numbers())
+        let numbers = std::mem::take(&mut *self.mailbox.numbers());
+        numbers.clone().object(py).inspect_err(|_| {
+            // The next call takes them.
+            numbers.iter().for_each(|number| self.mailbox.post(*number));
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Saying as _, os};
+use crate::made;
 use maniple_engine::shm::buffers::Buffer;
 use maniple_engine::shm::region::Region;
 use maniple_sys::{self as sys, OwnedHandle, RawHandle};
@@ -64,6 +65,6 @@ impl PyMemory {
         let failed = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast::<c_void>(), len as ffi::Py_ssize_t, 0, flags)
         };
-        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        if failed == 0 { Ok(()) } else { Err(made::raised(slf.py())) }
     }
 }

@@ -1,10 +1,11 @@
 //! Python values to messages and back: a pickle, and its large buffers apart if the transport allows it.
 
+use crate::args::Calls as _;
 use crate::arrays::{self, Content};
 use crate::error::{Saying as _, note};
 use crate::flat::{Flat, bytes_of, flat};
 use crate::lazy::Lazy;
-use crate::made;
+use crate::made::{self, Attributes as _, import, name};
 use crate::memory::PyMemory;
 use crate::pickle;
 use crate::signals::{interrupts, look_for_signals};
@@ -14,7 +15,6 @@ use maniple_engine::channel::frame::Interrupted;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -58,7 +58,7 @@ pub fn reduction<'py>(
     cell: &'static PyOnceLock<Py<PyAny>>,
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
-    let found = cell.get_or_make(py, || PyResult::Ok(py.import("maniple.reduction")?.getattr(name)?.unbind()))?;
+    let found = cell.get_or_make(py, || PyResult::Ok(import(py, "maniple.reduction")?.attr(name)?.unbind()))?;
     Ok(found.bind(py))
 }
 
@@ -113,11 +113,11 @@ impl Picklers {
 
     fn watched(&self, py: Python<'_>) -> PyResult<&Watched> {
         self.watched.get_or_make(py, || {
-            let names = py.import(self.module)?.dict().unbind();
-            let (class, own, dumps, loads) = py.import("maniple.reduction")?.getattr("_as_made")?.extract()?;
-            let name = |text| PyString::intern(py, text).unbind();
-            let (dumps, loads) = ((name("dumps"), dumps), (name("loads"), loads));
-            Ok(Watched { names, class, variable: name("_ForkingPickler"), own, dumps, loads })
+            let names = import(py, self.module)?.dict().unbind();
+            let (class, own, dumps, loads) = import(py, "maniple.reduction")?.attr("_as_made")?.extract()?;
+            let (dumps, loads) =
+                ((name!(py, "dumps")?.clone().unbind(), dumps), (name!(py, "loads")?.clone().unbind(), loads));
+            Ok(Watched { names, class, variable: name!(py, "_ForkingPickler")?.clone().unbind(), own, dumps, loads })
         })
     }
 
@@ -158,12 +158,12 @@ static MODULES: PyOnceLock<Modules> = PyOnceLock::new();
 /// standard pool's queues look for their pickler. The first call may import a module.
 pub fn has_pool_pickler(py: Python<'_>) -> PyResult<bool> {
     let modules = MODULES.get_or_make(py, || {
-        let reduction = py.import("maniple.reduction")?;
+        let reduction = import(py, "maniple.reduction")?;
         PyResult::Ok(Modules {
-            loaded: py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
-            queues: PyString::intern(py, OF_QUEUES.module).unbind(),
-            standard: reduction.getattr("_standard")?.unbind(),
-            pickler: PyString::intern(py, "ForkingPickler").unbind(),
+            loaded: import(py, "sys")?.attr("modules")?.cast_into::<PyDict>()?.unbind(),
+            queues: made::text(py, OF_QUEUES.module)?.unbind(),
+            standard: reduction.attr("_standard")?.unbind(),
+            pickler: name!(py, "ForkingPickler")?.clone().unbind(),
             reduction: reduction.dict().unbind(),
         })
     })?;
@@ -197,11 +197,11 @@ static REDUCERS: PyOnceLock<Reducers> = PyOnceLock::new();
 /// Finds the tables of registered reducers. Before that, [`has_reducer`] returns true.
 pub fn find_reducers(py: Python<'_>) -> PyResult<()> {
     REDUCERS.get_or_make(py, || {
-        let reduction = py.import("maniple.reduction")?;
+        let reduction = import(py, "maniple.reduction")?;
         PyResult::Ok(Reducers {
-            copyreg: reduction.getattr("_copyreg_table")?.extract()?,
-            own: reduction.getattr("_as_made")?.get_item(1)?.extract()?,
-            extra: PyString::intern(py, "_extra_reducers").unbind(),
+            copyreg: reduction.attr("_copyreg_table")?.extract()?,
+            own: reduction.attr("_as_made")?.get_item(1)?.extract()?,
+            extra: name!(py, "_extra_reducers")?.clone().unbind(),
         })
     })?;
     Ok(())
@@ -228,7 +228,7 @@ pub fn has_reducer(py: Python<'_>, class: *mut ffi::PyObject) -> bool {
 pub fn dump(value: &Bound<'_, PyAny>, picklers: &Picklers, apart: impl Fn() -> usize) -> PyResult<Pickled> {
     let py = value.py();
     if let Some(class) = picklers.for_dumps(py)? {
-        let pickle = unended::call(&class.getattr(intern!(py, "dumps"))?, (value,), None)?;
+        let pickle = unended::call(&class.getattr(name!(py, "dumps")?)?, (value,), None)?;
         return Ok(Pickled::Whole(Bytes::Python(flat(&pickle)?)));
     }
     static WHOLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -276,7 +276,7 @@ pub fn lost_again(py: Python<'_>, error: PyErr) -> PyErr {
         return error;
     }
     // An EOFError would say that the other end is closed.
-    let made = py.import("_pickle").and_then(|pickle| pickle.getattr("UnpicklingError")?.call1((WHAT,)));
+    let made = import(py, "_pickle").and_then(|pickle| pickle.attr("UnpicklingError")?.with((WHAT,)));
     made.map_or_else(
         |error| error,
         |made| {
@@ -342,15 +342,15 @@ impl Parts {
     pub fn load<'py>(&self, py: Python<'py>, picklers: &Picklers) -> PyResult<Bound<'py, PyAny>> {
         if let Some(class) = picklers.for_loads(py)? {
             let whole = self.whole(py)?;
-            return unended::call(&class.getattr(intern!(py, "loads"))?, (whole,), None);
+            return unended::call(&class.getattr(name!(py, "loads")?)?, (whole,), None);
         }
         static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let load = LOAD.get_or_make(py, || PyResult::Ok(py.import("_pickle")?.getattr("loads")?.unbind()))?.bind(py);
+        let load = LOAD.get_or_make(py, || PyResult::Ok(import(py, "_pickle")?.attr("loads")?.unbind()))?.bind(py);
         let value = if self.buffers.is_empty() {
             unended::call(load, (&self.stream,), None).inspect_err(|error| self.explain(py, error))
         } else {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item("buffers", self.buffers(py)?)?;
+            let kwargs = made::dict(py)?;
+            kwargs.set_item(name!(py, "buffers")?, self.buffers(py)?)?;
             unended::call(load, (&self.stream,), Some(&kwargs))
         };
         // The value may have imported NumPy.

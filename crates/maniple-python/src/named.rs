@@ -1,6 +1,8 @@
 //! Shared memory under a name: POSIX's two calls as Python functions.
 
+use crate::args::Calls as _;
 use crate::error::Saying as _;
+use crate::made::{Attributes as _, import};
 use maniple_sys::{OwnedHandle, RawHandle, named};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -40,6 +42,6 @@ fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result
 /// Returns an OSError that names the path; the error number decides its subclass.
 fn refused(py: Python<'_>, error: &io::Error, path: &str) -> PyErr {
     let number = error.raw_os_error().unwrap_or_default();
-    let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());
+    let text = import(py, "os").and_then(|os| os.attr("strerror")?.with((number,))?.extract::<String>());
     PyOSError::new_err((number, text.unwrap_or_else(|_| error.to_string()), path.to_owned()))
 }

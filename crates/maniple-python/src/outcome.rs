@@ -1,5 +1,6 @@
 //! The outcome of a task, until it is decoded: a value, or a failure that becomes an exception.
 
+use crate::args::Calls as _;
 use crate::decode::Decoder;
 use crate::error::{Saying as _, helper, python};
 use crate::greenlets;
@@ -186,7 +187,7 @@ pub fn failure(
     for (kind, regions) in earlier {
         before.push(exception(py, kind, regions, name, first, piece.items)?.into_value(py));
     }
-    let told = helper(py, &TRIED, "after_tries").and_then(|tell| tell.call1((error.value(py), before)));
+    let told = helper(py, &TRIED, "after_tries").and_then(|tell| tell.with((error.value(py), before)));
     match told {
         Ok(_) => Ok(error),
         Err(told) => settled(py, Err(told)),
@@ -215,7 +216,7 @@ fn exception(
         Kind::Failed(content) => failed(py, content, regions, first, items),
         Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => lost(py, loss, name, first, items),
-        Kind::Cancelled => helper(py, &CANCELLED, "withdrawn").and_then(|made| made.call1((name, first, items))),
+        Kind::Cancelled => helper(py, &CANCELLED, "withdrawn").and_then(|made| made.with((name, first, items))),
         Kind::Terminated | Kind::Done(_) | Kind::AfterTries(_) => {
             helper(py, &GONE, "cancelled").and_then(|made| made.call0())
         }
@@ -255,10 +256,10 @@ fn lost<'py>(
             return helper(py, &OVERDUE, "overdue")?.call1(told);
         }
         LossCause::TooLarge { limit, peak } => {
-            return helper(py, &TOO_LARGE, "too_large")?.call1((loss.pid, *limit, *peak, name, first, items));
+            return helper(py, &TOO_LARGE, "too_large")?.with((loss.pid, *limit, *peak, name, first, items));
         }
         LossCause::Unready { limit } => {
-            return helper(py, &UNREADY, "unready")?.call1((loss.pid, limit.as_secs_f64(), &loss.stderr));
+            return helper(py, &UNREADY, "unready")?.with((loss.pid, limit.as_secs_f64(), &loss.stderr));
         }
         LossCause::Unfit(Some(said)) => Decoder::new(said.bytes(), &[]).value(py).ok(),
         LossCause::Unfit(None) | LossCause::Died => None,
@@ -266,7 +267,7 @@ fn lost<'py>(
     let started = matches!(loss.cause, LossCause::Died);
     let exitcode = loss.exit.and_then(Exit::number);
     let (pid, starved) = (loss.pid, loss.out_of_memory);
-    helper(py, &LOST, "lost")?.call1((pid, exitcode, &loss.stderr, started, said, name, first, items, starved))
+    helper(py, &LOST, "lost")?.with((pid, exitcode, &loss.stderr, started, said, name, first, items, starved))
 }
 
 const AGAIN: &str =
@@ -305,7 +306,7 @@ fn unreadable(
     error: PyErr,
     place: Option<(usize, usize)>,
 ) -> PyErr {
-    match helper(py, cell, "unreadable").and_then(|f| f.call1((error.into_value(py), place))) {
+    match helper(py, cell, "unreadable").and_then(|f| f.with((error.into_value(py), place))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }
@@ -322,6 +323,6 @@ pub fn is_timed_out(py: Python<'_>, error: &PyErr) -> bool {
 
 /// Returns the error of a wait whose time limit has passed.
 pub fn timed_out(py: Python<'_>) -> PyErr {
-    let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.call1((NOT_YET,)));
+    let error = helper(py, &TIMEOUT, "TimeoutError").and_then(|kind| kind.with((NOT_YET,)));
     error.map_or_else(|_| PyTimeoutError::saying(NOT_YET), PyErr::from_value)
 }

@@ -5,12 +5,13 @@ mod pieces;
 mod put;
 mod take;
 
+use crate::args::Out;
 use crate::deadline::deadline;
 use crate::error::Saying as _;
 use crate::flat::{bytes_of, flat};
 use crate::handles::adopt;
 use crate::lazy::Lazy;
-use crate::made;
+use crate::made::{self, Attributes as _, import};
 use crate::memory::PyMemory;
 use crate::message::{OF_QUEUES, dump, exception, lost, rejoin, waiting};
 use crate::pickle;
@@ -74,7 +75,7 @@ impl Deref for Sight {
 
 /// Returns whether an exception says that this process ran out of a resource. The object is not the cause.
 fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
-    let number = || error.value(py).getattr("errno").and_then(|number| number.extract::<i32>());
+    let number = || error.value(py).attr("errno").and_then(|number| number.extract::<i32>());
     error.is_instance_of::<PyMemoryError>(py)
         || (error.is_instance_of::<PyOSError>(py)
             && number().is_ok_and(|number| sys::is_shortage(&std::io::Error::from_raw_os_error(number))))
@@ -86,7 +87,7 @@ fn closed() -> PyErr {
 
 /// Returns the exception of this name in a module.
 fn queue_error(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, module: &str, name: &str) -> PyErr {
-    let class = cell.get_or_make(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()));
+    let class = cell.get_or_make(py, || PyResult::Ok(import(py, module)?.attr(name)?.unbind()));
     match class.and_then(|class| class.bind(py).call0()) {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
@@ -242,10 +243,10 @@ impl PyLog {
     }
 
     /// Returns the descriptors by which another process can open the queue.
-    fn descriptors(&self) -> PyResult<(RawHandle, RawHandle)> {
+    fn descriptors(&self) -> PyResult<Out<(RawHandle, RawHandle)>> {
         let log = self.log()?;
         let (memory, event) = log.handles();
-        Ok((memory.as_raw(), event.as_raw()))
+        Ok(Out((memory.as_raw(), event.as_raw())))
     }
 
     /// Returns whether the memory of a log that is created now would be limited.
@@ -288,10 +289,10 @@ impl PyLog {
     }
 
     /// Returns a descriptor that is readable, from now on, whenever there is an object to get.
-    fn watch(&self, py: Python<'_>) -> PyResult<RawHandle> {
+    fn watch(&self, py: Python<'_>) -> PyResult<Out<RawHandle>> {
         let log = self.log()?;
         waiting(py, |interrupted| log.watch(interrupted))?;
-        Ok(log.event().as_raw())
+        Ok(Out(log.event().as_raw()))
     }
 
     /// Pickles an object and puts it in. `counted`: the object is to be reported done. Returns None if the object is

@@ -2,10 +2,12 @@
 //! of this process as a client (`get_in`), and the single messages.
 #![allow(unsafe_code)]
 
+use crate::args::{Calls as _, Out};
 use crate::deadline::deadline;
 use crate::descriptor::Descriptor;
 use crate::error::{Saying as _, numbered};
 use crate::lazy::Lazy;
+use crate::made::{self, Attributes as _, import};
 use crate::signals::look_for_signals;
 use maniple_engine::channel::auth::{self, Refusal};
 use maniple_engine::channel::listener::Cause;
@@ -31,8 +33,8 @@ fn authentication_error(text: String) -> PyErr {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     Python::attach(|py| {
         let class = CLASS
-            .get_or_make(py, || PyResult::Ok(py.import("maniple.context")?.getattr("AuthenticationError")?.unbind()));
-        match class.and_then(|class| class.bind(py).call1((text,))) {
+            .get_or_make(py, || PyResult::Ok(import(py, "maniple.context")?.attr("AuthenticationError")?.unbind()));
+        match class.and_then(|class| class.bind(py).with((text,))) {
             Ok(error) => PyErr::from_value(error),
             Err(error) => error,
         }
@@ -201,7 +203,7 @@ pub fn get_in(py: Python<'_>, fd: RawHandle, key: &[u8], timeout: Option<f64>) -
 pub fn auth_challenge<'py>(py: Python<'py>, digest: &str) -> PyResult<Bound<'py, PyBytes>> {
     let mut random = [0; auth::RANDOM];
     socket::random(&mut random).map_err(os_error)?;
-    auth::challenge(digest.as_bytes(), random).map(|message| PyBytes::new(py, &message)).map_err(refused)
+    auth::challenge(digest.as_bytes(), random).map_err(refused).and_then(|message| made::bytes(py, &message))
 }
 
 /// Returns the message that follows the response to `message`, and an AuthenticationError if the response is wrong.
@@ -211,16 +213,16 @@ pub fn auth_judge<'py>(
     key: &[u8],
     message: &[u8],
     response: &[u8],
-) -> (Bound<'py, PyBytes>, Option<Bound<'py, PyAny>>) {
+) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyAny>>)> {
     let (verdict, judged) = auth::judge(key, message, response);
-    (PyBytes::new(py, verdict), judged.err().map(|why| refused(why).into_value(py).into_bound(py).into_any()))
+    Ok((made::bytes(py, verdict)?, judged.err().map(|why| refused(why).into_value(py).into_bound(py).into_any())))
 }
 
 /// Returns the response to a message with a challenge. Raises AuthenticationError if the message is not such a message,
 /// or the challenge has no known form.
 #[pyfunction]
 pub fn auth_answer<'py>(py: Python<'py>, key: &[u8], message: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    auth::answer(key, message).map(|response| PyBytes::new(py, &response)).map_err(refused)
+    auth::answer(key, message).map_err(refused).and_then(|response| made::bytes(py, &response))
 }
 
 /// Raises AuthenticationError unless `message` says that the response is accepted.
@@ -229,18 +231,19 @@ pub fn auth_accept(message: &[u8]) -> PyResult<()> {
     auth::accept(message).map_err(refused)
 }
 
+type Words = Vec<&'static [u8]>;
+
 /// Returns the beginning of a challenge's message, the two messages that accept or refuse a response, and the names of
 /// the digests.
 #[pyfunction]
-pub fn auth_words<'py>(py: Python<'py>) -> (Vec<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>) {
-    let bytes = |word: &[u8]| PyBytes::new(py, word);
-    ([auth::CHALLENGE, auth::WELCOME, auth::FAILURE].map(bytes).into(), auth::digests().map(bytes).collect())
+pub fn auth_words() -> Out<(Words, Words)> {
+    Out((vec![auth::CHALLENGE, auth::WELCOME, auth::FAILURE], auth::digests().collect()))
 }
 
 /// Returns the response to `challenge`, in the challenge's own form. Raises AuthenticationError if the form is unknown.
 #[pyfunction]
 pub fn auth_respond<'py>(py: Python<'py>, key: &[u8], challenge: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    auth::respond(key, challenge).map(|response| PyBytes::new(py, &response)).map_err(refused)
+    auth::respond(key, challenge).map_err(refused).and_then(|response| made::bytes(py, &response))
 }
 
 /// Raises AuthenticationError unless `response` is a valid response to `challenge`.
@@ -255,5 +258,5 @@ pub fn auth_verify(key: &[u8], challenge: &[u8], response: &[u8]) -> PyResult<()
 pub fn auth_name_and_payload<'py>(py: Python<'py>, message: &[u8]) -> PyResult<(String, Bound<'py, PyBytes>)> {
     let (name, payload) = auth::name_and_payload(message).map_err(refused)?;
     let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-    Ok((name, PyBytes::new(py, payload)))
+    Ok((name, made::bytes(py, payload)?))
 }

@@ -38,6 +38,6 @@ impl PyRegion {
         // holds a reference to the object. The mapping is private to this process, so writing to it is as safe as
         // writing to any Python buffer.
         let failed = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, len, 0, flags) };
-        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        if failed == 0 { Ok(()) } else { Err(made::raised(slf.py())) }
     }
 }

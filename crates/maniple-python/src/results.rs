@@ -5,13 +5,14 @@
 //! caller.
 #![allow(unsafe_code)]
 
+use crate::born::Born;
 use crate::error::Saying as _;
+use crate::made::{self, Attributes as _, import, name};
 use crate::outcome::is_timed_out;
 use crate::stream::PyStream;
 use crate::unended;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 use std::collections::VecDeque;
@@ -23,8 +24,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// element of the deque: a triple of True, an iterator over the results that runs no Python code, and True.
 #[pyclass(name = "Results", module = "maniple._maniple", subclass, frozen)]
 pub struct PyResults {
-    source: OnceLock<Source>,
-    ahead: Mutex<Ahead>,
+    source: Born<OnceLock<Source>>,
+    ahead: Born<Mutex<Ahead>>,
 }
 
 /// What can be taken without a call of the source, if the source allows it.
@@ -46,15 +47,16 @@ impl PyResults {
     #[new]
     #[pyo3(signature = (*_args, **_kwds))]
     fn new(_args: &Bound<'_, PyTuple>, _kwds: Option<&Bound<'_, PyDict>>) -> Self {
-        PyResults { source: OnceLock::new(), ahead: Mutex::default() }
+        PyResults { source: Born::default(), ahead: Born::default() }
     }
 
     /// Sets the stream from which the results come.
     #[pyo3(name = "_take_from")]
-    fn take_from(&self, py: Python<'_>, stream: Py<PyAny>) {
-        let gives_ahead = stream.bind(py).hasattr(intern!(py, "gives_ahead")).unwrap_or(false);
+    fn take_from(&self, py: Python<'_>, stream: Py<PyAny>) -> PyResult<()> {
+        let gives_ahead = stream.bind(py).hasattr(name!(py, "gives_ahead")?)?;
         // The first stream stays.
         let _ = self.source.set(Source { stream, gives_ahead });
+        Ok(())
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -69,7 +71,7 @@ impl PyResults {
     #[classmethod]
     fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: two live objects. `Py_GenericAlias` returns an owned reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
+        unsafe { made::owned(cls.py(), ffi::Py_GenericAlias(cls.as_ptr(), item.as_ptr())) }
     }
 }
 
@@ -91,7 +93,7 @@ impl PyResults {
         match given {
             Err(error) if error.is_instance_of::<PyValueError>(py) => {
                 // The pool may be gone if the program is ending.
-                let stay = py.import("maniple._impl.pool.results")?.getattr("stay_if_program_ends")?;
+                let stay = import(py, "maniple._impl.pool.results")?.attr("stay_if_program_ends")?;
                 unended::call(&stay, (), None)?;
                 Err(error)
             }
@@ -211,7 +213,7 @@ impl<'py> Wait<'py> {
     /// the call does not wait.
     fn ready(&self, source: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = source.py();
-        let ready = source.getattr(intern!(py, "_ready"))?;
+        let ready = source.getattr(name!(py, "_ready")?)?;
         let results = match self {
             Wait::For(timeout) => unended::call(&ready, (timeout.clone(),), None)?,
             Wait::Not(_) => match unended::call(&ready, (0.0,), None) {
@@ -220,7 +222,7 @@ impl<'py> Wait<'py> {
                 results => results?,
             },
         };
-        results.getattr(intern!(py, "popleft")).map(Some)
+        results.getattr(name!(py, "popleft")?).map(Some)
     }
 
     fn nothing(&self, py: Python<'py>) -> Bound<'py, PyAny> {

@@ -1,7 +1,8 @@
 //! The seeds of tasks: each item of a seeded pool's calls has the same random numbers in each run, in any worker and in chunks of any size.
 
+use crate::args::Calls as _;
 use crate::lazy::Lazy;
-use crate::made;
+use crate::made::{self, Attributes as _, import};
 use crate::payload_format::tag;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -68,8 +69,8 @@ impl TaskSeed {
     /// Seeds the generators of this process for the item at `place` in the task.
     pub fn plant(&self, py: Python<'_>, place: u64) -> PyResult<()> {
         static PLANT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let make = || PyResult::Ok(py.import("maniple._impl.pool.task_seeds")?.getattr("seed_task")?.unbind());
-        PLANT.get_or_make(py, make)?.bind(py).call1((made::bytes(py, &self.key)?, self.first.wrapping_add(place)))?;
+        let make = || PyResult::Ok(import(py, "maniple._impl.pool.task_seeds")?.attr("seed_task")?.unbind());
+        PLANT.get_or_make(py, make)?.bind(py).with((made::bytes(py, &self.key)?, self.first.wrapping_add(place)))?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! raised. The next call takes them first.
 
 use crate::handler_free::Attempts;
-use crate::made;
+use crate::made::{self, name};
 use crate::memory::PyMemory;
 use crate::message::{Parts, Pickled, Picklers, dump, lost, lost_again};
 use crate::once::takes_once;
@@ -11,7 +11,6 @@ use maniple_sys::epoch::{Epoch, Since, count_forks};
 use maniple_sys::ready::Kick;
 use maniple_sys::{self as sys, AsHandle, RawHandle};
 use pyo3::exceptions::PyMemoryError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::cell::RefCell;
@@ -57,7 +56,7 @@ pub fn kept_event() -> Option<Arc<Kick>> {
 /// As `kept_event`, for a thread that waits for these objects. `None` also if none of their classes keeps messages.
 #[pyfunction]
 pub fn kept_event_of(objects: &Bound<'_, PyList>) -> Option<RawHandle> {
-    let name = intern!(objects.py(), "_is_kept");
+    let name = name!(objects.py(), "_is_kept").ok()?;
     // The class is checked, because the value of the attribute may change.
     let may = |object: Bound<'_, PyAny>| object.get_type().hasattr(name).unwrap_or(false);
     if !sys::is_first_thread() && objects.iter().any(may) {

@@ -5,9 +5,10 @@
 //! exception is not a failure of that item. The operation that it interrupted raises it at once and stores it nowhere,
 //! so the operation can be repeated.
 
+use crate::args::Calls as _;
+use crate::made::{Attributes as _, import, name};
 use maniple_sys as sys;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use std::cell::RefCell;
@@ -76,8 +77,8 @@ fn passed_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     let mut installed = None;
     let mut entry = error.traceback(py).map(Bound::into_any);
     while let Some(at) = entry.filter(|entry| !entry.is_none()) {
-        let frame = at.getattr(intern!(py, "tb_frame"))?;
-        let code = frame.getattr(intern!(py, "f_code"))?;
+        let frame = at.getattr(name!(py, "tb_frame")?)?;
+        let code = frame.getattr(name!(py, "f_code")?)?;
         if was_called_as_handler(&frame, &code)? {
             return Ok(true);
         }
@@ -88,7 +89,7 @@ fn passed_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
         if known.iter().any(|handler| handler.is(&code)) {
             return Ok(true);
         }
-        entry = Some(at.getattr(intern!(py, "tb_next"))?);
+        entry = Some(at.getattr(name!(py, "tb_next")?)?);
     }
     Ok(false)
 }
@@ -97,19 +98,19 @@ fn was_called_as_handler(frame: &Bound<'_, PyAny>, code: &Bound<'_, PyAny>) -> P
     /// The flag of a code object that takes `*args`.
     const STARRED: u32 = 4;
     let py = frame.py();
-    let caller = frame.getattr(intern!(py, "f_back"))?;
+    let caller = frame.getattr(name!(py, "f_back")?)?;
     if caller.is_none() {
         return Ok(false);
     }
-    let positional: usize = code.getattr(intern!(py, "co_argcount"))?.extract()?;
-    let keywords: usize = code.getattr(intern!(py, "co_kwonlyargcount"))?.extract()?;
-    let names = code.getattr(intern!(py, "co_varnames"))?.cast_into::<PyTuple>()?;
-    let locals = frame.getattr(intern!(py, "f_locals"))?;
+    let positional: usize = code.getattr(name!(py, "co_argcount")?)?.extract()?;
+    let keywords: usize = code.getattr(name!(py, "co_kwonlyargcount")?)?.extract()?;
+    let names = code.getattr(name!(py, "co_varnames")?)?.cast_into::<PyTuple>()?;
+    let locals = frame.getattr(name!(py, "f_locals")?)?;
     let mut given = Vec::new();
     for name in names.iter().take(positional) {
         given.extend(locals.get_item(name).ok());
     }
-    if code.getattr(intern!(py, "co_flags"))?.extract::<u32>()? & STARRED != 0
+    if code.getattr(name!(py, "co_flags")?)?.extract::<u32>()? & STARRED != 0
         && let Ok(rest) = names.get_item(positional + keywords).and_then(|name| locals.get_item(name))
         && let Ok(rest) = rest.cast_into::<PyTuple>()
     {
@@ -122,21 +123,21 @@ fn was_called_as_handler(frame: &Bound<'_, PyAny>, code: &Bound<'_, PyAny>) -> P
 fn installed_handlers(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
     /// The largest signal number of Linux.
     const SIGNALS: i32 = 64;
-    let get = py.import("_signal")?.getattr("getsignal")?;
+    let get = import(py, "_signal")?.attr("getsignal")?;
     let mut codes = Vec::new();
     for number in 1..=SIGNALS {
-        let Ok(mut handler) = get.call1((number,)) else { continue };
+        let Ok(mut handler) = get.with((number,)) else { continue };
         if handler.is_none() || handler.is_instance_of::<PyInt>() {
             continue;
         }
         // A method's function, a `partial`'s function, or an object's `__call__`; each may be wrapped in another.
         for _ in 0..8 {
-            if let Ok(code) = handler.getattr(intern!(py, "__code__")) {
+            if let Ok(code) = handler.getattr(name!(py, "__code__")?) {
                 codes.push(code);
                 break;
             }
-            let inner = handler.getattr(intern!(py, "__func__")).or_else(|_| handler.getattr(intern!(py, "func")));
-            handler = match inner.or_else(|_| handler.get_type().getattr(intern!(py, "__call__"))) {
+            let inner = handler.getattr(name!(py, "__func__")?).or_else(|_| handler.getattr(name!(py, "func")?));
+            handler = match inner.or_else(|_| handler.get_type().getattr(name!(py, "__call__")?)) {
                 Ok(inner) => inner,
                 Err(_) => break,
             };

@@ -3,6 +3,7 @@
 //! The hub sends the signal when the limit has passed. The signal may arrive late, when another task runs. So the handler asks
 //! whether the present task has exceeded its limit.
 
+use crate::args::{Calls as _, Out};
 use crate::error::helper;
 use maniple_engine::pool::WorkerLink;
 use maniple_sys::{clock, process};
@@ -26,7 +27,7 @@ pub fn arm(py: Python<'_>, link: &WorkerLink, limit: u64) -> PyResult<()> {
         return Ok(());
     }
     if !HANDLED.swap(true, Ordering::Relaxed) {
-        helper(py, &INSTALL, "handle_soft_limits")?.call1((process::family::interrupt_number(),))?;
+        helper(py, &INSTALL, "handle_soft_limits")?.with((process::family::interrupt_number(),))?;
         link.handles_interrupts();
     }
     let began = clock::now().saturating_sub(link.ran_for().as_nanos() as u64);
@@ -42,11 +43,11 @@ pub fn disarm() {
 
 /// Return the soft limit in seconds that the running task has exceeded; None if there is none. It is returned once.
 #[pyfunction]
-pub fn exceeded_soft_limit() -> Option<f64> {
+pub fn exceeded_soft_limit() -> Out<Option<f64>> {
     let due = DUE.load(Ordering::Relaxed);
     if due == NEVER || clock::now() < due {
-        return None;
+        return Out(None);
     }
     disarm();
-    Some(Duration::from_nanos(LIMIT.load(Ordering::Relaxed)).as_secs_f64())
+    Out(Some(Duration::from_nanos(LIMIT.load(Ordering::Relaxed)).as_secs_f64()))
 }

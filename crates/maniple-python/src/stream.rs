@@ -1,7 +1,9 @@
 //! `Stream`: the results of `imap`. The thread that requests a result decodes it.
 
+use crate::args::Out;
 use crate::deadline::deadline;
 use crate::handler_free::Attempts;
+use crate::made::Attributes as _;
 use crate::mailbox::{Awaited, PyMailbox};
 use crate::outcome::{Interrupt, Kept, Kind, Piece, Regions, failure, miscounted, results, timed_out, wait};
 use crate::results::not_an_end;
@@ -99,7 +101,7 @@ impl PyStream {
                 continue;
             }
             let decoded = if this.attempts.need_another_thread() {
-                this.attempts.elsewhere(py, || slf.getattr("_decode"))?.extract()?
+                this.attempts.elsewhere(py, || slf.attr("_decode"))?.extract()?
             } else {
                 this.attempt(py)?
             };
@@ -224,8 +226,8 @@ impl PyStream {
 
     /// The number of the job, for `Hub.feed`.
     #[getter]
-    fn job(&self) -> u64 {
-        self.ticket.job().data().as_ffi()
+    fn job(&self) -> Out<u64> {
+        Out(self.ticket.job().data().as_ffi())
     }
 
     /// Records that a thread feeds the stream. Before that, no further task begins after the stream is dropped, for
@@ -254,9 +256,9 @@ impl PyStream {
 
     /// Returns the number of items that have an outcome, the number of those that were taken, and whether no further
     /// item will have one.
-    fn progress(&self, py: Python<'_>) -> PyResult<(usize, usize, bool)> {
+    fn progress(&self, py: Python<'_>) -> PyResult<Out<(usize, usize, bool)>> {
         let (done, ended) = detached(py, || self.ticket.progress())?;
-        Ok((done, self.lock().given, ended))
+        Ok(Out((done, self.lock().given, ended)))
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {

@@ -3,8 +3,11 @@
 //! Both are base classes of Python classes. An object is made empty, so that unpickling can fill it, and `__init__`,
 //! `_rebuild` or `_fill` fills it. An operation that need not wait keeps the interpreter lock; a wait releases it.
 
+use crate::args::{Calls as _, Out};
+use crate::born::Born;
 use crate::error::{Saying as _, numbered, python};
 use crate::handles::adopt;
+use crate::made::Attributes as _;
 use crate::signals::look_for_signals;
 use crate::truth::Truth;
 use maniple_engine::sync::arena::{Arena, CellRef, Place};
@@ -106,8 +109,8 @@ enum Inner {
 /// A lock or semaphore that processes share.
 #[pyclass(name = "SemLock", module = "maniple._maniple", subclass, frozen, weakref)]
 pub struct PySemLock {
-    inner: OnceLock<Inner>,
-    name: OnceLock<String>,
+    inner: Born<OnceLock<Inner>>,
+    name: Born<OnceLock<String>>,
     // The thread and the process that acquired last through this object, and by how many its acquisitions of a
     // semaphore exceed its releases. These fields serve only the private methods of the standard package, and the check
     // whether this thread holds a condition's plain lock.
@@ -317,8 +320,8 @@ impl PySemLock {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PySemLock {
         PySemLock {
-            inner: OnceLock::new(),
-            name: OnceLock::new(),
+            inner: Born::default(),
+            name: Born::default(),
             thread: AtomicUsize::new(0),
             process: AtomicU64::new(0),
             count: AtomicUsize::new(0),
@@ -370,7 +373,7 @@ impl PySemLock {
         maxvalue: i64,
         name: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let new = cls.call_method1("__new__", (cls,))?;
+        let new = cls.attr("__new__")?.with((cls,))?;
         new.cast::<PySemLock>()?.get()._fill(handle, kind, maxvalue, name)?;
         Ok(new)
     }
@@ -449,8 +452,8 @@ impl PySemLock {
 
     /// A number that identifies the lock among those of this process.
     #[getter]
-    fn handle(&self) -> PyResult<usize> {
-        Ok(std::ptr::from_ref(&self.place()?.word) as usize)
+    fn handle(&self) -> PyResult<Out<usize>> {
+        Ok(Out(std::ptr::from_ref(&self.place()?.word) as usize))
     }
 
     /// 0 for a lock that its holder may acquire again (`RECURSIVE_MUTEX`), 1 for all others (`SEMAPHORE`).
@@ -467,8 +470,8 @@ impl PySemLock {
 
     /// The name that the object was made with; None if it has none. No other process can open it by the name.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.name.get().map(String::as_str)
+    fn name(&self) -> Out<Option<&str>> {
+        Out(self.name.get().map(String::as_str))
     }
 }
 

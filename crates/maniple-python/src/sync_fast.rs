@@ -5,12 +5,12 @@
 //! is free and the arguments are the usual ones: then they make no difference. Otherwise they call the generated methods.
 #![allow(unsafe_code)]
 
+use crate::made::{self, name};
 use crate::sync::PySemLock;
 use maniple_engine::wait::Until;
 use pyo3::ffi::{self, Py_ssize_t, PyCFunctionFastWithKeywords, PyMethodDef, PyMethodDefPointer, PyObject};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 use std::ffi::CStr;
 
 type Args = *const *mut PyObject;
@@ -48,14 +48,14 @@ unsafe fn generated(slf: *mut PyObject, args: Args, count: Py_ssize_t, names: *m
         let (slf, names) = unsafe { (Borrowed::from_ptr(py, slf), Borrowed::from_ptr_or_opt(py, names)) };
         // SAFETY: the caller promises that `args` has `count` elements and one for each name.
         let arg = |at: usize| unsafe { Borrowed::from_ptr(py, *args.add(at)) };
-        let kwargs = PyDict::new(py);
+        let kwargs = made::dict(py)?;
         if let Some(names) = names {
             for (at, name) in names.cast::<PyTuple>()?.iter().enumerate() {
                 kwargs.set_item(name, arg(count as usize + at))?;
             }
         }
-        let args = PyTuple::new(py, (0..count as usize).map(arg))?;
-        Ok(slf.call_method(intern!(py, "_acquire"), args, Some(&kwargs))?.into_ptr())
+        let args = made::tuple(py, (0..count as usize).map(|at| arg(at).to_owned()))?;
+        Ok(slf.call_method(name!(py, "_acquire")?, args, Some(&kwargs))?.into_ptr())
     })
 }
 
@@ -117,7 +117,8 @@ unsafe fn are_usual(args: Args, count: Py_ssize_t, names: *mut PyObject) -> bool
             return true;
         }
         let py = Python::assume_attached();
-        let (block, timeout) = (intern!(py, "block").as_ptr(), intern!(py, "timeout").as_ptr());
+        let (Ok(block), Ok(timeout)) = (name!(py, "block"), name!(py, "timeout")) else { return false };
+        let (block, timeout) = (block.as_ptr(), timeout.as_ptr());
         (0..ffi::PyTuple_Size(names)).all(|at| {
             let (name, value) = (ffi::PyTuple_GetItem(names, at), *args.add((count + at) as usize));
             name == block && count == 0 && is_bool(value) || name == timeout && count < 2 && is_time(value)
@@ -215,7 +216,7 @@ pub fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         // SAFETY: the definition is static and only read. The result is a new reference, or null with an exception set.
         let descriptor = unsafe {
             let made = ffi::PyDescr_NewMethod(class.as_type_ptr(), std::ptr::from_ref(method).cast_mut());
-            Bound::from_owned_ptr_or_err(class.py(), made)?
+            made::owned(class.py(), made)?
         };
         // SAFETY: the name is a static C string.
         let name = unsafe { CStr::from_ptr(method.ml_name) };

@@ -1,5 +1,6 @@
 //! `ConditionCore`, `EventFlag` and `BarrierCore`: the bases of Python's `Condition`, `Event` and `Barrier`.
 
+use crate::born::Born;
 use crate::error::{Saying as _, python};
 use crate::sync::{PyArena, PySemLock, arrived, limit, send, waiting};
 use crate::unended;
@@ -78,7 +79,7 @@ impl PyCondition {
 
 /// A flag to wait for.
 #[pyclass(name = "EventFlag", module = "maniple._maniple", subclass, frozen, weakref)]
-pub struct PyEvent(Event);
+pub struct PyEvent(Born<Event>);
 
 #[pymethods]
 impl PyEvent {
@@ -86,7 +87,10 @@ impl PyEvent {
     #[new]
     #[pyo3(signature = (handle=None))]
     fn new(handle: Option<Handle<'_>>) -> PyResult<PyEvent> {
-        handle.map_or_else(Event::new, |handle| Event::open(arrived(&handle))).map(PyEvent).map_err(python)
+        handle
+            .map_or_else(Event::new, |handle| Event::open(arrived(&handle)))
+            .map(|event| PyEvent(event.into()))
+            .map_err(python)
     }
 
     fn _send(&self) -> (PyArena, u32) {

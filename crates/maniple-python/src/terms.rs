@@ -1,5 +1,6 @@
 //! `Terms`: the limits, retries and priority of a call's tasks.
 
+use crate::args::Out;
 use crate::error::Saying as _;
 use crate::payload_format::tag;
 use crate::seed::Seeds;
@@ -101,8 +102,8 @@ impl PyTerms {
 
 /// Return how much resident memory a process uses, in bytes; None if that is unknown.
 #[pyfunction]
-pub fn memory_of(pid: u32) -> Option<u64> {
-    maniple_sys::process::usage::memory_of(pid)
+pub fn memory_of(pid: u32) -> Out<Option<u64>> {
+    Out(maniple_sys::process::usage::memory_of(pid))
 }
 
 /// The terms of a call, for its submission.

@@ -1,8 +1,10 @@
 //! `Ticket`: the outcome of a call. The thread that requests the outcome decodes it.
 
+use crate::args::Out;
 use crate::deadline::deadline;
 use crate::error::python;
 use crate::handler_free::Attempts;
+use crate::made::{self, Attributes as _};
 use crate::mailbox::{Awaited, PyMailbox};
 use crate::outcome::{Arrived, Decoded, Interrupt, Kept, Kind, Piece, failure, miscounted, results, timed_out, wait};
 use crate::signals::{detached, interrupts};
@@ -11,7 +13,6 @@ use maniple_engine::pool::Ticket;
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
 use slotmap::Key;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -108,7 +109,10 @@ impl PyTicket {
                     let (one, regions) = (&arrived.pieces[at], arrived.regions(at));
                     return Ok(Err(failure(py, one, regions, &self.name, Some(first))?));
                 }
-                let list = PyList::empty(py);
+                let list = match made::empty_list(py) {
+                    Ok(list) => list,
+                    Err(error) => return Ok(Err(error)),
+                };
                 let mut due = 0;
                 // The last piece represents all tasks that were never made.
                 let unmade = count.saturating_sub(arrived.pieces.iter().map(|one| one.items).sum());
@@ -134,7 +138,7 @@ impl PyTicket {
                         }
                         // In the place of each result of its task.
                         let error = error.into_value(py);
-                        let places = PyList::new(py, (0..one.items).map(|_| &error));
+                        let places = made::list(py, (0..one.items).map(|_| error.bind(py).clone().into_any()));
                         let placed = places.and_then(|places| list.set_slice(due, list.len(), &places));
                         if let Err(error) = placed {
                             return Ok(Err(error));
@@ -166,7 +170,7 @@ impl PyTicket {
             }
             drop(this.arrived());
             if this.attempts.need_another_thread() {
-                this.attempts.elsewhere(slf.py(), || slf.getattr("_decode"))?;
+                this.attempts.elsewhere(slf.py(), || slf.attr("_decode"))?;
             } else {
                 this.attempt(slf.py())?;
             }
@@ -198,8 +202,8 @@ impl PyTicket {
 
     /// The job's number, as `Hub.keep` reports it.
     #[getter]
-    fn job(&self) -> u64 {
-        self.ticket.job().data().as_ffi()
+    fn job(&self) -> Out<u64> {
+        Out(self.ticket.job().data().as_ffi())
     }
 
     /// Returns whether the outcome is there.
@@ -214,15 +218,15 @@ impl PyTicket {
     }
 
     /// Returns the number of items without an outcome.
-    fn left(&self, py: Python<'_>) -> PyResult<usize> {
+    fn left(&self, py: Python<'_>) -> PyResult<Out<usize>> {
         let count = match self.shape {
             Shape::One { .. } => 1,
             Shape::Many { count, .. } => count,
         };
-        Ok(match detached(py, || self.ticket.progress())? {
+        Ok(Out(match detached(py, || self.ticket.progress())? {
             (_, true) => 0,
             (done, false) => count.saturating_sub(done),
-        })
+        }))
     }
 
     /// Returns whether the outcome, which must be there, is a value and not an exception.

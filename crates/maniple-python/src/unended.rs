@@ -9,9 +9,11 @@
 //! runs long or often in a thread other than the first is called by the functions of this module.
 #![allow(unsafe_code)]
 
+use crate::args::Args;
+use crate::made;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyTuple};
+use pyo3::types::{PyDict, PyIterator};
 use std::hint::black_box;
 
 /// Stops an unwinding of the stack that is not a panic.
@@ -60,27 +62,19 @@ pub fn call<'py, A>(
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>>
 where
-    A: IntoPyObject<'py, Target = PyTuple>,
-    Bound<'py, PyTuple>: From<A::Output>,
-    PyErr: From<A::Error>,
+    A: Args<'py>,
 {
-    let args: Bound<'py, PyTuple> = args.into_pyobject(func.py())?.into();
+    let args = args.tuple(func.py())?;
     let kwargs = kwargs.map_or(std::ptr::null_mut(), |kwargs| kwargs.as_ptr());
     // SAFETY: live objects of the right types. The call returns a new reference, or null with an exception set.
-    unsafe {
-        Bound::from_owned_ptr_or_err(
-            func.py(),
-            unended(|| call_of(ffi::PyObject_Call)(func.as_ptr(), args.as_ptr(), kwargs)),
-        )
-    }
+    unsafe { made::owned(func.py(), unended(|| call_of(ffi::PyObject_Call)(func.as_ptr(), args.as_ptr(), kwargs))) }
 }
 
 /// Returns `iter(items)`.
 pub fn iterate<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
     // SAFETY: as in `call`. `PyObject_GetIter` has checked that the result is an iterator.
     unsafe {
-        let iterator =
-            Bound::from_owned_ptr_or_err(items.py(), unended(|| step_of(ffi::PyObject_GetIter)(items.as_ptr())))?;
+        let iterator = made::owned(items.py(), unended(|| step_of(ffi::PyObject_GetIter)(items.as_ptr())))?;
         Ok(iterator.cast_into_unchecked())
     }
 }

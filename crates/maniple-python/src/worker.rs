@@ -1,11 +1,12 @@
 //! The loop of a worker process.
 
+use crate::args::Calls as _;
 use crate::decode::Payload;
 use crate::encode::{Encoder, Pickler};
 use crate::error::{Saying as _, helper, python};
 use crate::handles::adopt;
 use crate::lazy::Lazy;
-use crate::made;
+use crate::made::{self, Attributes as _, import};
 use crate::payload_format::tag;
 use crate::seed::TaskSeed;
 use crate::signals::{interrupts, leaves};
@@ -264,9 +265,9 @@ fn call_each<'py>(
     static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let (cell, module, name) =
         if mode == tag::STARMAP { (&STARMAP, "itertools", "starmap") } else { (&MAP, "builtins", "map") };
-    let each = cell.get_or_make(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()))?;
+    let each = cell.get_or_make(py, || PyResult::Ok(import(py, module)?.attr(name)?.unbind()))?;
     let len = items.len();
-    let results = each.bind(py).call1((func, made::list(py, items)?))?;
+    let results = each.bind(py).with((func, made::list(py, items)?))?;
     made::list_of_steps(&results, len)
 }
 
@@ -290,9 +291,9 @@ fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number
 
 /// Returns whether a resource was missing when the function was imported. It may be available again for the next task.
 fn is_shortage(py: Python<'_>, error: &PyErr) -> bool {
-    let asked = py.import("maniple._impl.start.shortage").and_then(|module| module.getattr("stood_in_the_way"));
+    let asked = import(py, "maniple._impl.start.shortage").and_then(|module| module.attr("stood_in_the_way"));
     // If this cannot be determined, memory is short.
-    asked.and_then(|ask| ask.call1((error.value(py),))?.is_truthy()).unwrap_or(true)
+    asked.and_then(|ask| ask.with((error.value(py),))?.is_truthy()).unwrap_or(true)
 }
 
 /// Returns whether an exception is of one of the pickled classes, after which a task is tried again.
@@ -302,7 +303,7 @@ fn is_among(py: Python<'_>, error: &PyErr, classes: &[u8]) -> bool {
         return false;
     }
     // Classes that cannot be unpickled here are not the class of an exception that was raised here.
-    let asked = helper(py, &AMONG, "is_among").and_then(|ask| ask.call1((error.value(py), classes))?.is_truthy());
+    let asked = helper(py, &AMONG, "is_among").and_then(|ask| ask.with((error.value(py), classes))?.is_truthy());
     asked.unwrap_or(false)
 }
 
@@ -316,8 +317,7 @@ fn report(
 ) -> PyResult<Packet> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();
-    let report =
-        helper(py, &REPORT, "report")?.call1((error.clone_ref(py).into_value(py), unsendable, value, stage))?;
+    let report = helper(py, &REPORT, "report")?.with((error.clone_ref(py).into_value(py), unsendable, value, stage))?;
     let mut encoder = Encoder::new(py, link.packer());
     encoder.value(&report, Pickler::Result)?;
     encoder.packet()

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 // Of the low half of the word: threads may sleep on it.
 const AWAITED: u64 = 1 << 31;
 
-/// Who has the turn: 0 for no thread; otherwise the thread's number, and the generation of its process in the high half.
+/// The thread that has the turn: 0 for no thread; otherwise the thread's number, and the generation of its process in the high half.
 #[derive(Debug, Default)]
 pub struct Turn(AtomicU64);
 
@@ -45,7 +45,7 @@ fn mine() -> u64 {
     }
     let number = NUMBER.with(|number| {
         if number.get() == 0 {
-            // 0 stands for no thread. Two threads get the same number only if 2^31 threads were started between them.
+            // 0 means no thread. Two threads get the same number only if 2^31 threads were started between them.
             number.set((NEXT.fetch_add(1, Ordering::Relaxed) & !(AWAITED as u32)).max(1));
         }
         number.get()

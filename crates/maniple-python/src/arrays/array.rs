@@ -4,11 +4,10 @@
 use super::gather::gathered;
 use super::view::{Content, View};
 use super::{KINDS, MOST_DIMENSIONS, known};
+use crate::made::name;
 use crate::message::has_reducer;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
 use std::ffi::CStr;
 
 /// The kind and the order of an array's numbers.
@@ -107,9 +106,7 @@ impl Array {
 
 /// Returns whether the dtype of an array says no more than the kind of its numbers.
 fn is_plain(py: Python<'_>, array: *mut ffi::PyObject, kind: *mut ffi::PyObject) -> bool {
-    static NAMES: PyOnceLock<(Py<PyString>, Py<PyString>)> = PyOnceLock::new();
-    let make = || (PyString::intern(py, "dtype").unbind(), PyString::intern(py, "metadata").unbind());
-    let (dtype, metadata) = NAMES.get_or_init(py, make);
+    let (Ok(dtype), Ok(metadata)) = (name!(py, "dtype"), name!(py, "metadata")) else { return false };
     // SAFETY: the caller passes live objects. Reading attributes of NumPy's own types runs no Python code.
     // `PyObject_GetAttr` returns an owned reference, or null with an exception set.
     unsafe {

@@ -3,8 +3,9 @@
 
 use super::view::View;
 use super::{KINDS, Layout};
+use crate::args::Calls as _;
 use crate::error::{Saying as _, python};
-use crate::made;
+use crate::made::{self, Attributes as _, name};
 use crate::memory::PyMemory;
 use crate::message::find_reducers;
 use maniple_engine::shm::buffers::{Buffer, LEAST};
@@ -43,8 +44,8 @@ pub(super) struct Dtype {
 impl Numpy {
     /// Returns `None` if the module is not NumPy.
     pub(super) fn of(module: &Bound<'_, PyAny>) -> PyResult<Option<Numpy>> {
-        let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
-        let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.getattr("dtype")?, name));
+        let array = module.attr("ndarray")?.cast_into::<PyType>()?;
+        let dtypes = KINDS.iter().map(|(_, name)| Dtype::of(&module.attr("dtype")?, name));
         let dtypes = dtypes.collect::<PyResult<Vec<_>>>()?;
         // SAFETY: a live type. NumPy's own types are static; a type that a class statement made may behave in any way.
         let is_made = |class: &Bound<'_, PyType>| unsafe {
@@ -54,14 +55,14 @@ impl Numpy {
             return Ok(None);
         }
         find_reducers(module.py())?;
-        let empty = module.getattr("empty")?;
+        let empty = module.attr("empty")?;
         let name = |function: &Bound<'_, PyAny>| -> PyResult<(String, String)> {
-            Ok((function.getattr("__module__")?.extract()?, function.getattr("__qualname__")?.extract()?))
+            Ok((function.attr("__module__")?.extract()?, function.attr("__qualname__")?.extract()?))
         };
-        let sample = empty.call1((1,))?;
-        let within = name(&sample.call_method0("__reduce__")?.get_item(0)?)?;
-        let apart = name(&sample.call_method1("__reduce_ex__", (5,))?.get_item(0)?)?;
-        let scalar = sample.get_item(0)?.call_method0("__reduce__")?.get_item(0)?;
+        let sample = empty.with((1,))?;
+        let within = name(&sample.attr("__reduce__")?.call0()?.get_item(0)?)?;
+        let apart = name(&sample.attr("__reduce_ex__")?.with((5,))?.get_item(0)?)?;
+        let scalar = sample.get_item(0)?.attr("__reduce__")?.call0()?.get_item(0)?;
         let single = name(&scalar)?;
         Ok(Some(Numpy {
             dtypes,
@@ -109,7 +110,7 @@ impl Numpy {
         }
         let dtype = self.expect(layout.kind, shape, bytes.len())?.object.bind(py);
         let shape = made::shape(py, shape)?;
-        let order = layout.is_fortran.then(|| pyo3::intern!(py, "F"));
+        let order = if layout.is_fortran { Some(name!(py, "F")?) } else { None };
         let order = order.map_or(null_mut(), |order| order.as_ptr());
         let array = made::called(self.empty.bind(py), [shape.as_ptr(), dtype.as_ptr(), order])?;
         let view = View::of(array.as_ptr()).filter(|view| view.0.len as usize == bytes.len());
@@ -139,7 +140,7 @@ impl Numpy {
         let dtype = self.expect(layout.kind, shape, len)?.object.bind(py);
         let shape = made::shape(py, shape)?;
         if layout.is_fortran {
-            return self.array.bind(py).call1((shape, dtype, buffer, 0, py.None(), pyo3::intern!(py, "F")));
+            return self.array.bind(py).with((shape, dtype, buffer, 0, py.None(), name!(py, "F")?));
         }
         made::called(self.array.bind(py), [shape.as_ptr(), dtype.as_ptr(), buffer.as_ptr()])
     }
@@ -147,14 +148,14 @@ impl Numpy {
 
 impl Dtype {
     fn of(class: &Bound<'_, PyAny>, letter: &str) -> PyResult<Dtype> {
-        let object = class.call1((letter,))?;
-        let name: String = object.getattr("str")?.extract()?;
+        let object = class.with((letter,))?;
+        let name: String = object.attr("str")?.extract()?;
         let string = [&[0x8c, name.len() as u8], name.as_bytes()].concat();
         Ok(Dtype {
-            is_read_so: class.call1((&name,))?.is(&object),
+            is_read_so: class.with((&name,))?.is(&object),
             object: object.clone().unbind(),
-            item: object.getattr("itemsize")?.extract()?,
-            class: object.getattr("type")?.extract()?,
+            item: object.attr("itemsize")?.extract()?,
+            class: object.attr("type")?.extract()?,
             pickle: [global("numpy", "dtype"), string, b"\x85R".to_vec()].concat(),
         })
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{is_found, known};
+use crate::made::{self, name};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
@@ -68,13 +69,13 @@ pub fn pin(owner: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
     let array = known(py)?.array.bind(py);
     let mut owner = owner.clone();
     while owner.is_instance_of::<PyMemoryView>() {
-        owner = owner.getattr(pyo3::intern!(py, "obj")).ok()?;
+        owner = owner.getattr(name!(py, "obj").ok()?).ok()?;
     }
     if !owner.is_instance(array).ok()? {
         return None;
     }
     // SAFETY: a live object. `PyWeakref_NewRef` returns a new reference, or null with an exception set.
-    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyWeakref_NewRef(owner.as_ptr(), null_mut())) };
+    let made = unsafe { made::owned(py, ffi::PyWeakref_NewRef(owner.as_ptr(), null_mut())) };
     made.ok().map(Bound::unbind)
 }
 

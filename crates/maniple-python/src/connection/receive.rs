@@ -90,7 +90,7 @@ impl PyChannel {
         // SAFETY: `PyBytes_FromStringAndSize` returns a fresh object of that size, or null with an exception set. No
         // other code has the object before it is full.
         let bytes = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
+            made::owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))
                 .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
         };
         let bytes = match bytes {

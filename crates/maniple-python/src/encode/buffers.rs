@@ -4,6 +4,7 @@
 use super::LONG;
 use crate::arrays;
 use crate::error::python;
+use crate::made::Attributes as _;
 use maniple_engine::pool::policy::BLOB_FROM;
 use maniple_engine::pool::{MOST_BLOBS, Packer};
 use maniple_engine::shm::blocks::Blob;
@@ -32,7 +33,7 @@ impl Buffers {
 #[pymethods]
 impl Buffers {
     fn __call__(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Ok(view_of) = buffer.call_method0("raw") else { return Ok(true) };
+        let Ok(view_of) = buffer.attr("raw").and_then(|raw| raw.call0()) else { return Ok(true) };
         let view = PyBuffer::<u8>::get(&view_of)?;
         if view.len_bytes() < BLOB_FROM || !view.is_c_contiguous() || self.lock().len() >= MOST_BLOBS {
             return Ok(true);

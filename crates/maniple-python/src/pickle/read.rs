@@ -123,8 +123,8 @@ impl<'a, 'py> Reader<'a, 'py> {
                     let len = self.stack.len().checked_sub(self.marks.pop()?)?;
                     self.collect(len)?
                 }
-                op::LIST => PyList::empty(py).into_any(),
-                op::DICT => PyDict::new(py).into_any(),
+                op::LIST => made::empty_list(py).ok()?.into_any(),
+                op::DICT => made::dict(py).ok()?.into_any(),
                 code @ (op::APPEND | op::APPENDS) => {
                     let from = self.first_of(code == op::APPEND, 1)?;
                     self.is_above_mark(from.checked_sub(1)?)?;

@@ -2,13 +2,14 @@
 
 use super::put::{Placed, Wait, put_pickled};
 use super::{PyLog, closed, is_shortage, next_message, shut_down};
+use crate::made;
 use crate::message::{OF_QUEUES, dump, waiting};
 use crate::pickle;
 use crate::signals::interrupts;
 use crate::unended;
 use maniple_engine::channel::log::Log;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyIterator, PyList, PyTuple};
+use pyo3::types::{PyBool, PyIterator, PyList};
 
 /// Takes objects out without waiting, until `place` has `most`. Without `most`: those that are there at the beginning.
 pub(super) fn take_rest(log: &PyLog, py: Python<'_>, most: Option<usize>, place: &Bound<'_, PyList>) -> PyResult<()> {
@@ -70,7 +71,7 @@ fn put_each<'py>(
             Ok(pickled) => pickled,
             Err(error) if !interrupts(py, &error) && !is_shortage(py, &error) => {
                 let error = error.into_value(py).into_bound(py).into_any();
-                return Ok(PyTuple::new(py, [error, object])?.into_any());
+                return Ok(made::tuple(py, [error, object])?.into_any());
             }
             Err(error) => return Err(error),
         };

@@ -34,8 +34,12 @@ __all__ = ["ExecutorPool", "Processes", "is_over"]
 class Completions:
     """Completes an executor's futures in the pool's keeper, in the place of the pool's `PendingCallbacks`."""
 
+    # No caller waits for an event of this object.
+    _called = None
+
     def __init__(self, futures: Futures) -> None:
         self._futures = futures
+        self._is_told = False
 
     @property
     def over(self) -> bool:
@@ -48,14 +52,16 @@ class Completions:
 
     @property
     def is_due_again(self) -> bool:
-        """Whether `entered_late` has to be called again after a moment."""
+        """Whether `one_entered_late` has to be called again after a moment."""
         return self._futures.lacks_memory()
 
     def ended(self, job: int) -> Completions:
         return self
 
-    def entered_late(self) -> list[Completions]:
-        return [self] if self._futures.has_slow() else []
+    def one_entered_late(self) -> Completions | None:
+        # The keeper asks until there is none.
+        self._is_told = not self._is_told and self._futures.has_slow()
+        return self if self._is_told else None
 
     def _complete(self) -> None:
         """Complete the futures whose tasks have ended. The keeper calls it."""

@@ -12,6 +12,7 @@ import time
 from ..compat.greenlets import threads_are_real
 from ..sync.thread_start import start_assured
 from .feeders import new_queue
+from .no_memory import NO_MEMORY, pause
 from .results import complete
 
 TYPE_CHECKING = False
@@ -36,7 +37,10 @@ class Completions:
         self.thread: threading.Thread | None = None
 
     def add(self, result: Any) -> None:
-        """Have the thread complete a result. If there can be no thread, the keeper completes it."""
+        """Have the thread complete a result. If there can be no thread, the keeper completes it.
+
+        If it raises MemoryError, the keeper calls it again.
+        """
         if result is None:
             return
         if self.thread is None and not self._start():
@@ -57,7 +61,12 @@ class Completions:
 
     def _run(self) -> None:
         while (result := self._results.get()) is not None:
-            complete(result)
+            while True:
+                try:
+                    complete(result)
+                    break
+                except NO_MEMORY:
+                    pause()
             del result  # it may keep anything alive
 
     def end(self, is_terminated: Callable[[], bool]) -> None:

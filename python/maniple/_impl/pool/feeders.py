@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
+from time import sleep
 
 from ..compat.greenlets import threads_are_real
 from ..sync.thread_start import start_assured
-from .thread_jobs import repeat_without_memory
+from .no_memory import NO_MEMORY, PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def _refuse(error: Exception) -> Iterator[Any]:
     yield
 
 
+# In the place of an input.
+_NOTHING = object()
+
+
 class Feeder(threading.Thread):
     """A thread that reads inputs; at first it is the watch if it `watches`."""
 
@@ -56,39 +60,58 @@ class Feeder(threading.Thread):
         super().__init__(name="maniple-pool-feeder", daemon=True)
         self._feeders = feeders
         self._watches = watches
+        self._is_free = False
+        # The input that this thread reads.
+        self._given: Any = _NOTHING
 
     def run(self) -> None:
         """Feed the stream of each input that comes."""
-        feeders = self._feeders
-        if self._watches:
-            repeat_without_memory(feeders.watch)
-        repeat_without_memory(feeders.free.append, self)
-        if self._watches:
-            feeders.is_watched = False
         while True:
             try:
-                given = feeders.inputs.get(timeout=_PATIENCE)
-            except queue.Empty:
-                feeders.free.remove(self)
-                if feeders.inputs.empty():
-                    return
-                repeat_without_memory(feeders.free.append, self)
-                continue
-            feeders.free.remove(self)
-            if given is None:
+                self._run()
+                return
+            except NO_MEMORY:
+                sleep(PAUSE)
+
+    def _run(self) -> None:
+        # If a step raises MemoryError, this method is called again, and continues with that step.
+        feeders = self._feeders
+        if self._watches:
+            feeders.watch()
+        while True:
+            if self._given is _NOTHING:
+                self._be_free(True)
+                if self._watches:
+                    feeders.is_watched = self._watches = False
+                try:
+                    self._given = feeders.inputs.get(timeout=_PATIENCE)
+                except queue.Empty:
+                    self._be_free(False)
+                    if feeders.inputs.empty():
+                        return
+                    continue
+            self._be_free(False)
+            if self._given is None:
                 feeders.inputs.put(None)  # for the others
+                self._given = _NOTHING
                 if not feeders.has_inputs():
                     return
                 # A call that had begun has put its input behind the mark of the end.
-                repeat_without_memory(feeders.free.append, self)
                 continue
             feeders.taken += 1
             feeders.start_watch()
-            feeders.feed(*given)
-            del given  # it may keep anything alive
+            feeders.feed(*self._given)
+            self._given = _NOTHING  # it may keep anything alive
             if len(feeders.free) >= _MOST_FREE:
                 return
-            repeat_without_memory(feeders.free.append, self)
+
+    def _be_free(self, is_free: bool) -> None:
+        if self._is_free != is_free:
+            if is_free:
+                self._feeders.free.append(self)
+            else:
+                self._feeders.free.remove(self)
+            self._is_free = is_free
 
 
 class Feeders:
@@ -124,7 +147,7 @@ class Feeders:
         seen = None
         while self.has_inputs() and (self.free or seen != self.taken):
             seen = self.taken
-            time.sleep(_TICK)
+            sleep(_TICK)
 
     def start_watch(self) -> None:
         """Start a watch if it is missing. Without a thread, the input that waits ends with the error."""
@@ -133,7 +156,11 @@ class Feeders:
             try:
                 start_assured(Feeder(self, watches=True))
                 return
-            except (MemoryError, RuntimeError) as error:
+            except MemoryError:
+                # The caller repeats this step, so the input that waits gets a thread later.
+                self.is_watched = False
+                raise
+            except RuntimeError as error:
                 self.is_watched = False
                 try:
                     given = self.inputs.get_nowait()

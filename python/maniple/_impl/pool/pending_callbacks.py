@@ -23,11 +23,11 @@ __all__ = ["PendingCallbacks"]
 class PendingCallbacks(Base):
     """The results by job number.
 
-    `enter` calls the method `late` if the result's call has ended already; `late` then fetches the result with `entered_late`. The owner
+    `enter` calls the method `late` if the result's call has ended already; `late` then fetches the result with `one_entered_late`. The owner
     sets `over` when all calls have ended and the keeper no longer runs.
     """
 
-    #: whether `entered_late` has to be called again after a moment
+    #: whether `one_entered_late` has to be called again after a moment
     is_due_again = False
 
     def __init__(self, late: Callable[[], object]) -> None:
@@ -51,11 +51,12 @@ class PendingCallbacks(Base):
             self._early.discard(job)
         return result
 
-    def entered_late(self) -> list[Any]:
-        """Return the results that were entered after `ended` had not found them."""
-        if not self._early and not self.over:
-            return []
-        found = ((job, self.pop(job, None)) for job in tuple(self if self.over else self._early))
-        late = [(job, result) for job, result in found if result is not None]
-        self._early.difference_update(job for job, _ in late)
-        return [result for _, result in late]
+    def one_entered_late(self) -> Any:
+        """Return a result that was entered after `ended` had not found it, or None. No step needs memory once the result is removed."""
+        if self._early or self.over:
+            for job in tuple(self if self.over else self._early):
+                result = self.pop(job, None)
+                if result is not None:
+                    self._early.discard(job)
+                    return result
+        return None

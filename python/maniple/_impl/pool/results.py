@@ -22,6 +22,7 @@ from ..sync.bells import Bells, Letter, SteadyEvent
 from .awaited import AsyncResults, Awaitable
 from .inner_attributes import Ending, Held, Inner, NoCondition, jobs_of
 from .names import job_counter
+from .no_memory import NO_MEMORY, pause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,12 +53,19 @@ def tell(error: BaseException) -> None:
 
 
 def complete(result: ApplyResult[Any] | None) -> None:
-    """Complete the result of a call that has ended, and report the exception of a callback; the pool's thread continues."""
+    """Complete the result of a call that has ended, and report the exception of a callback; the pool's thread continues.
+
+    If it raises MemoryError, it has not begun, and the thread calls it again.
+    """
+    if result is None:
+        return
     try:
-        if result is not None:
-            result._complete()
+        result._complete()
     except BaseException as error:
-        tell(error)
+        if result._called is not None and not result._called.is_set():
+            raise
+        with suppress(BaseException):
+            tell(error)
 
 
 def _cancellable(ticket: Any) -> Any:
@@ -206,7 +214,12 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
         finally:
             self._callbacks = NONE
             self._pool = None
-            self._called.set()
+            while True:
+                try:
+                    self._called.set()
+                    break
+                except NO_MEMORY:
+                    pause()
 
     # ---- the public methods ----
 

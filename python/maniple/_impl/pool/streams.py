@@ -61,9 +61,7 @@ def _new_stream(
         raise
 
 
-def _fed_stream(
-    workers: Any, func: Any, iterable: Any, chunksize: int, window: int, ordered: bool, terms: Any
-) -> Any:
+def _fed_stream(workers: Any, func: Any, iterable: Any, chunksize: int, window: int, ordered: bool, terms: Any) -> Any:
     stream: Any = None
     try:
         stream = _new_stream(workers, func, iterable, True, chunksize, window, ordered, terms)

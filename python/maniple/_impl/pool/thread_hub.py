@@ -23,8 +23,9 @@ from ... import util
 from ..._maniple import Hold
 from ..sync.bells import Bells, Letter
 from .feeders import Feeders, new_queue
+from .no_memory import NO_MEMORY, pause
 from .payload import WorkerLostError, cancelled
-from .thread_jobs import Call, Job, MapCall, pause
+from .thread_jobs import Call, Job, MapCall
 from .thread_streams import ReadJob, StreamJob, ThreadStream
 
 TYPE_CHECKING = False
@@ -225,7 +226,12 @@ class ThreadHub:
                 continue
             if job is None:
                 break
-            job.run(item, index)
+            while True:
+                try:
+                    job.run(item, index)
+                    break
+                except NO_MEMORY:
+                    pause()
             del job, item
         while True:
             # Calls may have come after the end.
@@ -233,8 +239,12 @@ class ThreadHub:
                 job, item, index = self.tasks.get_nowait()
             except queue.Empty:
                 break
-            if job is not None:
-                job.run(item, index)
+            while job is not None:
+                try:
+                    job.run(item, index)
+                    break
+                except NO_MEMORY:
+                    pause()
             del job, item
         self.tasks.put(_END)
 

@@ -3,19 +3,23 @@
 A thread of the pool takes an entry ``(job, item, index)`` from the hub's queue, and calls ``job.run(item, index)``. No step of a task
 holds a lock: each step that threads share is one operation of a list, a dict or a deque, which other threads see whole. The end of a
 job holds the hub's lock, and happens once.
+
+If ``run`` raises MemoryError, the task has not begun, and the thread calls it again. Once a task has begun, the job repeats each step that
+needs memory until there is some (`no_memory.py`).
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, repeat
+from time import sleep
 
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
+from .no_memory import NO_MEMORY, PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,24 +28,7 @@ if TYPE_CHECKING:
     from ..._maniple import Mailbox
     from .thread_hub import ThreadHub
 
-__all__ = ["Call", "Job", "MapCall", "function_of_task", "pause", "repeat_without_memory"]
-
-# Seconds after which a thread that had no memory for a step repeats it.
-_PAUSE = 0.02
-
-
-def pause() -> None:
-    """Wait until memory may be available again."""
-    time.sleep(_PAUSE)
-
-
-def repeat_without_memory(step: Callable[..., Any], *args: Any) -> Any:
-    """Call ``step(*args)`` until it does not raise MemoryError, and return its result."""
-    while True:
-        try:
-            return step(*args)
-        except MemoryError:
-            pause()
+__all__ = ["Call", "Job", "MapCall", "function_of_task"]
 
 
 def _chunk(func: Callable[[Any], Any], chunk: Any) -> list[Any]:
@@ -92,18 +79,31 @@ class Job:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """End the job after its last outcome. A thread of the pool calls this method, where no signal handler runs."""
+        """End the job after its last outcome. A thread of the pool calls this method, where no signal handler runs.
+
+        If it raises MemoryError, it has done nothing, and the thread calls it again.
+        """
         hub = self.hub
-        with hub.lock:
-            if self.over:
-                return
-            self.over = True
-            hub.jobs.pop(self.job, None)
-        if self.bells:
-            repeat_without_memory(hub.ring, self.bells)
-        self.release()
-        if self.told:
-            hub.workers.completed(self.job)
+        is_first = False
+        while True:
+            try:
+                with hub.lock:
+                    if not self.over:
+                        hub.jobs.pop(self.job, None)
+                        if self.bells:
+                            self.bells.ring()
+                        self.over = is_first = True
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
+        while is_first:
+            try:
+                self.release()
+                if self.told:
+                    hub.workers.completed(self.job)
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
 
     def fail(self, error: BaseException) -> bool:
         """End the job with `error`, unless it is over. Return whether it was not over.
@@ -192,7 +192,12 @@ class Call(Job):
             self.fine = True
         except BaseException as error:
             self.value = error
-        self.finish()
+        while True:
+            try:
+                self.finish()
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self
 
@@ -246,11 +251,20 @@ class MapCall(Job):
             try:
                 values[index] = func(items[index] if size == 1 else items[index * size : (index + 1) * size])  # type: ignore[misc]
             except BaseException as error:
-                repeat_without_memory(self.failures.__setitem__, index, error)
+                while True:
+                    try:
+                        self.failures[index] = error
+                        break
+                    except NO_MEMORY:
+                        sleep(PAUSE)
             ended()
         # If other threads still run tasks, the last one of them comes here after its task.
-        if not self.open:
-            self.finish()
+        while not self.open:
+            try:
+                self.finish()
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self
 

@@ -6,11 +6,13 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
+from time import sleep
 
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
-from .thread_jobs import Job, function_of_task, pause, repeat_without_memory
+from .no_memory import NO_MEMORY, PAUSE
+from .thread_jobs import Job, function_of_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _MOST_AT_ONCE = 256
 _NO_FEEDER = Bells()
 
 
-def _failed(error: BaseException, task: Any, chunksize: int) -> Outcome:
+def _failed(error: BaseException | None, task: Any, chunksize: int) -> Outcome:
     return (False, error) if chunksize == 1 else (False, error, len(task))
 
 
@@ -55,7 +57,7 @@ class StreamJob(Job):
         self.window = window
         # The outcomes by task, or, if the results are not ordered, in the order of their arrival.
         self.outcomes: Any = {}
-        self.arrivals: deque[Outcome] | tuple[()] = () if ordered else deque()
+        self.arrivals: Any = () if ordered else deque()
         #: has an element for each task that has not ended
         self.open: list[None] = []
         self.input_open = True
@@ -73,28 +75,43 @@ class StreamJob(Job):
 
     def run(self, task: Any, index: int) -> None:
         self.begun = True
+        failure: BaseException | None = None
         outcome: Outcome | None = None  # of a cancelled task
         if not self.cancelled:
             try:
                 outcome = (True, self.func(task))  # type: ignore[misc]
             except BaseException as error:
-                outcome = repeat_without_memory(_failed, error, task, self.chunksize)
-        if outcome is not None and not self.abandoned:
+                failure = error
+            while outcome is None:
+                try:
+                    outcome = _failed(failure, task, self.chunksize)
+                except NO_MEMORY:
+                    sleep(PAUSE)
+        while outcome is not None and not self.abandoned:
             try:
                 if self.ordered:
                     self.outcomes[index] = outcome
                 else:
                     self.arrivals.append(outcome)
-            except MemoryError:
-                repeat_without_memory(self._store, index, outcome)
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         self.open.pop()
-        if self.bells:
-            repeat_without_memory(self.hub.ring, self.bells)
+        while self.bells:
+            try:
+                self.hub.ring(self.bells)
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         # The order matters: `close_input` makes the same checks in the opposite order.
-        if not self.open and not self.input_open:
-            self.finish()
+        while not self.open and not self.input_open:
+            try:
+                self.finish()
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
-        del self, outcome
+        del self, outcome, failure
 
     def _store(self, index: int, outcome: Outcome) -> None:
         if self.ordered:
@@ -160,35 +177,45 @@ class StreamJob(Job):
                         self.feeder = Bells()
                     self.hub.wait_until(self.feeder, self._may_go_on, None)
             except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
-                pause()
+                sleep(PAUSE)
                 continue
             left = max(1, self.room() // size)
             try:
                 for task in itertools.islice(tasks, left):
                     if not self.input_open:
                         return
-                    try:
-                        count(None)
-                    except MemoryError:
-                        repeat_without_memory(count, None)
-                    try:
-                        put((self, task, index))
-                    except MemoryError:
-                        repeat_without_memory(self._put, task, index)
+                    while True:
+                        try:
+                            count(None)
+                            break
+                        except NO_MEMORY:
+                            sleep(PAUSE)
+                    while True:
+                        try:
+                            put((self, task, index))
+                            break
+                        except NO_MEMORY:
+                            sleep(PAUSE)
                     index += 1
                     left -= 1
                     self.fed += 1 if size == 1 else len(task)
                     task = None  # the input may block
             except BaseException as error:
                 failure = error
-        if failure is not None and not self.abandoned:
-            repeat_without_memory(self._store, index, (False, failure))
-        repeat_without_memory(self.close_input)
+        while failure is not None and not self.abandoned:
+            try:
+                self._store(index, (False, failure))
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
+        while True:
+            try:
+                self.close_input()
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         # The traceback of the exception refers to this frame.
         del self, failure
-
-    def _put(self, task: Any, index: int) -> None:
-        self.hub.tasks.put((self, task, index))
 
     def close_input(self) -> None:
         """Make no more tasks. If a signal handler interrupts the call, the caller repeats it."""
@@ -215,6 +242,11 @@ class StreamJob(Job):
             else:
                 self.feeder.ring()
 
+    def abandon_without_memory(self) -> None:
+        """As `abandon`, in steps that need no memory: the outcomes that are there stay until the job ends."""
+        with self.hub.lock:
+            self.abandoned, self.window = True, None
+            self.feeder.ring()
 
     def drop_outcomes(self) -> None:
         """Drop the outcomes that the stream has not taken."""
@@ -251,7 +283,12 @@ class ReadJob(StreamJob):
                 index, task = take()
             except IndexError:
                 break
-            run(task, index)
+            while True:
+                try:
+                    run(task, index)
+                    break
+                except NO_MEMORY:
+                    sleep(PAUSE)
             del task  # it may keep anything alive
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self, run
@@ -307,17 +344,23 @@ class ThreadStream:
     #: the caller may take all results of the deque that `_ready` returns
     gives_ahead = True
 
+    # Of a stream for whose other attributes there was no memory.
+    _job: StreamJob = None  # type: ignore[assignment]
+    _batch = _NOTHING_TAKEN
+
     def __init__(self, hub: ThreadHub, job: StreamJob) -> None:
-        self._hub, self._job = hub, job
+        self._hub = hub
+        self._job = job
         self.job = job.job
         # The results of a batch are taken without a call of this object, which wakes the feeder: a quarter of the window.
         self._most = max(1, min(_MOST_AT_ONCE, (job.window or 4 * _MOST_AT_ONCE) // (4 * job.chunksize)))
-        self._batch = _NOTHING_TAKEN
 
     def __del__(self) -> None:
         try:
-            if not self._job.over:
+            if self._job is not None and not self._job.over:
                 self._hub.abandon(self._job, self.given > 0 or not self._job.is_fed)
+        except NO_MEMORY:
+            self._job.abandon_without_memory()
         except BaseException:  # raised by a signal handler
             self._hub.abandon(self._job, self.given > 0 or not self._job.is_fed)
             raise

@@ -13,11 +13,11 @@ from ..._maniple import Hold
 from ..start.descriptors import explain_shortage
 from ..sync.thread_start import start_assured
 from .external_tasks import ExternalTasks
+from .no_memory import NO_MEMORY, pause
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
 from .thread_hub import ThreadHub
-from .thread_jobs import repeat_without_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,11 +74,23 @@ class ThreadWorkers:
 
     def completed(self, number: int) -> None:
         """Complete the handle of the call `number`, which has ended."""
-        complete(repeat_without_memory(self.results.ended, number))
+        # If it raises MemoryError, the thread calls this method again.
+        result = self.results.ended(number)
+        while True:
+            try:
+                complete(result)
+                return
+            except NO_MEMORY:
+                pause()
 
     def _complete_late(self) -> None:
-        for result in self.results.entered_late():
-            complete(result)
+        while (result := self.results.one_entered_late()) is not None:
+            while True:
+                try:
+                    complete(result)
+                    break
+                except NO_MEMORY:
+                    pause()
 
     def repopulate(self, processes: int) -> None:
         """Start threads until there are `processes` threads. Threads never have to be replaced."""
@@ -149,4 +161,9 @@ def _run(workers: ThreadWorkers, initializer: Callable[..., object] | None, init
                 raise
         workers.hub.serve()
     finally:
-        repeat_without_memory(workers.end_thread, why)
+        while True:
+            try:
+                workers.end_thread(why)
+                break
+            except NO_MEMORY:
+                pause()

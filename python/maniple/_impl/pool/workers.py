@@ -33,6 +33,7 @@ from ..sync.thread_start import ThreadStart, start_assured
 from .completions import Completions
 from .external_tasks import ExternalTasks
 from .feeders import Feeders
+from .no_memory import NO_MEMORY
 from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
@@ -376,8 +377,13 @@ class Workers:
                 patience = min(patience, _AGAIN)
             # Repeat an interrupted chore.
             chore, number = self._chore = self._chore or self.hub.keep(patience)
-            for result in self.results.entered_late():
-                self._completions.add(result)
+            while (result := self.results.one_entered_late()) is not None:
+                while True:
+                    try:
+                        self._completions.add(result)
+                        break
+                    except NO_MEMORY:
+                        time.sleep(_AGAIN)
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # yields to other greenlets
             if chore == "start":
@@ -389,7 +395,12 @@ class Workers:
                     time.sleep(_AGAIN)  # a lack of memory
             elif chore == "completed":
                 result, self._chore = self.results.ended(number), None
-                self._completions.add(result)
+                while True:
+                    try:
+                        self._completions.add(result)
+                        break
+                    except NO_MEMORY:
+                        time.sleep(_AGAIN)
             elif chore == "fill":
                 self._filler = self._helper(self.hub.fill, "filler", alone)
             elif chore == "done":
@@ -444,7 +455,7 @@ class Workers:
             self.hub.kick()
 
     def _complete_late(self) -> None:
-        for result in self.results.entered_late():
+        while (result := self.results.one_entered_late()) is not None:
             complete(result)
 
     def _reap(self, key: int) -> bool:

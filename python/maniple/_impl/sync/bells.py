@@ -14,11 +14,20 @@ from ..._maniple import Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..._maniple import Mailbox
 
 __all__ = ["Bells", "Letter", "SteadyEvent"]
+
+
+def _new(kind: Callable[[], Any]) -> Any:
+    """Return a new lock."""
+    try:
+        return kind()
+    except RuntimeError:  # "can't allocate lock"
+        raise MemoryError("there is no memory for a lock") from None
 
 
 class Letter:
@@ -44,7 +53,7 @@ class Bells(deque["Lock | Letter"]):
 
     def new(self) -> Lock:
         """Return a bell to wait for. Call it after a check that found nothing."""
-        bell = Lock()
+        bell: Lock = _new(Lock)
         bell.acquire()
         self.append(bell)
         return bell
@@ -94,7 +103,7 @@ class SteadyEvent(Event):
 
     def _bells_and_mutex(self) -> tuple[Bells, Any]:
         # A signal handler may set the event while the thread that it interrupts waits for it.
-        mutex = vars(self).setdefault("_mutex", RLock())
+        mutex = vars(self).setdefault("_mutex", _new(RLock))
         if self._bells is None:
             with Hold(mutex):
                 if self._bells is None:
