@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections import deque
 
 from . import util
 from ._impl.compat import public_module
@@ -144,7 +145,9 @@ class Heap:
         self._arenas: list[Arena] = []
         self._free = _FreeBlocks()
         self._allocated_blocks: dict[Arena, set[tuple[int, int]]] = {}
-        self._pending_free_blocks: list[Block] = []
+        self._pending_free_blocks: deque[Block] = deque()
+        # Whether an exception, of a signal handler or for lack of memory, has ended a change of the free blocks before its end.
+        self._is_torn = False
         self._n_mallocs = self._n_frees = 0
 
     @property
@@ -167,12 +170,16 @@ class Heap:
         wanted = self._rounded(max(size, 1), self._alignment)
         with Hold(self._lock):
             self._settle_pending()
+            self._is_torn = True
             arena, first, end = self._free.take(wanted) or self._grow(wanted)
             if first + wanted < end:
                 self._free.add((arena, first + wanted, end))
-            self._allocated_blocks[arena].add((first, first + wanted))
+            block, living = (arena, first, first + wanted), self._allocated_blocks[arena]
             self._n_mallocs += 1
-            return arena, first, first + wanted
+            # The block is allocated from this step on.
+            living.add(block[1:])
+            self._is_torn = False
+            return block
 
     def free(self, block: Block) -> None:
         """Return a block to the heap. The call never waits, so a garbage collection may make it at any time."""
@@ -192,17 +199,41 @@ class Heap:
         return -(-size // step) * step
 
     def _settle_pending(self) -> None:
-        # Popped one at a time: the collector may append between any two lines.
+        if self._is_torn:
+            self._find_free_blocks()
+        # One at a time: the collector may append between any two lines.
         while self._pending_free_blocks:
-            block = self._pending_free_blocks.pop()
-            self._n_frees += 1
+            block = self._pending_free_blocks[0]
+            self._is_torn = True
             living = self._allocated_blocks[block[0]]
+            # The block is free from this step on.
             living.remove(block[1:])
+            self._pending_free_blocks.popleft()
+            self._n_frees += 1
             whole = self._free.joined(block)
             if living or block[0].size <= self._DISCARD_FREE_SPACE_LARGER_THAN:
                 self._free.add(whole)
             else:
                 self._give_back(block[0])
+            self._is_torn = False
+
+    def _find_free_blocks(self) -> None:
+        """Find the free blocks from those that are allocated."""
+        self._arenas = list(self._allocated_blocks)
+        if self._pending_free_blocks:
+            arena, *place = self._pending_free_blocks[0]
+            if tuple(place) not in self._allocated_blocks.get(arena, ()):
+                self._pending_free_blocks.popleft()
+        self._free = _FreeBlocks()
+        for arena, living in self._allocated_blocks.items():
+            at = 0
+            for first, end in sorted(living):
+                if at < first:
+                    self._free.add((arena, at, first))
+                at = end
+            if at < arena.size:
+                self._free.add((arena, at, arena.size))
+        self._is_torn = False
 
     def _give_back(self, arena: Arena) -> None:
         del self._allocated_blocks[arena]
@@ -213,8 +244,8 @@ class Heap:
         self._next_size = min(self._next_size * 2, max(self._next_size, self._DOUBLE_ARENA_SIZE_UNTIL))
         util.info("allocating a new mmap of length %d", size)
         fresh = Arena(size)
-        self._arenas.append(fresh)
         self._allocated_blocks[fresh] = set()
+        self._arenas.append(fresh)
         return fresh, 0, size
 
 
@@ -230,8 +261,12 @@ class BufferWrapper:
     def __init__(self, size: int) -> None:
         heap = BufferWrapper._heap
         block = heap.malloc(size)
-        self._state = block, size
-        util.Finalize(self, heap.free, (block,))
+        try:
+            self._state = block, size
+            util.Finalize(self, heap.free, (block,))
+        except BaseException:
+            heap.free(block)
+            raise
 
     def create_memoryview(self) -> memoryview:
         """Return a writable view of exactly `size` bytes."""

@@ -29,6 +29,7 @@ from . import process, util
 from ._impl.compat import public_module
 from ._impl.start import forked as _forked
 from ._impl.start.descriptors import Mark, above_stdio, call_into, duplicate, mark, pipe
+from ._impl.sync.bells import new_lock
 from ._maniple import Hold, discard_children
 from .resource_tracker import _fork_intent
 from .util import Finalize, _flush_std_streams, close_fds
@@ -93,7 +94,7 @@ def lifeline() -> Lifeline:
     line = _lifeline
     if line is None or line.spare < 0 or not line.serves():
         # The first starts of several threads share one.
-        with Hold(_making.setdefault(os.getpid(), RLock())):
+        with Hold(_making.setdefault(os.getpid(), new_lock(RLock))):
             line = _lifeline
             if line is None or not line.serves():
                 line = _lifeline = Lifeline()
@@ -260,7 +261,7 @@ class Popen:
         self._maker = os.getpid()
         # Held by the thread that sends a signal, and by the one that closes the sentinel: the number of a closed sentinel may
         # belong to the pidfd of another child.
-        self._guard: Any = RLock()
+        self._guard: Any = new_lock(RLock)
         self.finalizer: Finalize | None = None
         self._launch(process_obj)
 
@@ -317,7 +318,7 @@ class Popen:
             except OSError as problem:
                 if not _is_refused(problem):
                     raise
-        with Hold(_reaping.setdefault(os.getpid(), RLock())):
+        with Hold(_reaping.setdefault(os.getpid(), new_lock(RLock))):
             if (code := self.returncode) is not None:
                 return code
             try:

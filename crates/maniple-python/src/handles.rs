@@ -1,6 +1,7 @@
 //! Descriptor numbers from Python as owned handles.
 #![allow(unsafe_code)]
 
+use crate::args::Out;
 use crate::error::{Saying as _, os};
 use maniple_engine::process::Exit;
 use maniple_sys::own::File;
@@ -46,9 +47,9 @@ pub fn stdio_is_open() -> bool {
 ///
 /// `os.fstat` takes three times as long.
 #[pyfunction]
-pub fn file_at(descriptor: RawHandle) -> PyResult<((u64, u64), u64, u64)> {
+pub fn file_at(descriptor: RawHandle) -> PyResult<Out<((u64, u64), u64, u64)>> {
     let (file, len, names) = File::with_len_and_names(borrow(&descriptor)?).map_err(|e| os("use a descriptor", e))?;
-    Ok((file.numbers(), len, names))
+    Ok(Out((file.numbers(), len, names)))
 }
 
 /// `write_own(descriptor, file, content)`: write to a descriptor if it still refers to this file, given by its device

@@ -45,6 +45,8 @@ class Objects:
         self.manager = context.Manager()
         self.managed = self.manager.dict()
         self.list = self.memory.ShareableList(["a", 5, 2.5])
+        self.executor = mp.ProcessPoolExecutor(1, mp_context=context)
+        self.executor.submit(same, 1).result()
 
     def drain(self) -> None:
         """Remove what an operation that failed has left."""
@@ -59,6 +61,7 @@ class Objects:
         self.pool.terminate()
         self.threads.terminate()
         self.manager.shutdown()
+        self.executor.shutdown()
         self.list.shm.close()
         self.list.shm.unlink()
 
@@ -72,6 +75,22 @@ class Objects:
         got = queue.get()
         queue.close()
         return bool(got == OBJECT)
+
+    def made_memory(self) -> bool:
+        memory = self.memory.SharedMemory(create=True, size=100)
+        memory.buf[0] = 7
+        is_seven = memory.buf[0] == 7
+        memory.close()
+        memory.unlink()
+        return bool(is_seven)
+
+    def made_process(self) -> bool:
+        process = self.context.Process(target=same, args=(1,))
+        process.start()
+        process.join(20)
+        is_fine = process.exitcode == 0
+        process.close()
+        return is_fine
 
     def made_pipe(self) -> bool:
         reader, writer = self.context.Pipe(False)
@@ -90,7 +109,15 @@ class Objects:
                 self.condition.notify_all()
             return True
 
+        # Python 3.12 and 3.13 themselves crash if they make a nested function or a generator expression without memory.
+        with_nested = {
+            "futures": lambda: list(self.executor.map(same, [1, 2, 3])) == [1, 2, 3],
+            "map_with_options": lambda: self.pool.map(same, [1, 2], retries=1, return_exceptions=True) == [1, 2],
+            "new_process": self.made_process,
+            "new_queue": self.made_queue,
+        }
         return {
+            **(with_nested if sys.version_info < (3, 12) else {}),
             "pipe": lambda: (self.writer.send(OBJECT), self.reader.recv())[1] == OBJECT,
             "bytes": lambda: (self.writer.send_bytes(b"x" * 50), self.reader.recv_bytes())[1] == b"x" * 50,
             "into": into,
@@ -118,10 +145,12 @@ class Objects:
             "thread_imap_of_iterator": lambda: list(self.threads.imap(same, map(same, [1, 2, 3]))) == [1, 2, 3],
             "shareable_list": lambda: self.list.__setitem__(0, "b") is None and self.list[0] == "b",
             "managed": lambda: self.managed.update(a=OBJECT) is None and self.managed["a"] == OBJECT,
+            "future": lambda: self.executor.submit(same, OBJECT).result(20) == OBJECT,
             "new_lock": self.made_lock,
+            "new_barrier": lambda: self.context.Barrier(1).wait() == 0,
+            "new_array": lambda: list(self.context.RawArray("i", [1, 2, 3])) == [1, 2, 3],
+            "new_memory": self.made_memory,
             "new_pipe": self.made_pipe,
-            # Python 3.12 and 3.13 themselves crash if they make a nested function without memory.
-            **({"new_queue": self.made_queue} if sys.version_info < (3, 12) else {}),
         }
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from ..._maniple import Mailbox
 
-__all__ = ["Bells", "Letter", "SteadyEvent"]
+__all__ = ["Bells", "Letter", "SteadyEvent", "new_lock"]
 
 
-def _new(kind: Callable[[], Any]) -> Any:
-    """Return a new lock."""
+def new_lock(kind: Callable[[], Any]) -> Any:
+    """Return a new lock of a kind of `threading`. A lack of memory is a MemoryError, not a RuntimeError."""
     try:
         return kind()
     except RuntimeError:  # "can't allocate lock"
@@ -53,7 +53,7 @@ class Bells(deque["Lock | Letter"]):
 
     def new(self) -> Lock:
         """Return a bell to wait for. Call it after a check that found nothing."""
-        bell: Lock = _new(Lock)
+        bell: Lock = new_lock(Lock)
         bell.acquire()
         self.append(bell)
         return bell
@@ -103,7 +103,7 @@ class SteadyEvent(Event):
 
     def _bells_and_mutex(self) -> tuple[Bells, Any]:
         # A signal handler may set the event while the thread that it interrupts waits for it.
-        mutex = vars(self).setdefault("_mutex", _new(RLock))
+        mutex = vars(self).setdefault("_mutex", new_lock(RLock))
         if self._bells is None:
             with Hold(mutex):
                 if self._bells is None:
