@@ -16,6 +16,10 @@ The tracker reads both forms. The version of Python decides which form is writte
 form use the second form. Subclasses of `ResourceTracker` may have another tracker process, with more types and
 commands: they override `launch`, `ensure_running` or `_ensure_running_and_write`, and every message goes through these
 methods.
+
+A write costs as much as the removal that it reports, so `unregister_later` keeps the reports of removed segments whose random names no
+other segment has. They go with the next message, at the end of the process at the latest. If a process is killed before, the tracker finds
+at its own end that the segments do not exist.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ _REST = 0.002
 # No file has this device and inode.
 _NO_FILE = (0, 0)
 _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
+# The reports that `unregister_later` keeps at most; with another message they fit into the longest one.
+_MOST_KEPT = 8
 _LONGEST_NAME = 255  # bytes, of a name in the second form; no system allows more
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -160,6 +166,8 @@ class ResourceTracker:
         # A finalizer may run in the thread that holds the lock and report a
         # resource: its message is queued, and the interrupted call writes it.
         self._reentrant_messages: deque[bytes] = deque()
+        # The reports of `unregister_later`.
+        self._kept: deque[bytes] = deque()
         self._busy = False
         # Whether the tracker was used: then a forked child has to reset this object.
         self._touched = False
@@ -180,6 +188,30 @@ class ResourceTracker:
     def unregister(self, name: str, rtype: str) -> None:
         """Make the tracker forget a resource: the caller has removed it, or keeps it."""
         self._send("UNREGISTER", name, rtype)
+
+    def unregister_later(self, name: str, rtype: str) -> None:
+        """As `unregister`, of a removed resource whose name no other resource gets: the message goes with the next one."""
+        if type(self) is not ResourceTracker or "ensure_running" in self.__dict__ or self.__dict__["_fd"] is None:
+            self.unregister(name, rtype)
+            return
+        self._kept.append(_encode("UNREGISTER", name, rtype, self._use_simple_format))
+        if len(self._kept) > _MOST_KEPT:
+            self.send_kept()
+
+    def send_kept(self) -> None:
+        """Send the messages that `unregister_later` has kept."""
+        if self._kept and self._fd is not None:
+            self._ensure_running_and_write(b"")
+
+    def _with_kept(self, message: bytes) -> bytes:
+        # Another thread may send some of them. A message that is lost, because a signal handler raises, is missed by no process.
+        kept: list[bytes] = []
+        left = _LONGEST_MESSAGE - len(message)
+        with suppress(IndexError):
+            while len(self._kept[0]) <= left:
+                kept.append(self._kept.popleft())
+                left -= len(kept[-1])
+        return b"".join(kept) + message if kept else message
 
     def _send(self, cmd: str, name: str, rtype: str) -> None:
         self._ensure_running_and_write(_encode(cmd, name, rtype, self._use_simple_format))
@@ -205,7 +237,7 @@ class ResourceTracker:
                     self._assure()
                 messages, deliver = self._reentrant_messages, self._deliver
                 while messages:
-                    deliver(messages.popleft())
+                    deliver(self._with_kept(messages.popleft()) if self._kept else messages.popleft())
             finally:
                 self._busy = False
 
@@ -216,6 +248,8 @@ class ResourceTracker:
             self._launch()
 
     def _deliver(self, message: bytes) -> None:
+        if not message:
+            return
         # Not `self._fd`, which calls a function of Python.
         if self.__dict__["_fd"] is not None:
             try:
@@ -337,6 +371,9 @@ class ResourceTracker:
         if pid is None or fd is None:
             return
         owned = self._has_pipe()
+        if owned and self._kept:
+            with suppress(OSError):
+                self._write(self._with_kept(b""))
         self._pid = self._fd = None
         if not owned:
             return  # the program has closed the pipe; the tracker lives as long as other processes hold it
@@ -368,6 +405,7 @@ class ResourceTracker:
         self._lock._at_fork_reinit()
         self._busy = False
         self._reentrant_messages.clear()
+        self._kept.clear()
         # The trackers are not children of this process.
         self._left.clear()
         fd, self._pid = self._fd, None
@@ -410,6 +448,13 @@ ensure_running, register, unregister, getfd = (
     _resource_tracker.unregister,
     _resource_tracker.getfd,
 )
+_own_unregister = unregister
+
+
+def unregister_later(name: str, rtype: str) -> None:
+    """As `unregister`, of a removed resource whose name no other resource gets."""
+    # Programs replace `unregister` by functions that do not track some types.
+    (_resource_tracker.unregister_later if unregister is _own_unregister else unregister)(name, rtype)
 
 
 # ---------------------------------------------------------------- in the tracker process
@@ -512,8 +557,23 @@ def _warn(text: str) -> None:
         warn(f"resource_tracker: {text}", stacklevel=2)
 
 
+def _exists(name: str) -> bool:
+    """Return whether there is shared memory of this name. A killed process may not have sent that it has removed it."""
+    from ._maniple import shm_open
+
+    try:
+        os.close(shm_open(name, os.O_RDONLY, 0))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _remove_leftovers(rtype: str, names: list[str]) -> int:
-    """Remove the remaining resources of one type, and return the exit status: 1, or 2 if a removal failed."""
+    """Remove the remaining resources of one type, and return the exit status: 1, or 2 if a removal failed; 0 if they do not exist."""
+    if rtype == "shared_memory" and not (names := [name for name in names if _exists(name)]):
+        return 0
     remove, status = _CLEANUP_FUNCS[rtype], 1
     _warn(f"There appear to be {len(names)} leaked {rtype} objects to clean up at shutdown: {names}")
     for name in names:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from struct import pack_into, unpack_from
 
-from . import resource_tracker, util  # noqa: F401  # importing `util` registers the package's work at exit
+from . import resource_tracker, util  # importing `util` registers the package's work at exit
 from ._impl.compat import public_module
 from ._impl.memory.list_layout import ENCODING as _encoding  # noqa: F401
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
@@ -32,6 +32,17 @@ _SHM_NAME_PREFIX = "/psm_"
 #: macOS allows 31 characters, and FreeBSD's jails use some of them
 _SHM_SAFE_NAME_LENGTH = 14
 _O_CREX = os.O_EXCL | os.O_CREAT
+
+
+# The process that sends what its tracker has kept when it ends.
+_sender: int | None = None
+
+
+def _send_kept_at_end() -> None:
+    global _sender
+    if _sender != os.getpid():
+        _sender = os.getpid()
+        util.Finalize(None, resource_tracker._resource_tracker.send_kept, exitpriority=-100)
 
 
 def _make_filename() -> str:
@@ -88,6 +99,8 @@ class SharedMemory:
     _track: bool = True
     #: whether this process registered the segment with the tracker
     _registered: bool = False
+    #: whether this object has made a segment under a random name
+    _has_random_name = False
     #: attributes, since a segment may be collected when the interpreter ends and the modules are empty
     _close_fd = staticmethod(os.close)
     _look_at = staticmethod(file_at)
@@ -139,7 +152,11 @@ class SharedMemory:
         if self._registered or (self._track and resource_tracker._resource_tracker._fd is not None):
             # Also for a segment of a process that shares the tracker. A process with another tracker unregisters in `close`.
             self._registered = False
-            resource_tracker.unregister(self._path(), "shared_memory")
+            if self._has_random_name:
+                _send_kept_at_end()
+                resource_tracker.unregister_later(self._path(), "shared_memory")
+            else:
+                resource_tracker.unregister(self._path(), "shared_memory")
 
     def _path(self) -> str:
         if self._name is None:
@@ -169,6 +186,7 @@ class SharedMemory:
                     resource_tracker.register(path, "shared_memory")
                     self._registered = True
                 self._open(path)
+                self._has_random_name = True
             except BaseException as problem:
                 if not isinstance(problem, FileExistsError):
                     # A signal handler may have raised after the segment was made.

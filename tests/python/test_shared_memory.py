@@ -7,6 +7,7 @@ import importlib
 import mmap
 import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -397,3 +398,70 @@ def test_a_process_that_is_killed_while_it_makes_a_segment_leaves_no_name() -> N
     assert name.startswith("/psm_")
     # The tracker removes it when it sees the end of the process; it has the process's output, which `run` has read to its end.
     assert not os.path.exists(f"/dev/shm{name}")
+
+
+REMOVES = """
+import importlib, os, signal, sys
+memory = importlib.import_module(sys.argv[1] + ".shared_memory")
+for _ in range(int(sys.argv[2])):
+    block = memory.SharedMemory(create=True, size=10)
+    block.close()
+    block.unlink()
+left = memory.SharedMemory(create=True, size=10) if sys.argv[3] == "leaves one" else None
+print(left and left.name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("what", ["leaves none", "leaves one"])
+def test_the_tracker_of_a_killed_process_removes_what_there_is(mp_package: str, count: int, what: str) -> None:
+    # The output ends when the tracker has ended, which holds it.
+    argv = [sys.executable, "-c", REMOVES, mp_package, str(count), what]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    name = done.stdout.strip()
+    if what == "leaves none":
+        assert done.stderr == ""
+    else:
+        assert f"1 leaked shared_memory objects to clean up at shutdown: ['/{name}']" in done.stderr
+        assert not os.path.exists(f"/dev/shm/{name}")
+
+
+def test_kept_reports_fit_into_one_message_and_reach_the_tracker(
+    mp_package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = importlib.import_module(f"{mp_package}.resource_tracker").ResourceTracker()
+    sent: list[bytes] = []
+    monkeypatch.setattr(tracker, "_write", sent.append)
+    tracker.__dict__["_fd"] = 1
+    try:
+        names = [f"/{'n' * 60}{number}" for number in range(30)]
+        for name in names:
+            tracker.register(name, "shared_memory")
+            tracker.unregister_later(name, "shared_memory")
+        tracker.send_kept()
+    finally:
+        tracker.__dict__["_fd"] = None
+    assert max(map(len, sent)) <= 512
+    assert len(sent) <= 32
+    lines = b"".join(sent).decode().splitlines()
+    assert sorted(lines) == sorted(
+        f"{word}:{name}:shared_memory" for name in names for word in ("REGISTER", "UNREGISTER")
+    )
+    assert all(
+        lines.index(f"REGISTER:{name}:shared_memory") < lines.index(f"UNREGISTER:{name}:shared_memory")
+        for name in names
+    )
+
+
+def test_a_replaced_unregister_is_called_at_once(mp_package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = importlib.import_module(f"{mp_package}.resource_tracker")
+    memory = importlib.import_module(f"{mp_package}.shared_memory")
+    told: list[str] = []
+    block = memory.SharedMemory(create=True, size=10)
+    block.close()
+    original = tracker.unregister
+    monkeypatch.setattr(tracker, "unregister", lambda name, rtype: (told.append(name), original(name, rtype)))
+    block.unlink()
+    assert told == [block._name]
