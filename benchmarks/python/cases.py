@@ -99,14 +99,15 @@ def maps_burst(stage: Stage) -> None:
     expect(results, [doubled(10)] * count)
 
 
-def streams_burst(threads: bool = False) -> Callable[[Stage], None]:
+def streams_burst(threads: bool = False, generators: bool = False) -> Callable[[Stage], None]:
     """Many streams over short iterators, opened at once and then read."""
+    items: Callable[[], Any] = (lambda: (n for n in range(3))) if generators else (lambda: iter(range(3)))
 
     def run(stage: Stage) -> None:
         count = stage.setting.burst // 20
 
         def burst() -> list[list[int]]:
-            streams = [stage.library.imap(pool, tasks.double, iter(range(3))) for _ in range(count)]
+            streams = [stage.library.imap(pool, tasks.double, items()) for _ in range(count)]
             return [list(stream) for stream in streams]
 
         with stage.pool(threads=threads) as pool:
@@ -340,6 +341,12 @@ CASES: tuple[Case, ...] = (
     Case("thread-imap-list", "ThreadPool: imap, list", "rate", imap_case(True, False, threads=True), 1),
     Case("thread-imap-gen", "ThreadPool: imap, generator", "rate", imap_case(True, True, threads=True), 1),
     Case("thread-streams", "ThreadPool: imap of 3 items, a thousand at once", "rate", streams_burst(threads=True)),
+    Case(
+        "thread-streams-gen",
+        "ThreadPool: imap over a generator of 3 items, a thousand at once",
+        "rate",
+        streams_burst(threads=True, generators=True),
+    ),
     Case("thread-apply-async", "ThreadPool: apply_async, burst", "rate", apply_burst(threads=True), 1),
     *(Case(key, title, "ms", run, least) for key, title, run, least in plain.CASES),
     *(Case(*case) for case in loops.CASES),

@@ -372,7 +372,9 @@ def test_the_results_of_imap_are_an_asynchronous_iterator(run: Any, any_pool: An
 
     async def main() -> None:
         assert [value async for value in any_pool.imap(square, range(300))] == squares
-        assert [value async for value in any_pool.imap(square, iter(range(300)), chunksize=7, buffersize=20)] == squares
+        assert [
+            value async for value in any_pool.imap(square, map(int, range(300)), chunksize=7, buffersize=20)
+        ] == squares
         assert sorted([value async for value in any_pool.imap_unordered(square, range(300), chunksize=4)]) == squares
         assert [value async for value in any_pool.imap(square, [])] == []
 

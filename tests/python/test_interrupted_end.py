@@ -115,7 +115,7 @@ def test_an_interrupted_start_raises_and_leaves_nothing(
 def test_an_interrupted_imap_raises_the_handlers_exception(mp: ModuleType, kind: str, striker: Striker) -> None:
     pool = make_pool(mp, kind, 2)
     for _ in range(20 * ROUNDS):
-        striker.call(lambda: list(pool.imap(square, iter(range(5)))), 0.001)
+        striker.call(lambda: list(pool.imap(square, map(int, range(5)))), 0.001)
     assert pool.map(square, [3]) == [9]
     end_pool(pool)
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "maniple-pool-feeder"])

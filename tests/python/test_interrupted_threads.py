@@ -65,7 +65,7 @@ def calls(pool: Any) -> list[tuple[Callable[[], Any], Any]]:
     return [
         (lambda: pool.map(square, range(20)), [number * number for number in range(20)]),
         (lambda: list(pool.imap(square, range(20), 3)), [number * number for number in range(20)]),
-        (lambda: sorted(pool.imap_unordered(square, iter(range(9)))), [number * number for number in range(9)]),
+        (lambda: sorted(pool.imap_unordered(square, map(int, range(9)))), [number * number for number in range(9)]),
         (lambda: pool.apply(square, (7,)), 49),
         (lambda: pool.map_async(square, range(5), 2).get(), [0, 1, 4, 9, 16]),
     ]

@@ -73,7 +73,7 @@ def test_map_keeps_the_order(shared_pool: Any, chunksize: int | None) -> None:
 def test_imap_keeps_the_order_and_imap_unordered_the_items(shared_pool: Any, chunksize: int) -> None:
     expected = [square(n) for n in range(100)]
     assert list(shared_pool.imap(square, range(100), chunksize)) == expected
-    assert sorted(shared_pool.imap_unordered(square, iter(range(100)), chunksize=chunksize)) == expected
+    assert sorted(shared_pool.imap_unordered(square, map(int, range(100)), chunksize=chunksize)) == expected
 
 
 def test_order_holds_when_early_items_take_longest(shared_pool: Any) -> None:

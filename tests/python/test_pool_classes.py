@@ -88,7 +88,7 @@ def test_overridden_methods_of_a_class_are_called(made: Any, calls: list[str], n
     pool = made(name)
     assert get(pool.map_async(square, range(100))) == [square(n) for n in range(100)]
     assert list(pool.imap(square, range(20), chunksize=3)) == [square(n) for n in range(20)]
-    assert sorted(pool.imap_unordered(square, iter(range(20)))) == [square(n) for n in range(20)]
+    assert sorted(pool.imap_unordered(square, map(int, range(20)))) == [square(n) for n in range(20)]
     assert get(pool.apply_async(add, (1,), {"two": 2})) == 3
     assert get(pool.starmap_async(add, [(1, 2), (3, 4)], chunksize=1)) == [3, 7]
     assert get(pool.map_async(square, [])) == []
@@ -197,7 +197,7 @@ def test_a_pool_of_threads_with_overridden_queues(pool_module: ModuleType, calls
 
     pool = Threads(2)
     assert get(pool.map_async(square, range(5))) == [0, 1, 4, 9, 16]
-    assert list(pool.imap(square, iter(range(5)))) == [0, 1, 4, 9, 16]
+    assert list(pool.imap(square, map(int, range(5)))) == [0, 1, 4, 9, 16]
     end_pool(pool)
     assert calls == ["_setup_queues"]
 
@@ -327,7 +327,7 @@ def test_terminate_ends_waiting_calls(made: Any, name: str) -> None:
     pool = made(name)
     outcome = pool.map_async(sleep, [60.0] * 20, chunksize=1)
     large = pool.apply_async(len, (bytes(4_000_000),))
-    stream = pool.imap(sleep, iter([60.0] * 20))
+    stream = pool.imap(sleep, map(float, [60.0] * 20))
     raised: list[BaseException] = []
 
     def wait() -> None:

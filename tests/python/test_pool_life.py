@@ -178,7 +178,7 @@ def test_close_and_join_wait_for_all_tasks(new_pool: NewPool) -> None:
     pool = new_pool(2)
     outcomes = [pool.apply_async(sleep, (0.02,)) for _ in range(10)]
     many = pool.map_async(square, range(100), chunksize=1)
-    results = pool.imap(square, iter(range(100)))
+    results = pool.imap(square, map(int, range(100)))
     pool.close()
     pool.join()
     assert all(outcome.ready() for outcome in outcomes)

@@ -65,9 +65,9 @@ def test_a_lazy_map_without_a_thread_for_its_input(
 ) -> None:
     pool = new_pool(2)
     with refused(monkeypatch), pytest.raises(RuntimeError, match="start new thread") as raised:
-        getattr(pool, call)(square, iter(range(5)), 2)
+        getattr(pool, call)(square, map(int, range(5)), 2)
     assert any("ulimit -u" in note for note in raised.value.__notes__)
-    assert list(pool.imap(square, iter(range(5)))) == [0, 1, 4, 9, 16]
+    assert list(pool.imap(square, map(int, range(5)))) == [0, 1, 4, 9, 16]
     assert not pool._cache
     close_and_join(pool)
 

@@ -85,7 +85,7 @@ def ends(number: int) -> Iterator[SlowEnd]:
 def pass_limits(pool: Any, mp: ModuleType) -> None:
     assert pool.apply(square, (3,)) == 9
     assert pool.map(square, range(100)) == SQUARES
-    assert list(pool.imap(square, iter(range(100)))) == SQUARES
+    assert list(pool.imap(square, map(int, range(100)))) == SQUARES
     with pytest.raises(mp.TaskTimeoutError):
         pool.apply_async(sleep, (60,), task_timeout=0.2).get(PATIENCE)
     with pytest.raises(mp.WorkerLostError):
@@ -209,7 +209,7 @@ def test_inputs_that_block_delay_no_other(new_pool: NewPool) -> None:
         yield 1
 
     first = [pool.imap(square, blocked()) for _ in range(20)]
-    assert [list(pool.imap(square, iter(range(10)))) for _ in range(20)] == [SQUARES[:10]] * 20
+    assert [list(pool.imap(square, map(int, range(10)))) for _ in range(20)] == [SQUARES[:10]] * 20
     gate.set()
     assert [list(stream) for stream in first] == [[0, 1]] * 20
 
@@ -229,7 +229,7 @@ def test_an_input_for_which_there_is_no_thread_ends_with_the_error(
         raise RuntimeError("can't start new thread")
 
     # The first feeder takes one input and finds the others waiting.
-    first = pool.imap(square, iter(range(10)))
+    first = pool.imap(square, map(int, range(10)))
     assert list(first) == SQUARES[:10]
     monkeypatch.setattr("maniple._impl.pool.feeders.start_assured", refuse)
     streams = [pool.imap(square, blocked()) for _ in range(3)]
@@ -286,7 +286,7 @@ def test_the_pool_holds_its_limits_while_a_start_blocks(
     called: list[int] = []
     pass_limits(pool, mp)
     assert pool.apply_async(square, (3,), callback=called.append).get(PATIENCE) == 9 and called == [9]
-    assert list(pool.imap(square, iter(range(10)))) == SQUARES[:10]
+    assert list(pool.imap(square, map(int, range(10)))) == SQUARES[:10]
     assert Block.passed == []
     Block.open.set()
     while len(set(pool.map(pid, range(100), 1))) < 5:

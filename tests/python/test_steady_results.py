@@ -78,7 +78,7 @@ def until(end: float) -> None:
 def test_a_loop_over_results_loses_none(mp: ModuleType, kind: str, way: str, chunksize: int) -> None:
     count = 6000 * chunksize
     with pool_of(mp, kind) as pool:
-        results = iter(getattr(pool, way)(identity, iter(range(count)), chunksize))
+        results = iter(getattr(pool, way)(identity, map(int, range(count)), chunksize))
         seen: list[int] = []
         end = time.monotonic() + 60
         with alarms() as alarm:
@@ -104,7 +104,7 @@ def test_next_loses_no_more_than_the_interpreter_does(mp: ModuleType, kind: str,
     """The interpreter may run a handler between the end of a call and the assignment of its result."""
     count = 6000 * chunksize
     with pool_of(mp, kind) as pool:
-        results = getattr(pool, way)(identity, iter(range(count)), chunksize)
+        results = getattr(pool, way)(identity, map(int, range(count)), chunksize)
         seen: list[int] = []
         end = time.monotonic() + 60
         with alarms() as alarm:
@@ -154,7 +154,7 @@ def fail(number: int) -> int:
 @CHUNKS
 def test_failed_items_leave_room_for_later_items(mp: ModuleType, kind: str, chunksize: int) -> None:
     with pool_of(mp, kind) as pool:
-        results = pool.imap(fail, iter(range(3000)), chunksize, buffersize=20)
+        results = pool.imap(fail, map(int, range(3000)), chunksize, buffersize=20)
         failures = 0
         done = threading.Event()
 

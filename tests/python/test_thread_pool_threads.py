@@ -47,7 +47,7 @@ def test_calls_fail_if_the_initializer_fails_in_all_threads(pool_module: ModuleT
             with pytest.raises(RuntimeError, match="initializer raised ValueError: the program's own"):
                 pool.map_async(abs, [1, 2, 3], error_callback=told.append).get(LIMIT)
             with pytest.raises(RuntimeError, match="initializer raised"):
-                next(pool.imap(abs, iter([1])))
+                next(pool.imap(abs, map(int, [1])))
         end(pool)
     assert len(told) == 3
 
@@ -219,15 +219,18 @@ def test_a_dropped_stream_is_forgotten_while_its_input_blocks() -> None:
         goes_on.set()
 
 
+@pytest.mark.parametrize("items", [[-1, -2], map(int, [-1, -2])], ids=["list", "iterator"])
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
-def test_a_stream_that_begins_beside_close_fails_at_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_begins_beside_close_fails_at_once(
+    method: str, items: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool_module = pytest.importorskip("maniple.pool")
     pool = pool_module.ThreadPool(2)
     hub = pool._workers.hub
     stream = hub.stream
     monkeypatch.setattr(hub, "stream", lambda *args: (pool.close(), stream(*args))[1])
     with pytest.raises(ValueError, match="not running"):
-        getattr(pool, method)(abs, iter([-1, -2]))
+        getattr(pool, method)(abs, items)
     pool.join()
 
 
@@ -238,9 +241,9 @@ def test_a_stream_that_has_begun_before_close_has_all_its_results(method: str, m
     workers = pool._workers
     feeder = workers.feeder
     # A feeder that is free finds the mark of the end before the input.
-    list(pool.imap(abs, iter([-1])))
+    list(pool.imap(abs, map(int, [-1])))
     monkeypatch.setattr(workers, "feeder", lambda *args: (pool.close(), feeder(*args))[1])
-    results = getattr(pool, method)(abs, iter([-1, -2]))
+    results = getattr(pool, method)(abs, map(int, [-1, -2]))
     assert sorted(results.next(LIMIT) for _ in range(2)) == [1, 2]
     pool.join()
 
@@ -257,7 +260,7 @@ def test_tasks_that_a_terminated_pool_cancels_have_the_pools_error(method: str) 
         return number
 
     pool = pool_module.ThreadPool(1)
-    results = getattr(pool, method)(work, iter(range(1, 6)))
+    results = getattr(pool, method)(work, map(int, range(1, 6)))
     assert results.next(LIMIT) == 1 and began.wait(LIMIT)
     pool.terminate()
     goes_on.set()

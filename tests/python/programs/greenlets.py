@@ -73,14 +73,18 @@ if __name__ == "__main__":
     told, heard = [], threading.Event()
     with context.Pool(2) as pool:
         # The first workers have not started yet, and the input is longer than what may be in progress.
-        print("stream", sum(pool.imap(square, iter(range(5000)))), sum(pool.imap_unordered(square, iter(range(5000)))))
+        print(
+            "stream",
+            sum(pool.imap(square, map(int, range(5000)))),
+            sum(pool.imap_unordered(square, map(int, range(5000)))),
+        )
         # A keeper that cannot run detects no death.
         lost = pool.apply_async(os._exit, (3,))
         try:
             lost.get()
         except maniple.WorkerLostError:
             print("lost", sum(pool.map_async(square, range(20000)).get()))
-        print("pool", pool.map(square, range(5)), list(pool.imap(square, iter(range(5)))))
+        print("pool", pool.map(square, range(5)), list(pool.imap(square, map(int, range(5)))))
         result = pool.apply_async(square, (9,), callback=lambda number: (told.append(number), heard.set()))
         print(heard.wait(20), told, result.get())  # greenlets take turns while this one waits
         pool.close()

@@ -144,6 +144,8 @@ class ThreadHub:
     def _stream_of_items(self, job: ReadJob) -> ThreadStream:
         # If a signal handler raises, the end of the stream cancels the job.
         stream = ThreadStream(self, job)
+        if self.closed:  # by another thread, after the caller has looked
+            raise ValueError("Pool not running")
         if not job.over:
             try:
                 self.jobs[job.job] = job

@@ -70,7 +70,7 @@ class StreamJob(Job):
         #: a weak reference to the stream, and whether a thread feeds it
         self.stream: Callable[[], ThreadStream | None] = _no_stream
         self.is_fed = False
-        #: the number of tasks; None if it is not known at the start
+        #: the number of outcomes; None as long as it is not known
         self.length: int | None = None
 
     def run(self, task: Any, index: int) -> None:
@@ -172,14 +172,17 @@ class StreamJob(Job):
             if not self.input_open:
                 return
             try:
-                if not self._may_go_on():
+                # Before the first task there is room for a whole window.
+                room = self.room() if index or self.window is None else self.window
+                if room <= 0 and self.input_open:
                     if self.feeder is _NO_FEEDER:
                         self.feeder = Bells()
                     self.hub.wait_until(self.feeder, self._may_go_on, None)
+                    room = self.room()
             except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
                 sleep(PAUSE)
                 continue
-            left = max(1, self.room() // size)
+            left = max(1, room // size)
             try:
                 for task in itertools.islice(tasks, left):
                     if not self.input_open:
@@ -208,6 +211,7 @@ class StreamJob(Job):
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
+        self.length = index + (failure is not None)
         while True:
             try:
                 self.close_input()
