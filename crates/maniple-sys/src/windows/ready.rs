@@ -18,11 +18,12 @@ use super::socket;
 use crate::own::Own;
 use crate::{BorrowedHandle, OwnedHandle};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use windows_sys::Win32::Networking::WinSock;
 use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_CHAR, FILE_TYPE_DISK, FILE_TYPE_PIPE, GetFileType, ReadFile};
-use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
 use windows_sys::Win32::System::Threading::{
     RegisterWaitForSingleObject, UnregisterWaitEx, WT_EXECUTEONLYONCE,
 };
@@ -112,8 +113,8 @@ const PLAIN_PIPE_SLICE: Duration = Duration::from_millis(2);
 /// A read in the background that only tells when to look again.
 struct Reading {
     number: isize,
-    state: Box<(OVERLAPPED, [u8; 1])>,
-    event: OwnedHandle,
+    state: ManuallyDrop<Box<(OVERLAPPED, [u8; 1])>>,
+    event: ManuallyDrop<OwnedHandle>,
 }
 
 impl Reading {
@@ -128,18 +129,24 @@ impl Reading {
         // SAFETY: the box outlives the read: the destructor cancels it and waits for its end.
         let done = unsafe { ReadFile(nt::raw(number), room.cast(), len, std::ptr::null_mut(), overlapped) };
         let pends = done == 0 && io::Error::last_os_error().raw_os_error() == Some(IO_PENDING);
-        Ok(pends.then_some(Reading { number, state, event }))
+        Ok(pends.then(|| Reading { number, state: ManuallyDrop::new(state), event: ManuallyDrop::new(event) }))
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        let mut got = 0;
-        // SAFETY: the read was begun with this structure, and has ended when the second call returns.
-        unsafe {
-            CancelIoEx(nt::raw(self.number), &self.state.0);
-            GetOverlappedResult(nt::raw(self.number), &self.state.0, &mut got, 1);
+        /// The system ends a cancelled read at once, but it does not promise when.
+        const LIMIT: Duration = Duration::from_secs(1);
+        // SAFETY: the read was begun with this structure, which is still there.
+        unsafe { CancelIoEx(nt::raw(self.number), &self.state.0) };
+        if nt::wait_one(self.event.as_raw(), Some(LIMIT)).unwrap_or(false) {
+            // SAFETY: the read has ended, so the system uses neither any more; both are dropped here only.
+            unsafe {
+                ManuallyDrop::drop(&mut self.state);
+                ManuallyDrop::drop(&mut self.event);
+            }
         }
+        // Otherwise both stay for ever: the system may still write to them.
     }
 }
 

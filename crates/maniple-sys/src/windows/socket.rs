@@ -165,7 +165,7 @@ pub struct Dial(State);
 
 #[derive(Debug)]
 enum State {
-    Local { way: place::Way, ours: OwnedHandle, theirs: Mutex<Option<OwnedHandle>> },
+    Local { path: PathBuf, ours: OwnedHandle, theirs: Mutex<Option<OwnedHandle>> },
     Tcp { to: SocketAddr, done: Mutex<Option<OwnedHandle>> },
 }
 
@@ -176,20 +176,12 @@ impl Dial {
             Place::Tcp(to) => return Ok(Dial(State::Tcp { to, done: Mutex::new(None) })),
             Place::Local(path) => path,
         };
-        let name = match local(path)? {
-            Local::Name(name) => name,
-            Local::File(path) => {
-                let text = std::fs::read_to_string(path)?;
-                let name = text.strip_prefix(TITLE).ok_or(io::ErrorKind::ConnectionRefused)?;
-                name.to_owned()
-            }
-        };
-        let way = place::find(&name)?;
+        local(path)?;
         let (theirs, ours) = line::pair(false)?;
         if let Some(end) = line::of(ours.as_handle()) {
             end.set_accepted(false);
         }
-        Ok(Dial(State::Local { way, ours, theirs: Mutex::new(Some(theirs)) }))
+        Ok(Dial(State::Local { path: path.to_owned(), ours, theirs: Mutex::new(Some(theirs)) }))
     }
 
     /// Connects. `TimedOut`: call it again to continue. `Interrupted`, from time to time: call it again.
@@ -206,9 +198,10 @@ impl Dial {
                 *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(network(stream));
                 Ok(())
             }
-            State::Local { way, theirs, .. } => {
+            State::Local { path, theirs, .. } => {
                 let mut theirs = theirs.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(handle) = theirs.as_ref() else { return Ok(()) };
+                let way = way_to(path)?;
                 loop {
                     if way.give(handle).map_err(|_| io::ErrorKind::ConnectionRefused)? {
                         *theirs = None;
@@ -233,6 +226,17 @@ impl Dial {
                 // The number of no handle: every call with it returns an error.
                 None => nt::adopt(-1),
             },
+        }
+    }
+}
+
+/// Returns the way to the listener at a path.
+fn way_to(path: &Path) -> io::Result<place::Way> {
+    match local(path)? {
+        Local::Name(name) => place::find(&name),
+        Local::File(path) => {
+            let text = std::fs::read_to_string(path)?;
+            place::find(text.strip_prefix(TITLE).ok_or(io::ErrorKind::ConnectionRefused)?)
         }
     }
 }

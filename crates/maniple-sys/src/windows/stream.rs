@@ -151,6 +151,7 @@ enum Bytes<'a> {
 
 /// One read from a pipe or file, or one write to it, until it has ended.
 fn transfer(number: isize, bytes: Bytes<'_>) -> io::Result<usize> {
+    const IO_INCOMPLETE: i32 = 996;
     const IO_PENDING: i32 = 997;
     const END_OF_FILE: i32 = 38;
     let (event, _) = nt::event(None)?;
@@ -159,6 +160,7 @@ fn transfer(number: isize, bytes: Bytes<'_>) -> io::Result<usize> {
     overlapped.hEvent = nt::raw(event.as_raw());
     let piece = |len: usize| u32::try_from(len).unwrap_or(1 << 30);
     let (mut got, state, none) = (0, &raw mut overlapped, std::ptr::null_mut());
+    let reads = matches!(bytes, Bytes::Into(_));
     // SAFETY: the bytes and the structure outlive the operation, which has ended when the last call returns.
     let done = unsafe {
         let begun = match bytes {
@@ -168,27 +170,28 @@ fn transfer(number: isize, bytes: Bytes<'_>) -> io::Result<usize> {
         if begun == 0 && io::Error::last_os_error().raw_os_error() != Some(IO_PENDING) {
             Err(io::Error::last_os_error())
         } else {
-            nt::check(GetOverlappedResult(nt::raw(number), state, &mut got, 1))
+            // The event says when it has ended; the call that waits itself was seen to hang under Wine.
+            while !nt::wait_one(event.as_raw(), None).unwrap_or(true) {}
+            loop {
+                match nt::check(GetOverlappedResult(nt::raw(number), state, &mut got, 0)) {
+                    Err(error) if error.raw_os_error() == Some(IO_INCOMPLETE) => std::thread::yield_now(),
+                    done => break done,
+                }
+            }
         }
     };
     match done {
         Ok(()) => Ok(got as usize),
-        Err(error) if line::is_end(&error) || error.raw_os_error() == Some(END_OF_FILE) => Err(io::ErrorKind::BrokenPipe.into()),
+        Err(error) if line::is_end(&error) || error.raw_os_error() == Some(END_OF_FILE) => {
+            if reads { Ok(0) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        }
         Err(error) => Err(error),
     }
 }
 
 /// Reads like [`read_into`] without waiting; `None` if nothing is available. `handle` may be any stream.
 pub fn read_available(handle: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
-    ended(read_at_once(handle, bytes, None))
-}
-
-/// The end of a file or pipe is no error of a read.
-fn ended(read: io::Result<Option<usize>>) -> io::Result<Option<usize>> {
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Some(0)),
-        other => other,
-    }
+    read_at_once(handle, bytes, None)
 }
 
 /// Writes the start of the parts.
