@@ -38,9 +38,8 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     let Some(name) = name_of(word) else {
         let time = nt::milliseconds(Some(slice));
         // SAFETY: the system reads the word, which outlives the call, and the expected value.
-        let woken = unsafe {
-            WaitOnAddress(std::ptr::from_ref(word).cast(), std::ptr::from_ref(&expected).cast(), 4, time)
-        };
+        let woken =
+            unsafe { WaitOnAddress(std::ptr::from_ref(word).cast(), std::ptr::from_ref(&expected).cast(), 4, time) };
         return timed_out(woken != 0);
     };
     // SAFETY: the name ends with NUL, and the attributes are the system's defaults.
@@ -48,7 +47,11 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     let Ok(semaphore) = semaphore else {
         // Without a handle, the word is read again after a moment.
         std::thread::sleep(slice.min(Duration::from_millis(1)));
-        return if timeout.is_some_and(|timeout| timeout <= Duration::from_millis(1)) { Woken::TimedOut } else { Woken::Rung };
+        return if timeout.is_some_and(|timeout| timeout <= Duration::from_millis(1)) {
+            Woken::TimedOut
+        } else {
+            Woken::Rung
+        };
     };
     // A waker changes the word first and looks for the semaphore then: it finds the semaphore, or its change is seen here.
     if word.load(Ordering::SeqCst) != expected {
@@ -73,9 +76,13 @@ pub fn wake(word: &AtomicU32, count: u32) -> usize {
     let count = count.min(MOST_WOKEN);
     // SAFETY: the last argument may be null.
     let released = unsafe { ReleaseSemaphore(nt::raw(semaphore.as_raw()), count as i32, std::ptr::null_mut()) };
-    debug_assert!(released != 0, "{}", io::Error::from_raw_os_error({
-        // SAFETY: reads a number of this thread.
-        unsafe { GetLastError() as i32 }
-    }));
+    debug_assert!(
+        released != 0,
+        "{}",
+        io::Error::from_raw_os_error({
+            // SAFETY: reads a number of this thread.
+            unsafe { GetLastError() as i32 }
+        })
+    );
     count as usize
 }

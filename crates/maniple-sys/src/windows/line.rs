@@ -160,7 +160,9 @@ pub fn peek(number: isize) -> io::Result<usize> {
     let mut available = 0;
     let none = std::ptr::null_mut();
     // SAFETY: writes to `available` alone.
-    nt::check(unsafe { PeekNamedPipe(nt::raw(number), none, 0, std::ptr::null_mut(), &mut available, std::ptr::null_mut()) })?;
+    nt::check(unsafe {
+        PeekNamedPipe(nt::raw(number), none, 0, std::ptr::null_mut(), &mut available, std::ptr::null_mut())
+    })?;
     Ok(available as usize)
 }
 
@@ -531,8 +533,9 @@ impl End {
         let mut entries = Vec::with_capacity(handles.len());
         for handle in handles {
             let section = of(*handle).map(|end| end.line.section.0.0);
-            let copied = copy(handle.as_raw())
-                .and_then(|(owner, number)| Ok([u64::from(owner), number as u64, section.map_or(Ok(0), |it| copy(it).map(|(_, it)| it as u64))?]));
+            let copied = copy(handle.as_raw()).and_then(|(owner, number)| {
+                Ok([u64::from(owner), number as u64, section.map_or(Ok(0), |it| copy(it).map(|(_, it)| it as u64))?])
+            });
             match copied {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {

@@ -136,7 +136,9 @@ pub fn set_inherit(number: isize, inherit: bool) -> io::Result<()> {
 
 /// Returns the milliseconds of a wait, rounded up.
 pub fn milliseconds(time: Option<Duration>) -> u32 {
-    time.map_or(INFINITE, |time| u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1).min(INFINITE - 1))
+    time.map_or(INFINITE, |time| {
+        u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1).min(INFINITE - 1)
+    })
 }
 
 /// Waits for an object; returns whether it is signalled.
@@ -208,9 +210,8 @@ pub fn object_name(number: isize) -> Option<String> {
     let mut room = [0u64; 128];
     let mut len = 0;
     // SAFETY: the call writes at most as many bytes as `room` has.
-    let status = unsafe {
-        NtQueryObject(raw(number), NAME, room.as_mut_ptr().cast(), size_of_val(&room) as u32, &mut len)
-    };
+    let status =
+        unsafe { NtQueryObject(raw(number), NAME, room.as_mut_ptr().cast(), size_of_val(&room) as u32, &mut len) };
     if status < 0 {
         return None;
     }
@@ -230,13 +231,7 @@ pub fn pipe_name(number: isize) -> Option<String> {
     // SAFETY: all zeros is a valid block, and the call writes at most as many bytes as `room` has.
     let status = unsafe {
         let mut block: IO_STATUS_BLOCK = std::mem::zeroed();
-        NtQueryInformationFile(
-            raw(number),
-            &mut block,
-            room.as_mut_ptr().cast(),
-            size_of_val(&room) as u32,
-            FILE_NAME,
-        )
+        NtQueryInformationFile(raw(number), &mut block, room.as_mut_ptr().cast(), size_of_val(&room) as u32, FILE_NAME)
     };
     if status < 0 {
         return None;

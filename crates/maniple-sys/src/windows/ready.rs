@@ -24,9 +24,7 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Networking::WinSock;
 use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_CHAR, FILE_TYPE_DISK, FILE_TYPE_PIPE, GetFileType, ReadFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
-use windows_sys::Win32::System::Threading::{
-    RegisterWaitForSingleObject, UnregisterWaitEx, WT_EXECUTEONLYONCE,
-};
+use windows_sys::Win32::System::Threading::{RegisterWaitForSingleObject, UnregisterWaitEx, WT_EXECUTEONLYONCE};
 
 /// A handle to wait for, and the result of the last wait.
 #[derive(Debug)]
@@ -156,11 +154,11 @@ struct Selected(usize, OwnedHandle);
 impl Selected {
     fn new(number: isize, for_room: bool) -> io::Result<Selected> {
         let (event, _) = nt::event(None)?;
-        let kinds = if for_room { WinSock::FD_WRITE | WinSock::FD_CONNECT } else { WinSock::FD_READ | WinSock::FD_ACCEPT };
+        let kinds =
+            if for_room { WinSock::FD_WRITE | WinSock::FD_CONNECT } else { WinSock::FD_READ | WinSock::FD_ACCEPT };
         // SAFETY: numbers only.
-        let failed = unsafe {
-            WinSock::WSAEventSelect(number as usize, event.as_raw(), (kinds | WinSock::FD_CLOSE) as i32)
-        };
+        let failed =
+            unsafe { WinSock::WSAEventSelect(number as usize, event.as_raw(), (kinds | WinSock::FD_CLOSE) as i32) };
         if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(Selected(number as usize, event)) }
     }
 }

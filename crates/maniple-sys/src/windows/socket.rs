@@ -149,7 +149,14 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
             client.set_nonblocking(true)?;
             Ok(Some(network(client)))
         }
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -41,7 +41,8 @@ impl SocketDir {
 fn sweep(place: &Path) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(mut numbers) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).map(|rest| rest.split('-')) else {
+        let Some(mut numbers) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).map(|rest| rest.split('-'))
+        else {
             continue;
         };
         let mut number = || numbers.next().and_then(|text| u32::from_str_radix(text, 16).ok());

@@ -183,7 +183,11 @@ fn transfer(number: isize, bytes: Bytes<'_>) -> io::Result<usize> {
     match done {
         Ok(()) => Ok(got as usize),
         Err(error) if line::is_end(&error) || error.raw_os_error() == Some(END_OF_FILE) => {
-            if reads { Ok(0) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+            if reads {
+                Ok(0)
+            } else {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
         }
         Err(error) => Err(error),
     }

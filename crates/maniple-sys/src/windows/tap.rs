@@ -22,7 +22,8 @@ pub const RECORD: usize = 4096;
 /// Writes one record. False: there is no room, or no reader.
 pub fn record(handle: BorrowedHandle<'_>, bytes: &[u8]) -> bool {
     line::of(handle).is_some_and(|end| {
-        end.write(handle.as_raw(), &[IoSlice::new(bytes)], &[], true).is_ok_and(|done| done == line::Done::Bytes(bytes.len()))
+        end.write(handle.as_raw(), &[IoSlice::new(bytes)], &[], true)
+            .is_ok_and(|done| done == line::Done::Bytes(bytes.len()))
     })
 }
 
