@@ -4,6 +4,7 @@
 //! semaphore whose name says which memory the word is in, and where: `docs/design/windows.md` has the protocol.
 #![allow(unsafe_code)]
 
+use super::interrupt::Interrupt;
 use super::{memory, nt};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,7 +58,10 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken
     if word.load(Ordering::SeqCst) != expected {
         return Woken::Rung;
     }
-    timed_out(nt::wait_one(semaphore.as_raw(), Some(slice)).unwrap_or(true))
+    let interrupt = Interrupt::new();
+    let numbers: Vec<isize> = [semaphore.as_raw()].into_iter().chain(interrupt.event()).collect();
+    let woken = nt::wait_few(&numbers, Some(slice)).unwrap_or(true);
+    if interrupt.has_come() { Woken::Signal } else { timed_out(woken) }
 }
 
 /// Wakes up to `count` sleepers. Returns how many there were, as far as that is known.

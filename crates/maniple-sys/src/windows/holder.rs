@@ -2,6 +2,7 @@
 
 use super::nt;
 use super::process::times;
+use crate::OwnedHandle;
 use std::time::Duration;
 use windows_sys::Win32::System::Threading::{PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE};
 
@@ -20,6 +21,11 @@ fn birth(time: u64) -> u32 {
     ((time >> 32) as u32 ^ time as u32).max(1)
 }
 
+/// Returns the birth of a process.
+pub(super) fn birth_of(process: &OwnedHandle) -> Option<u32> {
+    times::of(process.as_raw()).map(birth)
+}
+
 /// Returns whether the process with this number and birth has certainly ended.
 pub fn is_gone(pid: u32, born_at: u32) -> bool {
     const INVALID_PARAMETER: i32 = 87;
@@ -31,5 +37,5 @@ pub fn is_gone(pid: u32, born_at: u32) -> bool {
     if nt::wait_one(process.as_raw(), Some(Duration::ZERO)).unwrap_or(false) {
         return true;
     }
-    born_at != 0 && times::of(process.as_raw()).map(birth).is_some_and(|born| born != born_at)
+    born_at != 0 && birth_of(&process).is_some_and(|born| born != born_at)
 }

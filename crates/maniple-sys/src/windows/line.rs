@@ -20,9 +20,10 @@
 //! takes them from there.
 #![allow(unsafe_code)]
 
+use super::holder;
 use super::known::{self, Known};
 use super::memory::Mapping;
-use super::mutex::{Found, Mutex};
+use super::mutex::{self, Found, Mutex};
 use super::nt::{self, Closing};
 use crate::terms::Share;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
@@ -40,7 +41,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::Pipes::{
     CreateNamedPipeW, GetNamedPipeInfo, PIPE_REJECT_REMOTE_CLIENTS, PIPE_SERVER_END, PIPE_TYPE_BYTE, PeekNamedPipe,
 };
-use windows_sys::Win32::System::Threading::PROCESS_DUP_HANDLE;
+use windows_sys::Win32::System::Threading::{PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION};
 
 const PREFIX: &str = "maniple-l-";
 
@@ -75,11 +76,10 @@ struct Way {
 
 #[repr(C)]
 struct EndState {
-    /// The process that used the end last.
-    pid: AtomicU32,
+    /// The process that used the end last: its number (low half) and birth.
+    user: AtomicU64,
     is_marked: AtomicU32,
     waits: AtomicU32,
-    spare: AtomicU32,
 }
 
 #[repr(C)]
@@ -152,7 +152,16 @@ pub fn pipe_ends(name: &str, both: bool) -> io::Result<(OwnedHandle, OwnedHandle
 
 /// Returns whether the other end of a pipe is closed. False for a handle that leads to no pipe.
 pub fn is_pipe_closed(number: isize) -> bool {
-    peek(number).is_err_and(|error| is_end(&error))
+    match peek(number) {
+        Ok(_) => false,
+        Err(error) if is_write_only(&error) => nt::is_pipe_closing(number),
+        Err(error) => is_end(&error),
+    }
+}
+
+/// Returns whether the error of a look into a pipe says that the handle is for writes alone.
+pub fn is_write_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Returns how many bytes a pipe has.
@@ -335,7 +344,7 @@ type Entry = [u64; 3];
 impl End {
     fn new(line: Arc<Line>, side: usize) -> End {
         let end = End { line, side, keeps: None };
-        end.state().pid.store(std::process::id(), Relaxed);
+        end.state().user.store(mutex::me(), Relaxed);
         end
     }
 
@@ -354,20 +363,16 @@ impl End {
 
     /// Whether a read would not wait.
     pub fn is_readable(&self, handle: isize) -> bool {
-        let is_readable = self.line.locked(|shared| {
-            let way = &shared.ways[1 - self.side];
-            way.used() > 0 || self.is_over(shared, way)
-        });
-        is_readable || is_pipe_closed(handle)
+        let shared = self.line.shared();
+        let way = &shared.ways[1 - self.side];
+        way.used() > 0 || self.is_over(shared, way) || is_pipe_closed(handle)
     }
 
     /// Whether a write would not wait.
     pub fn has_room(&self, handle: isize) -> bool {
-        let has_room = self.line.locked(|shared| {
-            let way = &shared.ways[self.side];
-            way.has_room() || self.is_over(shared, way)
-        });
-        has_room || is_pipe_closed(handle)
+        let shared = self.line.shared();
+        let way = &shared.ways[self.side];
+        way.has_room() || self.is_over(shared, way) || is_pipe_closed(handle)
     }
 
     fn is_over(&self, shared: &Shared, way: &Way) -> bool {
@@ -523,18 +528,18 @@ impl End {
         if handles.is_empty() {
             return Ok(Vec::new());
         }
-        let pid = self.other_state().pid.load(Relaxed);
-        let me = std::process::id();
-        let other = (pid != 0 && pid != me).then(|| nt::process(pid, PROCESS_DUP_HANDLE).ok()).flatten();
+        let user = self.other_state().user.load(Relaxed);
+        let me = mutex::me();
+        let other = (user != 0 && user != me).then(|| of_user(user)).flatten();
         let copy = |number: isize| match &other {
-            Some(process) => nt::push(process, number).map(|copy| (pid, copy)),
+            Some(process) => nt::push(process, number).map(|copy| (user, copy)),
             None => nt::duplicate(number).map(|copy| (me, copy)),
         };
         let mut entries = Vec::with_capacity(handles.len());
         for handle in handles {
             let section = of(*handle).map(|end| end.line.section.0.0);
             let copied = copy(handle.as_raw()).and_then(|(owner, number)| {
-                Ok([u64::from(owner), number as u64, section.map_or(Ok(0), |it| copy(it).map(|(_, it)| it as u64))?])
+                Ok([owner, number as u64, section.map_or(Ok(0), |it| copy(it).map(|(_, it)| it as u64))?])
             });
             match copied {
                 Ok(entry) => entries.push(entry),
@@ -588,7 +593,7 @@ impl End {
 
     /// The process that used the other end last.
     pub fn peer(&self) -> u32 {
-        self.other_state().pid.load(Relaxed)
+        self.other_state().user.load(Relaxed) as u32
     }
 
     /// Of a client's line: it begins without being accepted (false), and is accepted (true).
@@ -604,13 +609,16 @@ impl End {
     }
 }
 
+/// Opens the process that used an end, to duplicate handles. `None`: it has ended, even if its number is used again.
+fn of_user(user: u64) -> Option<OwnedHandle> {
+    let process = nt::process(user as u32, PROCESS_DUP_HANDLE | PROCESS_QUERY_LIMITED_INFORMATION).ok()?;
+    (holder::birth_of(&process)? == (user >> 32) as u32).then_some(process)
+}
+
 /// Takes over a handle that came with a record; `None` if it is gone.
 fn take(entry: Entry) -> Option<OwnedHandle> {
     let [owner, number, section] = entry;
-    let process = match u32::try_from(owner).ok()? {
-        me if me == std::process::id() => None,
-        other => Some(nt::process(other, PROCESS_DUP_HANDLE).ok()?),
-    };
+    let process = if owner == mutex::me() { None } else { Some(of_user(owner)?) };
     let here = |number: u64| match &process {
         None => Some(nt::adopt(number as isize)),
         Some(process) => nt::pull(process, number as isize).ok().map(nt::adopt),

@@ -4,6 +4,7 @@ pub mod atfork;
 pub mod epoch;
 pub mod futex;
 pub mod holder;
+mod interrupt;
 pub(crate) mod known;
 mod line;
 pub mod memory;

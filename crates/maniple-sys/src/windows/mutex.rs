@@ -27,7 +27,8 @@ pub struct Mutex {
     waits: AtomicU32,
 }
 
-fn me() -> u64 {
+/// This process: its number (low half) and its birth.
+pub(super) fn me() -> u64 {
     static ME: OnceLock<u64> = OnceLock::new();
     *ME.get_or_init(|| {
         let me = holder::identity();

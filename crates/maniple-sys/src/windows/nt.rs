@@ -277,3 +277,18 @@ pub fn is_synchronous(number: isize) -> bool {
     };
     status >= 0 && mode & SYNCHRONOUS != 0
 }
+
+/// Returns whether the other end of a pipe is closed, for a handle that may only write.
+pub fn is_pipe_closing(number: isize) -> bool {
+    const PIPE_LOCAL: i32 = 24;
+    const CLOSING: u32 = 4;
+    const STATE: usize = 8;
+    let mut parts = [0u32; 10];
+    // SAFETY: all zeros is a valid block, and the call writes at most as many bytes as `parts` has.
+    let status = unsafe {
+        let mut block: IO_STATUS_BLOCK = std::mem::zeroed();
+        let len = size_of_val(&parts) as u32;
+        NtQueryInformationFile(raw(number), &mut block, parts.as_mut_ptr().cast(), len, PIPE_LOCAL)
+    };
+    status >= 0 && parts[STATE] == CLOSING
+}

@@ -12,6 +12,7 @@
 //! ```
 #![allow(unsafe_code)]
 
+use super::interrupt::Interrupt;
 use super::line::{self, End};
 use super::nt;
 use super::socket;
@@ -94,6 +95,7 @@ fn is_ready(interest: &Interest<'_>, object: &Object) -> io::Result<bool> {
         Object::Pipe if interest.for_room => true,
         Object::Pipe => match line::peek(number) {
             Ok(available) => available > 0,
+            Err(error) if line::is_write_only(&error) => nt::is_pipe_closing(number),
             Err(error) => line::is_end(&error),
         },
         Object::File => true,
@@ -101,7 +103,7 @@ fn is_ready(interest: &Interest<'_>, object: &Object) -> io::Result<bool> {
     })
 }
 
-/// The longest sleep: what is not told by an object (Ctrl-C, a change of a broken line) is noticed after it.
+/// The longest sleep: what is not told by an object (a change of a broken line) is noticed after it.
 const SLICE: Duration = Duration::from_millis(500);
 /// The longest sleep on a socket whose event another thread may have taken over.
 const NETWORK_SLICE: Duration = Duration::from_millis(20);
@@ -189,6 +191,10 @@ impl Armed {
                 self.numbers.push(if interest.for_room { room } else { readable });
                 return self.read(number, 1);
             }
+            // Such a handle cannot tell of the other end, except when it is asked.
+            Object::Pipe if line::peek(number).is_err_and(|error| line::is_write_only(&error)) => {
+                self.at_most(PLAIN_PIPE_SLICE);
+            }
             Object::Pipe if nt::is_synchronous(number) => self.at_most(PLAIN_PIPE_SLICE),
             Object::Pipe => return self.read(number, 0),
             Object::Network => {
@@ -215,12 +221,13 @@ impl Armed {
     }
 }
 
-/// Waits until at least one handle is ready. Returns the number of ready handles; 0 after the timeout, or after half a
-/// second: the caller looks at what has no object, such as Ctrl-C, and calls again.
+/// Waits until at least one handle is ready. Returns the number of ready handles; 0 after the timeout, after Ctrl-C, or
+/// after half a second, in which the state of a line may have changed without an event.
 pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let slice_end = Instant::now() + SLICE;
     let end = deadline.map_or(slice_end, |deadline| deadline.min(slice_end));
+    let interrupt = Interrupt::new();
     let objects: Vec<_> = handles.iter().map(|interest| object(interest.handle)).collect();
     loop {
         let mut count = 0;
@@ -229,7 +236,7 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
             count += usize::from(interest.is_ready);
         }
         let now = Instant::now();
-        if count > 0 || now >= end {
+        if count > 0 || now >= end || interrupt.has_come() {
             return Ok(count);
         }
         let mut armed = Armed::default();
@@ -241,6 +248,7 @@ pub fn wait(handles: &mut [Interest<'_>], timeout: Option<Duration>) -> io::Resu
             }
         }
         if is_armed {
+            armed.numbers.extend(interrupt.event());
             let left = end.saturating_duration_since(Instant::now()).min(armed.longest.unwrap_or(SLICE));
             wait_for_any(&armed.numbers, left)?;
         }

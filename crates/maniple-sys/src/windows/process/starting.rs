@@ -232,20 +232,28 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
         inheritable.0.push(number);
     }
     // SAFETY: all texts end with NUL, the block with two; the structures are valid, and outlive the call.
-    nt::check(unsafe {
-        CreateProcessW(
-            program.as_ptr(),
-            command.as_mut_ptr(),
-            std::ptr::null(),
-            std::ptr::null(),
-            1,
-            flags,
-            environment.as_ptr().cast(),
-            folder.as_ref().map_or(std::ptr::null(), |folder| folder.as_ptr()),
-            (&raw const startup).cast(),
-            &mut made,
-        )
-    })?;
+    let mut create = || {
+        nt::check(unsafe {
+            CreateProcessW(
+                program.as_ptr(),
+                command.as_mut_ptr(),
+                std::ptr::null(),
+                std::ptr::null(),
+                1,
+                flags,
+                environment.as_ptr().cast(),
+                folder.as_ref().map_or(std::ptr::null(), |folder| folder.as_ptr()),
+                (&raw const startup).cast(),
+                &mut made,
+            )
+        })
+    };
+    // Wine returns this error now and then while many processes start.
+    const INTERNAL_ERROR: i32 = 1359;
+    match create() {
+        Err(error) if error.raw_os_error() == Some(INTERNAL_ERROR) => create()?,
+        done => done?,
+    }
     drop(inheritable);
     drop(starting);
     let (process, thread) = (nt::opened(made.hProcess)?, nt::opened(made.hThread)?);
