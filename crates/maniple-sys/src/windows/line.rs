@@ -475,7 +475,7 @@ impl End {
             while head != tail {
                 let len = u64::from(self.line.word(way_number, head));
                 let count = u64::from(self.line.word(way_number, head + 4)).min(MOST as u64);
-                if got > 0 && (count > 0 || for_packets) || (got == bytes.len() && got > 0) {
+                if got > 0 && (count > 0 || for_packets || got == bytes.len()) {
                     break;
                 }
                 let start = head + HEADER + count * ENTRY;

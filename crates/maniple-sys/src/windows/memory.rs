@@ -198,9 +198,11 @@ impl Drop for View {
     }
 }
 
-/// Which memory is mapped where: the length of a view, the text that names its memory for all processes, and its
-/// offset in that memory.
-static VIEWS: RwLock<BTreeMap<usize, (usize, Arc<str>, u64)>> = RwLock::new(BTreeMap::new());
+/// The length of a view, the text that names its memory for all processes, and its offset in that memory.
+type Place = (usize, Arc<str>, u64);
+
+/// Which memory is mapped at which address.
+static VIEWS: RwLock<BTreeMap<usize, Place>> = RwLock::new(BTreeMap::new());
 
 /// Returns the text that names the memory at an address for all processes, and the address's offset in that memory.
 /// `None`: no mapping of this module contains it.

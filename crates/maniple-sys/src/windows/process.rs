@@ -68,7 +68,7 @@ fn exit_of(code: u32) -> Exit {
         ENDED => Exit::Killed(Cause::TERMINATE),
         code if code > ENDED && code <= ENDED + CAUSES => Exit::Killed(Cause::from_number((code - ENDED) as i32)),
         // An error of the system's: the highest two bits.
-        code if code >= 0xC000_0000 && code < 0xF000_0000 => Exit::Killed(status(code)),
+        code if (0xC000_0000..0xF000_0000).contains(&code) => Exit::Killed(status(code)),
         code => Exit::Code(code as i32),
     }
 }

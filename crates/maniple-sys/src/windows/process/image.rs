@@ -42,7 +42,7 @@ fn of(base: usize) -> Image {
             text.push(start..start + number::<u32>(base, section + 8) as usize);
         }
     }
-    let build = text.iter().fold(u64::from(stamp) | 1 << 32, |sum, range| hash(sum, range));
+    let build = text.iter().fold(u64::from(stamp) | 1 << 32, hash);
     Image { base, text, build: build.max(1) }
 }
 

@@ -231,8 +231,8 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
         nt::set_inherit(number, true)?;
         inheritable.0.push(number);
     }
-    // SAFETY: all texts end with NUL, the block with two; the structures are valid, and outlive the call.
     let mut create = || {
+        // SAFETY: all texts end with NUL, the block with two; the structures are valid, and outlive the call.
         nt::check(unsafe {
             CreateProcessW(
                 program.as_ptr(),
