@@ -14,7 +14,8 @@
 //!
 //! **A record** in a ring: its length (4 bytes), the number of its handles (4 bytes), for each handle three numbers (the
 //! process that has it, its number there, the number of the line's section or 0), and the bytes. All words of the shared
-//! part change under the lock. If a holder of the lock dies, the line is *broken*: both ends find it closed.
+//! part change under the lock. If a holder of the lock dies, the records stay, unless it was splitting one: then the line
+//! is *broken*, and both ends find it closed.
 //!
 //! **Handles** are duplicated into the process that used the other end last. If another process receives them, it
 //! takes them from there.
@@ -30,7 +31,7 @@ use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::io::{self, IoSlice};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE};
@@ -66,6 +67,8 @@ struct Way {
     content: AtomicU64,
     /// How much a writer without room needs.
     wanted: AtomicU64,
+    /// A reader is giving the rest of a record a header.
+    is_splitting: AtomicU32,
     /// The writing end writes no more; the reading end reads no more.
     is_ended: AtomicU32,
     is_refused: AtomicU32,
@@ -257,8 +260,7 @@ impl Line {
             match shared.lock.lock_within(Duration::from_secs(3600)) {
                 Ok(Found::Ours) => break,
                 Ok(Found::Orphaned) => {
-                    shared.is_broken.store(1, Relaxed);
-                    self.tell(shared, true);
+                    self.mend(shared);
                     break;
                 }
                 Ok(Found::Taken) | Err(_) => {}
@@ -268,6 +270,27 @@ impl Line {
         // SAFETY: this thread has acquired it above.
         unsafe { shared.lock.unlock() };
         done
+    }
+
+    /// After the death of a holder of the lock. A writer moves the tail last and a reader the head, so what is between
+    /// them is whole, except while a reader splits a record.
+    fn mend(&self, shared: &Shared) {
+        for (number, way) in shared.ways.iter().enumerate() {
+            let (mut head, tail, mut content) = (way.head.load(Relaxed), way.tail.load(Relaxed), 0);
+            let mut is_whole = way.is_splitting.load(Relaxed) == 0;
+            while is_whole && head != tail {
+                let len = u64::from(self.word(number, head));
+                let count = u64::from(self.word(number, head + 4));
+                content += len;
+                head += HEADER + count * ENTRY + len;
+                is_whole = head <= tail;
+            }
+            way.content.store(content, Relaxed);
+            if !is_whole {
+                shared.is_broken.store(1, Relaxed);
+            }
+        }
+        self.tell(shared, true);
     }
 
     /// Signals the events, or resets them, by the state of the rings. `anew`: whatever they are.
@@ -437,6 +460,7 @@ impl End {
                 at += piece.len() as u64;
                 left -= piece.len();
             }
+            std::sync::atomic::compiler_fence(SeqCst);
             way.tail.store(at, Relaxed);
             way.content.fetch_add(len as u64, Relaxed);
             way.wanted.store(0, Relaxed);
@@ -460,6 +484,9 @@ impl End {
     ) -> io::Result<(Done, bool)> {
         let for_packets = self.is_for_packets();
         let way_number = 1 - self.side;
+        if bytes.is_empty() && !for_packets {
+            return Ok((Done::Bytes(0), true));
+        }
         let mut entries: Vec<Entry> = Vec::new();
         let done = self.line.locked(|shared| {
             let way = &shared.ways[way_number];
@@ -503,11 +530,17 @@ impl End {
                 } else {
                     // The rest becomes a record of its own: its header is where bytes were that are read.
                     head = start + taken - HEADER;
+                    way.is_splitting.store(1, Relaxed);
+                    std::sync::atomic::compiler_fence(SeqCst);
                     self.line.copy_in(way_number, head, &((len - taken) as u32).to_ne_bytes());
                     self.line.copy_in(way_number, head + 4, &0u32.to_ne_bytes());
                 }
+                // The death of this process may come between any two of these writes, but not reorder them.
+                std::sync::atomic::compiler_fence(SeqCst);
                 way.head.store(head, Relaxed);
-                if for_packets || bytes.is_empty() {
+                std::sync::atomic::compiler_fence(SeqCst);
+                way.is_splitting.store(0, Relaxed);
+                if for_packets {
                     break;
                 }
             }
