@@ -741,3 +741,87 @@ pub mod place {
 pub fn section_of(handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
     nt::duplicate(of(handle)?.line.section.0.0).ok().map(nt::adopt)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn text(end: &End, handle: &OwnedHandle, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        match end.read(handle.as_raw(), &mut bytes, None, false).unwrap() {
+            (Done::Bytes(got), true) => bytes[..got].to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_in_pieces_and_records_at_once() {
+        let (a, b) = pair(false).unwrap();
+        let (writer, reader) = (of(a.as_handle()).unwrap(), of(b.as_handle()).unwrap());
+        for part in ["abcdefgh", "ij"] {
+            writer.write(a.as_raw(), &[IoSlice::new(part.as_bytes())], &[], false).unwrap();
+        }
+        assert_eq!(text(&reader, &b, 1), b"a");
+        assert_eq!(text(&reader, &b, 2), b"bc");
+        assert_eq!(writer.unread().1, 7);
+        assert_eq!(text(&reader, &b, 100), b"defghij");
+        let mut room = [0; 1];
+        assert_eq!(reader.read(b.as_raw(), &mut room, None, false).unwrap().0, Done::Nothing);
+    }
+
+    #[test]
+    fn a_ring_goes_round_with_every_length() {
+        let (a, b) = pair(true).unwrap();
+        let (writer, reader) = (of(a.as_handle()).unwrap(), of(b.as_handle()).unwrap());
+        let bytes: Vec<u8> = (0..LONGEST).map(|at| at as u8).collect();
+        for len in (1..LONGEST).step_by(7919).chain([LONGEST]) {
+            assert_eq!(writer.write(a.as_raw(), &[IoSlice::new(&bytes[..len])], &[], true).unwrap(), Done::Bytes(len));
+            assert_eq!(text(&reader, &b, LONGEST), &bytes[..len]);
+        }
+        assert!(writer.write(a.as_raw(), &[IoSlice::new(&[0; LONGEST + 1])], &[], true).is_err());
+    }
+
+    #[test]
+    fn records_survive_the_death_of_a_holder_of_the_lock_unless_one_was_being_split() {
+        let (a, b) = pair(false).unwrap();
+        let (writer, reader) = (of(a.as_handle()).unwrap(), of(b.as_handle()).unwrap());
+        writer.write(a.as_raw(), &[IoSlice::new(b"whole")], &[], false).unwrap();
+        let shared = writer.line.shared();
+        shared.ways[0].content.store(0, Relaxed);
+        writer.line.mend(shared);
+        assert_eq!((writer.unread().1, text(&reader, &b, 100)), (5, b"whole".to_vec()));
+        writer.write(a.as_raw(), &[IoSlice::new(b"lost")], &[], false).unwrap();
+        shared.ways[0].is_splitting.store(1, Relaxed);
+        writer.line.mend(shared);
+        assert_eq!(text(&reader, &b, 100), b"");
+        let refused = writer.write(a.as_raw(), &[IoSlice::new(b"x")], &[], false);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn an_end_that_travels_is_an_end() {
+        let (a, b) = pair(false).unwrap();
+        let (c, d) = pair(false).unwrap();
+        let (here, there) = (of(a.as_handle()).unwrap(), of(b.as_handle()).unwrap());
+        here.write(a.as_raw(), &[IoSlice::new(b"x")], &[d.as_handle()], false).unwrap();
+        drop(d);
+        let mut came = Vec::new();
+        there.read(b.as_raw(), &mut [0], Some(&mut came), false).unwrap();
+        let d = came.pop().unwrap();
+        assert!(!is_pipe_closed(c.as_raw()));
+        let end = of(c.as_handle()).unwrap();
+        end.write(c.as_raw(), &[IoSlice::new(b"there")], &[], false).unwrap();
+        assert_eq!(text(&of(d.as_handle()).unwrap(), &d, 100), b"there");
+        drop(d);
+        assert!(is_pipe_closed(c.as_raw()));
+    }
+
+    #[test]
+    fn the_writing_end_of_a_pipe_tells_that_no_reader_is_left() {
+        let (reader, writer) = pipe_ends(&format!("maniple-t-{}", nt::random_name().unwrap()), false).unwrap();
+        assert!(!is_pipe_closed(writer.as_raw()));
+        drop(reader);
+        assert!(is_pipe_closed(writer.as_raw()));
+    }
+}
