@@ -17,7 +17,7 @@ static EVENT: OnceLock<Option<nt::Closing>> = OnceLock::new();
 fn event() -> Option<isize> {
     EVENT
         .get_or_init(|| {
-            let event = nt::Closing::new(nt::event(None).ok()?.0);
+            let event = nt::Closing::new(nt::event(None).ok()?);
             // SAFETY: the function is part of this image, which stays loaded as long as its waits run.
             unsafe { SetConsoleCtrlHandler(Some(handle), 1) };
             Some(event)

@@ -239,9 +239,7 @@ impl Line {
 
     fn with(id: &str, section: OwnedHandle) -> io::Result<Line> {
         let mapping = Mapping::new(&section, LEN, Share::All)?;
-        let event = |number: usize| {
-            nt::event(Some(&format!("Local\\{PREFIX}{id}-{number}"))).map(|(event, _)| Closing::new(event))
-        };
+        let event = |number: usize| nt::event(Some(&format!("Local\\{PREFIX}{id}-{number}"))).map(Closing::new);
         let events = [event(0)?, event(1)?, event(2)?, event(3)?];
         Ok(Line { mapping, section: OwnedSection(Closing::new(section)), events })
     }

@@ -161,14 +161,12 @@ pub fn wait_few(numbers: &[isize], time: Option<Duration>) -> io::Result<bool> {
     }
 }
 
-/// Creates an event that stays signalled until it is reset; with a name: creates or opens it. The second value: whether
-/// it has existed.
-pub fn event(name: Option<&str>) -> io::Result<(OwnedHandle, bool)> {
+/// Creates an event that stays signalled until it is reset; with a name: creates or opens it.
+pub fn event(name: Option<&str>) -> io::Result<OwnedHandle> {
     let name = name.map(wide);
     let name = name.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());
     // SAFETY: the name is null or ends with NUL.
-    let event = opened(unsafe { CreateEventW(std::ptr::null(), 1, 0, name) })?;
-    Ok((event, existed()))
+    opened(unsafe { CreateEventW(std::ptr::null(), 1, 0, name) })
 }
 
 /// Whether the call just before has found its name in use.

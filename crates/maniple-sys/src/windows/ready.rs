@@ -121,7 +121,7 @@ impl Reading {
     /// Begins to read `len` (0 or 1) bytes. `None`: it is time to look again.
     fn new(number: isize, len: u32) -> io::Result<Option<Reading>> {
         const IO_PENDING: i32 = 997;
-        let (event, _) = nt::event(None)?;
+        let event = nt::event(None)?;
         // SAFETY: all zeros is a valid OVERLAPPED.
         let mut state = Box::new((unsafe { std::mem::zeroed::<OVERLAPPED>() }, [0]));
         state.0.hEvent = nt::raw(event.as_raw());
@@ -155,7 +155,7 @@ struct Selected(usize, OwnedHandle);
 
 impl Selected {
     fn new(number: isize, for_room: bool) -> io::Result<Selected> {
-        let (event, _) = nt::event(None)?;
+        let event = nt::event(None)?;
         let kinds =
             if for_room { WinSock::FD_WRITE | WinSock::FD_CONNECT } else { WinSock::FD_READ | WinSock::FD_ACCEPT };
         // SAFETY: numbers only.
@@ -267,7 +267,7 @@ pub(super) fn wait_for_any(numbers: &[isize], time: Duration) -> io::Result<()> 
         0 => std::thread::sleep(time),
         len if len <= MOST => drop(nt::wait_few(numbers, Some(time))?),
         _ => {
-            let (event, _) = nt::event(None)?;
+            let event = nt::event(None)?;
             let mut watches = Watches(Vec::with_capacity(numbers.len()));
             for &number in numbers {
                 let mut watch = std::ptr::null_mut();
@@ -313,7 +313,7 @@ pub struct Kick(Own);
 impl Kick {
     /// Creates a kick that is not ready.
     pub fn new() -> io::Result<Kick> {
-        Ok(Kick(Own::new(nt::event(None)?.0)))
+        Ok(Kick(Own::new(nt::event(None)?)))
     }
 
     /// Takes over a kick of another process: it wakes that process's threads, too.

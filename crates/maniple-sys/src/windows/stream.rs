@@ -154,7 +154,7 @@ fn transfer(number: isize, bytes: Bytes<'_>) -> io::Result<usize> {
     const IO_INCOMPLETE: i32 = 996;
     const IO_PENDING: i32 = 997;
     const END_OF_FILE: i32 = 38;
-    let (event, _) = nt::event(None)?;
+    let event = nt::event(None)?;
     // SAFETY: all zeros is a valid OVERLAPPED.
     let mut overlapped = unsafe { std::mem::zeroed::<OVERLAPPED>() };
     overlapped.hEvent = nt::raw(event.as_raw());
