@@ -95,7 +95,7 @@ pub fn open(pid: u32) -> io::Result<OwnedHandle> {
 
 /// Returns a handle that reserves a place among this process's handles.
 pub fn reserve_handle() -> io::Result<OwnedHandle> {
-    Ok(nt::event(None)?)
+    nt::event(None)
 }
 
 /// Opens a handle on a child.
