@@ -24,6 +24,8 @@ pub mod fd {
 #[cfg(unix)]
 pub use unix::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 #[cfg(windows)]
+pub(crate) use windows::known;
+#[cfg(windows)]
 pub use windows::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
 /// A type that has a handle. On Unix this is everything that is `AsFd`.

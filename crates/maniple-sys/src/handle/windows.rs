@@ -2,9 +2,13 @@
 #![allow(unsafe_code)]
 
 use super::{AsHandle, FromHandle, IntoHandle};
-use crate::windows::{known, nt};
 use std::marker::PhantomData;
 use std::{fmt, io};
+use windows_sys::Win32::Foundation::{CloseHandle, DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE};
+use windows_sys::Win32::Networking::WinSock;
+use windows_sys::Win32::System::Threading::GetCurrentProcess;
+
+pub(crate) mod known;
 
 /// A handle's number.
 pub type RawHandle = isize;
@@ -58,7 +62,16 @@ impl<'a> BorrowedHandle<'a> {
     /// # Errors
     /// No handle left.
     pub fn try_clone_to_owned(&self) -> io::Result<OwnedHandle> {
-        let copy = nt::duplicate(self.0)?;
+        let mut copy: HANDLE = std::ptr::null_mut();
+        // SAFETY: the call reads no memory, and writes a number to `copy`.
+        let done = unsafe {
+            let me = GetCurrentProcess();
+            DuplicateHandle(me, self.0 as HANDLE, me, &mut copy, 0, 0, DUPLICATE_SAME_ACCESS)
+        };
+        if done == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let copy = copy as isize;
         known::copy(self.0, copy);
         Ok(OwnedHandle(copy))
     }
@@ -83,10 +96,13 @@ impl Drop for OwnedHandle {
     fn drop(&mut self) {
         // The entry goes first: another thread may get the number as soon as it is free.
         let was = known::forget(self.0);
-        if was.is_some_and(|was| was.is_socket()) {
-            nt::close_socket(self.0);
-        } else {
-            nt::close(self.0);
+        // SAFETY: the number is this value's.
+        unsafe {
+            if was.is_some_and(|was| was.is_socket()) {
+                WinSock::closesocket(self.0 as usize);
+            } else {
+                CloseHandle(self.0 as HANDLE);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The identity of a holder: its process number, and the time at which the process began.
 
 use super::nt;
-use super::process::times;
+use super::times;
 use crate::OwnedHandle;
 use std::time::Duration;
 use windows_sys::Win32::System::Threading::{PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE};

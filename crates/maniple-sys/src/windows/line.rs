@@ -22,10 +22,10 @@
 #![allow(unsafe_code)]
 
 use super::holder;
-use super::known::{self, Known};
 use super::memory::Mapping;
 use super::mutex::{self, Found, Mutex};
 use super::nt::{self, Closing};
+use crate::handle::known::{self, Known};
 use crate::terms::Share;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::io::{self, IoSlice};
@@ -200,7 +200,7 @@ pub fn pair(for_packets: bool) -> io::Result<(OwnedHandle, OwnedHandle)> {
 /// Returns the end that a handle leads to.
 pub fn of(handle: BorrowedHandle<'_>) -> Option<Arc<End>> {
     match known::of(handle.as_raw()) {
-        Some(Known::Line(end)) => return Some(end),
+        Some(Known::Line(end)) => return end.downcast().ok(),
         Some(_) => return None,
         None => {}
     }
@@ -291,7 +291,7 @@ impl Line {
         self.tell(shared, true);
     }
 
-    /// Signals the events, or resets them, by the state of the rings. `anew`: whatever they are.
+    /// Signals the events, or resets them, by the state of the rings. `anew`: also those that are right already.
     fn tell(&self, shared: &Shared, anew: bool) {
         for (number, way) in shared.ways.iter().enumerate() {
             let is_broken = shared.is_broken.load(Relaxed) != 0;
@@ -660,7 +660,7 @@ fn take(entry: Entry) -> Option<OwnedHandle> {
         let keeps = here(section);
         of(handle.as_handle());
         drop(keeps);
-    } else if super::socket::is_network(handle.as_raw()) {
+    } else if super::network::is_network(handle.as_raw()) {
         known::note(handle.as_raw(), Known::Socket);
     }
     Some(handle)
@@ -707,7 +707,7 @@ pub mod place {
             self.0.events().1
         }
 
-        /// Gives the listener an end of a line. False: too many clients wait.
+        /// Passes the listener an end of a line. False: too many clients wait.
         pub fn give(&self, handle: &OwnedHandle) -> io::Result<bool> {
             // The listener reads end 0; handles go to its process.
             let end = &self.0;

@@ -5,12 +5,12 @@ pub mod epoch;
 pub mod futex;
 pub mod holder;
 mod interrupt;
-pub(crate) mod known;
 mod line;
 pub mod memory;
 pub mod mutex;
 pub mod named;
-pub(crate) mod nt;
+mod network;
+mod nt;
 pub mod own;
 pub mod plain;
 pub mod process;
@@ -21,6 +21,7 @@ pub mod socket_dir;
 pub mod standoff;
 pub mod stream;
 pub mod tap;
+mod times;
 pub mod wire;
 
 use crate::BorrowedHandle;
@@ -118,7 +119,7 @@ pub fn keep_to_cores(cores: &[usize]) -> io::Result<()> {
     nt::check(unsafe { SetProcessAffinityMask(GetCurrentProcess(), bits & all) })
 }
 
-/// Returns the greatest number of handles that the system gives a process.
+/// Returns the greatest number of handles that a process can have.
 pub fn most_handles() -> usize {
     1 << 24
 }

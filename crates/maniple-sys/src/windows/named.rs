@@ -5,11 +5,11 @@
 //! its name: when the last of them is closed, the name is gone, as it is for all memory of this system.
 #![allow(unsafe_code)]
 
-use super::known::{self, Known};
 use super::memory::{self, Mapping};
 use super::mutex::{Found, Mutex};
 use super::nt::{self, Closing};
 use super::unsupported;
+use crate::handle::known::{self, Known};
 use crate::terms::Share;
 use crate::{AsHandle, OwnedHandle};
 use std::io;

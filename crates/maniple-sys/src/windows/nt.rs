@@ -1,8 +1,8 @@
 //! The system's calls, with errors and lengths checked: the lowest layer of this backend.
 #![allow(unsafe_code)]
 
-use super::known;
 use crate::OwnedHandle;
+use crate::handle::known;
 use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use windows_sys::Win32::Foundation::{
     CloseHandle, DUPLICATE_CLOSE_SOURCE, DUPLICATE_SAME_ACCESS, DuplicateHandle, GetHandleInformation, HANDLE,
     HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, SetHandleInformation, WAIT_FAILED, WAIT_OBJECT_0,
 };
-use windows_sys::Win32::Networking::WinSock;
 use windows_sys::Win32::Security::Authentication::Identity::RtlGenRandom;
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 use windows_sys::Win32::System::Memory::{CreateFileMappingW, FILE_MAP_ALL_ACCESS, OpenFileMappingW, PAGE_READWRITE};
@@ -72,12 +71,6 @@ impl Drop for Closing {
 pub fn close(number: isize) {
     // SAFETY: the callers own the number.
     unsafe { CloseHandle(raw(number)) };
-}
-
-/// Closes a socket.
-pub fn close_socket(number: isize) {
-    // SAFETY: the callers own the number.
-    unsafe { WinSock::closesocket(number as usize) };
 }
 
 /// Duplicates a handle within this process.
@@ -153,7 +146,7 @@ pub fn wait_one(number: isize, time: Option<Duration>) -> io::Result<bool> {
 
 /// Waits for any of at most 64 objects; returns whether one is signalled.
 pub fn wait_few(numbers: &[isize], time: Option<Duration>) -> io::Result<bool> {
-    // SAFETY: the slice has as many numbers as the call is told; handles have the size of pointers.
+    // SAFETY: the slice has as many numbers as the call reads; handles have the size of pointers.
     let woken = unsafe { WaitForMultipleObjects(numbers.len() as u32, numbers.as_ptr().cast(), 0, milliseconds(time)) };
     match woken {
         WAIT_FAILED => Err(io::Error::last_os_error()),

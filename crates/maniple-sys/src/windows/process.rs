@@ -1,7 +1,8 @@
 //! Processes.
 #![allow(unsafe_code)]
 
-use super::{line, nt, ready, stream, unsupported};
+use super::{line, nt, ready, stream, times, unsupported};
+use crate::handle::known;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::ffi::OsStr;
 use std::io;
@@ -24,7 +25,6 @@ pub mod maker;
 pub mod memory_group;
 pub mod packet;
 mod starting;
-pub(super) mod times;
 pub mod usage;
 
 pub use crate::exit::{Cause, Exit};
@@ -104,7 +104,7 @@ pub fn open_child(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<OwnedHa
     open(pid)
 }
 
-/// Ends a process; one that has ended is not affected.
+/// Ends a process. A process that has ended is not affected.
 fn end(handle: RawHandle, cause: Cause) -> io::Result<()> {
     // SAFETY: numbers only.
     let done = nt::check(unsafe { TerminateProcess(nt::raw(handle), code_of(cause)) });
@@ -170,8 +170,8 @@ pub unsafe fn claim(number: RawHandle) -> Option<OwnedHandle> {
     let handle = nt::adopt(number);
     // The end of a line is this process's from now on.
     let end = line::of(handle.as_handle());
-    if end.is_none() && super::socket::is_network(number) {
-        super::known::note(number, super::known::Known::Socket);
+    if end.is_none() && super::network::is_network(number) {
+        known::note(number, known::Known::Socket);
     }
     Some(handle)
 }

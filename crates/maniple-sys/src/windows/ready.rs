@@ -14,8 +14,8 @@
 
 use super::interrupt::Interrupt;
 use super::line::{self, End};
+use super::network;
 use super::nt;
-use super::socket;
 use crate::own::Own;
 use crate::{BorrowedHandle, OwnedHandle};
 use std::io;
@@ -70,7 +70,7 @@ pub(super) fn object(handle: BorrowedHandle<'_>) -> Object {
     }
     // SAFETY: numbers only.
     match unsafe { GetFileType(nt::raw(handle.as_raw())) } {
-        FILE_TYPE_PIPE if socket::is_network(handle.as_raw()) => Object::Network,
+        FILE_TYPE_PIPE if network::is_network(handle.as_raw()) => Object::Network,
         FILE_TYPE_PIPE => Object::Pipe,
         FILE_TYPE_DISK | FILE_TYPE_CHAR => Object::File,
         _ => Object::Other,
@@ -146,7 +146,7 @@ impl Drop for Reading {
                 ManuallyDrop::drop(&mut self.event);
             }
         }
-        // Otherwise both stay for ever: the system may still write to them.
+        // Otherwise both stay forever: the system may still write to them.
     }
 }
 

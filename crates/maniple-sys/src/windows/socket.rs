@@ -1,13 +1,14 @@
 //! Listeners and connections: local ones, and TCP.
 //!
 //! A local listener is a [`line`] whose name clients know: by a text of their own, or by a small file at a path, which
-//! contains the name. A client makes a line and gives the listener one end of it; it is connected from then on, and
+//! contains the name. A client makes a line and sends the listener one end of it; it is connected from then on, and
 //! finds its line closed if the listener's process ends before it accepts.
 #![allow(unsafe_code)]
 
-use super::known::{self, Known};
 use super::line::{self, place};
+use super::network;
 use super::nt;
+use crate::handle::known::{self, Known};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::windows::fs::MetadataExt;
 use std::os::windows::io::{FromRawSocket, IntoRawSocket, RawSocket};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use windows_sys::Win32::Networking::WinSock;
 
@@ -47,30 +48,8 @@ fn local(path: &Path) -> io::Result<Local<'_>> {
     }
 }
 
-/// Starts the system's network library, and returns whether a number is a socket's.
-pub(super) fn is_network(number: isize) -> bool {
-    if known::of(number).is_some_and(|known| known.is_socket()) {
-        return true;
-    }
-    static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
-        // SAFETY: all zeros is a valid value of the type, to which the call writes.
-        unsafe {
-            let mut told = std::mem::zeroed();
-            WinSock::WSAStartup(0x0202, &mut told);
-        }
-    });
-    let (mut kind, mut len) = (0i32, 4);
-    // SAFETY: writes at most `len` bytes to `kind`.
-    let failed = unsafe {
-        let room = (&raw mut kind).cast();
-        WinSock::getsockopt(number as usize, WinSock::SOL_SOCKET, WinSock::SO_TYPE, room, &mut len)
-    };
-    failed == 0
-}
-
 /// Takes over a socket of the standard library.
-fn network(socket: impl IntoRawSocket) -> OwnedHandle {
+fn taken_over(socket: impl IntoRawSocket) -> OwnedHandle {
     let number = socket.into_raw_socket() as isize;
     let handle = nt::adopt(number);
     known::note(number, Known::Socket);
@@ -90,7 +69,7 @@ pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<OwnedHandle> {
         Place::Tcp(address) => {
             let listening = TcpListener::bind(address)?;
             listening.set_nonblocking(true)?;
-            Ok(network(listening))
+            Ok(taken_over(listening))
         }
         Place::Local(path) => match local(path)? {
             Local::Name(name) => place::listen(&name, backlog),
@@ -147,7 +126,7 @@ pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> 
     match listener.accept() {
         Ok((client, _)) => {
             client.set_nonblocking(true)?;
-            Ok(Some(network(client)))
+            Ok(Some(taken_over(client)))
         }
         Err(error)
             if matches!(
@@ -202,7 +181,7 @@ impl Dial {
                     None => TcpStream::connect(to)?,
                 };
                 stream.set_nonblocking(true)?;
-                *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(network(stream));
+                *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken_over(stream));
                 Ok(())
             }
             State::Local { path, theirs, .. } => {
@@ -269,50 +248,14 @@ pub fn keep_alive(socket: BorrowedHandle<'_>) -> io::Result<()> {
 
 /// Sends what can be sent without waiting, and returns its length.
 pub fn send_now(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<usize> {
-    Ok(super::stream::write_now(socket, &[io::IoSlice::new(bytes)], &[])?.unwrap_or(0))
-}
-
-fn network_call(done: i32) -> io::Result<Option<usize>> {
-    if done >= 0 {
-        return Ok(Some(done as usize));
-    }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        error if matches!(error.kind(), io::ErrorKind::ConnectionAborted) => Err(io::ErrorKind::BrokenPipe.into()),
-        error => Err(error),
-    }
-}
-
-/// Makes the calls on a socket return at once: a wait is a call of its own.
-fn without_waiting(socket: BorrowedHandle<'_>) {
-    let mut on = 1;
-    // SAFETY: reads `on`.
-    unsafe { WinSock::ioctlsocket(socket.as_raw() as usize, WinSock::FIONBIO, &mut on) };
-}
-
-fn receive_with(socket: BorrowedHandle<'_>, bytes: &mut [u8], flags: i32) -> io::Result<Option<usize>> {
-    without_waiting(socket);
-    let len = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
-    // SAFETY: writes at most `len` bytes to `bytes`.
-    network_call(unsafe { WinSock::recv(socket.as_raw() as usize, bytes.as_mut_ptr(), len, flags) })
-}
-
-/// Receives without waiting.
-pub(super) fn receive(socket: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
-    receive_with(socket, bytes, 0)
-}
-
-/// As [`receive`]; the bytes stay.
-pub(super) fn peek(socket: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
-    receive_with(socket, bytes, WinSock::MSG_PEEK)
-}
-
-/// Sends without waiting.
-pub(super) fn transmit(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<Option<usize>> {
-    without_waiting(socket);
-    let len = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
-    // SAFETY: reads at most `len` bytes of `bytes`.
-    network_call(unsafe { WinSock::send(socket.as_raw() as usize, bytes.as_ptr(), len, 0) })
+    let sent = match line::of(socket) {
+        None => network::transmit(socket, bytes)?,
+        Some(end) => match end.write(socket.as_raw(), &[io::IoSlice::new(bytes)], &[], false)? {
+            line::Done::Bytes(sent) => Some(sent),
+            line::Done::Nothing => None,
+        },
+    };
+    Ok(sent.unwrap_or(0))
 }
 
 /// The file at the path of a local listener.

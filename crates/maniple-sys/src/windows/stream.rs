@@ -3,7 +3,7 @@
 
 use super::line::{self, Done, End};
 use super::ready::{self, Interest, Object};
-use super::{nt, socket, unsupported};
+use super::{network, nt, unsupported};
 use crate::{BorrowedHandle, OwnedHandle};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -129,7 +129,7 @@ fn read_at_once(
                 Done::Nothing => None,
             })
         }
-        Object::Network => socket::receive(handle, bytes),
+        Object::Network => network::receive(handle, bytes),
         Object::Pipe => match line::peek(handle.as_raw()) {
             Ok(0) if !bytes.is_empty() => Ok(None),
             Ok(available) => {
@@ -233,7 +233,7 @@ fn write_at_once(
             Done::Bytes(sent) => Some(sent),
             Done::Nothing => None,
         }),
-        Object::Network => socket::transmit(handle, first()),
+        Object::Network => network::transmit(handle, first()),
         Object::Pipe | Object::File => transfer(handle.as_raw(), Bytes::From(first())).map(Some),
         Object::Other => Err(io::Error::new(io::ErrorKind::InvalidInput, "the handle leads to no stream")),
     }
@@ -323,7 +323,7 @@ pub fn send_packet(handle: BorrowedHandle<'_>, bytes: &[u8], handles: &[Borrowed
 /// bytes. `None`: there is no packet and no data.
 pub fn peek_packet(handle: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     if let Object::Network = ready::object(handle) {
-        return socket::peek(handle, bytes);
+        return network::peek(handle, bytes);
     }
     Ok(match line_of(handle)?.read(handle.as_raw(), bytes, None, true)? {
         (Done::Bytes(got), _) => Some(got),

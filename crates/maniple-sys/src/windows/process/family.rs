@@ -1,8 +1,8 @@
 //! A process and the processes that it has started.
 #![allow(unsafe_code)]
 
-use super::super::{nt, unsupported};
-use super::{Cause, end, times};
+use super::super::{nt, times, unsupported};
+use super::{Cause, end};
 use crate::{BorrowedHandle, OwnedHandle};
 use std::io;
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{

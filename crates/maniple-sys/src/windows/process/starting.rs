@@ -1,7 +1,7 @@
 //! The start of a process.
 //!
 //! The process is created suspended, put into this process's *job*, and resumed. The job ends its processes when its
-//! last handle is closed: when this process ends, whatever ends it. Processes that they start are not in the job.
+//! last handle is closed: when this process ends, also by a crash. Processes that they start are not in the job.
 #![allow(unsafe_code)]
 
 use super::super::{line, nt, unsupported};

@@ -5,8 +5,7 @@
 //! with its [`OwnedHandle`](crate::OwnedHandle). If other code closes the number, the entry stays until this crate
 //! opens a handle under the same number.
 
-use super::line::End;
-use super::nt;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,9 +15,9 @@ pub enum Known {
     /// It is a socket of the network.
     Socket,
     /// It is an end of a line.
-    Line(Arc<End>),
+    Line(Arc<dyn Any + Send + Sync>),
     /// It leads to memory under a name; the entry of the name exists as long as the handle in this value.
-    Named(#[expect(dead_code, reason = "held, not used")] Arc<nt::Closing>),
+    Named(#[expect(dead_code, reason = "held, not used")] Arc<dyn Any + Send + Sync>),
 }
 
 impl Known {

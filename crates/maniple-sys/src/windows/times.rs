@@ -1,7 +1,7 @@
 //! When processes and threads began, in units of 100 ns since 1601.
 #![allow(unsafe_code)]
 
-use super::super::nt;
+use super::nt;
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessTimes, GetThreadTimes};
 
