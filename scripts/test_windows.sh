@@ -4,7 +4,7 @@
 # Wine is not Windows: docs/design/windows.md names what a run here cannot show.
 #
 # usage: scripts/test_windows.sh [KIT] [MORE ARGUMENTS OF THE RUNNER]
-# KIT is a folder outside the checkout that is kept between runs (600 MB; default: ~/.cache/maniple-windows). If it is
+# KIT is a folder outside the checkout that is kept between runs (1.6 GB; default: ~/.cache/maniple-windows). If it is
 # missing, it is made from packages of apt: a rustc, the source of the standard library, mingw-w64 and Wine. A folder with
 # `env.sh` in it is used as it is. Needs cargo; making a kit needs Debian 12 or newer, and root.
 set -euo pipefail
