@@ -35,6 +35,9 @@ CHAOS_ARGS ?=
 # Seconds of `make chaos` and `make soak`; 3600 for an hour.
 DURATION ?= 600
 
+# The folder in which `make test-windows` keeps Wine and a compiler for Windows; a folder in the cache if empty.
+WINDOWS_KIT ?=
+
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -47,7 +50,7 @@ export PYO3_PYTHON := $(abspath $(py))
 
 .PHONY: help demo test lint bench clean build format simulate fuzz sanitize bench-full suite frozen peers \
 	semver test-standard-fails test-rust test-loom test-python test-api test-cpython test-faults test-chaos \
-	faults chaos soak
+	faults chaos soak test-windows
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -110,6 +113,10 @@ test-rust test-loom test-python test-faults test-chaos test-api test-cpython: ##
 ## Longer
 semver: ## what changed for users of the crate since a git revision (SINCE=...); needs cargo-semver-checks
 	cargo semver-checks --package maniple --all-features --baseline-rev $(SINCE)
+
+test-windows: ## the conformance suite as a Windows program under Wine; not in make test (WINDOWS_KIT=...: a folder to keep)
+	@scripts/need-cargo.sh
+	@scripts/test_windows.sh $(WINDOWS_KIT)
 
 simulate: ## the scheduler through two million random histories (SEEDS=...)
 	@scripts/need-cargo.sh

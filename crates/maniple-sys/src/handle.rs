@@ -4,14 +4,16 @@
 //! [`OwnedHandle`] closes its object when it is dropped; [`BorrowedHandle`] belongs to another owner. Neither shows its
 //! number, except to code that passes the number to another party: Python's `fileno()`, or a child that inherits it.
 
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 mod stub;
 // Only one backend passes handles on.
 #[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 pub use stub::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 /// The standard library's traits for descriptors, which the macro `as_handle!` implements.
 #[cfg(unix)]
@@ -21,6 +23,10 @@ pub mod fd {
 }
 #[cfg(unix)]
 pub use unix::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
+#[cfg(windows)]
+pub(crate) use windows::known;
+#[cfg(windows)]
+pub use windows::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
 /// A type that has a handle. On Unix this is everything that is `AsFd`.
 #[diagnostic::on_unimplemented(

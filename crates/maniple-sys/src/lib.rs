@@ -2,7 +2,7 @@
 //! system, what each item promises, and which errors it returns. No crate above may assume which system it runs on; no
 //! other crate names an operating system, or a library of one.
 //!
-//! A *backend* is a folder with these items: `linux/`, and `stub/`, which compiles everywhere and returns
+//! A *backend* is a folder with these items: `linux/`, `windows/`, and `stub/`, which compiles everywhere and returns
 //! `Unsupported`. `unix/` contains the code that the systems of that family share. The types that are the same
 //! everywhere are in `terms.rs`, `exit.rs`, `start.rs` and `handle.rs`. `tests/conformance` tests a backend against
 //! this text alone.
@@ -197,8 +197,8 @@ mod handle;
 mod linux;
 mod start;
 // Compiled for tests on every system: its answers are tested.
-#[cfg(any(test, not(target_os = "linux")))]
-#[cfg_attr(target_os = "linux", allow(unused_imports, dead_code))]
+#[cfg(any(test, not(any(target_os = "linux", windows))))]
+#[cfg_attr(any(target_os = "linux", windows), allow(unused_imports, dead_code))]
 mod stub;
 mod terms;
 #[cfg(all(target_os = "linux", any(test, feature = "testing")))]
@@ -207,6 +207,8 @@ pub mod testing;
 #[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(unix)]
 #[doc(hidden)]
@@ -214,7 +216,9 @@ pub use handle::fd;
 pub use handle::{AsHandle, AtomicRawHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
 #[cfg(target_os = "linux")]
 pub use linux::*;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub use stub::*;
 #[cfg(unix)]
 pub use unix::{atfork, epoch};
+#[cfg(windows)]
+pub use windows::*;

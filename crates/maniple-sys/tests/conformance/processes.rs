@@ -56,7 +56,7 @@ fn any_process_can_be_watched() {
 /// The part of the process that says where it is.
 pub fn look_about(_: Vec<OwnedHandle>) -> i32 {
     let right = std::env::var("MANIPLE_CONFORMANCE_WORD").as_deref() == Ok("a word")
-        && std::env::current_dir().unwrap() == std::env::temp_dir().canonicalize().unwrap()
+        && std::env::current_dir().unwrap().canonicalize().unwrap() == std::env::temp_dir().canonicalize().unwrap()
         && std::io::read_to_string(std::io::stdin()).unwrap() == "in";
     // SAFETY: this thread alone looks at the environment.
     unsafe { process::set_variable("MANIPLE_CONFORMANCE_WORD".as_ref(), None) };

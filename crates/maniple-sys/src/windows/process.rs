@@ -1,0 +1,360 @@
+//! Processes.
+#![allow(unsafe_code)]
+
+use super::{line, nt, ready, stream, times, unsupported};
+use crate::handle::known;
+use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
+use std::ffi::OsStr;
+use std::io;
+use std::time::Duration;
+use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, STILL_ACTIVE};
+use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING};
+use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle};
+use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+    CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, GetExitCodeProcess, OpenThread, PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION,
+    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, THREAD_QUERY_LIMITED_INFORMATION, TerminateProcess,
+};
+
+pub mod family;
+pub mod image;
+pub mod limits;
+pub mod maker;
+pub mod memory_group;
+pub mod packet;
+mod starting;
+pub mod usage;
+
+pub use crate::exit::{Cause, Exit};
+pub use crate::start::{Forked, Start, Stdio};
+pub use starting::start;
+
+/// The exit codes of processes that are ended: this number and the cause's. CPython ends processes with this one and
+/// has it mean SIGTERM.
+const ENDED: u32 = 0x10000;
+
+/// The exit code of a process that is ended for a cause.
+fn code_of(cause: Cause) -> u32 {
+    if cause == Cause::TERMINATE { ENDED } else { ENDED + cause.number() as u32 }
+}
+
+/// What the system's own exit codes mean.
+const STATUSES: [(u32, Cause, &str); 9] = [
+    (0xC000_0005, Cause::BAD_ACCESS, "access violation"),
+    (0xC000_013A, Cause::INTERRUPT, "Ctrl-C"),
+    (0xC000_0409, Cause::ABORT, "abort (fast fail)"),
+    (0xC000_00FD, status(0xC000_00FD), "stack overflow"),
+    (0xC000_0017, status(0xC000_0017), "no memory"),
+    (0xC000_012D, status(0xC000_012D), "no memory (commitment limit)"),
+    (0xC000_001D, status(0xC000_001D), "illegal instruction"),
+    (0xC000_0094, status(0xC000_0094), "division by zero"),
+    (0xC000_0374, status(0xC000_0374), "heap corruption"),
+];
+
+/// The cause that is an exit code of the system: Python's exit code is the same number.
+const fn status(code: u32) -> Cause {
+    Cause::from_number((code as i32).wrapping_neg())
+}
+
+fn exit_of(code: u32) -> Exit {
+    /// As many numbers as Unix has signals.
+    const CAUSES: u32 = 64;
+    if let Some((_, cause, _)) = STATUSES.iter().find(|(status, ..)| *status == code) {
+        return Exit::Killed(*cause);
+    }
+    match code {
+        ENDED => Exit::Killed(Cause::TERMINATE),
+        code if code > ENDED && code <= ENDED + CAUSES => Exit::Killed(Cause::from_number((code - ENDED) as i32)),
+        // An error of the system's: the highest two bits.
+        code if (0xC000_0000..0xF000_0000).contains(&code) => Exit::Killed(status(code)),
+        code => Exit::Code(code as i32),
+    }
+}
+
+/// Returns the name of a cause.
+pub fn cause_name(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::KILL => Some("ended at once"),
+        Cause::TERMINATE => Some("asked to end"),
+        cause => STATUSES.iter().find(|(_, other, _)| *other == cause).map(|(_, _, name)| *name),
+    }
+}
+
+/// Returns true.
+pub fn has_handles() -> bool {
+    true
+}
+
+/// Opens a handle on a process.
+pub fn open(pid: u32) -> io::Result<OwnedHandle> {
+    const ALL: u32 = PROCESS_SYNCHRONIZE | PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_TERMINATE | PROCESS_DUP_HANDLE;
+    nt::process(pid, ALL).or_else(|_| nt::process(pid, PROCESS_SYNCHRONIZE | PROCESS_QUERY_LIMITED_INFORMATION))
+}
+
+/// Returns a handle that reserves a place among this process's handles.
+pub fn reserve_handle() -> io::Result<OwnedHandle> {
+    nt::event(None)
+}
+
+/// Opens a handle on a child.
+pub fn open_child(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<OwnedHandle> {
+    drop(reserved);
+    open(pid)
+}
+
+/// Ends a process. A process that has ended is not affected.
+fn end(handle: RawHandle, cause: Cause) -> io::Result<()> {
+    // SAFETY: numbers only.
+    let done = nt::check(unsafe { TerminateProcess(nt::raw(handle), code_of(cause)) });
+    match done {
+        Err(_) if nt::wait_one(handle, Some(Duration::ZERO)).unwrap_or(false) => Ok(()),
+        other => other,
+    }
+}
+
+/// Ends a process at once.
+pub fn kill(handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
+    end(handle.as_raw(), Cause::KILL)
+}
+
+/// Ends a process. The system has no requests to end that a process could answer: it ends at once.
+pub fn terminate(handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<()> {
+    end(handle.as_raw(), Cause::TERMINATE)
+}
+
+/// Returns how a process ended, or `None` while it runs.
+pub fn reap(handle: BorrowedHandle<'_>, _pid: u32) -> io::Result<Option<Exit>> {
+    if !nt::wait_one(handle.as_raw(), Some(Duration::ZERO))? {
+        return Ok(None);
+    }
+    let mut code = STILL_ACTIVE as u32;
+    // SAFETY: writes to `code`.
+    nt::check(unsafe { GetExitCodeProcess(nt::raw(handle.as_raw()), &mut code) })?;
+    Ok(Some(exit_of(code)))
+}
+
+/// Returns how a process ended, also of another process's child.
+pub fn exit_told(handle: BorrowedHandle<'_>) -> Option<Exit> {
+    reap(handle, 0).ok().flatten()
+}
+
+/// Not supported.
+///
+/// # Safety
+/// There is nothing to ensure.
+pub unsafe fn fork() -> io::Result<Forked> {
+    Err(unsupported("fork and forkserver; use spawn"))
+}
+
+/// Closes a handle.
+///
+/// # Safety
+/// The number is the caller's.
+pub unsafe fn close_number(number: RawHandle) {
+    nt::close(number);
+}
+
+/// Takes over a handle that this process inherited at its start. `None`: the number is not open, or is claimed already.
+///
+/// # Safety
+/// The process that started this one opened the number for it, and no other code here takes it.
+pub unsafe fn claim(number: RawHandle) -> Option<OwnedHandle> {
+    use windows_sys::Win32::Foundation::HANDLE_FLAG_INHERIT;
+    // A handle that was inherited can be inherited again, until it is claimed.
+    if nt::flags(number).ok()? & HANDLE_FLAG_INHERIT == 0 {
+        return None;
+    }
+    nt::set_inherit(number, false).ok()?;
+    let handle = nt::adopt(number);
+    // The end of a line is this process's from now on.
+    let end = line::of(handle.as_handle());
+    if end.is_none() && super::network::is_network(number) {
+        known::note(number, known::Known::Socket);
+    }
+    Some(handle)
+}
+
+/// Returns false: the system starts no program with an environment that it does not trust.
+pub fn privileged() -> bool {
+    false
+}
+
+/// Does nothing: the system has no signals.
+pub fn worker_signals() {}
+
+/// Does nothing: the system has no signals.
+pub fn program_signals() {}
+
+/// Does nothing: the system has no signals.
+pub fn ignore_broken_pipes() {}
+
+/// Returns a handle that reads as empty and discards writes.
+pub fn nothing() -> io::Result<OwnedHandle> {
+    let name = nt::wide("NUL");
+    let (access, share) = (GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE);
+    // SAFETY: the name ends with NUL.
+    nt::opened(unsafe {
+        CreateFileW(name.as_ptr(), access, share, std::ptr::null(), OPEN_EXISTING, 0, std::ptr::null_mut())
+    })
+}
+
+/// Makes a handle a standard stream: 0 is the input, 1 the output, 2 the errors.
+///
+/// # Safety
+/// No holder of the number relies on the object that it refers to now.
+pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result<()> {
+    let stream = match number {
+        0 => STD_INPUT_HANDLE,
+        1 => STD_OUTPUT_HANDLE,
+        2 => STD_ERROR_HANDLE,
+        _ => return Err(unsupported("putting a handle under a chosen number")),
+    };
+    // SAFETY: the handle stays open until this process ends.
+    nt::check(unsafe { SetStdHandle(stream, nt::raw(handle.into_raw())) })
+}
+
+/// Sets a variable of the environment, or removes it.
+///
+/// # Safety
+/// No other thread of this process reads or changes the environment meanwhile.
+pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
+    // SAFETY: the caller ensures that no other thread uses the environment.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+}
+
+/// Ends this process without destructors.
+pub fn leave(code: i32) -> ! {
+    end_self(code as u32)
+}
+
+/// Does nothing: a process has the name of its file.
+pub fn take_name() {}
+
+/// Returns a pipe for a lifeline: the worker's end and the hub's.
+pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
+    stream::pipe()
+}
+
+/// Ends this process with an exit code.
+fn end_self(code: u32) -> ! {
+    loop {
+        // SAFETY: numbers only.
+        unsafe { TerminateProcess(GetCurrentProcess(), code) };
+    }
+}
+
+/// Makes a thread of this crate kill this process when the other end of the pipe closes, as long as the returned handle
+/// is open. The thread runs no code of the program, so it also does so while the program is busy.
+pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
+    let pipe = pipe.try_clone_to_owned()?;
+    let (released, held) = stream::pipe()?;
+    super::quiet::spawn("maniple-lifeline", move || {
+        loop {
+            let mut ends = [ready::Interest::new(released.as_handle()), ready::Interest::new(pipe.as_handle())];
+            let found = ready::wait(&mut ends, None);
+            if found.is_ok_and(|found| found > 0) {
+                if ends[0].ready() {
+                    return;
+                }
+                end_self(code_of(Cause::KILL));
+            }
+        }
+    })?;
+    Ok(held)
+}
+
+/// Returns whether the other end of a pipe, or a process, is gone.
+pub fn hung_up(handle: BorrowedHandle<'_>) -> io::Result<bool> {
+    match ready::object(handle) {
+        ready::Object::Other => nt::wait_one(handle.as_raw(), Some(Duration::ZERO)),
+        _ => Ok(line::is_pipe_closed(handle.as_raw())),
+    }
+}
+
+/// Waits until the other end of a pipe is closed.
+pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
+    while !hung_up(pipe).unwrap_or(true) {
+        let _ = ready::wait(&mut [ready::Interest::new(pipe)], None);
+    }
+}
+
+/// Ends this process as [`terminate`] does.
+pub fn terminate_itself() {
+    end_self(code_of(Cause::TERMINATE))
+}
+
+/// Ends a process at once, by its number.
+pub fn end_by_number(pid: u32) {
+    if let Ok(process) = nt::process(pid, PROCESS_TERMINATE | PROCESS_SYNCHRONIZE) {
+        let _ = end(process.as_raw(), Cause::KILL);
+    }
+}
+
+/// Ends a child at once, and waits until it has ended.
+pub fn discard(pid: u32) {
+    /// A process that the system cannot end (a debugger, a driver) is left.
+    const LIMIT: Duration = Duration::from_secs(10);
+    if let Ok(process) = nt::process(pid, PROCESS_TERMINATE | PROCESS_SYNCHRONIZE) {
+        let _ = end(process.as_raw(), Cause::KILL);
+        let _ = nt::wait_one(process.as_raw(), Some(LIMIT));
+    }
+}
+
+/// Ends this process at once.
+pub fn die() -> ! {
+    end_self(code_of(Cause::KILL))
+}
+
+/// Returns the number of this process's oldest thread.
+pub(super) fn first_thread() -> Option<u32> {
+    let me = std::process::id();
+    // SAFETY: numbers only.
+    let list = nt::opened(unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) }).ok()?;
+    // SAFETY: all zeros is a valid entry.
+    let mut entry: THREADENTRY32 = unsafe { std::mem::zeroed() };
+    entry.dwSize = size_of::<THREADENTRY32>() as u32;
+    let mut oldest: Option<(u64, u32)> = None;
+    // SAFETY: the list is open, and the entry has its size.
+    let mut more = unsafe { Thread32First(nt::raw(list.as_raw()), &mut entry) };
+    while more != 0 {
+        if entry.th32OwnerProcessID == me {
+            let number = entry.th32ThreadID;
+            // SAFETY: numbers only.
+            let thread = nt::opened(unsafe { OpenThread(THREAD_QUERY_LIMITED_INFORMATION, 0, number) });
+            let begun = thread.ok().and_then(|thread| times::of_thread(thread.as_raw()));
+            if let Some(begun) = begun
+                && oldest.is_none_or(|(time, _)| begun < time)
+            {
+                oldest = Some((begun, number));
+            }
+        }
+        // SAFETY: as above.
+        more = unsafe { Thread32Next(nt::raw(list.as_raw()), &mut entry) };
+    }
+    oldest.map(|(_, number)| number)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_have_the_words_of_the_system() {
+        assert_eq!(exit_of(3), Exit::Code(3));
+        assert_eq!(exit_of(u32::MAX), Exit::Code(-1));
+        assert_eq!(exit_of(0xC000_0005), Exit::Killed(Cause::BAD_ACCESS));
+        assert_eq!(exit_of(ENDED), Exit::Killed(Cause::TERMINATE));
+        assert_eq!(exit_of(code_of(Cause::KILL)), Exit::Killed(Cause::KILL));
+        let overflow = exit_of(0xC000_00FD);
+        assert_eq!(overflow.number(), Some(0xC000_00FD_u32 as i32));
+        assert!(overflow.to_string().contains("stack overflow"));
+    }
+}
