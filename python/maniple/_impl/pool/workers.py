@@ -126,8 +126,11 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
 
 def _warn(message: str, problem: BaseException) -> None:
     """Log a warning, also if the program's logging or standard error raises anything."""
-    with suppress(BaseException):
+    # Not `suppress`, for whose object there may be no memory.
+    try:
         util.sub_warning(message, problem)
+    except BaseException:
+        pass
 
 
 class Workers:
@@ -362,7 +365,10 @@ class Workers:
                 except BaseException as problem:
                     # A lack of memory, or the program's code. Without its keeper, the pool would let its callers wait forever.
                     time.sleep(_AGAIN)
-                    _warn("a pool's thread repeats a step: %s", problem)
+                    try:
+                        _warn("a pool's thread repeats a step: %s", problem)
+                    except NO_MEMORY:
+                        pass
         finally:
             imports_in_progress.keep(frozenset())
             self._all_ended.set()
