@@ -150,7 +150,8 @@ unsafe fn part(parts: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
     unsafe { ffi::PyTuple_GetItem(parts, index) }
 }
 
-/// Reports the error, unless the called code has begun. Returns whether it was reported.
+/// Reports the error, unless the called code has begun. Returns whether it was reported. In both cases the thread that
+/// waits for the beginning is woken: the called code may have set the flag, and then have had no memory to wake it.
 ///
 /// # Safety
 /// As [`begin`]; `error` is an exception.
@@ -166,9 +167,14 @@ unsafe fn report(parts: *mut ffi::PyObject, error: *mut ffi::PyObject) -> bool {
             is_true
         };
         let is_event = ffi::PyTuple_Size(parts) > FIELDS;
+        let mut has_begun = false;
         if is_event {
             let flag = ffi::PyDict_GetItemWithError(part(parts, FIELDS), part(parts, FLAG));
-            if flag.is_null() || ffi::PyObject_IsTrue(flag) != 0 {
+            if flag.is_null() {
+                return false;
+            }
+            has_begun = ffi::PyObject_IsTrue(flag) != 0;
+            if has_begun && ffi::PySequence_Size(part(parts, WAITERS)) == 0 {
                 return false;
             }
         }
@@ -176,7 +182,9 @@ unsafe fn report(parts: *mut ffi::PyObject, error: *mut ffi::PyObject) -> bool {
         if !call(ACQUIRE, part(parts, AT_ONCE)) {
             return false;
         }
-        ffi::PyDict_SetItem(part(parts, NOTE), part(parts, ERROR), error);
+        if !has_begun {
+            ffi::PyDict_SetItem(part(parts, NOTE), part(parts, ERROR), error);
+        }
         if is_event {
             ffi::PyDict_SetItem(part(parts, FIELDS), part(parts, FLAG), ffi::Py_True());
             while ffi::PySequence_Size(part(parts, WAITERS)) > 0 {
@@ -191,6 +199,6 @@ unsafe fn report(parts: *mut ffi::PyObject, error: *mut ffi::PyObject) -> bool {
         }
         call(RELEASE, null_mut());
         ffi::PyErr_Clear();
-        true
+        !has_begun
     }
 }

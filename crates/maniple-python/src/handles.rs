@@ -42,12 +42,14 @@ pub fn stdio_is_open() -> bool {
     (0..=2).all(sys::own::is_open)
 }
 
+type Found = ((u64, u64), u64, u64);
+
 /// `file_at(descriptor)`: return the file that a descriptor refers to, as its device and inode; its size in bytes; and
 /// the number of its names.
 ///
 /// `os.fstat` takes three times as long.
 #[pyfunction]
-pub fn file_at(descriptor: RawHandle) -> PyResult<Out<((u64, u64), u64, u64)>> {
+pub fn file_at(descriptor: RawHandle) -> PyResult<Out<Found>> {
     let (file, len, names) = File::with_len_and_names(borrow(&descriptor)?).map_err(|e| os("use a descriptor", e))?;
     Ok(Out((file.numbers(), len, names)))
 }

@@ -43,7 +43,8 @@ class Completions:
         """
         if result is None:
             return
-        if self.thread is None and not self._start():
+        # A thread that had no memory to begin with may have ended.
+        if (self.thread is None or not self.thread.is_alive()) and not self._start():
             complete(result)
             return
         self._results.put(result)

@@ -14,7 +14,6 @@ import time
 from _signal import getsignal  # type: ignore[import-not-found]
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import repeat
 from operator import methodcaller
 from signal import SIG_IGN, SIGTERM, raise_signal
