@@ -116,7 +116,7 @@ class Objects:
             "new_queue": self.made_queue,
         }
         # They start threads, or need those that the pool has for a while. A thread that the standard library starts may end at its first
-        # steps without a trace if there is no memory, and its starter then waits for it for ever. So these run only if they are named.
+        # steps without a trace if there is no memory, and its starter then waits for it forever. So these run only if they are named.
         with_threads: dict[str, Callable[[], bool]] = {
             "futures": lambda: list(self.executor.map(same, [1, 2, 3])) == [1, 2, 3],
             "apply_async": lambda: self.pool.apply_async(same, (OBJECT,), {}, same).get(20) == OBJECT,
