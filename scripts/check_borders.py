@@ -71,11 +71,13 @@ def items(text: str) -> set[str]:
     return {found["name"] for found in ITEM.finditer(text) if not found["indent"] or "    " == found["indent"]}
 
 
-def surface(folder: Path, shared: Path) -> dict[str, set[str]]:
+def surface(folder: Path) -> dict[str, set[str]]:
     """A backend's public items by module, with those that it has from what the systems share."""
     found = defaultdict(set)
     for path in sorted(folder.rglob("*.rs")):
         module = "::".join(path.relative_to(folder).with_suffix("").parts)
+        if not is_public(path, folder):
+            continue
         code = without_tests(code_of(path.read_text()))
         # Modules within a file: those that are not public are not part of the contract.
         for inner in reversed(list(re.finditer(r"^(pub )?mod (\w+) \{", code, re.M))):
@@ -85,10 +87,20 @@ def surface(folder: Path, shared: Path) -> dict[str, set[str]]:
                 found[part] |= items(code[inner.start() : end]) | passed_on(code[inner.start() : end])
             code = code[: inner.start()] + code[end:]
         found[module] |= items(code) | passed_on(code)
-        for names in re.findall(r"pub use crate::unix::\{?([\w, ]+)\}?;", code):
+        for shared, names in re.findall(r"pub use crate::(unix|lacking)::\{?([\w, ]+)\}?;", code):
             for name in re.findall(r"\w+", names):
-                found[name] |= of_file(shared / f"{name}.rs")
+                part = name if module == "mod" else f"{module}::{name}"
+                found[part] |= of_file(folder.parent / shared / f"{name}.rs")
+        for name in re.findall(r"pub use crate::lacking::(\w+)::", code):
+            found[module] |= of_file(folder.parent / "lacking" / f"{name}.rs")
     return found
+
+
+def is_public(path: Path, folder: Path) -> bool:
+    """Whether a file's module, and those that contain it, are public in their backend."""
+    while path.parent != folder:
+        path = path.parent.with_suffix(".rs")
+    return path.stem == "mod" or re.search(rf"^pub mod {path.stem};", (folder / "mod.rs").read_text(), re.M) is not None
 
 
 def of_file(path: Path) -> set[str]:
@@ -99,37 +111,43 @@ def of_file(path: Path) -> set[str]:
 def passed_on(code: str) -> set[str]:
     """What a module has from the words that all backends share."""
     pattern = r"pub use crate::(?:terms|exit|start|unix::process)::(?:\{([^}]*)\}|(\w+));"
-    return {name for group, one in re.findall(pattern, code) for name in re.findall(r"\w+", group or one)}
+    # From the private modules of its own folder.
+    inner = "|".join(re.findall(r"^mod (\w+);", code, re.M)) or "$"
+    inner = r"pub use (?:" + inner + r")::(?:\{([^}]*)\}|(\w+));"
+    parts = re.findall(pattern, code) + re.findall(inner, code)
+    return {name for group, one in parts for name in re.findall(r"\w+", group or one)}
 
 
 # No part of the contract: what only one backend needs, and is public for no more than its own modules.
-PRIVATE = {"own::both_above_stdio", "mod::unsupported", "diag", "aside::is_aside"}
+PRIVATE = {"own::both_above_stdio", "mod::unsupported"}
 
 
 def contract(root: Path) -> Iterator[str]:
     source = root / "crates" / "maniple-sys" / "src"
     unix = source / "unix"
-    linux, stub = surface(source / "linux", unix), surface(source / "stub", unix)
+    linux = surface(source / "linux")
     for name in ("atfork", "epoch", "own"):
         linux[name] = of_file(unix / f"{name}.rs")
-    # `aside` has a file of its own there.
-    linux["mod"] |= linux.pop("aside")
     documentation = "".join(re.findall(r"^//!(.*\n)", (source / "lib.rs").read_text(), re.M))
     told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", documentation))))
     handles = of_file(source / "handle" / "stub.rs")
-    for name in sorted(handles ^ (of_file(source / "handle" / "unix.rs"))):
-        yield f"maniple-sys: handle::{name} is in one form of handles only"
+    for form in ("unix", "windows"):
+        for name in sorted(handles ^ of_file(source / "handle" / f"{form}.rs")):
+            yield f"maniple-sys: handle::{name} is in one form of handles only: stub or {form}"
     for name in sorted(handles - told):
         yield f"maniple-sys: the contract in lib.rs does not name handle::{name}"
-    for module in sorted((linux.keys() | stub.keys()) - PRIVATE):
-        ours, theirs = linux[module], stub[module]
-        for name in sorted(ours | theirs):
-            if f"{module}::{name}" in PRIVATE:
-                continue
-            if name not in ours or name not in theirs:
-                yield f"maniple-sys: {module}::{name} is in one backend only: {'linux' if name in ours else 'stub'}"
-            if name not in told:
-                yield f"maniple-sys: the contract in lib.rs does not name {module}::{name}"
+    for other in ("stub", "windows"):
+        backend = surface(source / other)
+        for module in sorted((linux.keys() | backend.keys()) - PRIVATE):
+            ours, theirs = linux[module], backend[module]
+            for name in sorted(ours | theirs):
+                if f"{module}::{name}" in PRIVATE:
+                    continue
+                if name not in ours or name not in theirs:
+                    where, not_there = ("linux", other) if name in ours else (other, "linux")
+                    yield f"maniple-sys: {module}::{name} is in {where} and not in {not_there}"
+                if name not in told:
+                    yield f"maniple-sys: the contract in lib.rs does not name {module}::{name}"
 
 
 def modules(source: Path) -> dict[tuple[str, ...], Path]:

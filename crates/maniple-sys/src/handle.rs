@@ -4,6 +4,8 @@
 //! [`OwnedHandle`] closes its object when it is dropped; [`BorrowedHandle`] belongs to another owner. Neither shows its
 //! number, except to code that passes the number to another party: Python's `fileno()`, or a child that inherits it.
 
+#[cfg(not(unix))]
+mod not_unix;
 #[cfg(not(any(unix, windows)))]
 mod stub;
 // Only one backend passes handles on.

@@ -4,8 +4,8 @@
 //!
 //! A *backend* is a folder with these items: `linux/`, `windows/`, and `stub/`, which compiles everywhere and returns
 //! `Unsupported`. `unix/` contains the code that the systems of that family share. The types that are the same
-//! everywhere are in `terms.rs`, `exit.rs`, `start.rs` and `handle.rs`. `tests/conformance` tests a backend against
-//! this text alone.
+//! everywhere are in `terms.rs`, `exit.rs`, `start.rs` and `handle.rs`; `lacking/` has what several systems have nothing
+//! to do for. `tests/conformance` tests a backend against this text alone.
 //!
 //! Unless stated otherwise, an error is the system's own `io::Error`. An error for which [`is_shortage`] is true may
 //! disappear later. `Interrupted` means that a signal handler has run. No call keeps a handle that it was lent.
@@ -193,6 +193,10 @@
 
 mod exit;
 mod handle;
+// With the stub, which uses it, compiled for tests on every system.
+#[cfg(any(test, not(target_os = "linux")))]
+#[cfg_attr(unix, allow(dead_code))]
+mod lacking;
 #[cfg(target_os = "linux")]
 mod linux;
 mod start;
@@ -207,6 +211,8 @@ pub mod testing;
 #[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub mod unix;
+#[cfg(any(target_os = "linux", windows))]
+mod whole;
 #[cfg(windows)]
 mod windows;
 

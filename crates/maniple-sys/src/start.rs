@@ -1,7 +1,7 @@
-//! The description of a process to start, and the two sides of a fork.
+//! The description of a process to start, the two sides of a fork, and the environment.
 
 use crate::OwnedHandle;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// The target of a child's standard stream.
@@ -39,4 +39,19 @@ pub enum Forked {
     Child,
     /// The process that forked, with the child's number and a handle on the child.
     Parent(u32, OwnedHandle),
+}
+
+/// Sets a variable of the environment, or removes it.
+///
+/// # Safety
+/// No other thread of this process reads or changes the environment meanwhile.
+#[allow(unsafe_code)]
+pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
+    // SAFETY: the caller ensures that no other thread uses the environment.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
 }

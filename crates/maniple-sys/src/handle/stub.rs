@@ -1,7 +1,7 @@
 //! Handles of a system on which no call opens a handle.
 #![allow(unsafe_code)]
 
-use super::{AsHandle, FromHandle, IntoHandle};
+use super::AsHandle;
 use std::io;
 use std::marker::PhantomData;
 
@@ -71,41 +71,5 @@ impl Drop for OwnedHandle {
 impl AsHandle for OwnedHandle {
     fn as_handle(&self) -> BorrowedHandle<'_> {
         BorrowedHandle(self.0, PhantomData)
-    }
-}
-
-impl AsHandle for BorrowedHandle<'_> {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        *self
-    }
-}
-
-impl<T: AsHandle + ?Sized> AsHandle for &T {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        (**self).as_handle()
-    }
-}
-
-impl<T: AsHandle + ?Sized> AsHandle for std::sync::Arc<T> {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        (**self).as_handle()
-    }
-}
-
-impl<T: AsHandle + ?Sized> AsHandle for Box<T> {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        (**self).as_handle()
-    }
-}
-
-impl FromHandle for OwnedHandle {
-    fn from_handle(handle: OwnedHandle) -> OwnedHandle {
-        handle
-    }
-}
-
-impl IntoHandle for OwnedHandle {
-    fn into_handle(self) -> OwnedHandle {
-        self
     }
 }

@@ -1,7 +1,7 @@
 //! Handles are the numbers of kernel objects, and sockets.
 #![allow(unsafe_code)]
 
-use super::{AsHandle, FromHandle, IntoHandle};
+use super::AsHandle;
 use std::marker::PhantomData;
 use std::{fmt, io};
 use windows_sys::Win32::Foundation::{CloseHandle, DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE};
@@ -123,42 +123,5 @@ impl AsHandle for OwnedHandle {
     #[inline]
     fn as_handle(&self) -> BorrowedHandle<'_> {
         BorrowedHandle(self.0, PhantomData)
-    }
-}
-
-impl AsHandle for BorrowedHandle<'_> {
-    #[inline]
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        *self
-    }
-}
-
-impl<T: AsHandle + ?Sized> AsHandle for &T {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        (**self).as_handle()
-    }
-}
-
-impl<T: AsHandle + ?Sized> AsHandle for std::sync::Arc<T> {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        (**self).as_handle()
-    }
-}
-
-impl<T: AsHandle + ?Sized> AsHandle for Box<T> {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        (**self).as_handle()
-    }
-}
-
-impl FromHandle for OwnedHandle {
-    fn from_handle(handle: OwnedHandle) -> OwnedHandle {
-        handle
-    }
-}
-
-impl IntoHandle for OwnedHandle {
-    fn into_handle(self) -> OwnedHandle {
-        self
     }
 }

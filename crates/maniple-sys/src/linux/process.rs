@@ -22,10 +22,10 @@ pub mod packet;
 pub mod usage;
 
 pub use crate::exit::{Cause, Exit};
-pub use crate::start::{Forked, Start, Stdio};
+pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use crate::unix::process::{
     cause_name, claim, close_number, die, discard, end_by_number, ignore_broken_pipes, leave, nothing, program_signals,
-    put_in_place, set_variable, terminate_itself, worker_signals,
+    put_in_place, terminate_itself, worker_signals,
 };
 
 /// Returns the file of this program: the link in `/proc`, which leads to this file even after it was replaced or

@@ -9,6 +9,7 @@ use super::ready::{self, Interest};
 use super::wire;
 use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
+use crate::whole;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -67,14 +68,7 @@ pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
 
 /// Reads until the other end is closed; signal handlers do not interrupt it.
 pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    loop {
-        match read(fd, &mut bytes, 4096) {
-            Ok(0) => return Ok(bytes),
-            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
-            _ => {}
-        }
-    }
+    whole::read_to_end(|bytes| read(fd, bytes, 4096))
 }
 
 /// Appends at most `len` bytes to `bytes` and returns their number; 0 at the end of the stream.
@@ -144,16 +138,8 @@ fn not_a_socket(error: rustix::io::Errno) -> io::Error {
 }
 
 /// Writes all of `bytes`; signal handlers do not interrupt it.
-pub fn write_all(fd: BorrowedHandle<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match write(fd, &[IoSlice::new(bytes)]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => bytes = &bytes[n..],
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+pub fn write_all(fd: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<()> {
+    whole::write_all(bytes, |bytes| write(fd, &[IoSlice::new(bytes)]))
 }
 
 /// Writes as much of the parts as there is room for, the handles with the first byte. `None`: there is no room.

@@ -4,10 +4,6 @@
 //!
 //! A new backend begins as a copy of this one, and is complete when the conformance suite passes with it.
 
-#[cfg(not(unix))]
-pub mod atfork;
-#[cfg(not(unix))]
-pub mod epoch;
 pub mod futex;
 pub mod holder;
 pub mod memory;
@@ -27,6 +23,8 @@ pub mod tap;
 pub mod wire;
 
 use crate::BorrowedHandle;
+#[cfg(not(unix))]
+pub use crate::lacking::{atfork, epoch};
 #[cfg(unix)]
 pub use crate::unix::own;
 use std::io;

@@ -3,13 +3,12 @@
 
 use super::unsupported;
 use crate::{BorrowedHandle, OwnedHandle, RawHandle};
-use std::ffi::OsStr;
 use std::io;
 
-pub mod memory_group;
-
 pub use crate::exit::{Cause, Exit};
-pub use crate::start::{Forked, Start, Stdio};
+pub use crate::lacking::signals::{ignore_broken_pipes, program_signals, worker_signals};
+pub use crate::lacking::{limits, memory_group};
+pub use crate::start::{Forked, Start, Stdio, set_variable};
 
 /// The running program in memory.
 pub mod image {
@@ -153,15 +152,6 @@ pub fn privileged() -> bool {
     false
 }
 
-/// Does nothing: the system has no signals.
-pub fn worker_signals() {}
-
-/// Does nothing: the system has no signals.
-pub fn program_signals() {}
-
-/// Does nothing: the system has no signals.
-pub fn ignore_broken_pipes() {}
-
 /// Returns the error "not supported".
 pub fn nothing() -> io::Result<OwnedHandle> {
     Err(unsupported())
@@ -173,20 +163,6 @@ pub fn nothing() -> io::Result<OwnedHandle> {
 /// No holder of the number relies on the file that it refers to now.
 pub unsafe fn put_in_place(_handle: OwnedHandle, _number: RawHandle) -> io::Result<()> {
     Err(unsupported())
-}
-
-/// Sets a variable of the environment, or removes it.
-///
-/// # Safety
-/// No other thread of this process reads or changes the environment meanwhile.
-pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
-    // SAFETY: the caller ensures that no other thread uses the environment.
-    unsafe {
-        match value {
-            Some(value) => std::env::set_var(name, value),
-            None => std::env::remove_var(name),
-        }
-    }
 }
 
 /// Ends this process.
@@ -250,33 +226,6 @@ pub mod family {
     /// Returns 0: there is no such signal.
     pub fn interrupt_number() -> i32 {
         0
-    }
-}
-
-/// Limits on processes and memory.
-pub mod limits {
-    /// No limits.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Soft;
-
-    /// Returns no limits.
-    pub fn own() -> Soft {
-        Soft
-    }
-
-    /// Does nothing: no process was started.
-    pub fn lend(_pid: u32, before: Soft) -> Soft {
-        before
-    }
-
-    /// Returns no limit.
-    pub fn most_processes() -> Vec<(String, u64)> {
-        Vec::new()
-    }
-
-    /// Returns `None`: unknown.
-    pub fn most_memory() -> Option<u64> {
-        None
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::exit::Cause;
 use crate::start::{Start, Stdio};
 use crate::{IntoHandle, OwnedHandle, RawHandle};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStringExt;
@@ -201,20 +201,6 @@ pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result
     // SAFETY: `handle` is open; the caller ensures that no code relies on the file of `number`.
     let done = unsafe { libc::dup2(handle.as_raw(), number) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Sets a variable of the environment, or removes it.
-///
-/// # Safety
-/// No other thread of this process reads or changes the environment meanwhile.
-pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        match value {
-            Some(value) => std::env::set_var(name, value),
-            None => std::env::remove_var(name),
-        }
-    }
 }
 
 /// Ends this process at once: no destructors, no handlers.

@@ -1,7 +1,5 @@
 //! Windows (10 and newer). `docs/design/windows.md` explains the choices.
 
-pub mod atfork;
-pub mod epoch;
 pub mod futex;
 pub mod holder;
 mod interrupt;
@@ -25,6 +23,7 @@ mod times;
 pub mod wire;
 
 use crate::BorrowedHandle;
+pub use crate::lacking::{atfork, epoch};
 use std::io;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessAffinityMask, SetProcessAffinityMask};
 

@@ -4,7 +4,6 @@
 use super::{line, nt, ready, stream, times, unsupported};
 use crate::handle::known;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
-use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, STILL_ACTIVE};
@@ -20,15 +19,15 @@ use windows_sys::Win32::System::Threading::{
 
 pub mod family;
 pub mod image;
-pub mod limits;
 pub mod maker;
-pub mod memory_group;
 pub mod packet;
 mod starting;
 pub mod usage;
 
 pub use crate::exit::{Cause, Exit};
-pub use crate::start::{Forked, Start, Stdio};
+pub use crate::lacking::signals::{ignore_broken_pipes, program_signals, worker_signals};
+pub use crate::lacking::{limits, memory_group};
+pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use starting::start;
 
 /// The exit codes of processes that are ended: this number and the cause's. CPython ends processes with this one and
@@ -181,15 +180,6 @@ pub fn privileged() -> bool {
     false
 }
 
-/// Does nothing: the system has no signals.
-pub fn worker_signals() {}
-
-/// Does nothing: the system has no signals.
-pub fn program_signals() {}
-
-/// Does nothing: the system has no signals.
-pub fn ignore_broken_pipes() {}
-
 /// Returns a handle that reads as empty and discards writes.
 pub fn nothing() -> io::Result<OwnedHandle> {
     let name = nt::wide("NUL");
@@ -213,20 +203,6 @@ pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result
     };
     // SAFETY: the handle stays open until this process ends.
     nt::check(unsafe { SetStdHandle(stream, nt::raw(handle.into_raw())) })
-}
-
-/// Sets a variable of the environment, or removes it.
-///
-/// # Safety
-/// No other thread of this process reads or changes the environment meanwhile.
-pub unsafe fn set_variable(name: &OsStr, value: Option<&OsStr>) {
-    // SAFETY: the caller ensures that no other thread uses the environment.
-    unsafe {
-        match value {
-            Some(value) => std::env::set_var(name, value),
-            None => std::env::remove_var(name),
-        }
-    }
 }
 
 /// Ends this process without destructors.

@@ -4,6 +4,7 @@
 use super::line::{self, Done, End};
 use super::ready::{self, Interest, Object};
 use super::{network, nt, unsupported};
+use crate::whole;
 use crate::{BorrowedHandle, OwnedHandle};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -73,14 +74,7 @@ pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
 
 /// Reads until the other end is closed.
 pub fn read_to_end(handle: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    loop {
-        match read(handle, &mut bytes, 4096) {
-            Ok(0) => return Ok(bytes),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-    }
+    whole::read_to_end(|bytes| read(handle, bytes, 4096))
 }
 
 /// Appends at most `len` bytes to `bytes` and returns their number; 0 at the end of the stream.
@@ -250,16 +244,8 @@ pub fn read_socket(socket: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<u
 }
 
 /// Writes all of `bytes`.
-pub fn write_all(handle: BorrowedHandle<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match write(handle, &[IoSlice::new(bytes)]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => bytes = &bytes[n..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+pub fn write_all(handle: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<()> {
+    whole::write_all(bytes, |bytes| write(handle, &[IoSlice::new(bytes)]))
 }
 
 /// Writes as much of the parts as there is room for, the handles with the first byte. `None`: there is no room.

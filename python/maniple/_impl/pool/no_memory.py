@@ -6,14 +6,9 @@ without a function for the repetition, and each step can be repeated: what it ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import sleep
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["NO_MEMORY", "PAUSE", "pause", "repeat_without_memory"]
+__all__ = ["NO_MEMORY", "PAUSE", "pause"]
 
 #: What a step raises that has no memory; a SystemError if the interpreter has none for the frame of a function, and no other exception.
 NO_MEMORY = (MemoryError, SystemError)
@@ -24,12 +19,3 @@ PAUSE = 0.02
 def pause() -> None:
     """Wait until memory may be available again."""
     sleep(PAUSE)
-
-
-def repeat_without_memory(step: Callable[..., Any], *args: Any) -> Any:
-    """Call ``step(*args)`` until there is memory for it, and return its result. There must be memory for this call."""
-    while True:
-        try:
-            return step(*args)
-        except NO_MEMORY:
-            sleep(PAUSE)

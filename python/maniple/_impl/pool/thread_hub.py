@@ -95,31 +95,28 @@ class ThreadHub:
 
     def call(self, func: Any, args: Any, kwds: Any, told: bool) -> Call:
         job = Call(self, func, args, kwds, told)
-        try:
-            self.jobs[job.job] = job
-            self.tasks.put((job, None, 0))
-        except BaseException:
-            self.jobs.pop(job.job, None)
-            raise
-        if self.lost is not None:
-            self._fail_all(self.lost)
+        self._enter(job, 1)
         return job
 
-    def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> MapCall:
-        threads = len(self.workers.processes)
-        if chunksize is None:
-            chunksize = max(1, -(-len(items) // (4 * threads)))
-        job = MapCall(self, func, items, star, chunksize, told)
+    def _enter(self, job: Job, entries: int) -> None:
+        """Submit a job whose tasks all exist; each of the entries lets a thread take part."""
         try:
             self.jobs[job.job] = job
-            # An empty input needs an entry, so that its end is processed like any other.
-            for _ in range(max(1, min(threads, job.parts))):
+            for _ in range(entries):
                 self.tasks.put((job, None, 0))
         except BaseException:
             self.jobs.pop(job.job, None)
             raise
         if self.lost is not None:
             self._fail_all(self.lost)
+
+    def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> MapCall:
+        threads = len(self.workers.processes)
+        if chunksize is None:
+            chunksize = max(1, -(-len(items) // (4 * threads)))
+        job = MapCall(self, func, items, star, chunksize, told)
+        # An empty input needs an entry, so that its end is processed like any other.
+        self._enter(job, max(1, min(threads, job.parts)))
         return job
 
     def stream(
@@ -147,15 +144,7 @@ class ThreadHub:
         if self.closed:  # by another thread, after the caller has looked
             raise ValueError("Pool not running")
         if not job.over:
-            try:
-                self.jobs[job.job] = job
-                for _ in range(min(len(self.workers.processes), len(job.source))):
-                    self.tasks.put((job, None, 0))
-            except BaseException:
-                self.jobs.pop(job.job, None)
-                raise
-        if self.lost is not None:
-            self._fail_all(self.lost)
+            self._enter(job, min(len(self.workers.processes), len(job.source)))
         return stream
 
     def _streams(self) -> list[StreamJob]:

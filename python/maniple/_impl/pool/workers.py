@@ -184,6 +184,8 @@ class Workers:
         self._keys: dict[int, Any] = {}
         # The chore that the keeper is doing for the hub.
         self._chore: tuple[str, int] | None = None
+        # A result that is to be completed.
+        self._ended: Any = None
         self._terminated = False
         #: whether all of the first workers and the keeper have started
         self.is_started = False
@@ -380,15 +382,11 @@ class Workers:
                 self._read_late()
             if self._late or self.results.is_due_again:
                 patience = min(patience, _AGAIN)
+            if self._ended is not None:
+                self._pass_on()
             # Repeat an interrupted chore.
             chore, number = self._chore = self._chore or self.hub.keep(patience)
-            while (result := self.results.one_entered_late()) is not None:
-                while True:
-                    try:
-                        self._completions.add(result)
-                        break
-                    except NO_MEMORY:
-                        time.sleep(_AGAIN)
+            self._pass_on()
             if chore == "idle" and not alone:
                 time.sleep(_PAUSE)  # yields to other greenlets
             if chore == "start":
@@ -399,13 +397,8 @@ class Workers:
                 while not self._reap(number):
                     time.sleep(_AGAIN)  # a lack of memory
             elif chore == "completed":
-                result, self._chore = self.results.ended(number), None
-                while True:
-                    try:
-                        self._completions.add(result)
-                        break
-                    except NO_MEMORY:
-                        time.sleep(_AGAIN)
+                self._ended, self._chore = self.results.ended(number), None
+                self._pass_on()
             elif chore == "fill":
                 self._filler = self._helper(self.hub.fill, "filler", alone)
             elif chore == "done":
@@ -422,6 +415,16 @@ class Workers:
                 self._complete_late()
                 return
             self._chore = None
+
+    def _pass_on(self) -> None:
+        """Have the results completed whose calls have ended. The keeper repeats the call if it raises MemoryError."""
+        while True:
+            if self._ended is None:
+                self._ended = self.results.one_entered_late()
+            if self._ended is None:
+                return
+            self._completions.add(self._ended)
+            self._ended = None
 
     @staticmethod
     def _helper(work: Callable[[bool], object], name: str, alone: bool) -> threading.Thread | None:

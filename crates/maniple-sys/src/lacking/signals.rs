@@ -1,0 +1,10 @@
+//! A system without signals.
+
+/// Does nothing: the system has no signals.
+pub fn worker_signals() {}
+
+/// Does nothing: the system has no signals.
+pub fn program_signals() {}
+
+/// Does nothing: the system has no signals.
+pub fn ignore_broken_pipes() {}
