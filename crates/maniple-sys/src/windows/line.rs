@@ -21,97 +21,25 @@
 //! takes them from there.
 #![allow(unsafe_code)]
 
-use super::holder;
-use super::memory::Mapping;
-use super::mutex::{self, Found, Mutex};
+pub mod place;
+mod shared;
+
+use super::mutex;
 use super::nt::{self, Closing};
+use super::{holder, pipe};
 use crate::handle::known::{self, Known};
-use crate::terms::Share;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
+use shared::{ENTRY, EndState, HEADER, LEAST, Line, PREFIX, ROOM, Shared, Way};
 use std::io::{self, IoSlice};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::Duration;
-use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE};
-use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
-    PIPE_ACCESS_INBOUND,
-};
-use windows_sys::Win32::System::Pipes::{
-    CreateNamedPipeW, GetNamedPipeInfo, PIPE_REJECT_REMOTE_CLIENTS, PIPE_SERVER_END, PIPE_TYPE_BYTE, PeekNamedPipe,
-};
+use windows_sys::Win32::System::Pipes::{GetNamedPipeInfo, PIPE_SERVER_END};
 use windows_sys::Win32::System::Threading::{PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION};
 
-const PREFIX: &str = "maniple-l-";
-
-/// The bytes of a ring.
-const ROOM: u64 = 256 * 1024;
-/// An end has room if a ring has so many bytes free: enough for any handles and some bytes.
-const LEAST: u64 = 16 * 1024;
-const HEADER: u64 = 8;
-const ENTRY: u64 = 24;
 /// The longest packet.
 pub const LONGEST: usize = (ROOM - LEAST) as usize;
 /// The most handles of a record.
 pub const MOST: usize = 253;
-
-/// One direction: from an end to the other.
-#[repr(C)]
-struct Way {
-    /// Where the next record is read, and where it is written: counts of all bytes so far.
-    head: AtomicU64,
-    tail: AtomicU64,
-    /// The bytes of the records, without their headers.
-    content: AtomicU64,
-    /// How much a writer without room needs.
-    wanted: AtomicU64,
-    /// A reader is giving the rest of a record a header.
-    is_splitting: AtomicU32,
-    /// The writing end writes no more; the reading end reads no more.
-    is_ended: AtomicU32,
-    is_refused: AtomicU32,
-    /// Whether the events are signalled: something to read, room to write.
-    says_readable: AtomicU32,
-    says_room: AtomicU32,
-}
-
-#[repr(C)]
-struct EndState {
-    /// The process that used the end last: its number (low half) and birth.
-    user: AtomicU64,
-    is_marked: AtomicU32,
-    waits: AtomicU32,
-}
-
-#[repr(C)]
-struct Shared {
-    lock: Mutex,
-    ways: [Way; 2],
-    ends: [EndState; 2],
-    is_broken: AtomicU32,
-    for_packets: AtomicU32,
-    /// Of a listener: how many clients may wait. Of a client's line: whether it was accepted (1: not yet; 2: yes).
-    backlog: AtomicU32,
-    acceptance: AtomicU32,
-}
-
-const START: usize = 4096;
-const LEN: usize = START + 2 * ROOM as usize;
-
-/// The shared part of a line in this process.
-#[derive(Debug)]
-struct Line {
-    mapping: Mapping,
-    section: OwnedSection,
-    /// Readable at end 0, readable at end 1, room at end 0, room at end 1.
-    events: [Closing; 4],
-}
-
-/// A handle on the section, which goes with handles that travel.
-#[derive(Debug)]
-struct OwnedSection(Closing);
 
 /// An end of a line.
 #[derive(Clone, Debug)]
@@ -132,64 +60,10 @@ pub enum Done {
     Nothing,
 }
 
-/// The two ends of a new pipe; the first is the server's. `both`: for both directions, otherwise from the second to
-/// the first.
-pub fn pipe_ends(name: &str, both: bool) -> io::Result<(OwnedHandle, OwnedHandle)> {
-    const BUFFER: u32 = 64 * 1024;
-    let name = nt::wide(format!("\\\\.\\pipe\\{name}"));
-    let access = if both { PIPE_ACCESS_DUPLEX } else { PIPE_ACCESS_INBOUND };
-    let flags = FILE_FLAG_FIRST_PIPE_INSTANCE | FILE_FLAG_OVERLAPPED;
-    let kind = PIPE_TYPE_BYTE | PIPE_REJECT_REMOTE_CLIENTS;
-    // SAFETY: the name ends with NUL, and the attributes are the system's defaults.
-    let server = nt::opened(unsafe {
-        CreateNamedPipeW(name.as_ptr(), access | flags, kind, 1, BUFFER, BUFFER, 0, std::ptr::null())
-    })?;
-    let access = if both { GENERIC_READ | GENERIC_WRITE } else { GENERIC_WRITE };
-    // SAFETY: as above. The name is unpredictable, and the pipe takes one client.
-    let client = nt::opened(unsafe {
-        let none = std::ptr::null();
-        CreateFileW(name.as_ptr(), access, 0, none, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, std::ptr::null_mut())
-    })?;
-    Ok((server, client))
-}
-
-/// Returns whether the other end of a pipe is closed. False for a handle that leads to no pipe.
-pub fn is_pipe_closed(number: isize) -> bool {
-    match peek(number) {
-        Ok(_) => false,
-        Err(error) if is_write_only(&error) => nt::is_pipe_closing(number),
-        Err(error) => is_end(&error),
-    }
-}
-
-/// Returns whether the error of a look into a pipe says that the handle is for writes alone.
-pub fn is_write_only(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
-/// Returns how many bytes a pipe has.
-pub fn peek(number: isize) -> io::Result<usize> {
-    let mut available = 0;
-    let none = std::ptr::null_mut();
-    // SAFETY: writes to `available` alone.
-    nt::check(unsafe {
-        PeekNamedPipe(nt::raw(number), none, 0, std::ptr::null_mut(), &mut available, std::ptr::null_mut())
-    })?;
-    Ok(available as usize)
-}
-
-/// Returns whether an error says that the other end of a pipe is closed.
-pub fn is_end(error: &io::Error) -> bool {
-    const BROKEN_PIPE: i32 = 109;
-    const NO_DATA: i32 = 232;
-    const PIPE_NOT_CONNECTED: i32 = 233;
-    error.raw_os_error().is_some_and(|number| [BROKEN_PIPE, NO_DATA, PIPE_NOT_CONNECTED].contains(&number))
-}
-
 /// Creates a line, and returns its two ends. With a name, both ends find the same listener.
 pub fn pair(for_packets: bool) -> io::Result<(OwnedHandle, OwnedHandle)> {
     let id = nt::random_name()?;
-    let (a, b) = pipe_ends(&format!("{PREFIX}{id}"), true)?;
+    let (a, b) = pipe::ends(&format!("{PREFIX}{id}"), true)?;
     let line = Arc::new(Line::create(&id)?);
     line.shared().for_packets.store(u32::from(for_packets), Relaxed);
     known::note(a.as_raw(), Known::Line(Arc::new(End::new(line.clone(), 0))));
@@ -214,149 +88,6 @@ pub fn of(handle: BorrowedHandle<'_>) -> Option<Arc<End>> {
     let end = Arc::new(End::new(Arc::new(Line::open(id).ok()?), side));
     known::note(handle.as_raw(), Known::Line(end.clone()));
     Some(end)
-}
-
-impl Line {
-    fn create(id: &str) -> io::Result<Line> {
-        let (section, existed) = nt::create_section(&format!("Local\\{PREFIX}{id}"), LEN)?;
-        if existed {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let line = Line::with(id, section)?;
-        // SAFETY: the section is fresh; no other process knows its name yet.
-        unsafe { Mutex::init((&raw const line.shared().lock).cast_mut())? };
-        line.locked(|shared| line.tell(shared, true));
-        Ok(line)
-    }
-
-    fn open(id: &str) -> io::Result<Line> {
-        let section = nt::open_section(&format!("Local\\{PREFIX}{id}"))?;
-        let line = Line::with(id, section)?;
-        // The events may be new: no process may have had them open.
-        line.locked(|shared| line.tell(shared, true));
-        Ok(line)
-    }
-
-    fn with(id: &str, section: OwnedHandle) -> io::Result<Line> {
-        let mapping = Mapping::new(&section, LEN, Share::All)?;
-        let event = |number: usize| nt::event(Some(&format!("Local\\{PREFIX}{id}-{number}"))).map(Closing::new);
-        let events = [event(0)?, event(1)?, event(2)?, event(3)?];
-        Ok(Line { mapping, section: OwnedSection(Closing::new(section)), events })
-    }
-
-    fn shared(&self) -> &Shared {
-        const { assert!(size_of::<Shared>() <= START) };
-        // SAFETY: the mapping has `LEN` bytes and lives as long as `self`; it begins with zeros, which are valid words, and
-        // all processes use it by atomic operations.
-        unsafe { self.mapping.start().cast().as_ref() }
-    }
-
-    /// Calls `with` under the lock.
-    fn locked<T>(&self, with: impl FnOnce(&Shared) -> T) -> T {
-        let shared = self.shared();
-        loop {
-            match shared.lock.lock_within(Duration::from_secs(3600)) {
-                Ok(Found::Ours) => break,
-                Ok(Found::Orphaned) => {
-                    self.mend(shared);
-                    break;
-                }
-                Ok(Found::Taken) | Err(_) => {}
-            }
-        }
-        let done = with(shared);
-        // SAFETY: this thread has acquired it above.
-        unsafe { shared.lock.unlock() };
-        done
-    }
-
-    /// After the death of a holder of the lock. A writer moves the tail last and a reader the head, so what is between
-    /// them is whole, except while a reader splits a record.
-    fn mend(&self, shared: &Shared) {
-        for (number, way) in shared.ways.iter().enumerate() {
-            let (mut head, tail, mut content) = (way.head.load(Relaxed), way.tail.load(Relaxed), 0);
-            let mut is_whole = way.is_splitting.load(Relaxed) == 0;
-            while is_whole && head != tail {
-                let len = u64::from(self.word(number, head));
-                let count = u64::from(self.word(number, head + 4));
-                content += len;
-                head += HEADER + count * ENTRY + len;
-                is_whole = head <= tail;
-            }
-            way.content.store(content, Relaxed);
-            if !is_whole {
-                shared.is_broken.store(1, Relaxed);
-            }
-        }
-        self.tell(shared, true);
-    }
-
-    /// Signals the events, or resets them, by the state of the rings. `anew`: also those that are right already.
-    fn tell(&self, shared: &Shared, anew: bool) {
-        for (number, way) in shared.ways.iter().enumerate() {
-            let is_broken = shared.is_broken.load(Relaxed) != 0;
-            let over = is_broken || way.is_ended.load(Relaxed) != 0 || way.is_refused.load(Relaxed) != 0;
-            for (says, is_now, event) in [
-                (&way.says_readable, over || way.used() > 0, 1 - number),
-                (&way.says_room, over || way.has_room(), 2 + number),
-            ] {
-                if anew || (says.load(Relaxed) != 0) != is_now {
-                    says.store(u32::from(is_now), Relaxed);
-                    nt::set_event(self.events[event].0, is_now);
-                }
-            }
-        }
-    }
-
-    fn ring(&self, way: usize) -> NonNull<u8> {
-        // SAFETY: the rings are behind the first `START` bytes of the mapping, which has `LEN`.
-        unsafe { self.mapping.start().add(START + way * ROOM as usize) }
-    }
-
-    /// Copies bytes into a ring, or out of it.
-    fn copy_in(&self, way: usize, at: u64, bytes: &[u8]) {
-        let from = (at % ROOM) as usize;
-        let first = bytes.len().min(ROOM as usize - from);
-        // SAFETY: both parts are in the ring: no write is longer than its free bytes. The lock excludes other writers.
-        unsafe {
-            self.ring(way).add(from).copy_from_nonoverlapping(NonNull::from(&bytes[..first]).cast(), first);
-            self.ring(way).copy_from_nonoverlapping(NonNull::from(&bytes[first..]).cast(), bytes.len() - first);
-        }
-    }
-
-    fn copy_out(&self, way: usize, at: u64, bytes: &mut [u8]) {
-        let from = (at % ROOM) as usize;
-        let first = bytes.len().min(ROOM as usize - from);
-        let rest = bytes.len() - first;
-        // SAFETY: both parts are in the ring: `first` and `rest` are at most its length. The lock excludes writers.
-        unsafe {
-            let to = NonNull::from(&mut *bytes).cast::<u8>();
-            to.copy_from_nonoverlapping(self.ring(way).add(from), first);
-            to.add(first).copy_from_nonoverlapping(self.ring(way), rest);
-        }
-    }
-
-    fn word(&self, way: usize, at: u64) -> u32 {
-        let mut bytes = [0; 4];
-        self.copy_out(way, at, &mut bytes);
-        u32::from_ne_bytes(bytes)
-    }
-
-    fn number(&self, way: usize, at: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.copy_out(way, at, &mut bytes);
-        u64::from_ne_bytes(bytes)
-    }
-}
-
-impl Way {
-    fn used(&self) -> u64 {
-        self.tail.load(Relaxed).wrapping_sub(self.head.load(Relaxed))
-    }
-
-    fn has_room(&self) -> bool {
-        ROOM.saturating_sub(self.used()) >= self.wanted.load(Relaxed).max(LEAST)
-    }
 }
 
 /// What goes with a record: a process, a number there, the number of a section there.
@@ -386,14 +117,14 @@ impl End {
     pub fn is_readable(&self, handle: isize) -> bool {
         let shared = self.line.shared();
         let way = &shared.ways[1 - self.side];
-        way.used() > 0 || self.is_over(shared, way) || is_pipe_closed(handle)
+        way.used() > 0 || self.is_over(shared, way) || pipe::is_closed(handle)
     }
 
     /// Whether a write would not wait.
     pub fn has_room(&self, handle: isize) -> bool {
         let shared = self.line.shared();
         let way = &shared.ways[self.side];
-        way.has_room() || self.is_over(shared, way) || is_pipe_closed(handle)
+        way.has_room() || self.is_over(shared, way) || pipe::is_closed(handle)
     }
 
     fn is_over(&self, shared: &Shared, way: &Way) -> bool {
@@ -421,7 +152,7 @@ impl End {
             let text = format!("a packet of {total} bytes; a connection carries at most {LONGEST} at once");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        if is_pipe_closed(handle) {
+        if pipe::is_closed(handle) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         // Outside the lock: the calls take long. They are undone if there is no room.
@@ -494,7 +225,7 @@ impl End {
             let (mut head, tail, mut got) = (way.head.load(Relaxed), way.tail.load(Relaxed), 0);
             if head == tail {
                 // Nothing can come any more: the other end needs the lock to write.
-                let is_over = way.is_ended.load(Relaxed) != 0 || is_pipe_closed(handle);
+                let is_over = way.is_ended.load(Relaxed) != 0 || pipe::is_closed(handle);
                 return if is_over { Done::Bytes(0) } else { Done::Nothing };
             }
             while head != tail {
@@ -666,75 +397,6 @@ fn take(entry: Entry) -> Option<OwnedHandle> {
     Some(handle)
 }
 
-/// The place of a listener, by its name: clients put handles on their lines there.
-pub mod place {
-    use super::*;
-
-    /// Creates a listener: a line whose second end this process keeps open as well.
-    pub fn listen(name: &str, backlog: u32) -> io::Result<OwnedHandle> {
-        let (a, b) = pipe_ends(&format!("{PREFIX}{name}"), true).map_err(|error| match error.kind() {
-            // Another listener has the name.
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => io::ErrorKind::AddrInUse.into(),
-            _ => error,
-        })?;
-        let line = Arc::new(Line::create(name).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
-            _ => error,
-        })?);
-        line.shared().for_packets.store(1, Relaxed);
-        line.shared().backlog.store(backlog.max(1), Relaxed);
-        let end = End { keeps: Some(Arc::new(Closing::new(b))), ..End::new(line, 0) };
-        known::note(a.as_raw(), Known::Line(Arc::new(end)));
-        Ok(a)
-    }
-
-    /// A client's way to a listener.
-    #[derive(Debug)]
-    pub struct Way(End);
-
-    /// Opens the way to the listener of a name (`ConnectionRefused`: there is none).
-    pub fn find(name: &str) -> io::Result<Way> {
-        let line = Line::open(name).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::ErrorKind::ConnectionRefused.into(),
-            _ => error,
-        })?;
-        Ok(Way(End { line: Arc::new(line), side: 1, keeps: None }))
-    }
-
-    impl Way {
-        /// The event that says that a client was accepted.
-        pub fn event(&self) -> isize {
-            self.0.events().1
-        }
-
-        /// Passes the listener an end of a line. False: too many clients wait.
-        pub fn give(&self, handle: &OwnedHandle) -> io::Result<bool> {
-            // The listener reads end 0; handles go to its process.
-            let end = &self.0;
-            let is_full = end.line.locked(|shared| {
-                let waiting = shared.ways[1].content.load(Relaxed);
-                let is_full = waiting >= u64::from(shared.backlog.load(Relaxed));
-                // The room event says when a client was accepted.
-                shared.ways[1].wanted.store(if is_full { ROOM } else { 0 }, Relaxed);
-                end.line.tell(shared, false);
-                is_full
-            });
-            if is_full {
-                return Ok(false);
-            }
-            end.write_to(handle)
-        }
-    }
-
-    impl End {
-        /// As [`End::write`], without a look at the pipe, of which a client has no end.
-        fn write_to(&self, handle: &OwnedHandle) -> io::Result<bool> {
-            let written = self.write(-1, &[IoSlice::new(b"c")], &[handle.as_handle()], true)?;
-            Ok(written != Done::Nothing)
-        }
-    }
-}
-
 /// Returns a handle on the section of a handle's line.
 pub fn section_of(handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
     nt::duplicate(of(handle)?.line.section.0.0).ok().map(nt::adopt)
@@ -807,19 +469,19 @@ mod tests {
         let mut came = Vec::new();
         there.read(b.as_raw(), &mut [0], Some(&mut came), false).unwrap();
         let d = came.pop().unwrap();
-        assert!(!is_pipe_closed(c.as_raw()));
+        assert!(!pipe::is_closed(c.as_raw()));
         let end = of(c.as_handle()).unwrap();
         end.write(c.as_raw(), &[IoSlice::new(b"there")], &[], false).unwrap();
         assert_eq!(text(&of(d.as_handle()).unwrap(), &d, 100), b"there");
         drop(d);
-        assert!(is_pipe_closed(c.as_raw()));
+        assert!(pipe::is_closed(c.as_raw()));
     }
 
     #[test]
     fn the_writing_end_of_a_pipe_tells_that_no_reader_is_left() {
-        let (reader, writer) = pipe_ends(&format!("maniple-t-{}", nt::random_name().unwrap()), false).unwrap();
-        assert!(!is_pipe_closed(writer.as_raw()));
+        let (reader, writer) = pipe::ends(&format!("maniple-t-{}", nt::random_name().unwrap()), false).unwrap();
+        assert!(!pipe::is_closed(writer.as_raw()));
         drop(reader);
-        assert!(is_pipe_closed(writer.as_raw()));
+        assert!(pipe::is_closed(writer.as_raw()));
     }
 }

@@ -10,6 +10,7 @@ pub mod named;
 mod network;
 mod nt;
 pub mod own;
+mod pipe;
 pub mod plain;
 pub mod process;
 pub mod quiet;

@@ -1,7 +1,7 @@
 //! Processes.
 #![allow(unsafe_code)]
 
-use super::{line, nt, ready, stream, times, unsupported};
+use super::{line, nt, pipe, ready, stream, times, unsupported};
 use crate::handle::known;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
@@ -250,7 +250,7 @@ pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
 pub fn hung_up(handle: BorrowedHandle<'_>) -> io::Result<bool> {
     match ready::object(handle) {
         ready::Object::Other => nt::wait_one(handle.as_raw(), Some(Duration::ZERO)),
-        _ => Ok(line::is_pipe_closed(handle.as_raw())),
+        _ => Ok(pipe::is_closed(handle.as_raw())),
     }
 }
 

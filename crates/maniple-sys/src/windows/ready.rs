@@ -15,7 +15,7 @@
 use super::interrupt::Interrupt;
 use super::line::{self, End};
 use super::network;
-use super::nt;
+use super::{nt, pipe};
 use crate::own::Own;
 use crate::{BorrowedHandle, OwnedHandle};
 use std::io;
@@ -93,10 +93,10 @@ fn is_ready(interest: &Interest<'_>, object: &Object) -> io::Result<bool> {
         }
         // The system does not tell by an object when a pipe has room: a write to it waits.
         Object::Pipe if interest.for_room => true,
-        Object::Pipe => match line::peek(number) {
+        Object::Pipe => match pipe::peek(number) {
             Ok(available) => available > 0,
-            Err(error) if line::is_write_only(&error) => nt::is_pipe_closing(number),
-            Err(error) => line::is_end(&error),
+            Err(error) if pipe::is_write_only(&error) => nt::is_pipe_closing(number),
+            Err(error) => pipe::is_end(&error),
         },
         Object::File => true,
         Object::Other => nt::wait_one(number, Some(Duration::ZERO))?,
@@ -192,7 +192,7 @@ impl Armed {
                 return self.read(number, 1);
             }
             // Such a handle cannot tell of the other end, except when it is asked.
-            Object::Pipe if line::peek(number).is_err_and(|error| line::is_write_only(&error)) => {
+            Object::Pipe if pipe::peek(number).is_err_and(|error| pipe::is_write_only(&error)) => {
                 self.at_most(PLAIN_PIPE_SLICE);
             }
             Object::Pipe if nt::is_synchronous(number) => self.at_most(PLAIN_PIPE_SLICE),

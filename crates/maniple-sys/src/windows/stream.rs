@@ -3,7 +3,7 @@
 
 use super::line::{self, Done, End};
 use super::ready::{self, Interest, Object};
-use super::{network, nt, unsupported};
+use super::{network, nt, pipe, unsupported};
 use crate::whole;
 use crate::{BorrowedHandle, OwnedHandle};
 use std::cell::Cell;
@@ -69,7 +69,7 @@ pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
 
 /// Creates a pipe and returns the end to read from and the end to write to.
 pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
-    line::pipe_ends(&format!("maniple-p-{}", nt::random_name()?), false)
+    pipe::ends(&format!("maniple-p-{}", nt::random_name()?), false)
 }
 
 /// Reads until the other end is closed.
@@ -124,13 +124,13 @@ fn read_at_once(
             })
         }
         Object::Network => network::receive(handle, bytes),
-        Object::Pipe => match line::peek(handle.as_raw()) {
+        Object::Pipe => match pipe::peek(handle.as_raw()) {
             Ok(0) if !bytes.is_empty() => Ok(None),
             Ok(available) => {
                 let len = bytes.len().min(available);
                 transfer(handle.as_raw(), Bytes::Into(&mut bytes[..len])).map(Some)
             }
-            Err(error) if line::is_end(&error) => Ok(Some(0)),
+            Err(error) if pipe::is_end(&error) => Ok(Some(0)),
             Err(error) => Err(error),
         },
         Object::File => transfer(handle.as_raw(), Bytes::Into(bytes)).map(Some),
@@ -176,7 +176,7 @@ fn transfer(number: isize, bytes: Bytes<'_>) -> io::Result<usize> {
     };
     match done {
         Ok(()) => Ok(got as usize),
-        Err(error) if line::is_end(&error) || error.raw_os_error() == Some(END_OF_FILE) => {
+        Err(error) if pipe::is_end(&error) || error.raw_os_error() == Some(END_OF_FILE) => {
             if reads {
                 Ok(0)
             } else {

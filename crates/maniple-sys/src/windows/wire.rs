@@ -2,6 +2,7 @@
 //! it.
 
 use super::line::{self, Done, End};
+use super::pipe;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Wire {
 
     /// Returns whether the other end is gone. Notes that it has sent may still be unread.
     pub fn is_hung_up(&self) -> bool {
-        line::is_pipe_closed(self.0.as_raw())
+        pipe::is_closed(self.0.as_raw())
     }
 
     /// Sends a number, and up to [`MOST`] handles: all of them or nothing. `WouldBlock`: the line is full.
