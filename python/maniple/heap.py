@@ -249,6 +249,11 @@ class Heap:
         return fresh, 0, size
 
 
+def _free_held(heap: Heap, held: list[Block]) -> None:
+    for block in held:
+        heap.free(block)
+
+
 class BufferWrapper:
     """A block of shared memory of `size` bytes, which is freed when the object is collected.
 
@@ -260,13 +265,11 @@ class BufferWrapper:
 
     def __init__(self, size: int) -> None:
         heap = BufferWrapper._heap
-        block = heap.malloc(size)
-        try:
-            self._state = block, size
-            util.Finalize(self, heap.free, (block,))
-        except BaseException:
-            heap.free(block)
-            raise
+        held: list[Block] = []
+        # Made first: if an exception ends this method, the end of this object frees the block, once.
+        util.Finalize(self, _free_held, (heap, held))
+        held.append(heap.malloc(size))
+        self._state = held[0], size
 
     def create_memoryview(self) -> memoryview:
         """Return a writable view of exactly `size` bytes."""

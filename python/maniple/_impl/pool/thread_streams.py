@@ -179,30 +179,33 @@ class StreamJob(Job):
                         self.feeder = Bells()
                     self.hub.wait_until(self.feeder, self._may_go_on, None)
                     room = self.room()
-            except (MemoryError, RuntimeError):  # RuntimeError: "can't allocate lock"
+                left = max(1, room // size)
+            except (*NO_MEMORY, RuntimeError):  # RuntimeError: "can't allocate lock"
                 sleep(PAUSE)
                 continue
-            left = max(1, room // size)
             try:
                 for task in itertools.islice(tasks, left):
                     if not self.input_open:
                         return
                     while True:
                         try:
+                            # What needs memory comes before the first step that another thread sees.
+                            entry = (self, task, index)
+                            following, rest = index + 1, left - 1
+                            fed = self.fed + (1 if size == 1 else len(task))
                             count(None)
                             break
                         except NO_MEMORY:
                             sleep(PAUSE)
                     while True:
                         try:
-                            put((self, task, index))
+                            put(entry)
                             break
                         except NO_MEMORY:
                             sleep(PAUSE)
-                    index += 1
-                    left -= 1
-                    self.fed += 1 if size == 1 else len(task)
-                    task = None  # the input may block
+                    index, left = following, rest
+                    self.fed = fed
+                    del task, entry  # the input may block
             except BaseException as error:
                 failure = error
         while failure is not None and not self.abandoned:
@@ -211,9 +214,9 @@ class StreamJob(Job):
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
-        self.length = index + (failure is not None)
         while True:
             try:
+                self.length = index + (failure is not None)
                 self.close_input()
                 break
             except NO_MEMORY:
