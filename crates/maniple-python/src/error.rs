@@ -1,7 +1,8 @@
 //! Engine errors as Python exceptions, and the Python helpers that the native code calls.
 
+use crate::args::Calls as _;
 use crate::lazy::Lazy;
-use crate::made::{self, Attributes as _, import};
+use crate::made::{self, Attributes as _, import, name};
 use maniple_engine::Error;
 use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -45,8 +46,8 @@ pub fn numbered<T: PyTypeInfo>(number: i32, text: impl Into<Cow<'static, str>>) 
 
 /// Adds a note to an exception, if there is memory for it.
 pub fn note(py: Python<'_>, error: &PyErr, text: &str) {
-    let add = made::text(py, "add_note").and_then(|name| error.value(py).getattr(name));
-    let _ = add.and_then(|add| add.call1(made::tuple(py, vec![made::text(py, text)?.into_any()])?));
+    let add = name!(py, "add_note").and_then(|name| error.value(py).getattr(name));
+    let _ = add.and_then(|add| add.with((text,)));
 }
 
 /// Returns the failure of a system call with its number. PyO3's own conversion of an `io::Error` loses the number.

@@ -23,7 +23,7 @@ use maniple_engine::pool::{
     WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
-use maniple_sys::{AsHandle as _, OwnedHandle, RawHandle};
+use maniple_sys::{AsHandle as _, RawHandle};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 use slotmap::{Key, KeyData};
@@ -248,9 +248,13 @@ impl PyHub {
     /// Records that the worker's process has ended; `exitcode` has the form of `Process.exitcode`. Returns the pipe
     /// that was its standard error if another process still writes to it; the caller owns the pipe.
     #[pyo3(signature = (worker, exitcode))]
-    fn exited(&self, py: Python<'_>, worker: u64, exitcode: Option<i32>) -> Out<Option<RawHandle>> {
+    fn exited<'py>(&self, py: Python<'py>, worker: u64, exitcode: Option<i32>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let exit = exitcode.map(Exit::from_number);
-        Out(py.detach(|| self.hub.exited(key(worker), exit)).map(OwnedHandle::into_raw))
+        let Some(tap) = py.detach(|| self.hub.exited(key(worker), exit)) else { return Ok(None) };
+        // Without memory for its number, the pipe is closed here.
+        let number = tap.as_handle().as_raw().object(py)?;
+        let _ = tap.into_raw();
+        Ok(Some(number))
     }
 
     /// Passes on the text that a starting worker has written to its standard error.

@@ -146,12 +146,6 @@ impl PyGuest {
     }
 }
 
-impl Drop for PyGuest {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// The authentication of one client, without waiting.
 #[pyclass(name = "Greeting", module = "maniple._maniple", frozen)]
 pub struct PyGreeting(Mutex<Greeting>);
