@@ -18,8 +18,8 @@ commands: they override `launch`, `ensure_running` or `_ensure_running_and_write
 methods.
 
 A write costs as much as the removal that it reports, so `unregister_later` keeps the reports of removed segments whose random names no
-other segment has. They go with the next message, at the end of the process at the latest. If a process is killed before, the tracker finds
-at its own end that the segments do not exist.
+other segment has. They go with the next message, at the end of the process at the latest. If a process is killed before, they are lost. So a
+process that keeps reports sends `PROBE:later:noop` before the first one. The tracker then ignores, at its own end, segments that do not exist.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ _LONGEST_MESSAGE = 512  # the least PIPE_BUF that POSIX allows
 # The reports that `unregister_later` keeps at most; with another message they fit into the longest one.
 _MOST_KEPT = 8
 _LONGEST_NAME = 255  # bytes, of a name in the second form; no system allows more
+# The name in the probe of a process that keeps reports.
+_LATER = "later"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -168,6 +170,8 @@ class ResourceTracker:
         self._reentrant_messages: deque[bytes] = deque()
         # The reports of `unregister_later`.
         self._kept: deque[bytes] = deque()
+        # Whether the tracker knows that reports are kept.
+        self._has_said_later = False
         self._busy = False
         # Whether the tracker was used: then a forked child has to reset this object.
         self._touched = False
@@ -194,6 +198,9 @@ class ResourceTracker:
         if type(self) is not ResourceTracker or "ensure_running" in self.__dict__ or self.__dict__["_fd"] is None:
             self.unregister(name, rtype)
             return
+        if not self._has_said_later:
+            self._ensure_running_and_write(self._probe(_LATER))
+            self._has_said_later = True
         self._kept.append(_encode("UNREGISTER", name, rtype, self._use_simple_format))
         if len(self._kept) > _MOST_KEPT:
             self.send_kept()
@@ -285,6 +292,9 @@ class ResourceTracker:
     def _make_probe_message(self) -> bytes:
         return b"PROBE:0:noop\n" if self._use_simple_format else _as_json({"cmd": "PROBE", "rtype": "noop"})
 
+    def _probe(self, name: str) -> bytes:
+        return _encode("PROBE", name, "noop", self._use_simple_format)
+
     def _check_alive(self) -> bool:
         """Return whether the tracker still reads the pipe."""
         try:
@@ -344,6 +354,7 @@ class ResourceTracker:
         finally:
             os.close(reader)
         self._fd, self._pid = writer, pid
+        self._has_said_later = False
 
     # ------------------------------------------------------------ end
 
@@ -483,16 +494,19 @@ def main(fd: int) -> None:
     _leave_standard_streams()
     listed: dict[str, set[str]] = {rtype: set() for rtype in _CLEANUP_FUNCS}
     status = 0
+    may_lack_reports = False
     try:
         with open(fd, "rb", 0) as pipe:
             for line in _lines(pipe):
                 try:
-                    _note(line, listed)
+                    may_lack_reports |= _note(line, listed)
                 except Exception as problem:
                     status = 3
                     _report(problem)
     finally:
         for rtype, names in listed.items():
+            if rtype == "shared_memory" and may_lack_reports:
+                names = set(filter(_exists, names))
             if names:
                 status = max(status, _remove_leftovers(rtype, sorted(names)))
     with suppress(Exception):  # stderr may be gone
@@ -535,7 +549,8 @@ def _leave_standard_streams() -> None:
             os.close(empty)
 
 
-def _note(line: bytes, listed: dict[str, set[str]]) -> None:
+def _note(line: bytes, listed: dict[str, set[str]]) -> bool:
+    """Change the list as the line says, and return whether its writer keeps reports, which its death may lose."""
     command, rtype, name = _decode_message(line)
     if rtype not in _CLEANUP_FUNCS:
         raise ValueError(f"cannot track {name!r}: unknown resource type {rtype!r}")
@@ -545,6 +560,7 @@ def _note(line: bytes, listed: dict[str, set[str]]) -> None:
         listed[rtype].discard(name)  # two processes may both have removed it
     elif command != "PROBE":
         raise RuntimeError(f"unrecognized command {command!r}")
+    return command == "PROBE" and name == _LATER
 
 
 def _report(problem: Exception) -> None:
@@ -571,9 +587,7 @@ def _exists(name: str) -> bool:
 
 
 def _remove_leftovers(rtype: str, names: list[str]) -> int:
-    """Remove the remaining resources of one type, and return the exit status: 1, or 2 if a removal failed; 0 if they do not exist."""
-    if rtype == "shared_memory" and not (names := [name for name in names if _exists(name)]):
-        return 0
+    """Remove the remaining resources of one type, and return the exit status: 1, or 2 if a removal failed."""
     remove, status = _CLEANUP_FUNCS[rtype], 1
     _warn(f"There appear to be {len(names)} leaked {rtype} objects to clean up at shutdown: {names}")
     for name in names:

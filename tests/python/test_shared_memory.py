@@ -428,12 +428,36 @@ def test_the_tracker_of_a_killed_process_removes_what_there_is(mp_package: str, 
         assert not os.path.exists(f"/dev/shm/{name}")
 
 
+MAKES = """
+import importlib, os, sys
+memory = importlib.import_module(sys.argv[1] + ".shared_memory")
+blocks = [memory.SharedMemory(create=True, size=10) for _ in range(2)]
+print(*(block.name for block in blocks), flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+def test_the_tracker_tells_of_a_segment_that_a_stranger_has_removed(mp_package: str) -> None:
+    argv = [sys.executable, "-c", MAKES, mp_package]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, text=True, **pipes) as program:
+        assert program.stdout is not None
+        gone, there = program.stdout.readline().split()
+        os.unlink(f"/dev/shm/{gone}")
+        _, errors = program.communicate("", timeout=60)
+    assert "There appear to be 2 leaked shared_memory objects" in errors
+    assert f"'/{gone}': [Errno 2]" in errors
+    assert not os.path.exists(f"/dev/shm/{there}")
+
+
 def test_kept_reports_fit_into_one_message_and_reach_the_tracker(
     mp_package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = importlib.import_module(f"{mp_package}.resource_tracker").ResourceTracker()
     sent: list[bytes] = []
     monkeypatch.setattr(tracker, "_write", sent.append)
+    monkeypatch.setattr(tracker, "_use_simple_format", True)
     tracker.__dict__["_fd"] = 1
     try:
         names = [f"/{'n' * 60}{number}" for number in range(30)]
@@ -444,8 +468,10 @@ def test_kept_reports_fit_into_one_message_and_reach_the_tracker(
     finally:
         tracker.__dict__["_fd"] = None
     assert max(map(len, sent)) <= 512
-    assert len(sent) <= 32
+    assert len(sent) <= 33
     lines = b"".join(sent).decode().splitlines()
+    assert lines.index("PROBE:later:noop") < lines.index(f"UNREGISTER:{names[0]}:shared_memory")
+    lines.remove("PROBE:later:noop")
     assert sorted(lines) == sorted(
         f"{word}:{name}:shared_memory" for name in names for word in ("REGISTER", "UNREGISTER")
     )
