@@ -65,6 +65,8 @@ class Report:
 
 CARGO_TITLE = re.compile(r"^\s+(?:Running|Doc-tests) (?:unittests )?(.+?)(?: \(.*\))?$")
 CARGO_CLOSING = re.compile(r"^test result: .*")
+# How the runners name a test that failed: pytest, cargo, and this project's own.
+FAILED = re.compile(r"^\s*(?:FAILED |ERROR |failed: |test .* FAILED$|tests/\S+: FAILED)")
 # Ignored by cargo's runner, or deselected and failing as expected under pytest: not run, or not counted upon.
 WORDS = {"passed": "passed", "failed": "failed", "error": "failed", "errors": "failed"}
 WORDS |= {"skipped": "skipped", "ignored": "skipped", "xfailed": "skipped", "xpassed": "failed"}
@@ -222,6 +224,12 @@ def summarise(reports: dict[str, Report]) -> None:
             # Where only the end of a log is kept, it has to say what failed.
             for line in report.last:
                 print(f"    | {line}")
+    # Once more, short and last, for a reader who has the last lines only.
+    for name, report in reports.items():
+        if report.faults:
+            print(f"{name}: {'; '.join(report.faults)}")
+            for line in dict.fromkeys(filter(FAILED.match, report.last)):
+                print(f"    {line.strip():.200}")
     total = {word: sum(report.counts[word] for report in reports.values()) for word in ("passed", "failed", "skipped")}
     print(f"{sum(report.seconds for report in reports.values()):.0f} s in all")
     print(", ".join(f"{number} {word}" for word, number in total.items()), flush=True)
