@@ -26,7 +26,7 @@ PLACE = re.compile(
 )
 # Where names of other projects, of Python itself and of this project's past are at home.
 UNCHECKED = {"CHANGELOG.md", "benchmarks/README.md", "tests/cpython/README.md"}
-FOREIGN = {"os", "sys", "re", "concurrent", "typing", "multiprocessing", "ctypes", "test", "dh", "np"}
+FOREIGN = {"asyncio", "os", "sys", "re", "concurrent", "typing", "multiprocessing", "ctypes", "test", "dh", "np"}
 
 
 def tracked() -> list[str]:

@@ -224,7 +224,7 @@ def summarise(reports: dict[str, Report]) -> None:
             # Where only the end of a log is kept, it has to say what failed.
             for line in report.last:
                 print(f"    | {line}")
-    # Once more, short and last, for a reader who has the last lines only.
+    # Once more, short and last, for a reader with the last lines only.
     for name, report in reports.items():
         if report.faults:
             print(f"{name}: {'; '.join(report.faults)}")

@@ -10,12 +10,12 @@ its place, and the executor continues. No executor of this package is ever broke
 
 from __future__ import annotations
 
+import concurrent.futures
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
 from weakref import finalize
 
 from . import get_context
@@ -28,8 +28,11 @@ from ._maniple import Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any, ParamSpec, TypeVar, Unpack
 
+    from ._impl.executor.options import Chosen, ExecutorOptions
+
+    Call = ParamSpec("Call")
     Result = TypeVar("Result")
 
 __all__ = ["ProcessPoolExecutor"]
@@ -38,7 +41,7 @@ _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 _AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 
 
-class ProcessPoolExecutor(Executor):
+class ProcessPoolExecutor(concurrent.futures.Executor):
     """An executor whose calls run in worker processes, with the interface of `concurrent.futures.ProcessPoolExecutor`.
 
     The futures are `concurrent.futures.Future` objects: `concurrent.futures.wait`, `as_completed` and asyncio's ``run_in_executor``
@@ -52,10 +55,13 @@ class ProcessPoolExecutor(Executor):
         initargs: the arguments of `initializer`.
         max_tasks_per_child: the number of tasks after which a new worker replaces a worker; None means never. With this argument,
             the start method is spawn if `mp_context` is None, and fork is refused, as in the standard package.
+        options: options of `maniple.pool.Pool`, which the standard executor does not have, for all calls: `task_timeout`, `soft_timeout`,
+            `retries`, `priority`; for the workers: `worker_init_timeout`, `memory_limit`, `memory_limit_strict`, `max_rss_per_worker`,
+            `spare_workers`, `env`, `cwd`, `threads_per_worker`, `affinity`, `accelerators`, `finalizer`, `finalargs`, `seed`.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is less than 1, or the start method is fork with `max_tasks_per_child`.
-        TypeError: `initializer` is not callable, or `max_tasks_per_child` is not an int.
+        TypeError: `initializer` is not callable, `max_tasks_per_child` is not an int, or an option is unknown or has a wrong type.
 
     A future raises, or returns from `exception()`:
 
@@ -63,6 +69,7 @@ class ProcessPoolExecutor(Executor):
     - `WorkerLostError` if the worker of the call died, or if no worker can be started, for example because `initializer` raises. The
       standard executor fails all its calls with `BrokenProcessPool` and accepts no more; `WorkerLostError` is no such exception,
       because nothing is broken;
+    - `TaskTimeoutError`, `SoftTimeoutError` or `MemoryLimitError` if the call exceeded a limit;
     - the error of pickling, if the function, its arguments or the result cannot be pickled, and `ResultDecodeError` if the result
       cannot be unpickled.
 
@@ -84,10 +91,9 @@ class ProcessPoolExecutor(Executor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        **options: Unpack[ExecutorOptions],
     ) -> None:
-        if max_workers is None:
-            max_workers = default_processes()
-        elif max_workers <= 0:
+        if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -109,6 +115,15 @@ class ProcessPoolExecutor(Executor):
                 "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; "
                 "supply a different mp_context"
             )
+        self._options: Chosen | None = None
+        if options:
+            from ._impl.executor.options import Chosen
+
+            self._options = Chosen(dict(options), context.get_start_method() == "fork")
+        if max_workers is None:
+            max_workers = default_processes(*(() if self._options is None else self._options.of_size))
+        if self._options is not None:
+            self._options.refuse_size(max_workers)
         self._max_workers = max_workers
         self._mp_context = context
         self._initializer, self._initargs = initializer, tuple(initargs)
@@ -136,7 +151,12 @@ class ProcessPoolExecutor(Executor):
                 raise RuntimeError(_AFTER_EXIT)
             if self._pool is None:
                 pool = ExecutorPool(
-                    self._max_workers, self._mp_context, self._initializer, self._initargs, self._max_tasks_per_child
+                    self._max_workers,
+                    self._mp_context,
+                    self._initializer,
+                    self._initargs,
+                    self._max_tasks_per_child,
+                    self._options,
                 )
                 self._finalizer = finalize(self, pool.close)
                 self._finalizer.atexit = False
@@ -154,7 +174,9 @@ class ProcessPoolExecutor(Executor):
     def _refuse(self) -> RuntimeError:
         return RuntimeError(_AFTER_EXIT if is_over() and not self._is_shut else _AFTER_SHUTDOWN)
 
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+    def submit(
+        self, fn: Callable[Call, Result], /, *args: Call.args, **kwargs: Call.kwargs
+    ) -> concurrent.futures.Future[Result]:
         """Start ``fn(*args, **kwargs)`` in a worker, and return its future at once.
 
         Args:
@@ -176,8 +198,12 @@ class ProcessPoolExecutor(Executor):
             pool = self._begin()
         futures = pool.futures
         future: Future[Result] = Future(futures)
+        terms = pool.terms
         try:
-            future._job = futures.submit(future, fn, args, kwargs)
+            if terms is None:
+                future._job = futures.submit(future, fn, args, kwargs)
+            else:
+                future._job = futures.submit(future, fn, args, kwargs, terms.of_call())
         except ValueError:
             raise self._refuse() from None
         if pool.wanted < pool.most:
@@ -190,7 +216,8 @@ class ProcessPoolExecutor(Executor):
             pool = self._begin()
         future: Future[Any] = Future(pool.futures)
         try:
-            future._job = pool.futures.submit_chunk(future, fn, chunk)
+            terms = None if pool.terms is None else pool.terms.of_call()
+            future._job = pool.futures.submit_chunk(future, fn, chunk, terms)
         except ValueError:
             raise self._refuse() from None
         if pool.wanted < pool.most:
@@ -229,14 +256,16 @@ class ProcessPoolExecutor(Executor):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        if self._options is not None and self._options.is_single:
+            chunksize = 1
         limit = None if timeout is None else time.monotonic() + timeout
         items = zip(*iterables)
-        submissions: Iterator[Future[Any]]
+        submissions: Iterator[concurrent.futures.Future[Any]]
         if chunksize == 1:
             submissions = (self.submit(fn, *each) for each in items)
         else:
             submissions = (self._submit_chunk(fn, chunk) for chunk in chunks_of(items, chunksize))
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[concurrent.futures.Future[Any]] = deque()
         try:
             for future in submissions:
                 waiting.append(future)

@@ -19,7 +19,16 @@ from queue import Full
 
 from . import get_context, util
 from ._impl.compat import public_module
-from ._impl.pool.inputs import check_function, copy_of_list, default_processes, explain_item, read_at_once
+from ._impl.pool.inputs import (
+    check_callbacks,
+    check_chunksize,
+    check_function,
+    copy_of_list,
+    default_processes,
+    explain_item,
+    keyword_arguments,
+    read_at_once,
+)
 from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
 from ._impl.pool.limits import refuse_impossible_size
 from ._impl.pool.names import (
@@ -136,13 +145,13 @@ class Pool(QueueParts):
         accelerators: a number of accelerators, or a list of their numbers or identifiers. Each worker sees one of them, by
             `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `ZE_AFFINITY_MASK`. A worker that replaces another one takes over its
             accelerator. Without `processes` there is a worker for each. An identifier that is listed twice is shared.
-        finalizer: a function that each worker calls, as ``finalizer(*finalargs)``, when it ends after `close` or because a new worker
-            replaces it. It is not called in workers that are terminated or die; the end of a ``with`` block terminates them, so call
+        finalizer: a function that each worker calls, as ``finalizer(*finalargs)``, when it ends after `close`, because a new worker
+            replaces it, or because the pool needs fewer workers. It is not called in workers that are terminated or die; the end of a ``with`` block terminates them, so call
             `close` and `join` inside the block. An exception goes to standard error.
         finalargs: the arguments of `finalizer`.
         seed: an int that is not negative. Before each call, the worker seeds `random` and `numpy.random`, from this number, the number
             of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
-            any `chunksize`. Generators that the program makes itself are not seeded. Without a seed, each worker has a random
+            any `chunksize`. Generators that the program makes itself are not seeded, and all tries of an item draw the same numbers. Without a seed, each worker has a random
             state of its own; forked workers do not copy their parent's.
         options: the options of calls, for all calls of this pool that do not have their own.
 
@@ -229,7 +238,7 @@ class Pool(QueueParts):
         env: Mapping[str, str | None] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         threads_per_worker: int | None = None,
-        affinity: str | Sequence[Iterable[int]] | None = None,
+        affinity: Literal["spread"] | Sequence[Iterable[int]] | None = None,
         accelerators: int | Sequence[int | str] | None = None,
         finalizer: Callable[..., object] | None = None,
         finalargs: Iterable[Any] = (),
@@ -239,6 +248,10 @@ class Pool(QueueParts):
         # For `__del__`, if the constructor fails.
         self._state = INIT
         self._ctx = context or get_context()
+        if not hasattr(self._ctx, "get_start_method"):
+            raise TypeError(
+                f"context must be a context, such as maniple.get_context('spawn'), not {context!r:.80} of type {type(context).__name__}"
+            )
         setup = setup_of(
             finalargs,
             env=env,
@@ -277,6 +290,10 @@ class Pool(QueueParts):
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
+        if not hasattr(initargs, "__iter__"):
+            raise TypeError(
+                f"initargs must be a tuple of the arguments of initializer, not {initargs!r:.80} of type {type(initargs).__name__}"
+            )
         given = () if initializer is None else tuple(initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
             if options or any(limits) or setup is not None or seeds is not None or backlog is not None:
@@ -418,7 +435,10 @@ class Pool(QueueParts):
             return result
         if self._state != RUN:
             raise ValueError("Pool not running")
-        told = callback is not None or error_callback is not None
+        if told := callback is not None or error_callback is not None:
+            check_callbacks(callback=callback, error_callback=error_callback)
+        if type(kwds) is not dict:
+            kwds = keyword_arguments(kwds)
         try:
             if self._backlog is not None:
                 most, blocks = self._backlog
@@ -532,8 +552,8 @@ class Pool(QueueParts):
     ) -> MapResult[Result]:
         self._check_running()
         terms = self._terms_for(options) if options else self._terms
-        if chunksize is not None and chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+        if chunksize is not None:
+            check_chunksize(chunksize)
         items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
         hub = self._hub
         if hub is None or mapper not in (mapstar, starmapstar):
@@ -545,7 +565,9 @@ class Pool(QueueParts):
             if len(items):
                 self._post(result, mapper, self._get_tasks(func, items, chunksize))
             return result
-        star, told = mapper is starmapstar, callback is not None or error_callback is not None
+        star = mapper is starmapstar
+        if told := callback is not None or error_callback is not None:
+            check_callbacks(callback=callback, error_callback=error_callback)
         try:
             if terms is None:
                 ticket = hub.map(func, items, star, chunksize, told)
@@ -621,8 +643,7 @@ class Pool(QueueParts):
     ) -> Any:
         self._check_running()
         terms = self._terms_for(options) if options else self._terms
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        check_chunksize(chunksize)
         if chunksize == 1:
             chunksize = 1  # an int, also if the caller passed True or 1.0
         if buffersize is not None and buffersize < 1:
@@ -713,7 +734,7 @@ class Pool(QueueParts):
         """
         if self._workers is None or isinstance(self, ThreadPool):
             raise ValueError(f"a {type(self).__name__} cannot cancel its calls; terminate() ends all of them")
-        self._hub.cancel_all(kill)
+        self._hub.cancel_all(bool(kill))
 
     def join(self, timeout: float | None = None) -> bool | None:
         """Wait until the workers have ended. Call `close` or `terminate` first.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections import UserDict
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ HUGE = 10**400
         ({"worker_init_timeout": HUGE}, ValueError, "worker_init_timeout is too large"),
         ({"memory_limit": 2**64}, ValueError, r"memory_limit must be less than 2\*\*63 bytes"),
         ({"max_rss_per_worker": HUGE}, ValueError, "max_rss_per_worker must be less than"),
-        ({"max_tasks_per_child": True}, TypeError, "max_tasks_per_child must be an int, not bool"),
+        ({"max_tasks_per_child": True}, TypeError, "max_tasks_per_child must be an int, not True of type bool"),
         ({"max_tasks_per_child": 2**64}, ValueError, "max_tasks_per_child must be less than"),
         ({"max_backlog": 2**64}, ValueError, "max_backlog must be less than"),
         ({"backlog_full": "drop"}, ValueError, 'backlog_full must be "block" or "raise"'),
@@ -132,3 +133,98 @@ def test_a_pool_is_not_resized_beyond_the_limits(pool_module: ModuleType) -> Non
             with pytest.raises(OSError, match=f"{size} workers"):
                 pool.resize(size)
         assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
+CALLS_OF_MANY = ["map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered"]
+
+
+@pytest.mark.parametrize("call", CALLS_OF_MANY)
+@pytest.mark.parametrize("chunksize", ["a", [2], (1, 2)], ids=str)
+@pytest.mark.better_than_standard("the error is about `<`")
+def test_a_chunksize_that_is_no_number(pool: Any, call: str, chunksize: Any) -> None:
+    with pytest.raises(TypeError, match=r"chunksize must be an int, not .*; .* starmap\(func, zip\(first, second\)\)"):
+        getattr(pool, call)(add, [(1, 2)], chunksize)
+
+
+@pytest.mark.parametrize("call", CALLS_OF_MANY)
+@pytest.mark.parametrize("chunksize", [0, -1, 0.5])
+def test_a_chunksize_below_one(pool: Any, call: str, chunksize: Any) -> None:
+    with pytest.raises(ValueError, match="Chunksize must be 1"):
+        getattr(pool, call)(add, [(1, 2)], chunksize)
+
+
+@pytest.mark.parametrize("kwds", [3, None, [1]], ids=str)
+@pytest.mark.better_than_standard("the error comes from a worker, and does not name the argument")
+def test_keyword_arguments_that_are_no_dict(pool: Any, kwds: Any) -> None:
+    with pytest.raises(TypeError, match=r"kwds must be a dict of keyword arguments, not .*: apply\(func, \(1, 2\)\)"):
+        pool.apply(pow, (2,), kwds)
+
+
+@pytest.mark.parametrize("kind", [MappingProxyType, UserDict])
+def test_keyword_arguments_in_another_mapping(pool: Any, kind: Any) -> None:
+    assert pool.apply_async(add, (1,), kind({"other": 2})).get() == 3
+
+
+@pytest.mark.parametrize("name", ["callback", "error_callback"])
+@pytest.mark.parametrize("call", ["apply_async", "map_async", "starmap_async"])
+@pytest.mark.better_than_standard("the pool stops when a thread calls it")
+def test_a_callback_that_cannot_be_called(pool: Any, name: str, call: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a function, not 5 of type int"):
+        getattr(pool, call)(add, [(1, 2)], **{name: 5})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.better_than_standard("the error does not name the argument")
+def test_arguments_of_the_initializer_that_are_no_tuple(pool_module: ModuleType, kind: str) -> None:
+    with pytest.raises(TypeError, match="initargs must be a tuple of the arguments of initializer, not 5 of type int"):
+        getattr(pool_module, kind)(1, print, 5)
+
+
+@pytest.mark.parametrize("context", ["spawn", 3])
+@pytest.mark.better_than_standard("an AttributeError of a method")
+def test_a_context_that_is_none(pool_module: ModuleType, context: Any) -> None:
+    with pytest.raises(TypeError, match=r"context must be a context, such as maniple.get_context\('spawn'\), not"):
+        pool_module.Pool(1, context=context)
+
+
+@pytest.mark.better_than_standard("it has no options")
+def test_words_of_other_packages_for_the_start_method(mp: ModuleType) -> None:
+    for options in ({"mp_context": mp.get_context("spawn")}, {"start_method": "spawn"}):
+        with pytest.raises(TypeError, match=r"a context decides how workers start: get_context\('spawn'\).Pool\(\)"):
+            mp.Pool(1, **options)
+    with pytest.raises(TypeError, match="'context' is the object that this method belongs to"):
+        mp.Pool(1, context=mp.get_context("spawn"))
+
+
+@pytest.mark.better_than_standard("it has no options")
+def test_arguments_of_methods_as_options_of_a_pool(mp: ModuleType) -> None:
+    with pytest.raises(TypeError, match="it is an argument of map, imap and their other forms"):
+        mp.Pool(1, chunksize=3)
+    with mp.Pool(1) as pool, pytest.raises(TypeError, match="it is an argument of imap and imap_unordered"):
+        pool.map(add, [], buffersize=3)
+
+
+async def later() -> int:
+    return 1
+
+
+@pytest.mark.better_than_standard("the error has no hint")
+def test_a_coroutine_function(mp: ModuleType) -> None:
+    with mp.Pool(1) as pool:
+        for call in (lambda: pool.apply(later), lambda: pool.starmap(later, [()])):
+            with pytest.raises(mp.pool.MaybeEncodingError) as raised:
+                call()
+            assert any("is a coroutine function" in note for note in raised.value.__notes__)
+
+
+@pytest.mark.better_than_standard("it has no options")
+def test_numbers_of_numpy_as_options(mp: ModuleType) -> None:
+    numpy = pytest.importorskip("numpy")
+    options = {"memory_limit": numpy.int64(10**10), "max_backlog": numpy.int8(9), "min_processes": numpy.uint8(1)}
+    limits = {"task_timeout": numpy.int64(60), "soft_timeout": numpy.float32(50), "priority": numpy.int16(-1)}
+    with mp.Pool(numpy.int64(2), idle_timeout=numpy.float32(9), **options) as pool:
+        assert pool.map(abs, [-1], retries=numpy.int64(1), **limits) == [1]
+        assert pool.apply(abs, (-1,), retries=mp.Retries(numpy.int64(1), numpy.float32(0.5)), **limits) == 1
+        pool.resize(numpy.int64(1))
+        with pytest.raises(TypeError, match="task_timeout must be a number"):
+            pool.apply(abs, (-1,), task_timeout=numpy.array([1.0, 2.0]))

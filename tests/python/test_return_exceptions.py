@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import maniple
 import pytest
 from pools import METHODS
 
@@ -97,3 +99,87 @@ def test_the_exception_takes_the_place_of_the_result(new_pool: Callable[..., Any
         FAULTS[fault] if number == PLACE else "int" for number in range(COUNT)
     ]
     assert results[:PLACE] == list(range(PLACE)) and results[PLACE + 1 :] == list(range(PLACE + 1, COUNT))
+
+
+def two_and_a_failure(kind: type[BaseException]) -> Iterator[int]:
+    yield 1
+    yield 2
+    raise kind("input")
+
+
+@every_method
+@pytest.mark.parametrize("call", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_the_failure_of_the_input_is_no_item(
+    new_pool: Callable[..., Any], call: str, error: type[BaseException]
+) -> None:
+    pool = new_pool(2)
+    results = getattr(pool, call)(abs, two_and_a_failure(error), return_exceptions=True)
+    taken = []
+    with pytest.raises(error):
+        while len(taken) < 4:
+            taken.append(next(results))
+    # Unordered, the failure may come before the results.
+    taken += results
+    assert sorted(taken) == [1, 2]
+    assert pool.map(abs, [-1]) == [1]
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class NoNotes(Exception):
+    def add_note(self, note: str) -> None:
+        raise RuntimeError("no notes")
+
+
+class OtherNotes(Exception):
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.__notes__ = "text"  # type: ignore[assignment]
+
+
+def raise_a(kind: type[Exception]) -> None:
+    raise kind("the task's own")
+
+
+@every_method
+@pytest.mark.parametrize("kind_of_error", [NoText, NoNotes, OtherNotes])
+def test_exceptions_that_refuse_what_the_pool_adds(
+    new_pool: Callable[..., Any], kind_of_error: type[Exception]
+) -> None:
+    pool = new_pool(1)
+    retries = maniple.Retries(1, on=Exception)
+    with pytest.raises(kind_of_error):
+        pool.apply(raise_a, (kind_of_error,), retries=retries)
+    (raised,) = pool.map(raise_a, [kind_of_error], retries=retries, return_exceptions=True)
+    assert type(raised) is kind_of_error
+    assert len(raised.earlier_errors) == 1
+
+
+class Exiting:
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+def exiting_at_place(number: int) -> Any:
+    return Exiting() if number == PLACE else number
+
+
+@every_method
+@pytest.mark.parametrize("call", ["imap", "imap_unordered"])
+def test_a_result_that_requests_the_end_of_the_program_does_not_stop_the_iterator(
+    new_pool: Callable[..., Any], call: str
+) -> None:
+    results = getattr(new_pool(1), call)(exiting_at_place, range(COUNT))
+    taken = []
+    for _ in range(10 * COUNT):
+        try:
+            taken.append(next(results))
+        except SystemExit:
+            pass
+        except StopIteration:
+            break
+    assert taken == [number for number in range(COUNT) if number != PLACE]

@@ -260,6 +260,8 @@ def test_a_closed_pool_wakes_a_call_that_waits_for_room(new_pool: NewPool, tmp_p
 def test_the_shared_pool(new_pool: NewPool, mp: ModuleType) -> None:
     from maniple._impl.pool import shared
 
+    with pytest.raises(ValueError, match="at least 1"):
+        mp.shared_pool(0)
     pool = mp.shared_pool(2, idle_timeout=0.2)
     try:
         assert mp.shared_pool(idle_timeout=0.2) is pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, assert_type
 
 import maniple
@@ -239,3 +239,12 @@ def connections() -> None:
 def executors() -> None:
     ProcessPoolExecutor(mp_context=maniple.get_context("spawn"))
     ProcessPoolExecutor(mp_context=maniple.get_context())
+    with maniple.ProcessPoolExecutor(2, task_timeout=1, retries=maniple.Retries(2), memory_limit="1GB") as executor:
+        numbers = {executor.submit(length, "a" * number): number for number in range(3)}
+        for future in as_completed(numbers):
+            assert_type(numbers[future], int)
+            assert_type(future.result(), int)
+        assert_type(list(executor.map(length, ["a"])), list[int])
+        executor.submit(length, 3)  # type: ignore[arg-type]
+        executor.submit(length)  # type: ignore[call-arg]
+        maniple.ProcessPoolExecutor(2, affinity="all")  # type: ignore[arg-type]

@@ -22,16 +22,17 @@ use crate::hub::PyHub;
 use crate::made::name;
 use crate::outcome::{Interrupt, Kind, Piece, Regions, failure, miscounted, results};
 use crate::signals::{detached, interrupts, leaves};
+use crate::terms::{self, Given, PyTerms};
 use crate::unended;
 use maniple_engine::pool::policy::{AGAIN, START_PATIENCE};
-use maniple_engine::pool::{Collector, Func, JobId, Packet, Settled};
+use maniple_engine::pool::{Collector, Func, JobId, Packet, Settled, Terms};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use rustc_hash::FxHashMap;
 use slotmap::{Key, KeyData};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 const LOST: &str = "there was no memory to unpickle the result for ten seconds, and the result is lost: \
@@ -55,11 +56,11 @@ type Ended = (Open, Piece, Regions);
 /// A pickled call: the function, its name, the content, and the number of items.
 type Packed = (Func, Py<PyAny>, Packet, usize);
 
-/// What a future receives.
-enum Given {
+/// What completes a future.
+enum Answer {
     Value(Py<PyAny>),
     Error(Py<PyAny>),
-    /// It was cancelled before its task began.
+    /// It is cancelled.
     Nothing,
 }
 
@@ -74,7 +75,7 @@ struct Tasks {
     // Those for which there was no memory, and when the keeper tries again.
     lacking: VecDeque<Ended>,
     try_at: Option<Instant>,
-    slow: VecDeque<(Py<PyAny>, Given)>,
+    slow: VecDeque<(Py<PyAny>, Answer)>,
     submitted: u64,
     /// The keeper has ended: any thread does its work.
     over: bool,
@@ -141,9 +142,9 @@ impl PyFutures {
                         continue;
                     }
                     drop(tasks);
-                    Given::Error(PyMemoryError::saying(LOST).into_value(py).into_any())
+                    Answer::Error(PyMemoryError::saying(LOST).into_value(py).into_any())
                 }
-                Err(Interrupt(error)) if is_keeper => Given::Error(error.into_value(py).into_any()),
+                Err(Interrupt(error)) if is_keeper => Answer::Error(error.into_value(py).into_any()),
                 Err(Interrupt(error)) => {
                     self.lock().is_for_keeper.push_back((open, piece, regions));
                     self.hub.get().hub().kick();
@@ -161,7 +162,7 @@ impl PyFutures {
         }
     }
 
-    fn give(&self, py: Python<'_>, future: Py<PyAny>, given: Given, is_keeper: bool) -> PyResult<()> {
+    fn give(&self, py: Python<'_>, future: Py<PyAny>, given: Answer, is_keeper: bool) -> PyResult<()> {
         if let Some(fields) = plain(future.bind(py))? {
             return store(&fields, given);
         }
@@ -178,11 +179,11 @@ impl PyFutures {
         Ok(())
     }
 
-    fn settle(&self, py: Python<'_>, future: &Py<PyAny>, given: Given) -> PyResult<()> {
+    fn settle(&self, py: Python<'_>, future: &Py<PyAny>, given: Answer) -> PyResult<()> {
         let (is_result, value) = match given {
-            Given::Value(value) => (Some(true), value),
-            Given::Error(error) => (Some(false), error),
-            Given::Nothing => (None, py.None()),
+            Answer::Value(value) => (Some(true), value),
+            Answer::Error(error) => (Some(false), error),
+            Answer::Nothing => (None, py.None()),
         };
         unended::call(self.settle.bind(py), (future, is_result, value), None).map(drop)
     }
@@ -218,21 +219,21 @@ fn is_open(fields: &Bound<'_, PyDict>) -> PyResult<bool> {
 }
 
 /// Completes a plain future.
-fn store(fields: &Bound<'_, PyDict>, given: Given) -> PyResult<()> {
+fn store(fields: &Bound<'_, PyDict>, given: Answer) -> PyResult<()> {
     let py = fields.py();
     if !is_open(fields)? {
         return Ok(());
     }
     let state = match given {
-        Given::Value(value) => {
+        Answer::Value(value) => {
             fields.set_item(name!(py, "_result")?, value)?;
             name!(py, "FINISHED")?
         }
-        Given::Error(error) => {
+        Answer::Error(error) => {
             fields.set_item(name!(py, "_exception")?, error)?;
             name!(py, "FINISHED")?
         }
-        Given::Nothing => name!(py, "CANCELLED_AND_NOTIFIED")?,
+        Answer::Nothing => name!(py, "CANCELLED_AND_NOTIFIED")?,
     };
     // A future that has ended keeps no pool.
     fields.set_item(name!(py, "_tasks")?, py.None())?;
@@ -251,10 +252,13 @@ fn mark_running(future: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_open(&fields)? { fields.set_item(name!(py, "_state")?, name!(py, "RUNNING")?) } else { Ok(()) }
 }
 
-fn decoded(py: Python<'_>, open: &Open, piece: &Piece, regions: &Regions) -> Result<Given, Interrupt> {
+fn decoded(py: Python<'_>, open: &Open, piece: &Piece, regions: &Regions) -> Result<Answer, Interrupt> {
+    if matches!(piece.kind, Kind::Cancelled) {
+        return Ok(Answer::Nothing);
+    }
     let Kind::Done(content) = &piece.kind else {
         let error = failure(py, piece, regions, &open.name, None)?;
-        return Ok(Given::Error(error.into_value(py).into_any()));
+        return Ok(Answer::Error(error.into_value(py).into_any()));
     };
     let mut values = Vec::with_capacity(open.count.unwrap_or(1));
     let read = results(py, content, regions, None, |value| {
@@ -267,8 +271,8 @@ fn decoded(py: Python<'_>, open: &Open, piece: &Piece, regions: &Regions) -> Res
         Some(_) => Err(miscounted(py)),
     });
     Ok(match given {
-        Ok(value) => Given::Value(value.unbind()),
-        Err(error) => Given::Error(error.into_value(py).into_any()),
+        Ok(value) => Answer::Value(value.unbind()),
+        Err(error) => Answer::Error(error.into_value(py).into_any()),
     })
 }
 
@@ -283,31 +287,37 @@ impl PyFutures {
 
     /// Submits a call of `func(*args, **kwds)`, whose outcome completes the future. Returns the job's number; 0 if the
     /// call cannot be pickled, which is then the future's exception.
+    #[pyo3(signature = (future, func, args, kwds, terms=None))]
     fn submit(
         &self,
         future: &Bound<'_, PyAny>,
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyDict>,
+        terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<Out<u64>> {
         let hub = self.hub.get();
         let _making = hub.make();
-        let packed = hub.pack_call(func, args, kwds, &[]).map(|(func, name, packet)| (func, name, packet, 1));
-        self.send(future, packed, None).map(Out)
+        let Given { terms, header, .. } = terms::given(terms);
+        let packed = hub.pack_call(func, args, kwds, &header).map(|(func, name, packet)| (func, name, packet, 1));
+        self.send(future, packed, None, terms).map(Out)
     }
 
     /// As `submit`, for one call of `func(*items)` for each of a list of tuples. The result is a list.
+    #[pyo3(signature = (future, func, items, terms=None))]
     fn submit_chunk(
         &self,
         future: &Bound<'_, PyAny>,
         func: &Bound<'_, PyAny>,
         items: &Bound<'_, PyList>,
+        terms: Option<&Bound<'_, PyTerms>>,
     ) -> PyResult<Out<u64>> {
         let hub = self.hub.get();
         let _making = hub.make();
         let count = items.len();
-        let packed = hub.pack_chunk(func, items).map(|(func, name, packet)| (func, name, packet, count));
-        self.send(future, packed, Some(count)).map(Out)
+        let Given { terms, header, .. } = terms::given(terms);
+        let packed = hub.pack_chunk(func, items, &header).map(|(func, name, packet)| (func, name, packet, count));
+        self.send(future, packed, Some(count), terms).map(Out)
     }
 
     /// Returns the number of tasks that have not ended.
@@ -348,7 +358,7 @@ impl PyFutures {
             return Ok(false);
         };
         if let Some(fields) = plain(future)? {
-            store(&fields, Given::Nothing)?;
+            store(&fields, Answer::Nothing)?;
         }
         drop(open);
         hub.call_collector();
@@ -364,15 +374,22 @@ impl PyFutures {
         let jobs: Vec<JobId> = open.into_iter().map(|(_, job)| job).collect();
         for job in detached(py, || hub.withdraw_but(&jobs, running))? {
             let Some(open) = self.lock().open.remove(&job) else { continue };
-            self.give(py, open.future, Given::Nothing, false)?;
+            self.give(py, open.future, Answer::Nothing, false)?;
         }
         hub.call_collector();
         Ok(())
     }
 
+    /// Ends the worker that runs the task. Returns whether there is one; another one takes its place, and the caller
+    /// cancels the future.
+    fn end_running(&self, py: Python<'_>, job: u64) -> PyResult<bool> {
+        let hub = self.hub.get().hub();
+        detached(py, || hub.cancel(job_of(job), true) > 0)
+    }
+
     /// Lets the keeper cancel a future whose task was withdrawn.
     fn leave(&self, future: Py<PyAny>) {
-        self.lock().slow.push_back((future, Given::Nothing));
+        self.lock().slow.push_back((future, Answer::Nothing));
         self.hub.get().hub().kick();
     }
 
@@ -430,18 +447,24 @@ impl PyFutures {
 }
 
 impl PyFutures {
-    fn send(&self, future: &Bound<'_, PyAny>, packed: PyResult<Packed>, count: Option<usize>) -> PyResult<u64> {
+    fn send(
+        &self,
+        future: &Bound<'_, PyAny>,
+        packed: PyResult<Packed>,
+        count: Option<usize>,
+        terms: Option<Arc<Terms>>,
+    ) -> PyResult<u64> {
         let py = future.py();
         let (func, name, packet, items) = match packed {
             Ok(packed) => packed,
             Err(error) if interrupts(py, &error) => return Err(error),
             Err(error) => {
-                let given = Given::Error(error.into_value(py).into_any());
+                let given = Answer::Error(error.into_value(py).into_any());
                 self.give(py, future.clone().unbind(), given, false)?;
                 return Ok(0);
             }
         };
-        let job = self.hub.get().submit_task(func, items, packet)?.into_job();
+        let job = self.hub.get().submit_task(func, items, packet, terms)?.into_job();
         self.enter(job, Open { future: future.clone().unbind(), name, count, turn: 0, lacks_since: None });
         Ok(job.data().as_ffi())
     }

@@ -19,7 +19,7 @@ use crate::ticket::{PyTicket, Shape};
 use crate::unended;
 use maniple_engine::pool::policy::{self, LINGER, WINDOW};
 use maniple_engine::pool::{
-    Chore, Chunk, Collect, End, EndTerms, Func, Hub, HubConfig, JobSpec, Packet, Room, Size, SourceKind, Ticket,
+    Chore, Chunk, Collect, End, EndTerms, Func, Hub, HubConfig, JobSpec, Packet, Room, Size, SourceKind, Terms, Ticket,
     WorkerId, WorkerLimits,
 };
 use maniple_engine::process::Exit;
@@ -28,7 +28,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 use slotmap::{Key, KeyData};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The parent's side of a pool: distributes tasks and receives results.
@@ -102,18 +102,20 @@ impl PyHub {
         &self,
         func: &Bound<'_, PyAny>,
         items: &Bound<'_, PyList>,
+        header: &[u8],
     ) -> PyResult<(Func, Py<PyAny>, Packet)> {
         let (func, name) = self.func(func)?;
         let mut encoder = Encoder::new(items.py(), self.hub.packer());
+        encoder.header(header);
         encoder.mark(tag::STARMAP);
         encoder.list(items, Pickler::For(&self.main))?;
         Ok((func, name, encoder.packet()?))
     }
 
     /// Submits one task of so many items, whose end is reported.
-    pub fn submit_task(&self, func: Func, items: usize, packet: Packet) -> PyResult<Ticket> {
+    pub fn submit_task(&self, func: Func, items: usize, packet: Packet, terms: Option<Arc<Terms>>) -> PyResult<Ticket> {
         let (collect, chunk) = (Collect::All, Chunk::Fixed(items.max(1)));
-        let spec = JobSpec { func, collect, chunk, items: Some(items), window: None, notify: true, terms: None };
+        let spec = JobSpec { func, collect, chunk, items: Some(items), window: None, notify: true, terms };
         self.submit(spec, SourceKind::Ready(vec![(items, packet)]))
     }
 

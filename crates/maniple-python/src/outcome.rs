@@ -26,12 +26,17 @@ pub struct Piece {
     pub kind: Kind,
 }
 
+/// Why a task has fewer items than it should: the iterator over the items raised this.
+pub struct InputFailed(pub PyErr);
+
 /// How a task ended.
 pub enum Kind {
     Done(ReceivedPacket),
     Failed(ReceivedPacket),
     // The task was not sent, or its answer did not fit into memory.
     Unsent(Box<PyErr>),
+    // The program's iterator raised it in the place of an item.
+    NoItem(Box<PyErr>),
     Lost(Arc<Loss>),
     Cancelled,
     Terminated,
@@ -44,9 +49,12 @@ impl From<Outcome> for Kind {
         match outcome {
             Outcome::Done(content) => Kind::Done(content),
             Outcome::Failed(content) => Kind::Failed(content),
-            Outcome::Unsent(why) => Kind::Unsent(why.downcast::<PyErr>().unwrap_or_else(|why| {
-                Box::new(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |error| python(*error)))
-            })),
+            Outcome::Unsent(why) => match why.downcast::<InputFailed>() {
+                Ok(failed) => Kind::NoItem(Box::new(failed.0)),
+                Err(why) => Kind::Unsent(why.downcast::<PyErr>().unwrap_or_else(|why| {
+                    Box::new(why.downcast::<Error>().map_or_else(|_| python(Error::NotRunning), |error| python(*error)))
+                })),
+            },
             Outcome::Unreceived(error) => Kind::Unsent(Box::new(python(*error))),
             Outcome::Lost(loss) => Kind::Lost(loss),
             Outcome::Cancelled => Kind::Cancelled,
@@ -95,10 +103,11 @@ impl Piece {
 }
 
 impl Kind {
-    /// Returns whether the pool was terminated, or has no worker that gets ready.
-    pub fn is_end_of_pool(&self) -> bool {
+    /// Returns whether it is no item that has failed, but its input, or the pool, which was terminated or has no worker that
+    /// gets ready.
+    pub fn is_end(&self) -> bool {
         match self {
-            Kind::Terminated => true,
+            Kind::Terminated | Kind::NoItem(_) => true,
             Kind::Lost(loss) => matches!(loss.cause, LossCause::Unfit(_) | LossCause::Unready { .. }),
             _ => false,
         }
@@ -214,7 +223,7 @@ fn exception(
     static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let raised = match kind {
         Kind::Failed(content) => failed(py, content, regions, first, items),
-        Kind::Unsent(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
+        Kind::Unsent(error) | Kind::NoItem(error) => Ok(error.clone_ref(py).into_value(py).into_bound(py).into_any()),
         Kind::Lost(loss) => lost(py, loss, name, first, items),
         Kind::Cancelled => helper(py, &CANCELLED, "withdrawn").and_then(|made| made.with((name, first, items))),
         Kind::Terminated | Kind::Done(_) | Kind::AfterTries(_) => {

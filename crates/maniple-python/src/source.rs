@@ -3,6 +3,7 @@
 use crate::encode::{Encoder, Pickler};
 use crate::error::{Saying as _, helper};
 use crate::made;
+use crate::outcome::InputFailed;
 use crate::seed::Head;
 use crate::signals;
 use crate::unended;
@@ -156,7 +157,7 @@ pub fn fill_from<'py>(
                 Some(Err(error)) => {
                     // The items of an unfinished chunk fail with it, as in the standard package, which makes the chunk
                     // first.
-                    out.unsent(1, Box::new(error));
+                    out.unsent(1, Box::new(InputFailed(error)));
                     return Filled::Ended;
                 }
             }

@@ -11,6 +11,7 @@ use crate::signals::{detached, interrupts};
 use maniple_engine::pool::Ticket;
 use maniple_engine::pool::policy::{report_after, take_at_once};
 use maniple_engine::shm::region::Region;
+use maniple_sys as sys;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use slotmap::Key;
@@ -200,17 +201,20 @@ impl PyStream {
         match self.decode(py, &piece, &regions) {
             Ok(decoded) => {
                 self.attempts.begin_anew();
-                // The end of the pool, by `terminate` or because it has failed, is not the item's failure. It may stand for
-                // any number of items.
-                let returned = self.returns && !piece.kind.is_end_of_pool();
+                // The end of the pool, by `terminate` or because it has failed, is not the item's failure. It may be the
+                // end of any number of items. The end of the input by an exception is that of none.
+                let returned = self.returns && !piece.kind.is_end();
                 let decoded = decoded.unwrap_or_else(|error| match returned {
                     true => VecDeque::from([Ok(error.into_value(py).into_any())]),
                     false => VecDeque::from([Err((error, piece.items))]),
                 });
                 self.lock().values.extend(decoded);
             }
-            // A loop that continues after every exception must still end.
-            Err(Interrupt(error)) if self.attempts.need_another_thread() && !interrupts(py, &error) => {
+            // A loop that continues after every exception must still end. In another thread than the first one no handler
+            // runs, so the content has raised the error, even if it requests the end of the program.
+            Err(Interrupt(error))
+                if self.attempts.need_another_thread() && (!interrupts(py, &error) || !sys::is_first_thread()) =>
+            {
                 self.attempts.begin_anew();
                 self.lock().values.push_back(Err((error, piece.items)));
             }

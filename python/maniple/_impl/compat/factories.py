@@ -225,6 +225,10 @@ class ObjectFactories(_Accepted):
                     print(pool.map(square, range(10)))
         """
         ctx = self.get_context()
+        if "context" in options:
+            raise TypeError(
+                "'context' is the object that this method belongs to: use context.Pool(...), or maniple.pool.Pool"
+            )
         _begin_server(ctx, "pool")
         return _siblings.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=ctx, **options)
 

@@ -103,8 +103,13 @@ class Future(_Future[Result]):
             tasks.has_begun(self, self._job)
         return bool(self._state == RUNNING)
 
-    def cancel(self) -> bool:
-        """Cancel the call if no worker has begun it. Return whether it is cancelled."""
+    def cancel(self, kill: bool = False) -> bool:
+        """Cancel the call if no worker has begun it. Return whether it is cancelled.
+
+        Args:
+            kill: whether to cancel a running call as well. That ends its worker, and a new worker takes its place. The future of the
+                standard package has no such parameter.
+        """
         if self._state == PENDING and (tasks := self._tasks) is not None:
             try:
                 if tasks.withdraw(self, self._job):
@@ -114,6 +119,10 @@ class Future(_Future[Result]):
                 if not tasks.is_open(self._job):
                     tasks.leave(self)
                 raise
+        if kill and self._state in (PENDING, RUNNING) and (tasks := self._tasks) is not None:
+            # If a signal handler raises after this step, the keeper cancels the future.
+            if tasks.end_running(self._job):
+                cancel(self)
         return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
 
@@ -128,7 +137,9 @@ if not _is_known:
 
 
 def cancel(future: Future[Any]) -> None:
-    """Cancel a future whose task was withdrawn, and tell all that wait for it."""
+    """Cancel a future whose task was withdrawn or ended, and tell all that wait for it."""
+    if future._state == RUNNING:
+        future._state = PENDING  # otherwise the next call refuses
     if future._state == PENDING and _Future.cancel(future):
         future.set_running_or_notify_cancel()
     future._tasks = None

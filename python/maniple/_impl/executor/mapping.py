@@ -9,9 +9,8 @@ from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from typing import Any
-
-    from .futures import Future
 
 __all__ = ["chunks_of", "results"]
 

@@ -24,6 +24,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..._maniple import Terms
+    from .options import Chosen
+
     Table = Mapping[int, Any]
 else:
     Table = Mapping
@@ -104,12 +107,19 @@ class ExecutorPool(Workers):
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         max_tasks: int | None,
+        chosen: Chosen | None,
     ) -> None:
         method = context.get_start_method()
         self.most = processes
         self.wanted = processes if method == "fork" else 1
         make_process = partial(_process, context)
-        super().__init__(self.wanted, make_process, initializer, initargs, max_tasks, worker_main(method))
+        limits = () if chosen is None else chosen.limits
+        super().__init__(self.wanted, make_process, initializer, initargs, max_tasks, worker_main(method), limits)
+        #: the limits and retries of the calls; None if there are none
+        self.terms: Terms | None = None
+        if chosen is not None:
+            self.setup, self.size = chosen.setup, (None, 0.0, chosen.spares)
+            self.terms = chosen.terms(self._main)
         self.futures = Futures(self.hub, settle)
         self.results: Any = Completions(self.futures)
 

@@ -22,7 +22,7 @@ from ..pool.worker_main import WorkerMain, worker_main
 from ..pool.workers import Workers
 from .arrays import SharedArrays
 from .batches import AloneMain
-from .worker import Environment, prepare, run
+from .worker import Environment, prepare, run_joblib_batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class Lease:
         """Submit a pickled batch. `notifies`: whether the task is delivered when it has ended."""
         pool = self.pool
         self._open.add(task)
-        task.ticket = pool.hub.call(run, (stream, functions, *buffers), {}, notifies)
+        task.ticket = pool.hub.call(run_joblib_batch, (stream, functions, *buffers), {}, notifies)
         if notifies:
             pool.workers.results.enter(task.ticket.job, task)
 

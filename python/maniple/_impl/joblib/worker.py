@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Environment", "known_function", "prepare", "run"]
+__all__ = ["Environment", "known_function", "prepare", "run_joblib_batch"]
 
 # The package that limits the threads of libraries that are loaded already.
 _LIMITER = "threadpoolctl"
@@ -73,7 +73,7 @@ def known_function(key: bytes) -> Any:
 _knows_arrays = False
 
 
-def run(stream: bytes, functions: dict[bytes, bytes], *buffers: Any) -> Any:
+def run_joblib_batch(stream: bytes, functions: dict[bytes, bytes], *buffers: Any) -> Any:
     """Run a pickled batch of calls, and return the list of their results.
 
     Args:

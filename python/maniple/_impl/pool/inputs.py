@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-__all__ = ["check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over", "read_at_once"]
+__all__ = [
+    "check_callbacks", "check_chunksize", "check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over", "keyword_arguments", "read_at_once",
+]  # fmt: skip
 
 # Reading these runs no code of the program, and never waits.
 _INERT = frozenset({list, tuple, range, type(iter([])), type(iter(())), type(iter(range(0)))})
@@ -81,6 +83,41 @@ def check_function(func: object) -> None:
     """Raise TypeError unless `func` can be called."""
     if not callable(func):
         raise TypeError(f"func must be a function, but {func!r:.80} of type {type(func).__name__} is not callable")
+
+
+def check_callbacks(**callbacks: object) -> None:
+    """Raise TypeError if there is a callback that cannot be called."""
+    for name, callback in callbacks.items():
+        # The standard package ignores a callback that is false.
+        if callback and not callable(callback):
+            raise TypeError(f"{name} must be a function, not {callback!r:.80} of type {type(callback).__name__}")
+
+
+def check_chunksize(chunksize: Any) -> None:
+    """Raise an error unless `chunksize` is a number that is 1 or more."""
+    if not isinstance(chunksize, float) and not hasattr(chunksize, "__index__"):
+        raise TypeError(
+            f"chunksize must be an int, not {chunksize!r:.80} of type {type(chunksize).__name__}; a call of a function of several "
+            "arguments has one iterable of tuples: starmap(func, zip(first, second))"
+        )
+    if not chunksize >= 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+
+
+def keyword_arguments(kwds: Any) -> dict[str, Any]:
+    """Return the keyword arguments of a call as a dict.
+
+    Raises:
+        TypeError: `kwds` is not a mapping.
+    """
+    if isinstance(kwds, dict):
+        return kwds
+    if not hasattr(kwds, "keys"):
+        raise TypeError(
+            f"kwds must be a dict of keyword arguments, not {kwds!r:.80} of type {type(kwds).__name__}; positional arguments are one "
+            "tuple: apply(func, (1, 2))"
+        )
+    return dict(kwds)
 
 
 def explain_item(error: TypeError, items: Iterable[Any]) -> None:

@@ -6,6 +6,7 @@ A call's options are checked, merged with its pool's, and turned into the engine
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from operator import index
 
 from ..._maniple import Seeds, Terms, memory_of
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
         env: Mapping[str, str | None] | None
         cwd: str | os.PathLike[str] | None
         threads_per_worker: int | None
-        affinity: str | Sequence[Iterable[int]] | None
+        affinity: Literal["spread"] | Sequence[Iterable[int]] | None
         accelerators: int | Sequence[int | str] | None
         finalizer: Callable[..., object] | None
         finalargs: Iterable[Any]
@@ -68,6 +69,7 @@ __all__ = [
     "spares_of",
     "tasks_of",
     "terms_of",
+    "unknown_option",
 ]
 
 # What the engine cannot count.
@@ -84,8 +86,8 @@ class Retries:
         initial_delay: the pause in seconds before the second try.
         backoff_coefficient: the factor by which each pause is longer than the one before.
         max_delay: the longest pause in seconds.
-        on: the classes of exceptions after which a task is tried again. The default is a lost worker, an exceeded `task_timeout`, and
-            an exceeded `memory_limit`. With ordinary exceptions, the function must be safe to call again.
+        on: the classes of exceptions after which a task is tried again, in the place of the default: `WorkerLostError`,
+            `TaskTimeoutError`, `MemoryLimitError`. With ordinary exceptions, the function must be safe to call again.
 
     Example::
 
@@ -108,11 +110,9 @@ class Retries:
         max_delay: float = 60.0,
         on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
     ) -> None:
-        if isinstance(max_retries, bool) or not isinstance(max_retries, int):
-            raise TypeError(f"max_retries must be an int, not {type(max_retries).__name__}")
-        if not 0 <= max_retries < _TOO_OFTEN:
+        self.max_retries = _int("max_retries", max_retries)
+        if not 0 <= self.max_retries < _TOO_OFTEN:
             raise ValueError(f"max_retries must be between 0 and {_TOO_OFTEN - 1}, not {max_retries}")
-        self.max_retries = max_retries
         self.backoff_coefficient = _real("backoff_coefficient", backoff_coefficient)
         if not self.backoff_coefficient >= 1.0:
             raise ValueError(f"backoff_coefficient must be 1 or more, not {backoff_coefficient}")
@@ -134,6 +134,13 @@ class Retries:
 Retries.__module__ = "maniple.pool"
 
 
+def _int(name: str, value: Any, otherwise: str = "") -> int:
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            return index(value)
+    raise TypeError(f"{name} must be an int{otherwise}, not {value!r:.80} of type {type(value).__name__}")
+
+
 def _exceptions(on: Any) -> tuple[type[BaseException], ...]:
     kinds = tuple(on) if isinstance(on, tuple | list | set | frozenset) else (on,)
     for kind in kinds:
@@ -150,16 +157,19 @@ def _pause(name: str, value: Any) -> float:
 
 
 def _real(name: str, value: Any, otherwise: str = "") -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number{otherwise}, not {value!r} of type {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is too large: it must fit into a float") from None
+    # Numbers of other libraries can be converted.
+    if not isinstance(value, bool | str | bytes | bytearray):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} is too large: it must fit into a float") from None
+        except (TypeError, ValueError):
+            pass
+    raise TypeError(f"{name} must be a number{otherwise}, not {value!r:.80} of type {type(value).__name__}")
 
 
-def seconds_of(name: str, value: Any) -> float | None:
-    """Return a time limit in seconds.
+def seconds_of(name: str, value: Any, none: str = "no limit") -> float | None:
+    """Return a time limit in seconds; `none` says what None means.
 
     Raises:
         TypeError: it is not a number.
@@ -169,7 +179,7 @@ def seconds_of(name: str, value: Any) -> float | None:
         return None
     limit = _real(name, value, " of seconds or None")
     if not limit > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {value}; None means no limit")
+        raise ValueError(f"{name} must be more than 0 seconds, not {value}; None means {none}")
     return limit
 
 
@@ -207,10 +217,10 @@ def bytes_of(name: str, value: Any) -> int | None:
             raise ValueError(
                 f'{name} must be a number of bytes, or text such as "4GB" or "512MiB", not {value!r}'
             ) from None
-    elif isinstance(value, bool) or not isinstance(value, int):
+    elif isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f'{name} must be a number of bytes, or text such as "4GB", not {type(value).__name__}')
     else:
-        count = value
+        count = index(value)
     if count <= 0:
         raise ValueError(f"{name} must be more than 0 bytes, not {value!r}; None means no limit")
     if count >= _TOO_MANY:
@@ -241,11 +251,10 @@ def count_of(name: str, value: Any, least: int) -> int:
         TypeError: it is not an int.
         ValueError: it is less than `least`.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
+    count = _int(name, value)
+    if count < least:
         raise ValueError(f"{name} must be {least} or more, not {value}")
-    return value
+    return count
 
 
 def _engine_s(name: str, value: int) -> int:
@@ -306,12 +315,13 @@ def size_of(
     processes: int, min_processes: int | None, idle_timeout: float | None, spare_workers: int
 ) -> tuple[int | None, float, int]:
     """Return the least number of workers (None: all), the seconds after which an idle worker ends, and the number of spare workers."""
-    idle = seconds_of("idle_timeout", idle_timeout)
+    idle = seconds_of("idle_timeout", idle_timeout, f"{_IDLE:g} seconds")
     if min_processes is None:
         if idle is not None:
             raise ValueError("idle_timeout needs min_processes, the number of workers that stay")
         return None, 0.0, spare_workers
-    if count_of("min_processes", min_processes, 0) > processes:
+    min_processes = count_of("min_processes", min_processes, 0)
+    if min_processes > processes:
         raise ValueError(f"min_processes ({min_processes}) must not be more than processes ({processes})")
     return min_processes, _IDLE if idle is None else idle, 0
 
@@ -351,6 +361,17 @@ _NAMES_ELSEWHERE = {
 }
 
 
+# Arguments of methods that are no options.
+_OF_METHODS = {
+    "chunksize": "map, imap and their other forms",
+    "buffersize": "imap and imap_unordered",
+    "callback": "the methods that end in _async",
+    "error_callback": "the methods that end in _async",
+}
+# What other packages call the start method.
+_CONTEXTS = ("mp_context", "start_method")
+
+
 def refuse(options: dict[str, Any], of_pool: bool = False) -> None:
     """Raise TypeError if there is an unknown option of a call, or of a pool."""
     for name in options:
@@ -359,7 +380,6 @@ def refuse(options: dict[str, Any], of_pool: bool = False) -> None:
 
 
 def _unknown(name: str, of_pool: bool) -> str:
-    from difflib import get_close_matches
     from inspect import signature
 
     from ...pool import Pool
@@ -367,13 +387,26 @@ def _unknown(name: str, of_pool: bool) -> str:
     pools = [*list(signature(Pool).parameters)[:-1], *CALL_OPTIONS]
     if not of_pool and name in pools:
         return f"{name!r} is an option of a pool, not of a call: pass it to Pool()"
-    known = pools if of_pool else list(CALL_OPTIONS)
+    if name in _CONTEXTS:
+        return f"{name!r} is not an option of a {'pool' if of_pool else 'call'}; a context decides how workers start: get_context('spawn').Pool()"
+    if name in _OF_METHODS:
+        return (
+            f"{name!r} is not an option of a {'pool' if of_pool else 'call'}; it is an argument of {_OF_METHODS[name]}"
+        )
+    return unknown_option(name, pools if of_pool else CALL_OPTIONS, "a pool" if of_pool else "a call")
+
+
+def unknown_option(name: str, known: Iterable[str], thing: str) -> str:
+    """Return the message about an option that `thing` does not have."""
+    from difflib import get_close_matches
+
+    known = list(known)
     if _NAMES_ELSEWHERE.get(name) in known:
         hint = f"; {_NAMES_ELSEWHERE[name]} is its name here"
     else:
         similar = get_close_matches(name, known, 1)
         hint = f"; did you mean {similar[0]}?" if similar else ""
-    return f"{name!r} is not an option of a {'pool' if of_pool else 'call'}{hint}; the options are {', '.join(known)}"
+    return f"{name!r} is not an option of {thing}{hint}; the options are {', '.join(known)}"
 
 
 def own_tasks(options: dict[str, Any]) -> bool:
@@ -433,9 +466,7 @@ def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> 
     soft_limit = seconds_of("soft_timeout", options.get("soft_timeout"))
     if limit is not None and soft_limit is not None and soft_limit >= limit:
         raise ValueError(f"soft_timeout ({soft_limit} s) must be less than task_timeout ({limit} s)")
-    priority = options.get("priority", 0)
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"priority must be an int, not {type(priority).__name__}")
+    priority = _int("priority", options.get("priority", 0))
     if not -(2**31) <= priority < 2**31:
         raise ValueError(f"priority must fit into 32 bits, not {priority}")
     returns = bool(options.get("return_exceptions", False))
@@ -443,8 +474,7 @@ def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> 
     engine_s: tuple[int, float, float, float, bool, bool] | None = None
     if retries is not None:
         if not isinstance(retries, Retries):
-            if isinstance(retries, bool) or not isinstance(retries, int):
-                raise TypeError(f"retries must be an int or Retries, not {retries!r} of type {type(retries).__name__}")
+            retries = _int("retries", retries, " or Retries")
             if not 0 <= retries < _TOO_OFTEN:
                 raise ValueError(f"retries must be between 0 and {_TOO_OFTEN - 1}, not {retries}")
             retries = Retries(retries)

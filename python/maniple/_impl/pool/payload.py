@@ -8,6 +8,7 @@ import sys
 from _pickle import PicklingError, dumps, loads
 from collections.abc import Callable
 from signal import Signals
+from types import CoroutineType
 
 from ... import reduction
 from ..._maniple import exceeded_soft_limit, interrupts
@@ -116,8 +117,13 @@ def _type_name(thing: object) -> str:
 
 def _note(error: BaseException, text: str) -> None:
     # The same exception may come again: pickle raises an exception of the program's own code.
-    if text not in getattr(error, "__notes__", ()):
-        error.add_note(text)
+    try:
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
+    except Exception as problem:
+        # The class of the exception has a method of its own, or the notes are no list.
+        if interrupts(problem):
+            raise
 
 
 def _items(first: int, items: int) -> str:
@@ -216,6 +222,15 @@ def _text(thing: object) -> str:
         return object.__repr__(thing)
 
 
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:
+        if interrupts(problem):
+            raise
+        return "(its __str__ failed)"
+
+
 def _trace(error: BaseException) -> str:
     """Return the traceback of an exception as text; without source lines if it cannot be formatted."""
     try:
@@ -261,6 +276,14 @@ def _refused_result(value: Any, stage: str) -> tuple[int, str]:
     return 0, _type_name(value)
 
 
+def _explain_coroutine(value: Any, error: BaseException) -> None:
+    if isinstance(value, CoroutineType):
+        value.close()  # otherwise Python warns that it was never awaited
+        _note(
+            error, "The function is a coroutine function. Pass a function that runs it, for example with asyncio.run."
+        )
+
+
 def report(
     error: BaseException, unsendable: bool, value: object, stage: str = "running"
 ) -> tuple[str, str, str | None, bytes]:
@@ -282,6 +305,7 @@ def report(
         refused = _refused_result(value, stage)
         error, trace = MaybeEncodingError(error, value), None
         vars(error)["_refused"] = refused
+        _explain_coroutine(value[refused[0]] if isinstance(value, list) and stage == "writing many" else value, error)
     else:
         if stage == "reading":
             _note(error, _UNREAD)
@@ -298,10 +322,7 @@ def report(
             if interrupts(failure):
                 raise
             error, pickled = MemoryError(_NOTHING_LEFT), _PICKLED_SHORTAGE
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its __str__ failed)"
+    message = _message(error)
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     return kind, message, trace, pickled
 
@@ -465,12 +486,13 @@ def withdrawn(name: str, first: int | None, items: int) -> CancelledError:
 def after_tries(error: BaseException, earlier: list[BaseException]) -> None:
     """Add the exceptions of a task's earlier tries to that of its last."""
     for number, before in enumerate(earlier, 1):
-        text = str(before).partition("\n")[0]
-        error.add_note(f"try {number} failed with {type(before).__name__}: {text}")
+        _note(error, f"try {number} failed with {type(before).__name__}: {_message(before)}")
     try:
         error.earlier_errors = tuple(earlier)  # type: ignore[attr-defined]
-    except AttributeError:
-        pass  # its class has no room for attributes
+    except Exception as problem:
+        # Its class has no room for attributes, or refuses them.
+        if interrupts(problem):
+            raise
 
 
 def lost(

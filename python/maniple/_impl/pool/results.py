@@ -328,7 +328,7 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
         Raises:
             ValueError: the pool is one of threads.
         """
-        return bool(_cancellable(self._ticket).cancel(kill))
+        return bool(_cancellable(self._ticket).cancel(bool(kill)))
 
     def cancelled(self) -> bool:
         """Return True if the call has ended, and a task of it was cancelled."""
@@ -478,7 +478,7 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
         Returns:
             True if a call was cancelled.
         """
-        return bool(_cancellable(self._ticket).cancel(kill))
+        return bool(_cancellable(self._ticket).cancel(bool(kill)))
 
     def _tell(self, mailbox: Any, number: int) -> bool:
         """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""

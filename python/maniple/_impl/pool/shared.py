@@ -54,7 +54,8 @@ def shared_pool(processes: int | None = None, *, context: Any = None, **options:
         if pool is None or pool._state != RUN or made_with != _made_with:
             if pool is not None and pool._state == RUN and _made_with[0] == os.getpid():
                 pool.close()
-            size = processes or (pool._processes if pool is not None else default_processes())
+            if (size := processes) is None:
+                size = pool._processes if pool is not None else default_processes()
             pool = Pool(size, context=chosen, **wanted)
             _pool, _made_with = pool, made_with
         elif processes is not None and processes != pool._processes:

@@ -146,7 +146,7 @@ impl Hub {
     }
 
     /// Cancels a job. `end_running`: also ends the workers that run its tasks. Returns how many tasks that ends.
-    pub(crate) fn cancel(&self, job: JobId, end_running: bool) -> usize {
+    pub fn cancel(&self, job: JobId, end_running: bool) -> usize {
         if self.is_foreign() {
             return 0;
         }

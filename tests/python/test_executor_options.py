@@ -1,0 +1,262 @@
+"""The pool's options of `maniple.ProcessPoolExecutor`, and the end of a running call."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures as cf
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import limited
+import pytest
+from conftest import nothing_left
+from pools import METHODS, fail, in_thread, pid, sleep, square, wait_for_file
+
+LIMIT = 0.5
+MANY = 10**9
+
+NewExecutor = Callable[..., Any]
+
+
+@pytest.fixture(params=METHODS)
+def new_executor(
+    request: pytest.FixtureRequest, mp: ModuleType, warmed_up: Callable[[str], None]
+) -> Iterator[NewExecutor]:
+    warmed_up(request.param)
+    made: list[Any] = []
+
+    def new(workers: int = 2, **options: Any) -> Any:
+        # The import of this module is not what limits are about.
+        options.setdefault("initializer", ready)
+        executor = mp.ProcessPoolExecutor(workers, mp_context=mp.get_context(request.param), **options)
+        made.append(executor)
+        return executor
+
+    with nothing_left(request.config):
+        yield new
+        for executor in made:
+            executor.kill_workers()
+            executor.shutdown()
+        made.clear()
+
+
+def ready() -> None:
+    """Import this module in a worker that starts."""
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def drawn(number: int) -> tuple[int, float]:
+    return number, random.random()
+
+
+def touch_and_sleep(path: str) -> None:
+    Path(path).touch()
+    sleep(limited.FOREVER)
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+@pytest.mark.parametrize("endless", limited.ENDLESS, ids=lambda function: function.__name__)
+def test_a_call_beyond_its_time_limit_is_ended(
+    new_executor: NewExecutor, mp: ModuleType, endless: Callable[[], None]
+) -> None:
+    executor = new_executor(1, task_timeout=LIMIT)
+    future = executor.submit(endless)
+    with pytest.raises(mp.TaskTimeoutError, match="0.5 s"):
+        future.result()
+    assert not future.cancelled()
+    assert executor.submit(square, 3).result() == 9
+
+
+def test_each_call_of_a_map_has_its_own_limit(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(2, task_timeout=3 * LIMIT)
+    assert list(executor.map(sleep, [LIMIT] * 8, chunksize=8)) == [LIMIT] * 8
+    results = executor.map(sleep, [0.0, limited.FOREVER], chunksize=2)
+    assert next(results) == 0.0
+    with pytest.raises(mp.TaskTimeoutError):
+        next(results)
+
+
+def test_the_soft_limit_is_raised_in_the_call(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(1, soft_timeout=LIMIT)
+    with pytest.raises(mp.SoftTimeoutError):
+        executor.submit(sleep, limited.FOREVER).result()
+
+
+def test_a_call_whose_worker_dies_is_tried_again(new_executor: NewExecutor, mp: ModuleType, tmp_path: Path) -> None:
+    executor = new_executor(2, retries=2)
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    assert executor.submit(limited.die_at_first, str(tmp_path / "first"), 2).result() == 3
+    with pytest.raises(mp.WorkerLostError) as lost:
+        executor.submit(limited.die_at_first, str(tmp_path / "second"), 3).result()
+    assert len(lost.value.earlier_errors) == 2
+
+
+def test_a_call_is_tried_again_after_the_exceptions_that_are_named(
+    new_executor: NewExecutor, mp: ModuleType, tmp_path: Path
+) -> None:
+    executor = new_executor(1, retries=mp.Retries(2, on=ConnectionError))
+    assert executor.submit(limited.fail_at_first, str(tmp_path), 2).result() == 3
+    with pytest.raises(KeyError):
+        executor.submit(fail, KeyError("no")).result()
+
+
+def test_a_worker_beyond_its_memory_limit_is_ended(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(1, memory_limit="300MB")
+    with pytest.raises(mp.MemoryLimitError):
+        executor.submit(limited.eat_in_steps, MANY).result()
+    assert executor.submit(square, 3).result() == 9
+
+
+def test_workers_have_their_variables_and_folder(new_executor: NewExecutor, tmp_path: Path) -> None:
+    executor = new_executor(2, env={"OF_THE_EXECUTOR": "yes"}, cwd=tmp_path, threads_per_worker=1)
+    assert list(executor.map(variable, ["OF_THE_EXECUTOR", "OMP_NUM_THREADS"])) == ["yes", "1"]
+    assert executor.submit(os.getcwd).result() == str(tmp_path)
+
+
+def test_processors_are_shared_out_among_all_workers(new_executor: NewExecutor) -> None:
+    allowed = os.sched_getaffinity(0)
+    executor = new_executor(len(allowed), affinity="spread")
+    workers = [executor.submit(sleep, LIMIT) for _ in range(2 * len(allowed))]
+    cf.wait(workers)
+    assert {len(executor.submit(os.sched_getaffinity, 0).result()) for _ in range(10)} == {1}
+
+
+def test_a_finalizer_runs_when_the_workers_end(new_executor: NewExecutor, tmp_path: Path) -> None:
+    executor = new_executor(1, finalizer=touch, finalargs=[str(tmp_path / "ended")])
+    executor.submit(pid).result()
+    executor.shutdown()
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_seed_makes_random_numbers_reproducible(new_executor: NewExecutor, chunksize: int) -> None:
+    runs = []
+    for workers in (1, 2):
+        executor = new_executor(workers, seed=7)
+        runs.append(list(executor.map(drawn, range(9), chunksize=chunksize)))
+        executor.shutdown()
+    assert runs[0] == runs[1]
+    assert len({number for _, number in runs[0]}) == 9
+
+
+# ---- the end of a running call ----
+
+
+def test_a_running_call_is_ended(new_executor: NewExecutor, tmp_path: Path) -> None:
+    executor = new_executor(1)
+    future = executor.submit(touch_and_sleep, str(tmp_path / "begun"))
+    assert wait_for_file(str(tmp_path / "begun"))
+    assert not future.cancel()
+    assert future.cancel(kill=True)
+    assert future.cancelled()
+    assert future.done()
+    with pytest.raises(cf.CancelledError):
+        future.result()
+    assert executor.submit(square, 3).result() == 9
+    assert future.cancel(kill=True)
+
+
+def test_whatever_waits_for_an_ended_call_learns_of_it(new_executor: NewExecutor, tmp_path: Path) -> None:
+    executor = new_executor(1)
+    future = executor.submit(touch_and_sleep, str(tmp_path / "begun"))
+    told: list[bool] = []
+    future.add_done_callback(lambda ended: told.append(ended.cancelled()))
+    waits, outcomes = in_thread(lambda: cf.wait([future]))
+    gets, raised = in_thread(lambda: isinstance(_error_of(future), cf.CancelledError))
+    assert wait_for_file(str(tmp_path / "begun"))
+    assert future.cancel(kill=True)
+    for thread in (waits, gets):
+        thread.join(limited.FOREVER)
+    assert told == [True]
+    assert outcomes[0].done == {future}
+    assert raised == [True]
+
+
+def _error_of(future: Any) -> BaseException | None:
+    try:
+        future.result()
+    except BaseException as error:
+        return error
+    return None
+
+
+def test_the_end_of_a_call_that_has_ended_changes_nothing(new_executor: NewExecutor) -> None:
+    executor = new_executor(1)
+    future = executor.submit(square, 3)
+    assert future.result() == 9
+    assert not future.cancel(kill=True)
+    assert future.result() == 9
+
+
+def test_a_call_that_has_not_begun_is_cancelled_and_no_worker_ends(new_executor: NewExecutor, tmp_path: Path) -> None:
+    executor = new_executor(1)
+    before = executor.submit(pid).result()
+    first = executor.submit(wait_for_file, str(tmp_path / "go on"))
+    second = executor.submit(pid)
+    assert second.cancel(kill=True)
+    touch(str(tmp_path / "go on"))
+    assert first.result()
+    assert executor.submit(pid).result() == before
+
+
+def test_many_calls_are_ended_while_they_end(new_executor: NewExecutor) -> None:
+    executor = new_executor(2)
+    outcomes = []
+    for number in range(60):
+        future = executor.submit(sleep, 0.001 * (number % 4))
+        if number % 3:
+            threading.Event().wait(0.001 * (number % 5))
+        outcomes.append((future.cancel(kill=True), future))
+    for cancelled, future in outcomes:
+        cf.wait([future])
+        assert future.cancelled() == cancelled
+    assert executor.submit(square, 3).result() == 9
+
+
+def test_an_event_loop_awaits_calls_with_limits(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(2, task_timeout=LIMIT)
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        calls = [loop.run_in_executor(executor, sleep, seconds) for seconds in (0.0, limited.FOREVER)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, second = asyncio.run(main())
+    assert first == 0.0
+    assert isinstance(second, mp.TaskTimeoutError)
+
+
+# ---- what cannot be ----
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"task_timeout": 0}, ValueError, "task_timeout must be more than 0 seconds"),
+        ({"task_timeout": "1"}, TypeError, "task_timeout must be a number"),
+        ({"retries": -1}, ValueError, "retries must be between 0"),
+        ({"soft_timeout": 2, "task_timeout": 1}, ValueError, "soft_timeout"),
+        ({"return_exceptions": True}, TypeError, "'return_exceptions' is not an option of an executor"),
+        ({"timeout": 1}, TypeError, "task_timeout is its name here"),
+        ({"memory_limitt": 1}, TypeError, "did you mean memory_limit"),
+        ({"finalargs": (1,)}, ValueError, "finalargs needs finalizer"),
+        ({"accelerators": [0]}, ValueError, "2 workers cannot have an accelerator each"),
+        ({"spare_workers": -1}, ValueError, "spare_workers"),
+    ],
+    ids=str,
+)
+def test_bad_options(mp: ModuleType, options: dict[str, Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        mp.ProcessPoolExecutor(2, **options)
