@@ -6,11 +6,13 @@
 //! These threads drive, that is, receive the workers' messages and act on them:
 //! * the *driver*, a caller that waits for a ticket (see [`ticket`]); there is at most one;
 //! * a thread that submits, for as long as it takes to distribute the new work;
-//! * the keeper, when there is work and no caller waits.
+//! * the keeper, when there is work and no caller waits;
+//! * the deputy, when a limit is due and the others are away.
 #![allow(unsafe_code)]
 
 mod act;
 mod deaths;
+mod deputy;
 mod drive;
 mod ends;
 mod fill;
@@ -29,6 +31,7 @@ mod terminate;
 mod ticket;
 
 pub use self::deaths::LACKING;
+use self::deputy::Deputy;
 use self::drive::{Right, Seat, is_letting_go, let_go};
 pub use self::ends::Collector;
 use self::ends::Ends;
@@ -140,6 +143,7 @@ pub(super) struct State {
     pub(super) fills: VecDeque<Due>,
     filler: Helper,
     starter: Helper,
+    deputy: Deputy,
     /// Calls that wait for room in the backlog.
     rooms: room::Rooms,
     /// Workers to be started by the front.
@@ -250,6 +254,7 @@ impl Hub {
             fills: VecDeque::new(),
             filler: Helper::default(),
             starter: Helper::default(),
+            deputy: Deputy::default(),
             rooms: room::Rooms::default(),
             starts: Starts::default(),
             ending: None,

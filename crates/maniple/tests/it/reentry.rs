@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn double(x: u64) -> u64 {
     2 * x
@@ -65,6 +65,53 @@ fn a_waker_that_is_replaced_may_hold_a_job() {
     drop(holds);
     assert!(Pin::new(&mut job).poll(&mut Context::from_waker(Waker::noop())).is_pending());
     assert_eq!(job.get().unwrap(), 200);
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker panics");
+    }
+}
+
+struct Blocks;
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Self>) {
+        std::thread::sleep(Duration::from_secs(20));
+    }
+}
+
+/// A task with a time limit, beside a future with this waker, whose task ends before the limit.
+fn limited_beside(waker: &Waker) -> (Duration, Result<u64, maniple::Error>) {
+    let pool = Pool::new(2).unwrap();
+    pool.map(nap, [1, 1, 1, 1]).unwrap();
+    let mut job = pool.apply_async(nap, 100).unwrap();
+    assert!(Pin::new(&mut job).poll(&mut Context::from_waker(waker)).is_pending());
+    let begun = Instant::now();
+    let limited = CallOptions::new().task_timeout(Duration::from_millis(500));
+    let other = pool.with(limited).apply_async(nap, 60_000).unwrap();
+    // No thread drives meanwhile except those of the pool.
+    std::thread::sleep(Duration::from_millis(1500));
+    let outcome = other.get();
+    std::mem::forget(pool);
+    (begun.elapsed(), outcome)
+}
+
+#[test]
+fn a_waker_that_panics_leaves_the_limits_of_others() {
+    let _dog = watchdog();
+    let (_, outcome) = limited_beside(&Waker::from(Arc::new(Panics)));
+    assert!(matches!(outcome, Err(maniple::Error::TaskTimeout(_))), "{outcome:?}");
+}
+
+#[test]
+fn a_waker_that_blocks_leaves_the_limits_of_others() {
+    let _dog = watchdog();
+    let (time, outcome) = limited_beside(&Waker::from(Arc::new(Blocks)));
+    let Err(maniple::Error::TaskTimeout(overdue)) = outcome else { panic!("{outcome:?}") };
+    assert!(overdue.elapsed < Duration::from_secs(15), "{overdue:?} after {time:?}");
 }
 
 static BEFORE_PANIC: AtomicUsize = AtomicUsize::new(40);

@@ -9,6 +9,7 @@ use crate::pool::seats::Turn;
 use crate::wait::word::Woken;
 use maniple_sys::clock;
 use std::cell::Cell as Counter;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 /// The longest sleep of a driver that requested a late wake-up, or whose waiting tasks might need another worker.
@@ -64,7 +65,12 @@ pub(super) fn let_go(gone: Vec<Gone>) {
     }
     LETTING_GO.set(LETTING_GO.get() + 1);
     let _within = Within;
-    gone.into_iter().for_each(Gone::go);
+    for one in gone {
+        if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| one.go())) {
+            // The program's own. Its hook has reported it, and the thread has more to do than this future's. Its drop may panic.
+            std::mem::forget(panic);
+        }
+    }
 }
 
 impl Seat<'_> {

@@ -69,6 +69,7 @@ impl Hub {
             st.sched.filled(id, true);
         }
         self.inner.follow_up(&mut st);
+        self.inner.assure_deputy(&mut st);
         drop(st);
         Ok(Ticket::new(self.clone(), id, cell))
     }

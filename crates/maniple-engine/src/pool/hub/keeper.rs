@@ -112,6 +112,7 @@ impl Hub {
                 inner.stir(&mut st);
             }
             inner.give_up_starts(&mut st);
+            self.inner.assure_deputy(&mut st);
             let chore = next_chore(&mut st);
             let waits = chore == Some(Chore::Done) && self.waits_for_output(&mut st);
             if let Some(chore) = chore.filter(|_| !waits) {
@@ -323,6 +324,7 @@ fn next_chore(st: &mut State) -> Option<Chore> {
     st.is_over().then(|| {
         st.filler.wake();
         st.starter.wake();
+        st.deputy.wake();
         Chore::Done
     })
 }

@@ -84,7 +84,7 @@ impl<P> Scheduler<P> {
     }
 
     /// When the next limit may expire.
-    pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
+    pub fn next_deadline(&self, now: u64) -> Option<u64> {
         let start = self.config.start_limit.and_then(|limit| {
             let starting = self.workers.values().filter(|w| w.is_awaited());
             starting.filter_map(|w| Some(w.adopted?.saturating_add(limit))).min()
