@@ -211,7 +211,7 @@ pub mod testing;
 #[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub mod unix;
-#[cfg(any(target_os = "linux", windows))]
+#[cfg(any(unix, windows))]
 mod whole;
 #[cfg(windows)]
 mod windows;

@@ -1,8 +1,8 @@
 //! Operations that need a descriptor for a moment, in a process that has reached its limit of descriptors.
 #![allow(unsafe_code)]
 
-use super::quiet;
 use crate::BorrowedHandle;
+use crate::unix::threads;
 use std::cell::Cell;
 use std::io;
 
@@ -32,7 +32,7 @@ pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Se
             ASIDE.set(true);
             Ok(work())
         };
-        let thread = quiet::spawn_scoped(scope, "maniple-aside", run)?;
+        let thread = threads::spawn_scoped(scope, "maniple-aside", run)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine has panicked")))
     })
 }
