@@ -10,6 +10,7 @@ use super::wire;
 use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
 use crate::unix::bytes::{AT_ONCE, QUIETLY, not_a_socket};
+use crate::unix::numbers;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -164,7 +165,7 @@ fn receive_with(
     }
     let got = receive_once(fd, bytes, handles, flags)?;
     if got.is_cut {
-        wire::numbers_are_scarce();
+        numbers::have_become_scarce();
         CUT.set(true);
     }
     Ok(got.bytes)

@@ -125,6 +125,7 @@ impl Mapping {
     ///
     /// # Panics
     /// The mapping does not have these bytes.
+    #[cfg(all(target_os = "linux", not(maniple_posix)))]
     pub(crate) fn cut(self, offset: usize, len: usize) -> Mapping {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
         let whole = std::mem::ManuallyDrop::new(self);

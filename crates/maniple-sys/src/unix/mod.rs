@@ -11,6 +11,8 @@ pub(crate) mod family;
 pub(crate) mod mapping;
 pub mod named;
 pub(crate) mod net;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub(crate) mod numbers;
 pub mod own;
 pub mod process;
 #[cfg(any(target_os = "linux", target_os = "macos"))]

@@ -51,7 +51,7 @@ pub fn keep_alive(socket: BorrowedHandle<'_>) -> io::Result<()> {
 }
 
 fn is_tcp(socket: BorrowedHandle<'_>) -> io::Result<bool> {
-    Ok(sockopt::socket_domain(socket)? != AddressFamily::UNIX)
+    Ok(rustix::net::getsockname(socket)?.address_family() != AddressFamily::UNIX)
 }
 
 /// Sends the start of `bytes`, if there is room, and returns the number of sent bytes.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread that receives no signals and has a small stack.
 ///
@@ -13,16 +13,8 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     without_signals(|| Builder::new().name(name.into()).stack_size(64 * 1024).spawn(run))
 }
 
-/// Starts such a thread within a scope.
-pub(crate) fn spawn_scoped<'scope, R: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    name: &str,
-    run: impl FnOnce() -> R + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, R>> {
-    without_signals(|| Builder::new().name(name.into()).stack_size(256 * 1024).spawn_scoped(scope, run))
-}
-
-fn without_signals<R>(start: impl FnOnce() -> R) -> R {
+/// Starts a thread by `start`, with all signals blocked.
+pub(crate) fn without_signals<R>(start: impl FnOnce() -> R) -> R {
     let (mut all, mut old) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: these calls fill in the sets before they are used. The new thread inherits the mask, which the last call
     // restores for this thread.

@@ -1,0 +1,67 @@
+//! Shared memory without a name: a POSIX object, whose name is removed at once.
+//!
+//! From bsd/kern/posix_shm.c: one `ftruncate` makes the memory, and every other one is refused (`pshm_truncate`), so the
+//! size is fixed; its length is rounded up to whole pages; `fstat` returns neither a device nor an inode (`pshm_stat`); a
+//! mapping must be shared (`pshm_mmap`); there is no read and no write (`pshmops`). `proc_pidfdinfo` returns the name,
+//! also after its removal (`fill_pshminfo`), and fails for other files (bsd/kern/proc_info.c).
+
+use super::super::{Object, name};
+use crate::{BorrowedHandle, OwnedHandle};
+use rustix::fs::Mode;
+use rustix::shm::OFlags;
+use std::io;
+
+/// `PROC_PIDFDPSHMINFO`.
+const SHM_INFO: i32 = 5;
+
+/// `struct pshm_fdinfo` (bsd/sys/proc_info.h): `struct proc_fileinfo`, `struct vinfo_stat`, the address, the name.
+#[repr(C)]
+struct Info {
+    file: [u64; 3],
+    stat_before_size: [u64; 11],
+    size: i64,
+    stat_after_size: [u64; 5],
+    address: u64,
+    name: [u8; 1024],
+}
+const _: () = assert!(size_of::<Info>() == 24 + 136 + 8 + 1024);
+
+/// Creates an object under a name, which it removes.
+pub fn create(name: &str, len: u64) -> io::Result<OwnedHandle> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+    // The kernel sets close-on-exec.
+    let made = rustix::shm::open(name, flags, Mode::RUSR | Mode::WUSR)?;
+    let removed = rustix::shm::unlink(name);
+    rustix::fs::ftruncate(&made, len)?;
+    removed?;
+    crate::own::above_stdio(made)
+}
+
+/// Returns the object behind a handle. `None`: it is another kind of file. Takes no memory and no lock: the handler of a fork
+/// calls it.
+pub fn of(handle: BorrowedHandle<'_>) -> Option<Object> {
+    let found = rustix::fs::fstat(handle).ok()?;
+    if found.st_dev != 0 || found.st_ino != 0 {
+        return None;
+    }
+    // SAFETY: all zero is a valid value of this structure of numbers.
+    let mut info: Info = unsafe { std::mem::zeroed() };
+    let room = size_of::<Info>() as i32;
+    // SAFETY: there is as much room as the call is told, which outlives the call.
+    let got = unsafe { libc::proc_pidfdinfo(libc::getpid(), handle.as_raw(), SHM_INFO, (&raw mut info).cast(), room) };
+    if got != room {
+        return None;
+    }
+    let bytes = &info.name[..info.name.iter().position(|&byte| byte == 0).unwrap_or(info.name.len())];
+    let size = u64::try_from(found.st_size).unwrap_or(0);
+    Some(match name::read(bytes) {
+        Some((len, id)) => Object { id, len: len.min(size), is_fixed: size > 0 },
+        None => Object { id: name::hash(bytes), len: size, is_fixed: size > 0 },
+    })
+}
+
+/// Makes forked children not have a mapping (`minherit(2)`).
+pub fn keep_from_children(start: *mut u8, len: usize) -> bool {
+    // SAFETY: the caller passes a mapping of its own; the call changes nothing in this process.
+    unsafe { libc::minherit(start.cast(), len, libc::VM_INHERIT_NONE) == 0 }
+}
