@@ -9,10 +9,11 @@
 //! acknowledgement is the kernel's own: the number of bytes at the other end that are not received. A thread asks for it,
 //! and ends when there is nothing to keep. A process that ends before that closes its descriptors.
 
-use super::stream::{Kind, kind};
 use super::system::sockets;
 use super::{memory, quiet};
 use crate::atfork::{HubOnly, hold_forks, making};
+use crate::terms::Kind;
+use crate::unix::bytes::kind;
 use crate::{AsHandle, BorrowedHandle};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

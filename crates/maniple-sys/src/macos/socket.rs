@@ -155,7 +155,7 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     /// The most that one call returns (`getentropy(2)`).
     const MOST: usize = 256;
     for part in bytes.chunks_mut(MOST) {
-        // SAFETY: the pointer is to as many bytes as the call is told.
+        // SAFETY: the pointer is to as many bytes as the call receives as its size.
         #[allow(unsafe_code)]
         let done = unsafe { libc::getentropy(part.as_mut_ptr().cast(), part.len()) };
         if done != 0 {

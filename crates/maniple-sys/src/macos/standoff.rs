@@ -1,7 +1,7 @@
 //! Detects that both ends of a connection wait for room.
 //!
-//! An end cannot announce that it waits: no property of a socket is visible at its other end but its name, which is
-//! given once. So the wait ends when nothing has moved for a long time.
+//! An end cannot announce that it waits: no property of a socket is visible at its other end but its name, which can be
+//! set once. So the wait ends when nothing has moved for a long time.
 
 use super::stream::{Kind, kind};
 use super::system::sockets;

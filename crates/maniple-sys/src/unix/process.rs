@@ -64,8 +64,27 @@ impl Plan {
     /// Passes `from` to the child as its `to`. If both are the same number, the C library clears close-on-exec (glibc
     /// since 2.29, musl since 1.1.24; POSIX 2024 requires it).
     fn give(&mut self, from: RawHandle, to: RawHandle) -> io::Result<()> {
+        #[cfg(target_os = "macos")]
+        if from == to {
+            return self.keep(to);
+        }
         // SAFETY: `new` initialised the list; only the child uses the numbers.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, from, to) })
+    }
+
+    /// Passes a descriptor to the child under its number. XNU closes all others (`POSIX_SPAWN_CLOEXEC_DEFAULT`, spawn.h;
+    /// bsd/kern/kern_exec.c: `exec_handle_file_actions`).
+    #[cfg(target_os = "macos")]
+    fn keep(&mut self, number: RawHandle) -> io::Result<()> {
+        unsafe extern "C" {
+            // spawn.h of macOS.
+            fn posix_spawn_file_actions_addinherit_np(
+                actions: *mut libc::posix_spawn_file_actions_t,
+                number: libc::c_int,
+            ) -> libc::c_int;
+        }
+        // SAFETY: `new` initialised the list; only the child uses the number.
+        check(unsafe { posix_spawn_file_actions_addinherit_np(&mut self.0, number) })
     }
 
     fn give_nothing(&mut self, to: RawHandle) -> io::Result<()> {
@@ -112,6 +131,9 @@ impl Attributes {
             libc::sigaddset(&mut set, libc::SIGPIPE);
             check(libc::posix_spawnattr_setsigdefault(&mut this.0, &set))?;
             let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            // A descriptor that another thread has just made may not end with an exec yet.
+            #[cfg(target_os = "macos")]
+            let flags = flags | libc::POSIX_SPAWN_CLOEXEC_DEFAULT;
             check(libc::posix_spawnattr_setflags(&mut this.0, flags as libc::c_short))?;
         }
         Ok(this)
@@ -261,6 +283,10 @@ pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Resul
         match stdio {
             // If the stream is closed or not inherited, the child's first open file must not have its number.
             Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
+            // Elsewhere a child inherits what does not end with an exec.
+            #[cfg(target_os = "macos")]
+            Stdio::Inherit => plan.keep(to)?,
+            #[cfg(not(target_os = "macos"))]
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,
             Stdio::Handle(handle) => plan.give(handle.as_raw(), to)?,

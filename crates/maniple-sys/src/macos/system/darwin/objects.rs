@@ -47,7 +47,7 @@ pub fn of(handle: BorrowedHandle<'_>) -> Option<Object> {
     // SAFETY: all zero is a valid value of this structure of numbers.
     let mut info: Info = unsafe { std::mem::zeroed() };
     let room = size_of::<Info>() as i32;
-    // SAFETY: there is as much room as the call is told, which outlives the call.
+    // SAFETY: there is as much room as the call receives as its size, which outlives the call.
     let got = unsafe { libc::proc_pidfdinfo(libc::getpid(), handle.as_raw(), SHM_INFO, (&raw mut info).cast(), room) };
     if got != room {
         return None;

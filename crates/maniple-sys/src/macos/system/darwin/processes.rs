@@ -14,7 +14,7 @@ fn info(pid: u32) -> io::Result<libc::proc_bsdinfo> {
     let mut info: libc::proc_bsdinfo = unsafe { std::mem::zeroed() };
     let room = size_of::<libc::proc_bsdinfo>() as i32;
     // The argument 1 finds processes that have ended and are not reaped.
-    // SAFETY: there is as much room as the call is told, which outlives the call.
+    // SAFETY: there is as much room as the call receives as its size, which outlives the call.
     let got = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 1, (&raw mut info).cast(), room) };
     if got == room { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
@@ -42,7 +42,7 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     let mut children = vec![0i32; 64];
     loop {
         let room = (children.len() * size_of::<i32>()) as i32;
-        // SAFETY: there is as much room as the call is told, which outlives the call.
+        // SAFETY: there is as much room as the call receives as its size, which outlives the call.
         let got = unsafe { libc::proc_listchildpids(pid, children.as_mut_ptr().cast(), room) };
         // Some versions of the library return the number of bytes, and some the number of processes: unused places stay 0.
         let found = usize::try_from(got).unwrap_or(0);
@@ -88,7 +88,7 @@ pub fn is_thread(number: u64) -> bool {
     // SAFETY: all zero is a valid value of this structure of numbers.
     let mut info: libc::proc_threadinfo = unsafe { std::mem::zeroed() };
     let room = size_of::<libc::proc_threadinfo>() as i32;
-    // SAFETY: there is as much room as the call is told, which outlives the call.
+    // SAFETY: there is as much room as the call receives as its size, which outlives the call.
     unsafe { libc::proc_pidinfo(libc::getpid(), THREAD_INFO, number, (&raw mut info).cast(), room) == room }
 }
 

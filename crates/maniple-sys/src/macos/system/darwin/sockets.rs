@@ -22,7 +22,7 @@ pub fn silence(socket: BorrowedHandle<'_>) {
     let _ = set(socket, libc::SO_NOSIGPIPE, 1);
 }
 
-/// Gives a connection more room than the default.
+/// Makes the room of a connection larger than the default.
 pub fn widen(socket: BorrowedHandle<'_>) {
     let _ = set(socket, libc::SO_SNDBUF, ROOM).and_then(|()| set(socket, libc::SO_RCVBUF, ROOM));
 }
@@ -44,7 +44,7 @@ pub fn has_room(_socket: BorrowedHandle<'_>, _len: usize) -> bool {
 pub fn unread_there(socket: BorrowedHandle<'_>) -> io::Result<u64> {
     let whole = rustix::fs::fstat(socket)?.st_blksize as u64;
     let mut info = [0u32; INFO / 4];
-    // SAFETY: there is as much room as the call is told, which outlives the call.
+    // SAFETY: there is as much room as the call receives as its size, which outlives the call.
     let got = unsafe {
         libc::proc_pidfdinfo(libc::getpid(), socket.as_raw(), SOCKET_INFO, info.as_mut_ptr().cast(), INFO as i32)
     };
