@@ -70,7 +70,7 @@
 //! ## `named`: under a name
 //! | item | promise |
 //! | --- | --- |
-//! | `create`, `find`, `unlink` | creates memory under a name (`AlreadyExists`); opens the memory of a name (`NotFound`); removes the name, while the memory stays until its last user ends |
+//! | `create`, `find`, `unlink` | creates memory of at least some length under a name (`AlreadyExists`); opens the memory of a name (`NotFound`); removes the name, while the memory stays until its last user ends |
 //! | `reserve` | reserves room, so that no write to the memory fails; does nothing on a system that cannot |
 //! | `leads_to` | whether a name still leads to the memory behind a handle |
 //! | `open` | opens memory with the system's own flags and mode, which Python passes on |
@@ -186,7 +186,7 @@
 //! | `is_limit_of_processes` | whether the error of a start reports a limit on the number of processes and threads |
 //! | `is_shortage`, `advice` | whether an error reports a shortage; a hint for its reader |
 //! | `clock::now` | monotonic nanoseconds, the same in every process |
-//! | `allowed_cores`, `keep_to_cores` | the numbers of the processors that this process may run on; limits the calling thread, and the threads that it starts, to some of them |
+//! | `allowed_cores`, `keep_to_cores` | the numbers of the processors that this process may run on; limits the calling thread, and the threads that it starts, to some of them, or returns an error |
 //! | `cores`, `most_handles`, `process_id`, `is_first_thread` | this process's processors, limit of handles and number; whether the caller is its first thread |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -39,9 +39,9 @@ pub fn is_fixed(handle: impl AsHandle) -> bool {
     objects::of(handle.as_handle()).is_some_and(|object| object.is_fixed)
 }
 
-/// Returns the greatest length of memory: the system makes an object of pieces of 4 GiB.
+/// Returns the greatest length of memory.
 pub fn longest() -> u64 {
-    1 << 36
+    objects::LONGEST
 }
 
 /// Returns whether the address space of this process is limited (RLIMIT_AS), so that mappings take addresses from the

@@ -46,18 +46,18 @@ pub(super) struct Object {
     pub is_fixed: bool,
 }
 
-/// The names of objects that this package makes: `/m`, the exact length in 11 hexadecimal digits, and 64 random bits.
+/// The names of objects that this package makes: `/m`, the exact length in 12 hexadecimal digits, and 64 random bits.
 /// macOS rounds the length of an object up to whole pages, and reports the name of an object behind a handle even after its
 /// removal, so each process finds the exact length. A name has 31 bytes at most there (bsd/sys/posix_shm.h: `PSHMNAMLEN`).
 pub(super) mod name {
     const BEGIN: &[u8] = b"/m";
-    const DIGITS: usize = 11;
+    const DIGITS: usize = 12;
     /// Bytes of a name.
     pub const LEN: usize = BEGIN.len() + DIGITS + 16;
 
     /// Returns the name of an object. `None`: it is too long to be named.
     pub fn of(len: u64, random: u64) -> Option<String> {
-        (len >> (4 * DIGITS) == 0).then(|| format!("/m{len:011x}{random:016x}"))
+        (len >> (4 * DIGITS) == 0).then(|| format!("/m{len:012x}{random:016x}"))
     }
 
     /// Returns the length and the random bits in such a name. Takes no memory and no lock: a signal handler may call it.
@@ -88,13 +88,13 @@ pub(super) mod name {
 
         #[test]
         fn a_name_has_the_length_of_its_object_and_fits_the_systems_limit() {
-            for len in [0, 1, 100_000, (1 << 44) - 1] {
+            for len in [0, 1, 100_000, (1 << 48) - 1] {
                 let name = of(len, 0xfedc_ba98_7654_3210).unwrap();
                 assert_eq!(read(name.as_bytes()), Some((len, 0xfedc_ba98_7654_3210)));
                 assert!(name.len() == LEN && name.len() <= 31);
             }
-            assert_eq!(of(1 << 44, 0), None);
-            for other in ["/m", "", "/psm_12345678", "/m0000000000x0000000000000000"] {
+            assert_eq!(of(1 << 48, 0), None);
+            for other in ["/m", "", "/psm_12345678", "/m0000000000x00000000000000000"] {
                 assert_eq!(read(other.as_bytes()), None);
             }
         }

@@ -10,6 +10,9 @@ use std::mem::MaybeUninit;
 /// A page of macOS on aarch64.
 const PAGE: u64 = 16 * 1024;
 
+/// The greatest length of an object.
+pub const LONGEST: u64 = 1 << 47;
+
 /// Creates an object under a name.
 pub fn create(name: &str, len: u64) -> io::Result<OwnedHandle> {
     let made = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
