@@ -52,3 +52,29 @@ fn nap(time: Duration) -> bool {
     // SAFETY: the pointer is to a value that outlives the call; the rest of an interrupted sleep is not wanted.
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) == 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_ends_with_a_change_or_with_its_time() {
+        const LIMIT: Duration = Duration::from_millis(30);
+        let word = AtomicU32::new(0);
+        assert_eq!(look_again(&word, 1, None), Woken::Rung);
+        assert_eq!(look_again(&word, 0, Some(Duration::ZERO)), Woken::TimedOut);
+        let begun = Instant::now();
+        assert_eq!((look_again(&word, 0, Some(LIMIT)), begun.elapsed() >= LIMIT), (Woken::TimedOut, true));
+        // A wake that changes nothing is not noticed.
+        assert_eq!(look_again(&word, 0, None), Woken::Rung);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(LIMIT);
+                word.store(1, Ordering::Release);
+            });
+            while word.load(Ordering::Acquire) == 0 {
+                look_again(&word, 0, Some(Duration::from_secs(30)));
+            }
+        });
+    }
+}

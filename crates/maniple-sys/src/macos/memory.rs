@@ -18,15 +18,15 @@ pub use crate::unix::mapping::{Mapping, close_on_exec, duplicate, is_scarce, is_
 use crate::unix::mapping::{read_file_at, write_file_at};
 
 /// Creates `len` bytes of zeroed shared memory, whose size no process can change. The system allocates pages at the
-/// first access. (The label is not visible: the name has to be unique.)
-pub fn create(_label: &str, len: usize) -> io::Result<OwnedHandle> {
+/// first access. (The label is not visible: the name has to be unique, and is short.)
+pub fn create(label: &str, len: usize) -> io::Result<OwnedHandle> {
     if len as u64 > longest() {
         return Err(too_long());
     }
     let mut random = [0; 8];
     super::socket::random(&mut random)?;
     let name = name::of(len as u64, u64::from_ne_bytes(random)).ok_or_else(too_long)?;
-    objects::create(&name, len as u64)
+    objects::create(&name, label, len as u64)
 }
 
 /// Returns the object behind a handle, for handles that check their file.
@@ -109,9 +109,20 @@ pub fn read_all(handle: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns the error "not supported": the system frees whole objects only.
-pub fn release(_handle: BorrowedHandle<'_>, _offset: u64, _len: u64) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Frees the pages between two offsets (whole pages); they read as zeros afterwards.
+pub fn release(handle: BorrowedHandle<'_>, offset: u64, len: u64) -> io::Result<()> {
+    /// So much is mapped at once.
+    const PIECE: u64 = 64 << 20;
+    let object = objects::of(handle).ok_or(io::ErrorKind::Unsupported)?;
+    let end = offset.saturating_add(len).min(object.len);
+    for start in (offset..end).step_by(PIECE as usize) {
+        let len = PIECE.min(end - start) as usize;
+        let mapping = Mapping::of(handle, start, len, MapFlags::SHARED)?;
+        // SAFETY: the bytes are those of the mapping. They become zeros, like by a write of another process, which every reader
+        // of shared memory expects.
+        unsafe { objects::discard(mapping.start().as_ptr(), len)? };
+    }
+    Ok(())
 }
 
 impl Mapping {
@@ -191,8 +202,13 @@ impl Mapping {
         if at == len { Ok(whole) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Does nothing: the system frees whole objects only.
-    pub fn release(&self, _offset: usize, _len: usize) {}
+    /// Frees the pages of `len` bytes from `offset` on (whole pages) in all processes that map them; they read as zeros afterwards.
+    pub fn release(&self, offset: usize, len: usize) {
+        if offset.checked_add(len).is_some_and(|end| end <= self.len()) {
+            // SAFETY: the check above keeps the range inside the mapping; as in `release`.
+            let _ = unsafe { objects::discard(self.start().as_ptr().add(offset), len) };
+        }
+    }
 
     /// Does nothing: the system has no call that allocates pages in advance.
     ///
@@ -204,4 +220,36 @@ impl Mapping {
 
     /// Does nothing: the system has no call that maps existing pages.
     pub fn map_in(&self, _len: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::own::File;
+
+    #[test]
+    fn each_object_has_a_file_of_its_own_and_its_exact_length() {
+        let (one, two) = (create("one", 5000).unwrap(), create("two", 5000).unwrap());
+        let (file, length) = File::and_len(one.as_handle()).unwrap();
+        assert_eq!(
+            (length, File::at(one.as_raw()), File::of(two.as_handle()) == Some(file)),
+            (5000, Some(file), false)
+        );
+        assert_eq!(File::of(duplicate(&one).unwrap().as_handle()), Some(file));
+        assert!(create("long", usize::MAX).is_err_and(|error| is_too_long(&error)));
+    }
+
+    #[test]
+    fn a_part_of_an_object_is_written_and_read_at_any_offset() {
+        let memory = create("part", 2 * PAGES + 100).unwrap();
+        for offset in [0, 1, PAGES - 1, PAGES, 2 * PAGES + 97] {
+            write_at(memory.as_handle(), b"abc", offset as u64).unwrap();
+            let mut bytes = [0; 3];
+            read_at(memory.as_handle(), &mut bytes, offset as u64).unwrap();
+            assert_eq!(&bytes, b"abc");
+        }
+        for offset in [2 * PAGES as u64 + 98, u64::MAX] {
+            assert_eq!(write_at(memory.as_handle(), b"abc", offset).unwrap_err().kind(), io::ErrorKind::WriteZero);
+        }
+    }
 }

@@ -223,3 +223,76 @@ pub(super) fn peek(socket: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<O
     bytes[..len].copy_from_slice(&frame[HEAD..HEAD + len]);
     Ok(Some(len))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stream;
+    use super::*;
+    use crate::AsHandle;
+
+    #[test]
+    fn packets_of_several_threads_do_not_mix() {
+        let (here, there) = stream::packet_pair().unwrap();
+        const EACH: usize = 300;
+        std::thread::scope(|scope| {
+            for thread in 0..3u8 {
+                let here = here.as_handle();
+                scope.spawn(move || {
+                    for number in 0..EACH {
+                        let bytes = vec![thread; 1 + number * 37 % 9000];
+                        while !send(here, &bytes, &[]).unwrap() {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..EACH * 3 / 2 {
+                        let mut bytes = vec![9; 10_000];
+                        let packet = loop {
+                            match receive(there.as_handle(), &mut bytes, None).unwrap() {
+                                Some(packet) => break packet,
+                                None => std::thread::yield_now(),
+                            }
+                        };
+                        assert!(packet.len > 0 && bytes[..packet.len].iter().all(|&byte| byte == bytes[0]));
+                        assert!(bytes[packet.len..].iter().all(|&byte| byte == 9));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_packet_whose_sender_ends_within_it_does_not_arrive() {
+        for begun in 1..HEAD + 5 {
+            let (here, there) = stream::packet_pair().unwrap();
+            let frame = [5, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5];
+            stream::write_all(here.as_handle(), &frame[..begun]).unwrap();
+            drop(here);
+            let end = receive(there.as_handle(), &mut [0; 10], None).unwrap();
+            assert_eq!(end, Some(Packet { len: 0, is_cut: false }));
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_longer_than_its_room_is_cut_and_the_next_one_is_whole() {
+        let (here, there) = stream::packet_pair().unwrap();
+        assert!(send(here.as_handle(), b"longer", &[]).unwrap() && send(here.as_handle(), b"next", &[]).unwrap());
+        let mut bytes = [0; 4];
+        assert_eq!(receive(there.as_handle(), &mut bytes, None).unwrap().unwrap().len, 4);
+        assert_eq!(&bytes, b"long");
+        assert_eq!(peek(there.as_handle(), &mut bytes[..2]).unwrap(), Some(2));
+        assert_eq!(receive(there.as_handle(), &mut bytes, None).unwrap().unwrap().len, 4);
+        assert_eq!(&bytes, b"next");
+        let long = vec![0; sockets::LONGEST_FRAME];
+        assert_eq!(send(here.as_handle(), &long, &[]).unwrap_err().raw_os_error(), Some(Errno::MSGSIZE.raw_os_error()));
+    }
+
+    #[test]
+    fn a_stream_is_not_for_packets() {
+        let ((packets, _b), (stream, _d)) = (stream::packet_pair().unwrap(), stream::pair().unwrap());
+        assert!(are_on(packets.as_handle()) && !are_on(stream.as_handle()));
+    }
+}

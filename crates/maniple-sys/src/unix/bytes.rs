@@ -9,8 +9,8 @@ use crate::whole;
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
 use std::io::{self, IoSlice};
 
-/// Sends without the signal that a closed end causes. (rustix does not name the flag on macOS; a kernel that does not know
-/// it ignores it.)
+/// Sends without the signal that a closed end causes. (rustix does not name the flag on macOS, whose kernel has it
+/// since macOS 11 at the latest: xnu-7195, bsd/sys/socket.h.)
 pub(crate) const QUIETLY: SendFlags = SendFlags::from_bits_retain(libc::MSG_NOSIGNAL as u32);
 
 /// Sends without waiting, and without that signal.

@@ -1,5 +1,5 @@
 //! macOS. Nothing here was run by the project: each file names the source of its facts. Paths of XNU are those of its
-//! published source (xnu-11417, macOS 15).
+//! published source (xnu-11417, macOS 15; what is used is the same in xnu-7195, macOS 11).
 #![allow(unsafe_code)]
 
 pub mod deaths;

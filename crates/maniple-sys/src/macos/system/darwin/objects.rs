@@ -31,7 +31,7 @@ const _: () = assert!(size_of::<Info>() == 24 + 136 + 8 + 1024);
 pub const LONGEST: u64 = 1 << 36;
 
 /// Creates an object under a name, which it removes.
-pub fn create(name: &str, len: u64) -> io::Result<OwnedHandle> {
+pub fn create(name: &str, _label: &str, len: u64) -> io::Result<OwnedHandle> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     // The kernel sets close-on-exec.
     let made = rustix::shm::open(name, flags, Mode::RUSR | Mode::WUSR)?;
@@ -68,4 +68,23 @@ pub fn of(handle: BorrowedHandle<'_>) -> Option<Object> {
 pub fn keep_from_children(start: *mut u8, len: usize) -> bool {
     // SAFETY: the caller passes a mapping of its own; the call changes nothing in this process.
     unsafe { libc::minherit(start.cast(), len, libc::VM_INHERIT_NONE) == 0 }
+}
+
+/// Makes the pages of a range of an object zeros, and frees them when memory is short.
+///
+/// The kernel drops the pages of `MADV_FREE` also where other processes map them, if the object is never copied
+/// (osfmk/vm/vm_map.c: `vm_map_msync`), as these objects are (osfmk/vm/vm_memory_entry.c). Until then their content
+/// stays, so it is made zero first.
+///
+/// # Safety
+/// The range is mapped, and its users expect zeros at any time.
+pub unsafe fn discard(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: the caller ensures that the range is mapped.
+    unsafe {
+        start.write_bytes(0, len);
+        match libc::madvise(start.cast(), len, libc::MADV_FREE) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
