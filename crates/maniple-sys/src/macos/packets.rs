@@ -9,11 +9,12 @@
 //! An end is recognised by its `SO_RCVLOWAT`, which is the length of the head: no process of another package sets that.
 #![allow(unsafe_code)]
 
+use super::ready::{self, Interest};
 use super::rights;
 use super::system::sockets;
 use crate::atfork::making;
 use crate::own::File;
-use crate::unix::bytes::AT_ONCE;
+use crate::unix::bytes::{AT_ONCE, hang_up};
 use crate::unix::numbers;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::event::PollFlags;
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 const HEAD: usize = 8;
 
@@ -96,7 +98,11 @@ pub(super) fn send(socket: BorrowedHandle<'_>, bytes: &[u8], handles: &[Borrowed
             match rights::send(socket, &[IoSlice::new(rest)], &[], AT_ONCE) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, PollFlags::OUT)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !wait(socket, Interest::room(socket))? {
+                        return Err(io::ErrorKind::BrokenPipe.into());
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -117,11 +123,20 @@ pub(super) fn is_hung_up(socket: BorrowedHandle<'_>) -> bool {
     matches!(poll(&mut look, Some(&Timespec::default())), Ok(1)) && look[0].revents().contains(PollFlags::HUP)
 }
 
-fn wait(socket: BorrowedHandle<'_>, is: PollFlags) -> io::Result<()> {
-    match rights::wait_until(socket, is) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        other => other,
+/// Waits for the other end in the middle of a frame. The kernel takes and returns frames as a whole, so this is for damage: a
+/// process that waited for longer could not fork meanwhile. False: nothing has happened for long, and the connection is
+/// given up.
+fn wait(socket: BorrowedHandle<'_>, interest: Interest<'_>) -> io::Result<bool> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let until = Instant::now() + PATIENCE;
+    let mut interest = [interest];
+    while ready::wait(&mut interest, Some(until.saturating_duration_since(Instant::now())))? == 0 {
+        if Instant::now() >= until {
+            hang_up(socket);
+            return Ok(false);
+        }
     }
+    Ok(true)
 }
 
 /// Receives the next packet into the start of `bytes`, without waiting, and appends its handles; without a list they are
@@ -173,7 +188,8 @@ fn complete(socket: BorrowedHandle<'_>, mut bytes: &mut [u8]) -> io::Result<bool
         match rustix::net::recv(socket, &mut *bytes, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Ok(false),
             Ok((_, got)) => bytes = &mut bytes[got..],
-            Err(Errno::AGAIN) => wait(socket, PollFlags::IN)?,
+            Err(Errno::AGAIN) if !wait(socket, Interest::new(socket))? => return Ok(false),
+            Err(Errno::AGAIN) => {}
             Err(Errno::INTR) => {}
             Err(Errno::CONNRESET) => return Ok(false),
             Err(error) => return Err(error.into()),

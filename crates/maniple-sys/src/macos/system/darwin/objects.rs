@@ -8,6 +8,7 @@
 use super::super::{Object, name};
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::fs::Mode;
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::shm::OFlags;
 use std::io;
 
@@ -60,8 +61,53 @@ pub fn of(handle: BorrowedHandle<'_>) -> Option<Object> {
     let size = u64::try_from(found.st_size).unwrap_or(0);
     Some(match name::read(bytes) {
         Some((len, id)) => Object { id, len: len.min(size), is_fixed: size > 0 },
-        None => Object { id: name::hash(bytes), len: size, is_fixed: size > 0 },
+        None => {
+            let id = number_of(handle).unwrap_or_else(|| name::hash(bytes));
+            Object { id, len: size, is_fixed: size > 0 }
+        }
     })
+}
+
+unsafe extern "C" {
+    // mach/mach_init.h and mach/mach_vm.h.
+    static mach_task_self_: u32;
+    fn mach_vm_region(
+        task: u32,
+        address: *mut u64,
+        size: *mut u64,
+        flavor: i32,
+        info: *mut u32,
+        count: *mut u32,
+        name: *mut u32,
+    ) -> i32;
+}
+
+/// Returns the kernel's number of the memory behind a handle (`obj_id` of `VM_REGION_TOP_INFO`, mach/vm_region.h): a name that is used
+/// again leads to another number. No two objects have the same one at the same time (osfmk/vm/vm_map.c:
+/// `vm_map_region_top_walk`). `None`: it has no memory yet.
+fn number_of(handle: BorrowedHandle<'_>) -> Option<u64> {
+    const TOP_INFO: i32 = 12;
+    const COUNT: usize = 5;
+    let (len, access) = (rustix::param::page_size(), ProtFlags::READ);
+    // SAFETY: the kernel chooses unused addresses, so the mapping overlaps no other memory of this process.
+    let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, handle, 0) }.ok()?;
+    let (mut address, mut size) = (start.addr() as u64, 0);
+    let (mut info, mut count, mut name) = ([0u32; COUNT], COUNT as u32, 0);
+    // SAFETY: the pointers are to values that outlive the call, and `info` has `count` places; the mapping is this function's.
+    let error = unsafe {
+        let error = mach_vm_region(
+            mach_task_self_,
+            &raw mut address,
+            &raw mut size,
+            TOP_INFO,
+            info.as_mut_ptr(),
+            &raw mut count,
+            &raw mut name,
+        );
+        let _ = rustix::mm::munmap(start, len);
+        error
+    };
+    (error == 0 && address == start.addr() as u64).then_some(u64::from(info[0]))
 }
 
 /// Makes forked children not have a mapping (`minherit(2)`).
