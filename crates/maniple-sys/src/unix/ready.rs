@@ -58,6 +58,8 @@ fn poll(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> rustix::io::Resul
     if !IS_REFUSED.load(Relaxed) {
         match rustix::event::poll(fds, timeout) {
             Err(error) if is_refused(error) => IS_REFUSED.store(true, Relaxed),
+            // XNU's error for a lack of memory (bsd/kern/sys_generic.c: `poll_nocancel`).
+            Err(rustix::io::Errno::AGAIN) => return Err(rustix::io::Errno::NOMEM),
             found => return found,
         }
     }
