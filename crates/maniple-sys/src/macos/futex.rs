@@ -19,8 +19,9 @@ pub fn wake(word: &AtomicU32, count: u32) -> usize {
     system::word::wake(word, count).unwrap_or(1)
 }
 
-/// Looks at the word after pauses that grow to a millisecond. A wake is not noticed unless the word has changed, so a sleep
-/// without a limit ends by itself after some time. (A sleep with a limit does not: callers have work to do at its end.)
+/// Looks at the word after pauses that grow to a millisecond. A wake is not noticed unless the word has changed, so a
+/// sleep without a limit ends by itself after some time. (A sleep with a limit does not: callers have work to do at its
+/// end.)
 fn look_again(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Woken {
     const FIRST: Duration = Duration::from_micros(20);
     const LONGEST: Duration = Duration::from_millis(1);

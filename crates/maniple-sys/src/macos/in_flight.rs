@@ -1,13 +1,14 @@
 //! Sockets that are in a message which has not been received.
 //!
-//! XNU searches for sockets that only messages refer to, and destroys them, because such messages may be in each other's
-//! buffers. It does not find a socket in the buffer of a socket that is itself in no message, so it destroys a socket in
-//! flight whose sender has closed its own descriptor (bsd/kern/uipc_usrreq.c: `unp_gc`; for the standard package this
-//! is issue 14669, and its receivers acknowledge each descriptor). Files, pipes and memory are not affected.
+//! XNU searches for sockets that only messages refer to, and destroys them, because such messages may be in each
+//! other's buffers. It does not find a socket in the buffer of a socket that is itself in no message, so it destroys a
+//! socket in flight whose sender has closed its own descriptor (bsd/kern/uipc_usrreq.c: `unp_gc`; for the standard
+//! package this is issue 14669, and its receivers acknowledge each descriptor). Files, pipes and memory are not
+//! affected.
 //!
 //! So the sender keeps a descriptor of each socket that it sends until the receiver has taken the message. The
-//! acknowledgement is the kernel's own: the number of bytes at the other end that are not received. A thread asks for it,
-//! and ends when there is nothing to keep. A process that ends before that closes its descriptors.
+//! acknowledgement is the kernel's own: the number of bytes at the other end that are not received. A thread asks for
+//! it, and ends when there is nothing to keep. A process that ends before that closes its descriptors.
 
 use super::system::sockets;
 use super::{memory, quiet};
@@ -46,8 +47,8 @@ fn state() -> MutexGuard<'static, State> {
     state
 }
 
-/// Keeps the sockets among `handles`, which were just sent through `carrier`, until they are received. If this process has no
-/// number left, they are not kept.
+/// Keeps the sockets among `handles`, which were just sent through `carrier`, until they are received. If this process
+/// has no number left, they are not kept.
 pub(super) fn keep(carrier: BorrowedHandle<'_>, handles: &[BorrowedHandle<'_>]) {
     if handles.iter().any(|handle| kind(*handle) != Kind::Other) {
         let _ = keep_sockets(carrier, handles);

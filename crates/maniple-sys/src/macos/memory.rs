@@ -1,11 +1,12 @@
 //! Nameless shared memory: a POSIX object whose name is removed at once (`shm_open(2)`).
 //!
-//! **Its size is fixed.** The system refuses every change of the size of an object that has one. (A temporary file that is
-//! removed could be truncated by every process that has it, and a signal would end the others; and the system writes its
-//! pages to the disk from time to time, even those of a lock.) So memory of this kind from another process is mapped.
+//! **Its size is fixed.** The system refuses every change of the size of an object that has one. (A temporary file that
+//! is removed could be truncated by every process that has it, and a signal would end the others; and the system writes
+//! its pages to the disk from time to time, even those of a lock.) So memory of this kind from another process is
+//! mapped.
 //!
-//! **It can only be mapped**, and only for all: a read or write through a handle maps the bytes and copies them, and a mapping
-//! with [`Share::CopyOnWrite`] is a copy. Files of other kinds are read, written and mapped as such.
+//! **It can only be mapped**, and only for all: a read or write through a handle maps the bytes and copies them, and a
+//! mapping with [`Share::CopyOnWrite`] is a copy. Files of other kinds are read, written and mapped as such.
 #![allow(unsafe_code)]
 
 use super::system::{Object, name, objects};
@@ -81,8 +82,8 @@ pub fn write_at(handle: BorrowedHandle<'_>, bytes: &[u8], offset: u64) -> io::Re
         return Ok(());
     }
     let (mapping, at) = part(handle, object, bytes.len(), offset)?.ok_or(io::ErrorKind::WriteZero)?;
-    // SAFETY: `part` has mapped so many bytes behind `at`, and the object keeps its size. Other processes may access the bytes
-    // meanwhile, as they may during a write by the system.
+    // SAFETY: `part` has mapped so many bytes behind `at`, and the object keeps its size. Other processes may access
+    // the bytes meanwhile, as they may during a write by the system.
     unsafe { mapping.start().as_ptr().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     Ok(())
 }
@@ -118,8 +119,8 @@ pub fn release(handle: BorrowedHandle<'_>, offset: u64, len: u64) -> io::Result<
     for start in (offset..end).step_by(PIECE as usize) {
         let len = PIECE.min(end - start) as usize;
         let mapping = Mapping::of(handle, start, len, MapFlags::SHARED)?;
-        // SAFETY: the bytes are those of the mapping. They become zeros, like by a write of another process, which every reader
-        // of shared memory expects.
+        // SAFETY: the bytes are those of the mapping. They become zeros, like by a write of another process, which
+        // every reader of shared memory expects.
         unsafe { objects::discard(mapping.start().as_ptr(), len)? };
     }
     Ok(())
@@ -156,8 +157,8 @@ impl Mapping {
     ) -> io::Result<()> {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len()));
         let (source, from) = part(handle, object, len, offset)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        // SAFETY: by the assertion above and by `part`, both mappings have so many bytes there; the exclusive reference excludes
-        // other users of this one, and the sender does not change the other (`Share`).
+        // SAFETY: by the assertion above and by `part`, both mappings have so many bytes there; the exclusive reference
+        // excludes other users of this one, and the sender does not change the other (`Share`).
         unsafe {
             let from = source.start().as_ptr().add(from);
             self.start().as_ptr().add(at).copy_from_nonoverlapping(from, len);
@@ -202,7 +203,8 @@ impl Mapping {
         if at == len { Ok(whole) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Frees the pages of `len` bytes from `offset` on (whole pages) in all processes that map them; they read as zeros afterwards.
+    /// Frees the pages of `len` bytes from `offset` on (whole pages) in all processes that map them; they read as zeros
+    /// afterwards.
     pub fn release(&self, offset: usize, len: usize) {
         if offset.checked_add(len).is_some_and(|end| end <= self.len()) {
             // SAFETY: the check above keeps the range inside the mapping; as in `release`.

@@ -89,8 +89,8 @@ pub fn is_first_thread() -> bool {
     system::processes::is_first_thread()
 }
 
-/// Makes a descriptor, or two, in such a way that programs do not inherit it. The system's calls cannot do that at once,
-/// so no fork happens in between. (Programs that this package starts inherit only what they are given.)
+/// Makes a descriptor, or two, in such a way that programs do not inherit it. The system's calls cannot do that at
+/// once, so no fork happens in between. (Programs that this package starts inherit only what they are given.)
 fn made<R>(make: impl FnOnce() -> io::Result<R>, of: impl Fn(&R) -> Vec<BorrowedHandle<'_>>) -> io::Result<R> {
     crate::atfork::hold_forks()?;
     crate::atfork::making(|| {

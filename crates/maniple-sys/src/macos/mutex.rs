@@ -113,8 +113,8 @@ impl Mutex {
     /// This thread holds it.
     pub unsafe fn unlock(&self) {
         self.state.store(0, Release);
-        // SeqCst: a thread that waits counts itself before it looks at the state, so it sees the store above, or is seen
-        // here.
+        // SeqCst: a thread that waits counts itself before it looks at the state, so it sees the store above, or is
+        // seen here.
         std::sync::atomic::fence(SeqCst);
         if self.waits.load(SeqCst) > 0 {
             self.turn.fetch_add(1, SeqCst);

@@ -3,8 +3,8 @@
 //! ```text
 //! length: u32 · number of handles: u32 · bytes        the handles are sent with the first byte
 //! ```
-//! A frame is sent as a whole, if there is room for all of it. In one process the threads that use a socket take turns; a fork
-//! waits for them. Several processes may use an end only one after the other: their parts of frames could mix.
+//! A frame is sent as a whole, if there is room for all of it. In one process the threads that use a socket take turns;
+//! a fork waits for them. Several processes may use an end only one after the other: their parts of frames could mix.
 //!
 //! An end is recognised by its `SO_RCVLOWAT`, which is the length of the head: no process of another package sets that.
 #![allow(unsafe_code)]
@@ -123,9 +123,9 @@ pub(super) fn is_hung_up(socket: BorrowedHandle<'_>) -> bool {
     matches!(poll(&mut look, Some(&Timespec::default())), Ok(1)) && look[0].revents().contains(PollFlags::HUP)
 }
 
-/// Waits for the other end in the middle of a frame. The kernel takes and returns frames as a whole, so this is for damage: a
-/// process that waited for longer could not fork meanwhile. False: nothing has happened for long, and the connection is
-/// given up.
+/// Waits for the other end in the middle of a frame. The kernel takes and returns frames as a whole, so this is for
+/// damage: a process that waited for longer could not fork meanwhile. False: nothing has happened for long, and the
+/// connection is given up.
 fn wait(socket: BorrowedHandle<'_>, interest: Interest<'_>) -> io::Result<bool> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let until = Instant::now() + PATIENCE;
@@ -139,8 +139,8 @@ fn wait(socket: BorrowedHandle<'_>, interest: Interest<'_>) -> io::Result<bool> 
     Ok(true)
 }
 
-/// Receives the next packet into the start of `bytes`, without waiting, and appends its handles; without a list they are
-/// closed. `None`: there is none.
+/// Receives the next packet into the start of `bytes`, without waiting, and appends its handles; without a list they
+/// are closed. `None`: there is none.
 ///
 /// # Errors
 /// There is no number left for the handles: the packet stays.

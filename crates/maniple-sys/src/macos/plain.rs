@@ -47,8 +47,8 @@ impl Plain {
         if start < end {
             let place = self.start().as_ptr().wrapping_add(start);
             let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: fresh pages replace pages inside the mapping, whose user is the caller, which does not use them (above). If
-            // the call fails, it has changed nothing.
+            // SAFETY: fresh pages replace pages inside the mapping, whose user is the caller, which does not use them
+            // (above). If the call fails, it has changed nothing.
             let _ = unsafe {
                 rustix::mm::mmap_anonymous(place.cast(), end - start, access, MapFlags::PRIVATE | MapFlags::FIXED)
             };

@@ -1,8 +1,8 @@
 //! Children, and handles on processes.
 //!
-//! A handle on a process is the read end of a pipe, into which this process writes when the system reports the end of the
-//! other one ([`watch`]). It can be copied, inherited and sent like any descriptor; but it belongs to one process: a process that
-//! receives it waits for the same end only as long as the first runs.
+//! A handle on a process is the read end of a pipe, into which this process writes when the system reports the end of
+//! the other one ([`watch`]). It can be copied, inherited and sent like any descriptor; but it belongs to one process:
+//! a process that receives it waits for the same end only as long as the first runs.
 #![allow(unsafe_code)]
 
 use super::system::{Process, processes};
@@ -51,8 +51,8 @@ pub fn reserve_handle() -> io::Result<OwnedHandle> {
     watch::reserve()
 }
 
-/// Opens a handle on a child that is not reaped, with what `reserved` has reserved. Without that, this waits up to a second
-/// for free numbers.
+/// Opens a handle on a child that is not reaped, with what `reserved` has reserved. Without that, this waits up to a
+/// second for free numbers.
 pub fn open_child(pid: u32, reserved: Option<OwnedHandle>) -> io::Result<OwnedHandle> {
     if let Some(reserved) = reserved {
         match watch::begin(pid, reserved) {
@@ -94,8 +94,8 @@ pub fn open(pid: u32) -> io::Result<OwnedHandle> {
     }
 }
 
-/// Ends a process at once; a process that has ended is not affected. The number (0: unknown) belongs to a child that is not
-/// reaped, or to the process of a handle that this process has made.
+/// Ends a process at once; a process that has ended is not affected. The number (0: unknown) belongs to a child that is
+/// not reaped, or to the process of a handle that this process has made.
 pub fn kill(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     signal(handle, pid, libc::SIGKILL)
 }
@@ -116,8 +116,8 @@ pub(crate) fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::R
     signal_by_number(pid.ok_or_else(unknown)?, number)
 }
 
-/// Returns how a child of this process ended, or `None` while it runs. Only the parent learns how: another process, such as
-/// a forked child of the parent, gets [`Exit::Unknown`] after the end.
+/// Returns how a child of this process ended, or `None` while it runs. Only the parent learns how: another process,
+/// such as a forked child of the parent, gets [`Exit::Unknown`] after the end.
 pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
     let exit = reap_by_number(handle, pid)?;
     if exit.is_some() {
@@ -160,8 +160,8 @@ pub fn privileged() -> bool {
 /// Does nothing: tools of this system show the name of the program's file.
 pub fn take_name() {}
 
-/// Makes a thread kill this process by SIGKILL when the other end of the pipe closes. The thread runs no code of the program, so
-/// it does so while the process computes, too. This holds while the returned handle is open.
+/// Makes a thread kill this process by SIGKILL when the other end of the pipe closes. The thread runs no code of the
+/// program, so it does so while the process computes, too. This holds while the returned handle is open.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let own = super::memory::duplicate(pipe)?;
     maker::when_hung_up(&own, || die())?;

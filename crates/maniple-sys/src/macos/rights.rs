@@ -1,9 +1,9 @@
 //! Bytes over a local socket with handles (`SCM_RIGHTS`).
 //!
 //! The system's calls differ from Linux's: a received handle is inherited by programs until a second call prevents
-//! that, so no fork happens in between; a peek returns no handles; a receive that finds no number for a handle is an error
-//! that leaves the bytes and drops the handles (bsd/kern/uipc_usrreq.c: `unp_externalize`); and a send with handles that has no
-//! room returns EMSGSIZE (bsd/kern/uipc_socket.c: `sosendcheck`).
+//! that, so no fork happens in between; a peek returns no handles; a receive that finds no number for a handle is an
+//! error that leaves the bytes and drops the handles (bsd/kern/uipc_usrreq.c: `unp_externalize`); and a send with
+//! handles that has no room returns EMSGSIZE (bsd/kern/uipc_socket.c: `sosendcheck`).
 
 use super::in_flight;
 use super::memory::close_on_exec;

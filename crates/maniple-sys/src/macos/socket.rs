@@ -61,8 +61,9 @@ pub fn peer(socket: BorrowedHandle<'_>) -> String {
 
 /// Accepts a client; the reads and writes of the returned socket wait. `None`: no client waits.
 ///
-/// The listening socket does not wait from the first call on: another thread or process may have accepted the client. The
-/// mode belongs to the open socket, which all of them share, so it is not restored: then a thread that had found it set would wait.
+/// The listening socket does not wait from the first call on: another thread or process may have accepted the client.
+/// The mode belongs to the open socket, which all of them share, so it is not restored: then a thread that had found it
+/// set would wait.
 pub fn accept(listening: BorrowedHandle<'_>) -> io::Result<Option<OwnedHandle>> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     let flags = fcntl_getfl(listening)?;
@@ -113,8 +114,8 @@ impl Dial {
     pub fn connect(&self, timeout: Option<Duration>) -> io::Result<()> {
         /// How often a system that keeps no clients waiting is asked again.
         const PAUSE: Duration = Duration::from_millis(5);
-        /// How long a local listener may refuse: XNU refuses a client if the queue is full, as if there were no listener
-        /// (bsd/kern/uipc_usrreq.c: `unp_connect`).
+        /// How long a local listener may refuse: XNU refuses a client if the queue is full, as if there were no
+        /// listener (bsd/kern/uipc_usrreq.c: `unp_connect`).
         const PATIENCE: Duration = Duration::from_millis(100);
         let begun = Instant::now();
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout.max(Duration::from_millis(1))));

@@ -1,8 +1,8 @@
 //! Bytes over a pipe or a socket, and handles with them over a local socket. Every call that may wait ends with
 //! `Interrupted` when a signal handler has run.
 //!
-//! A local socket can be *marked*: it receives a name, which the process at its other end can read. The name is that of a
-//! file that is removed at once, so the mark belongs to the socket alone, whichever processes hold it, and disappears
+//! A local socket can be *marked*: it receives a name, which the process at its other end can read. The name is that of
+//! a file that is removed at once, so the mark belongs to the socket alone, whichever processes hold it, and disappears
 //! with it.
 
 use super::packets::{self, Packet};

@@ -1,8 +1,9 @@
 //! A local socket between hub and worker that carries handles, and reports that the other end is gone. Neither end
 //! ever blocks on it.
 //!
-//! The socket is a stream, and each note is 8 bytes, which the system sends and receives in one piece: there is room for all of
-//! them or for none (a stream reports room for at least 2 KiB: bsd/kern/uipc_socket2.c, `soreserve`), and no call reads a part.
+//! The socket is a stream, and each note is 8 bytes, which the system sends and receives in one piece: there is room
+//! for all of them or for none (a stream reports room for at least 2 KiB: bsd/kern/uipc_socket2.c, `soreserve`), and no
+//! call reads a part.
 
 use super::{packets, rights, stream};
 use crate::atfork::HubOnly;

@@ -69,8 +69,8 @@ pub fn write(fd: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize>
     })
 }
 
-/// As [`write()`], to a socket, without the signal that writing to a closed end sends. Any other file is not there: the program
-/// has closed the socket and opened the file under its number.
+/// As [`write()`], to a socket, without the signal that writing to a closed end sends. Any other file is not there: the
+/// program has closed the socket and opened the file under its number.
 pub fn write_socket(socket: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = QUIETLY;
     let sent = match parts {

@@ -40,7 +40,8 @@ pub(crate) fn kill_family(handle: BorrowedHandle<'_>, pid: u32, tree: Tree) -> i
             for child in (tree.children_of)(parent) {
                 if members.len() < MOST && known.insert(child) {
                     let handle = open(child).ok();
-                    // The number may be another process's by now; the handle stays with the process that this call has found.
+                    // The number may be another process's by now; the handle stays with the process that this call has
+                    // found.
                     if (tree.parent_of)(child) == Some(parent) {
                         send(handle.as_ref(), child, libc::SIGSTOP);
                         members.push((child, handle));

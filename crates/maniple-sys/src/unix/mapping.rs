@@ -105,8 +105,8 @@ impl Mapping {
     ) -> io::Result<()> {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len));
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: it replaces a part of this mapping, by the assertion above; the exclusive reference excludes other users of this
-        // value, and the caller has passed its address to no other code yet.
+        // SAFETY: it replaces a part of this mapping, by the assertion above; the exclusive reference excludes other
+        // users of this value, and the caller has passed its address to no other code yet.
         unsafe {
             let place = self.start.as_ptr().add(at).cast();
             rustix::mm::mmap(place, len, access, flags | MapFlags::FIXED, handle, 0)?;

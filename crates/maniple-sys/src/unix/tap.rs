@@ -50,8 +50,8 @@ pub fn forward(mut bytes: &[u8]) {
     }
 }
 
-/// Writes to this process's standard error as much as can be written without waiting, as far as the system tells. Returns
-/// the number of bytes that are done with; they include those that [`forward`] would lose.
+/// Writes to this process's standard error as much as can be written without waiting, as far as the system tells.
+/// Returns the number of bytes that are done with; they include those that [`forward`] would lose.
 pub fn forward_at_once(bytes: &[u8]) -> usize {
     /// A pipe that has room has room for so much.
     const PIECE: usize = 4096;

@@ -12,13 +12,14 @@ pub fn kill_family(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     kill_tree(handle, pid, Tree { children_of, parent_of })
 }
 
-/// The number of the signal that interrupts a worker's task. The system has no real-time signals; a process without a handler
-/// for this one ignores it, and the system sends it only to processes that request it (`signal(3)`).
+/// The number of the signal that interrupts a worker's task. The system has no real-time signals; a process without a
+/// handler for this one ignores it, and the system sends it only to processes that request it (`signal(3)`).
 pub fn interrupt_number() -> i32 {
     libc::SIGURG
 }
 
-/// Interrupts the task of a worker, which handles the signal. The handle and the number are as for [`kill`](super::kill).
+/// Interrupts the task of a worker, which handles the signal. The handle and the number are as for
+/// [`kill`](super::kill).
 pub fn interrupt(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     signal(handle, pid, interrupt_number())
 }

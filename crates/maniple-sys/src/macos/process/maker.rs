@@ -1,10 +1,10 @@
 //! Ends a process whose maker is gone: by SIGTERM at once, so that it can clean up, and by SIGKILL after the grace
 //! period.
 //!
-//! A thread waits at the lifeline (see [`crate::process::lifeline`]). It runs no code of the program and needs no lock of an
-//! interpreter, so it does its work while the process computes or is stuck in foreign code. (Linux has a signal for this;
-//! this system sends none when a pipe hangs up.) It no longer works in a process that has replaced its program or closed the
-//! pipe, or in a forked child.
+//! A thread waits at the lifeline (see [`crate::process::lifeline`]). It runs no code of the program and needs no lock
+//! of an interpreter, so it does its work while the process computes or is stuck in foreign code. (Linux has a signal
+//! for this; this system sends none when a pipe hangs up.) It no longer works in a process that has replaced its
+//! program or closed the pipe, or in a forked child.
 
 use super::super::quiet;
 use crate::atfork;

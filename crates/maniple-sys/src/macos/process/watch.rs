@@ -72,7 +72,8 @@ pub(super) fn reserve() -> io::Result<OwnedHandle> {
     })
 }
 
-/// Makes `reader`, which [`reserve`] has returned, the handle on a process. `InvalidInput`: another process has reserved it.
+/// Makes `reader`, which [`reserve`] has returned, the handle on a process. `InvalidInput`: another process has
+/// reserved it.
 pub(super) fn begin(pid: u32, reader: OwnedHandle) -> io::Result<OwnedHandle> {
     let pipe = File::of(reader.as_handle());
     let (deaths, id) = with_state(|state| {

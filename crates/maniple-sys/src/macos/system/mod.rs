@@ -47,8 +47,9 @@ pub(super) struct Object {
 }
 
 /// The names of objects that this package makes: `/m`, the exact length in 12 hexadecimal digits, and 64 random bits.
-/// macOS rounds the length of an object up to whole pages, and reports the name of an object behind a handle even after its
-/// removal, so each process finds the exact length. A name has 31 bytes at most there (bsd/sys/posix_shm.h: `PSHMNAMLEN`).
+/// macOS rounds the length of an object up to whole pages, and reports the name of an object behind a handle even after
+/// its removal, so each process finds the exact length. A name has 31 bytes at most there (bsd/sys/posix_shm.h:
+/// `PSHMNAMLEN`).
 pub(super) mod name {
     const BEGIN: &[u8] = b"/m";
     const DIGITS: usize = 12;
@@ -60,7 +61,8 @@ pub(super) mod name {
         (len >> (4 * DIGITS) == 0).then(|| format!("/m{len:012x}{random:016x}"))
     }
 
-    /// Returns the length and the random bits in such a name. Takes no memory and no lock: a signal handler may call it.
+    /// Returns the length and the random bits in such a name. Takes no memory and no lock: a signal handler may call
+    /// it.
     pub fn read(name: &[u8]) -> Option<(u64, u64)> {
         let digits = name.strip_prefix(BEGIN).filter(|_| name.len() == LEN)?;
         let number = |digits: &[u8]| {

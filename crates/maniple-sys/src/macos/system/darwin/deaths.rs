@@ -1,7 +1,8 @@
 //! The ends of processes: a kernel queue with `EVFILT_PROC` and `NOTE_EXIT` (`kqueue(2)`).
 //!
 //! An event belongs to a process that runs when it is requested (bsd/kern/kern_event.c: `filt_procattach`); for a
-//! process that has ended, reaped or not, the request returns ESRCH. A forked child does not have its parent's queues (`kqueue(2)`).
+//! process that has ended, reaped or not, the request returns ESRCH. A forked child does not have its parent's queues
+//! (`kqueue(2)`).
 
 use crate::atfork::{HubOnly, making};
 use crate::{AsHandle, OwnedHandle};

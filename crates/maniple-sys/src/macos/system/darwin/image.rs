@@ -1,5 +1,5 @@
-//! The running program in memory. The loader maps a program with its load commands in front, and the table of symbols in
-//! the segment `__LINKEDIT` (mach-o/loader.h); `_NSGetMachExecuteHeader` returns its address (crt_externs.h).
+//! The running program in memory. The loader maps a program with its load commands in front, and the table of symbols
+//! in the segment `__LINKEDIT` (mach-o/loader.h); `_NSGetMachExecuteHeader` returns its address (crt_externs.h).
 
 use super::super::super::macho::{self, Program};
 use crate::atfork::OnceLock;

@@ -1,9 +1,9 @@
 //! Shared memory without a name: a POSIX object, whose name is removed at once.
 //!
-//! From bsd/kern/posix_shm.c: one `ftruncate` makes the memory, and every other one is refused (`pshm_truncate`), so the
-//! size is fixed; its length is rounded up to whole pages; `fstat` returns neither a device nor an inode (`pshm_stat`); a
-//! mapping must be shared (`pshm_mmap`); there is no read and no write (`pshmops`). `proc_pidfdinfo` returns the name,
-//! also after its removal (`fill_pshminfo`), and fails for other files (bsd/kern/proc_info.c).
+//! From bsd/kern/posix_shm.c: one `ftruncate` makes the memory, and every other one is refused (`pshm_truncate`), so
+//! the size is fixed; its length is rounded up to whole pages; `fstat` returns neither a device nor an inode
+//! (`pshm_stat`); a mapping must be shared (`pshm_mmap`); there is no read and no write (`pshmops`). `proc_pidfdinfo`
+//! returns the name, also after its removal (`fill_pshminfo`), and fails for other files (bsd/kern/proc_info.c).
 
 use super::super::{Object, name};
 use crate::{BorrowedHandle, OwnedHandle};
@@ -42,8 +42,8 @@ pub fn create(name: &str, _label: &str, len: u64) -> io::Result<OwnedHandle> {
     crate::own::above_stdio(made)
 }
 
-/// Returns the object behind a handle. `None`: it is another kind of file. Takes no memory and no lock: the handler of a fork
-/// calls it.
+/// Returns the object behind a handle. `None`: it is another kind of file. Takes no memory and no lock: the handler of
+/// a fork calls it.
 pub fn of(handle: BorrowedHandle<'_>) -> Option<Object> {
     let found = rustix::fs::fstat(handle).ok()?;
     if found.st_dev != 0 || found.st_ino != 0 {
@@ -82,9 +82,9 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// Returns the kernel's number of the memory behind a handle (`obj_id` of `VM_REGION_TOP_INFO`, mach/vm_region.h): a name that is used
-/// again leads to another number. No two objects have the same one at the same time (osfmk/vm/vm_map.c:
-/// `vm_map_region_top_walk`). `None`: it has no memory yet.
+/// Returns the kernel's number of the memory behind a handle (`obj_id` of `VM_REGION_TOP_INFO`, mach/vm_region.h): a
+/// name that is used again leads to another number. No two objects have the same one at the same time
+/// (osfmk/vm/vm_map.c: `vm_map_region_top_walk`). `None`: it has no memory yet.
 fn number_of(handle: BorrowedHandle<'_>) -> Option<u64> {
     const TOP_INFO: i32 = 12;
     const COUNT: usize = 5;
@@ -93,7 +93,8 @@ fn number_of(handle: BorrowedHandle<'_>) -> Option<u64> {
     let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, handle, 0) }.ok()?;
     let (mut address, mut size) = (start.addr() as u64, 0);
     let (mut info, mut count, mut name) = ([0u32; COUNT], COUNT as u32, 0);
-    // SAFETY: the pointers are to values that outlive the call, and `info` has `count` places; the mapping is this function's.
+    // SAFETY: the pointers are to values that outlive the call, and `info` has `count` places; the mapping is this
+    // function's.
     let error = unsafe {
         let error = mach_vm_region(
             mach_task_self_,

@@ -44,7 +44,8 @@ pub fn children_of(pid: u32) -> Vec<u32> {
         let room = (children.len() * size_of::<i32>()) as i32;
         // SAFETY: there is as much room as the call receives as its size, which outlives the call.
         let got = unsafe { libc::proc_listchildpids(pid, children.as_mut_ptr().cast(), room) };
-        // Some versions of the library return the number of bytes, and some the number of processes: unused places stay 0.
+        // Some versions of the library return the number of bytes, and some the number of processes: unused places stay
+        // 0.
         let found = usize::try_from(got).unwrap_or(0);
         if found < children.len() || children.len() >= 1 << 16 {
             return children

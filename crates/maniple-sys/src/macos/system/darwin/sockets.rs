@@ -27,8 +27,8 @@ pub fn widen(socket: BorrowedHandle<'_>) {
     let _ = set(socket, libc::SO_SNDBUF, ROOM).and_then(|()| set(socket, libc::SO_RCVBUF, ROOM));
 }
 
-/// Makes a socket accept a frame of at most [`LONGEST_FRAME`] bytes as a whole or not at all. The kernel refuses to send if there
-/// is less room than both the message and `SO_SNDLOWAT` (bsd/kern/uipc_socket.c: `sosendcheck`).
+/// Makes a socket accept a frame of at most [`LONGEST_FRAME`] bytes as a whole or not at all. The kernel refuses to
+/// send if there is less room than both the message and `SO_SNDLOWAT` (bsd/kern/uipc_socket.c: `sosendcheck`).
 pub fn prepare_frames(socket: BorrowedHandle<'_>) -> io::Result<()> {
     set(socket, libc::SO_SNDBUF, ROOM)?;
     set(socket, libc::SO_RCVBUF, ROOM)?;

@@ -1,7 +1,7 @@
 //! Sleeps on a word: by `os_sync_wait_on_address` (macOS 14.4 and newer; `os/os_sync_wait_on_address.h`), or else by
 //! `__ulock_wait` (10.15 and newer; not documented; bsd/sys/ulock.h, and LLVM's libc++ uses it). Both are calls of the
-//! same list of sleepers in the kernel (bsd/kern/sys_ulock.c). Each is looked up when it is first needed, because a program that
-//! is linked to a missing function does not start.
+//! same list of sleepers in the kernel (bsd/kern/sys_ulock.c). Each is looked up when it is first needed, because a
+//! program that is linked to a missing function does not start.
 
 use crate::atfork::OnceLock;
 use crate::terms::Woken;

@@ -1,5 +1,5 @@
-//! Shared memory without a name: a memfd with the properties of an object of macOS. Its size is rounded up and sealed, and
-//! its name leads to its exact length.
+//! Shared memory without a name: a memfd with the properties of an object of macOS. Its size is rounded up and sealed,
+//! and its name leads to its exact length.
 
 use super::super::{Object, name};
 use crate::{BorrowedHandle, OwnedHandle};

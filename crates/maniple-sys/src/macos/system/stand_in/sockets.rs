@@ -21,7 +21,8 @@ pub fn prepare_frames(_socket: BorrowedHandle<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a frame has room as a whole. The system counts its own structures too, so this is a guess to the safe side.
+/// Returns whether a frame has room as a whole. The system counts its own structures too, so this is a guess to the
+/// safe side.
 pub fn has_room(socket: BorrowedHandle<'_>, len: usize) -> bool {
     let most = sockopt::socket_send_buffer_size(socket).unwrap_or(0) as u64;
     unread_there(socket).is_ok_and(|used| used + 2 * len as u64 + 4096 < most)
