@@ -87,12 +87,24 @@ def surface(folder: Path) -> dict[str, set[str]]:
                 found[part] |= items(code[inner.start() : end]) | passed_on(code[inner.start() : end])
             code = code[: inner.start()] + code[end:]
         found[module] |= items(code) | passed_on(code)
+        for file, group, one in re.findall(r"pub use crate::unix::(\w+)::(?:\{([^}]*)\}|(\w+));", code):
+            text = code_of((folder.parent / "unix" / f"{file}.rs").read_text())
+            for name in re.findall(r"\w+", group or one):
+                found[module] |= methods(text, name)
         for shared, names in re.findall(r"pub use crate::(unix|lacking)::\{?([\w, ]+)\}?;", code):
             for name in re.findall(r"\w+", names):
                 part = name if module == "mod" else f"{module}::{name}"
                 found[part] |= of_file(folder.parent / shared / f"{name}.rs")
         for name in re.findall(r"pub use crate::lacking::(\w+)::", code):
             found[module] |= of_file(folder.parent / "lacking" / f"{name}.rs")
+    return found
+
+
+def methods(code: str, name: str) -> set[str]:
+    """The public methods of a type, in the file that declares it; none if the name is not a type's."""
+    found = set()
+    for start in re.finditer(rf"^impl(?:<[^>]*>)? {name}\b[^{{;]*\{{", code, re.M):
+        found |= items(code[start.start() : end_of_block(code, start.start())])
     return found
 
 
@@ -110,7 +122,7 @@ def of_file(path: Path) -> set[str]:
 
 def passed_on(code: str) -> set[str]:
     """What a module has from the words that all backends share."""
-    pattern = r"pub use crate::(?:terms|exit|start|unix::process)::(?:\{([^}]*)\}|(\w+));"
+    pattern = r"pub use (?:crate::(?:terms|exit|start|unix::\w+)|super::(?:\w+::)*system::\w+)::(?:\{([^}]*)\}|(\w+));"
     # From the private modules of its own folder.
     inner = "|".join(re.findall(r"^mod (\w+);", code, re.M)) or "$"
     inner = r"pub use (?:" + inner + r")::(?:\{([^}]*)\}|(\w+));"
@@ -126,8 +138,8 @@ def contract(root: Path) -> Iterator[str]:
     source = root / "crates" / "maniple-sys" / "src"
     unix = source / "unix"
     linux = surface(source / "linux")
-    for name in ("atfork", "epoch", "own"):
-        linux[name] = of_file(unix / f"{name}.rs")
+    shared = {name: of_file(unix / f"{name}.rs") for name in ("atfork", "epoch", "own")}
+    linux |= shared
     documentation = "".join(re.findall(r"^//!(.*\n)", (source / "lib.rs").read_text(), re.M))
     told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", documentation))))
     handles = of_file(source / "handle" / "stub.rs")
@@ -136,8 +148,10 @@ def contract(root: Path) -> Iterator[str]:
             yield f"maniple-sys: handle::{name} is in one form of handles only: stub or {form}"
     for name in sorted(handles - told):
         yield f"maniple-sys: the contract in lib.rs does not name handle::{name}"
-    for other in ("stub", "windows"):
+    for other in ("stub", "windows", "macos"):
         backend = surface(source / other)
+        if other == "macos":
+            backend |= shared
         for module in sorted((linux.keys() | backend.keys()) - PRIVATE):
             ours, theirs = linux[module], backend[module]
             for name in sorted(ours | theirs):

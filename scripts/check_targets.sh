@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Type-checks the workspace for systems that it does not run on yet, with the stub in place of their backend: nothing
-# but `maniple-sys` may depend on the system. Needs the standard library of each target: rustup's, or, if that is not
+# Type-checks the workspace for systems that it does not run on yet: nothing but `maniple-sys` may depend on the system. The part
+# of macOS's backend that is POSIX is checked on this system as well. Needs the standard library of each target: rustup's, or, if that is not
 # available, its source (rust-src), of which the compiler then makes one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,12 +16,16 @@ failed=0
 
 has_std() { compgen -G "$sysroot/lib/rustlib/$1/lib/libstd-*.rlib" >/dev/null; }
 
+# The conformance suite is compiled for macOS, too; it is run there by hand.
+suite=(cargo clippy --quiet --locked -p maniple-sys --test conformance)
+
 for target in x86_64-pc-windows-gnu aarch64-apple-darwin; do
     if ! has_std "$target" && command -v rustup >/dev/null; then
         timeout 300 rustup target add "$target" >/dev/null 2>&1 || true
     fi
     if has_std "$target"; then
         "${check[@]}" --target "$target" -- -D warnings || failed=1
+        [ "$target" != aarch64-apple-darwin ] || "${suite[@]}" --target "$target" -- -D warnings || failed=1
     elif [ -d "$sysroot/lib/rustlib/src/rust/library/std" ]; then
         # Of the two for Windows, the one whose import libraries need no tool.
         RUSTC_BOOTSTRAP=1 "${check[@]}" -Zbuild-std=std,panic_unwind --target "${target/windows-gnu/windows-msvc}" -- -D warnings ||
@@ -30,4 +34,8 @@ for target in x86_64-pc-windows-gnu aarch64-apple-darwin; do
         echo "$target: not checked; its standard library is missing (rustup target add $target, or rustup component add rust-src)" >&2
     fi
 done
+if [ "$(uname)" = Linux ]; then
+    RUSTFLAGS="${RUSTFLAGS:-} --cfg maniple_posix" CARGO_TARGET_DIR="$CARGO_TARGET_DIR/posix" \
+        cargo clippy --quiet --locked -p maniple-sys --all-targets -- -D warnings || failed=1
+fi
 exit $failed

@@ -10,7 +10,7 @@ mod not_unix;
 mod stub;
 // Only one backend passes handles on.
 #[cfg(unix)]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
 mod unix;
 #[cfg(windows)]
 mod windows;

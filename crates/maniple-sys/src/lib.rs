@@ -2,7 +2,7 @@
 //! system, what each item promises, and which errors it returns. No crate above may assume which system it runs on; no
 //! other crate names an operating system, or a library of one.
 //!
-//! A *backend* is a folder with these items: `linux/`, `windows/`, and `stub/`, which compiles everywhere and returns
+//! A *backend* is a folder with these items: `linux/`, `macos/`, `windows/`, and `stub/`, which compiles everywhere and returns
 //! `Unsupported`. `unix/` contains the code that the systems of that family share. The types that are the same
 //! everywhere are in `terms.rs`, `exit.rs`, `start.rs` and `handle.rs`; `lacking/` has what several systems have nothing
 //! to do for. `tests/conformance` tests a backend against this text alone.
@@ -70,7 +70,7 @@
 //! ## `named`: under a name
 //! | item | promise |
 //! | --- | --- |
-//! | `create`, `find`, `unlink` | creates memory under a name (`AlreadyExists`); opens the memory of a name (`NotFound`); removes the name, while the memory stays until its last user ends |
+//! | `create`, `find`, `unlink` | creates memory of at least some length under a name (`AlreadyExists`); opens the memory of a name (`NotFound`); removes the name, while the memory stays until its last user ends |
 //! | `reserve` | reserves room, so that no write to the memory fails; does nothing on a system that cannot |
 //! | `leads_to` | whether a name still leads to the memory behind a handle |
 //! | `open` | opens memory with the system's own flags and mode, which Python passes on |
@@ -186,32 +186,35 @@
 //! | `is_limit_of_processes` | whether the error of a start reports a limit on the number of processes and threads |
 //! | `is_shortage`, `advice` | whether an error reports a shortage; a hint for its reader |
 //! | `clock::now` | monotonic nanoseconds, the same in every process |
-//! | `allowed_cores`, `keep_to_cores` | the numbers of the processors that this process may run on; limits the calling thread, and the threads that it starts, to some of them |
+//! | `allowed_cores`, `keep_to_cores` | the numbers of the processors that this process may run on; limits the calling thread, and the threads that it starts, to some of them, or returns an error |
 //! | `cores`, `most_handles`, `process_id`, `is_first_thread` | this process's processors, limit of handles and number; whether the caller is its first thread |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 mod exit;
 mod handle;
-// With the stub, which uses it, compiled for tests on every system.
-#[cfg(any(test, not(target_os = "linux")))]
+// With the backends that use it, compiled for tests on every system.
+#[cfg(any(test, maniple_posix, not(target_os = "linux")))]
 #[cfg_attr(unix, allow(dead_code))]
 mod lacking;
-#[cfg(target_os = "linux")]
+// `maniple_posix` is for tests: macOS's backend on Linux, with a stand-in for what only macOS has.
+#[cfg(all(target_os = "linux", not(maniple_posix)))]
 mod linux;
+#[cfg(any(target_os = "macos", maniple_posix))]
+mod macos;
 mod start;
 // Compiled for tests on every system: its answers are tested.
-#[cfg(any(test, not(any(target_os = "linux", windows))))]
-#[cfg_attr(any(target_os = "linux", windows), allow(unused_imports, dead_code))]
+#[cfg(any(test, not(any(target_os = "linux", target_os = "macos", windows))))]
+#[cfg_attr(any(target_os = "linux", target_os = "macos", windows), allow(unused_imports, dead_code))]
 mod stub;
 mod terms;
 #[cfg(all(target_os = "linux", any(test, feature = "testing")))]
 #[doc(hidden)]
 pub mod testing;
 #[cfg(unix)]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
 pub mod unix;
-#[cfg(any(target_os = "linux", windows))]
+#[cfg(any(unix, windows))]
 mod whole;
 #[cfg(windows)]
 mod windows;
@@ -220,9 +223,11 @@ mod windows;
 #[doc(hidden)]
 pub use handle::fd;
 pub use handle::{AsHandle, AtomicRawHandle, BorrowedHandle, FromHandle, IntoHandle, OwnedHandle, RawHandle};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(maniple_posix)))]
 pub use linux::*;
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(any(target_os = "macos", maniple_posix))]
+pub use macos::*;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 pub use stub::*;
 #[cfg(unix)]
 pub use unix::{atfork, epoch};

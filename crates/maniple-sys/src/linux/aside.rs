@@ -1,10 +1,11 @@
 //! Operations that need a descriptor for a moment, in a process that has reached its limit of descriptors.
 #![allow(unsafe_code)]
 
-use super::quiet;
 use crate::BorrowedHandle;
+use crate::unix::threads;
 use std::cell::Cell;
 use std::io;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 thread_local! {
     static ASIDE: Cell<bool> = const { Cell::new(false) };
@@ -32,7 +33,7 @@ pub fn aside<R: Send>(keep: &[BorrowedHandle<'_>], work: impl FnOnce() -> R + Se
             ASIDE.set(true);
             Ok(work())
         };
-        let thread = quiet::spawn_scoped(scope, "maniple-aside", run)?;
+        let thread = spawn_scoped(scope, "maniple-aside", run)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the engine has panicked")))
     })
 }
@@ -75,6 +76,15 @@ fn close_all(first: u32, last: u32) {
             libc::close(number as i32);
         });
     }
+}
+
+/// Starts a thread within a scope that receives no signals.
+fn spawn_scoped<'scope, R: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    run: impl FnOnce() -> R + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, R>> {
+    threads::without_signals(|| Builder::new().name(name.into()).stack_size(256 * 1024).spawn_scoped(scope, run))
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
-use std::ptr::NonNull;
 
 pub use crate::terms::Share;
+pub use crate::unix::mapping::{Mapping, close_on_exec, duplicate, is_scarce, is_too_long, out_of_memory, too_long};
+use crate::unix::mapping::{read_file_at, write_file_at};
 
 /// Creates `len` bytes of zeroed shared memory, whose size no process can change. The system allocates pages at the
 /// first access.
@@ -48,41 +49,9 @@ fn check_limit(len: u64) -> io::Result<()> {
     if len > longest() { Err(rustix::io::Errno::FBIG.into()) } else { Ok(()) }
 }
 
-/// Returns whether an error reports that memory would exceed the limit on file sizes.
-pub fn is_too_long(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::FBIG.raw_os_error())
-}
-
-/// Returns whether an error reports that the process cannot map more: it has too many mappings, or too many mapped
-/// bytes.
-pub fn is_scarce(error: &io::Error) -> bool {
-    let number = error.raw_os_error();
-    [rustix::io::Errno::NOMEM, rustix::io::Errno::AGAIN].iter().any(|errno| number == Some(errno.raw_os_error()))
-}
-
-/// Returns the error for data that does not fit into memory that could not be made longer.
-pub fn too_long() -> io::Error {
-    rustix::io::Errno::FBIG.into()
-}
-
 /// A multiple of every system's page size: parts of memory that are mapped or freed separately begin at multiples of
 /// it.
 pub const PAGES: usize = 64 * 1024;
-
-/// Returns the error for a lack of memory.
-pub fn out_of_memory() -> io::Error {
-    rustix::io::Errno::NOMEM.into()
-}
-
-/// Returns a second handle on the same memory.
-pub fn duplicate(handle: impl AsHandle) -> io::Result<OwnedHandle> {
-    Ok(crate::own::duplicate_above_stdio(handle.as_handle())?)
-}
-
-/// Prevents programs that this process starts from inheriting a handle that came from another process.
-pub fn close_on_exec(handle: impl AsHandle) -> io::Result<()> {
-    Ok(rustix::io::fcntl_setfd(handle.as_handle(), rustix::io::FdFlags::CLOEXEC)?)
-}
 
 /// Returns the number of bytes of the memory behind `handle`.
 pub fn len(handle: impl AsHandle) -> io::Result<usize> {
@@ -91,36 +60,14 @@ pub fn len(handle: impl AsHandle) -> io::Result<usize> {
 
 /// Copies `bytes` to `offset`. For a writer that never reads, this costs less than a mapping: the kernel copies
 /// directly into fresh pages, without zeroing them first and without a page fault for each.
-pub fn write_at(handle: BorrowedHandle<'_>, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub fn write_at(handle: BorrowedHandle<'_>, bytes: &[u8], offset: u64) -> io::Result<()> {
     check_limit(offset.saturating_add(bytes.len() as u64))?;
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(handle, bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                bytes = &bytes[n..];
-                offset += n as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
+    write_file_at(handle, bytes, offset)
 }
 
 /// Fills `bytes` from `offset` on. The kernel copies, so it is not undefined behaviour if others write meanwhile.
-pub fn read_at(handle: BorrowedHandle<'_>, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::pread(handle, &mut *bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                bytes = &mut bytes[n..];
-                offset += n as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
+pub fn read_at(handle: BorrowedHandle<'_>, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    read_file_at(handle, bytes, offset)
 }
 
 /// Returns all bytes of the memory behind `handle`.
@@ -140,18 +87,12 @@ pub fn release(handle: BorrowedHandle<'_>, offset: u64, len: u64) -> io::Result<
     Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(handle, flags, offset, len))?)
 }
 
-/// A piece of shared memory in this process's address space, which is unmapped when it is dropped.
-#[derive(Debug)]
-pub struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
+fn flags_of(share: Share) -> MapFlags {
+    match share {
+        Share::All => MapFlags::SHARED,
+        Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
+    }
 }
-
-// SAFETY: a mapping is memory of the process, not of a thread, and this type only returns its address. The code that
-// dereferences the address (ring, blocks) states which thread may access which byte.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `len` bytes of `handle`, readable and writable.
@@ -161,58 +102,15 @@ impl Mapping {
 
     /// Maps `len` bytes of `handle` from `offset` on (whole pages), readable and writable.
     pub fn at(handle: impl AsHandle, offset: u64, len: usize, share: Share) -> io::Result<Mapping> {
-        let flags = match share {
-            Share::All => MapFlags::SHARED,
-            Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
-        };
-        // SAFETY: the kernel chooses unused addresses, so the mapping overlaps no other memory of this process.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-                handle.as_handle(),
-                offset,
-            )?
-        };
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping { start, len })
-    }
-
-    /// Maps `len` bytes of memory that no file backs.
-    pub(super) fn anonymous(len: usize, access: ProtFlags, flags: MapFlags) -> io::Result<Mapping> {
-        // SAFETY: the kernel chooses unused addresses, so the mapping overlaps no other memory of this process.
-        let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, flags)? };
-        Ok(Mapping { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, len })
-    }
-
-    /// Unmaps all bytes except the `len` bytes from `offset` on (whole pages).
-    ///
-    /// # Panics
-    /// The mapping does not have these bytes.
-    pub(super) fn cut(self, offset: usize, len: usize) -> Mapping {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
-        let whole = std::mem::ManuallyDrop::new(self);
-        let part = |offset: usize, len: usize| Mapping {
-            // SAFETY: the assertion above keeps the offset inside the mapping, or at its end.
-            start: unsafe { whole.start.add(offset) },
-            len,
-        };
-        // The three parts are the whole mapping.
-        let (before, behind) = (part(0, offset), part(offset + len, whole.len - offset - len));
-        for rest in [before, behind] {
-            if rest.is_empty() {
-                std::mem::forget(rest);
-            }
-        }
-        part(offset, len)
+        Mapping::of(handle.as_handle(), offset, len, flags_of(share))
     }
 
     /// Makes forked children not have the mapping. False: the system cannot do that.
     pub fn keep_from_children(&self) -> bool {
         // SAFETY: the range is the mapping of this value, and the advice changes nothing in this process.
-        unsafe { rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxDontFork).is_ok() }
+        unsafe {
+            rustix::mm::madvise(self.start().as_ptr().cast(), self.len(), rustix::mm::Advice::LinuxDontFork).is_ok()
+        }
     }
 
     /// Maps several pieces of memory in sequence, `len` bytes in total: every piece as a whole, except that the last
@@ -223,25 +121,14 @@ impl Mapping {
         {
             return Mapping::new(handle, len, share);
         }
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        let whole = Mapping::anonymous(len, ProtFlags::empty(), flags)?;
-        let kind = match share {
-            Share::All => MapFlags::SHARED,
-            Share::CopyOnWrite => MapFlags::PRIVATE | MapFlags::NORESERVE,
-        };
+        let mut whole = Mapping::anonymous(len, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)?;
         let mut at = 0;
         for (handle, piece) in pieces {
             let piece = (*piece).min(len - at);
             if piece == 0 {
                 break;
             }
-            let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: it replaces a part of the mapping that was made above, and no other code has a pointer to that
-            // mapping yet.
-            unsafe {
-                let place = whole.start.as_ptr().add(at).cast();
-                rustix::mm::mmap(place, piece, access, kind | MapFlags::FIXED, handle, 0)?;
-            }
+            whole.replace(at, handle.as_handle(), piece, flags_of(share))?;
             at += piece;
         }
         if at == len { Ok(whole) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
@@ -249,11 +136,11 @@ impl Mapping {
 
     /// Frees the pages of `len` bytes from `offset` on (whole pages) in all processes that map them; they read as zeros afterwards.
     pub fn release(&self, offset: usize, len: usize) {
-        if offset.checked_add(len).is_some_and(|end| end <= self.len) {
+        if offset.checked_add(len).is_some_and(|end| end <= self.len()) {
             // SAFETY: the check above keeps the range inside the mapping. The bytes become zeros, like by a write of
             // another process, which every reader of shared memory expects.
             let _ = unsafe {
-                rustix::mm::madvise(self.start.as_ptr().add(offset).cast(), len, rustix::mm::Advice::LinuxRemove)
+                rustix::mm::madvise(self.start().as_ptr().add(offset).cast(), len, rustix::mm::Advice::LinuxRemove)
             };
         }
     }
@@ -266,13 +153,13 @@ impl Mapping {
     /// There is no memory for them.
     pub fn prepare(&self, offset: usize, len: usize) -> io::Result<()> {
         use rustix::io::Errno;
-        let start = offset.min(self.len) & !(PAGES - 1);
-        let end = offset.saturating_add(len).min(self.len);
+        let start = offset.min(self.len()) & !(PAGES - 1);
+        let end = offset.saturating_add(len).min(self.len());
         loop {
             // SAFETY: both ends are at most `self.len`, so the range is inside the mapping; the advice changes no byte
             // of it.
             let made = unsafe {
-                let place = self.start.as_ptr().add(start).cast();
+                let place = self.start().as_ptr().add(start).cast();
                 rustix::mm::madvise(place, end.saturating_sub(start), rustix::mm::Advice::LinuxPopulateWrite)
             };
             return match made {
@@ -289,33 +176,11 @@ impl Mapping {
     pub fn map_in(&self, len: usize) {
         // SAFETY: the range is inside the mapping; the advice changes no byte of it.
         let _ = unsafe {
-            rustix::mm::madvise(self.start.as_ptr().cast(), len.min(self.len), rustix::mm::Advice::LinuxPopulateRead)
+            rustix::mm::madvise(
+                self.start().as_ptr().cast(),
+                len.min(self.len()),
+                rustix::mm::Advice::LinuxPopulateRead,
+            )
         };
-    }
-
-    /// Returns the address of the first byte.
-    #[inline]
-    pub fn start(&self) -> NonNull<u8> {
-        self.start
-    }
-
-    /// Returns the number of mapped bytes.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Returns whether no byte is mapped (never: the kernel refuses empty mappings).
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `start` and `len` are a mapping, or a part that `cut` made of a mapping, and this value owns it;
-        // the users of its address keep the value alive.
-        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

@@ -17,6 +17,7 @@ pub mod stream;
 pub mod tap;
 pub mod wire;
 
+pub use crate::unix::errors::{is_limit_of_processes, is_shortage};
 pub use crate::unix::{named, own, socket_dir};
 pub use aside::aside;
 use rustix::thread::CpuSet;
@@ -29,20 +30,6 @@ pub mod clock {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
     }
-}
-
-/// Returns whether the system lacked a resource that may be available again later: descriptors, memory, processes,
-/// room.
-pub fn is_shortage(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    const ALL: [Errno; 7] =
-        [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::FBIG, Errno::NOBUFS];
-    error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
-}
-
-/// Returns whether the error of a start of a process or thread reports a limit on their number.
-pub fn is_limit_of_processes(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error())
 }
 
 /// Returns what to do about an error that reports a shortage, as a text to append to the error; empty for other errors.

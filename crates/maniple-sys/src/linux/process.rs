@@ -5,7 +5,7 @@
 use crate::atfork;
 use crate::own::above_stdio;
 use crate::unix::again::{is_refused, pauses};
-use crate::unix::process::spawn;
+use crate::unix::process::{killed, reap_by_number, signal_by_number, spawn};
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr};
@@ -24,8 +24,8 @@ pub mod usage;
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use crate::unix::process::{
-    cause_name, claim, close_number, die, discard, end_by_number, ignore_broken_pipes, leave, nothing, program_signals,
-    put_in_place, terminate_itself, worker_signals,
+    cause_name, claim, close_number, die, discard, end_by_number, hung_up, ignore_broken_pipes, leave, lifeline,
+    nothing, program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
 };
 
 /// Returns the file of this program: the link in `/proc`, which leads to this file even after it was replaced or
@@ -112,7 +112,7 @@ pub fn terminate(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<()> {
     signal(handle, pid, libc::SIGTERM)
 }
 
-fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
+pub(crate) fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
     // SAFETY: the pointer is null, which the kernel allows.
     let sent = unsafe {
         let nothing = std::ptr::null::<libc::siginfo_t>();
@@ -129,17 +129,6 @@ fn signal(handle: BorrowedHandle<'_>, pid: u32, number: i32) -> io::Result<()> {
         return if pid == 0 { Err(error) } else { Ok(()) };
     }
     signal_by_number(pid, number)
-}
-
-fn signal_by_number(pid: u32, number: i32) -> io::Result<()> {
-    // SAFETY: no pointers.
-    match unsafe { libc::kill(pid as i32, number) } {
-        0 => Ok(()),
-        _ => match io::Error::last_os_error() {
-            gone if gone.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            refused => Err(refused),
-        },
-    }
 }
 
 /// Returns how a child of this process ended, or `None` while it runs. Only the parent learns how: another process, such as
@@ -160,38 +149,6 @@ pub fn reap(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
             // The handle is not a pidfd, the kernel is older than 5.4, or a sandbox refuses the call.
             Err(e) if is_refused(e) || matches!(e, Errno::BADF | Errno::INVAL) => return reap_by_number(handle, pid),
             Err(e) => return Err(e.into()),
-        }
-    }
-}
-
-fn killed(signal: i32) -> Exit {
-    Exit::Killed(Cause::from_number(signal))
-}
-
-fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
-    /// A process closes its descriptors a moment before it can be waited for.
-    const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
-    let mut status = 0;
-    let mut since = None;
-    loop {
-        // SAFETY: the pointer is to the status, which outlives the call.
-        match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
-            0 => {
-                let since = *since.get_or_insert_with(std::time::Instant::now);
-                if since.elapsed() > MOMENT || !hung_up(handle)? {
-                    return Ok(None);
-                }
-                std::thread::sleep(std::time::Duration::from_micros(100));
-            }
-            -1 => match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::ECHILD) => {
-                    return Ok(hung_up(handle)?.then_some(Exit::Unknown));
-                }
-                error if error.kind() == io::ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-            _ if libc::WIFSIGNALED(status) => return Ok(Some(killed(libc::WTERMSIG(status)))),
-            _ => return Ok(Some(Exit::Code(libc::WEXITSTATUS(status)))),
         }
     }
 }
@@ -265,11 +222,6 @@ pub fn take_name() {
     }
 }
 
-/// Returns a pipe for a lifeline: the worker's end and the hub's.
-pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
-    super::stream::pipe()
-}
-
 /// Makes the kernel kill this process by SIGKILL, which no process can block, when the other end of the pipe closes.
 /// This holds while the returned handle is open.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
@@ -304,20 +256,3 @@ fn signal_when_hung_up(pipe: BorrowedHandle<'_>, signal: i32) -> io::Result<()> 
 
 /// `fcntl(2)`; the libc crate names it only for some C libraries.
 const F_SETSIG: i32 = 10;
-
-/// Returns whether the other end is closed.
-pub fn hung_up(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
-    let mut interest = [super::ready::Interest::new(pipe)];
-    Ok(super::ready::wait(&mut interest, Some(std::time::Duration::ZERO))? > 0)
-}
-
-/// Waits until the other end is closed (or returns at once if `pipe` is not a pipe).
-pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
-    loop {
-        match rustix::io::read(pipe, &mut [0u8; 64]) {
-            Ok(0) => return,
-            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(_) => return,
-        }
-    }
-}

@@ -1,9 +1,7 @@
 //! This package's internal threads.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::mem::MaybeUninit;
-use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+pub use crate::unix::threads::spawn;
 
 /// The system's number of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,35 +17,5 @@ impl Number {
     pub fn is_there(self) -> bool {
         // SAFETY: signal 0 only checks whether the thread exists.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, 0) == 0 }
-    }
-}
-
-/// Starts a thread that receives no signals and has a small stack.
-///
-/// # Errors
-/// No memory, or no more threads.
-pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    without_signals(|| Builder::new().name(name.into()).stack_size(64 * 1024).spawn(run))
-}
-
-/// Starts such a thread within a scope.
-pub(super) fn spawn_scoped<'scope, R: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    name: &str,
-    run: impl FnOnce() -> R + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, R>> {
-    without_signals(|| Builder::new().name(name.into()).stack_size(256 * 1024).spawn_scoped(scope, run))
-}
-
-fn without_signals<R>(start: impl FnOnce() -> R) -> R {
-    let (mut all, mut old) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    // SAFETY: these calls fill in the sets before they are used. The new thread inherits the mask, which the last call
-    // restores for this thread.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
-        let started = start();
-        libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut());
-        started
     }
 }

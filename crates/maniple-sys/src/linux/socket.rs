@@ -7,36 +7,17 @@ use crate::own::{above_stdio, arrived};
 use crate::unix::again::{is_refused, patiently};
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType, sockopt};
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::terms::Place;
+pub use crate::unix::net::{File, address, file, keep_alive, send_at_once, send_now};
 
 /// The greatest length of a socket's path, in bytes.
 pub const LONGEST_PATH: usize = 107;
-
-impl Place<'_> {
-    fn address(&self) -> io::Result<(AddressFamily, SocketAddrAny)> {
-        match self {
-            Place::Local(path) => {
-                let bytes = path.as_os_str().as_bytes();
-                let address = match bytes.strip_prefix(b"\0") {
-                    Some(name) => SocketAddrUnix::new_abstract_name(name)?,
-                    None if bytes.is_empty() => return Err(Errno::NOENT.into()),
-                    None if bytes.len() > LONGEST_PATH => return Err(Errno::NAMETOOLONG.into()),
-                    None => SocketAddrUnix::new(bytes)?,
-                };
-                Ok((AddressFamily::UNIX, address.into()))
-            }
-            Place::Tcp(address @ SocketAddr::V4(_)) => Ok((AddressFamily::INET, (*address).into())),
-            Place::Tcp(address @ SocketAddr::V6(_)) => Ok((AddressFamily::INET6, (*address).into())),
-        }
-    }
-}
 
 fn socket(family: AddressFamily, flags: SocketFlags) -> io::Result<OwnedHandle> {
     above_stdio(rustix::net::socket_with(family, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)?)
@@ -59,11 +40,6 @@ pub fn listen(place: Place<'_>, backlog: u32) -> io::Result<OwnedHandle> {
 /// crash. `None`: the system has no such names.
 pub fn own_name(label: &str, random: [u8; 8]) -> Option<PathBuf> {
     Some(format!("\0{label}-{:016x}", u64::from_ne_bytes(random)).into())
-}
-
-/// Returns the network address of this end.
-pub fn address(socket: BorrowedHandle<'_>) -> io::Result<SocketAddr> {
-    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
 /// Returns a text about the other end for messages: a network address, or a process.
@@ -166,45 +142,6 @@ impl Dial {
     pub fn into_handle(self) -> OwnedHandle {
         self.socket
     }
-}
-
-/// Makes a TCP socket send each message at once, instead of waiting for another message to fill the packet. Local
-/// sockets always do so.
-pub fn send_at_once(socket: BorrowedHandle<'_>) -> io::Result<()> {
-    if is_tcp(socket)? { Ok(sockopt::set_tcp_nodelay(socket, true)?) } else { Ok(()) }
-}
-
-/// Makes a TCP socket detect, after hours, that a silent peer's machine is gone. Local sockets always detect it.
-pub fn keep_alive(socket: BorrowedHandle<'_>) -> io::Result<()> {
-    if is_tcp(socket)? { Ok(sockopt::set_socket_keepalive(socket, true)?) } else { Ok(()) }
-}
-
-fn is_tcp(socket: BorrowedHandle<'_>) -> io::Result<bool> {
-    Ok(sockopt::socket_domain(socket)? != AddressFamily::UNIX)
-}
-
-/// Sends the start of `bytes`, if there is room, and returns the number of sent bytes.
-pub fn send_now(socket: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<usize> {
-    use rustix::net::SendFlags;
-    match rustix::io::retry_on_intr(|| {
-        patiently(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
-    }) {
-        Err(Errno::AGAIN) => Ok(0),
-        other => Ok(other?),
-    }
-}
-
-/// The file at the path of a local socket. It identifies the socket's file while the socket is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct File(u64, u64);
-
-/// Returns the file at `path`. `None` for an abstract name.
-pub fn file(path: &Path) -> io::Result<Option<File>> {
-    if path.as_os_str().as_bytes().starts_with(b"\0") {
-        return Ok(None);
-    }
-    let stat = rustix::fs::lstat(path)?;
-    Ok(Some(File(stat.st_dev, stat.st_ino)))
 }
 
 /// Fills `bytes` with unpredictable bytes.

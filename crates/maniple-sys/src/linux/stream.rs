@@ -9,7 +9,8 @@ use super::ready::{self, Interest};
 use super::wire;
 use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
-use crate::whole;
+use crate::unix::bytes::{AT_ONCE, QUIETLY, not_a_socket};
+use crate::unix::numbers;
 use crate::{BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -21,19 +22,14 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 pub use crate::terms::{Kind, Received};
+pub use crate::unix::bytes::{
+    hang_up, kind, read, read_into, read_socket, read_to_end, receive, set_blocking, shut, write, write_all,
+    write_socket,
+};
 
 /// The greatest number of handles of a message (the kernel's `SCM_MAX_FD`).
 pub const MOST_HANDLES: usize = 253;
 const MARK: &[u8] = b"maniple takes parcels ";
-
-/// Returns the kind of file that `fd` leads to.
-pub fn kind(fd: BorrowedHandle<'_>) -> Kind {
-    match rustix::net::getsockname(fd).map(|address| address.address_family()) {
-        Ok(AddressFamily::UNIX) => Kind::Local,
-        Ok(_) => Kind::Remote,
-        Err(_) => Kind::Other,
-    }
-}
 
 /// Returns whether it is an end of a pipe. The system answers this in a third of the time of a question for the file.
 pub fn is_pipe(fd: BorrowedHandle<'_>) -> bool {
@@ -45,17 +41,6 @@ pub fn is_packets(socket: BorrowedHandle<'_>) -> bool {
     rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
-/// Makes every call wait until it can complete.
-pub fn set_blocking(fd: BorrowedHandle<'_>) -> io::Result<()> {
-    Ok(rustix::io::ioctl_fionbio(fd, false)?)
-}
-
-/// Closes one direction of a socket, in all processes that hold it: the direction to it (`incoming`), or from it.
-pub fn shut(fd: BorrowedHandle<'_>, incoming: bool) -> io::Result<()> {
-    use rustix::net::Shutdown::{Read, Write};
-    Ok(rustix::net::shutdown(fd, if incoming { Read } else { Write })?)
-}
-
 /// Creates a connection for both directions and returns its two ends.
 pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
@@ -64,26 +49,6 @@ pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
 /// Creates a pipe and returns the end to read from and the end to write to.
 pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
-}
-
-/// Reads until the other end is closed; signal handlers do not interrupt it.
-pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
-    whole::read_to_end(|bytes| read(fd, bytes, 4096))
-}
-
-/// Appends at most `len` bytes to `bytes` and returns their number; 0 at the end of the stream.
-pub fn read(fd: BorrowedHandle<'_>, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
-    bytes.reserve(len);
-    let start = bytes.len();
-    let read = patiently(|| rustix::io::read(fd, &mut bytes.spare_capacity_mut()[..len]).map(|(read, _)| read.len()))?;
-    // SAFETY: the kernel has filled `read` bytes of the spare capacity.
-    unsafe { bytes.set_len(start + read) };
-    Ok(read)
-}
-
-/// Fills the start of `bytes`.
-pub fn read_into(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    Ok(patiently(|| rustix::io::read(fd, &mut *bytes))?)
 }
 
 /// Reads like [`read_into`] without waiting; `None` if nothing is available. `fd` may be any stream.
@@ -109,46 +74,13 @@ pub fn read_available(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Op
     }
 }
 
-/// Writes the start of the parts.
-pub fn write(fd: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    Ok(match parts {
-        [one] => patiently(|| rustix::io::write(fd, one))?,
-        more => patiently(|| rustix::io::writev(fd, more))?,
-    })
-}
-
-/// As [`write()`], to a socket, without the signal that writing to a closed end sends. Any other file is not there: the program
-/// has closed the socket and opened the file under its number.
-pub fn write_socket(socket: BorrowedHandle<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    let flags = SendFlags::NOSIGNAL;
-    let sent = match parts {
-        [one] => patiently(|| rustix::net::send(socket, one, flags)),
-        more => patiently(|| rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), flags)),
-    };
-    sent.map_err(not_a_socket)
-}
-
-/// As [`read_into`], from a socket. Any other file is not there, as for [`write_socket`].
-pub fn read_socket(socket: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    patiently(|| rustix::net::recv(socket, &mut *bytes, RecvFlags::empty()).map(|(_, got)| got)).map_err(not_a_socket)
-}
-
-fn not_a_socket(error: rustix::io::Errno) -> io::Error {
-    if error == rustix::io::Errno::NOTSOCK { crate::own::not_there() } else { error.into() }
-}
-
-/// Writes all of `bytes`; signal handlers do not interrupt it.
-pub fn write_all(fd: BorrowedHandle<'_>, bytes: &[u8]) -> io::Result<()> {
-    whole::write_all(bytes, |bytes| write(fd, &[IoSlice::new(bytes)]))
-}
-
 /// Writes as much of the parts as there is room for, the handles with the first byte. `None`: there is no room.
 pub fn write_now(
     socket: BorrowedHandle<'_>,
     parts: &[IoSlice<'_>],
     handles: &[BorrowedHandle<'_>],
 ) -> io::Result<Option<usize>> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let flags = AT_ONCE;
     let sent = match (parts, handles) {
         ([one], []) => patiently(|| rustix::net::send(socket, one, flags)).map_err(io::Error::from),
         (more, []) => patiently(|| rustix::net::sendmsg(socket, more, &mut SendAncillaryBuffer::default(), flags))
@@ -165,7 +97,7 @@ pub fn write_now(
 
 /// Writes the start of `bytes`, the handles with its first byte.
 pub fn write_with(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<usize> {
-    send_with(fd, bytes, handles, SendFlags::NOSIGNAL)
+    send_with(fd, bytes, handles, QUIETLY)
 }
 
 fn send_with(
@@ -233,7 +165,7 @@ fn receive_with(
     }
     let got = receive_once(fd, bytes, handles, flags)?;
     if got.is_cut {
-        wire::numbers_are_scarce();
+        numbers::have_become_scarce();
         CUT.set(true);
     }
     Ok(got.bytes)
@@ -289,7 +221,7 @@ pub fn packet_pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
 
 /// Sends a packet if there is room for it, and returns whether it was sent. Signal handlers do not interrupt it.
 pub fn send_packet(fd: BorrowedHandle<'_>, bytes: &[u8], handles: &[BorrowedHandle<'_>]) -> io::Result<bool> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let flags = AT_ONCE;
     loop {
         let sent = match handles {
             [] => patiently(|| rustix::net::send(fd, bytes, flags)).map_err(io::Error::from),
@@ -317,31 +249,15 @@ pub fn peek_packet(fd: BorrowedHandle<'_>, bytes: &mut [u8]) -> io::Result<Optio
     }
 }
 
-/// Appends available bytes to `into`, at most its spare capacity. Does not wait.
-pub fn receive(socket: BorrowedHandle<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
-    match patiently(|| rustix::net::recv(socket, rustix::buffer::spare_capacity(into), RecvFlags::DONTWAIT)) {
-        Ok((_, 0)) => Ok(Received::Closed),
-        Ok((_, n)) => Ok(Received::Bytes(n)),
-        Err(rustix::io::Errno::AGAIN) => Ok(Received::Nothing),
-        Err(rustix::io::Errno::INTR) => Ok(Received::Signal),
-        Err(e) => Err(e.into()),
-    }
-}
-
 /// Sends some of `bytes`, waiting until there is room for the first, and returns their number. 0: a signal handler ran
 /// before that. `more`: the next call continues the message.
 pub fn send(socket: BorrowedHandle<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
-    let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+    let flags = if more { QUIETLY | SendFlags::MORE } else { QUIETLY };
     match patiently(|| rustix::net::send(socket, bytes, flags)) {
         Ok(n) => Ok(n),
         Err(rustix::io::Errno::INTR) => Ok(0),
         Err(e) => Err(e.into()),
     }
-}
-
-/// Ends a connection for all holders of this end. A connection that has ended is not affected.
-pub fn hang_up(socket: BorrowedHandle<'_>) {
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }
 
 /// Marks an end.

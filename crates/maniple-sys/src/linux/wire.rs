@@ -4,6 +4,7 @@
 
 use super::aside::is_aside;
 use crate::atfork::HubOnly;
+use crate::unix::numbers;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -11,8 +12,6 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use crate::terms::Note;
 
@@ -124,7 +123,7 @@ impl Wire {
         let tag = u64::from_ne_bytes(bytes);
         // The kernel drops a handle for which this process has no descriptor number left.
         if got.flags.contains(ReturnFlags::CTRUNC) {
-            numbers_are_scarce();
+            numbers::have_become_scarce();
             return Ok(Note::Cut(tag, handles));
         }
         Ok(Note::Tag(tag, handles))
@@ -157,56 +156,15 @@ impl Wire {
     }
 }
 
-/// A descriptor that is closed for a moment when a note needs one, so that a program without a free descriptor can
-/// still receive notes.
-static SPARE: Mutex<Option<OwnedHandle>> = Mutex::new(None);
-
-/// The result of the last check of the numbers, and its time (ns).
-static ROOMY: AtomicBool = AtomicBool::new(false);
-static SEEN: AtomicU64 = AtomicU64::new(0);
-
-/// How long a check of the numbers is valid, in nanoseconds. No process opens [`ROOM`] files in that time.
-const VALID: u64 = 50_000;
-
-/// With so many numbers left, any message finds numbers for its handles.
-const ROOM: u64 = 256;
-
-/// Records that there was no number for a handle.
-pub(super) fn numbers_are_scarce() {
-    ROOMY.store(false, Ordering::Relaxed);
-}
-
 /// Returns whether there may be no numbers for the next handles, which the system would then drop.
 pub(super) fn are_numbers_scarce() -> bool {
-    if is_aside() {
-        return true;
-    }
-    let now = super::clock::now();
-    if now.saturating_sub(SEEN.load(Ordering::Relaxed)) > VALID {
-        ROOMY.store(is_top_free(), Ordering::Relaxed);
-        SEEN.store(now, Ordering::Relaxed);
-    }
-    !ROOMY.load(Ordering::Relaxed)
-}
-
-/// Returns whether some of the highest numbers are free. The system assigns the lowest free number first, so holes
-/// among the low numbers do not matter.
-fn is_top_free() -> bool {
-    let limit = super::rlimit::soft(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX);
-    let limit = limit.min(i32::MAX as u64);
-    // SAFETY: reads the flags of a number; changes nothing.
-    let is_free = |number: u64| unsafe { libc::fcntl(number as i32, libc::F_GETFD) } < 0;
-    limit > ROOM && [1, ROOM / 4, ROOM / 2, ROOM].iter().all(|below| is_free(limit - below))
+    is_aside() || numbers::are_scarce()
 }
 
 /// Runs `with` with one more spare descriptor, usually, if descriptors are scarce.
 fn with_spare<R>(with: impl FnOnce() -> R) -> R {
-    // It does not wait for the lock: another thread holds it now, or held it when this process was forked.
-    let Ok(mut spare) = SPARE.try_lock() else { return with() };
-    drop(spare.take());
-    let outcome = with();
-    *spare = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok().map(crate::own::arrived);
-    outcome
+    let fresh = || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok().map(crate::own::arrived);
+    numbers::with_spare(fresh, with)
 }
 
 /// Returns the error of a receive that has no descriptor left for a handle.

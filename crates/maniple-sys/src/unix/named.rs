@@ -2,8 +2,8 @@
 //!
 //! The engine's own memory has no name. This module is for programs that ask for a name, and that remove it.
 
-use crate::own::above_stdio;
-use crate::{AsHandle, BorrowedHandle, OwnedHandle};
+use crate::own::{File, above_stdio};
+use crate::{AsHandle, OwnedHandle};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::shm::OFlags;
@@ -44,8 +44,7 @@ pub fn find(name: &str) -> io::Result<OwnedHandle> {
 
 /// Returns whether the name still leads to the memory behind `handle`.
 pub fn leads_to(name: &str, handle: impl AsHandle) -> bool {
-    let id = |handle: BorrowedHandle<'_>| rustix::fs::fstat(handle).ok().map(|found| (found.st_dev, found.st_ino));
-    open(name, libc::O_RDONLY, 0).is_ok_and(|found| id(found.as_handle()) == id(handle.as_handle()))
+    open(name, libc::O_RDONLY, 0).is_ok_and(|found| File::of(found.as_handle()) == File::of(handle.as_handle()))
 }
 
 /// Removes the name; the system frees the memory with its last user.

@@ -39,9 +39,19 @@ impl File {
     /// Returns the file behind a descriptor, its length in bytes, and the number of its names.
     pub fn with_len_and_names(fd: BorrowedHandle<'_>) -> io::Result<(File, u64, u64)> {
         let found = rustix::fs::fstat(fd)?;
+        #[cfg(any(target_os = "macos", maniple_posix))]
+        if let Some((id, len)) = crate::memory::object(fd) {
+            return Ok((File::of_object(id), len, found.st_nlink as u64));
+        }
         // Other systems use other types for these numbers.
         #[allow(clippy::unnecessary_cast)]
         Ok((File { device: found.st_dev as u64, inode: found.st_ino }, found.st_size as u64, found.st_nlink as u64))
+    }
+
+    /// Returns the file of shared memory, which has neither a device nor an inode on macOS.
+    #[cfg(any(target_os = "macos", maniple_posix))]
+    fn of_object(id: u64) -> File {
+        File { device: u64::MAX, inode: id }
     }
 
     /// Returns the file with these two numbers, as [`File::numbers`] returns them.
@@ -60,6 +70,12 @@ impl File {
         // SAFETY: `fstat` returns an error for a number that is not open, and writes only to `found`.
         #[allow(unsafe_code)]
         let is_open = unsafe { libc::fstat(number, found.as_mut_ptr()) } == 0;
+        #[cfg(any(target_os = "macos", maniple_posix))]
+        // SAFETY: it is only looked at, for the time of this call.
+        #[allow(unsafe_code)]
+        if let Some((id, _)) = crate::memory::object(unsafe { BorrowedHandle::borrow_raw(number) }) {
+            return Some(File::of_object(id));
+        }
         // SAFETY: the call has filled it.
         #[allow(unsafe_code)]
         let found = is_open.then(|| unsafe { found.assume_init() })?;

@@ -1,9 +1,9 @@
 //! Processes by POSIX calls: the start of a program, standard streams, signals, the environment.
 #![allow(unsafe_code)]
 
-use crate::exit::Cause;
+use crate::exit::{Cause, Exit};
 use crate::start::{Start, Stdio};
-use crate::{IntoHandle, OwnedHandle, RawHandle};
+use crate::{BorrowedHandle, IntoHandle, OwnedHandle, RawHandle};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -64,8 +64,27 @@ impl Plan {
     /// Passes `from` to the child as its `to`. If both are the same number, the C library clears close-on-exec (glibc
     /// since 2.29, musl since 1.1.24; POSIX 2024 requires it).
     fn give(&mut self, from: RawHandle, to: RawHandle) -> io::Result<()> {
+        #[cfg(target_os = "macos")]
+        if from == to {
+            return self.keep(to);
+        }
         // SAFETY: `new` initialised the list; only the child uses the numbers.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, from, to) })
+    }
+
+    /// Passes a descriptor to the child under its number. XNU closes all others (`POSIX_SPAWN_CLOEXEC_DEFAULT`, spawn.h;
+    /// bsd/kern/kern_exec.c: `exec_handle_file_actions`).
+    #[cfg(target_os = "macos")]
+    fn keep(&mut self, number: RawHandle) -> io::Result<()> {
+        unsafe extern "C" {
+            // spawn.h of macOS.
+            fn posix_spawn_file_actions_addinherit_np(
+                actions: *mut libc::posix_spawn_file_actions_t,
+                number: libc::c_int,
+            ) -> libc::c_int;
+        }
+        // SAFETY: `new` initialised the list; only the child uses the number.
+        check(unsafe { posix_spawn_file_actions_addinherit_np(&mut self.0, number) })
     }
 
     fn give_nothing(&mut self, to: RawHandle) -> io::Result<()> {
@@ -112,6 +131,9 @@ impl Attributes {
             libc::sigaddset(&mut set, libc::SIGPIPE);
             check(libc::posix_spawnattr_setsigdefault(&mut this.0, &set))?;
             let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            // A descriptor that another thread has just made may not end with an exec yet.
+            #[cfg(target_os = "macos")]
+            let flags = flags | libc::POSIX_SPAWN_CLOEXEC_DEFAULT;
             check(libc::posix_spawnattr_setflags(&mut this.0, flags as libc::c_short))?;
         }
         Ok(this)
@@ -261,6 +283,10 @@ pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Resul
         match stdio {
             // If the stream is closed or not inherited, the child's first open file must not have its number.
             Stdio::Inherit if !goes_along(to) => plan.give_nothing(to)?,
+            // Elsewhere a child inherits what does not end with an exec.
+            #[cfg(target_os = "macos")]
+            Stdio::Inherit => plan.keep(to)?,
+            #[cfg(not(target_os = "macos"))]
             Stdio::Inherit => {}
             Stdio::Null => plan.give_nothing(to)?,
             Stdio::Handle(handle) => plan.give(handle.as_raw(), to)?,
@@ -287,4 +313,72 @@ pub fn spawn(start: &Start, this_program: impl FnOnce() -> PathBuf) -> io::Resul
         )
     })?;
     Ok(pid as u32)
+}
+
+/// Sends a signal to the process of a number; a process that has ended is not affected.
+pub(crate) fn signal_by_number(pid: u32, number: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::kill(pid as i32, number) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            gone if gone.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            refused => Err(refused),
+        },
+    }
+}
+
+/// Returns the exit of a process that a signal has ended.
+pub(crate) fn killed(signal: i32) -> Exit {
+    Exit::Killed(Cause::from_number(signal))
+}
+
+/// As [`reap`](crate::process::reap), for the child of a number. The handle becomes readable when the child ends, or a moment before.
+pub(crate) fn reap_by_number(handle: BorrowedHandle<'_>, pid: u32) -> io::Result<Option<Exit>> {
+    /// A process closes its descriptors a moment before it can be waited for.
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
+    let mut status = 0;
+    let mut since = None;
+    loop {
+        // SAFETY: the pointer is to the status, which outlives the call.
+        match unsafe { libc::waitpid(pid as i32, &mut status, libc::WNOHANG) } {
+            0 => {
+                let since = *since.get_or_insert_with(std::time::Instant::now);
+                if since.elapsed() > MOMENT || !hung_up(handle)? {
+                    return Ok(None);
+                }
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+            -1 => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ECHILD) => {
+                    return Ok(hung_up(handle)?.then_some(Exit::Unknown));
+                }
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+            _ if libc::WIFSIGNALED(status) => return Ok(Some(killed(libc::WTERMSIG(status)))),
+            _ => return Ok(Some(Exit::Code(libc::WEXITSTATUS(status)))),
+        }
+    }
+}
+
+/// Returns a pipe for a lifeline: the worker's end and the hub's.
+pub fn lifeline() -> io::Result<(OwnedHandle, OwnedHandle)> {
+    crate::stream::pipe()
+}
+
+/// Returns whether the other end is closed.
+pub fn hung_up(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
+    let mut interest = [crate::ready::Interest::new(pipe)];
+    Ok(crate::ready::wait(&mut interest, Some(std::time::Duration::ZERO))? > 0)
+}
+
+/// Waits until the other end is closed (or returns at once if `pipe` is not a pipe).
+pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
+    loop {
+        match rustix::io::read(pipe, &mut [0u8; 64]) {
+            Ok(0) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(_) => return,
+        }
+    }
 }

@@ -22,18 +22,25 @@ fn random_bytes_differ() {
 
 #[test]
 fn a_name_leads_to_memory_until_it_is_taken_away() {
-    let name = format!("/maniple-conformance-{:x}", u64::from_ne_bytes(random()));
+    // A name has at most 31 bytes on macOS.
+    let name = format!("/maniple-{:x}", u64::from_ne_bytes(random()));
     let first = named::create(&name, 10).unwrap();
     assert_eq!(named::create(&name, 10).unwrap_err().kind(), ErrorKind::AlreadyExists);
     memory::write_at(first.as_handle(), b"here", 0).unwrap();
     let second = named::find(&name).unwrap();
-    assert_eq!(memory::read_all(second.as_handle()).unwrap(), b"here\0\0\0\0\0\0");
+    let bytes = memory::read_all(second.as_handle()).unwrap();
+    assert!(bytes.starts_with(b"here\0\0\0\0\0\0") && is_len(bytes.len()));
     assert!(named::leads_to(&name, &second));
     named::unlink(&name).unwrap();
     assert_eq!(named::unlink(&name).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(named::find(&name).unwrap_err().kind(), ErrorKind::NotFound);
     assert!(!named::leads_to(&name, &first));
-    assert_eq!(memory::len(&first).unwrap(), 10);
+    assert!(is_len(memory::len(&first).unwrap()));
+}
+
+/// Whether memory of 10 bytes has this length. macOS makes named memory of whole pages.
+fn is_len(len: usize) -> bool {
+    if cfg!(target_os = "macos") { (10..=memory::PAGES).contains(&len) } else { len == 10 }
 }
 
 /// A client and what the listener took, at some place.
@@ -98,7 +105,9 @@ fn a_client_that_is_not_taken_within_the_time_may_retry() {
         match dial.connect(Some(Duration::from_millis(20))) {
             Ok(()) => waiting.push(dial),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                // macOS refuses a client if the queue is full.
+                let refused = cfg!(target_os = "macos") && error.kind() == ErrorKind::ConnectionRefused;
+                assert!(refused || error.kind() == ErrorKind::TimedOut, "{error}");
                 break dial;
             }
         }

@@ -231,8 +231,7 @@ fn a_group_limits_the_memory_of_a_process_where_the_system_has_groups() {
     };
     assert!(used > LIMIT);
     // A process that is left continues without a limit.
-    drop(group);
-    drop(groups);
+    let _ = (group, groups);
     let _ = process::kill(child.handle.as_handle(), child.pid);
     assert_eq!(child.ends(), Exit::Killed(Cause::KILL));
 }
