@@ -35,7 +35,7 @@ pub use starting::start;
 const ENDED: u32 = 0x10000;
 
 /// The exit code of a process that is ended for a cause.
-fn code_of(cause: Cause) -> u32 {
+pub(super) fn code_of(cause: Cause) -> u32 {
     if cause == Cause::TERMINATE { ENDED } else { ENDED + cause.number() as u32 }
 }
 
@@ -210,6 +210,11 @@ pub fn leave(code: i32) -> ! {
     end_self(code as u32)
 }
 
+/// Returns whether two names are those of one variable of the environment: letters of both cases are the same.
+pub fn is_same_variable(one: &std::ffi::OsStr, other: &std::ffi::OsStr) -> bool {
+    one.eq_ignore_ascii_case(other) || one.to_string_lossy().to_uppercase() == other.to_string_lossy().to_uppercase()
+}
+
 /// Does nothing: a process has the name of its file.
 pub fn take_name() {}
 
@@ -288,33 +293,36 @@ pub fn die() -> ! {
     end_self(code_of(Cause::KILL))
 }
 
-/// Returns the number of this process's oldest thread.
-pub(super) fn first_thread() -> Option<u32> {
-    let me = std::process::id();
+/// The numbers of a process's threads.
+pub(super) fn threads_in(process: u32) -> io::Result<Vec<u32>> {
     // SAFETY: numbers only.
-    let list = nt::opened(unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) }).ok()?;
+    let list = nt::opened(unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) })?;
     // SAFETY: all zeros is a valid entry.
     let mut entry: THREADENTRY32 = unsafe { std::mem::zeroed() };
     entry.dwSize = size_of::<THREADENTRY32>() as u32;
-    let mut oldest: Option<(u64, u32)> = None;
+    let mut found = Vec::new();
     // SAFETY: the list is open, and the entry has its size.
     let mut more = unsafe { Thread32First(nt::raw(list.as_raw()), &mut entry) };
     while more != 0 {
-        if entry.th32OwnerProcessID == me {
-            let number = entry.th32ThreadID;
-            // SAFETY: numbers only.
-            let thread = nt::opened(unsafe { OpenThread(THREAD_QUERY_LIMITED_INFORMATION, 0, number) });
-            let begun = thread.ok().and_then(|thread| times::of_thread(thread.as_raw()));
-            if let Some(begun) = begun
-                && oldest.is_none_or(|(time, _)| begun < time)
-            {
-                oldest = Some((begun, number));
-            }
+        if entry.th32OwnerProcessID == process {
+            found.push(entry.th32ThreadID);
         }
         // SAFETY: as above.
         more = unsafe { Thread32Next(nt::raw(list.as_raw()), &mut entry) };
     }
-    oldest.map(|(_, number)| number)
+    Ok(found)
+}
+
+pub(super) fn open_thread(number: u32) -> io::Result<OwnedHandle> {
+    // SAFETY: numbers only.
+    nt::opened(unsafe { OpenThread(THREAD_QUERY_LIMITED_INFORMATION, 0, number) })
+}
+
+/// Returns the number of this process's oldest thread.
+pub(super) fn first_thread() -> Option<u32> {
+    let begun = |number| times::of_thread(open_thread(number).ok()?.as_raw());
+    let all = threads_in(std::process::id()).ok()?;
+    all.into_iter().filter_map(|number| Some((begun(number)?, number))).min().map(|(_, number)| number)
 }
 
 #[cfg(test)]
