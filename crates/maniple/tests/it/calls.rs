@@ -330,6 +330,8 @@ fn a_pool_of_no_workers_is_refused() {
     assert_eq!(StartMethod::default(), StartMethod::Spawn);
 }
 
+// Windows has no fork server.
+#[cfg(not(windows))]
 #[test]
 fn a_fork_server_forks_all_workers_from_one_process() {
     let _dog = watchdog();

@@ -222,6 +222,8 @@ fn a_pool_is_joined_again_after_the_time_was_over() {
     }
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_child_cancels_nothing_of_its_parents_and_does_not_wait() {
     let _dog = watchdog();

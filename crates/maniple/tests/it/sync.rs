@@ -389,6 +389,8 @@ fn a_barriers_time_is_up_for_all() {
     assert!(Barrier::new(0).is_err());
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_childs_copy_of_a_guard_is_none() {
     let _dog = watchdog();
@@ -415,12 +417,11 @@ fn a_forked_childs_copy_of_a_guard_is_none() {
 }
 
 fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+    maniple_sys::testing::handles()
 }
 
 fn mappings() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines().filter(|line| line.contains("maniple-")).count()
+    maniple_sys::testing::shared_memory("maniple-").0
 }
 
 #[test]

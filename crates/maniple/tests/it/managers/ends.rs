@@ -268,6 +268,8 @@ fn nothing_is_left_of_a_manager() {
     eventually("nothing is left", || now() == before);
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_child_has_connections_of_its_own() {
     let _dog = watchdog();
