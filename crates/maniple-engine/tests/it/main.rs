@@ -22,7 +22,7 @@ mod idle_forks;
 mod idle_queue;
 mod lifelines;
 mod listener;
-// Windows has no signals, and keeps the exit of a process for all who have a handle on it.
+// Windows has no signals, and keeps the exit of a process as long as a handle on it is open.
 #[cfg(not(windows))]
 mod reaped_elsewhere;
 // Windows has no filter that refuses calls to a process.

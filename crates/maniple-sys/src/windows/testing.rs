@@ -129,10 +129,10 @@ pub fn unsealed_memory(len: u64) -> OwnedHandle {
     nt::opened(made).unwrap()
 }
 
-/// Returns how many mappings of shared memory this process has, and how many handles on such memory: whatever its label
-/// is, for memory has none here.
+/// Returns how many mappings of shared memory this process has, and how many handles on such memory: all of
+/// it, because memory has no labels here.
 pub fn shared_memory(_label: &str) -> (usize, usize) {
-    // Numbers are multiples of 4, and the system gives out low ones first.
+    // Numbers are multiples of 4, and the system uses low ones first.
     let numbers = (4..40_000).step_by(4);
     // SAFETY: a number that is not open leads nowhere.
     let is_memory = |&number: &isize| memory::is_fixed(unsafe { BorrowedHandle::borrow_raw(number) });

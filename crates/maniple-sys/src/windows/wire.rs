@@ -54,7 +54,7 @@ impl Wire {
 
     /// Receives the next note, without waiting.
     pub fn receive(&self) -> io::Result<Note> {
-        // One byte more than a note has: a longer one is told from it.
+        // One byte more than a note has: a longer one has another length.
         let (mut bytes, mut handles) = ([0; 9], Vec::new());
         let (done, is_whole) = self.end()?.read(self.0.as_raw(), &mut bytes, Some(&mut handles), false)?;
         let number = |bytes: &[u8; 9]| bytes.first_chunk().map_or(0, |&first| u64::from_ne_bytes(first));

@@ -221,14 +221,12 @@ fn the_error_names_the_function() {
     let _dog = watchdog();
     let pool = pool(StartMethod::Spawn, 1);
     let lost = expect_lost(pool.apply(die, 0), Exit::Killed(Cause::KILL));
-    assert_eq!(lost.task, "apply of it::deaths::die");
+    let of_die = format!("apply of {}", support::named("it::deaths::die", "fn(u32) -> u32"));
+    assert_eq!(lost.task, of_die);
     let text = Error::WorkerLost(lost).to_string();
-    assert!(
-        text.contains(&format!(" was killed by {} while it ran apply of it::deaths::die", support::KILLED)),
-        "{text}"
-    );
+    assert!(text.contains(&format!(" was killed by {} while it ran {of_die}", support::KILLED)), "{text}");
     let lost = expect_lost(pool.apply(die, 3), Exit::Code(3)).task;
-    assert_eq!(lost, "apply of it::deaths::die");
+    assert_eq!(lost, of_die);
     // A closure has no name; its type identifies it.
     let lost = expect_lost(pool.apply(|how: u32| die(how) + 1, 0), Exit::Killed(Cause::KILL)).task;
     assert!(lost.starts_with("apply of ") && lost.contains("fn(u32) -> u32"), "{lost}");

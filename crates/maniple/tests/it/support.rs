@@ -75,6 +75,11 @@ pub fn is_listed(pid: u32) -> bool {
 /// How an exit by `kill` is named.
 pub const KILLED: &str = if cfg!(windows) { "signal 9 (ended at once)" } else { "signal 9 (SIGKILL)" };
 
+/// The name of a function in texts. Windows has the names of functions in files of their own: there it is the type.
+pub fn named(name: &str, type_name: &str) -> String {
+    if cfg!(windows) { type_name.to_owned() } else { name.to_owned() }
+}
+
 /// Sends this process a signal that ends it.
 pub fn kill_self(signal: testing::Signal) {
     testing::kill_self(signal);

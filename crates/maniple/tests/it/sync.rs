@@ -1,6 +1,6 @@
 //! Locks, semaphores, conditions, events and barriers between processes, with holders and waiters killed, and that nothing of them is left.
 
-use crate::support::{LONG, METHODS, SHORT, eventually, kill_self, watchdog};
+use crate::support::{LONG, METHODS, SHORT, descriptors, eventually, kill_self, watchdog};
 use maniple::{
     Barrier, BoundedSemaphore, BrokenBarrier, Cause, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload,
     Poison, PoisonError, Process, Queue, RLock, RwLock, Semaphore, TryLockError, Value, pipe,
@@ -414,10 +414,6 @@ fn a_forked_childs_copy_of_a_guard_is_none() {
         (),
     );
     ends_well(&process);
-}
-
-fn descriptors() -> usize {
-    maniple_sys::testing::handles()
 }
 
 fn mappings() -> usize {

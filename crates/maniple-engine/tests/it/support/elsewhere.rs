@@ -1,7 +1,7 @@
 //! Work in another process, on locks and the like that both have.
 //!
 //! Where processes can be forked, the process is a fork, which has them already. Elsewhere it is this program once
-//! more: it is told the addresses of the work in the program, and gets what the work is about as any process gets it.
+//! more: it receives the addresses of the work in the program, and what the work is about, as any process receives it.
 
 use super::{LIMIT, until};
 use maniple_engine::process::{Child, Exit};
@@ -151,7 +151,7 @@ impl Elsewhere {
         until(|| stat().rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")));
     }
 
-    /// Waits until its work has begun, and for a while: the system does not tell who sleeps.
+    /// Waits until its work has begun, and for a while: the system does not tell which threads sleep.
     #[cfg(windows)]
     pub fn until_asleep(&self) {
         self.until_begun();

@@ -27,7 +27,7 @@ fn adopt(number: RawHandle, known: Option<Known>) -> OwnedHandle {
     unsafe { OwnedHandle::from_raw(number) }
 }
 
-/// Gives a number to another owner, which closes it in its own way.
+/// Passes a number to another owner, which closes it in its own way.
 fn give(handle: OwnedHandle) -> RawHandle {
     let number = handle.into_raw();
     drop(known::forget(number));
