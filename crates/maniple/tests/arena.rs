@@ -275,7 +275,8 @@ fn undisturbed() {
     // Windows has no fork server.
     let method = if cfg!(windows) { StartMethod::Spawn } else { StartMethod::ForkServer };
     let arena = work(method, path_of_all, &parts::PARTS, &mut Dice(1), || {
-        std::thread::sleep(Duration::from_millis(300));
+        // Under Wine the first pool needs some seconds.
+        std::thread::sleep(Duration::from_millis(if cfg!(windows) { 8000 } else { 300 }));
     });
     // Windows does not remove a file that is mapped.
     if cfg!(not(windows)) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, STILL_ACTIVE};
 use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING};
 use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle};
+use windows_sys::Win32::System::Diagnostics::Debug::{SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
@@ -25,7 +26,7 @@ mod starting;
 pub mod usage;
 
 pub use crate::exit::{Cause, Exit};
-pub use crate::lacking::signals::{ignore_broken_pipes, program_signals, worker_signals};
+pub use crate::lacking::signals::{ignore_broken_pipes, program_signals};
 pub use crate::lacking::{limits, memory_group};
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use starting::start;
@@ -208,6 +209,13 @@ pub unsafe fn put_in_place(handle: OwnedHandle, number: RawHandle) -> io::Result
 /// Ends this process without destructors.
 pub fn leave(code: i32) -> ! {
     end_self(code as u32)
+}
+
+/// Makes a crash end this process at once: the system neither shows a dialog nor starts a debugger, for which the hub
+/// would have to wait. There are no signals to set.
+pub fn worker_signals() {
+    // SAFETY: numbers only.
+    unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
 }
 
 /// Returns whether two names are those of one variable of the environment: letters of both cases are the same.

@@ -186,8 +186,11 @@ fn a_name_can_be_kept_and_taken_away_and_is_not_taken_from_others() {
     let name = name("kept");
     let made = SharedMemory::create(&name, 1).unwrap();
     made.keep();
+    // A name of Windows ends with the last handle that was opened by it.
+    let another = cfg!(windows).then(|| SharedMemory::open(&name).unwrap());
     drop(made);
     let found = SharedMemory::open(&name).unwrap();
+    drop(another);
     found.unlink().unwrap();
     assert!(found.unlink().is_err() && SharedMemory::new(1).unwrap().unlink().is_err());
     let first = SharedMemory::create(&name, 1).unwrap();
@@ -200,6 +203,8 @@ fn a_name_can_be_kept_and_taken_away_and_is_not_taken_from_others() {
     assert!(!is_there(&name));
 }
 
+// A name of Windows ends with the last handle that was opened by it.
+#[cfg(not(windows))]
 #[test]
 fn a_name_whose_maker_was_killed_stays_until_somebody_takes_it_away() {
     let _dog = watchdog();

@@ -77,7 +77,7 @@ pub const KILLED: &str = if cfg!(windows) { "signal 9 (ended at once)" } else { 
 
 /// The name of a function in texts. Windows has the names of functions in files of their own: there it is the type.
 pub fn named(name: &str, type_name: &str) -> String {
-    if cfg!(windows) { type_name.to_owned() } else { name.to_owned() }
+    if cfg!(windows) { format!("a function of type {type_name}") } else { name.to_owned() }
 }
 
 /// Sends this process a signal that ends it.
