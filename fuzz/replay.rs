@@ -3,7 +3,7 @@
 //! `corpus/TARGET.txt` has an input per line, in hexadecimal digits; a line that begins with `#` is a comment. Each target's inputs go
 //! through a process of their own, with a limit to its memory and to the time that one input takes.
 
-use maniple_sys::testing::{CommandExt, Resource, Rlimit, setrlimit};
+use maniple_sys::testing;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -41,21 +41,13 @@ fn replay_from(folder: &Path, limit: u64, test: &str, targets: &[Target], most: 
         child.args(["--exact", test, "--nocapture", "--test-threads", "1"]);
         child.env(CHILD, name).env(FOLDER, folder).env(LIMIT, limit.to_string());
         child.stdin(Stdio::null());
-        // SAFETY: the two calls in the child are async-signal-safe.
-        unsafe { child.pre_exec(move || bound(most)) };
+        testing::bound(&mut child, most);
         let ended = child.output().unwrap();
         if !ended.status.success() {
             let said = [ended.stdout, ended.stderr].concat();
             return Err(format!("{name}: {}\n{}", ended.status, String::from_utf8_lossy(&said)));
         }
     }
-    Ok(())
-}
-
-fn bound(most: u64) -> std::io::Result<()> {
-    setrlimit(Resource::As, Rlimit { current: Some(most), maximum: Some(most) })?;
-    // A core file would not be read.
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the tests of maniple-sys, its conformance suite above all, as Windows programs under Wine, and prints the closing
-# lines of the runner.
+# Runs the tests of the Rust crates as Windows programs under Wine, and prints the closing lines of the runner: maniple-sys
+# with its conformance suite, maniple-engine, and maniple. Documentation's examples are not run: each is a program.
 # Wine is not Windows: docs/design/windows.md names what a run here cannot show.
 #
 # usage: scripts/test_windows.sh [KIT] [MORE ARGUMENTS OF THE RUNNER]
+# TEST_THREADS: how many tests run at once (4).
 # KIT is a folder outside the checkout that is kept between runs (1.6 GB; default: ~/.cache/maniple-windows). If it is
 # missing, it is made from packages of apt: a rustc, the source of the standard library, mingw-w64 and Wine. A folder with
 # `env.sh` in it is used as it is. Needs cargo; making a kit needs Debian 12 or newer, and root.
@@ -114,12 +115,34 @@ unset RUSTFLAGS
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-status=0
-timeout -k 10 900 cargo test --locked --package maniple-sys --lib --test conformance -- "$@" >"$log" 2>&1 || status=$?
-# The failures, if there are any, and the closing lines: of the crate's own tests, and of the conformance suite.
-if [ "$status" != 0 ]; then
-    cat "$log"
-else
-    grep -E '^running|^test result' "$log"
+# A start of a process takes half a second under Wine: more tests at once than processors gain nothing.
+threads=${TEST_THREADS:-4}
+failed=()
+
+echo "test_windows: compiling"
+timeout -k 10 5400 cargo test --quiet --locked --no-run --package maniple-sys --lib --test conformance
+timeout -k 10 5400 cargo test --quiet --locked --no-run --package maniple-engine --package maniple --lib --tests
+# The crate's tests run them.
+timeout -k 10 1800 cargo build --quiet --locked --package maniple --examples
+
+# Runs the tests of a package for so many seconds at most: prints the closing lines, and everything if a test fails.
+run_tests() {
+    local name=$1 most=$2
+    shift 2
+    echo "$name:"
+    if timeout -k 10 "$most" cargo test --locked --no-fail-fast "$@" >"$log" 2>&1; then
+        grep -E '^test result' "$log"
+    else
+        cat "$log"
+        failed+=("$name")
+    fi
+}
+
+run_tests "maniple-sys and its conformance suite" 900 \
+    --package maniple-sys --lib --test conformance -- --test-threads="$threads" "$@"
+run_tests "maniple-engine" 2400 --package maniple-engine --lib --tests -- --test-threads="$threads" "$@"
+run_tests "maniple" 5400 --package maniple --lib --tests -- --test-threads="$threads" "$@"
+
+if ((${#failed[@]})); then
+    fail "failed: ${failed[*]}"
 fi
-exit "$status"

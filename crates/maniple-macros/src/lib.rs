@@ -101,6 +101,7 @@ fn register(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
             #[#home::task::macro_support::linkme::distributed_slice(#home::task::macro_support::TASKS)]
             #[linkme(crate = #home::task::macro_support::linkme)]
             static TASK: #home::task::macro_support::Entry = #home::task::macro_support::Entry { name: #name, known };
+            #home::__keep!(TASK);
         };
     })
 }

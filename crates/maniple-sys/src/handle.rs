@@ -30,7 +30,7 @@ pub(crate) use windows::known;
 #[cfg(windows)]
 pub use windows::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle};
 
-/// A type that has a handle. On Unix this is everything that is `AsFd`.
+/// A type that has a handle. On Unix this is everything that is `AsFd`, on Windows the standard library's types.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no handle",
     note = "on Unix this is everything that is `AsFd`, such as files, sockets and pipes"
@@ -40,7 +40,8 @@ pub trait AsHandle {
     fn as_handle(&self) -> BorrowedHandle<'_>;
 }
 
-/// A type that can be made from a handle. On Unix this is everything that is `From<OwnedFd>`.
+/// A type that can be made from a handle. On Unix this is everything that is `From<OwnedFd>`, on Windows the standard
+/// library's types.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made from a handle",
     note = "on Unix this is everything that is `From<OwnedFd>`, such as files, sockets and pipes"
@@ -50,7 +51,8 @@ pub trait FromHandle {
     fn from_handle(handle: OwnedHandle) -> Self;
 }
 
-/// A type that can be converted into a handle. On Unix this is everything that is `Into<OwnedFd>`.
+/// A type that can be converted into a handle. On Unix this is everything that is `Into<OwnedFd>`, on Windows the
+/// standard library's types.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be turned into a handle",
     note = "on Unix this is everything that is `Into<OwnedFd>`, such as files, sockets and pipes"

@@ -16,7 +16,7 @@
 //! | `OwnedHandle` | closes its object when it is dropped. `try_clone` makes another handle on the same object (error: no handle left); `as_raw`, `into_raw` and the unsafe `from_raw` are for code that passes the number to another party |
 //! | `BorrowedHandle` | belongs to another owner; `try_clone_to_owned`, `as_raw`, the unsafe `borrow_raw` |
 //! | `RawHandle`, `AtomicRawHandle` | a handle's number; a number that threads share |
-//! | `AsHandle`, `FromHandle`, `IntoHandle`, `as_handle!` | conversions; on Unix everything with a descriptor has them |
+//! | `AsHandle`, `FromHandle`, `IntoHandle`, `as_handle!` | conversions; on Unix everything with a descriptor has them, on Windows the standard library's types |
 //!
 //! Programs that this process starts do not inherit handles that this crate makes, and no such handle has the number of
 //! a standard stream.
@@ -168,6 +168,7 @@
 //! | `memory_group::MemoryGroup`, `memory_group::SLACK` | a group of a process and of those that it starts: `confine` limits their private memory; `excess` tells whether it is exceeded, and has to be called from time to time; `killed` tells whether the system has ended a process at the limit. The system ends or stops no process whose memory, less the shared memory, is within the limit, as long as `excess` is called. All memory is within the limit, the shared memory and `SLACK` |
 //! | `reap`, `exit_told`, `Exit`, `Cause`, `cause_name` | how a child of this process ended (`None`: it runs); how a child of another process ended, if that is known. An exit is a code or a cause; both have Python's numbers |
 //! | `claim` | (unsafe) takes over a handle that this process inherited at its start, by its number |
+//! | `is_same_variable` | whether two names are those of one variable of the environment |
 //! | `close_number`, `put_in_place`, `set_variable` | (unsafe) closes a number; makes a handle a standard stream; changes the environment |
 //! | `nothing` | a handle that reads as empty and discards writes |
 //! | `lifeline`, `hung_up`, `until_hung_up` | returns a pipe; whether its other end is closed; waits until it is closed |
@@ -208,7 +209,7 @@ mod start;
 #[cfg_attr(any(target_os = "linux", target_os = "macos", windows), allow(unused_imports, dead_code))]
 mod stub;
 mod terms;
-#[cfg(all(target_os = "linux", any(test, feature = "testing")))]
+#[cfg(all(any(target_os = "linux", windows), any(test, feature = "testing")))]
 #[doc(hidden)]
 pub mod testing;
 #[cfg(unix)]

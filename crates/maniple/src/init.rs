@@ -46,6 +46,7 @@ macro_rules! explicit_init {
             #[$crate::support::linkme::distributed_slice($crate::support::EXPLICIT)]
             #[linkme(crate = $crate::support::linkme)]
             static EXPLICIT: u8 = 0;
+            $crate::__keep!(EXPLICIT);
         };
     };
 }

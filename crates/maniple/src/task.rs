@@ -53,6 +53,33 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     registered::entries().iter().map(|entry| entry.name)
 }
 
+/// Keeps a static that the linker collects. GNU's linker for Windows removes what no code refers to, although it is
+/// marked as used (<https://github.com/dtolnay/linkme/issues/25>), but it keeps constructors and what they refer to.
+#[cfg(all(windows, target_env = "gnu"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __keep {
+    ($collected:path) => {
+        const _: () = {
+            extern "C" fn keep() {
+                ::core::hint::black_box(&raw const $collected);
+            }
+            #[used]
+            // SAFETY: the section has pointers to functions of this type, which are called once before `main`.
+            #[unsafe(link_section = ".CRT$XCT")]
+            static KEEP: extern "C" fn() = keep;
+        };
+    };
+}
+
+/// Does nothing: the linker keeps a static that is marked as used.
+#[cfg(not(all(windows, target_env = "gnu")))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __keep {
+    ($collected:path) => {};
+}
+
 /// Code that `#[maniple::task]` generates for each function uses this module. It is not for direct use.
 #[doc(hidden)]
 pub mod macro_support {

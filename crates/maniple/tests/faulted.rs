@@ -10,13 +10,13 @@ use maniple::{
     channel, pipe,
 };
 use maniple_sys::OwnedHandle;
-use maniple_sys::testing::{self, OwnedFd, UnixStream};
+use maniple_sys::testing::{self, Stream};
 use std::io::{BufRead, BufReader, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// As in `tests/faults/gate.py`.
-const CONTROL: i32 = 250;
+const CONTROL: maniple_sys::RawHandle = 250;
 
 /// Does the operation once more, on the same objects: whether what came is right.
 type Act = Box<dyn FnMut() -> Outcome>;
@@ -349,7 +349,7 @@ fn main() {
 
 fn take_commands(make: Make) {
     // SAFETY: `behind_gate.py` has put the line there, and this program has opened nothing of that number.
-    let control = UnixStream::from(OwnedFd::from(unsafe { OwnedHandle::from_raw(CONTROL) }));
+    let control = Stream::from_owned(unsafe { OwnedHandle::from_raw(CONTROL) });
     testing::set_inherited(&control, false);
     // Not a copy of it: what goes over another number can be made to fail.
     let (mut lines, mut say) = (BufReader::new(&control), &control);

@@ -33,6 +33,11 @@ pub enum Address {
 #[error("{0:?} is not an address: write host:port, a path with a '/' in it, or @name")]
 pub struct BadAddress(pub String);
 
+/// Whether a text is a path: it has a separator in it.
+fn is_path(text: &str) -> bool {
+    text.contains(std::path::is_separator)
+}
+
 impl FromStr for Address {
     type Err = BadAddress;
 
@@ -40,7 +45,7 @@ impl FromStr for Address {
         if let Some(name) = text.strip_prefix(['@', '\0']) {
             return Ok(Address::Local(format!("\0{name}").into()));
         }
-        if text.contains('/') {
+        if is_path(text) {
             return Ok(Address::Local(text.into()));
         }
         match text.rsplit_once(':') {
@@ -58,7 +63,7 @@ impl fmt::Display for Address {
                 let text = path.to_string_lossy();
                 match text.strip_prefix('\0') {
                     Some(name) => write!(f, "@{name}"),
-                    None if text.contains('/') => f.write_str(&text),
+                    None if is_path(&text) => f.write_str(&text),
                     None => write!(f, "./{text}"),
                 }
             }

@@ -170,11 +170,11 @@ fn send_all(socket: &Own, mut bytes: &[u8], more: bool, interrupted: Interrupted
 mod tests {
     use super::*;
     use maniple_sys::IntoHandle;
-    use maniple_sys::testing::UnixStream;
+    use maniple_sys::testing::Stream;
     use std::io::{Read, Write};
 
-    fn pair() -> (FramedStream, UnixStream) {
-        let (a, b) = UnixStream::pair().unwrap();
+    fn pair() -> (FramedStream, Stream) {
+        let (a, b) = Stream::pair().unwrap();
         (FramedStream::new(a.into_handle()), b)
     }
 

@@ -133,7 +133,8 @@ impl Scene {
             .map(|_| match script.byte() {
                 0..64 => std::io::pipe().unwrap().0.into_handle(),
                 64..96 => memory::create("hostile", 0).unwrap(),
-                96..104 => memory::create("hostile", 1 << 46).unwrap(),
+                // A system that provides all of it at once has less.
+                96..104 => memory::create("hostile", 1 << 46).or_else(|_| memory::create("hostile", 1 << 12)).unwrap(),
                 pages => memory::create("hostile", usize::from(pages - 96) * 1000).unwrap(),
             })
             .collect();

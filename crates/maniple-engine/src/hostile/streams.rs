@@ -121,11 +121,21 @@ fn block(script: &mut Script<'_>) -> OwnedHandle {
     match pages {
         0..32 => memory::create("hostile", pages * 4096).unwrap(),
         32..64 => memory::create("hostile", pages - 32).unwrap(),
-        64..72 => memory::create("hostile", 1 << (pages - 24)).unwrap(),
+        64..72 => endless(pages - 24),
         72..80 => std::io::pipe().unwrap().0.into_handle(),
-        80..88 => std::fs::File::open("/dev/zero").unwrap().into_handle(),
+        80..88 => no_block(),
         _ => memory::create("hostile", 2 * 4096).unwrap(),
     }
+}
+
+/// Memory of `1 << power` bytes, or of few on a system that provides all of it at once.
+fn endless(power: usize) -> OwnedHandle {
+    memory::create("hostile", 1 << power).or_else(|_| memory::create("hostile", 4096)).unwrap()
+}
+
+/// A device, which is no block; if there is one, one that can be mapped and has no end.
+fn no_block() -> OwnedHandle {
+    std::fs::File::open("/dev/zero").map_or_else(|_| maniple_sys::process::nothing().unwrap(), IntoHandle::into_handle)
 }
 
 /// The content of a frame that came with descriptors.

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn takes_nothing_from_an_announcement_that_nobody_makes() {
-        for bad in ["", "worker", "worker:x", "worker:7,x", "worker:-4", "worker:1", "worker:99999999999"] {
+        for bad in ["", "worker", "worker:x", "worker:7,x", "worker:-4", "worker:1", "worker:99999999999999999999"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

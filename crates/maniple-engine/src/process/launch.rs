@@ -153,14 +153,35 @@ impl Launch {
 
     /// The child's whole environment.
     fn environment(&self) -> Vec<(OsString, OsString)> {
-        let changed = |name: &OsStr| self.changes.iter().any(|(n, _)| n == name);
+        let is_same = |one: &OsStr, other: &OsStr| sys::process::is_same_variable(one, other);
+        let changed = |name: &OsStr| self.changes.iter().any(|(n, _)| is_same(n, name));
         let mut all: Vec<_> = std::env::vars_os().filter(|(name, _)| !changed(name)).collect();
         for (at, (name, value)) in self.changes.iter().enumerate() {
-            let last = self.changes[at + 1..].iter().all(|(later, _)| later != name);
+            let last = self.changes[at + 1..].iter().all(|(later, _)| !is_same(later, name));
             if let (true, Some(value)) = (last, value) {
                 all.push((name.clone(), value.clone()));
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_in_an_environment_once() {
+        let launch = Launch::this_program().env("MANIPLE_a", "1").env("MANIPLE_A", "2").env_remove("path");
+        let environment = launch.environment();
+        let values = |name: &str| {
+            let is = |n: &OsStr| n.to_str().is_some_and(|n| n.eq_ignore_ascii_case(name));
+            environment.iter().filter(|(n, _)| is(n)).map(|(_, value)| value.to_str().unwrap()).collect::<Vec<_>>()
+        };
+        if sys::process::is_same_variable(OsStr::new("a"), OsStr::new("A")) {
+            assert_eq!((values("maniple_a"), values("PATH").len()), (vec!["2"], 0));
+        } else {
+            assert_eq!((values("maniple_a"), values("PATH").len()), (vec!["1", "2"], 1));
+        }
     }
 }

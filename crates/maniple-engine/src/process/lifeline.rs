@@ -145,7 +145,8 @@ fn watch(handle: OwnedHandle) -> Result<()> {
     })
 }
 
-#[cfg(test)]
+// These fork; `tests/it/lifelines.rs` starts programs, on Windows as well.
+#[cfg(all(test, not(windows)))]
 mod tests {
     use super::*;
     use crate::process::{Cause, Exit};

@@ -353,8 +353,8 @@ mod tests {
         arena.block(&[&[1; 4096]]).unwrap()
     }
 
-    fn identity(blob: &Blob) -> u64 {
-        maniple_sys::testing::inode(blob.handles()[0])
+    fn identity(blob: &Blob) -> (u64, u64) {
+        sys::own::File::of(blob.handles()[0]).unwrap().numbers()
     }
 
     #[test]

@@ -1,21 +1,28 @@
 //! Where locks lie: descriptors, memory, and when a cell is used again. Each test runs in a process of its own, since the arenas are the
 //! process's.
 
-use crate::support::{self, Forked, alone};
+use crate::support::alone;
+#[cfg(not(windows))]
+use crate::support::{self, Elsewhere};
+use maniple_engine::sync::Released;
 use maniple_engine::sync::arena::{Arena, CellRef};
 use maniple_engine::sync::lock::{Lock, RLock};
 use maniple_engine::sync::semaphore::Semaphore;
-use maniple_engine::sync::{Outcome, Released};
-use maniple_engine::wait::Until;
-use maniple_sys::{self as sys, IntoHandle, testing};
+#[cfg(not(windows))]
+use maniple_engine::{sync::Outcome, wait::Until};
+use maniple_sys::{self as sys, testing};
 
 /// How many arenas this process has mapped, and how many descriptors it has of them.
 fn mapped() -> (usize, usize) {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let links =
-        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-    let ours = |text: &str| text.contains("maniple-sync");
-    (maps.lines().filter(|line| ours(line)).count(), links.filter(|link| ours(&link.to_string_lossy())).count())
+    testing::shared_memory("maniple-sync")
+}
+
+/// Runs `work` in a forked child; where there are none, here.
+fn apart(work: impl FnOnce()) {
+    #[cfg(not(windows))]
+    Elsewhere::fork(work).ends_well();
+    #[cfg(windows)]
+    work();
 }
 
 fn duplicate(arena: &Arena) -> sys::OwnedHandle {
@@ -53,12 +60,14 @@ fn a_cell_that_nobody_else_knows_is_used_again_and_is_as_new() {
     });
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_cell_that_a_forked_child_may_know_is_not_used_again() {
     alone(|| {
         let (kept, lock) = (Lock::new().unwrap(), Lock::new().unwrap());
         let number = lock.place().number();
-        Forked::run(|| {}).ends_well();
+        Elsewhere::fork(|| {}).ends_well();
         drop(lock);
         let other = Lock::new().unwrap();
         assert_ne!(other.place().number(), number);
@@ -77,11 +86,13 @@ fn a_cell_that_was_sent_is_not_used_again() {
     });
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_child_makes_its_locks_elsewhere_and_uses_its_parents() {
     alone(|| {
         let inherited = Lock::new().unwrap();
-        Forked::run(|| {
+        Elsewhere::fork(|| {
             let own = Lock::new().unwrap();
             assert_ne!(own.place().send().arena.id(), inherited.place().send().arena.id());
             assert!(inherited.try_acquire() && inherited.is_held_here());
@@ -100,7 +111,7 @@ fn an_arena_that_comes_in_twice_is_mapped_once() {
         let ticket = lock.place().send();
         let handle = duplicate(&ticket.arena);
         // As a fresh process would see it: without what it has inherited.
-        Forked::run(|| {
+        apart(|| {
             drop((lock, ticket));
             drop(Lock::new());
             let second = handle.try_clone().unwrap();
@@ -110,21 +121,21 @@ fn an_arena_that_comes_in_twice_is_mapped_once() {
             assert_eq!((first.id(), mapped()), (again.id(), (1, 1)));
             assert!(!testing::is_open(number), "the spare descriptor is closed");
             assert!(!testing::is_inherited(first.handle()), "no program that is started later gets it");
-            // And the very descriptor that it has.
-            // SAFETY: what is being tested: the arena does not close a descriptor that it holds already.
-            let same = unsafe { sys::OwnedHandle::from_raw(first.handle().as_raw()) };
-            drop(Arena::open(same).unwrap());
+            // And the very descriptor that it has. (A started process of Windows gets none twice.)
+            if cfg!(not(windows)) {
+                // SAFETY: what is being tested: the arena does not close a descriptor that it holds already.
+                let same = unsafe { sys::OwnedHandle::from_raw(first.handle().as_raw()) };
+                drop(Arena::open(same).unwrap());
+            }
             assert!(testing::is_open(first.handle().as_raw()));
-        })
-        .ends_well();
+        });
     });
 }
 
 #[test]
 fn what_is_no_arena_or_no_such_lock_is_refused() {
     alone(|| {
-        let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(Arena::open(file.into_handle()).is_err());
+        assert!(Arena::open(sys::process::nothing().unwrap()).is_err());
         assert!(Arena::open(sys::memory::create("other", 64 << 10).unwrap()).is_err());
         let lock = Lock::new().unwrap();
         let ticket = lock.place().send();
@@ -138,6 +149,8 @@ fn what_is_no_arena_or_no_such_lock_is_refused() {
     });
 }
 
+// Windows has one space of process numbers.
+#[cfg(not(windows))]
 #[test]
 fn nobody_is_judged_dead_once_an_arena_is_used_from_another_pid_namespace() {
     alone(|| {
@@ -148,7 +161,7 @@ fn nobody_is_judged_dead_once_an_arena_is_used_from_another_pid_namespace() {
         }
         // The first process in there: it holds the lock and lives, but here its number is another process's, or free.
         let release = Semaphore::new(0, 1).unwrap();
-        let holder = Forked::run(|| {
+        let holder = Elsewhere::fork(|| {
             assert!(lock.try_acquire());
             release.acquire(Until::Ever, &mut || true);
             lock.release();

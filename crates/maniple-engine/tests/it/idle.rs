@@ -2,7 +2,6 @@
 
 use crate::support::{LIMIT, alone};
 use maniple_engine::idle::{Kept, watch};
-use maniple_engine::process::{Forked, fork};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -30,11 +29,23 @@ fn until(what: impl Fn() -> bool) -> bool {
 
 /// Whether the sweeper is among this process's threads.
 fn is_swept() -> bool {
-    let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-        // A thread that ends just now has no name any more.
-        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
-    });
-    names.into_iter().any(|name| name.trim() == "maniple-sweeper")
+    maniple_sys::testing::threads().iter().any(|name| name == "maniple-sweeper")
+}
+
+#[cfg(not(windows))]
+fn fork_and_look(thing: &Thing) {
+    use maniple_engine::process::{Forked, fork};
+
+    match // SAFETY: the child ends at once.
+        unsafe { fork() }.unwrap() {
+        // SAFETY: ends the process, without the test program's exit handlers.
+        Forked::Child => maniple_sys::process::leave(0),
+        Forked::Parent(child) => {
+            // A count of the program's threads after it has forked includes none of ours.
+            assert!(!is_swept() && thing.asked_for_all.load(Ordering::Relaxed));
+            child.wait().unwrap();
+        }
+    }
 }
 
 #[test]
@@ -49,16 +60,9 @@ fn what_is_kept_is_looked_at_until_it_is_gone_and_before_a_fork() {
 
         thing.looks.store(0, Ordering::Relaxed);
         assert!(watch(weak.clone()) && until(is_swept));
-        match // SAFETY: the child ends at once.
-        unsafe { fork() }.unwrap() {
-            // SAFETY: ends the process, without the test program's exit handlers.
-            Forked::Child => maniple_sys::process::leave(0),
-            Forked::Parent(child) => {
-                // A count of the program's threads after it has forked includes none of ours.
-                assert!(!is_swept() && thing.asked_for_all.load(Ordering::Relaxed));
-                child.wait().unwrap();
-            }
-        }
+        // Windows has no forks.
+        #[cfg(not(windows))]
+        fork_and_look(&thing);
         // And again in the parent.
         thing.looks.store(0, Ordering::Relaxed);
         assert!(watch(weak) && looks(2) && until(|| !is_swept()));

@@ -1,8 +1,10 @@
-//! What the tests share: the time limit, processes of their own, forked children.
+//! What the tests share: the time limit, processes of their own, work in other processes.
 
-use maniple_engine::process::{self, Child, Exit, Forked as Side};
+#[cfg_attr(not(windows), allow(dead_code))]
+mod elsewhere;
+
+pub use elsewhere::Elsewhere;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -54,49 +56,6 @@ pub fn alone<F: FnOnce()>(body: F) {
     assert!(done.status.success(), "{}\n{said}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
     // A name that is not a test's would be ignored.
     assert!(said.contains("1 passed"), "{test} was not run: {said}");
-}
-
-/// Killed and reaped when dropped.
-pub struct Forked(Child);
-
-impl Forked {
-    /// Runs `work` in a forked child.
-    pub fn run(work: impl FnOnce()) -> Forked {
-        // SAFETY: the children of these tests use memory that the allocator has ready after a fork, and locks of the engine.
-        match unsafe { process::fork() }.unwrap() {
-            Side::Parent(child) => Forked(child),
-            Side::Child => {
-                let fine = catch_unwind(AssertUnwindSafe(work)).is_ok();
-                maniple_sys::process::leave(i32::from(!fine))
-            }
-        }
-    }
-
-    /// Waits for the end of its work, which must have gone well.
-    pub fn ends_well(self) {
-        let exit = self.0.wait_timeout(LIMIT).unwrap();
-        assert_eq!(exit, Some(Exit::Code(0)), "the child's work");
-    }
-
-    /// Waits until it sleeps.
-    pub fn until_asleep(&self) {
-        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", self.0.pid())).unwrap();
-        until(|| stat().rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")));
-    }
-
-    /// Kills it; its parent does not reap it.
-    pub fn kill_and_leave_unreaped(self) {
-        self.0.kill().unwrap();
-        assert!(self.0.watch().wait(Some(LIMIT)).unwrap());
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Forked {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Waits until `true_now`, with a limit that no sound run comes near.

@@ -1,6 +1,6 @@
 //! Locks, semaphores, conditions and events between processes, some of which are killed.
 
-use crate::support::{self, Forked, LONG, SHORT, go_on};
+use crate::support::{self, Elsewhere, LONG, SHORT, go_on};
 use maniple_engine::sync::condition::Condition;
 use maniple_engine::sync::event::Event;
 use maniple_engine::sync::lock::{Lock, RLock};
@@ -14,7 +14,7 @@ fn a_lock_keeps_other_processes_out() {
     let (lock, counter) = (Lock::new().unwrap(), Semaphore::new(0, u32::MAX).unwrap());
     let children: Vec<_> = (0..2)
         .map(|_| {
-            Forked::run(|| {
+            Elsewhere::run((&lock, &counter), |(lock, counter)| {
                 for _ in 0..5000 {
                     assert_eq!(lock.acquire(Until::after(LONG), &mut go_on), Outcome::Taken);
                     // Not atomic together: another holder in between would be seen.
@@ -26,14 +26,14 @@ fn a_lock_keeps_other_processes_out() {
             })
         })
         .collect();
-    children.into_iter().for_each(Forked::ends_well);
+    children.into_iter().for_each(Elsewhere::ends_well);
     assert_eq!(counter.value(), 20_000);
 }
 
 #[test]
 fn a_lock_is_taken_over_from_a_killed_holder_and_says_so() {
     let (lock, held) = (Lock::new().unwrap(), Event::new().unwrap());
-    let holder = Forked::run(|| {
+    let holder = Elsewhere::run((&lock, &held), |(lock, held)| {
         lock.acquire(Until::after(LONG), &mut go_on);
         held.set();
         support::sleep_for_ever();
@@ -50,7 +50,7 @@ fn a_lock_is_taken_over_from_a_killed_holder_and_says_so() {
 #[test]
 fn whoever_sleeps_already_takes_over_when_the_holder_is_killed() {
     let (lock, held, waiting) = (RLock::new().unwrap(), Event::new().unwrap(), Event::new().unwrap());
-    let holder = Forked::run(|| {
+    let holder = Elsewhere::run((&lock, &held), |(lock, held)| {
         lock.acquire(Until::after(LONG), &mut go_on);
         lock.acquire(Until::after(LONG), &mut go_on);
         held.set();
@@ -59,7 +59,7 @@ fn whoever_sleeps_already_takes_over_when_the_holder_is_killed() {
     held.wait(Until::after(LONG), &mut go_on);
     let heirs: Vec<_> = (0..3)
         .map(|_| {
-            Forked::run(|| {
+            Elsewhere::run((&lock, &waiting), |(lock, waiting)| {
                 waiting.set();
                 assert!(lock.acquire(Until::after(LONG), &mut go_on).is_ours());
                 assert_eq!(lock.depth(), 1);
@@ -69,14 +69,14 @@ fn whoever_sleeps_already_takes_over_when_the_holder_is_killed() {
         .collect();
     waiting.wait(Until::after(LONG), &mut go_on);
     holder.kill_and_leave_unreaped();
-    heirs.into_iter().for_each(Forked::ends_well);
+    heirs.into_iter().for_each(Elsewhere::ends_well);
     assert_eq!(lock.lock().times_abandoned(), 1);
 }
 
 #[test]
 fn attempts_that_do_not_wait_get_an_abandoned_lock_in_time() {
     let lock = Lock::new().unwrap();
-    Forked::run(|| assert!(lock.try_acquire())).ends_well();
+    Elsewhere::run(&lock, |lock| assert!(lock.try_acquire())).ends_well();
     assert_eq!(lock.acquire(Until::Now, &mut go_on), Outcome::TimedOut, "one look is not waiting");
     let again = || {
         std::thread::sleep(Duration::from_millis(10));
@@ -89,8 +89,8 @@ fn attempts_that_do_not_wait_get_an_abandoned_lock_in_time() {
 fn a_lock_may_be_released_by_another_process_and_an_owned_one_may_not() {
     let (lock, owned) = (Lock::new().unwrap(), RLock::new().unwrap());
     assert!(lock.try_acquire() && owned.try_acquire());
-    Forked::run(|| {
-        assert_eq!(owned.depth(), 0, "a forked child owns nothing");
+    Elsewhere::run((&lock, &owned), |(lock, owned)| {
+        assert_eq!(owned.depth(), 0, "another process owns nothing");
         assert_eq!(owned.release(), Released::NotOwner);
         assert_eq!(lock.release(), Released::Done);
         assert_eq!(lock.release(), Released::TooOften);
@@ -122,29 +122,31 @@ fn killed_waiters_hold_nobody_up() {
     lock.try_acquire();
     for _ in 0..4 {
         let waiters = [
-            Forked::run(|| assert!(lock.acquire(Until::Ever, &mut go_on).is_ours())),
-            Forked::run(|| assert!(semaphore.acquire(Until::Ever, &mut go_on).is_ours())),
+            Elsewhere::run(&lock, |lock| assert!(lock.acquire(Until::Ever, &mut go_on).is_ours())),
+            Elsewhere::run(&semaphore, |semaphore| assert!(semaphore.acquire(Until::Ever, &mut go_on).is_ours())),
         ];
-        waiters.iter().for_each(Forked::until_asleep);
-        waiters.into_iter().for_each(Forked::kill_and_leave_unreaped);
+        waiters.iter().for_each(Elsewhere::until_asleep);
+        waiters.into_iter().for_each(Elsewhere::kill_and_leave_unreaped);
     }
     let living = [
-        Forked::run(|| assert_eq!(lock.acquire(Until::after(LONG), &mut go_on), Outcome::Taken)),
-        Forked::run(|| assert_eq!(semaphore.acquire(Until::after(LONG), &mut go_on), Outcome::Taken)),
+        Elsewhere::run(&lock, |lock| assert_eq!(lock.acquire(Until::after(LONG), &mut go_on), Outcome::Taken)),
+        Elsewhere::run(&semaphore, |semaphore| {
+            assert_eq!(semaphore.acquire(Until::after(LONG), &mut go_on), Outcome::Taken)
+        }),
     ];
-    living.iter().for_each(Forked::until_asleep);
+    living.iter().for_each(Elsewhere::until_asleep);
     assert_eq!((lock.release(), semaphore.release()), (Released::Done, Released::Done));
-    living.into_iter().for_each(Forked::ends_well);
+    living.into_iter().for_each(Elsewhere::ends_well);
     assert_eq!(semaphore.value(), 0);
 }
 
 #[test]
 fn processes_killed_at_any_moment_leave_a_lock_that_works() {
     let (lock, pause) = (Lock::new().unwrap(), Duration::from_micros(300));
-    for round in 0..60 {
+    for round in 0..(if cfg!(windows) { 10 } else { 60 }) {
         let contenders: Vec<_> = (0..2)
             .map(|_| {
-                Forked::run(|| {
+                Elsewhere::run(&lock, |lock| {
                     loop {
                         lock.acquire(Until::Ever, &mut go_on);
                         lock.release();
@@ -152,8 +154,9 @@ fn processes_killed_at_any_moment_leave_a_lock_that_works() {
                 })
             })
             .collect();
+        contenders.iter().for_each(Elsewhere::until_begun);
         std::thread::sleep(pause * (round % 7));
-        contenders.into_iter().for_each(Forked::kill_and_leave_unreaped);
+        contenders.into_iter().for_each(Elsewhere::kill_and_leave_unreaped);
         assert!(lock.acquire(Until::after(LONG), &mut go_on).is_ours(), "round {round}");
         assert_eq!(lock.release(), Released::Done);
     }
@@ -161,11 +164,11 @@ fn processes_killed_at_any_moment_leave_a_lock_that_works() {
 
 #[test]
 fn processes_killed_at_any_moment_leave_a_semaphore_that_works() {
-    for round in 0..40 {
+    for round in 0..(if cfg!(windows) { 10 } else { 40 }) {
         let semaphore = Semaphore::new(1, 1).unwrap();
         let contenders: Vec<_> = (0..2)
             .map(|_| {
-                Forked::run(|| {
+                Elsewhere::run(&semaphore, |semaphore| {
                     loop {
                         semaphore.acquire(Until::Ever, &mut go_on);
                         semaphore.release();
@@ -173,8 +176,9 @@ fn processes_killed_at_any_moment_leave_a_semaphore_that_works() {
                 })
             })
             .collect();
+        contenders.iter().for_each(Elsewhere::until_begun);
         std::thread::sleep(Duration::from_micros(300) * (round % 7));
-        contenders.into_iter().for_each(Forked::kill_and_leave_unreaped);
+        contenders.into_iter().for_each(Elsewhere::kill_and_leave_unreaped);
         // The unit may have died with its taker: then a new one serves those who sleep.
         semaphore.release();
         assert_eq!(semaphore.acquire(Until::after(LONG), &mut go_on), Outcome::Taken, "round {round}");
@@ -207,10 +211,10 @@ fn a_condition_calls_as_many_as_it_is_told() {
     let (lock, condition, back) = (RLock::new().unwrap(), Condition::new().unwrap(), Semaphore::new(0, 99).unwrap());
     let waiters: Vec<_> = (0..3)
         .map(|_| {
-            Forked::run(|| {
+            Elsewhere::run((&lock, &condition, &back), |(lock, condition, back)| {
                 lock.acquire(Until::after(LONG), &mut go_on);
                 lock.acquire(Until::after(LONG), &mut go_on);
-                let waited = condition.wait(&lock, Until::after(LONG), &mut go_on).unwrap();
+                let waited = condition.wait(lock, Until::after(LONG), &mut go_on).unwrap();
                 assert_eq!((waited.outcome, waited.lock, lock.depth()), (Outcome::Taken, Outcome::Taken, 2));
                 back.release();
                 lock.release();
@@ -226,26 +230,26 @@ fn a_condition_calls_as_many_as_it_is_told() {
     assert_eq!(back.acquire(Until::after(SHORT), &mut go_on), Outcome::TimedOut, "one was called");
     assert_eq!(condition.counts(), (2, 0));
     assert_eq!(condition.notify(u32::MAX), 2);
-    waiters.into_iter().for_each(Forked::ends_well);
+    waiters.into_iter().for_each(Elsewhere::ends_well);
     assert_eq!((condition.notify(1), condition.counts()), (0, (0, 0)));
 }
 
 #[test]
 fn a_condition_whose_waiters_were_killed_still_calls_the_living() {
     let (lock, condition) = (Lock::new().unwrap(), Condition::new().unwrap());
-    let wait = || {
+    let wait = |(lock, condition): (&Lock, &Condition)| {
         lock.acquire(Until::after(LONG), &mut go_on);
-        let waited = condition.wait(&lock, Until::after(LONG), &mut go_on).unwrap();
+        let waited = condition.wait(lock, Until::after(LONG), &mut go_on).unwrap();
         assert_eq!(waited.outcome, Outcome::Taken);
         lock.release();
     };
     for most in [1, u32::MAX] {
-        let dead: Vec<_> = (0..3).map(|_| Forked::run(wait)).collect();
+        let dead: Vec<_> = (0..3).map(|_| Elsewhere::run((&lock, &condition), wait)).collect();
         support::until(|| condition.counts().0 >= 3);
-        dead.iter().for_each(Forked::until_asleep);
-        dead.into_iter().for_each(Forked::kill_and_leave_unreaped);
+        dead.iter().for_each(Elsewhere::until_asleep);
+        dead.into_iter().for_each(Elsewhere::kill_and_leave_unreaped);
         let before = condition.counts().0;
-        let living = Forked::run(wait);
+        let living = Elsewhere::run((&lock, &condition), wait);
         support::until(|| condition.counts().0 > before);
         living.until_asleep();
         assert!(lock.acquire(Until::after(LONG), &mut go_on).is_ours());
@@ -270,12 +274,12 @@ fn a_condition_wants_its_lock_held() {
 fn an_event_wakes_all_even_if_it_is_cleared_at_once() {
     let event = Event::new().unwrap();
     let waiters: Vec<_> = (0..3)
-        .map(|_| Forked::run(|| assert_eq!(event.wait(Until::after(LONG), &mut go_on), Outcome::Taken)))
+        .map(|_| Elsewhere::run(&event, |event| assert_eq!(event.wait(Until::after(LONG), &mut go_on), Outcome::Taken)))
         .collect();
-    waiters.iter().for_each(Forked::until_asleep);
+    waiters.iter().for_each(Elsewhere::until_asleep);
     event.set();
     event.clear();
-    waiters.into_iter().for_each(Forked::ends_well);
+    waiters.into_iter().for_each(Elsewhere::ends_well);
     assert!(!event.is_set());
     assert_eq!(event.wait(Until::after(SHORT), &mut go_on), Outcome::TimedOut);
 }

@@ -9,6 +9,7 @@ use windows_sys::Win32::Networking::WinSock;
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
 pub(crate) mod known;
+mod types;
 
 /// A handle's number.
 pub type RawHandle = isize;

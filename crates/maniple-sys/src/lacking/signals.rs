@@ -1,6 +1,7 @@
 //! A system without signals.
 
 /// Does nothing: the system has no signals.
+#[cfg_attr(windows, allow(dead_code))]
 pub fn worker_signals() {}
 
 /// Does nothing: the system has no signals.

@@ -212,6 +212,11 @@ pub fn privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
+/// Returns whether two names are those of one variable of the environment.
+pub fn is_same_variable(one: &std::ffi::OsStr, other: &std::ffi::OsStr) -> bool {
+    one == other
+}
+
 /// Names this process by the last part of its first argument, as if it had been started under that name and not by a
 /// path in `/proc`.
 pub fn take_name() {

@@ -170,6 +170,11 @@ pub fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
+/// Returns whether two names are those of one variable of the environment.
+pub fn is_same_variable(one: &std::ffi::OsStr, other: &std::ffi::OsStr) -> bool {
+    one == other
+}
+
 /// Does nothing: no tool shows the name.
 pub fn take_name() {}
 

@@ -2,8 +2,7 @@
 //!
 //! The system's pipes cannot close one direction, do not tell whether they have room, and carry no handles. A line is
 //! therefore a *ring* for each direction in shared memory, four events that say which end can read or has room, and a
-//! named pipe **without data**: its ends are the line's handles, and it tells each end when the last handle on the
-//! other end is closed, even by a crash.
+//! named pipe **without data**: its ends are the line's handles. It tells an end when the other is closed, also by a crash.
 //!
 //! ```text
 //! handle ── name of the pipe ──▶ section `maniple-l-<name>`   lock, two rings, states of the ends
@@ -17,8 +16,8 @@
 //! part change under the lock. If a holder of the lock dies, the records stay, unless it was splitting one: then the line
 //! is *broken*, and both ends find it closed.
 //!
-//! **Handles** are duplicated into the process that used the other end last. If another process receives them, it
-//! takes them from there.
+//! **Handles** are duplicated into the process that used the other end last, or, if the sender has both ends (as all users
+//! of a queue have), into the process that made the line. If another process receives them, it takes them from there.
 #![allow(unsafe_code)]
 
 pub mod place;
@@ -285,16 +284,30 @@ impl End {
         Ok((done, is_whole))
     }
 
+    /// Whether the other end is here, too.
+    fn has_both(&self) -> bool {
+        let is_other = |end: &End| end.side != self.side && end.line.id == self.line.id;
+        known::any(|known| matches!(known, Known::Line(end) if end.downcast_ref().is_some_and(is_other)))
+    }
+
     /// Duplicates handles for the process at the other end, or within this one.
     fn give(&self, handles: &[BorrowedHandle<'_>]) -> io::Result<Vec<Entry>> {
         if handles.is_empty() {
             return Ok(Vec::new());
         }
-        let user = self.other_state().user.load(Relaxed);
-        let me = mutex::me();
+        const ACCESS_DENIED: i32 = 5;
+        let (shared, has_both, me) = (self.line.shared(), self.has_both(), mutex::me());
+        let user = if has_both { &shared.maker } else { &self.other_state().user }.load(Relaxed);
         let other = (user != 0 && user != me).then(|| of_user(user)).flatten();
         let copy = |number: isize| match &other {
-            Some(process) => nt::push(process, number).map(|copy| (user, copy)),
+            Some(process) => match nt::push(process, number) {
+                // It is ending: this process has them instead, if another can read them.
+                Err(error) if error.raw_os_error() == Some(ACCESS_DENIED) => match has_both {
+                    true => nt::duplicate(number).map(|copy| (me, copy)),
+                    false => Err(io::ErrorKind::BrokenPipe.into()),
+                },
+                pushed => pushed.map(|copy| (user, copy)),
+            },
             None => nt::duplicate(number).map(|copy| (me, copy)),
         };
         let mut entries = Vec::with_capacity(handles.len());
@@ -336,7 +349,7 @@ impl End {
         self.other_state().is_marked.load(Relaxed) != 0
     }
 
-    /// Announces that this end waits for room, or no longer.
+    /// Announces whether this end waits for room.
     pub fn say_waits(&self, waits: bool) {
         self.state().waits.store(u32::from(waits), Relaxed);
     }

@@ -212,6 +212,12 @@ pub(super) fn place_of(address: usize) -> Option<(Arc<str>, u64)> {
     (address - start < *len).then(|| (name.clone(), offset + (address - start) as u64))
 }
 
+/// Returns the number of mappings of this process.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn mappings() -> usize {
+    VIEWS.read().unwrap_or_else(PoisonError::into_inner).len()
+}
+
 /// A piece of shared memory in this process's address space, which is unmapped when it is dropped.
 #[derive(Debug)]
 pub struct Mapping {

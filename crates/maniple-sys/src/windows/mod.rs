@@ -20,6 +20,8 @@ pub mod socket_dir;
 pub mod standoff;
 pub mod stream;
 pub mod tap;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 mod times;
 pub mod wire;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, STILL_ACTIVE};
 use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING};
 use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle};
+use windows_sys::Win32::System::Diagnostics::Debug::{SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
@@ -25,7 +26,7 @@ mod starting;
 pub mod usage;
 
 pub use crate::exit::{Cause, Exit};
-pub use crate::lacking::signals::{ignore_broken_pipes, program_signals, worker_signals};
+pub use crate::lacking::signals::{ignore_broken_pipes, program_signals};
 pub use crate::lacking::{limits, memory_group};
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use starting::start;
@@ -35,7 +36,7 @@ pub use starting::start;
 const ENDED: u32 = 0x10000;
 
 /// The exit code of a process that is ended for a cause.
-fn code_of(cause: Cause) -> u32 {
+pub(super) fn code_of(cause: Cause) -> u32 {
     if cause == Cause::TERMINATE { ENDED } else { ENDED + cause.number() as u32 }
 }
 
@@ -210,6 +211,18 @@ pub fn leave(code: i32) -> ! {
     end_self(code as u32)
 }
 
+/// Makes a crash end this process at once: the system neither shows a dialog nor starts a debugger, for which the hub
+/// would have to wait. There are no signals to set.
+pub fn worker_signals() {
+    // SAFETY: numbers only.
+    unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
+}
+
+/// Returns whether two names are those of one variable of the environment: letters of both cases are the same.
+pub fn is_same_variable(one: &std::ffi::OsStr, other: &std::ffi::OsStr) -> bool {
+    one.eq_ignore_ascii_case(other) || one.to_string_lossy().to_uppercase() == other.to_string_lossy().to_uppercase()
+}
+
 /// Does nothing: a process has the name of its file.
 pub fn take_name() {}
 
@@ -288,33 +301,36 @@ pub fn die() -> ! {
     end_self(code_of(Cause::KILL))
 }
 
-/// Returns the number of this process's oldest thread.
-pub(super) fn first_thread() -> Option<u32> {
-    let me = std::process::id();
+/// The numbers of a process's threads.
+pub(super) fn threads_in(process: u32) -> io::Result<Vec<u32>> {
     // SAFETY: numbers only.
-    let list = nt::opened(unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) }).ok()?;
+    let list = nt::opened(unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) })?;
     // SAFETY: all zeros is a valid entry.
     let mut entry: THREADENTRY32 = unsafe { std::mem::zeroed() };
     entry.dwSize = size_of::<THREADENTRY32>() as u32;
-    let mut oldest: Option<(u64, u32)> = None;
+    let mut found = Vec::new();
     // SAFETY: the list is open, and the entry has its size.
     let mut more = unsafe { Thread32First(nt::raw(list.as_raw()), &mut entry) };
     while more != 0 {
-        if entry.th32OwnerProcessID == me {
-            let number = entry.th32ThreadID;
-            // SAFETY: numbers only.
-            let thread = nt::opened(unsafe { OpenThread(THREAD_QUERY_LIMITED_INFORMATION, 0, number) });
-            let begun = thread.ok().and_then(|thread| times::of_thread(thread.as_raw()));
-            if let Some(begun) = begun
-                && oldest.is_none_or(|(time, _)| begun < time)
-            {
-                oldest = Some((begun, number));
-            }
+        if entry.th32OwnerProcessID == process {
+            found.push(entry.th32ThreadID);
         }
         // SAFETY: as above.
         more = unsafe { Thread32Next(nt::raw(list.as_raw()), &mut entry) };
     }
-    oldest.map(|(_, number)| number)
+    Ok(found)
+}
+
+pub(super) fn open_thread(number: u32) -> io::Result<OwnedHandle> {
+    // SAFETY: numbers only.
+    nt::opened(unsafe { OpenThread(THREAD_QUERY_LIMITED_INFORMATION, 0, number) })
+}
+
+/// Returns the number of this process's oldest thread.
+pub(super) fn first_thread() -> Option<u32> {
+    let begun = |number| times::of_thread(open_thread(number).ok()?.as_raw());
+    let all = threads_in(std::process::id()).ok()?;
+    all.into_iter().filter_map(|number| Some((begun(number)?, number))).min().map(|(_, number)| number)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn local(path: &Path) -> io::Result<Local<'_>> {
         Some(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a name of a listener contains a slash")),
         None if text.is_empty() => Err(io::ErrorKind::NotFound.into()),
         None if text.len() > LONGEST_PATH => {
-            let text = format!("the path of the listener has {} bytes; {LONGEST_PATH} at most", text.len());
+            let text = format!("the path of a local listener has room for {LONGEST_PATH} bytes, not {}", text.len());
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         }
         None => Ok(Local::File(path)),

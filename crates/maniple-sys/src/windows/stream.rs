@@ -43,7 +43,11 @@ pub fn set_blocking(_handle: BorrowedHandle<'_>) -> io::Result<()> {
 }
 
 fn line_of(handle: BorrowedHandle<'_>) -> io::Result<Arc<End>> {
-    line::of(handle).ok_or_else(|| unsupported("handles and packets over anything but a local connection"))
+    line::of(handle).ok_or_else(|| match pipe::is_closed(handle.as_raw()) {
+        // Of a line whose other end was closed before this process used this end, its name is not always known.
+        true => io::ErrorKind::BrokenPipe.into(),
+        false => unsupported("handles and packets over anything but a local connection"),
+    })
 }
 
 /// Closes one direction of a connection, in all processes that hold it: the direction to it (`incoming`), or from it.
@@ -218,8 +222,8 @@ fn write_at_once(
     handles: &[BorrowedHandle<'_>],
 ) -> io::Result<Option<usize>> {
     let object = ready::object(handle);
-    if !handles.is_empty() && !matches!(object, Object::Line(_)) {
-        return Err(unsupported("sending handles over anything but a local connection"));
+    if !handles.is_empty() {
+        line_of(handle)?;
     }
     let first = || parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| &part[..]);
     match object {

@@ -54,13 +54,18 @@ impl Wire {
 
     /// Receives the next note, without waiting.
     pub fn receive(&self) -> io::Result<Note> {
-        let (mut bytes, mut handles) = ([0; 8], Vec::new());
+        // One byte more than a note has: a longer one has another length.
+        let (mut bytes, mut handles) = ([0; 9], Vec::new());
         let (done, is_whole) = self.end()?.read(self.0.as_raw(), &mut bytes, Some(&mut handles), false)?;
+        let number = |bytes: &[u8; 9]| bytes.first_chunk().map_or(0, |&first| u64::from_ne_bytes(first));
         Ok(match done {
             Done::Nothing => Note::Nothing,
-            Done::Bytes(8) if is_whole => Note::Tag(u64::from_ne_bytes(bytes), handles),
-            Done::Bytes(8) => Note::Cut(u64::from_ne_bytes(bytes), handles),
-            Done::Bytes(_) => Note::Closed,
+            Done::Bytes(8) if is_whole => Note::Tag(number(&bytes), handles),
+            Done::Bytes(8) => Note::Cut(number(&bytes), handles),
+            Done::Bytes(0) => Note::Closed,
+            Done::Bytes(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "received a note that is not 8 bytes long"));
+            }
         })
     }
 

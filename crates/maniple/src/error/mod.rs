@@ -228,14 +228,15 @@ mod tests {
             earlier: Vec::new(),
         };
         let text = Error::WorkerLost(Box::new(lost.clone())).to_string();
-        assert_eq!(
-            text,
-            "worker 12 was killed by signal 9 (SIGKILL) while it ran items 3 to 4; its standard error ended in:\nout of memory"
-        );
+        // The system's name for it.
+        let kill = maniple_engine::process::Cause::KILL;
+        let first = format!("worker 12 was killed by {kill} while it ran items 3 to 4");
+        assert_eq!(text, format!("{first}; its standard error ended in:\nout of memory"));
         let killed = WorkerLost { out_of_memory: true, stderr_tail: String::new(), ..lost };
         let again = WorkerLost { earlier: vec![killed.to_string()], ..killed };
-        let each = "worker 12 was killed by signal 9 (SIGKILL) while it ran items 3 to 4, probably by the kernel, which has \
-                    ended a process because memory ran out (see the kernel's log)";
+        let each = format!(
+            "{first}, probably by the kernel, which has ended a process because memory ran out (see the kernel's log)"
+        );
         assert_eq!(again.to_string(), format!("{each}\ntry 1 failed: {each}"));
     }
 

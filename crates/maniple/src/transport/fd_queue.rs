@@ -126,10 +126,9 @@ fn u64_of(head: &[u8; NOTE]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maniple_sys::IntoHandle;
 
     fn file() -> Vec<OwnedHandle> {
-        vec![std::fs::File::open("/dev/null").unwrap().into_handle()]
+        vec![maniple_sys::process::nothing().unwrap()]
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The calls of a pool, as its documentation has them.
 
-use crate::support::{self, METHODS, pool, watchdog};
+use crate::support::{METHODS, named, pool, watchdog};
 use maniple::{CallOptions, Error, Pool, StartMethod};
 use std::time::Duration;
 
@@ -156,16 +156,17 @@ fn the_error_of_an_item_names_the_item_and_the_function() {
         panicked.task.replace("it::calls::the_error_of_an_item_names_the_item_and_the_function::", "")
     }
     let pool = Pool::new(2).unwrap();
-    assert_eq!(place(pool.apply(odd, 2)), "apply of odd");
-    assert_eq!(place(pool.map(odd, [1, 3, 5, 6, 7])), "item 3 of map of odd");
+    let name = named("odd", "fn(u32) -> u32");
+    assert_eq!(place(pool.apply(odd, 2)), format!("apply of {name}"));
+    assert_eq!(place(pool.map(odd, [1, 3, 5, 6, 7])), format!("item 3 of map of {name}"));
     let whole = pool.with(CallOptions::new().chunksize(5));
-    assert_eq!(place(whole.map(odd, [1, 3, 5, 6, 7])), "item 3 of map of odd");
+    assert_eq!(place(whole.map(odd, [1, 3, 5, 6, 7])), format!("item 3 of map of {name}"));
     let failed: Vec<String> = whole.try_map(odd, 0..5).unwrap().into_iter().filter(Result::is_err).map(place).collect();
-    assert_eq!(failed, [0, 2, 4].map(|item| format!("item {item} of try_map of odd")));
+    assert_eq!(failed, [0, 2, 4].map(|item| format!("item {item} of try_map of {name}")));
     let last = pool.imap(odd, [1, 3, 4]).unwrap().last().unwrap();
-    assert_eq!(place(last), "item 2 of imap of odd");
+    assert_eq!(place(last), format!("item 2 of imap of {name}"));
     for (index, result) in pool.imap_unordered(odd, 0..40).unwrap().indexed().filter(|(_, result)| result.is_err()) {
-        assert_eq!(place(result), format!("item {index} of imap_unordered of odd"));
+        assert_eq!(place(result), format!("item {index} of imap_unordered of {name}"));
     }
 }
 
@@ -201,7 +202,8 @@ fn an_argument_or_a_result_that_cannot_travel_names_its_item() {
     for (kind, why) in [(1, "it is not written"), (2, "it is not read")] {
         for error in [pool.map(made, [0, 0, kind]).unwrap_err(), pool.map(taken, [0, 0, kind].map(made)).unwrap_err()] {
             let text = error.to_string();
-            assert!(text.contains(why) && text.contains("(item 2 of map of it::calls::an_argument_"), "{text}");
+            let place = format!("(item 2 of map of {}", named("it::calls::an_argument_", "fn("));
+            assert!(text.contains(why) && text.contains(&place), "{text}");
         }
     }
 }
@@ -330,11 +332,13 @@ fn a_pool_of_no_workers_is_refused() {
     assert_eq!(StartMethod::default(), StartMethod::Spawn);
 }
 
+// Windows has no fork server.
+#[cfg(not(windows))]
 #[test]
 fn a_fork_server_forks_all_workers_from_one_process() {
     let _dog = watchdog();
     let pool = pool(StartMethod::ForkServer, 2);
-    let parents = pool.with(CallOptions::new().chunksize(1)).map(|()| support::parent(), [(); 10]).unwrap();
+    let parents = pool.with(CallOptions::new().chunksize(1)).map(|()| crate::support::parent(), [(); 10]).unwrap();
     assert!(parents.iter().all(|&p| p == parents[0] && p != std::process::id()), "{parents:?}");
 }
 

@@ -1,8 +1,8 @@
 //! Calls that are cancelled, before, during and after they run.
 
-use crate::support::{self, Folder, METHODS, begin_and_wait, block_on, eventually, exists, let_go, part, pool};
-use crate::support::{start_hub, wait_for_begin, watchdog};
-use maniple::{CallError, CallOptions, Error, Exit, Pool, Process};
+use crate::support::{self, Folder, METHODS, begin_and_wait, block_on, eventually, exists, let_go, pool};
+use crate::support::{wait_for_begin, watchdog};
+use maniple::{CallError, CallOptions, Error};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Waker};
@@ -222,8 +222,13 @@ fn a_pool_is_joined_again_after_the_time_was_over() {
     }
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_child_cancels_nothing_of_its_parents_and_does_not_wait() {
+    use crate::support::{part, start_hub};
+    use maniple::{Exit, Pool, Process};
+
     let _dog = watchdog();
     // In a process with no other threads but the harness's own, which wait.
     if part().is_none() {

@@ -3,7 +3,7 @@
 
 use crate::support::{LONG, METHODS, pool, watchdog};
 use maniple::{Exit, Pool, Process};
-use maniple_sys::testing::CommandExt;
+use maniple_sys::testing;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -40,7 +40,8 @@ fn str_len(text: String) -> usize {
 fn run(program: &Path, arguments: &[&str]) -> String {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(program);
-    command.args(arguments).env("NEXTEST", "1").env("NEXTEST_EXECUTION_MODE", "process-per-test").process_group(0);
+    command.args(arguments).env("NEXTEST", "1").env("NEXTEST_EXECUTION_MODE", "process-per-test");
+    testing::in_own_group(&mut command);
     command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
     let mut child = command.spawn().unwrap();
     drop(command);

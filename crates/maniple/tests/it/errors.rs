@@ -53,7 +53,10 @@ fn is_expected(what: u8, error: &Error) -> bool {
         0 => matches!(error, Error::Timeout(late) if late.timeout() == Duration::from_millis(1)),
         1 => matches!(error, Error::Sync(SyncError::NotHeld)),
         2 => {
-            matches!(error, Error::System(why) if why.raw_os_error() == Some(2) && why.kind() == std::io::ErrorKind::NotFound)
+            // Windows tells whether the folder is missing, too.
+            let numbers: &[i32] = if cfg!(windows) { &[2, 3] } else { &[2] };
+            matches!(error, Error::System(why) if why.kind() == std::io::ErrorKind::NotFound
+                && why.raw_os_error().is_some_and(|number| numbers.contains(&number)))
         }
         3 => matches!(error, Error::Channel(ChannelError::QueueClosed)),
         4 => matches!(error, Error::InvalidArgument(why) if why.starts_with("a pool of 0 workers")),

@@ -6,7 +6,6 @@ use maniple::{
     BoundedSemaphore, CallOptions, Client, Event, Listener, Lock, Mutex, Pool, Queue, RwLock, Semaphore, channel,
     wait_async,
 };
-use maniple_sys::testing::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -223,7 +222,7 @@ fn an_address_is_free_as_soon_as_its_listener_is_dropped() {
     for _ in 0..3 {
         let listener = Listener::builder().authkey("a key").bind(path.to_str().unwrap()).unwrap();
         // A client that says nothing, so that a thread waits for it.
-        let _silent = UnixStream::connect(&path).unwrap();
+        let _silent = maniple_sys::testing::Stream::connect(&path).unwrap();
         drop_half_way(listener.accept_async::<u8>());
         drop(listener);
         assert!(!path.exists());

@@ -1,4 +1,6 @@
 //! Listeners and clients between processes: of this crate, and of the standard package of every Python that is there.
+// For what only the tests with Python use.
+#![cfg_attr(windows, allow(dead_code, unused_imports))]
 
 use crate::support::{kill_self, watchdog};
 use maniple::{Address, Authkey, Bytes, Cause, Client, Connection, Error, Exit, Listener, Process};
@@ -140,6 +142,8 @@ def converse(line):
     line.close()
 "#;
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[test]
 fn python_connects_to_a_listener_here() {
     let _dog = watchdog();
@@ -160,6 +164,8 @@ for where, which in zip(sys.argv[1::2], sys.argv[2::2]):
     }
 }
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[cfg(feature = "json")]
 #[test]
 fn values_pass_in_a_format_that_both_know() {
@@ -179,6 +185,8 @@ with Client(sys.argv[1], authkey=b"between us") as line:
     peer.end();
 }
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[test]
 fn a_listener_in_python_is_connected_to() {
     let _dog = watchdog();
@@ -202,6 +210,8 @@ for which in sys.argv[1:]:
     }
 }
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[test]
 fn a_wrong_key_is_refused_at_both_ends_when_python_connects() {
     let _dog = watchdog();
@@ -231,6 +241,8 @@ for where in sys.argv[1:]:
     }
 }
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[test]
 fn a_wrong_key_is_refused_at_both_ends_when_python_listens() {
     let _dog = watchdog();
@@ -257,6 +269,8 @@ with Listener(authkey=b"between us") as listener:
     }
 }
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[test]
 fn one_end_without_a_key_is_told_so() {
     let _dog = watchdog();
@@ -282,6 +296,8 @@ fn one_end_without_a_key_is_told_so() {
     peer.end();
 }
 
+// Needs a Python whose listeners are those of Unix.
+#[cfg(not(windows))]
 #[test]
 fn a_peer_that_is_killed_in_the_middle_of_it_is_an_error() {
     let _dog = watchdog();

@@ -22,11 +22,11 @@ fn kill(pid: u32, signal: Signal) {
 }
 
 fn descriptors_of(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    testing::handles_of(pid)
 }
 
 fn threads_of(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+    testing::threads_of(pid)
 }
 
 /// The descriptors and threads of a process.
@@ -50,8 +50,7 @@ fn temporary(name: &str) -> PathBuf {
 /// Stops a process, and waits until it is stopped.
 fn stop(pid: u32) {
     kill(pid, Signal::STOP);
-    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    eventually("it stands still", || stat().rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')));
+    eventually("it stands still", || testing::is_stopped(pid));
 }
 
 /// Living ones in the server.

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 fn another_program() -> PathBuf {
-    examples().join("another_program")
+    examples().join("another_program").with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 /// As the other program's, and in another module.
@@ -131,6 +131,8 @@ fn what_has_no_name_cannot_go_to_another_program() {
     assert!(matches!(forked.build(ours, 1), Err(Error::Process(maniple::ProcessError::Start(_)))));
 }
 
+// Windows has no fork server.
+#[cfg(not(windows))]
 #[test]
 fn the_fork_server_of_another_program_serves_too() {
     let _dog = watchdog();
@@ -154,17 +156,23 @@ fn a_task_is_used_for_what_its_result_allows() {
     assert_eq!(process.join().unwrap(), Exit::Code(0));
 }
 
+/// A program of the system that ends at once.
+fn no_maniple() -> std::path::PathBuf {
+    if cfg!(windows) { "C:\\windows\\system32\\hostname.exe".into() } else { "/bin/true".into() }
+}
+
 #[test]
 fn a_program_without_maniple_or_without_a_file_is_an_error() {
     let _dog = watchdog();
-    let pool = Pool::builder().processes(1).program("/bin/true").build().unwrap();
+    let pool = Pool::builder().processes(1).program(no_maniple()).build().unwrap();
     let error = pool.apply_named::<_, ()>("x", ()).unwrap_err();
     assert!(
         matches!(&error, Error::Process(maniple::ProcessError::Start(why)) if why.contains("before it was ready")),
         "{error}"
     );
     let text = error.to_string();
-    assert!(text.contains("the program /bin/true, which has to link maniple"), "{text}");
+    let expected = format!("the program {}, which has to link maniple", no_maniple().display());
+    assert!(text.contains(&expected), "{text}");
     let error = Pool::builder().program("/no/such/program").build().unwrap_err();
     assert!(matches!(error, Error::Process(maniple::ProcessError::Start(_))), "{error}");
     assert!(error.to_string().contains("/no/such/program"), "{error}");

@@ -2,7 +2,7 @@
 
 use crate::support::{METHODS, eventually, exists, kill_self, pool, watchdog};
 use maniple::{CallOptions, Error, Handle, Pool};
-use maniple_sys::testing::{self, OwnedFd, Signal, UnixStream};
+use maniple_sys::testing::{self, Signal, Stream};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ struct Order {
     name: String,
     file: Handle<File>,
     #[serde(with = "maniple::handle")]
-    socket: UnixStream,
+    socket: Stream,
 }
 
 fn temporary(content: &str) -> File {
@@ -24,7 +24,7 @@ fn temporary(content: &str) -> File {
 }
 
 fn tempfile(len: usize) -> File {
-    OwnedFd::from(testing::unsealed_memory(len as u64)).into()
+    testing::temporary_file(len as u64)
 }
 
 fn serve(mut order: Order) -> Order {
@@ -36,7 +36,7 @@ fn serve(mut order: Order) -> Order {
 
 /// How many descriptors a process has open.
 fn open_in(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    testing::handles_of(pid)
 }
 
 /// One test at a time: the descriptors of the whole process are counted.
@@ -77,7 +77,7 @@ fn a_file_and_a_socket_in_a_struct_go_to_a_worker_and_come_back() {
     let (_dog, _alone) = (watchdog(), ALONE.lock());
     for method in METHODS {
         leaves_nothing(&pool(method, 2), 2, |pool| {
-            let (mut here, socket) = UnixStream::pair().unwrap();
+            let (mut here, socket) = Stream::pair().unwrap();
             let order = Order { name: "one".into(), file: temporary("content").into(), socket };
             let mut back = pool.apply(serve, order).unwrap();
             let mut said = vec![0; "one: content".len()];

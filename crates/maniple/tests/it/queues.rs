@@ -4,6 +4,7 @@ use crate::support::{LONG, METHODS, apart, block_on, descriptors, eventually, st
 use maniple::{
     Bulk, Bytes, Connection, Error, Exit, Handle, JoinableQueue, Process, Queue, SimpleQueue, pipe, wait, wait_timeout,
 };
+use maniple_sys::{FromHandle, IntoHandle};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -286,7 +287,7 @@ fn files_connections_and_queues_go_along_inside_of_values() {
                 let (ours, theirs) = pipe().unwrap();
                 let (reader, mut writer) = std::io::pipe().unwrap();
                 write!(writer, "{}", "x".repeat(1000)).unwrap();
-                let files = vec![Handle::new(File::from(maniple_sys::testing::OwnedFd::from(reader)))];
+                let files = vec![Handle::new(File::from_handle(reader.into_handle()))];
                 let line = number.is_multiple_of(2).then_some(theirs);
                 errands.put(&Errand { number, answers: answers.clone(), line, files }).unwrap();
                 lines.push((number, ours));
@@ -317,7 +318,7 @@ fn files_connections_and_queues_go_along_inside_of_values() {
 fn more_descriptors_than_the_lane_holds_are_waited_for() {
     let _dog = watchdog();
     let queue = Queue::<Handle<File>>::new().unwrap();
-    let null = || Handle::new(File::open("/dev/null").unwrap());
+    let null = || Handle::new(File::from_handle(maniple_sys::process::nothing().unwrap()));
     let mut count = 0;
     while queue.try_put(&null()).unwrap() {
         count += 1;
@@ -374,7 +375,7 @@ impl Parcel {
         let file = number.is_multiple_of(2).then(|| {
             let (reader, mut writer) = std::io::pipe().unwrap();
             write!(writer, "{number}").unwrap();
-            Handle::new(File::from(maniple_sys::testing::OwnedFd::from(reader)))
+            Handle::new(File::from_handle(reader.into_handle()))
         });
         Parcel { number, small, large: large.into(), sum, file }
     }

@@ -46,7 +46,7 @@ fn a_panic_an_exit_and_a_kill_are_told_apart() {
     killed.process().kill().unwrap();
     let Err(Error::WorkerLost(lost)) = killed.join() else { panic!("it has a value") };
     assert_eq!((lost.exit, Some(lost.pid)), (Exit::Killed(Cause::KILL), pid));
-    assert!(lost.task.contains("spawn::endless"), "{}", lost.task);
+    assert!(lost.task.contains(&support::named("spawn::endless", "fn(()) -> u8")), "{}", lost.task);
 }
 
 #[test]

@@ -15,14 +15,20 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// Both ways to start workers.
+/// All ways to start workers.
+#[cfg(not(windows))]
 pub const METHODS: [StartMethod; 2] = [StartMethod::Spawn, StartMethod::ForkServer];
 
+/// All ways to start workers: Windows has no fork server.
+#[cfg(windows)]
+pub const METHODS: [StartMethod; 1] = [StartMethod::Spawn];
+
 /// How long a test may take.
-pub const LIMIT: Duration = Duration::from_secs(60);
+// A start takes half a second under Wine, and some tests start a hundred processes.
+pub const LIMIT: Duration = Duration::from_secs(if cfg!(windows) { 300 } else { 60 });
 
 /// How long a test waits for what has an end: less, so that it says what did not come.
-pub const LONG: Duration = Duration::from_secs(50);
+pub const LONG: Duration = Duration::from_secs(if cfg!(windows) { 200 } else { 50 });
 
 /// How long it waits for what has none.
 pub const SHORT: Duration = Duration::from_millis(20);
@@ -58,13 +64,20 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Whether a process of this number exists and is not a zombie of another parent.
 pub fn exists(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with('Z'))
+    testing::exists(pid)
 }
 
 /// Whether anything of this number is there, were it a zombie.
 pub fn is_listed(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}")).exists()
+    testing::is_listed(pid)
+}
+
+/// How an exit by `kill` is named.
+pub const KILLED: &str = if cfg!(windows) { "signal 9 (ended at once)" } else { "signal 9 (SIGKILL)" };
+
+/// The name of a function in texts. Windows has the names of functions in files of their own: there it is the type.
+pub fn named(name: &str, type_name: &str) -> String {
+    if cfg!(windows) { format!("a function of type {type_name}") } else { name.to_owned() }
 }
 
 /// Sends this process a signal that ends it.
@@ -78,7 +91,14 @@ pub fn parent() -> u32 {
     testing::parent()
 }
 
+/// The process that owns the pool which this process is a worker of: its parent.
+#[cfg(windows)]
+pub fn parent_hub() -> u32 {
+    parent()
+}
+
 /// The process that owns the pool which this process is a worker of: its parent, or the fork server's.
+#[cfg(not(windows))]
 pub fn parent_hub() -> u32 {
     let field = |pid: u32, name: &str| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -101,24 +121,14 @@ pub fn part() -> Option<String> {
 
 /// Starts this test program once more, to run only `test` of the module (its `module_path!()`), in a process group of its own.
 pub fn start_hub(module: &str, test: &str, part: &str) -> Child {
-    use testing::CommandExt;
-
     let test = &format!("{}::{test}", module.trim_start_matches("it::"));
     let mut hub = Command::new(std::env::current_exe().unwrap());
     hub.args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(PART, part)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    // A shell without job control starts what it puts in the background with Ctrl-C ignored, and that is inherited.
-    // SAFETY: `signal` is async-signal-safe, and nothing else is done between fork and exec.
-    unsafe {
-        hub.pre_exec(|| {
-            testing::by_default(testing::Signal::INT);
-            Ok(())
-        })
-    };
+        .stderr(Stdio::piped());
+    testing::in_own_group(&mut hub);
     hub.spawn().unwrap()
 }
 
@@ -151,6 +161,10 @@ pub fn examples() -> PathBuf {
     let build = || {
         let this = std::env::current_exe().unwrap();
         let profile = this.parent().unwrap().parent().unwrap();
+        // A program of Windows that is run elsewhere finds no cargo; `scripts/test_windows.sh` has built them.
+        if cfg!(windows) {
+            return profile.join("examples");
+        }
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
         cargo.args(["build", "--quiet", "--locked", "--package", "maniple", "--examples"]);
         cargo.arg("--target-dir").arg(profile.parent().unwrap());
@@ -183,7 +197,7 @@ pub fn apart(body: fn(())) {
 
 /// Descriptors of this process.
 pub fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+    testing::handles()
 }
 
 struct Thread(std::thread::Thread);

@@ -1,6 +1,6 @@
 //! Locks, semaphores, conditions, events and barriers between processes, with holders and waiters killed, and that nothing of them is left.
 
-use crate::support::{LONG, METHODS, SHORT, eventually, kill_self, watchdog};
+use crate::support::{LONG, METHODS, SHORT, descriptors, eventually, kill_self, watchdog};
 use maniple::{
     Barrier, BoundedSemaphore, BrokenBarrier, Cause, Condition, Connection, Error, Event, Exit, Lock, Mutex, Payload,
     Poison, PoisonError, Process, Queue, RLock, RwLock, Semaphore, TryLockError, Value, pipe,
@@ -389,6 +389,8 @@ fn a_barriers_time_is_up_for_all() {
     assert!(Barrier::new(0).is_err());
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_childs_copy_of_a_guard_is_none() {
     let _dog = watchdog();
@@ -414,13 +416,8 @@ fn a_forked_childs_copy_of_a_guard_is_none() {
     ends_well(&process);
 }
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 fn mappings() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines().filter(|line| line.contains("maniple-")).count()
+    maniple_sys::testing::shared_memory("maniple-").0
 }
 
 #[test]

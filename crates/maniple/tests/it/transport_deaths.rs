@@ -2,19 +2,20 @@
 
 use crate::support::{self, LONG, apart, descriptors, eventually, started, watchdog};
 use maniple::{Bytes, Cause, Connection, Error, Exit, Process, Receiver, Sender, channel, parent_process, pipe};
-use maniple_sys::testing::{self, OwnedFd, UnixStream};
+use maniple_sys::OwnedHandle;
+use maniple_sys::testing::{self, Stream};
 use std::io::{Read, Write};
 use std::time::Duration;
 
 /// Two ends of a stream, in which a message does not arrive as one.
 fn stream<T>() -> (Connection<T>, Connection<T>) {
-    let (a, b) = UnixStream::pair().unwrap();
+    let (a, b) = Stream::pair().unwrap();
     (Connection::from_stream(a), Connection::from_stream(b))
 }
 
 /// Begins a message and never ends it.
 fn stop_in_the_middle(line: Connection<u8>) {
-    let mut end = std::fs::File::from(OwnedFd::from(line));
+    let mut end = Stream::from_owned(OwnedHandle::from(line));
     end.write_all(b"\0\0\x01\0only the beginning").unwrap();
     std::thread::sleep(LONG);
 }
@@ -51,7 +52,7 @@ fn a_reader_killed_in_the_middle_of_a_message_closes_the_line() {
             let (ours, theirs) = stream::<u8>();
             let process = started(
                 |line: Connection<u8>| {
-                    let mut end = std::fs::File::from(OwnedFd::from(line));
+                    let mut end = Stream::from_owned(OwnedHandle::from(line));
                     end.read_exact(&mut [0; 1000]).unwrap();
                     end.write_all(b"\0\0\0\x01x").unwrap();
                     std::thread::sleep(LONG);

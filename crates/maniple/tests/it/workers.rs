@@ -98,14 +98,21 @@ fn a_relative_directory_and_program_start_where_the_pool_was_built() {
         for method in METHODS {
             let folder = Folder::new();
             std::fs::create_dir(folder.join("inner")).unwrap();
-            let link = [Path::new("-s"), &std::env::current_exe().unwrap(), &folder.join("program")];
-            assert!(std::process::Command::new("ln").args(link).status().unwrap().success());
+            let program = Path::new("program").with_extension(std::env::consts::EXE_EXTENSION);
+            let this = std::env::current_exe().unwrap();
+            if std::fs::hard_link(&this, folder.join(&program)).is_err() {
+                std::fs::copy(this, folder.join(program)).unwrap();
+            }
             std::env::set_current_dir(&*folder).unwrap();
             let here = std::env::current_dir().unwrap();
             let pool = builder(method).current_dir("inner").build().unwrap();
             #[cfg(feature = "macros")]
-            let other = builder(method).program("./program").current_dir("inner").build().unwrap();
-            std::env::set_current_dir("/").unwrap();
+            let other = builder(method)
+                .program(Path::new("./program").with_extension(std::env::consts::EXE_EXTENSION))
+                .current_dir("inner")
+                .build()
+                .unwrap();
+            std::env::set_current_dir(folder.ancestors().last().unwrap()).unwrap();
             assert_eq!(pool.apply(directory, 0).unwrap(), here.join("inner"));
             assert!(matches!(pool.apply(|()| kill_self(Signal::KILL), ()), Err(Error::WorkerLost(_))));
             assert_eq!(pool.apply(directory, 0).unwrap(), here.join("inner"));
@@ -155,7 +162,7 @@ fn surroundings_that_cannot_be_are_refused() {
     let none = system_error(Pool::builder().current_dir("/no/such/directory").build());
     assert_eq!(none.kind(), std::io::ErrorKind::NotFound);
     assert!(none.to_string().contains("/no/such/directory does not exist"), "{none}");
-    let file = system_error(Pool::builder().current_dir("/proc/self/status").build());
+    let file = system_error(Pool::builder().current_dir(std::env::current_exe().unwrap()).build());
     assert_eq!(file.kind(), std::io::ErrorKind::NotADirectory);
 }
 

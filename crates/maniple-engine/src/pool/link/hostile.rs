@@ -41,7 +41,8 @@ fn watchdog() -> Watchdog {
     let over = Arc::new(AtomicBool::new(false));
     let watched = over.clone();
     std::thread::spawn(move || {
-        let mut left = 60_000;
+        // Each worker has a process, whose start takes long under Wine.
+        let mut left = if cfg!(windows) { 600_000 } else { 60_000 };
         while left > 0 && !watched.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));
             left -= 100;
@@ -57,6 +58,29 @@ fn watchdog() -> Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A program that sleeps: Windows has none of its own.
+fn sleeper() -> Command {
+    if cfg!(not(windows)) {
+        let mut program = Command::new("sleep");
+        program.arg("1000");
+        return program;
+    }
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", "pool::link::hostile::sleeps", "--nocapture"]).env(SLEEPS, "1");
+    program.stdout(Stdio::null());
+    program
+}
+
+const SLEEPS: &str = "MANIPLE_TEST_SLEEPS";
+
+/// Not a test of its own: the program that [`sleeper`] starts.
+#[test]
+fn sleeps() {
+    if std::env::var_os(SLEEPS).is_some() {
+        std::thread::sleep(Duration::from_secs(1000));
     }
 }
 
@@ -77,7 +101,7 @@ impl Played {
         let Handles { link, wire, .. } = Handles::from_vec(handles).unwrap();
         let segment = LinkSegment::open(&link).unwrap();
         let (reader, sender) = segment.worker_side();
-        let process = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let process = sleeper().stdin(Stdio::null()).spawn().unwrap();
         hub.adopt(id, process.id()).unwrap();
         let wire = Wire::from_handle(wire);
         Played { id, process, segment, wire, reader, sender, packer: Packer::new(0) }

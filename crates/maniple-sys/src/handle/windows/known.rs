@@ -34,6 +34,11 @@ pub fn of(number: isize) -> Option<Known> {
     TABLE.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
 }
 
+/// Returns whether this is so for any entry.
+pub fn any(is: impl FnMut(&Known) -> bool) -> bool {
+    TABLE.read().unwrap_or_else(PoisonError::into_inner).values().any(is)
+}
+
 /// Records what is known of a number.
 pub fn note(number: isize, known: Known) {
     let before = TABLE.write().unwrap_or_else(PoisonError::into_inner).insert(number, known);

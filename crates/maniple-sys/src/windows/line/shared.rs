@@ -4,7 +4,7 @@
 use crate::OwnedHandle;
 use crate::terms::Share;
 use crate::windows::memory::Mapping;
-use crate::windows::mutex::{Found, Mutex};
+use crate::windows::mutex::{self, Found, Mutex};
 use crate::windows::nt::{self, Closing};
 use std::io;
 use std::ptr::NonNull;
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) lock: Mutex,
     pub(super) ways: [Way; 2],
     pub(super) ends: [EndState; 2],
+    /// The process that made the line, as `user`.
+    pub(super) maker: AtomicU64,
     pub(super) is_broken: AtomicU32,
     pub(super) for_packets: AtomicU32,
     /// Of a listener: how many clients may wait. Of a client's line: whether it was accepted (1: not yet; 2: yes).
@@ -66,6 +68,7 @@ pub(super) const LEN: usize = START + 2 * ROOM as usize;
 /// The shared part of a line in this process.
 #[derive(Debug)]
 pub(super) struct Line {
+    pub(super) id: Box<str>,
     pub(super) mapping: Mapping,
     pub(super) section: OwnedSection,
     /// Readable at end 0, readable at end 1, room at end 0, room at end 1.
@@ -85,6 +88,7 @@ impl Line {
         let line = Line::with(id, section)?;
         // SAFETY: the section is fresh; no other process knows its name yet.
         unsafe { Mutex::init((&raw const line.shared().lock).cast_mut())? };
+        line.shared().maker.store(mutex::me(), Relaxed);
         line.locked(|shared| line.tell(shared, true));
         Ok(line)
     }
@@ -101,7 +105,7 @@ impl Line {
         let mapping = Mapping::new(&section, LEN, Share::All)?;
         let event = |number: usize| nt::event(Some(&format!("Local\\{PREFIX}{id}-{number}"))).map(Closing::new);
         let events = [event(0)?, event(1)?, event(2)?, event(3)?];
-        Ok(Line { mapping, section: OwnedSection(Closing::new(section)), events })
+        Ok(Line { id: id.into(), mapping, section: OwnedSection(Closing::new(section)), events })
     }
 
     pub(super) fn shared(&self) -> &Shared {

@@ -13,7 +13,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 /// The numbers of all processes, with those of their parents.
-fn all() -> io::Result<Vec<(u32, u32)>> {
+pub(in crate::windows) fn all() -> io::Result<Vec<(u32, u32)>> {
     // SAFETY: numbers only.
     let list = nt::opened(unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) })?;
     // SAFETY: all zeros is a valid entry.

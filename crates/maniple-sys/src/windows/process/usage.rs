@@ -20,7 +20,8 @@ fn counters(pid: u32) -> Option<PROCESS_MEMORY_COUNTERS_EX> {
 
 /// Returns the private memory that a process has committed, in bytes.
 pub fn memory_of(pid: u32) -> Option<u64> {
-    counters(pid).map(|counters| counters.PrivateUsage as u64)
+    // Both are the same number; Wine knows only the second.
+    counters(pid).map(|counters| counters.PrivateUsage.max(counters.PagefileUsage) as u64)
 }
 
 /// Returns the most private memory that a process has had, in bytes.

@@ -1,9 +1,9 @@
 //! The ends of servers, clients and connections.
 
-use super::{Counted, child, counter, kill, server_is_back_to, stop, temporary, usage_of};
+use super::{child, kill, server_is_back_to, stop, temporary, usage_of};
 use crate::support::{LONG, SHORT, eventually, exists, is_listed, part, print_pids, read_pids, start_hub, watchdog};
 use maniple::managers::{Event, List, Queue, Semaphore};
-use maniple::{Bulk, Cause, Codec, Error, Exit, Manager, Postcard, Process, StartMethod};
+use maniple::{Bulk, Cause, Codec, Error, Exit, Manager, Postcard, Process};
 use maniple_sys::testing::Signal;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -119,9 +119,12 @@ fn the_server_ends_with_its_parent() {
     hub.kill().unwrap();
     hub.wait().unwrap();
     eventually("the server ends", || !exists(pids[0]));
-    eventually("its client is told", || path.exists());
+    // On Windows all processes end with the one that has started them.
+    if cfg!(not(windows)) {
+        eventually("its client is told", || path.exists());
+    }
     eventually("the client ends", || !exists(pids[1]));
-    std::fs::remove_file(path).unwrap();
+    let _ = std::fs::remove_file(path);
 }
 
 #[test]
@@ -268,8 +271,13 @@ fn nothing_is_left_of_a_manager() {
     eventually("nothing is left", || now() == before);
 }
 
+// Windows has no forks.
+#[cfg(not(windows))]
 #[test]
 fn a_forked_child_has_connections_of_its_own() {
+    use super::{Counted, counter};
+    use maniple::StartMethod;
+
     let _dog = watchdog();
     // In a process with no other threads but the harness's own, which wait.
     if part().is_none() {
