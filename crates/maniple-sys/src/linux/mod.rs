@@ -40,6 +40,11 @@ pub fn is_shortage(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ALL.iter().any(|errno| errno.raw_os_error() == number))
 }
 
+/// Returns the error's own number.
+pub fn error_number(error: &std::io::Error) -> Option<i32> {
+    error.raw_os_error()
+}
+
 /// Returns whether the error of a start of a process or thread reports a limit on their number.
 pub fn is_limit_of_processes(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error())

@@ -55,6 +55,11 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
     watch.map_or_else(|| watched(pid, reserved), |watch| Ok((pid, watch)))
 }
 
+/// As [`start`]: the kernel ends no process with the one that started it.
+pub fn start_free(start: &Start) -> io::Result<(u32, OwnedHandle)> {
+    self::start(start, None)
+}
+
 /// Reserves a number for the handle on a child that is about to start. A handle on a child can only be made after the
 /// child has begun to run: without a free number, the child would have to be killed. A listener reserves such a number
 /// for clients that it refuses.

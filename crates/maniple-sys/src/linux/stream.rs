@@ -10,7 +10,7 @@ use super::wire;
 use crate::own::{arrived, both_above_stdio};
 use crate::unix::again::patiently;
 use crate::whole;
-use crate::{BorrowedHandle, OwnedHandle};
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -65,6 +65,10 @@ pub fn pair() -> io::Result<(OwnedHandle, OwnedHandle)> {
 pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
     both_above_stdio(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
+
+/// Does nothing: all descriptors are closed in the same way.
+#[inline]
+pub fn recognize(_number: RawHandle) {}
 
 /// Reads until the other end is closed; signal handlers do not interrupt it.
 pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {

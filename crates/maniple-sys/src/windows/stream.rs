@@ -4,8 +4,9 @@
 use super::line::{self, Done, End};
 use super::ready::{self, Interest, Object};
 use super::{network, nt, pipe, unsupported};
+use crate::handle::known::{self, Known};
 use crate::whole;
-use crate::{BorrowedHandle, OwnedHandle};
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -35,6 +36,17 @@ pub fn is_packets(handle: BorrowedHandle<'_>) -> bool {
 /// Returns whether it is an end of a pipe for bytes.
 pub fn is_pipe(handle: BorrowedHandle<'_>) -> bool {
     matches!(ready::object(handle), Object::Pipe)
+}
+
+/// Learns whether a number that other code has opened is a socket's: sockets are closed by a call of their own.
+pub fn recognize(number: RawHandle) {
+    if matches!(known::of(number), None | Some(Known::Socket)) {
+        // An entry may be left from a socket that other code has closed.
+        drop(known::forget(number));
+        if network::is_network(number) {
+            known::note(number, Known::Socket);
+        }
+    }
 }
 
 /// Does nothing: every call says itself whether it waits.
