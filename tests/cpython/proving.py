@@ -22,7 +22,9 @@ def faults_of(twin: Twin, methods: list[str]) -> list[str]:
         result = twin.folder / f"proof{number}"
         command = [str(twin.python), *flags, str(INSIDE / "proof.py"), str(result), *methods]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=twin.patience, env=twin.environment())
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=twin.patience, env=twin.environment()
+            )
         except subprocess.TimeoutExpired as hung:
             faults.append(f"{way}: no answer in {twin.patience} s: {hung.stderr!r}")
             continue

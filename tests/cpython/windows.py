@@ -20,6 +20,8 @@ STARTER = """\
 set -o pipefail
 export WINEPREFIX='{kit}/prefix' WINEARCH=win64 WINEDEBUG="${{WINEDEBUG--all}}"
 unset DISPLAY LD_LIBRARY_PATH PYTHONHOME PYTHONPATH
+# Wine's server, which would keep the pipes open, belongs to no job.
+(env -u MANIPLE_SUITE_JOB wineserver -p600 || true) </dev/null >/dev/null 2>&1
 wine '{program}' "$@" </dev/null 2>&1 | cat
 """
 
@@ -78,5 +80,5 @@ class WindowsTwin(Twin):
         self.python.parent.mkdir()
         self.python.write_text(STARTER.format(kit=self.kit, program=home / "python.exe"))
         self.python.chmod(0o755)
-        # Wine's server must not belong to a job, which ends its processes.
-        subprocess.run([self.python, "-c", "pass"], check=True, timeout=120)
+        # So that the server and the system's own processes are there.
+        subprocess.run([self.python, "-c", "pass"], check=True, timeout=120, stdout=subprocess.DEVNULL)
