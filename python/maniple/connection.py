@@ -731,10 +731,7 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
 
 
 if sys.platform == "win32":
-
-    def PipeClient(address: str) -> Any:
-        """Return a connection to the pipe that listens at `address`."""
-        return _pipes().PipeClient(address)
+    from ._impl.transport.named_pipes import PipeClient, PipeListener  # noqa: F401  # names of the standard package
 
 
 public_module.finish(globals())

@@ -316,7 +316,30 @@ if sys.platform == "win32":
 
         if (starting := get_spawning_popen()) is not None and hasattr(starting, "DupFd"):
             return starting.DupFd(starting.duplicate_for_child(handle))
-        return DupHandle(handle, _winapi.DUPLICATE_SAME_ACCESS)
+        from ._maniple import close_handle, companion
+
+        copy, other = DupHandle(handle, _winapi.DUPLICATE_SAME_ACCESS), companion(handle)
+        if other is None:
+            return copy
+        try:
+            return _DupPair(copy, DupHandle(other, _winapi.DUPLICATE_SAME_ACCESS))
+        finally:
+            close_handle(other)
+
+    class _DupPair:
+        """A picklable handle that is of use only while another one is open: that travels along."""
+
+        def __init__(self, copy: DupHandle, other: DupHandle) -> None:
+            self._copy, self._other = copy, other
+
+        def detach(self) -> int:
+            """Return the handle, which this process then owns. Call it once."""
+            from ._maniple import close_handle, recognize_handle
+
+            number, other = self._copy.detach(), self._other.detach()
+            recognize_handle(number)
+            close_handle(other)
+            return number
 
     def send_handle(conn: Any, handle: int, destination_pid: int) -> None:
         """Send a handle over a connection to the process ``destination_pid``."""

@@ -20,8 +20,10 @@ STARTER = """\
 set -o pipefail
 export WINEPREFIX='{kit}/prefix' WINEARCH=win64 WINEDEBUG="${{WINEDEBUG--all}}"
 unset DISPLAY LD_LIBRARY_PATH PYTHONHOME PYTHONPATH
-# Wine's server, which would keep the pipes open, belongs to no job.
-(env -u MANIPLE_SUITE_JOB wineserver -p600 || true) </dev/null >/dev/null 2>&1
+# Wine's server and the system's processes, which keep the pipes of the first program open, belong to no job.
+if env -u MANIPLE_SUITE_JOB wineserver -p600 </dev/null >/dev/null 2>&1; then
+    env -u MANIPLE_SUITE_JOB wine cmd /c exit </dev/null >/dev/null 2>&1
+fi
 wine '{program}' "$@" </dev/null 2>&1 | cat
 """
 
@@ -80,5 +82,4 @@ class WindowsTwin(Twin):
         self.python.parent.mkdir()
         self.python.write_text(STARTER.format(kit=self.kit, program=home / "python.exe"))
         self.python.chmod(0o755)
-        # So that the server and the system's own processes are there.
-        subprocess.run([self.python, "-c", "pass"], check=True, timeout=120, stdout=subprocess.DEVNULL)
+        subprocess.run([self.python, "-c", "pass"], check=True, timeout=self.patience)

@@ -62,6 +62,23 @@ pub fn claim_handle(number: RawHandle) -> PyResult<RawHandle> {
     claimed.map(OwnedHandle::into_raw).ok_or_else(|| os("take over an inherited handle", sys::own::not_there()))
 }
 
+/// companion(number)
+///
+/// Return a handle that has to stay open until the process to which this handle travels has called `recognize_handle`;
+/// None if there is none. The caller closes it.
+#[pyfunction]
+pub fn companion(number: RawHandle) -> PyResult<Option<RawHandle>> {
+    Ok(stream::companion(borrow(&number)?).map(OwnedHandle::into_raw))
+}
+
+/// recognize_handle(number)
+///
+/// Learn what a handle leads to that came from another process.
+#[pyfunction]
+pub fn recognize_handle(number: RawHandle) {
+    stream::recognize(number);
+}
+
 /// own_process()
 ///
 /// Return a handle on this process, which becomes ready when this process ends.

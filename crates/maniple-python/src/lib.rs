@@ -121,8 +121,8 @@ mod _maniple {
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
     use crate::handles::{
-        claim_handle, close_handle, duplicate_handle, exit_told, file_at, own_process, stdio_is_open, wait_for_handles,
-        write_own,
+        claim_handle, close_handle, companion, duplicate_handle, exit_told, file_at, own_process, recognize_handle,
+        stdio_is_open, wait_for_handles, write_own,
     };
     #[pymodule_export]
     use crate::hold::PyHold;

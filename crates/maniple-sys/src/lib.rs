@@ -106,6 +106,7 @@
 //! | `receive`, `Received`, `send`, `send_now` (of `socket`) | receives available bytes; sends some bytes, after waiting for room for the first (`send_now`: without waiting) |
 //! | `take_cut` | whether received handles were lost because this process had no number left |
 //! | `recognize` | learns what a number leads to that other code has opened and this crate takes over, so that it is closed as its kind requires |
+//! | `companion` | another handle that has to stay open until the process that takes this one over has used it; `None` on most systems |
 //! | `set_blocking`, `shut`, `hang_up` | makes calls wait; closes one direction; closes both directions, for all holders of the socket |
 //! | `mark`, `is_marked`, `is_peer_marked` | a mark on an end, which both ends see; an error on a system without marks |
 //!

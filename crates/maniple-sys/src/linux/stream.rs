@@ -70,6 +70,12 @@ pub fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
 #[inline]
 pub fn recognize(_number: RawHandle) {}
 
+/// Returns `None`: a descriptor is all that a process needs.
+#[inline]
+pub fn companion(_handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
+    None
+}
+
 /// Reads until the other end is closed; signal handlers do not interrupt it.
 pub fn read_to_end(fd: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     whole::read_to_end(|bytes| read(fd, bytes, 4096))

@@ -24,6 +24,11 @@ pub fn set_blocking(_handle: BorrowedHandle<'_>) -> io::Result<()> {
     Err(unsupported())
 }
 
+/// Returns `None`.
+pub fn companion(_handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
+    None
+}
+
 /// Does nothing.
 pub fn recognize(_number: RawHandle) {}
 

@@ -38,8 +38,18 @@ pub fn is_pipe(handle: BorrowedHandle<'_>) -> bool {
     matches!(ready::object(handle), Object::Pipe)
 }
 
-/// Learns whether a number that other code has opened is a socket's: sockets are closed by a call of their own.
+/// Returns the section of a line, which no process may have open while an end travels.
+pub fn companion(handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
+    line::section_of(handle)
+}
+
+/// Learns whether a number that other code has opened is a socket's: sockets are closed by a call of their own. Opens the
+/// shared part of a line.
 pub fn recognize(number: RawHandle) {
+    // SAFETY: the handle is used only during the call, which finds nothing for a number that is not open.
+    if line::of(unsafe { BorrowedHandle::borrow_raw(number) }).is_some() {
+        return;
+    }
     if matches!(known::of(number), None | Some(Known::Socket)) {
         // An entry may be left from a socket that other code has closed.
         drop(known::forget(number));
