@@ -245,18 +245,15 @@ def reduce_connection(conn: Any) -> tuple[Any, ...]:
     return _rebuild, state
 
 
-def rebuild_connection(df: Any, readable: bool, writable: bool) -> Any:
-    """Unpickle what `reduce_connection` returned."""
-    if sys.platform == "win32":
-        conn = _connection_over(df.detach())
-        conn._readable, conn._writable = readable, writable
-        return conn
-    return Connection(df.detach(), readable, writable)
-
-
 reduction.register(Connection, reduce_connection)
 
 if sys.platform == "win32":
+
+    def rebuild_connection(ds: Any, readable: bool, writable: bool) -> Any:
+        """Unpickle what `reduce_connection` returned for a connection over a socket."""
+        conn = _connection_over(ds.detach())
+        conn._readable, conn._writable = readable, writable
+        return conn
 
     def _reduce_socket_connection(conn: Any) -> tuple[Any, ...]:
         import socket
@@ -281,6 +278,11 @@ if sys.platform == "win32":
     reduction.register(PipeConnection, reduce_pipe_connection)
     _rebuild = rebuild_pipe_connection
 else:
+
+    def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
+        """Unpickle what `reduce_connection` returned."""
+        return Connection(df.detach(), readable, writable)
+
     _rebuild = rebuild_connection
 
 

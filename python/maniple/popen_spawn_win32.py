@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from types import SimpleNamespace
 
-from . import spawn
+from . import spawn, util  # noqa: F401  (a name of the standard package)
 from ._impl.start.descriptors import close_number
 from ._impl.start.launch import as_here
 from ._maniple import Child, claim_handle, filled_memory, own_process
