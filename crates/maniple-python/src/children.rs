@@ -1,5 +1,6 @@
 //! Children of this process that have no process object, and the limits of a child that starts others.
 
+use crate::args::Out;
 use crate::error::os;
 use crate::handles::adopt;
 use maniple_sys::process::{self, limits};
@@ -13,6 +14,22 @@ use std::sync::{Mutex, PoisonError};
 #[pyfunction]
 pub fn discard_children(py: Python<'_>, pids: Vec<u32>) {
     py.detach(|| pids.into_iter().for_each(process::discard));
+}
+
+/// allowed_cores()
+///
+/// Return the numbers of the processors that this process may use, in ascending order.
+#[pyfunction]
+pub fn allowed_cores() -> PyResult<Out<Vec<usize>>> {
+    maniple_sys::allowed_cores().map(Out).map_err(|e| os("look at this process's processors", e))
+}
+
+/// keep_to_cores(cores)
+///
+/// Limit this process to these processors.
+#[pyfunction]
+pub fn keep_to_cores(cores: Vec<usize>) -> PyResult<()> {
+    maniple_sys::keep_to_cores(&cores).map_err(|e| os("choose processors", e))
 }
 
 /// terminate_itself()

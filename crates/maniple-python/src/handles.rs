@@ -53,13 +53,16 @@ pub fn duplicate_handle(number: RawHandle) -> PyResult<RawHandle> {
 
 /// claim_handle(number)
 ///
-/// Take over a handle that this process inherited at its start, and return its number. Raise OSError if it is not open,
-/// or claimed already.
+/// Take over a handle that this process inherited at its start, and return its number; if it was taken over before, return
+/// another handle on the same object. Raise OSError if it is not open.
 #[pyfunction]
 pub fn claim_handle(number: RawHandle) -> PyResult<RawHandle> {
-    // SAFETY: `_impl/start/windows.py` passes numbers that the parent has opened for this process.
-    let claimed = unsafe { sys::process::claim(number) };
-    claimed.map(OwnedHandle::into_raw).ok_or_else(|| os("take over an inherited handle", sys::own::not_there()))
+    // SAFETY: `spawn.py` and `popen_spawn_win32.py` pass numbers that the parent has opened for this process.
+    match unsafe { sys::process::claim(number) } {
+        Some(claimed) => Ok(claimed.into_raw()),
+        // Two pickles of one start may name the same handle.
+        None => duplicate_handle(number),
+    }
 }
 
 /// companion(number)

@@ -110,7 +110,9 @@ mod _maniple {
     #[pymodule_export]
     use crate::child::PyChild;
     #[pymodule_export]
-    use crate::children::{PySoftLimits, discard_children, forward_until_closed, terminate_itself};
+    use crate::children::{
+        PySoftLimits, allowed_cores, discard_children, forward_until_closed, keep_to_cores, terminate_itself,
+    };
     #[pymodule_export]
     use crate::connection::{PyChannel, tell_of_closed};
     #[pymodule_export]
