@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +19,7 @@ from . import util
 from ._impl.compat import public_module
 from ._impl.start.descriptors import explain_shortage, mark, socket_above
 from ._impl.transport.connection_parts import Parts, go_through_parts
-from ._impl.transport.polling import has_room, new_poller, wait_for_events
+from ._impl.transport.polling import READABLE, has_room, new_poller, wait_for_events
 from ._maniple import (
     Channel,
     Reception,
@@ -83,7 +82,7 @@ CONNECTION_TIMEOUT = 20.0
 # Bytes of a message that a pipe or a socket takes at once when it can be written to; a page is free then.
 _SURE_TO_FIT = 4000
 
-default_family = "AF_UNIX" if os.name == "posix" else "AF_INET"
+default_family = "AF_UNIX" if os.name == "posix" else "AF_PIPE" if sys.platform == "win32" else "AF_INET"
 families: list[str] = list(dict.fromkeys(("AF_INET", default_family)))
 
 
@@ -224,22 +223,67 @@ class Connection(_ConnectionBase[_Sent, _Received]):
     """
 
 
-def reduce_connection(conn: Connection) -> tuple[Any, ...]:
+if sys.platform == "win32":
+
+    class PipeConnection(_ConnectionBase[_Sent, _Received]):
+        """One end of a pipe between two processes of this machine, with the methods of `Connection`."""
+
+    _End: Any = PipeConnection
+else:
+    _End = Connection
+
+
+def reduce_connection(conn: Any) -> tuple[Any, ...]:
     """Return the reduced form of a connection: a duplicate of its descriptor."""
+    if sys.platform == "win32" and type(conn) is not _End:
+        return _reduce_socket_connection(conn)
     state = (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
     if conn._parcels:
         from ._impl.transport.duplex import rebuild_end
 
         return rebuild_end, state
-    return rebuild_connection, state
-
-
-def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
-    """Unpickle what `reduce_connection` returned."""
-    return Connection(df.detach(), readable, writable)
+    return _rebuild, state
 
 
 reduction.register(Connection, reduce_connection)
+
+if sys.platform == "win32":
+
+    def rebuild_connection(ds: Any, readable: bool, writable: bool) -> Any:
+        """Unpickle what `reduce_connection` returned for a connection over a socket."""
+        conn = _connection_over(ds.detach())
+        conn._readable, conn._writable = readable, writable
+        return conn
+
+    def _reduce_socket_connection(conn: Any) -> tuple[Any, ...]:
+        import socket
+
+        from . import resource_sharer
+
+        # A view of the connection's socket, which does not close it.
+        view = socket.socket(fileno=conn.fileno())
+        try:
+            return rebuild_connection, (resource_sharer.DupSocket(view), conn.readable, conn.writable)
+        finally:
+            view.detach()
+
+    def reduce_pipe_connection(conn: Any) -> tuple[Any, ...]:
+        """Return the reduced form of an end of a pipe: a duplicate of its handle."""
+        return reduce_connection(conn)
+
+    def rebuild_pipe_connection(dh: Any, readable: bool, writable: bool) -> Any:
+        """Unpickle what `reduce_pipe_connection` returned."""
+        return PipeConnection(dh.detach(), readable, writable)
+
+    reduction.register(PipeConnection, reduce_pipe_connection)
+    _rebuild = rebuild_pipe_connection
+else:
+
+    def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
+        """Unpickle what `reduce_connection` returned."""
+        return Connection(df.detach(), readable, writable)
+
+    _rebuild = rebuild_connection
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
@@ -254,8 +298,8 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     Large buffers (NumPy arrays, bytes) go through a duplex pipe in shared memory. A one-way pipe holds many more
     small messages before `send` waits for a reader.
     """
-    go_through_parts(Connection)
-    ends = Connection.__new__(Connection), Connection.__new__(Connection)
+    go_through_parts(_End)
+    ends = _End.__new__(_End), _End.__new__(_End)
     ends[0]._join(ends[1], bool(duplex))
     return ends
 
@@ -267,8 +311,9 @@ def _connection_over(sock: Socket, guest: Guest | None = None) -> Connection:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Each message is written as a whole, so a wait for more data to fill the packet only costs time.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # The descriptor does not block if socket.setdefaulttimeout() was called, or if sockets are gevent's.
-    os.set_blocking(sock.fileno(), True)
+    if sys.platform != "win32":  # there, each call says itself whether it waits
+        # The descriptor does not block if socket.setdefaulttimeout() was called, or if sockets are gevent's.
+        os.set_blocking(sock.fileno(), True)
     go_through_parts(Connection)
     end = Connection.__new__(Connection)
     if guest is None:
@@ -296,11 +341,11 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         raise ValueError(f"cannot wait for an object that is not a connection, socket or descriptor: {error}") from None
     poller = new_poller()
     for fd in descriptors:
-        poller.register(fd, select.POLLIN)
+        poller.register(fd, READABLE)
     # Becomes readable when a signal handler in the first thread keeps a message.
     event = kept_event_of(objects) if timeout is None or timeout > 0 else None
     if event is not None:
-        poller.register(event, select.POLLIN)
+        poller.register(event, READABLE)
         limit = None if timeout is None else time.monotonic() + timeout
     while True:
         if something_is_kept():
@@ -347,6 +392,12 @@ def address_type(address: Any) -> str:
 def _validate_family(family: str) -> None:
     """Raise ValueError if this system does not have the family."""
     windows_only = family == "AF_PIPE"
+    if sys.platform == "win32" and family == "AF_UNIX":
+        import socket
+
+        if not hasattr(socket, family):
+            raise ValueError(f"Family {family} is not recognized.")
+        return
     if windows_only and sys.platform != "win32" or family == "AF_UNIX" and family not in families:
         raise ValueError(f"Family {family} is not recognized.")
 
@@ -422,9 +473,12 @@ class Listener:
         family = family or address and address_type(address) or default_family
         _validate_family(family)
         self._authkey = _checked_key(authkey)
-        self._listener: SocketListener | None
+        self._listener: Any
         try:
-            self._listener = SocketListener(address or arbitrary_address(family), family, backlog)
+            if family == "AF_PIPE":
+                self._listener = _pipes().PipeListener(address or arbitrary_address(family), backlog)
+            else:
+                self._listener = SocketListener(address or arbitrary_address(family), family, backlog)
         except OSError as problem:
             explain_shortage(problem, "the listener cannot be made")
             raise
@@ -441,8 +495,10 @@ class Listener:
         if inner is None:
             raise OSError("listener is closed")
         if key is None:
-            return inner.accept()
+            return inner.accept()  # type: ignore[no-any-return]  # a listener of the program may be anything
         if isinstance(inner, SocketListener) and type(inner).accept is SocketListener.accept:
+            return inner._admit(key)
+        if sys.platform == "win32" and type(inner) is _pipes().PipeListener:
             return inner._admit(key)
         return _let_in(inner.accept(), key)  # a listener of the program
 
@@ -455,12 +511,12 @@ class Listener:
     @property
     def address(self) -> Any:
         """The address of the listener, which `Client` accepts."""
-        return self._listener._address  # type: ignore[union-attr]  # AttributeError once closed, as is standard
+        return self._listener._address  # AttributeError once closed, as is standard
 
     @property
     def last_accepted(self) -> Any:
         """The address of the client that was accepted last; "" or None if it has none."""
-        return self._listener._last_accepted  # type: ignore[union-attr]  # likewise
+        return self._listener._last_accepted  # likewise
 
     def __enter__(self) -> Listener:
         return self
@@ -481,16 +537,31 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
         AuthenticationError: the listener has another key, or no key.
         ConnectionRefusedError, FileNotFoundError: nothing listens at the address.
     """
-    _validate_family(family or address_type(address))
+    family = family or address_type(address)
+    _validate_family(family)
     key = _checked_key(authkey)
-    conn = SocketClient(address)
+    conn = _dial(address)
     if key is not None:
         try:
             get_in(conn.fileno(), key)
         except BaseException:
             conn.close()
             raise
-    return conn
+    return conn  # type: ignore[no-any-return]  # a `Connection`, or an end of a pipe
+
+
+def _dial(address: Any, timeout: float | None = None) -> Any:
+    """Connect to the socket or the pipe that listens at `address`."""
+    if sys.platform == "win32" and address_type(address) == "AF_PIPE":
+        return _pipes().PipeClient(address, timeout)
+    return SocketClient(address, timeout)
+
+
+def _pipes() -> Any:
+    """Return the module with the pipes that have names."""
+    from ._impl.transport import named_pipes
+
+    return named_pipes
 
 
 def _let_in(conn: Connection, key: bytes) -> Connection:
@@ -659,6 +730,10 @@ class XmlListener(Listener):
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
     """Return a connection as `Client` does; it sends objects as XML-RPC values."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
+
+
+if sys.platform == "win32":
+    from ._impl.transport.named_pipes import PipeClient, PipeListener  # noqa: F401  # names of the standard package
 
 
 public_module.finish(globals())

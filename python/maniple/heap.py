@@ -43,12 +43,12 @@ class Arena:
     def __init__(self, size: int, fd: int = -1) -> None:
         self.size, self.fd = size, (self._fresh_fd(size) if fd == -1 else fd)
         util.Finalize(self, close_own, (self.fd, mark(self.fd)))
-        self.buffer: mmap.mmap = map_file(self.fd, size)
+        self.buffer: Any = map_file(self.fd, size)
 
     @staticmethod
     def _fresh_fd(size: int) -> int:
         """Return the descriptor of a file of `size` bytes without a name."""
-        if hasattr(os, "memfd_create"):
+        if hasattr(os, "memfd_create") or sys.platform == "win32":
             return nameless_memory("maniple-heap", size)
         fd, path = tempfile.mkstemp(prefix=f"pym-{os.getpid()}-", dir=util.get_temp_dir())
         os.unlink(path)

@@ -47,7 +47,7 @@ from ._impl.manager.value_types import Array as Array
 from ._impl.manager.value_types import Namespace as Namespace
 from ._impl.manager.value_types import Value as Value
 from ._impl.manager.value_types import rebuild_as_list, reduce_array  # noqa: F401
-from ._impl.start.descriptors import duplicate, explain_shortage
+from ._impl.start.descriptors import close_number, duplicate, explain_shortage
 from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 
 TYPE_CHECKING = False
@@ -232,7 +232,7 @@ class BaseManager:
         try:
             server = cls._Server(registry, address, authkey, serializer)
             # A client needs two descriptors: for its control connection and for a call. The writer, which is closed next, has the other.
-            os.close(duplicate(writer.fileno()))
+            close_number(duplicate(writer.fileno()))
             if cls._Server.serve_forever is Server.serve_forever:
                 server.begin()
         except (OSError, RuntimeError, MemoryError) as problem:

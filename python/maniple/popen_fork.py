@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from _thread import RLock
 from contextlib import suppress
 from itertools import starmap
-from signal import SIGINT, SIGKILL, SIGTERM
+from signal import SIGINT, SIGTERM
 
 from . import process, util
 from ._impl.compat import public_module
@@ -130,6 +131,10 @@ def let_go(fd: int) -> None:
     if file is not None and mark(fd) == file:
         os.close(fd)
 
+
+# Windows has neither. There, classes that derive from these override what uses them.
+WNOHANG: int = getattr(os, "WNOHANG", 1)
+SIGKILL: int = getattr(signal, "SIGKILL", SIGTERM)
 
 # The exit code of a child whose real exit code was lost.
 _UNKNOWN_EXIT = 255
@@ -271,7 +276,7 @@ class Popen:
 
     # ------------------------------------------------------------ watching
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
+    def poll(self, flag: int = WNOHANG) -> int | None:
         """Return the exit code, or None; with ``flag`` 0 wait for it."""
         code = self.returncode
         return self._look(flag) if code is None else code

@@ -32,6 +32,10 @@ _SLICE = 1.0
 _EXIT_CODES = range(-128, 256)
 
 
+# The flag of a `poll` that does not wait.
+_NOT_AT_ALL = popen_fork.WNOHANG
+
+
 class _DupFd:
     """A descriptor that is sent to the child, identified by its index among the sent descriptors."""
 
@@ -84,7 +88,7 @@ class Popen(ToldPopen):
                 else:
                     os.close(end)
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
+    def poll(self, flag: int = _NOT_AT_ALL) -> int | None:
         """Return the exit code, or None; with ``flag`` 0 wait for it."""
         if (code := self.returncode) is not None:
             return code
@@ -92,7 +96,7 @@ class Popen(ToldPopen):
 
         while True:
             try:
-                is_over = wait([self.sentinel], 0 if flag == os.WNOHANG else _SLICE)
+                is_over = wait([self.sentinel], 0 if flag == _NOT_AT_ALL else _SLICE)
             except OSError:
                 if self.returncode is None:
                     raise
@@ -101,7 +105,7 @@ class Popen(ToldPopen):
                 return code
             if is_over:
                 break
-            if flag == os.WNOHANG:
+            if flag == _NOT_AT_ALL:
                 return None
         with Hold(self._reading):
             if (code := self.returncode) is None:

@@ -1,18 +1,25 @@
-"""Start method ``spawn`` on Windows.
+"""Start method ``spawn`` on Windows: the child is a fresh interpreter that reads its process object from shared memory.
 
-The child's command line names a pipe handle of the parent and the parent's pid;
-the child duplicates the handle.  The module can be imported on all systems, so
-that tools can import all modules of the package; it works on Windows only.
+The child inherits handles under the same numbers: the memory, which its command line names, a handle on its parent, and
+those that the pickles name.  So it needs nothing of its parent's after the start.  The module can be imported on all
+systems, so that tools can import all modules of the package; it works on Windows only.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from signal import SIGTERM
-from subprocess import list2cmdline
+from contextlib import suppress
+from types import SimpleNamespace
 
-from . import context, reduction, util
+from . import spawn, util  # noqa: F401  (a name of the standard package)
+from ._impl.start.descriptors import close_number
+from ._impl.start.launch import as_here
+from ._maniple import Child, claim_handle, filled_memory, own_process
+from .context import get_spawning_popen, reduction, set_spawning_popen  # noqa: F401  (names of the standard package)
+from .popen_spawn_posix import ToldPopen
+from .spawn import WINEXE, WINSERVICE  # noqa: F401  (likewise)
+from .util import Finalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,109 +29,118 @@ __all__ = ["Popen"]
 
 # Exit code with which terminate() ends a process: far from what programs use.
 TERMINATE = 1 << 16
-_INFINITE = 0xFFFFFFFF
-_LONGEST_WAIT_MS = 0x7FFFFFFF
 
 
-def _environment() -> dict[str, str] | None:
-    """Return the environment for a child in a virtual environment; None means the parent's environment."""
-    launcher = getattr(sys, "_base_executable", sys.executable)
-    if os.path.normcase(launcher) == os.path.normcase(sys.executable):
-        return None
-    return {**os.environ, "__PYVENV_LAUNCHER__": sys.executable}
+def _path_eq(p1: str, p2: str) -> bool:
+    """Return whether two paths name the same file, as far as that shows without a look at the file system."""
+    return p1 == p2 or os.path.normcase(p1) == os.path.normcase(p2)
 
 
-def _system() -> Any:
-    """Return the module `_winapi`, which only Windows has."""
-    from importlib import import_module
-
-    return import_module("_winapi")
+#: whether this interpreter was started by the launcher of a virtual environment
+WINENV: bool = not _path_eq(sys.executable or "", getattr(sys, "_base_executable", sys.executable) or "")
 
 
 def _close_handles(*handles: int) -> None:
-    close = _system().CloseHandle
-    for number in handles:
-        close(number)
+    for handle in handles:
+        close_number(handle)
 
 
-class Popen:
+def _program() -> tuple[str, dict[str, str]]:
+    """Return the interpreter's file, and what its environment has beyond this process's.
+
+    The launcher of a virtual environment would start the interpreter as a child of its own, which this process does not
+    know. So the interpreter is started directly, with the variable from which it learns of the virtual environment.
+    """
+    program = os.fsdecode(spawn._interpreter())
+    if WINENV and _path_eq(program, sys.executable):
+        return vars(sys)["_base_executable"], {"__PYVENV_LAUNCHER__": sys.executable}
+    return program, {}
+
+
+# A handle on this process, which its children inherit.
+_own: int | None = None
+
+
+def _lifeline() -> Any:
+    global _own
+    if _own is None:
+        _own = own_process()
+    return SimpleNamespace(r=_own)
+
+
+class _DupHandle:
+    """A handle that the child inherits under the same number."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+
+    def detach(self) -> int:
+        """Return the handle, which the child then owns. Call it once."""
+        return claim_handle(self.handle)
+
+
+class Popen(ToldPopen):
     """A child made by starting the interpreter anew."""
 
-    method = "spawn"
-
-    def __init__(self, process_obj: Any) -> None:
-        from importlib import import_module
-
-        from . import spawn as starting
-
-        windows = _system()
-        told = starting.get_preparation_data(process_obj.name)
-        # The read end stays open here until the child has duplicated it, which it
-        # has done when it has read the pickles.
-        read_handle, write_handle = windows.CreatePipe(None, 0)
-        line = list2cmdline(starting.get_command_line(parent_pid=os.getpid(), pipe_handle=read_handle))
-        program, environment = starting.get_executable(), _environment()
-        if environment is not None and program == sys.executable:
-            program = vars(sys)["_base_executable"]
-        with open(import_module("msvcrt").open_osfhandle(write_handle, 0), "wb") as to_child:
-            try:
-                handle, thread_handle, self.pid, _ = windows.CreateProcess(
-                    program, line, None, None, False, 0, environment, None, None
-                )
-            except BaseException:
-                _close_handles(read_handle)
-                raise
-            _close_handles(thread_handle)
-            self.returncode: int | None = None
-            self._handle, self.sentinel = handle, int(handle)
-            self.finalizer = util.Finalize(self, _close_handles, (self.sentinel, int(read_handle)))
-            context.set_spawning_popen(self)
-            try:
-                for part in (told, process_obj):
-                    reduction.dump(part, to_child)
-            finally:
-                context.set_spawning_popen(None)
+    method, DupFd = "spawn", _DupHandle
+    _child: Child
 
     def duplicate_for_child(self, handle: int) -> int:
-        """Return the number that ``handle`` has in the child."""
-        if self is not context.get_spawning_popen():
+        """Make the child inherit ``handle``, and return its number there."""
+        if self is not get_spawning_popen():
             raise AssertionError("handles can be passed only while the child is being started")
-        return int(vars(reduction)["duplicate"](handle, target_process=self.sentinel))
+        self._fds.append(handle)
+        return handle
 
-    def poll(self) -> int | None:
+    def _launch(self, process_obj: Any) -> None:
+        line = _lifeline()
+        speech = filled_memory("maniple-start", self._speech(process_obj, line))
+        try:
+            command = as_here(spawn.get_command_line(pipe_handle=speech))
+            program, more = _program()
+            around = getattr(process_obj, "_surroundings", None)
+            variables = dict(os.environ) if around is None else around.environment()
+            handles = sorted({speech, line.r, *self._fds})
+            stderr = None if self._tap is None else self._tap[0]
+            arguments = [program, *map(os.fsdecode, command[1:])]
+            child = Child(program, arguments, [*(variables | more).items()], handles, stderr, process_obj._is_tied())
+        finally:
+            close_number(speech)
+        self._child, self.pid, self.sentinel = child, child.pid, child.sentinel
+        self.finalizer = Finalize(self, child.close)
+        process_obj._popen = self
+
+    def poll(self, flag: int = 0) -> int | None:
         """Return the exit code, or None."""
         return self.wait(0)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end, at most ``timeout`` seconds; return the exit code or None."""
-        if (known := self.returncode) is not None:
-            return known
-        windows = _system()
-        span = _INFINITE if timeout is None else min(max(0, int(timeout * 1000 + 0.5)), _LONGEST_WAIT_MS)
-        if windows.WaitForSingleObject(self.sentinel, span) != windows.WAIT_OBJECT_0:
-            return None
-        status = windows.GetExitCodeProcess(self._handle)
-        self.returncode = known = -SIGTERM if status == TERMINATE else status
-        return known
+        if self.returncode is None:
+            # Another thread may see the end, and close the object.
+            with suppress(ValueError):
+                if self._child.wait(timeout):
+                    self.returncode = self._child.poll()
+        return self.returncode
 
     def _end(self) -> None:
-        """End the process at once."""
-        if self.returncode is not None:
-            return
-        try:
-            _system().TerminateProcess(self.sentinel, TERMINATE)
-        except OSError:
-            # Windows also denies access while the process is ending.
-            if self.wait(1.0) is None:
-                raise
+        if self.returncode is None:
+            with suppress(ValueError):
+                self._child.terminate()
 
-    terminate = kill = _end
+    def terminate(self) -> None:
+        """End the process at once."""
+        self._end()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._end()
 
     def interrupt(self) -> None:
         """Raise NotImplementedError: Windows cannot send SIGINT to a single process."""
         raise NotImplementedError("interrupt() is not available on Windows: use terminate()")
 
     def close(self) -> None:
-        """Close the handles."""
-        close_both = self.finalizer
-        close_both()
+        """Release the handle."""
+        if self.finalizer is not None:
+            self.finalizer()

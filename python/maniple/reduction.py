@@ -296,16 +296,50 @@ if sys.platform == "win32":
             self._pid, self._access = pid or os.getpid(), access
             with _open_process(self._pid) as target:
                 here = _winapi.GetCurrentProcess()
-                self._handle: int = _winapi.DuplicateHandle(here, handle, target, access, False, 0)
+                how = access if access == _winapi.DUPLICATE_SAME_ACCESS else 0
+                self._handle: int = _winapi.DuplicateHandle(here, handle, target, access, False, how)
 
         def detach(self) -> int:
             """Return the handle, which this process then owns. Call it once."""
             handle, access, how = self._handle, self._access, _winapi.DUPLICATE_CLOSE_SOURCE
+            if access == _winapi.DUPLICATE_SAME_ACCESS:
+                how |= access
             if os.getpid() == self._pid:
                 return handle
             with _open_process(self._pid) as owner:
                 here = _winapi.GetCurrentProcess()
                 return _winapi.DuplicateHandle(owner, handle, here, access, False, how)
+
+    def DupFd(handle: int) -> Any:
+        """Return an object that carries `handle` to the process that unpickles it and calls ``detach()``."""
+        from .context import get_spawning_popen
+
+        if (starting := get_spawning_popen()) is not None and hasattr(starting, "DupFd"):
+            return starting.DupFd(starting.duplicate_for_child(handle))
+        from ._maniple import close_handle, companion
+
+        copy, other = DupHandle(handle, _winapi.DUPLICATE_SAME_ACCESS), companion(handle)
+        if other is None:
+            return copy
+        try:
+            return _DupPair(copy, DupHandle(other, _winapi.DUPLICATE_SAME_ACCESS))
+        finally:
+            close_handle(other)
+
+    class _DupPair:
+        """A picklable handle that is of use only while another one is open: that travels along."""
+
+        def __init__(self, copy: DupHandle, other: DupHandle) -> None:
+            self._copy, self._other = copy, other
+
+        def detach(self) -> int:
+            """Return the handle, which this process then owns. Call it once."""
+            from ._maniple import close_handle, recognize_handle
+
+            number, other = self._copy.detach(), self._other.detach()
+            recognize_handle(number)
+            close_handle(other)
+            return number
 
     def send_handle(conn: Any, handle: int, destination_pid: int) -> None:
         """Send a handle over a connection to the process ``destination_pid``."""

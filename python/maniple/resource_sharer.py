@@ -181,7 +181,7 @@ class _ResourceSharer:
         from ._maniple import get_in
 
         address, number = ident
-        conn = connection.SocketClient(address)
+        conn = connection._dial(address)
         try:
             with _told_once_gone(conn):
                 get_in(conn.fileno(), bytes(process.current_process().authkey))

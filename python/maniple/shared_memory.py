@@ -15,9 +15,9 @@ from . import resource_tracker, util  # importing `util` registers the package's
 from ._impl.compat import public_module
 from ._impl.memory.list_layout import ENCODING as _encoding  # noqa: F401
 from ._impl.memory.list_layout import ListLayout, _NotShareable  # noqa: F401
-from ._impl.memory.mappings import is_exported, is_held_elsewhere, map_file, pin
-from ._impl.start.descriptors import Mark, explain_shortage
-from ._maniple import file_at, shm_open, shm_unlink
+from ._impl.memory.mappings import is_exported, is_held_elsewhere, map_file, map_named, pin
+from ._impl.start.descriptors import Mark, close_number, explain_shortage
+from ._maniple import file_at, named_section, shm_open, shm_unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _Item = public_module.TypeVar("_Item")
 __all__ = ["SharedMemory", "ShareableList"]
 
 _USE_POSIX = os.name == "posix"
-_SHM_NAME_PREFIX = "/psm_"
+_SHM_NAME_PREFIX = "/psm_" if _USE_POSIX else "wnsm_"
 #: macOS allows 31 characters, and FreeBSD's jails use some of them
 _SHM_SAFE_NAME_LENGTH = 14
 _O_CREX = os.O_EXCL | os.O_CREAT
@@ -125,6 +125,9 @@ class SharedMemory:
             raise
 
     def _begin(self, name: str | None, create: bool, size: int, register: bool) -> None:
+        if not _USE_POSIX:
+            self._begin_under_name(name, size if create else None)
+            return
         if name is not None:
             slash = "/" if self._prepend_leading_slash and not name.startswith("/") else ""
             self._open(slash + name)
@@ -142,6 +145,23 @@ class SharedMemory:
                 if self._registered:
                     self._unregister()
             raise
+
+    def _begin_under_name(self, name: str | None, new_size: int | None) -> None:
+        """Create or find memory on Windows, whose names last as long as the memory is used; no name is removed there."""
+        while self._name is None:
+            path = _make_filename() if name is None else name
+            try:
+                handle, whole = named_section(path, new_size)
+            except FileExistsError:
+                if name is not None:
+                    raise
+                continue
+            try:
+                self._size = whole if new_size is None else new_size
+                self._mmap = map_named(path, self._size)
+            finally:
+                close_number(handle)
+            self._name, self._buf = path, memoryview(self._mmap)
 
     def _register(self) -> None:
         if self._track and not self._registered:
@@ -269,10 +289,12 @@ class SharedMemory:
     def unlink(self) -> None:
         """Remove the name of the block; the memory is freed when the last process releases it. Only one process calls this.
 
+        On Windows the call has no effect: the name goes with the memory.
+
         Raises:
             FileNotFoundError: the name has been removed already.
         """
-        if self._name is None:
+        if self._name is None or not _USE_POSIX:
             return
         try:
             shm_unlink(self._name)

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from . import process, util
 from ._impl.compat import public_module
-from ._impl.start.descriptors import duplicate, flush_without_fail
+from ._impl.start.descriptors import EX_TEMPFAIL, close_number, duplicate, flush_without_fail
 from ._impl.start.steady_imports import SteadyFinder
 from .context import _default_context, reduction
 from .reduction import load
@@ -150,8 +150,16 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
     """Run the part of a child that was started with `get_command_line`, and exit."""
     if not is_forking(sys.argv):
         raise AssertionError("Not forking: this is meant for children that the package starts")
+    fd: Any
     if sys.platform == "win32":
-        fd, sentinel = _take_over_windows(pipe_handle, parent_pid)
+        if parent_pid is None:
+            from ._maniple import claim_handle, content_of_memory
+
+            memory = claim_handle(pipe_handle)
+            fd, sentinel = io.BufferedReader(io.BytesIO(content_of_memory(memory))), None  # type: ignore[arg-type]
+            close_number(memory)
+        else:
+            fd, sentinel = _take_over_windows(pipe_handle, parent_pid)
     else:
         try:
             from .resource_tracker import _resource_tracker as tracker
@@ -164,7 +172,7 @@ def spawn_main(pipe_handle: int, parent_pid: int | None = None, tracker_fd: int 
             fd, sentinel = pipe_handle, duplicate(pipe_handle)
         except _SHORT as problem:
             if _reports_shortage(problem):
-                sys.exit(os.EX_TEMPFAIL)
+                sys.exit(EX_TEMPFAIL)
             raise
     process._exit_work_follows = True
     atexit.register(_ignore_timers)
@@ -219,30 +227,28 @@ def _take_over_windows(pipe_handle: int, parent_pid: int | None) -> tuple[int, A
     return msvcrt.open_osfhandle(mine, os.O_RDONLY), parent
 
 
-def _main(fd: int, parent_sentinel: int | None, row: list[int] | None = None) -> int:
+def _main(fd: Any, parent_sentinel: int | None, row: list[int] | None = None) -> int:
     """Read the process object from ``fd``, run it, and return the exit code.
 
     Args:
-        fd: the descriptor of the data pipe, which is closed.
+        fd: the descriptor of the data pipe, or a file with the data; it is closed.
         parent_sentinel: a descriptor that becomes readable when the parent ends.
         row: the descriptors that the parent sent, if the data names descriptors by their index.
     """
     try:
         told = _hear(fd, row)
     except Exception as problem:
-        if sys.platform == "win32":
-            raise
         if _is_worker and (unguarded := _code_if_unguarded(problem)) is not None:
             return unguarded
         if isinstance(problem, _SHORT) and _reports_shortage(problem):
-            return os.EX_TEMPFAIL
+            return EX_TEMPFAIL
         raise
     if told is None:
         return 1  # the parent has closed the pipe before it wrote anything
     becoming, line = told
     if line is not None:
         if parent_sentinel is not None:
-            os.close(parent_sentinel)
+            close_number(parent_sentinel)
         parent_sentinel = line
     code: int = becoming._bootstrap(parent_sentinel)
     return code
@@ -259,14 +265,14 @@ def _code_if_unguarded(problem: Exception) -> int | None:
 _is_worker = False
 
 
-def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
+def _hear(fd: Any, row: list[int] | None) -> tuple[Any, int | None] | None:
     """Read the preparation data from ``fd`` and apply it; return the process object and the lifeline.
 
     None means that the parent has closed the pipe before it wrote anything.
     """
     global _is_worker
     me = process.current_process()
-    with open(fd, "rb") as from_parent:
+    with open(fd, "rb") if type(fd) is int else fd as from_parent:
         if not from_parent.peek(1):
             return None
         # Code that starts a process now runs at the top level of the main module, which raises RuntimeError.
@@ -275,10 +281,11 @@ def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
             told = load(from_parent)
             if (line := told.get("lifeline")) is not None:
                 line = line if row is None else row[line]
-                os.set_inheritable(line, False)
+                _keep_from_children(line)
             if (stderr := told.get("stderr")) is not None:
                 _is_worker = True
-                os.dup2(stderr if row is None else row[stderr], 2)
+                if sys.platform != "win32":  # there it is the standard error from the start on
+                    os.dup2(stderr if row is None else row[stderr], 2)
                 if row is not None:  # the worker has another copy of it
                     os.close(row[stderr])
             if (around := told.get("surroundings")) is not None:
@@ -290,6 +297,16 @@ def _hear(fd: int, row: list[int] | None) -> tuple[Any, int | None] | None:
                 return load(from_parent), line
         finally:
             del vars(me)["_inheriting"]
+
+
+def _keep_from_children(number: int) -> None:
+    """Prevent that processes which this one starts inherit a descriptor that this one has inherited."""
+    if sys.platform == "win32":
+        from ._maniple import claim_handle
+
+        claim_handle(number)
+    else:
+        os.set_inheritable(number, False)
 
 
 def _check_not_importing_main() -> None:

@@ -440,7 +440,7 @@ class ForkAwareThreadLock:
         lock: Any = threading.Lock()
         self._lock = lock
         self.acquire, self.release = lock.acquire, lock.release
-        self._at_fork_reinit = lock._at_fork_reinit
+        self._at_fork_reinit = getattr(lock, "_at_fork_reinit", None)  # systems without forks have no such method
         register_after_fork(self, _free)
 
     def __enter__(self) -> bool:
@@ -450,7 +450,7 @@ class ForkAwareThreadLock:
         self.release()
 
 
-def _free(lock: ForkAwareThreadLock) -> None:
+def _free(lock: Any) -> None:
     lock._at_fork_reinit()
 
 

@@ -10,7 +10,6 @@ from twin import INSIDE, STANDARD, Twin
 
 # The ways in which tests start Python: each hides something of the surroundings.
 WAYS: tuple[tuple[str, ...], ...] = ((), ("-I",), ("-E", "-S"))
-LIMIT = 120
 
 
 def faults_of(twin: Twin, methods: list[str]) -> list[str]:
@@ -23,9 +22,11 @@ def faults_of(twin: Twin, methods: list[str]) -> list[str]:
         result = twin.folder / f"proof{number}"
         command = [str(twin.python), *flags, str(INSIDE / "proof.py"), str(result), *methods]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=twin.environment())
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=twin.patience, env=twin.environment()
+            )
         except subprocess.TimeoutExpired as hung:
-            faults.append(f"{way}: no answer in {LIMIT} s: {hung.stderr!r}")
+            faults.append(f"{way}: no answer in {twin.patience} s: {hung.stderr!r}")
             continue
         if done.returncode or not result.exists():
             faults.append(f"{way}: exit code {done.returncode}\n{done.stdout}{done.stderr}")

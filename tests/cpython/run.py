@@ -27,6 +27,7 @@ from runner import Group, Result, Runner
 from set_aside import why_set_aside
 from suites import futures_tests, suites_of, wanted
 from twin import FOLDERS, METHODS, STANDARD, Missing, Twin
+from windows import WindowsTwin
 
 # More failures than these are not run again: the package is broken, and that is known by then.
 MOST_RETRIED = 20
@@ -62,7 +63,7 @@ class Run:
         """Run some suites. The suite `ex` has a twin of its own, in which the executor is replaced, too."""
         options = self.options
         self.suites = suites
-        with Twin(options.package, extra, "ex" in suites and options.package != STANDARD) as twin:
+        with self.twin(options.package, extra, "ex" in suites and options.package != STANDARD) as twin:
             if faults := faults_of(twin, options.methods):
                 for fault in faults:
                     self.add(Result(f"proof::{fault.splitlines()[0]}", "failed", fault))
@@ -79,10 +80,17 @@ class Run:
             if twin.package == STANDARD:
                 self.run_on(twin, tests)
             else:
-                with Twin(STANDARD, extra) as standard:
+                with self.twin(STANDARD, extra) as standard:
                     theirs = self.collect(standard, quiet=True)
                     self.run_on(twin, tests)
                     self.compare(standard, theirs)
+
+    def twin(self, package: str, extra: dict[str, Path], executor: bool = False) -> Twin:
+        if self.options.windows:
+            if executor:
+                raise Missing("the suite ex does not run under Wine")
+            return WindowsTwin(package, self.options.windows, extra)
+        return Twin(package, extra, executor)
 
     def runner(self, twin: Twin) -> Runner:
         return Runner(twin, (self.options.limit, self.options.settle), self.options.jobs)
@@ -268,10 +276,18 @@ def main() -> int:
     parser.add_argument(
         "--tests", type=Path, action="append", default=[], help="a file of tests instead of CPython's; repeatable"
     )
+    parser.add_argument(
+        "--windows",
+        type=Path,
+        metavar="KIT",
+        help="the tests of a CPython for Windows under Wine (windows.py), by spawn",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="name each class and each skipped test")
     options = parser.parse_args()
     if options.tests:
         options.suites = []
+    if options.windows:
+        options.methods = ["spawn"]
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     try:

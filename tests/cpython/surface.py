@@ -179,8 +179,8 @@ def submodules(package: types.ModuleType) -> Iterator[str]:
     for found in pkgutil.walk_packages(package.__path__, f"{STANDARD}."):
         try:
             importlib.import_module(found.name)
-        except ImportError:
-            continue  # one for another system
+        except (ImportError, AttributeError):
+            continue  # one for another system, such as `popen_fork` on Windows
         yield found.name.partition(".")[2]
 
 

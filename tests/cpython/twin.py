@@ -54,6 +54,9 @@ class Twin:
     With `executor`, the package's executor takes the place of the standard one, too.
     """
 
+    #: seconds that the proof has for an answer
+    patience = 120
+
     def __init__(self, package: str, extra: dict[str, Path] | None = None, executor: bool = False) -> None:
         self.package = package
         self.executor = executor
@@ -135,9 +138,12 @@ class Twin:
             else:
                 link(entry, store / entry.name)
 
+    def test_folders(self) -> list[Path]:
+        return test_folders()
+
     def _link_tests(self, extra: dict[str, Path]) -> None:
         self.tests.mkdir()
-        folders = test_folders()
+        folders = self.test_folders()
         # Files that are not linked here, such as another subject's tests of which some import a part, are found at their place.
         content = next(text for folder in folders if (text := folder / "__init__.py").is_file()).read_text()
         (self.tests / "__init__.py").write_text(f"{content}\n__path__ += {[str(folder) for folder in folders]!r}\n")

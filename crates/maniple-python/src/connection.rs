@@ -247,6 +247,9 @@ impl PyChannel {
 
     #[setter(_handle)]
     fn set_handle(&self, number: Option<RawHandle>) {
+        if let Some(number) = number {
+            stream::recognize(number);
+        }
         self.descriptor.set(number);
         self.end.replaced();
     }

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use maniple_sys::epoch::{Epoch, Since, count_forks};
-use maniple_sys::own::File;
+use maniple_sys::own::{File, is_open};
 use maniple_sys::{AtomicRawHandle, BorrowedHandle, OwnedHandle, RawHandle, stream};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,11 +24,13 @@ pub struct Descriptor {
 struct State {
     /// The file that the descriptor referred to when this object received it.
     file: Option<File>,
+    /// Whether it was open then.
+    is_open: bool,
     /// The number of operations, and the epoch in which the first of them began.
     uses: usize,
     began: Option<Epoch>,
     /// What is closed when the last operation is over.
-    due: Vec<(RawHandle, File)>,
+    due: Vec<(RawHandle, Option<File>)>,
 }
 
 /// An operation. The descriptor stays open as long as it exists.
@@ -64,6 +66,8 @@ impl Descriptor {
     pub fn set(&self, number: Option<RawHandle>) {
         let mut state = self.state();
         state.file = number.and_then(File::at);
+        // Where the system does not tell files apart, no other code closes a number.
+        state.is_open = state.file.is_some() || number.is_some_and(is_open);
         self.number.store(number.unwrap_or(-1), Ordering::Relaxed);
     }
 
@@ -89,9 +93,8 @@ impl Descriptor {
         let mut state = self.state();
         let number = self.number.swap(-1, Ordering::Relaxed);
         state.forget_other_threads();
-        if let Some(file) = state.file.take()
-            && number >= 0
-        {
+        let file = state.file.take();
+        if std::mem::take(&mut state.is_open) && number >= 0 {
             state.due.push((number, file));
         }
         state.close_due();
@@ -113,7 +116,7 @@ impl State {
         }
         for (number, file) in self.due.drain(..) {
             // If the program has closed the descriptor, another file may have its number.
-            if File::at(number) == Some(file) {
+            if File::at(number) == file {
                 // SAFETY: `set` has passed the descriptor to this object, which forgets it here. It still refers to the
                 // same file.
                 drop(unsafe { OwnedHandle::from_raw(number) });
@@ -134,8 +137,8 @@ impl Use<'_> {
         if stream::is_pipe(self.handle) {
             return true;
         }
-        let file = self.descriptor.state().file;
-        file.is_some() && File::of(self.handle) == file
+        let state = self.descriptor.state();
+        state.is_open && File::of(self.handle) == state.file
     }
 }
 

@@ -65,7 +65,7 @@ pub fn python(error: Error) -> PyErr {
             if source.kind() == std::io::ErrorKind::OutOfMemory {
                 return PyMemoryError::saying(text);
             }
-            match source.raw_os_error() {
+            match maniple_sys::error_number(source) {
                 Some(number) => numbered::<PyOSError>(number, text),
                 None => PyOSError::saying(text),
             }

@@ -27,10 +27,12 @@
 //! | `worker` | `serve`: the loop of a worker process |
 //! | `reception` | authentication of a listener's clients, of a client, and its single messages |
 //! | `truth`, `deadline` | arguments that are only true or false; time limits |
+//! | `child` | `Child`: a started program, where a process is known by a handle |
 //! | `children` | children without a process object; the limits of a child |
 //! | `maker` | `end_after`: a process that does not outlive its creator |
 //! | `lazy` | objects that are made at their first use |
 //! | `line` | `Line`: a proxy's connection to its manager's server |
+//! | `local` | listeners of this machine under a name |
 //! | `made` | bytes, text, numbers, tuples and lists for Python, or a `MemoryError` |
 //!
 //! Every wait releases the interpreter lock. No thread holds the engine's own lock while it runs Python code, so the
@@ -41,6 +43,7 @@ mod args;
 mod arrays;
 mod assured;
 mod born;
+mod child;
 mod children;
 mod connection;
 mod deadline;
@@ -61,6 +64,7 @@ mod hub;
 mod known;
 mod lazy;
 mod line;
+mod local;
 mod made;
 mod mailbox;
 mod maker;
@@ -104,7 +108,11 @@ mod _maniple {
     #[pymodule_export]
     use crate::assured::assured;
     #[pymodule_export]
-    use crate::children::{PySoftLimits, discard_children};
+    use crate::child::PyChild;
+    #[pymodule_export]
+    use crate::children::{
+        PySoftLimits, allowed_cores, discard_children, forward_until_closed, keep_to_cores, terminate_itself,
+    };
     #[pymodule_export]
     use crate::connection::{PyChannel, tell_of_closed};
     #[pymodule_export]
@@ -114,7 +122,10 @@ mod _maniple {
     #[pymodule_export]
     use crate::guarded::{PyGuarded, PyLockedField};
     #[pymodule_export]
-    use crate::handles::{exit_told, file_at, stdio_is_open, write_own};
+    use crate::handles::{
+        claim_handle, close_handle, companion, duplicate_handle, exit_told, file_at, own_process, recognize_handle,
+        stdio_is_open, wait_for_handles, write_own,
+    };
     #[pymodule_export]
     use crate::hold::PyHold;
     #[pymodule_export]
@@ -122,13 +133,15 @@ mod _maniple {
     #[pymodule_export]
     use crate::line::PyLine;
     #[pymodule_export]
+    use crate::local::{local_client, local_listener};
+    #[pymodule_export]
     use crate::mailbox::PyMailbox;
     #[pymodule_export]
     use crate::maker::{end_after, end_with};
     #[pymodule_export]
-    use crate::memory::{PyMemory, nameless_memory};
+    use crate::memory::{PyMapped, PyMemory, content_of_memory, filled_memory, nameless_memory};
     #[pymodule_export]
-    use crate::named::{shm_open, shm_unlink};
+    use crate::named::{named_section, shm_open, shm_unlink};
     #[pymodule_export]
     use crate::queue::PyLog;
     #[pymodule_export]

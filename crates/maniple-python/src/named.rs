@@ -1,6 +1,6 @@
 //! Shared memory under a name: POSIX's two calls as Python functions.
 
-use crate::args::Calls as _;
+use crate::args::{Calls as _, Out};
 use crate::error::Saying as _;
 use crate::made::{Attributes as _, import};
 use maniple_sys::{OwnedHandle, RawHandle, named};
@@ -15,6 +15,16 @@ use std::io;
 #[pyo3(signature = (path, flags, mode = 0o777))]
 pub fn shm_open(py: Python<'_>, path: &str, flags: i32, mode: u32) -> PyResult<RawHandle> {
     until_done(py, path, || named::open(path, flags, mode).map(OwnedHandle::into_raw))
+}
+
+/// named_section(name, size=None)
+///
+/// Create (with a size) or find shared memory under a name of the system's, on systems where such a name lasts as long as
+/// the memory is used; return a handle and the memory's size in bytes.
+#[pyfunction]
+#[pyo3(signature = (name, size = None))]
+pub fn named_section(py: Python<'_>, name: &str, size: Option<usize>) -> PyResult<Out<(RawHandle, usize)>> {
+    until_done(py, name, || named::section(name, size).map(|(handle, size)| Out((handle.into_raw(), size))))
 }
 
 /// shm_unlink(path)
@@ -41,7 +51,7 @@ fn until_done<T: Send>(py: Python<'_>, path: &str, call: impl Fn() -> io::Result
 
 /// Returns an OSError that names the path; the error number decides its subclass.
 fn refused(py: Python<'_>, error: &io::Error, path: &str) -> PyErr {
-    let number = error.raw_os_error().unwrap_or_default();
+    let number = maniple_sys::error_number(error).unwrap_or_default();
     let text = import(py, "os").and_then(|os| os.attr("strerror")?.with((number,))?.extract::<String>());
     PyOSError::new_err((number, text.unwrap_or_else(|_| error.to_string()), path.to_owned()))
 }

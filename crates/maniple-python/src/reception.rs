@@ -46,7 +46,7 @@ fn refused(why: Refusal) -> PyErr {
 }
 
 fn os_error(error: io::Error) -> PyErr {
-    match error.raw_os_error() {
+    match maniple_sys::error_number(&error) {
         Some(number) => numbered::<PyOSError>(number, error.to_string()),
         None => PyOSError::saying(error.to_string()),
     }

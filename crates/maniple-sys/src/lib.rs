@@ -74,6 +74,7 @@
 //! | `reserve` | reserves room, so that no write to the memory fails; does nothing on a system that cannot |
 //! | `leads_to` | whether a name still leads to the memory behind a handle |
 //! | `open` | opens memory with the system's own flags and mode, which Python passes on |
+//! | `section` | creates or finds memory under the system's own name, for systems without flags and modes (`AlreadyExists`, `NotFound`); returns its length, too |
 //!
 //! ## `plain`: private memory
 //! | item | promise |
@@ -104,6 +105,8 @@
 //! | `send_packet`, `peek_packet` | sends a whole packet or nothing (false: no room); copies the start of the next packet, which stays |
 //! | `receive`, `Received`, `send`, `send_now` (of `socket`) | receives available bytes; sends some bytes, after waiting for room for the first (`send_now`: without waiting) |
 //! | `take_cut` | whether received handles were lost because this process had no number left |
+//! | `recognize` | learns what a number leads to that other code has opened and this crate takes over, so that it is closed as its kind requires |
+//! | `companion` | another handle that has to stay open until the process that takes this one over has used it; `None` on most systems |
 //! | `set_blocking`, `shut`, `hang_up` | makes calls wait; closes one direction; closes both directions, for all holders of the socket |
 //! | `mark`, `is_marked`, `is_peer_marked` | a mark on an end, which both ends see; an error on a system without marks |
 //!
@@ -154,6 +157,7 @@
 //! | item of `process` | promise |
 //! | --- | --- |
 //! | `Start`, `Stdio`, `start` | starts a program with default signals, and with the arguments, environment, folder, streams and handles (under the same numbers) of `Start`, and no other handles. Returns its number, and a handle that becomes readable when it ends |
+//! | `start_free` | as `start`; the process continues when this one is killed, unless it ends by itself |
 //! | `Forked`, `fork` | (unsafe) a copy of this process |
 //! | `has_handles`, `open` | whether the system has handles on processes; opens a handle on a process |
 //! | `reserve_handle`, `open_child` | reserves a number for a handle on a child; opens the handle, and waits for a number up to a second |
@@ -184,6 +188,7 @@
 //! | --- | --- |
 //! | `quiet::spawn`, `quiet::Number` | starts a thread that receives no signals; a thread's number (`own`), and whether the thread exists (`is_there`) |
 //! | `aside` | runs a function in a thread with a separate handle table, if this process has no handle left; an error on systems without such threads |
+//! | `error_number` | the number that C's library has for an error of the system, if there is one |
 //! | `is_limit_of_processes` | whether the error of a start reports a limit on the number of processes and threads |
 //! | `is_shortage`, `advice` | whether an error reports a shortage; a hint for its reader |
 //! | `clock::now` | monotonic nanoseconds, the same in every process |

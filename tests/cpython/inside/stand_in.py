@@ -36,6 +36,7 @@ class StandIn:
 
 
 # A hang's report asks each process where its threads are. No test uses this signal.
-faulthandler.register(signal.SIGRTMIN + 9, file=2, all_threads=True)
+if sys.platform != "win32":
+    faulthandler.register(signal.SIGRTMIN + 9, file=2, all_threads=True)
 sys.meta_path.insert(0, StandIn())
 sys.modules["multiprocessing"] = import_module(PACKAGE)

@@ -34,11 +34,13 @@ def set_signals():
     import faulthandler
     import signal
 
+    faulthandler.enable(file=2)
+    if sys.platform == "win32":
+        return
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    faulthandler.enable(file=2)
     faulthandler.register(signal.SIGRTMIN + 9, file=2, all_threads=True)
 
 

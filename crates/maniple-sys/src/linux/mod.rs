@@ -19,7 +19,7 @@ pub mod tap;
 pub(crate) mod testing;
 pub mod wire;
 
-pub use crate::unix::errors::{is_limit_of_processes, is_shortage};
+pub use crate::unix::errors::{error_number, is_limit_of_processes, is_shortage};
 pub use crate::unix::{named, own, socket_dir};
 pub use aside::aside;
 use rustix::thread::CpuSet;

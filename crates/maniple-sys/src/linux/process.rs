@@ -24,8 +24,8 @@ pub mod usage;
 pub use crate::exit::{Cause, Exit};
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use crate::unix::process::{
-    cause_name, claim, close_number, die, discard, end_by_number, hung_up, ignore_broken_pipes, leave, lifeline,
-    nothing, program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
+    cause_name, claim, close_number, die, discard, end_by_number, hung_up, ignore_broken_pipes, is_same_variable,
+    leave, lifeline, nothing, program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
 };
 
 /// Returns the file of this program: the link in `/proc`, which leads to this file even after it was replaced or
@@ -53,6 +53,11 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
     let reserved = watch.is_none().then(reserve_handle).transpose()?;
     let pid = spawn(start, this_program)?;
     watch.map_or_else(|| watched(pid, reserved), |watch| Ok((pid, watch)))
+}
+
+/// As [`start`]: the kernel ends no process with the one that started it.
+pub fn start_free(start: &Start) -> io::Result<(u32, OwnedHandle)> {
+    self::start(start, None)
 }
 
 /// Reserves a number for the handle on a child that is about to start. A handle on a child can only be made after the
@@ -210,11 +215,6 @@ pub unsafe fn fork() -> io::Result<Forked> {
 pub fn privileged() -> bool {
     // SAFETY: reads a number from the list that the kernel passed to this program.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
-/// Returns whether two names are those of one variable of the environment.
-pub fn is_same_variable(one: &std::ffi::OsStr, other: &std::ffi::OsStr) -> bool {
-    one == other
 }
 
 /// Names this process by the last part of its first argument, as if it had been started under that name and not by a

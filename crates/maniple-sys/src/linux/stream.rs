@@ -23,8 +23,8 @@ use std::time::Duration;
 
 pub use crate::terms::{Kind, Received};
 pub use crate::unix::bytes::{
-    hang_up, kind, read, read_into, read_socket, read_to_end, receive, set_blocking, shut, write, write_all,
-    write_socket,
+    companion, hang_up, kind, read, read_into, read_socket, read_to_end, receive, recognize, set_blocking, shut, write,
+    write_all, write_socket,
 };
 
 /// The greatest number of handles of a message (the kernel's `SCM_MAX_FD`).

@@ -22,7 +22,7 @@ mod system;
 pub mod tap;
 pub mod wire;
 
-pub use crate::unix::errors::{is_limit_of_processes, is_shortage};
+pub use crate::unix::errors::{error_number, is_limit_of_processes, is_shortage};
 pub use crate::unix::{named, own, socket_dir};
 use crate::{BorrowedHandle, OwnedHandle};
 use std::io;

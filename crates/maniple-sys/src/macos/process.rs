@@ -24,8 +24,8 @@ pub use crate::exit::{Cause, Exit};
 pub use crate::lacking::memory_group;
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use crate::unix::process::{
-    cause_name, claim, close_number, die, end_by_number, hung_up, ignore_broken_pipes, leave, lifeline, nothing,
-    program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
+    cause_name, claim, close_number, die, end_by_number, hung_up, ignore_broken_pipes, is_same_variable, leave,
+    lifeline, nothing, program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
 };
 
 /// Returns the file of this program.
@@ -44,6 +44,11 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
     let reserved = watch.is_none().then(reserve_handle).transpose()?;
     let pid = spawn(start, this_program)?;
     watch.map_or_else(|| watched(pid, reserved), |watch| Ok((pid, watch)))
+}
+
+/// As [`start`]: the system ends no process with the one that started it.
+pub fn start_free(start: &Start) -> io::Result<(u32, OwnedHandle)> {
+    self::start(start, None)
 }
 
 /// Reserves what the handle on a child that is about to start needs.

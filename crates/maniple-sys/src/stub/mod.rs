@@ -51,6 +51,11 @@ pub fn aside<R: Send>(_keep: &[BorrowedHandle<'_>], _work: impl FnOnce() -> R + 
     Err(unsupported())
 }
 
+/// Returns the error's own number.
+pub fn error_number(error: &io::Error) -> Option<i32> {
+    error.raw_os_error()
+}
+
 /// Returns false.
 pub fn is_limit_of_processes(_error: &io::Error) -> bool {
     false

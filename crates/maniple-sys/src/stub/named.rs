@@ -10,6 +10,11 @@ pub fn open(_name: &str, _flags: i32, _mode: u32) -> io::Result<OwnedHandle> {
 }
 
 /// Returns the error "not supported".
+pub fn section(_name: &str, _len: Option<usize>) -> io::Result<(OwnedHandle, usize)> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
 pub fn create(_name: &str, _len: usize) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }

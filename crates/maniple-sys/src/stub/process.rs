@@ -91,6 +91,11 @@ pub fn start(_start: &Start, _watch: Option<OwnedHandle>) -> io::Result<(u32, Ow
 }
 
 /// Returns the error "not supported".
+pub fn start_free(_start: &Start) -> io::Result<(u32, OwnedHandle)> {
+    Err(unsupported())
+}
+
+/// Returns the error "not supported".
 pub fn open(_pid: u32) -> io::Result<OwnedHandle> {
     Err(unsupported())
 }

@@ -1,7 +1,7 @@
 //! Bytes over a pipe or a socket, and handles with them over a local socket.
 
 use super::unsupported;
-use crate::{BorrowedHandle, OwnedHandle};
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io::{self, IoSlice};
 
 pub use crate::terms::{Kind, Received};
@@ -23,6 +23,14 @@ pub fn is_packets(_socket: BorrowedHandle<'_>) -> bool {
 pub fn set_blocking(_handle: BorrowedHandle<'_>) -> io::Result<()> {
     Err(unsupported())
 }
+
+/// Returns `None`.
+pub fn companion(_handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
+    None
+}
+
+/// Does nothing.
+pub fn recognize(_number: RawHandle) {}
 
 /// Returns the error "not supported".
 pub fn shut(_handle: BorrowedHandle<'_>, _incoming: bool) -> io::Result<()> {

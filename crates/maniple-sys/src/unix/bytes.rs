@@ -2,10 +2,10 @@
 //! `Interrupted` when a signal handler has run.
 #![allow(unsafe_code)]
 
-use crate::BorrowedHandle;
 use crate::terms::{Kind, Received};
 use crate::unix::again::patiently;
 use crate::whole;
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
 use std::io::{self, IoSlice};
 
@@ -28,6 +28,16 @@ pub fn kind(fd: BorrowedHandle<'_>) -> Kind {
         Ok(_) => Kind::Remote,
         Err(_) => Kind::Other,
     }
+}
+
+/// Does nothing: all descriptors are closed in the same way.
+#[inline]
+pub fn recognize(_number: RawHandle) {}
+
+/// Returns `None`: a descriptor is all that a process needs.
+#[inline]
+pub fn companion(_handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
+    None
 }
 
 /// Makes every call wait until it can complete.

@@ -13,3 +13,8 @@ pub fn is_shortage(error: &std::io::Error) -> bool {
 pub fn is_limit_of_processes(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error())
 }
+
+/// Returns the error's own number.
+pub fn error_number(error: &std::io::Error) -> Option<i32> {
+    error.raw_os_error()
+}

@@ -19,6 +19,11 @@ pub fn open(name: &str, flags: i32, mode: u32) -> io::Result<OwnedHandle> {
     above_stdio(rustix::shm::open(name, flags, Mode::from_raw_mode(mode as _))?)
 }
 
+/// Not supported: [`open`] has flags for both.
+pub fn section(_name: &str, _len: Option<usize>) -> io::Result<(OwnedHandle, usize)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Creates `len` bytes under a name that is not in use; only this user may open them.
 pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     let handle = open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;

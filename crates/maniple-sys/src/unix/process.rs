@@ -382,3 +382,8 @@ pub fn until_hung_up(pipe: BorrowedHandle<'_>) {
         }
     }
 }
+
+/// Returns whether two names are those of one variable of the environment.
+pub fn is_same_variable(one: &std::ffi::OsStr, other: &std::ffi::OsStr) -> bool {
+    one == other
+}

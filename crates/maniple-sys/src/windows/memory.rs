@@ -14,8 +14,9 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock};
 use windows_sys::Win32::System::Memory::{
-    FILE_MAP, FILE_MAP_COPY, FILE_MAP_READ, FILE_MAP_WRITE, MEM_RELEASE, MEM_RESERVE, MEMORY_MAPPED_VIEW_ADDRESS,
-    MapViewOfFileEx, PAGE_NOACCESS, UnmapViewOfFile, VirtualAlloc, VirtualFree,
+    FILE_MAP, FILE_MAP_COPY, FILE_MAP_READ, FILE_MAP_WRITE, MEM_RELEASE, MEM_RESERVE, MEMORY_BASIC_INFORMATION,
+    MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFileEx, PAGE_NOACCESS, UnmapViewOfFile, VirtualAlloc, VirtualFree,
+    VirtualQuery,
 };
 
 pub use crate::terms::Share;
@@ -188,6 +189,18 @@ impl View {
         // SAFETY: the system chooses unused addresses, or refuses addresses in use.
         let found = unsafe { MapViewOfFileEx(nt::raw(section), access, high, low, len, at as *const _) };
         NonNull::new(found.Value.cast()).map(|start| View { start }).ok_or_else(io::Error::last_os_error)
+    }
+}
+
+/// Returns the length of a view of a whole section.
+pub(super) fn mapped_len(section: isize) -> io::Result<usize> {
+    let view = View::new(section, 0, 0, FILE_MAP_READ, 0)?;
+    // SAFETY: all zeros is a valid value of the type.
+    let mut told: MEMORY_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
+    // SAFETY: writes at most as many bytes as `told` has. The view exists during the call.
+    match unsafe { VirtualQuery(view.start.as_ptr().cast(), &mut told, size_of_val(&told)) } {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(told.RegionSize),
     }
 }
 

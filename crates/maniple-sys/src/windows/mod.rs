@@ -1,5 +1,6 @@
 //! Windows (10 and newer). `docs/design/windows.md` explains the choices.
 
+mod errors;
 pub mod futex;
 pub mod holder;
 mod interrupt;
@@ -27,6 +28,7 @@ pub mod wire;
 
 use crate::BorrowedHandle;
 pub use crate::lacking::{atfork, epoch};
+pub use errors::error_number;
 use std::io;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessAffinityMask, SetProcessAffinityMask};
 

@@ -88,6 +88,23 @@ pub fn open(_name: &str, _flags: i32, _mode: u32) -> io::Result<OwnedHandle> {
     Err(unsupported("shared memory by the flags of shm_open"))
 }
 
+/// Creates (with a length) or finds memory under a name of the system's, as the standard package does: the name lasts
+/// as long as a handle on the memory, or a mapping of it. Returns its length, which the system rounds up.
+pub fn section(name: &str, len: Option<usize>) -> io::Result<(OwnedHandle, usize)> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name of memory is empty, or contains NUL"));
+    }
+    let section = match len {
+        None => nt::open_section(name)?,
+        Some(len) => match nt::create_section(name, len)? {
+            (_, true) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (section, false) => section,
+        },
+    };
+    let len = memory::mapped_len(section.as_raw())?;
+    Ok((section, len))
+}
+
 /// Creates `len` bytes under a name that is not in use; only this user may open them.
 pub fn create(name: &str, len: usize) -> io::Result<OwnedHandle> {
     let entry = Entry::open(name, true)?;

@@ -29,7 +29,7 @@ pub use crate::exit::{Cause, Exit};
 pub use crate::lacking::signals::{ignore_broken_pipes, program_signals};
 pub use crate::lacking::{limits, memory_group};
 pub use crate::start::{Forked, Start, Stdio, set_variable};
-pub use starting::start;
+pub use starting::{start, start_free};
 
 /// The exit codes of processes that are ended: this number and the cause's. CPython ends processes with this one and
 /// has it mean SIGTERM.

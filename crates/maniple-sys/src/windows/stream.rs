@@ -4,8 +4,9 @@
 use super::line::{self, Done, End};
 use super::ready::{self, Interest, Object};
 use super::{network, nt, pipe, unsupported};
+use crate::handle::known::{self, Known};
 use crate::whole;
-use crate::{BorrowedHandle, OwnedHandle};
+use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -35,6 +36,27 @@ pub fn is_packets(handle: BorrowedHandle<'_>) -> bool {
 /// Returns whether it is an end of a pipe for bytes.
 pub fn is_pipe(handle: BorrowedHandle<'_>) -> bool {
     matches!(ready::object(handle), Object::Pipe)
+}
+
+/// Returns the section of a line, which no process may have open while an end travels.
+pub fn companion(handle: BorrowedHandle<'_>) -> Option<OwnedHandle> {
+    line::section_of(handle)
+}
+
+/// Learns whether a number that other code has opened is a socket's: sockets are closed by a call of their own. Opens the
+/// shared part of a line.
+pub fn recognize(number: RawHandle) {
+    // SAFETY: the handle is used only during the call, which finds nothing for a number that is not open.
+    if line::of(unsafe { BorrowedHandle::borrow_raw(number) }).is_some() {
+        return;
+    }
+    if matches!(known::of(number), None | Some(Known::Socket)) {
+        // An entry may be left from a socket that other code has closed.
+        drop(known::forget(number));
+        if network::is_network(number) {
+            known::note(number, Known::Socket);
+        }
+    }
 }
 
 /// Does nothing: every call says itself whether it waits.

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Door", "descriptor_closed", "door"]
 
-_READABLE = select.EPOLLIN | select.EPOLLONESHOT
+# Windows has no epoll: `handle_watch` is in its place.
+_READABLE: int = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLONESHOT", 0)
 
 # The doors of this process, for threads that close a descriptor.
 _all_doors: WeakSet[Door] = WeakSet()
@@ -58,7 +59,8 @@ class Door:
         # The waits for sources by number, and the waits for descriptors.
         self._waiting: dict[int, Any] = {}
         self._readers: dict[int, deque[Any]] = {}
-        self._poller: select.epoll | None = None
+        self._poller: Any = None
+        self._handles: Any = None
         # The descriptors that were closed, by the number of the note.
         self._closed: dict[int, int] = {}
         _all_doors.add(self)
@@ -145,6 +147,9 @@ class Door:
 
     def _arm(self, fd: int) -> None:
         """Have the loop told once when a descriptor is readable."""
+        if sys.platform == "win32":
+            self._handle_watch().once(fd, lambda: self._wake_readers_of(fd))
+            return
         if self._poller is None:
             self._poller = select.epoll()
             self.watch(self._poller.fileno(), self._wake_readers)
@@ -157,13 +162,27 @@ class Door:
     def _wake_readers(self) -> None:
         assert self._poller is not None
         for fd, _ in self._poller.poll(0):
-            sleepers = self._readers.get(fd)
-            while sleepers and not self.wake(sleepers.popleft()):
-                pass
-            if sleepers:
-                self._arm(fd)
-            else:
-                self._readers.pop(fd, None)
+            self._wake_readers_of(fd)
+
+    def _wake_readers_of(self, fd: int) -> None:
+        sleepers = self._readers.get(fd)
+        while sleepers and not self.wake(sleepers.popleft()):
+            pass
+        if sleepers:
+            self._arm(fd)
+        else:
+            self._readers.pop(fd, None)
+
+    def _handle_watch(self) -> Any:
+        if self._handles is None:
+            from .handle_watch import HandleWatch
+
+            self._handles = HandleWatch(*self.loop_calls())
+        return self._handles
+
+    def loop_calls(self) -> tuple[Callable[[Callable[[], None]], object], Callable[[], bool]]:
+        """Return a function that has the loop call a function soon, from any thread, and one that says whether the loop has ended."""
+        raise NotImplementedError
 
 
 class AsyncioDoor(Door):
@@ -176,7 +195,14 @@ class AsyncioDoor(Door):
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Have the loop call `ready` whenever `fd` is readable."""
-        self._loop.add_reader(fd, ready)
+        if sys.platform == "win32":
+            self._handle_watch().always(fd, ready)
+        else:
+            self._loop.add_reader(fd, ready)
+
+    def loop_calls(self) -> tuple[Callable[[Callable[[], None]], object], Callable[[], bool]]:
+        """Return a function that has the loop call a function soon, from any thread, and one that says whether the loop has ended."""
+        return self._loop.call_soon_threadsafe, self._loop.is_closed
 
     def sleeper(self) -> Any:
         """Return an object for the wait of the current task."""
@@ -222,7 +248,23 @@ class TrioDoor(Door):
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Have the loop call `ready` whenever `fd` is readable."""
-        self._lowlevel.spawn_system_task(self._watch, fd, ready, name="maniple")
+        if sys.platform == "win32":
+            self._handle_watch().always(fd, ready)
+        else:
+            self._lowlevel.spawn_system_task(self._watch, fd, ready, name="maniple")
+
+    def loop_calls(self) -> tuple[Callable[[Callable[[], None]], object], Callable[[], bool]]:
+        """Return a function that has the loop call a function soon, from any thread, and one that says whether the loop has ended."""
+        post = self._lowlevel.current_trio_token().run_sync_soon
+
+        def is_over() -> bool:
+            try:
+                post(int)  # a function that does nothing
+            except RuntimeError:
+                return True
+            return False
+
+        return post, is_over
 
     async def _watch(self, fd: int, ready: Callable[[], None]) -> None:
         while True:

@@ -25,6 +25,7 @@ _NAMES = {
     "pool": "collections itertools queue time traceback types",
     "popen_fork": "atexit signal",
     "popen_forkserver": "io",
+    "popen_spawn_win32": "_winapi msvcrt signal",
     "process": "itertools signal",
     "queues": "_multiprocessing collections errno sys threading time types weakref",
     "reduction": "abc.ABCMeta array copyreg functools pickle socket",
@@ -36,6 +37,10 @@ _NAMES = {
     "synchronize": "_multiprocessing _multiprocessing.sem_unlink tempfile threading time",
     "util": "itertools weakref",
 }
+if sys.platform == "win32":
+    _NAMES["connection"] += " _winapi" + "".join(
+        f" _winapi.{name}" for name in ("INFINITE", "WAIT_ABANDONED_0", "WAIT_OBJECT_0", "WAIT_TIMEOUT")
+    )
 
 
 def find(holder: str, name: str) -> object:

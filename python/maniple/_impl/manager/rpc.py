@@ -28,7 +28,7 @@ from collections.abc import Iterator
 
 from ... import connection, reduction
 from ..._maniple import Line, get_in
-from ...connection import Client, ConnectionWrapper, Listener, SocketClient, XmlClient, XmlListener
+from ...connection import Client, ConnectionWrapper, Listener, XmlClient, XmlListener
 from ...context import ManipleError
 from .. import PACKAGE
 
@@ -123,7 +123,7 @@ def is_ours(connect: Any) -> bool:
 
 def over_wire(address: Any, authkey: bytes, timeout: float) -> ConnectionWrapper:
     """Connect to the server at `address`; raise TimeoutError if a step takes longer than `timeout` seconds."""
-    conn = SocketClient(address, timeout)
+    conn = connection._dial(address, timeout)
     try:
         get_in(conn.fileno(), authkey, timeout)
     except BaseException:

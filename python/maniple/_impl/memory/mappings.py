@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from sys import getrefcount
 from weakref import ref
 
@@ -13,22 +14,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["is_exported", "is_held_elsewhere", "map_file", "pin"]
+__all__ = ["is_exported", "is_held_elsewhere", "map_file", "map_named", "pin"]
 
 #: mappings that stay until a released view of them is collected: id of the weak reference -> (reference, mapping)
 _pinned: dict[int, tuple[ref[memoryview], mmap.mmap]] = {}
 
 
-def map_file(fd: int, size: int) -> mmap.mmap:
-    """Return a mapping of the first `size` bytes of a descriptor's file.
+def map_file(fd: int, size: int) -> Any:
+    """Return a mapping of the first `size` bytes of a descriptor's file, as a `mmap.mmap`; on Windows, of a handle's memory.
 
     Before Python 3.13, a mapping duplicates the descriptor. The duplicate must not be a standard stream: what the program prints would go to
     the file.
     """
+    if sys.platform == "win32":
+        from ..._maniple import Mapped
+
+        return Mapped(fd, size)
     if MAP_ALONE or stdio_is_open():
         return mmap.mmap(fd, size, **MAP_ALONE)
     with FilledStdio():
         return mmap.mmap(fd, size)
+
+
+def map_named(name: str, size: int) -> mmap.mmap:
+    """Return a mapping of `size` bytes of the memory that Windows has under a name."""
+    options: dict[str, Any] = {"tagname": name}
+    return mmap.mmap(-1, size, **options)
 
 
 def pin(view: memoryview, memory: mmap.mmap) -> None:

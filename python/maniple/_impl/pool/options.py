@@ -6,6 +6,7 @@ A call's options are checked, merged with its pool's, and turned into the engine
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from operator import index
 
@@ -464,6 +465,10 @@ def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> 
     refuse(options, main is None)
     limit = seconds_of("task_timeout", options.get("task_timeout"))
     soft_limit = seconds_of("soft_timeout", options.get("soft_timeout"))
+    if soft_limit is not None and sys.platform == "win32":
+        raise OSError(
+            "soft_timeout: Windows has no signal that interrupts a task; use task_timeout, which ends the worker"
+        )
     if limit is not None and soft_limit is not None and soft_limit >= limit:
         raise ValueError(f"soft_timeout ({soft_limit} s) must be less than task_timeout ({limit} s)")
     priority = _int("priority", options.get("priority", 0))

@@ -472,10 +472,14 @@ def too_large(pid: int, limit: int, peak: int, name: str, first: int | None, ite
     return MemoryLimitError(_task(name, first, items), limit, peak, pid)
 
 
+#: the number of SIGKILL, which Windows has no name for
+_KILL = 9
+
+
 def unready(pid: int, limit: float, stderr_tail: str) -> WorkerLostError:
     """Return the exception for calls of a pool whose workers do not become ready in time."""
     message = f"no worker process gets ready, so the pool has failed; the last, {pid}, was ended after its worker_init_timeout of "
-    return WorkerLostError(f"{message}{seconds(limit)}", pid, -Signals.SIGKILL, "", stderr_tail)
+    return WorkerLostError(f"{message}{seconds(limit)}", pid, -_KILL, "", stderr_tail)
 
 
 def withdrawn(name: str, first: int | None, items: int) -> CancelledError:

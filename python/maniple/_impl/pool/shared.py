@@ -75,4 +75,5 @@ def _forget() -> None:
     _pool = _made_with = None
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

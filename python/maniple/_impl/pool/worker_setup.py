@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from operator import index
 
@@ -92,9 +93,14 @@ def _thread_count(threads: Any) -> int:
 
 def _processors(affinity: Any) -> list[list[int]]:
     """Return the sets of processors, of which each worker gets one in turn; for "spread", one set that the workers share out."""
-    if not hasattr(os, "sched_setaffinity"):
+    if sys.platform == "win32":
+        from ..._maniple import allowed_cores
+
+        allowed = allowed_cores()
+    elif hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+    else:
         raise OSError("affinity: this system does not let a process choose its processors")
-    allowed = sorted(os.sched_getaffinity(0))
     if isinstance(affinity, str):
         if affinity != "spread":
             raise ValueError(f'affinity must be "spread", or a list of sets of CPU numbers, not {affinity!r}')

@@ -20,12 +20,12 @@ from signal import SIG_IGN, SIGTERM, raise_signal
 from weakref import ref
 
 from ... import util
-from ..._maniple import Hold, Hub, greenlets_sleep_by, interrupts, pool_is_terminated, serve
+from ..._maniple import Hold, Hub, greenlets_sleep_by, interrupts, pool_is_terminated, serve, terminate_itself
 from ...process import current_process
 from ...reduction import DupFd
 from ..compat.greenlets import threads_are_real
 from ..start import imports_in_progress
-from ..start.descriptors import explain_shortage
+from ..start.descriptors import EX_TEMPFAIL, close_number, explain_shortage
 from ..start.shortage import advice, is_shortage, says_shortage
 from ..sync.bells import SteadyEvent
 from ..sync.thread_start import ThreadStart, start_assured
@@ -61,7 +61,7 @@ class WorkerHandles:
 
     def close(self) -> None:
         # One step of the interpreter takes each out and closes it: no signal handler runs in between.
-        deque(map(os.close, map(list.pop, repeat(self.fds, len(self.fds)))), 0)
+        deque(map(close_number, map(list.pop, repeat(self.fds, len(self.fds)))), 0)
 
     def __del__(self) -> None:
         # In a child that another thread has forked, the numbers may belong to other files by now. The end of the interpreter finds
@@ -110,12 +110,14 @@ def worker(handles: WorkerHandles, initializer: Callable[..., object] | None, in
         if ended == "unfit":
             raise SystemExit(1)
         if ended == "lacking":
-            raise SystemExit(os.EX_TEMPFAIL)
+            raise SystemExit(EX_TEMPFAIL)
         if ended == "closed" and place is not None:
             place.leave()
         if ended == "terminated" and not (callable(inherited) and getsignal(SIGTERM) is inherited):
             # End as if the parent had sent the signal. A handler that the process inherited by a fork belongs to the
             # parent, and does not run.
+            if sys.platform == "win32":  # where a signal would end it with another exit code
+                terminate_itself()
             raise_signal(SIGTERM)
     except KeyboardInterrupt:
         # The parent received the same Ctrl-C and handles it.
@@ -239,7 +241,7 @@ class Workers:
             process.join()
             late = self.hub.exited(key, process.exitcode)
             if late is not None:
-                os.close(late)
+                close_number(late)
             self._keys.pop(key, None)
         self.processes.clear()
 
@@ -324,7 +326,7 @@ class Workers:
             if handles is not None:
                 handles.close()
             elif begun and begun[0]:
-                util.close_fds(*begun[0][1])
+                deque(map(close_number, begun[0][1]), 0)
         util.debug("added worker")
         self.adopt(key, process)
         return process
@@ -475,8 +477,8 @@ class Workers:
                 if process in self.processes:
                     self.processes.remove(process)
             code, said = None if process is None else process.exitcode, self.hub.last_words(key)
-            if code and code != os.EX_TEMPFAIL and said is not None and says_shortage(said):
-                code = os.EX_TEMPFAIL  # the worker could not set the exit code itself
+            if code and code != EX_TEMPFAIL and said is not None and says_shortage(said):
+                code = EX_TEMPFAIL  # the worker could not set the exit code itself
             late = self.hub.exited(key, code)
             self._keys.pop(key, None)
         except (MemoryError, OSError) as problem:
@@ -488,7 +490,10 @@ class Workers:
 
     def _read_late(self) -> None:
         """Forward the standard error of programs that dead workers have started."""
-        from ..start.late_output import forward
+        if sys.platform == "win32":
+            from ..._maniple import forward_until_closed as forward
+        else:
+            from ..start.late_output import forward
 
         while self._late:
             try:

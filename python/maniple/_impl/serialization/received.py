@@ -109,7 +109,8 @@ class Registry:
 
 
 registry = Registry()
-os.register_at_fork(after_in_child=registry._begin)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=registry._begin)
 
 
 def returned(key: tuple[bytes, int], name: str) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 __all__ = [
+    "EX_TEMPFAIL",
     "MAP_ALONE",
     "FilledStdio",
     "HeldDescriptor",
@@ -32,6 +33,7 @@ __all__ = [
     "above_stdio",
     "arrived",
     "call_into",
+    "close_number",
     "close_own",
     "descriptor_limit",
     "duplicate",
@@ -46,6 +48,9 @@ __all__ = [
 #: the device and inode of a descriptor's file; None means that it was not open
 Mark = tuple[int, int] | None
 
+
+#: the exit code of a process that lacked something at its start; Windows has no name for it
+EX_TEMPFAIL: int = getattr(os, "EX_TEMPFAIL", 75)
 
 #: arguments of `mmap.mmap` so that it does not duplicate the descriptor, which it would later close by its number
 MAP_ALONE: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
@@ -200,6 +205,35 @@ def call_into(results: list[R], function: Callable[..., R], *args: Any, **kwds: 
     descriptor that the function has made.
     """
     results.extend(starmap(partial(function, *args, **kwds), ((),)))
+
+
+if sys.platform == "win32":
+    # The numbers of this package are handles there. No other code closes them, and no standard stream has such a number.
+    from ..._maniple import close_handle as close_number
+    from ..._maniple import duplicate_handle as duplicate
+
+    def above_stdio(fd: int) -> int:
+        """Return the number."""
+        return fd
+
+    def arrived(fd: int) -> int:
+        """Return the number."""
+        return fd
+
+    def socket_above(made: Any) -> Any:
+        """Return the socket."""
+        return made
+
+    def mark(fd: int) -> Mark:
+        """Return the number: it means one object as long as this package has it."""
+        return 0, fd
+
+    def close_own(fd: int, is_file: Mark) -> None:
+        """Close a handle."""
+        close_number(fd)
+
+else:
+    close_number = os.close
 
 
 def descriptor_limit() -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from ...process import _say
+from .descriptors import EX_TEMPFAIL
 from .shortage import advice, is_shortage
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ def end_without_start(name: str, problem: OSError) -> NoReturn:
         raise problem
     why = f"{problem} ({advice(problem)})"
     _say(lambda: sys.stderr.write(f"Process {name} cannot begin: {why}\n"))
-    raise SystemExit(os.EX_TEMPFAIL) from problem
+    raise SystemExit(EX_TEMPFAIL) from problem
 
 
 def name_of_exit(code: int) -> int | str:

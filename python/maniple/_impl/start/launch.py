@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 
 from .. import PACKAGE
 from ..run import alias
+from .descriptors import EX_TEMPFAIL as _EX_TEMPFAIL
 from .descriptors import above_stdio, call_into, mark
 
 TYPE_CHECKING = False
@@ -32,7 +33,6 @@ __all__ = ["as_here", "helper_command_line", "importing", "interpreter_options",
 
 #: attempts at an import that signals interrupt
 _MOST = 99
-_EX_TEMPFAIL = getattr(os, "EX_TEMPFAIL", 1)
 # The error numbers of a lack of descriptors, memory, processes or space.
 _SHORT = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC)
 

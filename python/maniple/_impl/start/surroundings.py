@@ -100,7 +100,12 @@ def apply_early(env: dict[str, str | None], cpus: list[int] | None) -> None:
         elif os.environ.get(name) != value:
             os.environ[name] = value
     if cpus is not None:
-        os.sched_setaffinity(0, cpus)
+        if sys.platform == "win32":
+            from ..._maniple import keep_to_cores
+
+            keep_to_cores(cpus)
+        else:
+            os.sched_setaffinity(0, cpus)
 
 
 def _go_to(directory: str) -> None:

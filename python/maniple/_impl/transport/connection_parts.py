@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable
 from struct import pack, unpack
 
+from ..start.descriptors import close_number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -86,7 +88,7 @@ class Parts:
         """Close the descriptor."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
-            os.close(handle)
+            close_number(handle)
 
 
 # ---------------------------------------------------------------- public methods over these

@@ -6,7 +6,7 @@ package, whose connections do not support buffers in shared memory.
 
 from __future__ import annotations
 
-from ...connection import Connection
+from ... import connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["rebuild_end"]
 
 
-def rebuild_end(copy: Any, readable: bool, writable: bool) -> Connection:
+def rebuild_end(copy: Any, readable: bool, writable: bool) -> Any:
     """Return the end for the duplicate of its descriptor."""
-    end = Connection(copy.detach(), readable, writable)
+    end = connection._End(copy.detach(), readable, writable)
     end._parcels = True
     return end

@@ -184,6 +184,15 @@ fn stream(stdio: &Stdio, number: u32) -> io::Result<Option<OwnedHandle>> {
 /// Starts a program. Returns its number, and a handle that becomes readable when it ends.
 pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
     drop(watch);
+    begin(start, job())
+}
+
+/// As [`start`], outside of this process's job.
+pub fn start_free(start: &Start) -> io::Result<(u32, OwnedHandle)> {
+    begin(start, None)
+}
+
+fn begin(start: &Start, job: Option<isize>) -> io::Result<(u32, OwnedHandle)> {
     let program = match &start.program {
         Some(program) => program.clone(),
         None => std::env::current_exe()?,
@@ -258,7 +267,7 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
     drop(starting);
     let (process, thread) = (nt::opened(made.hProcess)?, nt::opened(made.hThread)?);
     // A process that another job of the system's keeps for itself runs without ours: the lifelines of workers remain.
-    if let Some(job) = job() {
+    if let Some(job) = job {
         // SAFETY: numbers only.
         unsafe { AssignProcessToJobObject(nt::raw(job), nt::raw(process.as_raw())) };
     }
