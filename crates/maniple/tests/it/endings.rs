@@ -122,7 +122,7 @@ fn a_pool_leaves_no_descriptor_and_no_thread() {
     }
     eventually("no thread is left", || threads() == threads_before);
     assert_eq!(testing::handle_names(), handles_before);
-    assert_eq!(testing::children(), []);
+    assert_eq!(testing::children(), [0_u32; 0]);
 }
 
 /// What the hub of the next tests does: workers of its own, and one of theirs that has a pool too.
