@@ -28,8 +28,8 @@ struct Info {
 const _: () = assert!(size_of::<Info>() == 24 + 136 + 8 + 1024);
 
 /// The greatest length of an object. The kernel makes it of pieces of 4 GiB, each with a structure of its own
-/// (`pshm_truncate`), so it should not be made as long as addresses permit.
-pub const LONGEST: u64 = 1 << 36;
+/// (`pshm_truncate`), so it should not be as long as addresses permit; and a queue in so much memory is never full.
+pub const LONGEST: u64 = 1 << 40;
 
 /// Creates an object under a name, which it removes.
 pub fn create(name: &str, _label: &str, len: u64) -> io::Result<OwnedHandle> {
