@@ -163,7 +163,6 @@ impl Dice {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
-        #[cfg(not(windows))]
         [method, seed, ledger] if method == "spawn" || method == "forkserver" => {
             let method = if method == "spawn" { StartMethod::Spawn } else { StartMethod::ForkServer };
             among_faults(method, seed.parse().unwrap(), ledger.into());
@@ -178,30 +177,43 @@ fn main() {
     }
 }
 
-#[cfg(not(windows))]
 /// The kernel kills this process when its watcher ends. The process ignores SIGXFSZ, with which a limit on file sizes would end it, and SIGUSR1,
 /// with which Python programs are asked for their stacks.
+#[cfg(not(windows))]
 fn be_ready_for_signals() {
     testing::die_with_parent();
     [testing::Signal::XFSZ, testing::Signal::USR1].into_iter().for_each(testing::ignore);
 }
 
-#[cfg(not(windows))]
-fn among_faults(method: StartMethod, seed: u64, path: PathBuf) {
-    be_ready_for_signals();
-    // What stays once it has been needed: the fork server, and what is kept once descriptors have been few.
+/// Windows has no signals.
+#[cfg(windows)]
+fn be_ready_for_signals() {}
+
+/// Calls `with` while this process may have few descriptors, as far as the system has such a limit.
+fn with_few_descriptors(with: impl FnOnce()) {
+    #[cfg(not(windows))]
     {
         use maniple_sys::testing::{Resource, Rlimit, getrlimit, setrlimit};
         let loose = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum: loose.maximum }).unwrap();
+        with();
+        setrlimit(Resource::Nofile, loose).unwrap();
+    }
+    #[cfg(windows)]
+    with();
+}
+
+fn among_faults(method: StartMethod, seed: u64, path: PathBuf) {
+    be_ready_for_signals();
+    // What stays once it has been needed: the fork server, and what is kept once descriptors have been few.
+    with_few_descriptors(|| {
         let pool = Pool::builder().processes(1).start_method(method).build().unwrap();
         pool.map(|x: u64| x, [1]).unwrap();
         let _ = pool.apply(|code: i32| -> () { std::process::exit(code) }, 3);
         pool.map(|x: u64| x, [1]).unwrap();
         let manager = Manager::builder().start_method(method).build().unwrap();
         manager.list::<u64>().unwrap();
-        setrlimit(Resource::Nofile, loose).unwrap();
-    }
+    });
     let mut lines = std::io::stdin().lock().lines();
     println!("ready");
     lines.next();

@@ -279,7 +279,10 @@ fn a_worker_beyond_the_memory_limit_ends_with_its_task() {
         for (eat, total, name) in eating {
             let Err(Error::MemoryLimit(error)) = pool.apply(eat, total) else { panic!("{name} has a value") };
             assert_eq!(error.limit, LIMIT);
-            assert!(error.peak > LIMIT && error.task.ends_with(name), "{error:?}");
+            assert!(
+                error.peak > LIMIT && error.task.ends_with(&support::named(name, "fn(usize) -> usize")),
+                "{error:?}"
+            );
             assert!(error.to_string().contains("exceeded the memory_limit of 200 MB"), "{error}");
             eventually("the worker has ended", || !exists(error.pid));
             assert_eq!(std::io::Error::from(Error::MemoryLimit(error)).kind(), std::io::ErrorKind::OutOfMemory);

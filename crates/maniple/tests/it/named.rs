@@ -81,7 +81,11 @@ fn an_unknown_name_is_told_with_those_that_are_known() {
     let error = pool.apply_named::<_, u32>("no::such", 1u32).unwrap_err();
     assert!(matches!(&error, Error::Call(maniple::CallError::Task { .. })), "{error:?}");
     let said = error.to_string();
-    assert!(said.contains("no::such") && said.contains("another_program has no such task"), "{said}");
+    assert!(
+        said.contains("no::such")
+            && said.contains(&format!("another_program{} has no such task", std::env::consts::EXE_SUFFIX)),
+        "{said}"
+    );
     assert!(said.contains("another_program::exit_with, another_program::longest"), "{said}");
     // The pool continues.
     assert_eq!(pool.apply_named::<_, i32>("another_program::exit_with", 3).unwrap(), 3);
