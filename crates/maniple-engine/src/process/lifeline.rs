@@ -146,7 +146,8 @@ fn watch(handle: OwnedHandle) -> Result<()> {
 }
 
 // These fork; `tests/it/lifelines.rs` starts programs, on Windows as well.
-#[cfg(all(test, not(windows)))]
+#[cfg(not(windows))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::process::{Cause, Exit};
