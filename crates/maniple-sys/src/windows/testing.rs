@@ -54,9 +54,10 @@ pub fn kill(pid: u32, signal: Signal) -> io::Result<()> {
     let all = PROCESS_TERMINATE | PROCESS_SYNCHRONIZE | PROCESS_SUSPEND_RESUME | PROCESS_QUERY_LIMITED_INFORMATION;
     let process = nt::process(pid, all)?;
     let number = nt::raw(process.as_raw());
-    // SAFETY: numbers only.
     match signal {
+        // SAFETY: numbers only.
         Signal::STOP => drop(unsafe { NtSuspendProcess(number) }),
+        // SAFETY: numbers only.
         Signal::CONT => drop(unsafe { NtResumeProcess(number) }),
         signal => {
             // SAFETY: numbers only.

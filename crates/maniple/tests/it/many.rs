@@ -1,9 +1,10 @@
 //! Many workers, and that nothing of a program is left when it is killed.
 
-use crate::support::{Folder, begin_and_wait, exists, let_go, wait_for_begin};
+use crate::support::{Folder, exists, let_go, wait_for_begin};
 use maniple::{CallOptions, Pool};
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,15 @@ fn patient_watchdog(test: &'static str) -> std::sync::mpsc::Sender<()> {
     alive
 }
 
+/// As `begin_and_wait`, but so many processes look seldom.
+fn begin_and_wait_calmly((folder, number): (PathBuf, u32)) -> u32 {
+    std::fs::write(folder.join(format!("begun {number}")), "").unwrap();
+    while !folder.join("go").exists() {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    number
+}
+
 fn pid(item: u32) -> (u32, u32) {
     std::thread::sleep(Duration::from_millis(2));
     (item, std::process::id())
@@ -35,8 +45,9 @@ fn a_pool_of_200_workers_answers_and_ends() {
     let pool = Pool::new(MANY as usize).unwrap();
     // All of them work at once: each holds a call until all have begun.
     let folder = Folder::new();
-    let calls: Vec<_> =
-        (0..MANY).map(|number| pool.apply_async(begin_and_wait, (folder.to_path_buf(), number)).unwrap()).collect();
+    let calls: Vec<_> = (0..MANY)
+        .map(|number| pool.apply_async(begin_and_wait_calmly, (folder.to_path_buf(), number)).unwrap())
+        .collect();
     let begun = Instant::now();
     while std::fs::read_dir(&*folder).unwrap().count() < MANY as usize {
         assert!(begun.elapsed() < PATIENCE, "not all workers work");
