@@ -99,6 +99,8 @@ fn shared() {
     assert!(said.contains("@@@@") && said.ends_with("1440 points by 3 processes\n"), "{said}");
 }
 
+// Needs a Python.
+#[cfg(not(windows))]
 #[test]
 fn python() {
     let _dog = watchdog();

@@ -37,7 +37,9 @@ fn two_processes_that_both_send_first_get_an_error() {
             let result = send_first((ours, size, count));
             // So many descriptors may not be on their way, where it is not the room that ends first.
             let crowded = matches!(&result, Err(Error::Channel(maniple::ChannelError::Message(why))) if why.contains("under way"));
-            assert!(both_or_gone(&result) || crowded, "{size}: {result:?}");
+            // What travels in blocks needs little room, and Windows has no limit for blocks on their way.
+            let fits = cfg!(windows) && size > 50_000 && result.is_ok();
+            assert!(both_or_gone(&result) || crowded || fits, "{size}: {result:?}");
             process.join().unwrap();
         })
     });

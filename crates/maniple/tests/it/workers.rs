@@ -85,7 +85,8 @@ fn the_initializer_has_the_surroundings() {
             )
             .build()
             .unwrap();
-        assert_eq!(pool.apply(directory, 0).unwrap(), folder.canonicalize().unwrap());
+        let there = pool.apply(directory, 0).unwrap().canonicalize().unwrap();
+        assert_eq!(there, folder.canonicalize().unwrap());
         assert_eq!(std::fs::read_to_string(folder.join("written")).unwrap(), "x");
     }
 }
