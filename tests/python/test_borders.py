@@ -101,18 +101,22 @@ def test_the_check_finds_items_missing_in_a_backend_or_the_contract(check: Modul
     item = "pub fn both() {}\n"
     files = {
         "lib.rs": "//! | `both` | it does |\n",
-        "linux/mod.rs": "",
+        "linux/mod.rs": "pub mod named;\n",
         "linux/aside.rs": "",
         "linux/named.rs": item + "pub fn untold() {}\npub fn alone() {}\n",
-        "stub/mod.rs": "",
-        "stub/named.rs": item + "pub fn untold() {}\n",
+        **{f"{backend}/mod.rs": "pub mod named;\n" for backend in ("stub", "windows", "macos")},
+        **{f"{backend}/named.rs": item + "pub fn untold() {}\n" for backend in ("stub", "windows")},
+        "macos/named.rs": "pub fn untold() {}\npub fn alone() {}\n",
         **{f"unix/{name}.rs": "" for name in ("atfork", "epoch", "own")},
-        **{f"handle/{name}.rs": "" for name in ("unix", "stub")},
+        **{f"handle/{name}.rs": "" for name in ("unix", "stub", "windows")},
     }
     for name, text in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text)
     found = list(check.contract(tmp_path))
-    assert "maniple-sys: named::alone is in one backend only: linux" in found
+    for backend in ("stub", "windows"):
+        assert f"maniple-sys: named::alone is in linux and not in {backend}" in found
+    assert "maniple-sys: named::both is in linux and not in macos" in found
     assert "maniple-sys: the contract in lib.rs does not name named::untold" in found
-    assert not any("both" in line for line in found)
+    assert not any("both" in line for line in found if "macos" not in line)
+    assert "maniple-sys: named::alone is in linux and not in macos" not in found

@@ -8,9 +8,12 @@ use std::io::{self, IoSlice, Read, Write};
 use std::path::Path;
 
 #[cfg(target_os = "linux")]
-pub use crate::linux::testing::*;
+#[path = "linux/testing.rs"]
+mod on_linux;
 #[cfg(windows)]
 pub use crate::windows::testing::*;
+#[cfg(target_os = "linux")]
+pub use on_linux::*;
 
 /// An end of a connection of this machine, as a program has it that knows nothing of this package.
 #[derive(Debug)]

@@ -15,8 +15,6 @@ pub mod socket;
 pub mod standoff;
 pub mod stream;
 pub mod tap;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod testing;
 pub mod wire;
 
 pub use crate::unix::errors::{error_number, is_limit_of_processes, is_shortage};
