@@ -475,8 +475,8 @@ class Listener:
         self._authkey = _checked_key(authkey)
         self._listener: Any
         try:
-            if family == "AF_PIPE":
-                self._listener = _pipes().PipeListener(address or arbitrary_address(family), backlog)
+            if sys.platform == "win32" and family == "AF_PIPE":
+                self._listener = PipeListener(address or arbitrary_address(family), backlog)
             else:
                 self._listener = SocketListener(address or arbitrary_address(family), family, backlog)
         except OSError as problem:
@@ -498,7 +498,7 @@ class Listener:
             return inner.accept()  # type: ignore[no-any-return]  # a listener of the program may be anything
         if isinstance(inner, SocketListener) and type(inner).accept is SocketListener.accept:
             return inner._admit(key)
-        if sys.platform == "win32" and type(inner) is _pipes().PipeListener:
+        if sys.platform == "win32" and type(inner) is PipeListener:
             return inner._admit(key)
         return _let_in(inner.accept(), key)  # a listener of the program
 
@@ -553,15 +553,8 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
 def _dial(address: Any, timeout: float | None = None) -> Any:
     """Connect to the socket or the pipe that listens at `address`."""
     if sys.platform == "win32" and address_type(address) == "AF_PIPE":
-        return _pipes().PipeClient(address, timeout)
+        return PipeClient(address, timeout)
     return SocketClient(address, timeout)
-
-
-def _pipes() -> Any:
-    """Return the module with the pipes that have names."""
-    from ._impl.transport import named_pipes
-
-    return named_pipes
 
 
 def _let_in(conn: Connection, key: bytes) -> Connection:
@@ -733,7 +726,21 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
 
 
 if sys.platform == "win32":
-    from ._impl.transport.named_pipes import PipeClient, PipeListener  # noqa: F401  # names of the standard package
+    from ._impl.transport.named_pipes import NamedPipeListener, dial
+
+    class PipeListener(NamedPipeListener):
+        """A pipe with a name, as `Listener` uses it."""
+
+        _End = PipeConnection
+
+    def PipeClient(address: str, timeout: float | None = None) -> Any:
+        """Return a connection to the pipe that listens at `address`.
+
+        Raises:
+            FileNotFoundError: nothing listens there.
+            TimeoutError: the listener has accepted no client for `timeout` seconds, 20 by default.
+        """
+        return dial(address, PipeConnection, CONNECTION_TIMEOUT if timeout is None else timeout)
 
 
 public_module.finish(globals())

@@ -290,7 +290,7 @@ class Pool(QueueParts):
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
-        if not hasattr(initargs, "__iter__"):
+        if initializer is not None and not hasattr(initargs, "__iter__"):
             raise TypeError(
                 f"initargs must be a tuple of the arguments of initializer, not {initargs!r:.80} of type {type(initargs).__name__}"
             )

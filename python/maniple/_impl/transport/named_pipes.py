@@ -6,7 +6,6 @@ end of the standard package finds nothing there.
 
 from __future__ import annotations
 
-from ... import connection
 from ..._maniple import Reception, local_client, local_listener
 from ...util import Finalize, sub_debug
 from ..start.descriptors import close_number
@@ -16,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["PipeClient", "PipeListener"]
+__all__ = ["NamedPipeListener", "dial"]
 
 _PREFIX = "\\\\.\\pipe\\"
 
@@ -33,9 +32,8 @@ def _name(address: Any) -> str:
     return address[len(_PREFIX) :].lower().replace("\\", "!").replace("/", "!")
 
 
-def _connection(owner: Any) -> Any:
-    """Return a connection over the handle that `owner` gives up."""
-    kind: Any = connection._End
+def _connection(kind: Any, owner: Any) -> Any:
+    """Return a connection of the class `kind` over the handle that `owner` gives up."""
     go_through_parts(kind)
     made = kind.__new__(kind)
     made._take(owner)
@@ -53,8 +51,11 @@ class _Handle:
         return self._number
 
 
-class PipeListener:
+class NamedPipeListener:
     """A pipe with a name, as `Listener` uses it."""
+
+    #: the class of the connections
+    _End: Any = None
 
     def __init__(self, address: str, backlog: int | None = None) -> None:
         self._address, self._last_accepted = address, None
@@ -73,7 +74,7 @@ class PipeListener:
 
     def _admit(self, key: bytes | None) -> Any:
         guest = self._reception[self._handle, key, None]
-        return _connection(guest)
+        return _connection(self._End, guest)
 
     @staticmethod
     def _finalize_pipe_listener(reception: Any, handle: int) -> None:
@@ -81,15 +82,15 @@ class PipeListener:
         close_number(handle)
 
 
-def PipeClient(address: str, timeout: float | None = None) -> Any:
-    """Return a connection to the pipe that listens at `address`.
+def dial(address: str, kind: Any, timeout: float) -> Any:
+    """Return a connection of the class `kind` to the pipe that listens at `address`.
 
     Raises:
         FileNotFoundError: nothing listens there.
-        TimeoutError: the listener has accepted no client for 20 seconds.
+        TimeoutError: the listener has accepted no client for `timeout` seconds.
     """
     try:
-        number = local_client(_name(address), connection.CONNECTION_TIMEOUT if timeout is None else timeout)
+        number = local_client(_name(address), timeout)
     except ConnectionRefusedError:
         raise FileNotFoundError(2, "no pipe listens at this address", address) from None
-    return _connection(_Handle(number))
+    return _connection(kind, _Handle(number))
