@@ -28,7 +28,10 @@ from marked import end_all, stragglers
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "MANIPLE_TEST_FILE"
 # Files that take long for their size. They go first, so that no core is idle at the end.
-SLOW = ("test_shortage", "test_scarcity", "test_failures", "test_conditions", "test_orphans", "test_frequent_signals")
+SLOW = (
+    "test_shortage", "test_scarcity", "test_failures", "test_conditions", "test_orphans", "test_frequent_signals",
+    "test_limits_beside_interpreter",
+)  # fmt: skip
 # Seconds for one file. Each test has a watchdog of its own; this is for what those do not see.
 LIMIT = 600
 # Seconds for a process that is late to write where its threads are.
