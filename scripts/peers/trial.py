@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import Peer
-from run_tests import MARK, end_all
+from marked import end_all
+from run_tests import MARK
 
 HERE = Path(__file__).resolve().parent
 # How often a run may crash or hang and continue.
@@ -187,7 +188,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end_all(self.mark)
+        end_all(MARK, self.mark)
         self.process.wait()
 
     def abort(self) -> None:
