@@ -17,8 +17,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry import Peer
 from marked import end_all
+from registry import Peer
 from run_tests import MARK
 
 HERE = Path(__file__).resolve().parent
