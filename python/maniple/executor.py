@@ -30,7 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar, Unpack
 
-    from ._impl.executor.options import Chosen, ExecutorOptions
+    from ._impl.executor.options import Chosen
+    from ._impl.pool.options import ExecutorOptions
 
     Call = ParamSpec("Call")
     Result = TypeVar("Result")

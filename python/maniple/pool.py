@@ -43,17 +43,15 @@ from ._impl.pool.names import (
 from ._impl.pool.options import (
     Retries,
     backlog_of,
-    bytes_of,
-    check_memory_watch,
     count_of,
     memory_limit_of,
-    seconds_of,
     seeds_of,
     setup_of,
     size_of,
     spares_of,
     tasks_of,
     terms_of,
+    worker_limits_of,
 )
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
@@ -273,10 +271,7 @@ class Pool(QueueParts):
         maxtasksperchild = tasks_of(maxtasksperchild, max_tasks_per_child)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        start_limit = seconds_of("worker_init_timeout", worker_init_timeout)
-        memory, recycle = memory_limit_of(memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
-        if (memory or recycle) and not check_memory_watch(memory_limit_strict):
-            memory = recycle = None
+        of_workers = worker_limits_of(worker_init_timeout, memory_limit, max_rss_per_worker, memory_limit_strict)
         spare_workers = spares_of(
             spare_workers,
             options.get("task_timeout") is not None and self._ctx.get_start_method() != "fork",
@@ -284,7 +279,7 @@ class Pool(QueueParts):
         )
         size = size_of(processes, min_processes, idle_timeout, spare_workers)
         backlog = backlog_of(max_backlog, backlog_full)
-        limits = start_limit, memory, recycle, *size
+        limits = *of_workers, *size
         terms_of(dict(options), None) if options else None  # raises for what cannot be
         refuse_impossible_size(processes + size[2], self._descriptors)
         self._processes = processes

@@ -14,6 +14,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 
 /// `nameless_memory(label, size)`: return a descriptor of `size` zeroed bytes of shared memory, whose size cannot
 /// change.
@@ -62,18 +63,30 @@ impl PyMapped {
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::saying("no view to fill in"));
-        }
-        let memory = &slf.get().0;
-        let (start, len) = (memory.start().as_ptr(), memory.len());
-        // SAFETY: `start` and `len` describe memory that stays mapped as long as this object, to which the view holds a
-        // reference. Rust code makes no references to it; other processes write to it, as to any memory that Python maps.
-        let failed = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast::<c_void>(), len as ffi::Py_ssize_t, 0, flags)
-        };
-        if failed == 0 { Ok(()) } else { Err(made::raised(slf.py())) }
+        // SAFETY: `view` is the interpreter's. The memory stays mapped as long as this object. Rust code makes no references to
+        // it; other processes write to it, as to any memory that Python maps.
+        unsafe { fill_view(slf.as_any(), slf.get().0.start(), slf.get().0.len(), view, flags) }
     }
+}
+
+/// Fills in a writable view of memory that belongs to `owner`, to which the view holds a reference.
+///
+/// # Safety
+/// `view` is null, or may be written to. The memory stays where it is as long as `owner`, and other code may write to it.
+unsafe fn fill_view(
+    owner: &Bound<'_, PyAny>,
+    start: NonNull<u8>,
+    len: usize,
+    view: *mut ffi::Py_buffer,
+    flags: c_int,
+) -> PyResult<()> {
+    if view.is_null() {
+        return Err(PyBufferError::saying("no view to fill in"));
+    }
+    let start = start.as_ptr().cast::<c_void>();
+    // SAFETY: the caller promises that.
+    let failed = unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start, len as ffi::Py_ssize_t, 0, flags) };
+    if failed == 0 { Ok(()) } else { Err(made::raised(owner.py())) }
 }
 
 /// Private memory of this process. Supports the writable buffer protocol, and nothing else.
@@ -111,16 +124,8 @@ impl PyMemory {
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::saying("no view to fill in"));
-        }
-        let memory = &slf.get().0;
-        let (start, len) = (memory.start().as_ptr(), memory.len());
-        // SAFETY: `start` and `len` describe memory that stays in place as long as this object, to which the view holds
-        // a reference. Rust code does not read it again, so writing to it is as safe as writing to any Python buffer.
-        let failed = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast::<c_void>(), len as ffi::Py_ssize_t, 0, flags)
-        };
-        if failed == 0 { Ok(()) } else { Err(made::raised(slf.py())) }
+        // SAFETY: `view` is the interpreter's. The memory stays in place as long as this object. Rust code does not read it
+        // again, so writing to it is as safe as writing to any Python buffer.
+        unsafe { fill_view(slf.as_any(), slf.get().0.start(), slf.get().0.len(), view, flags) }
     }
 }

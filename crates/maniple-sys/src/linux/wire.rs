@@ -14,6 +14,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
 pub use crate::terms::Note;
+pub use crate::unix::errors::{is_crowded, is_out_of_handles, out_of_handles};
 
 /// The greatest number of handles of a note (the kernel's limit).
 pub const MOST: usize = 253;
@@ -165,21 +166,6 @@ pub(super) fn are_numbers_scarce() -> bool {
 fn with_spare<R>(with: impl FnOnce() -> R) -> R {
     let fresh = || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok().map(crate::own::arrived);
     numbers::with_spare(fresh, with)
-}
-
-/// Returns the error of a receive that has no descriptor left for a handle.
-pub fn out_of_handles() -> io::Error {
-    rustix::io::Errno::MFILE.into()
-}
-
-/// Returns whether an error is [`out_of_handles`].
-pub fn is_out_of_handles(e: &io::Error) -> bool {
-    e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
-}
-
-/// Returns whether a send failed because too many handles of this user are in transit.
-pub fn is_crowded(e: &io::Error) -> bool {
-    e.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error())
 }
 
 crate::as_handle!(impl[] for Wire, |this| match &this.0 {

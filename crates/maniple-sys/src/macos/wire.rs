@@ -13,6 +13,7 @@ use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::io::{self, IoSlice};
 
 pub use crate::terms::Note;
+pub use crate::unix::errors::{is_crowded, is_out_of_handles, out_of_handles};
 
 /// The greatest number of handles of a note.
 pub const MOST: usize = rights::MOST;
@@ -108,21 +109,6 @@ impl Wire {
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<()> {
         super::ready::wait(&mut [super::ready::Interest::new(self.as_handle())], timeout).map(|_| ())
     }
-}
-
-/// Returns the error of a receive that has no descriptor left for a handle.
-pub fn out_of_handles() -> io::Error {
-    rustix::io::Errno::MFILE.into()
-}
-
-/// Returns whether an error is [`out_of_handles`].
-pub fn is_out_of_handles(e: &io::Error) -> bool {
-    e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
-}
-
-/// Returns whether a send failed because too many handles of this user are in transit.
-pub fn is_crowded(e: &io::Error) -> bool {
-    e.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error())
 }
 
 crate::as_handle!(impl[] for Wire, |this| match &this.0 {

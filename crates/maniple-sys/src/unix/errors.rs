@@ -18,3 +18,18 @@ pub fn is_limit_of_processes(error: &std::io::Error) -> bool {
 pub fn error_number(error: &std::io::Error) -> Option<i32> {
     error.raw_os_error()
 }
+
+/// Returns the error of a receive that has no descriptor left for a handle.
+pub fn out_of_handles() -> std::io::Error {
+    rustix::io::Errno::MFILE.into()
+}
+
+/// Returns whether an error is [`out_of_handles`].
+pub fn is_out_of_handles(e: &std::io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+}
+
+/// Returns whether a send failed because too many handles of this user are in transit.
+pub fn is_crowded(e: &std::io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error())
+}

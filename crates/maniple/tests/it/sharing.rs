@@ -169,7 +169,7 @@ fn a_name_lasts_as_long_as_its_makers_handles() {
         },
         (made.clone(), name.clone()),
     );
-    assert!(is_there(&name), "whoever only uses it does not take its name away");
+    assert!(is_there(&name), "a process that only uses it does not take its name away");
     let clone = made.clone();
     drop(made);
     assert!(is_there(&name));

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 from ..pool.options import (
     CALL_OPTIONS,
-    bytes_of,
-    check_memory_watch,
     memory_limit_of,
     own_tasks,
-    seconds_of,
     seeds_of,
     setup_of,
     spares_of,
     terms_of,
     unknown_option,
+    worker_limits_of,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from os import PathLike
-    from typing import Any, Literal, TypedDict
+    from typing import Any
 
     from ..._maniple import Seeds
-    from ..pool.options import Retries
     from ..pool.worker_setup import WorkerSetup
-
-    class ExecutorOptions(TypedDict, total=False):
-        """The options of a pool that an executor takes; see `Pool`."""
-
-        task_timeout: float | None
-        soft_timeout: float | None
-        retries: int | Retries | None
-        priority: int
-        worker_init_timeout: float | None
-        memory_limit: int | str | None
-        memory_limit_strict: bool
-        max_rss_per_worker: int | str | None
-        spare_workers: int | None
-        env: Mapping[str, str | None] | None
-        cwd: str | PathLike[str] | None
-        threads_per_worker: int | None
-        affinity: Literal["spread"] | Sequence[Iterable[int]] | None
-        accelerators: int | Sequence[int | str] | None
-        finalizer: Callable[..., object] | None
-        finalargs: Iterable[Any]
-        seed: int | None
 
 
 __all__ = ["Chosen"]
@@ -79,24 +53,24 @@ class Chosen:
         self._calls = {name: options[name] for name in _CALLS if name in options}
         terms_of(self._calls, None)  # raises for what cannot be
         self._seeds: Seeds | None = None if get("seed") is None else seeds_of(get("seed"))
-        start_limit = seconds_of("worker_init_timeout", get("worker_init_timeout"))
-        #: the memory that a worker may use
-        self.memory = memory_limit_of(get("memory_limit"))
-        recycle = bytes_of("max_rss_per_worker", get("max_rss_per_worker"))
-        memory = self.memory
-        if (memory or recycle) and not check_memory_watch(get("memory_limit_strict", True)):
-            memory = recycle = None
+        of_workers = worker_limits_of(
+            get("worker_init_timeout"),
+            get("memory_limit"),
+            get("max_rss_per_worker"),
+            get("memory_limit_strict", True),
+        )
+        self._memory = memory_limit_of(get("memory_limit"))
         gives_each_its_own = self.setup is not None and self.setup.gives_each_its_own
         are_useful = get("task_timeout") is not None and not is_forked
         #: the number of workers that are started in advance
         self.spares = spares_of(get("spare_workers"), are_useful, gives_each_its_own)
         #: the limits of the workers, in the engine's order
-        self.limits = start_limit, memory, recycle, None, 0.0, self.spares
+        self.limits = *of_workers, None, 0.0, self.spares
 
     @property
     def of_size(self) -> tuple[int | None, Any]:
         """What the default number of workers depends on."""
-        return self.memory, None if self.setup is None else self.setup.accelerators
+        return self._memory, None if self.setup is None else self.setup.accelerators
 
     def refuse_size(self, processes: int) -> None:
         """Raise ValueError if the options do not suit so many workers."""

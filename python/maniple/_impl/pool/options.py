@@ -21,28 +21,27 @@ if TYPE_CHECKING:
 
     from .worker_setup import WorkerSetup
 
-    class CallOptions(TypedDict, total=False):
-        """The options of a call; see `Pool`."""
+    class TaskOptions(TypedDict, total=False):
+        """The options of tasks; see `Pool`."""
 
         task_timeout: float | None
         soft_timeout: float | None
         retries: int | Retries | None
         priority: int
+
+    class CallOptions(TaskOptions, total=False):
+        """The options of a call; see `Pool`."""
+
         return_exceptions: bool
 
-    class PoolOptions(CallOptions, total=False):
-        """The options of a pool; see `Pool`."""
+    class ExecutorOptions(TaskOptions, total=False):
+        """The options of a pool that an executor has as well; see `Pool`."""
 
-        max_tasks_per_child: int | None
         worker_init_timeout: float | None
         memory_limit: int | str | None
         memory_limit_strict: bool
         max_rss_per_worker: int | str | None
-        min_processes: int | None
-        idle_timeout: float | None
         spare_workers: int | None
-        max_backlog: int | None
-        backlog_full: Literal["block", "raise"]
         env: Mapping[str, str | None] | None
         cwd: str | os.PathLike[str] | None
         threads_per_worker: int | None
@@ -51,6 +50,15 @@ if TYPE_CHECKING:
         finalizer: Callable[..., object] | None
         finalargs: Iterable[Any]
         seed: int | None
+
+    class PoolOptions(CallOptions, ExecutorOptions, total=False):
+        """The options of a pool; see `Pool`."""
+
+        max_tasks_per_child: int | None
+        min_processes: int | None
+        idle_timeout: float | None
+        max_backlog: int | None
+        backlog_full: Literal["block", "raise"]
 
 
 __all__ = [
@@ -71,6 +79,7 @@ __all__ = [
     "tasks_of",
     "terms_of",
     "unknown_option",
+    "worker_limits_of",
 ]
 
 # What the engine cannot count.
@@ -325,6 +334,22 @@ def size_of(
     if min_processes > processes:
         raise ValueError(f"min_processes ({min_processes}) must not be more than processes ({processes})")
     return min_processes, _IDLE if idle is None else idle, 0
+
+
+def worker_limits_of(
+    worker_init_timeout: Any, memory_limit: Any, max_rss_per_worker: Any, memory_limit_strict: bool
+) -> tuple[float | None, int | None, int | None]:
+    """Return the limits of workers: the seconds until they are ready, the memory that ends them, and that which replaces them.
+
+    Raises:
+        TypeError, ValueError: an option has a value that it cannot have.
+        OSError: `memory_limit_strict`, and the memory of workers cannot be watched.
+    """
+    start = seconds_of("worker_init_timeout", worker_init_timeout)
+    memory, recycle = memory_limit_of(memory_limit), bytes_of("max_rss_per_worker", max_rss_per_worker)
+    if (memory or recycle) and not check_memory_watch(memory_limit_strict):
+        return start, None, None
+    return start, memory, recycle
 
 
 def check_memory_watch(strict: bool) -> bool:
