@@ -67,6 +67,8 @@ CARGO_TITLE = re.compile(r"^\s+(?:Running|Doc-tests) (?:unittests )?(.+?)(?: \(.
 CARGO_CLOSING = re.compile(r"^test result: .*")
 # How the runners name a test that failed: pytest, cargo, and this project's own.
 FAILED = re.compile(r"^\s*(?:FAILED |ERROR |failed: |test .* FAILED$|tests/\S+: FAILED)")
+# Where each thread was when a test hung: the lines of the test runner itself say nothing.
+OF_RUNNER = re.compile(r'^\s*File "(?:<frozen |.*/site-packages/(?:_pytest|pluggy|pytest)\b)')
 # Ignored by cargo's runner, or deselected and failing as expected under pytest: not run, or not counted upon.
 WORDS = {"passed": "passed", "failed": "failed", "error": "failed", "errors": "failed"}
 WORDS |= {"skipped": "skipped", "ignored": "skipped", "xfailed": "skipped", "xpassed": "failed"}
@@ -204,7 +206,8 @@ def read(process: subprocess.Popen[bytes], suite: Suite, report: Report) -> None
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
         line = raw.decode(errors="replace").rstrip()
-        report.last.append(line)
+        if not OF_RUNNER.match(line):
+            report.last.append(line)
         if suite.title and (found := suite.title.match(line)):
             title = f"{found[1]}: "
         elif found := suite.closing.match(line):

@@ -18,7 +18,7 @@ import anyio
 import pytest
 import trio
 from footprint import Footprint, leaks_since
-from pools import METHODS, POOL_KINDS, end_pool, make_pool, square
+from pools import METHODS, POOL_KINDS, end_pool, make_pool, square, wait_for_file
 
 pytestmark = pytest.mark.better_than_standard("it has no asynchronous methods")
 
@@ -289,11 +289,12 @@ def test_cancelling_a_task_withdraws_a_call_that_has_not_begun(mp: ModuleType, r
     with make_pool(mp, "fork", 1) as pool:
 
         async def main() -> None:
-            first = pool.apply_async(time.sleep, (0.5,))
+            first = pool.apply_async(wait_for_file, (str(tmp_path / "go"),))
             second = pool.apply_async(sleep_with_note, (str(tmp_path / "pid"),))
             with anyio.move_on_after(0.1):
                 await second
-            assert await first is None
+            (tmp_path / "go").touch()
+            assert await first
             assert second.cancelled()
             assert await pool.apply_async(square, (3,)) == 9
 
@@ -301,11 +302,13 @@ def test_cancelling_a_task_withdraws_a_call_that_has_not_begun(mp: ModuleType, r
     assert not (tmp_path / "pid").exists()
 
 
-def test_one_of_two_awaiting_tasks_is_cancelled_and_the_other_gets_the_result(run: Any, forked: Any) -> None:
+def test_one_of_two_awaiting_tasks_is_cancelled_and_the_other_gets_the_result(
+    run: Any, forked: Any, tmp_path: Path
+) -> None:
     values = []
 
     async def main() -> None:
-        result = forked.apply_async(time.sleep, (0.5,))
+        result = forked.apply_async(wait_for_file, (str(tmp_path / "go"),))
 
         async def wait() -> None:
             values.append(await result)
@@ -313,22 +316,24 @@ def test_one_of_two_awaiting_tasks_is_cancelled_and_the_other_gets_the_result(ru
         async def give_up() -> None:
             with anyio.move_on_after(0.1):
                 await result
+            (tmp_path / "go").touch()
 
         await together(wait, give_up)
 
     run(main)
-    assert values == [None]
+    assert values == [True]
 
 
-def test_a_shielded_call_goes_on() -> None:
+def test_a_shielded_call_goes_on(tmp_path: Path) -> None:
     import maniple
 
     async def main() -> None:
         async with maniple.Pool(1) as pool:
-            result = pool.apply_async(time.sleep, (0.4,))
+            result = pool.apply_async(wait_for_file, (str(tmp_path / "go"),))
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(result), 0.1)
-            assert await result is None
+            (tmp_path / "go").touch()
+            assert await result
 
     asyncio.run(main())
 

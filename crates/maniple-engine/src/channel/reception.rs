@@ -48,6 +48,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const SILENCE: Duration = Duration::from_secs(8);
 /// How long clients wait for a descriptor of the listener's process before the listener closes their connections.
 pub const SHORTAGE: Duration = Duration::from_secs(1);
+/// How often a thread that waits for clients calls the caller's hook at the least.
+const LOOK_UP: Duration = Duration::from_secs(1);
 /// The greatest number of connections that are closed at a time because of a shortage.
 const MOST_CLOSED: usize = 256;
 
@@ -129,14 +131,21 @@ impl Reception {
     ) -> Result<Option<OwnedHandle>, Refused> {
         let mut company = Company::of(self);
         let mut kick = company.gather()?;
+        let mut found = 0;
         loop {
-            let until = company.guests.iter().filter_map(Guest::end).chain(deadline).min();
+            // A signal that arrives while a guest is served does not end the next wait.
+            if found > 0 && interrupted() {
+                return Err(Refused::Interrupted);
+            }
+            // Nor does a signal that arrives just before the wait.
+            let look = Instant::now() + LOOK_UP;
+            let until = company.guests.iter().filter_map(Guest::end).chain(deadline).chain([look]).min();
             let mut interests = vec![Interest::new(listening), Interest::new(kick.as_handle())];
             interests.extend(company.guests.iter().map(|guest| Interest::new(guest.socket.as_handle())));
-            let found = ready::wait(&mut interests, left(until));
+            let waited = ready::wait(&mut interests, left(until));
             let ready: Vec<bool> = interests.iter().map(Interest::ready).collect();
             drop(interests);
-            let found = found.map_err(Refused::Os)?;
+            found = waited.map_err(Refused::Os)?;
             for place in (0..company.guests.len()).rev().filter(|place| ready[2 + place]) {
                 match company.guests[place].hear() {
                     Ok(Standing::Waits) => {}

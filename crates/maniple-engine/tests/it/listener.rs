@@ -397,6 +397,30 @@ fn patience_counts_only_while_somebody_accepts() {
     drop(silent);
 }
 
+#[test]
+fn a_signal_that_arrives_while_a_guest_is_served_ends_the_next_wait() {
+    let listener = Listener::bind(&Address::Local(folder("served").join("socket")), 1).unwrap();
+    let mut guest = raw(&listener);
+    // The hook is true from then on, as if a signal had arrived during the first of these steps.
+    let begun = Instant::now();
+    assert!(matches!(listener.accept(Some(KEY), None, &mut || true), Err(Error::Interrupted)));
+    // A guest may be silent for twenty seconds.
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    // The guest is still there.
+    assert!(guest.read(&mut [0; 100]).unwrap() > 0);
+}
+
+#[test]
+fn a_wait_calls_the_hook_again_if_a_signal_arrived_just_before_it() {
+    let listener = Listener::bind(&Address::Local(folder("just-before").join("socket")), 1).unwrap();
+    let mut calls = 0;
+    let mut third = || {
+        calls += 1;
+        calls == 3
+    };
+    assert!(matches!(listener.accept(Some(KEY), None, &mut third), Err(Error::Interrupted)));
+}
+
 // On Windows no other program has local listeners.
 #[cfg(not(windows))]
 #[test]

@@ -9,7 +9,7 @@ use maniple_sys::ready::{self, Interest};
 use maniple_sys::{BorrowedHandle, socket};
 use std::time::{Duration, Instant};
 
-/// How often a client checks whether the listener has accepted it.
+/// How often a client checks whether the listener has accepted it, and calls the caller's hook.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Why a client was not admitted.
@@ -40,20 +40,24 @@ pub fn get_in(
     let mut guest = Guest::new(socket, key, Role::Client, Duration::MAX).map_err(Unwelcome::Because)?;
     let mut taken: Option<Instant> = None;
     loop {
-        let look = guest.has_heard_nothing();
-        let pause = if look { Some(LOOK) } else { None };
-        let wait = [pause, left(deadline)].into_iter().flatten().min();
-        let begun = Instant::now();
-        let found = ready::wait(&mut [Interest::new(socket)], wait).map_err(|e| Unwelcome::Because(Cause::Os(e)))?;
-        if found > 0 {
-            if guest.hear().map_err(Unwelcome::Because)? == Standing::IsIn {
-                return Ok(());
-            }
-        } else if interrupted() {
+        let wait = left(deadline).map_or(LOOK, |left| left.min(LOOK));
+        let (begun, silent) = (Instant::now(), guest.has_heard_nothing());
+        let found =
+            ready::wait(&mut [Interest::new(socket)], Some(wait)).map_err(|e| Unwelcome::Because(Cause::Os(e)))?;
+        if found > 0 && guest.hear().map_err(Unwelcome::Because)? == Standing::IsIn {
+            return Ok(());
+        }
+        // A signal that arrives while the guest is served does not end the next wait, so each turn calls the hook.
+        if interrupted() {
             return Err(Unwelcome::Interrupted);
-        } else if left(deadline) == Some(Duration::ZERO) {
+        }
+        if found > 0 {
+            continue;
+        }
+        if left(deadline) == Some(Duration::ZERO) {
             return Err(Unwelcome::Late);
-        } else if look && begun.elapsed() >= LOOK {
+        }
+        if silent && begun.elapsed() >= LOOK {
             match taken {
                 Some(since) if since.elapsed() >= SILENCE => return Err(Unwelcome::Because(Cause::Mute(SILENCE))),
                 Some(_) => {}
