@@ -91,7 +91,7 @@ def surface(folder: Path) -> dict[str, set[str]]:
             text = code_of((folder.parent / "unix" / f"{file}.rs").read_text())
             for name in re.findall(r"\w+", group or one):
                 found[module] |= methods(text, name)
-        for shared, names in re.findall(r"pub use crate::(unix|lacking)::\{?([\w, ]+)\}?;", code):
+        for shared, names in re.findall(r"pub use crate::(unix|lacking|portable)::\{?([\w, ]+)\}?;", code):
             for name in re.findall(r"\w+", names):
                 part = name if module == "mod" else f"{module}::{name}"
                 found[part] |= of_file(folder.parent / shared / f"{name}.rs")

@@ -208,6 +208,8 @@ mod lacking;
 mod linux;
 #[cfg(any(target_os = "macos", maniple_posix))]
 mod macos;
+#[cfg(any(target_os = "macos", maniple_posix, windows))]
+mod portable;
 mod start;
 // Compiled for tests on every system: its answers are tested.
 #[cfg(any(test, not(any(target_os = "linux", target_os = "macos", windows))))]

@@ -7,7 +7,6 @@ pub mod holder;
 mod in_flight;
 mod macho;
 pub mod memory;
-pub mod mutex;
 mod packets;
 pub mod plain;
 pub mod process;
@@ -22,6 +21,7 @@ mod system;
 pub mod tap;
 pub mod wire;
 
+pub use crate::portable::mutex;
 pub use crate::unix::errors::{error_number, is_limit_of_processes, is_shortage};
 pub use crate::unix::{named, own, socket_dir};
 use crate::{BorrowedHandle, OwnedHandle};

@@ -23,10 +23,10 @@
 pub mod place;
 mod shared;
 
-use super::mutex;
 use super::nt::{self, Closing};
 use super::{holder, pipe};
 use crate::handle::known::{self, Known};
+use crate::mutex;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle};
 use shared::{ENTRY, EndState, HEADER, LEAST, Line, PREFIX, ROOM, Shared, Way};
 use std::io::{self, IoSlice};

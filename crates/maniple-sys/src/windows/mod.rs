@@ -6,7 +6,6 @@ pub mod holder;
 mod interrupt;
 mod line;
 pub mod memory;
-pub mod mutex;
 pub mod named;
 mod network;
 mod nt;
@@ -28,6 +27,7 @@ pub mod wire;
 
 use crate::BorrowedHandle;
 pub use crate::lacking::{atfork, epoch};
+pub use crate::portable::mutex;
 pub use errors::error_number;
 use std::io;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessAffinityMask, SetProcessAffinityMask};

@@ -6,10 +6,10 @@
 #![allow(unsafe_code)]
 
 use super::memory::{self, Mapping};
-use super::mutex::{Found, Mutex};
 use super::nt::{self, Closing};
 use super::unsupported;
 use crate::handle::known::{self, Known};
+use crate::mutex::{Found, Mutex};
 use crate::terms::Share;
 use crate::{AsHandle, OwnedHandle};
 use std::io;

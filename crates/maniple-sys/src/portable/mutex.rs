@@ -6,11 +6,11 @@
 //! waits   how many threads wait (too many, if some have died: then a release makes a call for nothing)
 //! ```
 //! A thread that waits looks from time to time whether the holder's process has ended, and takes the lock over by
-//! compare-exchange from exactly that holder. The system's own locks have no such thing (`pthread.h` of macOS has no
-//! robust mutex). A thread that ends while it holds a lock, in a process that continues, keeps it.
+//! compare-exchange from exactly that holder. A thread that ends while it holds a lock, in a process that continues,
+//! keeps it.
 #![allow(unsafe_code)]
 
-use super::{futex, holder};
+use crate::{futex, holder};
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -28,11 +28,11 @@ pub struct Mutex {
 }
 
 /// This process: its number (low half) and its birth.
-fn me() -> u64 {
+pub(crate) fn me() -> u64 {
     static ME: AtomicU64 = AtomicU64::new(0);
     let known = ME.load(Relaxed);
     // A forked child has another number than its parent.
-    if known as u32 == super::process_id() {
+    if known as u32 == crate::process_id() {
         return known;
     }
     let me = holder::identity();
