@@ -87,11 +87,12 @@ C
         touch "$kit/prefix/.ready"
     fi
 
-    # Standard streams are pipes: Wine's programs cannot use every kind of file as one.
+    # Standard streams are pipes: Wine's programs cannot use every kind of file as one. Wine starts its debugger for every
+    # process that crashes, whatever the error mode of the process says; without it, the process ends as on Windows.
     cat >"$kit/run" <<RUN
 #!/bin/bash
 set -o pipefail
-export WINEPREFIX="$kit/prefix" WINEARCH=win64 WINEDEBUG=\${WINEDEBUG--all}
+export WINEPREFIX="$kit/prefix" WINEARCH=win64 WINEDEBUG=\${WINEDEBUG--all} WINEDLLOVERRIDES=winedbg.exe=d
 unset DISPLAY LD_LIBRARY_PATH
 wine "\$@" </dev/null 2>&1 | cat
 RUN
