@@ -181,7 +181,7 @@ def _remove_temp_dir(rmtree: Callable[..., Any], tempdir: str) -> None:
     rmtree(tempdir, ignore_errors=True)
     # None at the end of the interpreter's shutdown
     if (me := current_process()) is not None:
-        me._config["tempdir"] = None
+        me._config.pop("tempdir", None)
 
 
 def get_temp_dir() -> str:
@@ -191,10 +191,15 @@ def get_temp_dir() -> str:
         from ._impl.start import temp_dir  # late: most children make no sockets
 
         made = temp_dir.make()
+        if config.get("tempdir", made) is None:
+            del config["tempdir"]  # a program has stored it
+        if (first := config.setdefault("tempdir", made)) is not made:
+            # Another thread's, which may be in use already.
+            temp_dir.remove(made)
+            return str(first)
         info("created temp directory %s", made)
         # Priority -100: after all finalizers that may still use a socket in it.
         Finalize(None, _remove_temp_dir, args=(temp_dir.remove, made), exitpriority=-100)
-        config["tempdir"] = made
     return str(config["tempdir"])
 
 

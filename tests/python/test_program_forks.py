@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -161,3 +162,25 @@ def test_a_programs_fork_calls_only_the_packages_functions(mp: ModuleType, tmp_p
     child.start()
     child.join()
     assert child.exitcode == 3
+
+
+@pytest.mark.better_than_standard("each thread has its own")
+def test_threads_get_one_temporary_folder(mp: ModuleType, tmp_path: Any) -> None:
+    """In a program of its own, which has no such folder yet."""
+    program = f"""
+import os, tempfile, threading, {mp.__name__}.util as util
+folders, together = [], threading.Barrier(4)
+os_mkdir = os.mkdir
+def mkdir(*args, **kwds):
+    together.wait(5)  # each thread has found that there is none
+    os_mkdir(*args, **kwds)
+os.mkdir = mkdir
+threads = [threading.Thread(target=lambda: folders.append(util.get_temp_dir())) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(folders), len(set(folders)), os.listdir(tempfile.gettempdir()) == [os.path.basename(folders[0])])
+"""
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["4", "1", "True"], done.stderr
+    assert not os.listdir(tmp_path)

@@ -63,7 +63,7 @@ def _in_forked_child() -> None:
     if tracker is not None and getattr(tracker._fork_intent, "share_tracker", False):
         return
     process._children.clear()  # children of the parent: this process neither joins nor terminates them
-    process.current_process()._config["tempdir"] = None  # the parent removes it at its own end
+    process.current_process()._config.pop("tempdir", None)  # the parent removes it at its own end
     global forked_by_program
     forked_by_program = True
     try:
