@@ -71,7 +71,7 @@ impl PyChild {
             handles: lent,
         };
         let started: io::Result<(u32, OwnedHandle)> =
-            py.detach(|| if tied { process::start(&start, None) } else { process::start_free(&start) });
+            py.detach(|| if tied { process::start(&start, None) } else { process::start_free(&start, None) });
         start.handles.into_iter().map(OwnedHandle::into_raw).for_each(|_lent| {});
         let (pid, handle) = started.map_err(|e| os("start a program", e))?;
         Ok(PyChild { pid, number: handle.as_raw(), handle: Mutex::new(Some(Arc::new(handle))) })

@@ -33,6 +33,7 @@ pub struct Launch {
     stdio: [Stdio; 3],
     handles: Vec<OwnedHandle>,
     role: Option<String>,
+    is_free: bool,
 }
 
 impl Launch {
@@ -103,6 +104,14 @@ impl Launch {
         self
     }
 
+    /// The child continues if this process is killed, on every system. Windows ends other children then; elsewhere it
+    /// makes no difference.
+    #[must_use]
+    pub fn free(mut self) -> Launch {
+        self.is_free = true;
+        self
+    }
+
     /// Handles for the child, under the same numbers; it reads them from [`super::inherited`] if a role is given. No
     /// other child gets them, also if another thread starts it at the same time.
     #[must_use]
@@ -146,8 +155,9 @@ impl Launch {
             }
             _ => error,
         };
-        let (pid, handle) =
-            sys::process::start(&start, watch).map_err(named).map_err(|e| unstarted("start a process", e))?;
+        let started =
+            if self.is_free { sys::process::start_free(&start, watch) } else { sys::process::start(&start, watch) };
+        let (pid, handle) = started.map_err(named).map_err(|e| unstarted("start a process", e))?;
         Ok(Child::ours(pid, handle))
     }
 

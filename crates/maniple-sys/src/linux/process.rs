@@ -56,8 +56,8 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
 }
 
 /// As [`start`]: the kernel ends no process with the one that started it.
-pub fn start_free(start: &Start) -> io::Result<(u32, OwnedHandle)> {
-    self::start(start, None)
+pub fn start_free(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
+    self::start(start, watch)
 }
 
 /// Reserves a number for the handle on a child that is about to start. A handle on a child can only be made after the

@@ -91,7 +91,7 @@ pub fn start(_start: &Start, _watch: Option<OwnedHandle>) -> io::Result<(u32, Ow
 }
 
 /// Returns the error "not supported".
-pub fn start_free(_start: &Start) -> io::Result<(u32, OwnedHandle)> {
+pub fn start_free(_start: &Start, _watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
     Err(unsupported())
 }
 

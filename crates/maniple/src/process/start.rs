@@ -46,6 +46,7 @@ impl Plan {
                 let around =
                     Surroundings { environment: std::mem::take(&mut setup.environment), folder: setup.folder.take() };
                 let launch = around.add_to(startup::launch(program.as_deref()).role(startup::PROCESS));
+                let launch = if setup.daemon { launch } else { launch.free() };
                 let [stdin, stdout, stderr] = stdio.map(stream);
                 handles.insert(0, lay_out(&setup, &[false; 3], &call.bytes)?);
                 handles.extend(call.handles);

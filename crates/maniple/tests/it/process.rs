@@ -230,11 +230,8 @@ fn a_daemon_dies_with_its_parent_and_another_child_does_not() {
     // By twos: a daemon, and another.
     eventually("the daemons' end", || pids.iter().step_by(2).all(|&pid| !exists(pid)));
     for &pid in pids.iter().skip(1).step_by(2) {
-        // On Windows all processes end with the one that has started them.
-        if cfg!(not(windows)) {
-            assert!(exists(pid));
-            testing::kill(pid, Signal::KILL).unwrap();
-        }
+        assert!(exists(pid));
+        testing::kill(pid, Signal::KILL).unwrap();
     }
     eventually("the others' end", || pids.iter().all(|&pid| !exists(pid)));
 }

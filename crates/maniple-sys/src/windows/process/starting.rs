@@ -188,7 +188,8 @@ pub fn start(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, Owne
 }
 
 /// As [`start`], outside of this process's job.
-pub fn start_free(start: &Start) -> io::Result<(u32, OwnedHandle)> {
+pub fn start_free(start: &Start, watch: Option<OwnedHandle>) -> io::Result<(u32, OwnedHandle)> {
+    drop(watch);
     begin(start, None)
 }
 
