@@ -88,7 +88,7 @@ C
     fi
 
     # Standard streams are pipes: Wine's programs cannot use every kind of file as one. Wine starts its debugger for every
-    # process that crashes, whatever the error mode of the process says; without it, the process ends as on Windows.
+    # process that crashes, in every error mode of the process; without it, the process ends as on Windows.
     cat >"$kit/run" <<RUN
 #!/bin/bash
 set -o pipefail

@@ -54,6 +54,7 @@ from ._impl.pool.options import (
     worker_limits_of,
 )
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
+from ._impl.pool.progress import attend_map, attend_stream, attended, check_progress
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
 from ._impl.pool.results import ApplyResult as ApplyResult
@@ -75,7 +76,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, Self, TypeVar, Unpack
 
-    from ._impl.pool.options import CallOptions
+    from ._impl.pool.options import CallOptions, ItemOptions
 
     Item = TypeVar("Item")
 
@@ -161,6 +162,10 @@ class Pool(QueueParts):
         retries: the number of further tries of a task whose worker died, or that exceeded a limit; or a `Retries` object. The
             exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
         priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
+        progress: for a call of `map`, `imap` or another of their forms only: True or a label shows a bar on the terminal or in the notebook,
+            by tqdm if it is installed; "rich" shows one by rich. A function is called as ``progress(done, total)`` up to ten times a
+            second with the number of items that have an outcome, and with the number of all items, None while it is unknown. `map`
+            calls it in its own thread, the calls that return at once in a thread of theirs.
         return_exceptions: if True, the exception of a failed item takes the place of its result.
       With a limit, with retries or with `return_exceptions`, each item travels by itself, for every `chunksize`.
 
@@ -357,6 +362,12 @@ class Pool(QueueParts):
             )
         return terms_of({**self._options, **options}, self._workers._main, self._seeds)
 
+    def _progress_of(self, options: Any) -> Any:
+        """Take the option `progress` out of a call's options, and return what it shows; None: nothing."""
+        if "progress" not in options or self._workers is None:
+            return None
+        return check_progress(options.pop("progress"))
+
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN, TERMINATE: str = TERMINATE) -> None:
         if self._state == RUN:
             try:
@@ -463,7 +474,7 @@ class Pool(QueueParts):
         func: Callable[[Item], Result],
         iterable: Iterable[Item],
         chunksize: int | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ItemOptions],
     ) -> list[Result]:
         """Return ``[func(item) for item in iterable]``; the workers make the calls, the results are in the order of the items.
 
@@ -472,14 +483,16 @@ class Pool(QueueParts):
             iterable: the items. All of them are read before the first call; see `imap` for long inputs.
             chunksize: the number of items that a worker receives at once. None adapts it to how long the calls take; the
                 standard package then makes four chunks for each worker.
-            options: `task_timeout`, `retries` and others; see the class.
+            options: `task_timeout`, `retries`, `progress` and others; see the class.
 
         Raises:
             ValueError: `chunksize` is less than 1.
             What the first failing call raised, and the pool's errors (see the class).
         """
         check_function(func)
-        return self._map_async(func, iterable, mapstar, chunksize, None, None, options).get()
+        progress = self._progress_of(options) if options else None
+        result = self._map_async(func, iterable, mapstar, chunksize, None, None, options)
+        return result.get() if progress is None else attended(result, progress)
 
     def map_async(
         self,
@@ -488,7 +501,7 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ItemOptions],
     ) -> MapResult[Result]:
         """Start `map`, and return a `MapResult` at once; its `get` returns the list of the results.
 
@@ -500,14 +513,19 @@ class Pool(QueueParts):
             error_callback: a function that is called with the exception instead, if a call fails.
             options: `task_timeout`, `retries` and others; see the class.
         """
-        return self._map_async(func, copy_of_list(iterable), mapstar, chunksize, callback, error_callback, options)
+        progress = self._progress_of(options) if options else None
+        items = copy_of_list(iterable)
+        result = self._map_async(func, items, mapstar, chunksize, callback, error_callback, options)
+        if progress is not None:
+            attend_map(result, progress)
+        return result
 
     def starmap(
         self,
         func: Callable[..., Result],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ItemOptions],
     ) -> list[Result]:
         """Return ``[func(*item) for item in iterable]``; like `map`, for a function of several arguments.
 
@@ -517,8 +535,10 @@ class Pool(QueueParts):
         """
         check_function(func)
         items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
+        progress = self._progress_of(options) if options else None
         try:
-            return self._map_async(func, items, starmapstar, chunksize, None, None, options).get()
+            result = self._map_async(func, items, starmapstar, chunksize, None, None, options)
+            return result.get() if progress is None else attended(result, progress)
         except TypeError as error:
             explain_item(error, items)
             raise
@@ -530,10 +550,15 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ItemOptions],
     ) -> MapResult[Result]:
         """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
-        return self._map_async(func, copy_of_list(iterable), starmapstar, chunksize, callback, error_callback, options)
+        progress = self._progress_of(options) if options else None
+        items = copy_of_list(iterable)
+        result = self._map_async(func, items, starmapstar, chunksize, callback, error_callback, options)
+        if progress is not None:
+            attend_map(result, progress)
+        return result
 
     def _map_async(
         self,
@@ -589,7 +614,7 @@ class Pool(QueueParts):
         iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ItemOptions],
     ) -> IMapIterator[Result]:
         """Return an iterator over ``func(item)`` for each item, in the order of the items.
 
@@ -619,7 +644,7 @@ class Pool(QueueParts):
         iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ItemOptions],
     ) -> IMapUnorderedIterator[Result]:
         """Return an iterator over the results in the order in which the calls end. The parameters are those of `imap`."""
         results: IMapUnorderedIterator[Result] = self._stream(
@@ -637,6 +662,7 @@ class Pool(QueueParts):
         options: Any = None,
     ) -> Any:
         self._check_running()
+        progress = self._progress_of(options) if options else None
         terms = self._terms_for(options) if options else self._terms
         check_chunksize(chunksize)
         if chunksize == 1:
@@ -653,7 +679,10 @@ class Pool(QueueParts):
         if external and (items := read_at_once(iterable, window)) is not None:
             iterable, external = items, False
         stream = open_stream(self._workers, func, iterable, external, chunksize, window, ordered, terms)
-        return kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
+        results = kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
+        if progress is not None:
+            attend_stream(results, progress)
+        return results
 
     def _stream_by_queues(
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None

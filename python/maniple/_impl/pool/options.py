@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
         return_exceptions: bool
 
+    class ItemOptions(CallOptions, total=False):
+        """The options of a call for many items; see `Pool`."""
+
+        progress: bool | str | Callable[[int, int | None], object] | None
+
     class ExecutorOptions(TaskOptions, total=False):
         """The options of a pool that an executor has as well; see `Pool`."""
 
@@ -391,6 +396,7 @@ _NAMES_ELSEWHERE = {
 _OF_METHODS = {
     "chunksize": "map, imap and their other forms",
     "buffersize": "imap and imap_unordered",
+    "progress": "map, imap and their other forms",
     "callback": "the methods that end in _async",
     "error_callback": "the methods that end in _async",
 }

@@ -454,6 +454,20 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
     def __iter__(self) -> Self:
         return self
 
+    def __len__(self) -> int:
+        """Return the number of results, also of those that were taken: ``tqdm(pool.imap(...))`` shows a bar.
+
+        Raises:
+            TypeError: the input is an iterator that has not been read to its end.
+        """
+        length: int | None = self._length
+        if length is None:
+            raise TypeError("the number of results is unknown until the input has been read to its end")
+        return length
+
+    def __bool__(self) -> bool:
+        return True
+
     def next(self, timeout: float | None = None) -> Result:
         """Return the next result.
 

@@ -1,0 +1,256 @@
+"""The progress of a call: how many of its items have an outcome, shown as a bar or told to a function of the program.
+
+A call that waits (`map`) looks ten times a second at how far it is, in the caller's thread. For a call that returns at once
+(`map_async`, `imap`) a thread does so. A call without `progress=` does none of this.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+
+from ..sync.thread_start import start_steadily
+from .results import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .results import IMapIterator, MapResult
+
+    Count = tuple[int, int | None]
+
+__all__ = ["attended", "attend_map", "attend_stream", "check_progress"]
+
+# Seconds between two looks.
+PAUSE = 0.1
+
+
+def check_progress(progress: Any) -> Any:
+    """Return the option `progress`; None if nothing is to be shown.
+
+    Raises:
+        TypeError: it is neither a bool, a str nor callable.
+    """
+    if progress is None or progress is False:
+        return None
+    if progress is True or isinstance(progress, str) or callable(progress):
+        return progress
+    raise TypeError(
+        f"progress must be True, a label, or a function of two numbers (done, total), not {progress!r:.80} of type {type(progress).__name__}"
+    )
+
+
+# ---------------------------------------------------------------- displays
+
+
+class Display:
+    """Shows how far a call is. Its methods are called by one thread."""
+
+    def show(self, done: int, total: int | None) -> None:
+        """Show that `done` items have an outcome; `total` is None while it is unknown."""
+
+    def close(self) -> None:
+        """Leave what was shown last."""
+
+
+class Told(Display):
+    """Calls a function of the program when the number has changed."""
+
+    def __init__(self, function: Callable[[int, int | None], object]) -> None:
+        self._function, self._last = function, (-1, -1)
+
+    def show(self, done: int, total: int | None) -> None:
+        if (done, total) != self._last:
+            self._last = (done, total)  # type: ignore[assignment]  # -1 means: nothing yet
+            self._function(done, total)
+
+
+class Tqdm(Display):
+    """A bar of tqdm, in a notebook one of its widgets."""
+
+    def __init__(self, make: Any, label: str | None) -> None:
+        self._make, self._label, self._bar = make, label, None
+
+    def show(self, done: int, total: int | None) -> None:
+        bar: Any = self._bar
+        if bar is None:
+            bar = self._bar = self._make(desc=self._label, total=total)
+        if total is not None and bar.total != total:
+            bar.total = total
+            bar.refresh()
+        if done > bar.n:
+            bar.update(done - bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Rich(Display):
+    """A bar of rich."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars, self._task = bars, None
+        self._bars.start()
+
+    def show(self, done: int, total: int | None) -> None:
+        if self._task is None:
+            self._task = self._bars.add_task("", total=total)
+        self._bars.update(self._task, completed=done, total=total)
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+class Line(Display):
+    """A bar of one line of text, for terminals where tqdm is not installed."""
+
+    WIDTH = 30
+
+    def __init__(self, file: Any, label: str | None) -> None:
+        self._file, self._label, self._begun, self._length = file, label, time.monotonic(), 0
+
+    def show(self, done: int, total: int | None) -> None:
+        passed = time.monotonic() - self._begun
+        rate = done / passed if passed > 0 else 0.0
+        parts = [f"{self._label}:"] if self._label else []
+        if total:
+            filled = self.WIDTH * done // total
+            parts.append(f"{100 * done // total:3}% |{'#' * filled}{' ' * (self.WIDTH - filled)}| {done}/{total}")
+        else:
+            parts.append(f"{done} items")
+        left = f", {_clock((total - done) / rate)} left" if total and 0 < done < total and rate else ""
+        text = f"{' '.join(parts)} [{_clock(passed)}{left}, {rate:.1f}/s]"
+        with suppress(OSError, ValueError):  # the terminal is closed
+            self._file.write("\r" + text.ljust(self._length))
+            self._file.flush()
+        self._length = len(text)
+
+    def close(self) -> None:
+        with suppress(OSError, ValueError):
+            self._file.write("\n")
+            self._file.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def _is_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def display_of(progress: Any) -> Display | None:
+    """Return what shows the progress; None if there is neither a terminal nor a notebook.
+
+    Raises:
+        ImportError: `progress` is "rich", which is not installed.
+    """
+    if callable(progress):
+        return Told(progress)
+    file: Any = sys.stderr
+    if progress == "rich":
+        try:
+            from rich.console import Console
+            from rich.progress import Progress
+        except ImportError as missing:
+            raise ImportError('progress="rich" needs the package rich: pip install rich') from missing
+        if _is_notebook():
+            return Rich(Progress())
+        return Rich(Progress(console=Console(stderr=True))) if _is_terminal(file) else None
+    if not (_is_notebook() or _is_terminal(file)):
+        return None
+    label = None if progress is True else progress
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return Line(file, label)
+    return Tqdm(tqdm, label)
+
+
+def _is_terminal(file: Any) -> bool:
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError):  # there is no such stream, or it is closed
+        return False
+
+
+# ---------------------------------------------------------------- calls
+
+
+def _of_map(result: MapResult[Any]) -> Count:
+    length: int = result._shape[1]
+    return length - result._ticket.left(), length
+
+
+def attended(result: MapResult[Any], progress: Any) -> Any:
+    """Return the results of a call when it has ended, and show its progress meanwhile.
+
+    If the display raises, so does this; the call continues, as after another exception of a waiting caller.
+    """
+    if (display := display_of(progress)) is None:
+        return result.get()
+    try:
+        while not result._wait(PAUSE):
+            display.show(*_of_map(result))
+        value = result.get()
+        display.show(result._shape[1], result._shape[1])
+        return value
+    finally:
+        display.close()
+
+
+def attend_map(result: MapResult[Any], progress: Any) -> None:
+    """Show the progress of a call of `map_async` or `starmap_async` in a thread until it has ended."""
+
+    def look(display: Display) -> bool:
+        length: int = result._shape[1]
+        if ended := result.ready():
+            if result.successful():
+                display.show(length, length)
+        else:
+            display.show(*_of_map(result))
+        return ended
+
+    _follow(look, display_of(progress))
+
+
+def attend_stream(iterator: IMapIterator[Any], progress: Any) -> None:
+    """Show the progress of a call of `imap` or `imap_unordered` in a thread until it has ended, or its iterator is dropped."""
+    # The iterator may be dropped with its last result. The stream still tells how far it came, and is dropped then.
+    known, stream, length = weakref.ref(iterator), iterator._ticket, iterator._items_there
+
+    def look(display: Display) -> bool:
+        done, _, ended = stream.progress()
+        display.show(done, done if ended and length is None else length)
+        return bool(ended) or known() is None
+
+    _follow(look, display_of(progress))
+
+
+def _follow(look: Callable[[Display], bool], display: Display | None) -> None:
+    """Call `look` in a thread until it returns True."""
+    if display is None:
+        return
+
+    def run() -> None:
+        try:
+            try:
+                while not look(display):
+                    time.sleep(PAUSE)
+            finally:
+                display.close()
+        except BaseException as error:
+            tell(error)
+
+    # The call has begun, and its outcome does not depend on what is shown.
+    with suppress(MemoryError, RuntimeError):
+        start_steadily(threading.Thread(target=run, name="maniple-progress", daemon=True))
