@@ -48,6 +48,8 @@ WORDS |= {"skipped": "skipped", "xfailed": "skipped", "xpassed": "failed"}
 class Outcome:
     file: Path
     seconds: float = 0.0
+    # Seconds of a processor that the file and its processes used.
+    processor: float = 0.0
     output: str = ""
     closing: str = ""
     faults: list[str] = field(default_factory=list)
@@ -94,10 +96,8 @@ def run(file: Path, rest: list[str]) -> Outcome:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        try:
-            code = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            code = None
+        code, outcome.processor = wait(process, LIMIT)
+        if code is None:
             # The handler of this signal writes where each thread is.
             process.send_signal(signal.SIGABRT)
             try:
@@ -123,6 +123,18 @@ def run(file: Path, rest: list[str]) -> Outcome:
     return outcome
 
 
+def wait(process: subprocess.Popen[bytes], limit: float) -> tuple[int | None, float]:
+    """Return the exit code, None if the process has not ended in time, and the processor time that it and its children used."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage.ru_utime + usage.ru_stime
+        time.sleep(0.05)
+    return None, 0.0
+
+
 def count(outcome: Outcome) -> None:
     for line in outcome.output.splitlines():
         if found := CLOSING.match(line):
@@ -138,7 +150,7 @@ def show(outcome: Outcome) -> None:
         print(outcome.output, flush=True)
         print(f"{name}: FAILED: {'; '.join(outcome.faults)}: {outcome.closing}", flush=True)
     else:
-        print(f"{name}: {outcome.closing}", flush=True)
+        print(f"{name}: {outcome.closing}, {outcome.processor:.0f} s of a processor", flush=True)
 
 
 def close(outcomes: list[Outcome]) -> int:
@@ -150,6 +162,7 @@ def close(outcomes: list[Outcome]) -> int:
         lines = [line for line in outcome.output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         for line in lines or outcome.output.splitlines()[-30:]:
             print(f"    {line}")
+    print(f"{sum(outcome.processor for outcome in outcomes):.0f} s of a processor in all")
     total = {word: sum(outcome.counts[word] for outcome in outcomes) for word in ("passed", "failed", "skipped")}
     print(", ".join(f"{number} {word}" for word, number in total.items()), flush=True)
     return 1 if failed or not total["passed"] else 0
