@@ -73,11 +73,16 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, Self, TypeVar, Unpack
+    from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-    from ._impl.pool.options import CallOptions
+    from ._impl.pool.options import CallOptions, TaskOptions
 
     Item = TypeVar("Item")
+else:
+
+    def overload(signature: object) -> None:
+        """Ignore a signature that only type checkers read; the next definition replaces it."""
+
 
 __all__ = [
     "CancelledError",
@@ -161,7 +166,8 @@ class Pool(QueueParts):
         retries: the number of further tries of a task whose worker died, or that exceeded a limit; or a `Retries` object. The
             exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
         priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
-        return_exceptions: if True, the exception of a failed item takes the place of its result.
+        return_exceptions: if True, the exception of a failed item takes the place of its result. Type checkers see that in the types of
+            calls that have the option, not of those that have it from their pool.
       With a limit, with retries or with `return_exceptions`, each item travels by itself, for every `chunksize`.
 
     Raises:
@@ -380,6 +386,26 @@ class Pool(QueueParts):
 
     # ---- calls ----
 
+    @overload
+    def apply(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> Result: ...
+    @overload
+    def apply(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> Result | BaseException: ...
     def apply(
         self,
         func: Callable[..., Result],
@@ -392,8 +418,32 @@ class Pool(QueueParts):
         Raises: what `func` raises, and the pool's errors (see the class, as for `options`).
         """
         check_function(func)
-        return self.apply_async(func, args, kwds, **options).get()
+        return self.apply_async(func, args, kwds, **options).get()  # type: ignore[return-value]
 
+    @overload
+    def apply_async(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        callback: Callable[[Result], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> ApplyResult[Result]: ...
+    @overload
+    def apply_async(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        callback: Callable[[Result | BaseException], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> ApplyResult[Result | BaseException]: ...
     def apply_async(
         self,
         func: Callable[..., Result],
@@ -458,6 +508,26 @@ class Pool(QueueParts):
         self._workers.results.enter(ticket.job, result)
         return result
 
+    @overload
+    def map(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> list[Result]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> list[Result | BaseException]: ...
     def map(
         self,
         func: Callable[[Item], Result],
@@ -481,6 +551,30 @@ class Pool(QueueParts):
         check_function(func)
         return self._map_async(func, iterable, mapstar, chunksize, None, None, options).get()
 
+    @overload
+    def map_async(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> MapResult[Result]: ...
+    @overload
+    def map_async(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result | BaseException]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> MapResult[Result | BaseException]: ...
     def map_async(
         self,
         func: Callable[[Item], Result],
@@ -502,6 +596,26 @@ class Pool(QueueParts):
         """
         return self._map_async(func, copy_of_list(iterable), mapstar, chunksize, callback, error_callback, options)
 
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> list[Result]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> list[Result | BaseException]: ...
     def starmap(
         self,
         func: Callable[..., Result],
@@ -523,6 +637,30 @@ class Pool(QueueParts):
             explain_item(error, items)
             raise
 
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> MapResult[Result]: ...
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result | BaseException]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> MapResult[Result | BaseException]: ...
     def starmap_async(
         self,
         func: Callable[..., Result],
@@ -583,6 +721,28 @@ class Pool(QueueParts):
         """Submit a call of `func` for each item; each outcome goes to `result`."""
         self._taskqueue.put((self._guarded_task_generation(result._job, func, items), set_length))
 
+    @overload
+    def imap(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> IMapIterator[Result]: ...
+    @overload
+    def imap(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> IMapIterator[Result | BaseException]: ...
     def imap(
         self,
         func: Callable[[Item], Result],
@@ -613,6 +773,28 @@ class Pool(QueueParts):
         results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize, options)
         return results
 
+    @overload
+    def imap_unordered(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> IMapUnorderedIterator[Result]: ...
+    @overload
+    def imap_unordered(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> IMapUnorderedIterator[Result | BaseException]: ...
     def imap_unordered(
         self,
         func: Callable[[Item], Result],
