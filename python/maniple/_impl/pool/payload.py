@@ -11,7 +11,7 @@ from signal import Signals
 from types import CoroutineType
 
 from ... import reduction
-from ..._maniple import exceeded_soft_limit, interrupts
+from ..._maniple import exceeded_soft_limit, interrupts, interrupts_decoding
 from ...context import ManipleError, TimeoutError
 from ...reduction import _standard
 from .. import PACKAGE
@@ -417,8 +417,8 @@ def raised(told: tuple[str, str, str | None, bytes], first: int | None = None, i
         error = loads(pickled)
         if not isinstance(error, BaseException):
             why, error = f"its pickle contains {_text(error)}, which is not an exception", None
-    except Exception as failure:
-        if interrupts(failure):
+    except BaseException as failure:
+        if interrupts_decoding(failure):
             raise
         why = f"{type(failure).__name__}: {failure} (does its class pass all arguments to super().__init__(), or define __reduce__?)"
     if error is None:
