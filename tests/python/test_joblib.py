@@ -629,3 +629,19 @@ def test_grid_search():
         search.fit(data, labels)
         scores.append(list(search.cv_results_["mean_test_score"]))
     assert scores[0] == scores[1]
+
+
+def test_joblibs_own_tests_have_the_same_names_in_its_backends_place():
+    # `make peers` compares the outcomes of tests by their names.
+    tests = Path(joblib.__file__).parent / "test" / "test_parallel.py"
+    backend = Path(__file__).parents[2] / "scripts" / "peers" / "backend"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", str(tests)]
+    command += ["-c", str(backend.parent / "inside" / "peers.ini"), "--rootdir", str(tests.parent)]
+    names = []
+    for first in ([], [str(backend)]):
+        path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
+        told = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=100
+        )
+        names.append(sorted(line for line in told.stdout.splitlines() if "::" in line))
+    assert names[0] and names[0] == names[1]
