@@ -225,15 +225,16 @@ fn attempt(
         }
         _ => return Err(PyRuntimeError::saying("a task of an unknown kind").into()),
     };
-    // The result is there: it is not interrupted any more.
-    soft_limit::disarm();
     drop(content);
     let mut encoder = Encoder::new(py, link.packer());
     let encoded = match &results {
         Results::One(result) => encoder.one(result, Pickler::Result),
         Results::Many(results) => encoder.list(results, Pickler::Result),
     };
-    encoded.and_then(|()| encoder.packet()).map_err(|error| {
+    let encoded = encoded.and_then(|()| encoder.packet());
+    // The packet is there: neither its making nor the end of the results is interrupted any more.
+    soft_limit::disarm();
+    encoded.map_err(|error| {
         if interrupts(py, &error) {
             return Failed::from(error);
         }
