@@ -20,6 +20,7 @@ from queue import Full
 from . import get_context, util
 from ._impl.compat import public_module
 from ._impl.pool.inputs import (
+    arguments_of,
     check_callbacks,
     check_chunksize,
     check_function,
@@ -53,7 +54,14 @@ from ._impl.pool.options import (
     terms_of,
     worker_limits_of,
 )
-from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
+from ._impl.pool.payload import (
+    MaybeEncodingError,
+    RemoteTraceback,
+    ResultDecodeError,
+    WorkerLostError,
+    cancelled,
+    note_unsent_arguments,
+)
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
 from ._impl.pool.results import ApplyResult as ApplyResult
@@ -162,7 +170,8 @@ class Pool(QueueParts):
         task_timeout: the time in seconds that each item's task may run. A task that runs longer raises `TaskTimeoutError`: the pool
             ends its worker, with the processes that the worker has started, and starts another. The limit also holds for code that
             blocks, holds the interpreter's lock or ignores signals.
-        soft_timeout: the time in seconds after which `SoftTimeoutError` is raised inside the task, which may clean up.
+        soft_timeout: the time in seconds after which `SoftTimeoutError` is raised inside the task, which may clean up, or while its
+            result is pickled.
         retries: the number of further tries of a task whose worker died, or that exceeded a limit; or a `Retries` object. The
             exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
         priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
@@ -291,11 +300,7 @@ class Pool(QueueParts):
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
-        if initializer is not None and not hasattr(initargs, "__iter__"):
-            raise TypeError(
-                f"initargs must be a tuple of the arguments of initializer, not {initargs!r:.80} of type {type(initargs).__name__}"
-            )
-        given = () if initializer is None else tuple(initargs)
+        given = arguments_of(initializer, initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
             if options or any(limits) or setup is not None or seeds is not None or backlog is not None:
                 raise ValueError(f"{type(self).__name__} replaces parts of Pool, so it has no options: leave them out")
@@ -499,8 +504,12 @@ class Pool(QueueParts):
                 ticket = hub.call(func, args, kwds, told)
             else:
                 ticket = hub.call(func, args, kwds, told, terms.of_call())
-        except ValueError:
-            stay_if_program_ends()
+        except Full:
+            raise
+        except Exception as error:
+            if isinstance(error, ValueError):
+                stay_if_program_ends()
+            note_unsent_arguments(error, args, kwds, self._workers._main)
             raise
         if not told:
             return ApplyResult(self, None, None, ticket)
@@ -882,6 +891,9 @@ class Pool(QueueParts):
     def resize(self, processes: int) -> None:
         """Set the number of workers. New workers start at once; surplus workers end after their tasks.
 
+        Workers that have not begun a task that they got end first, because they may be stopped (SIGSTOP), and then those with the highest
+        numbers. A worker that is stopped while it has no task is not noticed.
+
         Args:
             processes: the number of workers; in a pool with `min_processes` the greatest number.
 
@@ -940,7 +952,10 @@ class Pool(QueueParts):
         return None if until is None else not any(part.is_alive() for part in parts)
 
     def __reduce__(self) -> Any:
-        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled; if the function of a call is a method of an object that has a pool, "
+            "leave the pool out of the object's state (__getstate__), or make the function a static method"
+        )
 
     def __enter__(self) -> Self:
         self._check_running()

@@ -244,6 +244,16 @@ def test_dead_worker_fails_its_call_and_the_next_call_works():
     assert Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
 
 
+def exit_at(number):
+    os._exit(number)
+
+
+def test_error_of_a_dead_worker_names_the_function():
+    with pytest.raises(maniple.WorkerLostError) as raised:
+        Parallel(n_jobs=2)(delayed(exit_at)(3) for _ in range(1))
+    assert raised.value.__notes__ == ["The first function of the batch is exit_at."]
+
+
 def test_dead_worker_in_a_managed_block():
     with Parallel(n_jobs=2) as parallel:
         with pytest.raises(maniple.WorkerLostError):
