@@ -483,6 +483,13 @@ def assert_spawning(obj: object) -> None:
     """
     if get_spawning_popen() is not None:
         return
+    standard = sys.modules.get("multiprocessing.context")
+    if standard is not None and standard.get_spawning_popen() is not None:
+        name = type(obj).__name__
+        raise RuntimeError(
+            f"a {name} of maniple can only be an argument of a process of maniple, and this process is one of multiprocessing: start it by "
+            f"maniple.Process, or make the {name} by multiprocessing"
+        )
     raise RuntimeError(
         f"{type(obj).__name__} objects should only be shared between processes through inheritance: give it to the processes as they "
         f"start, by Process(args=...) or by Pool(initializer=..., initargs=...), or use such an object of a Manager()"

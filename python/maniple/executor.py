@@ -23,7 +23,7 @@ from ._impl.compat import public_module
 from ._impl.executor.futures import Future
 from ._impl.executor.mapping import chunks_of, results
 from ._impl.executor.pools import ExecutorPool, Processes, is_over
-from ._impl.pool.inputs import default_processes
+from ._impl.pool.inputs import arguments_of, default_processes
 from ._maniple import Hold
 
 TYPE_CHECKING = False
@@ -127,7 +127,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             self._options.refuse_size(max_workers)
         self._max_workers = max_workers
         self._mp_context = context
-        self._initializer, self._initargs = initializer, tuple(initargs)
+        self._initializer, self._initargs = initializer, arguments_of(initializer, initargs)
         self._max_tasks_per_child = max_tasks_per_child
         # None before the first call, and after `shutdown`; the pool that was shut down, to wait for it.
         self._pool: ExecutorPool | None = None

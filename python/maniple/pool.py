@@ -20,6 +20,7 @@ from queue import Full
 from . import get_context, util
 from ._impl.compat import public_module
 from ._impl.pool.inputs import (
+    arguments_of,
     check_callbacks,
     check_chunksize,
     check_function,
@@ -53,7 +54,14 @@ from ._impl.pool.options import (
     terms_of,
     worker_limits_of,
 )
-from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
+from ._impl.pool.payload import (
+    MaybeEncodingError,
+    RemoteTraceback,
+    ResultDecodeError,
+    WorkerLostError,
+    cancelled,
+    note_unsent_arguments,
+)
 from ._impl.pool.progress import attend_map, attend_stream, attended, check_progress
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
@@ -74,11 +82,16 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, Self, TypeVar, Unpack
+    from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-    from ._impl.pool.options import CallOptions, ItemOptions
+    from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions
 
     Item = TypeVar("Item")
+else:
+
+    def overload(signature: object) -> None:
+        """Ignore a signature that only type checkers read; the next definition replaces it."""
+
 
 __all__ = [
     "CancelledError",
@@ -158,7 +171,8 @@ class Pool(QueueParts):
         task_timeout: the time in seconds that each item's task may run. A task that runs longer raises `TaskTimeoutError`: the pool
             ends its worker, with the processes that the worker has started, and starts another. The limit also holds for code that
             blocks, holds the interpreter's lock or ignores signals.
-        soft_timeout: the time in seconds after which `SoftTimeoutError` is raised inside the task, which may clean up.
+        soft_timeout: the time in seconds after which `SoftTimeoutError` is raised inside the task, which may clean up, or while its
+            result is pickled.
         retries: the number of further tries of a task whose worker died, or that exceeded a limit; or a `Retries` object. The
             exception of the last try has those of the earlier tries in its notes and in `earlier_errors`.
         priority: an int; tasks with a lower number go first. Calls with equal numbers share the workers.
@@ -166,7 +180,8 @@ class Pool(QueueParts):
             by tqdm if it is installed; "rich" shows one by rich. A function is called as ``progress(done, total)`` up to ten times a
             second with the number of items that have an outcome, and with the number of all items, None while it is unknown. `map`
             calls it in its own thread, the calls that return at once in a thread of theirs.
-        return_exceptions: if True, the exception of a failed item takes the place of its result.
+        return_exceptions: if True, the exception of a failed item takes the place of its result. Type checkers see that in the types of
+            calls that have the option, not of those that have it from their pool.
       With a limit, with retries or with `return_exceptions`, each item travels by itself, for every `chunksize`.
 
     Raises:
@@ -290,11 +305,7 @@ class Pool(QueueParts):
         self._processes = processes
         replaced = any(globals()[name] is not original for name, original in _REPLACEABLE.items())
         handles = replaced or any(vars(kind)["_set"] is not original for kind, original in _SET.items())
-        if initializer is not None and not hasattr(initargs, "__iter__"):
-            raise TypeError(
-                f"initargs must be a tuple of the arguments of initializer, not {initargs!r:.80} of type {type(initargs).__name__}"
-            )
-        given = () if initializer is None else tuple(initargs)
+        given = arguments_of(initializer, initargs)
         if replaced or handles or overrides_inner_parts(self, isinstance(self, ThreadQueueParts)):
             if options or any(limits) or setup is not None or seeds is not None or backlog is not None:
                 raise ValueError(f"{type(self).__name__} replaces parts of Pool, so it has no options: leave them out")
@@ -391,6 +402,26 @@ class Pool(QueueParts):
 
     # ---- calls ----
 
+    @overload
+    def apply(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> Result: ...
+    @overload
+    def apply(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> Result | BaseException: ...
     def apply(
         self,
         func: Callable[..., Result],
@@ -403,8 +434,32 @@ class Pool(QueueParts):
         Raises: what `func` raises, and the pool's errors (see the class, as for `options`).
         """
         check_function(func)
-        return self.apply_async(func, args, kwds, **options).get()
+        return self.apply_async(func, args, kwds, **options).get()  # type: ignore[return-value]
 
+    @overload
+    def apply_async(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        callback: Callable[[Result], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[TaskOptions],
+    ) -> ApplyResult[Result]: ...
+    @overload
+    def apply_async(
+        self,
+        func: Callable[..., Result],
+        args: Iterable[Any] = ...,
+        kwds: dict[str, Any] = ...,
+        callback: Callable[[Result | BaseException], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> ApplyResult[Result | BaseException]: ...
     def apply_async(
         self,
         func: Callable[..., Result],
@@ -460,8 +515,12 @@ class Pool(QueueParts):
                 ticket = hub.call(func, args, kwds, told)
             else:
                 ticket = hub.call(func, args, kwds, told, terms.of_call())
-        except ValueError:
-            stay_if_program_ends()
+        except Full:
+            raise
+        except Exception as error:
+            if isinstance(error, ValueError):
+                stay_if_program_ends()
+            note_unsent_arguments(error, args, kwds, self._workers._main)
             raise
         if not told:
             return ApplyResult(self, None, None, ticket)
@@ -469,12 +528,32 @@ class Pool(QueueParts):
         self._workers.results.enter(ticket.job, result)
         return result
 
+    @overload
+    def map(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ItemOptions],
+    ) -> list[Result]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[ItemOptions],
+    ) -> list[Result | BaseException]: ...
     def map(
         self,
         func: Callable[[Item], Result],
         iterable: Iterable[Item],
         chunksize: int | None = None,
-        **options: Unpack[ItemOptions],
+        **options: Unpack[ItemCallOptions],
     ) -> list[Result]:
         """Return ``[func(item) for item in iterable]``; the workers make the calls, the results are in the order of the items.
 
@@ -494,6 +573,30 @@ class Pool(QueueParts):
         result = self._map_async(func, iterable, mapstar, chunksize, None, None, options)
         return result.get() if progress is None else attended(result, progress)
 
+    @overload
+    def map_async(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ItemOptions],
+    ) -> MapResult[Result]: ...
+    @overload
+    def map_async(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result | BaseException]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[ItemOptions],
+    ) -> MapResult[Result | BaseException]: ...
     def map_async(
         self,
         func: Callable[[Item], Result],
@@ -501,7 +604,7 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[ItemOptions],
+        **options: Unpack[ItemCallOptions],
     ) -> MapResult[Result]:
         """Start `map`, and return a `MapResult` at once; its `get` returns the list of the results.
 
@@ -520,12 +623,32 @@ class Pool(QueueParts):
             attend_map(result, progress)
         return result
 
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ItemOptions],
+    ) -> list[Result]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[ItemOptions],
+    ) -> list[Result | BaseException]: ...
     def starmap(
         self,
         func: Callable[..., Result],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        **options: Unpack[ItemOptions],
+        **options: Unpack[ItemCallOptions],
     ) -> list[Result]:
         """Return ``[func(*item) for item in iterable]``; like `map`, for a function of several arguments.
 
@@ -543,6 +666,30 @@ class Pool(QueueParts):
             explain_item(error, items)
             raise
 
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ItemOptions],
+    ) -> MapResult[Result]: ...
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., Result],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = ...,
+        callback: Callable[[list[Result | BaseException]], object] | None = ...,
+        error_callback: Callable[[BaseException], object] | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[ItemOptions],
+    ) -> MapResult[Result | BaseException]: ...
     def starmap_async(
         self,
         func: Callable[..., Result],
@@ -550,7 +697,7 @@ class Pool(QueueParts):
         chunksize: int | None = None,
         callback: Callable[[list[Result]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[ItemOptions],
+        **options: Unpack[ItemCallOptions],
     ) -> MapResult[Result]:
         """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
         progress = self._progress_of(options) if options else None
@@ -608,13 +755,35 @@ class Pool(QueueParts):
         """Submit a call of `func` for each item; each outcome goes to `result`."""
         self._taskqueue.put((self._guarded_task_generation(result._job, func, items), set_length))
 
+    @overload
+    def imap(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ItemOptions],
+    ) -> IMapIterator[Result]: ...
+    @overload
+    def imap(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[ItemOptions],
+    ) -> IMapIterator[Result | BaseException]: ...
     def imap(
         self,
         func: Callable[[Item], Result],
         iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
-        **options: Unpack[ItemOptions],
+        **options: Unpack[ItemCallOptions],
     ) -> IMapIterator[Result]:
         """Return an iterator over ``func(item)`` for each item, in the order of the items.
 
@@ -638,13 +807,35 @@ class Pool(QueueParts):
         results: IMapIterator[Result] = self._stream(IMapIterator, func, iterable, chunksize, buffersize, options)
         return results
 
+    @overload
+    def imap_unordered(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ItemOptions],
+    ) -> IMapUnorderedIterator[Result]: ...
+    @overload
+    def imap_unordered(
+        self,
+        func: Callable[[Item], Result],
+        iterable: Iterable[Item],
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[ItemOptions],
+    ) -> IMapUnorderedIterator[Result | BaseException]: ...
     def imap_unordered(
         self,
         func: Callable[[Item], Result],
         iterable: Iterable[Item],
         chunksize: int = 1,
         buffersize: int | None = None,
-        **options: Unpack[ItemOptions],
+        **options: Unpack[ItemCallOptions],
     ) -> IMapUnorderedIterator[Result]:
         """Return an iterator over the results in the order in which the calls end. The parameters are those of `imap`."""
         results: IMapUnorderedIterator[Result] = self._stream(
@@ -729,6 +920,9 @@ class Pool(QueueParts):
     def resize(self, processes: int) -> None:
         """Set the number of workers. New workers start at once; surplus workers end after their tasks.
 
+        Workers that have not begun a task that they got end first, because they may be stopped (SIGSTOP), and then those with the highest
+        numbers. A worker that is stopped while it has no task is not noticed.
+
         Args:
             processes: the number of workers; in a pool with `min_processes` the greatest number.
 
@@ -787,7 +981,10 @@ class Pool(QueueParts):
         return None if until is None else not any(part.is_alive() for part in parts)
 
     def __reduce__(self) -> Any:
-        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled; if the function of a call is a method of an object that has a pool, "
+            "leave the pool out of the object's state (__getstate__), or make the function a static method"
+        )
 
     def __enter__(self) -> Self:
         self._check_running()

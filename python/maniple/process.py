@@ -126,7 +126,10 @@ class BaseProcess:
         cwd: str | os.PathLike[str] | None = None,
     ) -> None:
         if group is not None:
-            _refuse("group argument must be None for now")
+            _refuse(
+                "group argument must be None for now"
+                + ("; the function is the argument target: Process(target=...)" if callable(group) else "")
+            )
         maker = _current_process
         self._identity: tuple[int, ...] = (*maker._identity, next(_process_counter))
         self._config: dict[str, Any] = dict(maker._config)
@@ -141,6 +144,16 @@ class BaseProcess:
         _dangling.add(self)
 
     # ------------------------------------------------------------ checks
+
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("_closed", "_popen", "_identity", "_config", "_parent_pid") and "_identity" not in vars(self):
+                raise AttributeError(
+                    f"{type(self).__name__!r} object has no attribute {name!r}: {type(self).__qualname__}.__init__ has not called "
+                    "super().__init__()"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def _opened(self) -> Any:
         """Return the Popen behind this object, or None before `start`; raise ValueError after `close`."""

@@ -94,6 +94,8 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
 
     @public_module.needs_ctx
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        if not hasattr(maxsize, "__index__"):
+            raise TypeError(f"maxsize must be an int, not {maxsize!r:.80} of type {type(maxsize).__name__}")
         self._by_fork_only = made_for_fork(ctx)
         self._maxsize = SEM_VALUE_MAX if maxsize <= 0 else maxsize
         self._opid = os.getpid()

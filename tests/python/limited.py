@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import maniple
 
@@ -54,6 +55,27 @@ def catch_everything(_: object = None) -> None:
 
 
 ENDLESS = (block_in_c, hold_the_interpreter, ignore_signals, stop_itself, catch_everything)
+
+
+class SlowToPickle:
+    """An object whose pickle takes forever in a worker."""
+
+    def __reduce__(self) -> Any:
+        end = time.monotonic() + FOREVER
+        while maniple.parent_process() is not None and time.monotonic() < end:
+            time.sleep(0.001)
+        return SlowToPickle, ()
+
+
+class Maker:
+    """A call with this object as its argument gets what it holds."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+
+def same(made: Any) -> Any:
+    return made.made if isinstance(made, Maker) else made
 
 
 def start_a_family(folder: str) -> None:

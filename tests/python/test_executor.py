@@ -594,13 +594,13 @@ def test_a_result_that_cannot_be_unpickled_fails_its_task(mp: ModuleType, execut
     assert executor.submit(square, 2).result() == 4
 
 
-def test_a_result_whose_unpickling_exits_harms_no_other(executor: Any, tmp_path: Path) -> None:
+def test_a_result_whose_unpickling_exits_harms_no_other(mp: ModuleType, executor: Any, tmp_path: Path) -> None:
     file = str(tmp_path / "go")
     slow = executor.submit(wait_until, file)
     exiting = executor.submit(make, Exiting)
     exiting.add_done_callback(lambda done: touch(file))
     assert slow.result() is True
-    with pytest.raises(SystemExit):
+    with pytest.raises(mp.ResultDecodeError):
         exiting.result()
     assert executor.submit(square, 2).result() == 4
 

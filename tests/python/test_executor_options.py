@@ -260,3 +260,8 @@ def test_an_event_loop_awaits_calls_with_limits(new_executor: NewExecutor, mp: M
 def test_bad_options(mp: ModuleType, options: dict[str, Any], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         mp.ProcessPoolExecutor(2, **options)
+
+
+def test_arguments_of_the_initializer_that_are_no_tuple(mp: ModuleType) -> None:
+    with pytest.raises(TypeError, match="initargs must be a tuple of the arguments of initializer, not 5 of type int"):
+        mp.ProcessPoolExecutor(1, initializer=print, initargs=5)

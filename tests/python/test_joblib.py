@@ -244,6 +244,16 @@ def test_dead_worker_fails_its_call_and_the_next_call_works():
     assert Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
 
 
+def exit_at(number):
+    os._exit(number)
+
+
+def test_error_of_a_dead_worker_names_the_function():
+    with pytest.raises(maniple.WorkerLostError) as raised:
+        Parallel(n_jobs=2)(delayed(exit_at)(3) for _ in range(1))
+    assert raised.value.__notes__ == ["The first function of the batch is exit_at."]
+
+
 def test_dead_worker_in_a_managed_block():
     with Parallel(n_jobs=2) as parallel:
         with pytest.raises(maniple.WorkerLostError):
@@ -629,3 +639,19 @@ def test_grid_search():
         search.fit(data, labels)
         scores.append(list(search.cv_results_["mean_test_score"]))
     assert scores[0] == scores[1]
+
+
+def test_joblibs_own_tests_have_the_same_names_in_its_backends_place():
+    # `make peers` compares the outcomes of tests by their names.
+    tests = Path(joblib.__file__).parent / "test" / "test_parallel.py"
+    backend = Path(__file__).parents[2] / "scripts" / "peers" / "backend"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", str(tests)]
+    command += ["-c", str(backend.parent / "inside" / "peers.ini"), "--rootdir", str(tests.parent)]
+    names = []
+    for first in ([], [str(backend)]):
+        path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
+        told = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=100
+        )
+        names.append(sorted(line for line in told.stdout.splitlines() if "::" in line))
+    assert names[0] and names[0] == names[1]

@@ -165,6 +165,19 @@ def test_a_soft_limit_is_raised_in_the_task(new_pool: NewPool, mp: ModuleType, t
 
 
 @every_method
+def test_a_soft_limit_holds_while_the_result_is_pickled(new_pool: NewPool, mp: ModuleType) -> None:
+    pool = new_pool(1)
+    for result in (limited.SlowToPickle(), [1, limited.SlowToPickle()]):
+        with pytest.raises(mp.SoftTimeoutError, match="soft_timeout of 0.3 s"):
+            pool.apply(limited.same, (limited.Maker(result),), soft_timeout=SHORT, task_timeout=LONG)
+    ended = pool.map(
+        limited.same, [1, limited.Maker(limited.SlowToPickle())], soft_timeout=SHORT, return_exceptions=True
+    )
+    assert ended[0] == 1 and isinstance(ended[1], mp.SoftTimeoutError)
+    assert pool.apply(sleep, (2 * SHORT,)) == 2 * SHORT
+
+
+@every_method
 def test_a_soft_limit_does_not_reach_the_next_task(new_pool: NewPool) -> None:
     pool = new_pool(1)
     results = [pool.apply_async(sleep, (0.01,), soft_timeout=0.0101) for _ in range(100)]

@@ -102,6 +102,6 @@ def test_a_worker_without_memory_to_pickle_an_error_reports_a_shortage(monkeypat
         raise pickle.PicklingError("import of module failed")
 
     monkeypatch.setattr(payload, "_dump_error", refuse)
-    kind, message, _, pickled = payload.report(ValueError("first"), False, None)
+    kind, message, _, pickled, _ = payload.report(ValueError("first"), False, None)
     assert kind == "MemoryError" and message == str(pickle.loads(pickled))
     assert type(pickle.loads(pickled)) is MemoryError

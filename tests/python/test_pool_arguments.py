@@ -180,6 +180,20 @@ def test_arguments_of_the_initializer_that_are_no_tuple(pool_module: ModuleType,
         getattr(pool_module, kind)(1, print, 5)
 
 
+class Runner:
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+    def one(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.better_than_standard("the error does not say why the pool is pickled")
+def test_a_method_of_an_object_that_has_the_pool(mp: ModuleType) -> None:
+    with mp.get_context("fork").Pool(1) as pool, pytest.raises(NotImplementedError, match="a method of an object that"):
+        pool.map(Runner(pool).one, [1])
+
+
 @pytest.mark.parametrize("context", ["spawn", 3])
 @pytest.mark.better_than_standard("an AttributeError of a method")
 def test_a_context_that_is_none(pool_module: ModuleType, context: Any) -> None:

@@ -168,3 +168,49 @@ def test_the_error_for_too_many_processes_names_the_limit(mp: ModuleType, monkey
     process.start()
     process.join(60)
     assert process.exitcode == 0
+
+
+@pytest.mark.better_than_standard("the error does not say why")
+@pytest.mark.parametrize("use", ["start", "is_alive", "join", "__repr__"])
+def test_a_class_whose_constructor_does_not_call_its_base(mp: ModuleType, use: str) -> None:
+    class Incomplete(mp.Process):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(AttributeError, match=r"Incomplete\.__init__ has not called super\(\)\.__init__\(\)"):
+        getattr(Incomplete(), use)()
+    with pytest.raises(AttributeError, match="^'Process' object has no attribute 'started'$"):
+        _ = mp.Process().started
+
+
+@pytest.mark.better_than_standard("the error does not say what to do")
+def test_the_function_as_the_first_argument(mp: ModuleType) -> None:
+    with pytest.raises(AssertionError, match=r"the argument target: Process\(target=\.\.\.\)"):
+        mp.Process(print)
+    with pytest.raises(AssertionError, match="^group argument must be None for now$"):
+        mp.Process(3)
+
+
+OF_MULTIPROCESSING = """
+import multiprocessing
+import maniple
+
+if __name__ == "__main__":
+    for make in (maniple.Queue, maniple.Lock):
+        try:
+            multiprocessing.get_context("spawn").Process(target=print, args=(make(),)).start()
+        except RuntimeError as error:
+            print(error)
+"""
+
+
+@pytest.mark.better_than_standard("there is one package")
+def test_an_object_for_a_process_of_the_other_package(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(OF_MULTIPROCESSING)
+    told = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60).stdout
+    assert told == "".join(
+        f"a {name} of maniple can only be an argument of a process of maniple, and this process is one of multiprocessing: "
+        f"start it by maniple.Process, or make the {name} by multiprocessing\n"
+        for name in ("Queue", "Lock")
+    )

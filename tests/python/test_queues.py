@@ -322,3 +322,15 @@ def test_empty_works_on_a_closed_unused_queue(mp: ModuleType, kind: str) -> None
     queue.join_thread()
     with pytest.raises(OSError, match="is closed"):
         queue.empty()
+
+
+@pytest.mark.parametrize("maxsize", ["a", 1.5, None])
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
+@pytest.mark.better_than_standard("the error does not name the argument")
+def test_a_maxsize_that_is_no_int(mp: ModuleType, kind: str, maxsize: Any) -> None:
+    with pytest.raises(TypeError, match=f"maxsize must be an int, not {maxsize!r} of type {type(maxsize).__name__}"):
+        getattr(mp, kind)(maxsize)
+    queue = getattr(mp, kind)(np.int64(1))
+    queue.put(1)
+    assert queue.full()
+    queue.get()

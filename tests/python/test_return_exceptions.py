@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import maniple
@@ -178,8 +179,55 @@ def test_a_result_that_requests_the_end_of_the_program_does_not_stop_the_iterato
     for _ in range(10 * COUNT):
         try:
             taken.append(next(results))
-        except SystemExit:
+        except maniple.ResultDecodeError:
             pass
         except StopIteration:
             break
     assert taken == [number for number in range(COUNT) if number != PLACE]
+
+
+class ExitingError(Exception):
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+def exiting_error_at_place(number: int) -> int:
+    if number == PLACE:
+        raise ExitingError
+    return number
+
+
+@every_method
+@pytest.mark.parametrize("func", [exiting_at_place, exiting_error_at_place])
+@pytest.mark.parametrize("thread", ["the first", "another"])
+def test_the_unpickling_that_exits_fails_its_item_alone(
+    new_pool: Callable[..., Any], func: Callable[[int], Any], thread: str
+) -> None:
+    pool = new_pool(2)
+
+    def results() -> list[list[Any]]:
+        options = {"return_exceptions": True}
+        found = [
+            pool.map(func, range(COUNT), **options),
+            pool.map(func, range(COUNT), 3, **options),
+            pool.starmap(func, ((number,) for number in range(COUNT)), **options),
+            list(pool.imap(func, range(COUNT), **options)),
+            [pool.apply_async(func, (number,), **options).get() for number in range(COUNT)],
+        ]
+        for call in (lambda: pool.apply(func, (PLACE,)), lambda: pool.map(func, range(COUNT))):
+            with pytest.raises(maniple.ResultDecodeError, match="SystemExit: 3"):
+                call()
+        result = pool.apply_async(func, (PLACE,))
+        result.wait(20)
+        assert not result.successful()
+        return found
+
+    if thread == "the first":
+        found = results()
+    else:
+        with ThreadPoolExecutor(1) as threads:
+            found = threads.submit(results).result()
+    for ordered in found:
+        assert [type(result).__name__ for result in ordered] == [
+            "ResultDecodeError" if number == PLACE else "int" for number in range(COUNT)
+        ]

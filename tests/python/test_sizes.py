@@ -127,6 +127,22 @@ def test_the_workers_of_a_smaller_pool_have_its_numbers(new_pool: NewPool) -> No
 
 
 @every_method
+def test_a_smaller_pool_keeps_the_workers_that_answer(new_pool: NewPool) -> None:
+    pool = new_pool(2)
+    first, second = pool._pool
+    assert pool.map(square, range(100), 1) == [number * number for number in range(100)]
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        # The pool notices that a worker does not begin its tasks.
+        assert pool.map(square, range(100), 1) == [number * number for number in range(100)]
+        pool.resize(1)
+        assert set(pool.map_async(pid, range(20), 1).get(30)) == {second.pid}
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert wait_for_size(pool, 1)
+
+
+@every_method
 def test_a_pool_that_shrinks_while_workers_start_keeps_the_lowest_numbers(new_pool: NewPool) -> None:
     pool = new_pool(2)
     pool.map(limited.worker_number, [0.02] * 8, 1)

@@ -97,6 +97,46 @@ def pools() -> None:
         assert_type(threads.map(length, ["a"]), list[int])
 
 
+def told_with_exceptions(lengths: list[int | BaseException]) -> None: ...
+
+
+def one_told_with_exceptions(length: int | BaseException) -> None: ...
+
+
+def exceptions_as_results(pool: maniple.Pool, choice: bool) -> None:
+    found = pool.map(length, ["a"], return_exceptions=True)
+    assert_type(found, list[int | BaseException])
+    for result in found:
+        if isinstance(result, BaseException):
+            assert_type(result, BaseException)
+        else:
+            assert_type(result, int)
+    assert_type(pool.map(length, ["a"], 3, return_exceptions=choice, retries=2), list[int | BaseException])
+    assert_type(pool.map(length, ["a"], return_exceptions=False, task_timeout=3), list[int])
+    assert_type(pool.starmap(power, [(1.5, 2)], return_exceptions=True), list[float | BaseException])
+    assert_type(pool.starmap(power, [(1.5, 2)], soft_timeout=1, priority=1), list[float])
+    assert_type(pool.apply(power, (1.5, 2), return_exceptions=True), float | BaseException)
+    assert_type(pool.apply(power, (1.5, 2), {}, return_exceptions=False), float)
+    one = pool.apply_async(length, ("a",), callback=one_told_with_exceptions, return_exceptions=True)
+    assert_type(one, AsyncResult[int | BaseException])
+    assert_type(one.get(timeout=1), int | BaseException)
+    assert_type(pool.apply_async(length, ("a",), return_exceptions=choice).get(), int | BaseException)
+    many = pool.map_async(length, ["a"], callback=told_with_exceptions, return_exceptions=True)
+    assert_type(many, MapResult[int | BaseException])
+    assert_type(many.get(), list[int | BaseException])
+    assert_type(pool.starmap_async(power, [(1.5, 2)], return_exceptions=True).get(), list[float | BaseException])
+    assert_type(pool.starmap_async(power, [(1.5, 2)], callback=print).get(), list[float])
+    assert_type(pool.imap(length, ["a"], return_exceptions=True), IMapIterator[int | BaseException])
+    assert_type(pool.imap(length, ["a"], 2, buffersize=3, return_exceptions=False), IMapIterator[int])
+    assert_type(
+        pool.imap_unordered(length, ["a"], return_exceptions=choice), IMapUnorderedIterator[int | BaseException]
+    )
+    pool.map_async(length, ["a"], callback=told, return_exceptions=True)  # type: ignore[arg-type]
+    pool.map(length, ["a"], return_exceptions="yes")  # type: ignore[call-overload]
+    pool.map(length, ["a"], return_exception=True)  # type: ignore[call-overload]
+    pool.map(length, [1], return_exceptions=True)  # type: ignore[arg-type]
+
+
 def queues(context: BaseContext) -> None:
     words: Queue[str] = context.Queue()
     assert_type(words.get(), str)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import aiomultiprocess
 import tasks
 
-from .base import Adapter, Function
+from .base import Adapter, Function, NotOffered
 
 
 class Library(Adapter):
     distribution = "aiomultiprocess"
+
+    def session(self, workers: int, method: str) -> AbstractContextManager[Any]:
+        raise NotOffered("only calls that an event loop awaits")
 
     def awaiting(self, workers: int, method: str) -> AbstractAsyncContextManager[Any]:
         aiomultiprocess.set_start_method(method)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from typing import Any
@@ -30,6 +31,10 @@ class Library(ExecutorAdapter):
     def future(self, pool: Any, function: Function, item: Any) -> Future[Any]:
         future: Future[Any] = pool.schedule(function, args=(item,))
         return future
+
+    def awaited(self, pool: Any, function: Function, item: Any) -> Awaitable[Any]:
+        # Not by `run_in_executor`: the first argument of pebble's `submit` after the function is a time limit.
+        return asyncio.wrap_future(self.future(pool, function, item))
 
     def limited_map(self, pool: Any, function: Function, items: list[Any], seconds: float) -> list[Any]:
         return list(pool.map(function, items, timeout=seconds).result())

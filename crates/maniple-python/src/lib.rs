@@ -158,7 +158,7 @@ mod _maniple {
     #[pymodule_export]
     use crate::shelf::{kept_event_of, something_is_kept};
     #[pymodule_export]
-    use crate::signals::py_interrupts;
+    use crate::signals::{py_interrupts, py_interrupts_decoding};
     #[pymodule_export]
     use crate::sizes::{impossible_size, memory_of_control_group, processors_of, thread_variables};
     #[pymodule_export]

@@ -241,27 +241,27 @@ pub fn list<'py, T>(
 /// `list(map(...))`, it raises a StopIteration that the function of the `map` raises.
 ///
 /// # Errors
-/// No memory, or what the iterator raises.
-pub fn list_of_steps<'py>(steps: &Bound<'py, PyAny>, len: usize) -> PyResult<Bound<'py, PyList>> {
+/// No memory, or what the iterator raises; and how many steps came before.
+pub fn list_of_steps<'py>(steps: &Bound<'py, PyAny>, len: usize) -> Result<Bound<'py, PyList>, (PyErr, usize)> {
     let py = steps.py();
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| PyMemoryError::new_err(()))?;
+    values.try_reserve_exact(len).map_err(|_| (PyMemoryError::new_err(()), 0))?;
     // SAFETY: a live object's type. The slot of an iterator is such a function; it is null in other types.
     let next: Option<ffi::iternextfunc> =
         unsafe { std::mem::transmute(ffi::PyType_GetSlot(ffi::Py_TYPE(steps.as_ptr()), ffi::Py_tp_iternext)) };
-    let next = next.ok_or_else(|| PyTypeError::saying("not an iterator"))?;
+    let next = next.ok_or_else(|| (PyTypeError::saying("not an iterator"), 0))?;
     for _ in 0..len {
         // SAFETY: the type's own function. It returns a new reference, or null, with an exception set unless the iterator
         // is at its end.
         match unsafe { Bound::from_owned_ptr_or_opt(py, next(steps.as_ptr())) } {
             Some(value) => values.push(value),
             None => match PyErr::take(py) {
-                Some(raised) => return Err(raised),
+                Some(raised) => return Err((raised, values.len())),
                 None => break,
             },
         }
     }
-    list(py, values)
+    list(py, values).map_err(|error| (error, 0))
 }
 
 /// Calls a function with one argument, without making a tuple for it.

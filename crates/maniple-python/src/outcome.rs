@@ -6,7 +6,7 @@ use crate::error::{Saying as _, helper, python};
 use crate::greenlets;
 use crate::message::short_of_memory;
 use crate::once::{failure_takes_once, payload_takes_once};
-use crate::signals::interrupts;
+use crate::signals::interrupts_decoding;
 use crate::unended;
 use maniple_engine::Error;
 use maniple_engine::pool::{Loss, LossCause, Outcome, ReceivedPacket, Settled, Ticket};
@@ -206,7 +206,7 @@ pub fn failure(
 fn settled(py: Python<'_>, raised: PyResult<Bound<'_, PyAny>>) -> Result<PyErr, Interrupt> {
     match raised {
         Ok(exception) => Ok(PyErr::from_value(exception)),
-        Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        Err(error) if interrupts_decoding(py, &error) => Err(Interrupt(error)),
         Err(error) => Ok(error),
     }
 }
@@ -294,7 +294,7 @@ pub fn results<'py>(
     static UNREADABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     match Decoder::new(content.bytes(), regions).sequence(py, each) {
         Ok(()) => Ok(Ok(())),
-        Err(error) if interrupts(py, &error) => Err(Interrupt(error)),
+        Err(error) if interrupts_decoding(py, &error) => Err(Interrupt(error)),
         // The outcome stays: the caller can request it again when there is memory.
         Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(Interrupt(short_of_memory(py, error, AGAIN))),
         Err(error) => Ok(Err(unreadable(py, &UNREADABLE, error, place))),

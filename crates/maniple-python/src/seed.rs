@@ -81,16 +81,19 @@ impl TaskSeed {
         star: bool,
         func: &Bound<'py, PyAny>,
         items: Vec<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let mut results = Vec::with_capacity(items.len());
-        for (place, item) in items.into_iter().enumerate() {
+    ) -> Result<Bound<'py, PyList>, (PyErr, usize)> {
+        let one = |place: usize, item: Bound<'py, PyAny>| {
             let args = star.then(|| item.try_iter()?.collect::<PyResult<Vec<_>>>()).transpose()?;
             self.plant(py, place as u64)?;
-            results.push(match args {
-                Some(args) => func.call1(made::tuple(py, args)?)?,
-                None => made::call(func, &item)?,
-            });
+            match args {
+                Some(args) => func.call1(made::tuple(py, args)?),
+                None => made::call(func, &item),
+            }
+        };
+        let mut results = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            results.push(one(place, item).map_err(|error| (error, place))?);
         }
-        made::list(py, results)
+        made::list(py, results).map_err(|error| (error, 0))
     }
 }

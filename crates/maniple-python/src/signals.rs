@@ -8,7 +8,7 @@
 use crate::args::Calls as _;
 use crate::made::{Attributes as _, import, name};
 use maniple_sys as sys;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use std::cell::RefCell;
@@ -59,6 +59,21 @@ pub fn interrupts(py: Python<'_>, error: &PyErr) -> bool {
 #[pyfunction(name = "interrupts")]
 pub fn py_interrupts(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
     interrupts(py, &PyErr::from_value(error.clone()))
+}
+
+/// As [`interrupts`], for an exception that was raised while the outcome of a task was decoded. Code that a pickle names
+/// may call `sys.exit`: such a SystemExit is a failure of the outcome, unless a signal handler raised it.
+pub fn interrupts_decoding(py: Python<'_>, error: &PyErr) -> bool {
+    if error.is_instance_of::<PySystemExit>(py) {
+        return sys::is_first_thread() && passed_through_handler(py, error).unwrap_or(true);
+    }
+    interrupts(py, error)
+}
+
+/// `interrupts_decoding(error)`: as `interrupts`, for an exception that was raised while the outcome of a task was decoded.
+#[pyfunction(name = "interrupts_decoding")]
+pub fn py_interrupts_decoding(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
+    interrupts_decoding(py, &PyErr::from_value(error.clone()))
 }
 
 /// Returns whether a signal handler raised an exception that ends a program.

@@ -48,7 +48,7 @@ pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>
     };
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.pool_end());
     if let Err(error) = prepare.call0() {
-        let packet = report(py, &link, &error, None, RUNNING)?;
+        let packet = report(py, &link, &error, None, (RUNNING, None))?;
         link.unfit(packet).map_err(python)?;
         return Ok("unfit");
     }
@@ -104,15 +104,15 @@ fn run(py: Python<'_>, link: &mut WorkerLink, functions: &mut HashMap<u32, Funct
         Ok(packet) => (Answer::Done, packet),
         // A handler has requested the end of this process, and so of the task.
         Err(Failed { error, .. }) if leaves(py, &error) => return Err(error),
-        Err(Failed { error, value, stage }) => {
+        Err(Failed { error, value, stage, place }) => {
             let answer = if is_among(py, &error, &again) { Answer::FailedAgain } else { Answer::Failed };
-            (answer, report(py, link, &error, value, stage)?)
+            (answer, report(py, link, &error, value, (stage, place))?)
         }
     };
     match reply(py, link, number, answer, packet) {
         Err(error) if error.is_local() => {
             // The answer needs a resource that is missing. The worker sends that error instead, which is short.
-            let packet = report(py, link, &python(error), None, RUNNING)?;
+            let packet = report(py, link, &python(error), None, (RUNNING, None))?;
             reply(py, link, number, Answer::Failed, packet).map_err(python)
         }
         sent => sent.map_err(python),
@@ -134,11 +134,13 @@ fn reply(
     }
 }
 
-/// Describes how a task failed. `value`: it had a result, which could not be pickled.
+/// Describes how a task failed. `value`: it had a result, which could not be pickled. `place`: the place, among the task's
+/// items, of the item whose call failed.
 struct Failed {
     error: PyErr,
     value: Option<Py<PyAny>>,
     stage: &'static str,
+    place: Option<usize>,
 }
 
 /// The stages of a task, for the text of an error: its items are unpickled, its calls run, its result or the list of its
@@ -150,12 +152,18 @@ const WRITING_MANY: &str = "writing many";
 
 impl From<PyErr> for Failed {
     fn from(error: PyErr) -> Self {
-        Failed { error, value: None, stage: RUNNING }
+        Failed { error, value: None, stage: RUNNING, place: None }
+    }
+}
+
+impl From<(PyErr, usize)> for Failed {
+    fn from((error, place): (PyErr, usize)) -> Self {
+        Failed { place: Some(place), ..Failed::from(error) }
     }
 }
 
 fn unread(error: PyErr) -> Failed {
-    Failed { error, value: None, stage: READING }
+    Failed { error, value: None, stage: READING, place: None }
 }
 
 fn attempt(
@@ -211,7 +219,7 @@ fn attempt(
             match items.pop() {
                 Some(item) if items.is_empty() && mode == tag::MAP => {
                     plant()?;
-                    Results::One(made::call(&func, &item)?)
+                    Results::One(made::call(&func, &item).map_err(|error| (error, 0))?)
                 }
                 Some(item) => {
                     items.push(item);
@@ -225,15 +233,16 @@ fn attempt(
         }
         _ => return Err(PyRuntimeError::saying("a task of an unknown kind").into()),
     };
-    // The result is there: it is not interrupted any more.
-    soft_limit::disarm();
     drop(content);
     let mut encoder = Encoder::new(py, link.packer());
     let encoded = match &results {
         Results::One(result) => encoder.one(result, Pickler::Result),
         Results::Many(results) => encoder.list(results, Pickler::Result),
     };
-    encoded.and_then(|()| encoder.packet()).map_err(|error| {
+    let encoded = encoded.and_then(|()| encoder.packet());
+    // The packet is there: neither its making nor the end of the results is interrupted any more.
+    soft_limit::disarm();
+    encoded.map_err(|error| {
         if interrupts(py, &error) {
             return Failed::from(error);
         }
@@ -244,7 +253,7 @@ fn attempt(
             }
             Results::Many(values) => (values.into_any(), WRITING_MANY),
         };
-        Failed { error, value: Some(value.unbind()), stage }
+        Failed { error, value: Some(value.unbind()), stage, place: None }
     })
 }
 
@@ -260,7 +269,7 @@ fn call_each<'py>(
     mode: u8,
     func: &Bound<'py, PyAny>,
     items: Vec<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyList>> {
+) -> Result<Bound<'py, PyList>, Failed> {
     static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let (cell, module, name) =
@@ -268,7 +277,7 @@ fn call_each<'py>(
     let each = cell.get_or_make(py, || PyResult::Ok(import(py, module)?.attr(name)?.unbind()))?;
     let len = items.len();
     let results = each.bind(py).with((func, made::list(py, items)?))?;
-    made::list_of_steps(&results, len)
+    Ok(made::list_of_steps(&results, len)?)
 }
 
 fn function<'py>(py: Python<'py>, functions: &mut HashMap<u32, Function>, number: u32) -> PyResult<Bound<'py, PyAny>> {
@@ -313,11 +322,12 @@ fn report(
     link: &WorkerLink,
     error: &PyErr,
     value: Option<Py<PyAny>>,
-    stage: &'static str,
+    (stage, place): (&'static str, Option<usize>),
 ) -> PyResult<Packet> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let unsendable = value.is_some();
-    let report = helper(py, &REPORT, "report")?.with((error.clone_ref(py).into_value(py), unsendable, value, stage))?;
+    let told = (error.clone_ref(py).into_value(py), unsendable, value, stage, place);
+    let report = helper(py, &REPORT, "report")?.with(told)?;
     let mut encoder = Encoder::new(py, link.packer());
     encoder.value(&report, Pickler::Result)?;
     encoder.packet()

@@ -107,6 +107,9 @@ impl Pool {
 
     /// Runs `function` on every item and returns the results in the items' order.
     ///
+    /// Items and results own their data: a `String`, not a `&str`, for which the compiler says that the implementation of
+    /// `Deserialize` is not general enough.
+    ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(2)?;

@@ -275,7 +275,7 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self._batches = Batches(workers.main, arrays)
         # While the caller submits the first batches, nothing else calls the trackers of those that have ended.
         call.call_ended()
-        task = Task(callback or _ignore, call.deliver, arrays)
+        task = Task(callback or _ignore, call.deliver, arrays, _name_of_calls(func))
         arrays.begin()
         try:
             content = self._batches.pickled(func)
@@ -310,6 +310,13 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if self._call is not None:
             self._call.wait(lambda: getattr(self.parallel, "_aborting", False))
         yield
+
+
+def _name_of_calls(batch: Any) -> str:
+    """Return the name of the function that a batch calls first."""
+    items = getattr(batch, "items", None)
+    func = items[0][0] if isinstance(items, list) and items else batch
+    return str(getattr(func, "__qualname__", type(func).__qualname__))
 
 
 def _ignore(task: Task) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ... import forkserver, get_all_start_methods, get_context, spawn, util
 from ..._maniple import Hold
 from ...context import TimeoutError
-from ..pool.payload import WorkerLostError
+from ..pool.payload import WorkerLostError, note
 from ..pool.worker_main import WorkerMain, worker_main
 from ..pool.workers import Workers
 from .arrays import SharedArrays
@@ -53,10 +53,12 @@ def default_method() -> str:
 class Task:
     """A batch of calls that was submitted."""
 
-    __slots__ = ("_arrays", "_tracker", "deliver", "failure", "files", "ticket")
+    __slots__ = ("_arrays", "_tracker", "deliver", "failure", "files", "first", "ticket")
 
-    def __init__(self, tracker: Any, deliver: Callable[[Task], object], arrays: SharedArrays) -> None:
+    def __init__(self, tracker: Any, deliver: Callable[[Task], object], arrays: SharedArrays, first: str = "") -> None:
         self._tracker, self._arrays = tracker, arrays
+        #: the name of the function of the batch's first call
+        self.first = first
         #: the function that receives the task when it has ended
         self.deliver = deliver
         #: the error of a batch that could not be sent
@@ -83,7 +85,13 @@ class Task:
         """Return the results of the batch, which has ended, or raise its exception."""
         if self.failure is not None:
             raise self.failure
-        return self.ticket.get()
+        try:
+            return self.ticket.get()
+        except WorkerLostError as error:
+            # The error itself names the function of this package that runs the batch.
+            if error.task and self.first:
+                note(error, f"The first function of the batch is {self.first}.")
+            raise
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait for the results of the batch, as `AsyncResult.get` does."""

@@ -93,6 +93,21 @@ def check_callbacks(**callbacks: object) -> None:
             raise TypeError(f"{name} must be a function, not {callback!r:.80} of type {type(callback).__name__}")
 
 
+def arguments_of(initializer: object, initargs: Any) -> tuple[Any, ...]:
+    """Return the arguments of an initializer; none if there is no initializer.
+
+    Raises:
+        TypeError: they are not iterable.
+    """
+    if initializer is None:
+        return ()
+    if not hasattr(initargs, "__iter__"):
+        raise TypeError(
+            f"initargs must be a tuple of the arguments of initializer, not {initargs!r:.80} of type {type(initargs).__name__}"
+        )
+    return tuple(initargs)
+
+
 def check_chunksize(chunksize: Any) -> None:
     """Raise an error unless `chunksize` is a number that is 1 or more."""
     if not isinstance(chunksize, float) and not hasattr(chunksize, "__index__"):

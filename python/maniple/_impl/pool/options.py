@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
         return_exceptions: bool
 
-    class ItemOptions(CallOptions, total=False):
-        """The options of a call for many items; see `Pool`."""
+    class ItemOptions(TaskOptions, total=False):
+        """The options of a call for many items, but for `return_exceptions`; see `Pool`."""
 
         progress: bool | str | Callable[[int, int | None], object] | None
+
+    class ItemCallOptions(CallOptions, ItemOptions, total=False):
+        """The options of a call for many items; see `Pool`."""
 
     class ExecutorOptions(TaskOptions, total=False):
         """The options of a pool that an executor has as well; see `Pool`."""

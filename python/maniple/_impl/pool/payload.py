@@ -11,7 +11,7 @@ from signal import Signals
 from types import CoroutineType
 
 from ... import reduction
-from ..._maniple import exceeded_soft_limit, interrupts
+from ..._maniple import exceeded_soft_limit, interrupts, interrupts_decoding
 from ...context import ManipleError, TimeoutError
 from ...reduction import _standard
 from .. import PACKAGE
@@ -21,6 +21,9 @@ from .worker_main import MAIN_NAMES, WorkerMain, by_value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    # What `report` returns.
+    Told = tuple[str, str, str | None, bytes, int | None]
 
 __all__ = ["MaybeEncodingError", "RemoteTraceback", "ResultDecodeError", "TimeoutError", "WorkerLostError"]
 
@@ -94,6 +97,20 @@ def dump_in_band(value: Any, main: WorkerMain) -> bytes:
     return dump_for(value, _InBand(), main)
 
 
+def note_unsent_arguments(error: BaseException, args: object, kwds: dict[str, Any], main: WorkerMain) -> None:
+    """Add a note to the error of a call that could not be pickled: which argument pickle refuses."""
+    if isinstance(error, MemoryError) or interrupts(error) or not isinstance(args, tuple | list):
+        return
+    for name, value in [*enumerate(args), *kwds.items()]:
+        try:
+            dump_for(value, _InBand(), main)
+        except Exception as problem:
+            if interrupts(problem):
+                raise
+            note(error, f"Argument {name!r} of the call, of type {_type_name(value)}, cannot be pickled.")
+            return
+
+
 def note_unsent(error: BaseException, items: list[Any], first: int, main: WorkerMain) -> None:
     """Add a note to the error of a task that could not be pickled: which item pickle refuses. `first` is the index of `items[0]`."""
     if isinstance(error, MemoryError):
@@ -106,7 +123,7 @@ def note_unsent(error: BaseException, items: list[Any], first: int, main: Worker
             except Exception as problem:
                 if interrupts(problem):
                     raise
-        _note(error, f"Item {index} of the call, of type {_type_name(item)}, cannot be pickled.")
+        note(error, f"Item {index} of the call, of type {_type_name(item)}, cannot be pickled.")
         return
 
 
@@ -115,7 +132,7 @@ def _type_name(thing: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
-def _note(error: BaseException, text: str) -> None:
+def note(error: BaseException, text: str) -> None:
     # The same exception may come again: pickle raises an exception of the program's own code.
     try:
         if text not in getattr(error, "__notes__", ()):
@@ -279,21 +296,20 @@ def _refused_result(value: Any, stage: str) -> tuple[int, str]:
 def _explain_coroutine(value: Any, error: BaseException) -> None:
     if isinstance(value, CoroutineType):
         value.close()  # otherwise Python warns that it was never awaited
-        _note(
-            error, "The function is a coroutine function. Pass a function that runs it, for example with asyncio.run."
-        )
+        note(error, "The function is a coroutine function. Pass a function that runs it, for example with asyncio.run.")
 
 
 def report(
-    error: BaseException, unsendable: bool, value: object, stage: str = "running"
-) -> tuple[str, str, str | None, bytes]:
-    """Return a failure in a form that can always be sent: type, message, traceback or None, pickle.
+    error: BaseException, unsendable: bool, value: object, stage: str = "running", place: int | None = None
+) -> Told:
+    """Return a failure in a form that can always be sent: type, message, traceback or None, pickle, `place`.
 
     Args:
         error: the exception.
         unsendable: whether `value` is a result that cannot be pickled.
         value: the result, or the list of the results.
         stage: the stage of the task: "reading" its items, "running", "writing one" result, or "writing many".
+        place: the place, among the items of the task, of the item whose call raised the exception.
     """
     trace: str | None
     if (
@@ -304,17 +320,19 @@ def report(
     if unsendable and wraps_refusals:
         refused = _refused_result(value, stage)
         error, trace = MaybeEncodingError(error, value), None
-        vars(error)["_refused"] = refused
+        vars(error)["_refused"] = ("result", *refused)
         _explain_coroutine(value[refused[0]] if isinstance(value, list) and stage == "writing many" else value, error)
     else:
         if stage == "reading":
-            _note(error, _UNREAD)
+            note(error, _UNREAD)
         trace = _trace(error)
     try:
         error.__traceback__ = None
         pickled = _dump_error(error)
     except Exception as failure:
+        refused_error = ("exception", place, _type_name(error))
         error = MaybeEncodingError(failure, error)
+        vars(error)["_refused"] = refused_error
         try:
             pickled = _dump_error(error)
         except Exception as failure:
@@ -324,7 +342,7 @@ def report(
             error, pickled = MemoryError(_NOTHING_LEFT), _PICKLED_SHORTAGE
     message = _message(error)
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    return kind, message, trace, pickled
+    return kind, message, trace, pickled, place
 
 
 # ---- in the parent ----
@@ -405,20 +423,20 @@ class WorkerLostError(ManipleError, RuntimeError):
         return text
 
 
-def raised(told: tuple[str, str, str | None, bytes], first: int | None = None, items: int = 1) -> BaseException:
+def raised(told: Told, first: int | None = None, items: int = 1) -> BaseException:
     """Return the exception that a worker reported; its cause has the worker's traceback.
 
     `first` is the index of the task's first item in the call, if the call counts items; `items` is their number.
     """
-    kind, message, trace, pickled = told
+    kind, message, trace, pickled, at = told
     error: BaseException | None = None
     why = ""
     try:
         error = loads(pickled)
         if not isinstance(error, BaseException):
             why, error = f"its pickle contains {_text(error)}, which is not an exception", None
-    except Exception as failure:
-        if interrupts(failure):
+    except BaseException as failure:
+        if interrupts_decoding(failure):
             raise
         why = f"{type(failure).__name__}: {failure} (does its class pass all arguments to super().__init__(), or define __reduce__?)"
     if error is None:
@@ -428,9 +446,11 @@ def raised(told: tuple[str, str, str | None, bytes], first: int | None = None, i
     if trace is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
     if isinstance(error, MaybeEncodingError) and (refused := vars(error).pop("_refused", None)) is not None:
-        place, kind = refused
-        of = "" if first is None else f" of item {first + place}"
-        _note(error, f"The result{of}, of type {kind}, cannot be pickled.")
+        what, place, kind = refused
+        of = "" if first is None else f" of {_items(first, items) if place is None else f'item {first + place}'}"
+        note(error, f"The {what}{of}, of type {kind}, cannot be pickled.")
+    elif first is not None and at is not None and not isinstance(error, MemoryError):
+        note(error, f"Item {first + at} of the call raised it.")
     elif first is not None and (notes := getattr(error, "__notes__", None)) and notes[-1] == _UNREAD:
         notes[-1] += f", {_items(first, items)} of the call"
     return error
@@ -490,7 +510,7 @@ def withdrawn(name: str, first: int | None, items: int) -> CancelledError:
 def after_tries(error: BaseException, earlier: list[BaseException]) -> None:
     """Add the exceptions of a task's earlier tries to that of its last."""
     for number, before in enumerate(earlier, 1):
-        _note(error, f"try {number} failed with {type(before).__name__}: {_message(before)}")
+        note(error, f"try {number} failed with {type(before).__name__}: {_message(before)}")
     try:
         error.earlier_errors = tuple(earlier)  # type: ignore[attr-defined]
     except Exception as problem:
@@ -504,7 +524,7 @@ def lost(
     exitcode: int | None,
     stderr_tail: str,
     was_ready: bool,
-    told: tuple[str, str, str | None, bytes] | None,
+    told: Told | None,
     name: str,
     first: int | None,
     items: int,

@@ -104,12 +104,13 @@ impl<P> Scheduler<P> {
         self.workers.get(worker).map(|w| w.number)
     }
 
-    /// Retires the workers with the highest numbers: the others have the numbers of a pool of their size. A surplus worker that
-    /// was only requested, or that is starting, retires when it is ready.
+    /// Retires silent workers first, which may be stopped forever, and then the workers with the highest numbers: the others
+    /// have the numbers of a pool of their size. A surplus worker that was only requested, or that is starting, retires when
+    /// it is ready.
     fn retire_surplus(&mut self, count: usize) {
         let staying = self.workers.iter().filter(|(_, w)| w.phase != Phase::Retiring);
-        let mut last: Vec<(usize, WorkerId)> = staying.map(|(worker, w)| (w.number, worker)).collect();
-        last.sort_unstable_by_key(|&(number, _)| std::cmp::Reverse(number));
+        let mut last: Vec<_> = staying.map(|(worker, w)| ((w.silent, w.number), worker)).collect();
+        last.sort_unstable_by_key(|&(rank, _)| std::cmp::Reverse(rank));
         for (_, worker) in last.into_iter().take(count.saturating_sub(self.asked)) {
             if self.workers.get(worker).is_some_and(Worker::may_retire) {
                 self.retire(worker);
