@@ -44,14 +44,16 @@ def test_starmap_without_tuples(pool: Any, chunksize: int | None) -> None:
     for items in ([(1, 2), 7], ((1, 2), 7), iter([(1, 2), 7])):
         with pytest.raises(TypeError) as raised:
             pool.starmap(add, items, chunksize)
-        (note,) = raised.value.__notes__
-        assert note.startswith("item 1 of starmap is 7 of type int, but each item must be a tuple of arguments")
+        # A note of a Pool names the item whose call raised the exception.
+        assert raised.value.__notes__[-1].startswith(
+            "item 1 of starmap is 7 of type int, but each item must be a tuple of arguments"
+        )
 
 
 def test_an_error_of_the_function_in_starmap_gets_no_hint(pool: Any) -> None:
     with pytest.raises(TypeError) as raised:
         pool.starmap(add, [(1, 2, 3)])
-    assert not getattr(raised.value, "__notes__", None)
+    assert not any("tuple of arguments" in note for note in getattr(raised.value, "__notes__", ()))
     assert pool.starmap(add, [(1, 2)]) == [3]
 
 
