@@ -125,11 +125,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 @functools.cache
 def start_what_stays(package: str) -> None:
-    """Start a process, so that this process has the lifeline that it keeps for all of its children."""
+    """Start a process, so that this process has the lifeline that it keeps for all of its children, and the resource tracker."""
     process = importlib.import_module(package).get_context("fork").Process()
     process.start()
     process.join()
     process.close()
+    importlib.import_module(f"{package}.resource_tracker").ensure_running()
 
 
 @contextlib.contextmanager
