@@ -54,14 +54,7 @@ from ._impl.pool.options import (
     terms_of,
     worker_limits_of,
 )
-from ._impl.pool.payload import (
-    MaybeEncodingError,
-    RemoteTraceback,
-    ResultDecodeError,
-    WorkerLostError,
-    cancelled,
-    note_unsent_arguments,
-)
+from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
 from ._impl.pool.progress import attend_map, attend_stream, attended, check_progress
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
@@ -520,7 +513,7 @@ class Pool(QueueParts):
         except Exception as error:
             if isinstance(error, ValueError):
                 stay_if_program_ends()
-            note_unsent_arguments(error, args, kwds, self._workers._main)
+            self._workers.explain_unsent(error, args, kwds)
             raise
         if not told:
             return ApplyResult(self, None, None, ticket)

@@ -92,6 +92,9 @@ class ThreadWorkers:
                 except NO_MEMORY:
                     pause()
 
+    def explain_unsent(self, error: Exception, args: Any, kwds: dict[str, Any]) -> None:
+        """Do nothing: no argument is pickled."""
+
     def repopulate(self, processes: int) -> None:
         """Start threads until there are `processes` threads. Threads never have to be replaced."""
         with Hold(self.lock):

@@ -33,7 +33,7 @@ from .completions import Completions
 from .external_tasks import ExternalTasks
 from .feeders import Feeders
 from .no_memory import NO_MEMORY
-from .payload import cancelled
+from .payload import cancelled, note_unsent_arguments
 from .pending_callbacks import PendingCallbacks
 from .results import complete
 from .worker_main import ForkedMain, WorkerMain
@@ -253,6 +253,12 @@ class Workers:
             if started < wanted
             else "a pool's thread cannot be started",
         )
+
+    def explain_unsent(self, error: Exception, args: Any, kwds: dict[str, Any]) -> None:
+        """Add a note to the error of a call: which argument cannot be pickled, if that is why."""
+        # A pool that lacks a resource, or that belongs to the parent process, has not tried it.
+        if not isinstance(error, OSError | MemoryError) and os.getpid() == self._owner:
+            note_unsent_arguments(error, args, kwds, self._main)
 
     def repopulate(self, processes: int) -> None:
         """Start workers until there are `processes` workers."""
