@@ -47,6 +47,9 @@ class ManipleError(Exception):
     The standard package does not have this class.
     """
 
+    #: the exceptions of the earlier tries of the task, if it had `retries`; exceptions of the program have this only after such tries
+    earlier_errors: tuple[BaseException, ...] = ()
+
 
 class ProcessError(ManipleError):
     """The base class of `BufferTooShort`, `TimeoutError` and `AuthenticationError`.

@@ -55,7 +55,7 @@ from ._impl.pool.options import (
     worker_limits_of,
 )
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
-from ._impl.pool.progress import attend_map, attend_stream, attended, check_progress
+from ._impl.pool.progress import attended, check_progress, watched_iterator, watched_map
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
 from ._impl.pool.results import ApplyResult as ApplyResult
@@ -612,9 +612,7 @@ class Pool(QueueParts):
         progress = self._progress_of(options) if options else None
         items = copy_of_list(iterable)
         result = self._map_async(func, items, mapstar, chunksize, callback, error_callback, options)
-        if progress is not None:
-            attend_map(result, progress)
-        return result
+        return result if progress is None else watched_map(result, progress)
 
     @overload
     def starmap(
@@ -696,9 +694,7 @@ class Pool(QueueParts):
         progress = self._progress_of(options) if options else None
         items = copy_of_list(iterable)
         result = self._map_async(func, items, starmapstar, chunksize, callback, error_callback, options)
-        if progress is not None:
-            attend_map(result, progress)
-        return result
+        return result if progress is None else watched_map(result, progress)
 
     def _map_async(
         self,
@@ -864,9 +860,7 @@ class Pool(QueueParts):
             iterable, external = items, False
         stream = open_stream(self._workers, func, iterable, external, chunksize, window, ordered, terms)
         results = kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
-        if progress is not None:
-            attend_stream(results, progress)
-        return results
+        return results if progress is None else watched_iterator(results, progress)
 
     def _stream_by_queues(
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None

@@ -105,3 +105,10 @@ def test_a_worker_without_memory_to_pickle_an_error_reports_a_shortage(monkeypat
     kind, message, _, pickled, _ = payload.report(ValueError("first"), False, None)
     assert kind == "MemoryError" and message == str(pickle.loads(pickled))
     assert type(pickle.loads(pickled)) is MemoryError
+
+
+@pytest.mark.better_than_standard("it has no such errors")
+def test_errors_say_what_they_say_and_have_no_earlier_ones_by_themselves(mp: ModuleType) -> None:
+    error = mp.WorkerLostError("it died", 1, 2, "f", "")
+    assert repr(error) == "WorkerLostError('it died; it was running f')"
+    assert error.earlier_errors == mp.TimeoutError().earlier_errors == ()

@@ -90,7 +90,7 @@ def test_calls_that_return_at_once_tell_it_in_a_thread(pool: Any, call: str) -> 
     function = add if call == "starmap_async" else slow
     result = getattr(pool, call)(function, items, progress=lambda *count: told.append(count))
     assert len(result.get()) == 30
-    eventually(lambda: told and told[-1] == (30, 30))
+    # What the program writes next is not on the line of the bar.
     check(told, 30)
 
 
@@ -99,8 +99,8 @@ def test_iterators_tell_it(pool: Any, call: str) -> None:
     told: list[Any] = []
     results = getattr(pool, call)(slow, range(30), progress=lambda *count: told.append(count))
     assert sorted(results) == list(range(30))
-    eventually(lambda: told and told[-1] == (30, 30))
     check(told, 30)
+    assert isinstance(results, type(getattr(pool, call)(square, [])))
 
 
 @pytest.mark.parametrize("call", ["imap", "imap_unordered"])
@@ -108,8 +108,7 @@ def test_the_total_of_an_iterator_is_unknown_until_it_has_been_read(pool: Any, c
     told: list[Any] = []
     results = getattr(pool, call)(slow, (number for number in range(30)), progress=lambda *count: told.append(count))
     assert sorted(results) == list(range(30))
-    eventually(lambda: told and told[-1] == (30, 30))
-    assert told[0][1] is None
+    assert told[-1] == (30, 30) and told[0][1] is None
 
 
 def test_an_iterator_that_is_dropped_ends_the_telling(threads: Any) -> None:
@@ -195,6 +194,8 @@ def test_other_calls_and_pools_have_no_progress(mp: ModuleType) -> None:
     try:
         with pytest.raises(TypeError, match="'progress' is not an option of a call; it is an argument of map"):
             pool.apply_async(square, (3,), progress=True)
+        with pytest.raises(TypeError, match="did you mean progress"):
+            pool.map(square, [3], progres=True)
         assert pool.map(square, [3], progress=None) == pool.map(square, [3], progress=False) == [9]
     finally:
         end_pool(pool)

@@ -105,7 +105,8 @@ class Retries:
         backoff_coefficient: the factor by which each pause is longer than the one before.
         max_delay: the longest pause in seconds.
         on: the classes of exceptions after which a task is tried again, in the place of the default: `WorkerLostError`,
-            `TaskTimeoutError`, `MemoryLimitError`. With ordinary exceptions, the function must be safe to call again.
+            `TaskTimeoutError`, `MemoryLimitError`. With ordinary exceptions, the function must be safe to call again. Subclasses count:
+            `TaskTimeoutError` is a `TimeoutError`, and so an `OSError`.
 
     Example::
 
@@ -428,7 +429,7 @@ def _unknown(name: str, of_pool: bool) -> str:
         return (
             f"{name!r} is not an option of a {'pool' if of_pool else 'call'}; it is an argument of {_OF_METHODS[name]}"
         )
-    return unknown_option(name, pools if of_pool else CALL_OPTIONS, "a pool" if of_pool else "a call")
+    return unknown_option(name, pools if of_pool else [*CALL_OPTIONS, "progress"], "a pool" if of_pool else "a call")
 
 
 def unknown_option(name: str, known: Iterable[str], thing: str) -> str:

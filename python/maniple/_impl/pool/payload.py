@@ -414,6 +414,9 @@ class WorkerLostError(ManipleError, RuntimeError):
         except ValueError:
             return None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __str__(self) -> str:
         text = str(self.args[0])
         if self.task:

@@ -12,22 +12,23 @@ import time
 import weakref
 from contextlib import suppress
 
+from ..._maniple import next_result
 from ..sync.thread_start import start_steadily
-from .results import tell
+from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult, Result, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .results import IMapIterator, MapResult
-
     Count = tuple[int, int | None]
 
-__all__ = ["attended", "attend_map", "attend_stream", "check_progress"]
+__all__ = ["attended", "check_progress", "watched_iterator", "watched_map"]
 
 # Seconds between two looks.
 PAUSE = 0.1
+# Seconds that the end of a call waits for the display.
+LONGEST = 5.0
 
 
 def check_progress(progress: Any) -> Any:
@@ -208,23 +209,97 @@ def attended(result: MapResult[Any], progress: Any) -> Any:
         display.close()
 
 
-def attend_map(result: MapResult[Any], progress: Any) -> None:
-    """Show the progress of a call of `map_async` or `starmap_async` in a thread until it has ended."""
+class Watch:
+    """A thread that shows the progress of a call that has returned at once."""
+
+    def __init__(self, look: Callable[[Display], bool], display: Display) -> None:
+        self._look, self._display, self._over = look, display, threading.Event()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="maniple-progress", daemon=True)
+        # The call has begun, and its outcome does not depend on what is shown.
+        try:
+            start_steadily(self._thread)
+        except (MemoryError, RuntimeError):
+            self._thread = None
+
+    def _run(self) -> None:
+        try:
+            try:
+                while not self._look(self._display):
+                    self._over.wait(PAUSE)
+            finally:
+                self._display.close()
+        except BaseException as error:
+            tell(error)
+
+    def end(self) -> None:
+        """Wait until the end of the call is shown, so that nothing that the program writes next is on the line of the bar."""
+        self._over.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            # The display may be a function of the program, which may take long.
+            self._thread.join(LONGEST)
+
+
+class WatchedMapResult(MapResult[Result]):
+    """A `MapResult` whose progress is shown."""
+
+    __slots__ = ()
+    _watch: Watch
+
+    def _wait(self, timeout: float | None) -> bool:
+        ended = super()._wait(timeout)
+        if ended:
+            self._watch.end()
+        return ended
+
+    def get(self, timeout: float | None = None) -> list[Result]:
+        self._wait(timeout)
+        return super().get(timeout)
+
+
+class WatchedIterator(IMapIterator[Result]):
+    """An `IMapIterator` whose progress is shown."""
+
+    _watch: Watch
+
+    def __next__(self) -> Result:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Result:
+        try:
+            # No call follows the step that takes a result: a signal handler that raises after it would lose the result.
+            return next_result[self, timeout]  # type: ignore[no-any-return]
+        except StopIteration:
+            self._watch.end()
+            raise
+
+
+class WatchedUnorderedIterator(WatchedIterator[Result], IMapUnorderedIterator[Result]):
+    """An `IMapUnorderedIterator` whose progress is shown."""
+
+
+def watched_map(result: MapResult[Result], progress: Any) -> MapResult[Result]:
+    """Show the progress of a call of `map_async` or `starmap_async` until it has ended; return its result."""
+    if (display := display_of(progress)) is None:
+        return result
 
     def look(display: Display) -> bool:
         length: int = result._shape[1]
-        if ended := result.ready():
+        if ended := ApplyResult._wait(result, 0):
             if result.successful():
                 display.show(length, length)
         else:
             display.show(*_of_map(result))
         return ended
 
-    _follow(look, display_of(progress))
+    result.__class__ = WatchedMapResult
+    result._watch = Watch(look, display)  # type: ignore[attr-defined]
+    return result
 
 
-def attend_stream(iterator: IMapIterator[Any], progress: Any) -> None:
-    """Show the progress of a call of `imap` or `imap_unordered` in a thread until it has ended, or its iterator is dropped."""
+def watched_iterator(iterator: IMapIterator[Result], progress: Any) -> IMapIterator[Result]:
+    """Show the progress of a call of `imap` or `imap_unordered` until it has ended, or its iterator is dropped; return the iterator."""
+    if (display := display_of(progress)) is None:
+        return iterator
     # The iterator may be dropped with its last result. The stream still tells how far it came, and is dropped then.
     known, stream, length = weakref.ref(iterator), iterator._ticket, iterator._items_there
 
@@ -233,24 +308,7 @@ def attend_stream(iterator: IMapIterator[Any], progress: Any) -> None:
         display.show(done, done if ended and length is None else length)
         return bool(ended) or known() is None
 
-    _follow(look, display_of(progress))
-
-
-def _follow(look: Callable[[Display], bool], display: Display | None) -> None:
-    """Call `look` in a thread until it returns True."""
-    if display is None:
-        return
-
-    def run() -> None:
-        try:
-            try:
-                while not look(display):
-                    time.sleep(PAUSE)
-            finally:
-                display.close()
-        except BaseException as error:
-            tell(error)
-
-    # The call has begun, and its outcome does not depend on what is shown.
-    with suppress(MemoryError, RuntimeError):
-        start_steadily(threading.Thread(target=run, name="maniple-progress", daemon=True))
+    ordered = not isinstance(iterator, IMapUnorderedIterator)
+    iterator.__class__ = WatchedIterator if ordered else WatchedUnorderedIterator
+    iterator._watch = Watch(look, display)  # type: ignore[attr-defined]
+    return iterator
