@@ -9,6 +9,7 @@ use maniple_engine::pool::Func;
 use maniple_engine::pool::policy::FUNCTIONS;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
@@ -52,8 +53,10 @@ impl PyHub {
         }
         let mut encoder = Encoder::new(py, self.hub.packer());
         encoder.value(func, Pickler::For(&self.main))?;
-        let defined = self.hub.define(encoder.packet()?);
-        let name = name_of(func)?.unbind();
+        let name = name_of(func)?;
+        let shown = name.cast::<PyString>().ok().and_then(|name| name.to_str().ok()).unwrap_or_default();
+        let defined = self.hub.define_as(encoder.packet()?, shown);
+        let name = name.unbind();
         if plain {
             static FRESHNESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             let freshness = helper(py, &FRESHNESS, "freshness")?;
