@@ -31,6 +31,7 @@ pub fn object<'py>(py: Python<'py>, stats: &PoolStats) -> PyResult<Bound<'py, Py
         "tasks_waiting": stats.tasks_waiting,
         "tasks_running": stats.tasks_running,
         "items_done": stats.items_done,
+        "items_pending": stats.items_pending,
         "workers_alive": stats.workers_alive,
         "workers_busy": stats.workers_busy,
         "workers_idle": stats.workers_idle,

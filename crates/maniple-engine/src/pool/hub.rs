@@ -46,7 +46,7 @@ use self::outlet::Outlet;
 pub use self::room::Room;
 use self::slots::WorkerSlot;
 use self::statistics::Row;
-pub use self::statistics::{Latency, PoolStats, SlowTask, WorkerState, WorkerStats};
+pub use self::statistics::{Latency, Name, PoolStats, SlowTask, WorkerState, WorkerStats};
 pub use self::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
 use crate::pool::burst::Burst;
@@ -141,7 +141,7 @@ pub(super) struct State {
     pub(super) functions: FxHashMap<u32, Packet>,
     pub(super) next_function: u32,
     /// The functions' names, as far as the front has named them; also of forgotten functions among the slowest tasks.
-    names: FxHashMap<u32, Arc<str>>,
+    names: FxHashMap<u32, Name>,
     /// What was counted of the workers, by their number in the pool.
     rows: Vec<Row>,
     /// How many of the jobs hold handles.

@@ -61,7 +61,7 @@ pub use affinity::Affinity;
 pub use ending::{End, EndTerms};
 pub(crate) use hub::watch_forks;
 pub use hub::{
-    Chore, Collector, Hub, HubConfig, LACKING, Latency, PoolStats, Room, Size, SlowTask, Ticket, WorkerLimits,
+    Chore, Collector, Hub, HubConfig, LACKING, Latency, Name, PoolStats, Room, Size, SlowTask, Ticket, WorkerLimits,
     WorkerState, WorkerStats,
 };
 pub use job::{Loss, LossCause, Outcome, Settled, Tries};

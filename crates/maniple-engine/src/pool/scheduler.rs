@@ -171,6 +171,8 @@ pub struct Scheduler<P> {
     /// When tasks that were given in advance are taken back, because another job's task goes first.
     overtake_at: Option<u64>,
     tally: Tally,
+    /// Items of open jobs of which no task was made yet, as far as their number is known.
+    unmade: usize,
     commands: Vec<Command>,
 }
 
@@ -197,6 +199,7 @@ impl<P> Scheduler<P> {
             last_revoke: 0,
             overtake_at: None,
             tally: Tally::new(config.is_uncounted),
+            unmade: 0,
             commands: Vec::new(),
         }
     }
@@ -440,6 +443,7 @@ impl<P> Scheduler<P> {
         j.cancelled = true;
         if std::mem::take(&mut j.input_open) {
             // Tasks that were never made count as one task, so that the job does not count as complete.
+            self.unmade -= j.items_left.take().unwrap_or(0);
             let index = j.take_number(1);
             j.unfinished += 1;
             // Not counted: it was never received.
@@ -492,6 +496,7 @@ impl<P> Scheduler<P> {
         // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
             if let Some(j) = self.jobs.remove(job) {
+                self.unmade -= j.items_left.unwrap_or(0);
                 self.limited -= usize::from(j.is_limited());
                 self.queue.forget(&j);
             }

@@ -88,7 +88,7 @@ class PoolStats:
     ``print(stats)`` prints a table.
     """
 
-    #: tasks that calls have submitted; the pool makes the tasks of a long input as they are needed
+    #: tasks that calls have submitted
     tasks_received: int = 0
     #: times that a worker has begun a task; a task that is tried again counts once more
     tasks_launched: int = 0
@@ -110,6 +110,8 @@ class PoolStats:
     tasks_running: int = 0
     #: items of the tasks that have ended
     items_done: int = 0
+    #: items of calls that are not in tasks yet, as far as their number is known: a long call makes its tasks as they are needed
+    items_pending: int = 0
     #: workers that exist: busy, idle and starting ones
     workers_alive: int = 0
     workers_busy: int = 0
@@ -189,7 +191,7 @@ def _table(stats: PoolStats) -> Iterator[str]:
         f"tasks    {s.tasks_received} received: {s.tasks_completed} completed, {s.tasks_failed} failed, {s.tasks_lost} lost,"
         f" {s.tasks_timed_out} timed out, {s.tasks_cancelled} cancelled, {s.tasks_waiting} waiting, {s.tasks_running} running"
     )
-    yield f"         {s.tasks_launched} launched, {s.tasks_retried} retried; {s.items_done} items done"
+    yield f"         {s.tasks_launched} launched, {s.tasks_retried} retried; {s.items_done} items done, {s.items_pending} items not in tasks yet"
     yield (
         f"workers  {s.workers_alive} alive: {s.workers_busy} busy, {s.workers_idle} idle, {s.workers_starting} starting;"
         f" {s.workers_created} created, at most {s.max_workers_busy_concurrently} busy at once"
@@ -261,6 +263,7 @@ def _exposition(stats: PoolStats, labels: dict[str, str]) -> Iterator[str]:
     }
     yield from _family("tasks_ended_total", "counter", "Tasks that have ended, by how.", by("end", ends), common)
     yield from one("items_done_total", "counter", "Items of the tasks that have ended.", s.items_done)
+    yield from one("items_pending", "gauge", "Items of calls that are not in tasks yet.", s.items_pending)
     open_tasks: dict[str, float] = {"waiting": s.tasks_waiting, "running": s.tasks_running}
     yield from _family("tasks", "gauge", "Tasks that have not ended.", by("state", open_tasks), common)
     states: dict[str, float] = {"busy": s.workers_busy, "idle": s.workers_idle, "starting": s.workers_starting}

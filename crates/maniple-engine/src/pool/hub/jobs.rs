@@ -1,7 +1,7 @@
 //! Jobs: submission, input, cancellation.
 
 use super::ticket::Ticket;
-use super::{Hub, Room};
+use super::{Hub, Name, Room};
 use crate::error::{Error, Result};
 use crate::pool::job::{Feed, Job, Settled};
 use crate::pool::packet::Packet;
@@ -14,18 +14,15 @@ use std::time::{Duration, Instant};
 impl Hub {
     /// Registers a function: `packet` reaches each worker once, before its first task of the function.
     pub fn define(&self, packet: Packet) -> Func {
-        self.define_as(packet, "")
+        self.define_as(packet, None)
     }
 
-    /// As `define`. The pool's statistics name the function; no name if it is empty.
-    pub fn define_as(&self, packet: Packet, name: &str) -> Func {
-        let name: Option<Arc<str>> = (!name.is_empty()).then(|| name.into());
+    /// As `define`. The pool's statistics show the name.
+    pub fn define_as(&self, packet: Packet, name: Option<Name>) -> Func {
         let mut st = self.lock();
         st.next_function += 1;
         let number = st.next_function;
-        if let Some(name) = name {
-            st.names.insert(number, name);
-        }
+        st.names.extend(name.map(|name| (number, name)));
         st.holding += usize::from(packet.holds_handles());
         st.functions.insert(number, packet);
         Func::new(number, &self.inner.unused)

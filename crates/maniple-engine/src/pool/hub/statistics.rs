@@ -3,6 +3,8 @@
 //! A row belongs to a *number* of a worker, not to a process: a worker that takes the place of another continues its row. What the process
 //! of now has counted is read from its link ([`counters`](crate::pool::link::counters)); what its predecessors have counted is in the row.
 
+mod table;
+
 use super::{Hub, State};
 use crate::error::Result;
 use crate::pool::link::counters::Counted;
@@ -40,6 +42,8 @@ pub struct PoolStats {
     pub tasks_running: u64,
     /// Items of the tasks that have ended.
     pub items_done: u64,
+    /// Items of calls that are not in tasks yet, as far as their number is known: a long call makes its tasks as they are needed.
+    pub items_pending: u64,
     /// Workers that exist: busy, idle and starting ones.
     pub workers_alive: usize,
     /// Workers that run a task.
@@ -160,6 +164,17 @@ pub struct WorkerStats {
     pub memory: u64,
 }
 
+/// Returns the name of a function. Finding it may take long, so that is done when statistics are read.
+pub type Name = Arc<dyn Fn() -> Arc<str> + Send + Sync>;
+
+/// The functions whose names have to be found once the hub's lock is free.
+#[derive(Default)]
+struct Unnamed {
+    /// By the worker's number.
+    workers: Vec<(usize, Name)>,
+    slowest: Vec<Option<Name>>,
+}
+
 /// What is kept of the workers with one number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
@@ -256,11 +271,8 @@ impl State {
         }
     }
 
-    fn name(&self, func: u32) -> Arc<str> {
-        self.names.get(&func).cloned().unwrap_or_default()
-    }
-
-    fn stats(&self, now: u64) -> PoolStats {
+    fn stats(&self, now: u64) -> (PoolStats, Unnamed) {
+        let mut unnamed = Unnamed::default();
         let tally = self.sched.tally();
         let mut rows = self.rows.clone();
         let mut workers: Vec<WorkerStats> = rows.iter().enumerate().map(|(n, row)| row.stats(n)).collect();
@@ -275,6 +287,7 @@ impl State {
             // After a termination the scheduler does not know the tasks that still run.
             let is_busy = claimed > 0 || self.terminated && is_ready && counted.busy_since.is_some();
             let first = self.sched.assigned(worker).next().filter(|_| claimed > 0);
+            unnamed.workers.extend(first.and_then(|task| Some((number, self.names.get(&task.func)?.clone()))));
             let task_time = counted.busy_since.filter(|_| is_busy).map_or(0, |since| now.saturating_sub(since));
             workers[number] = WorkerStats {
                 pid: if slot.reaping { 0 } else { slot.pid },
@@ -285,7 +298,6 @@ impl State {
                     () if self.sched.is_spare(worker) => WorkerState::Spare,
                     () => WorkerState::Idle,
                 },
-                task: first.map(|task| self.name(task.func)).unwrap_or_default(),
                 task_time: Duration::from_nanos(task_time),
                 ..rows[number].stats(number)
             };
@@ -298,11 +310,12 @@ impl State {
             }
         }
         let sum = |of: fn(&Row) -> u64| Duration::from_nanos(rows.iter().map(of).fold(0, u64::saturating_add));
+        unnamed.slowest = tally.slowest().iter().map(|(_, func)| self.names.get(func).cloned()).collect();
         let slowest = tally
             .slowest()
             .iter()
-            .map(|&(nanos, func)| SlowTask { duration: Duration::from_nanos(nanos), function: self.name(func) });
-        PoolStats {
+            .map(|&(nanos, _)| SlowTask { duration: Duration::from_nanos(nanos), function: Arc::default() });
+        let stats = PoolStats {
             tasks_received: tally.received,
             tasks_launched: tally.launched + stats.tasks_running,
             tasks_completed: tally.completed,
@@ -313,6 +326,7 @@ impl State {
             tasks_retried: tally.retried,
             tasks_waiting: tally.open().saturating_sub(stats.tasks_running),
             items_done: tally.items_done,
+            items_pending: self.sched.unmade_items() as u64,
             workers_created: tally.created,
             max_workers_busy_concurrently: tally.most_busy,
             waiting: Latency::of(&tally.waiting),
@@ -322,7 +336,8 @@ impl State {
             slowest: slowest.collect(),
             workers,
             ..stats
-        }
+        };
+        (stats, unnamed)
     }
 }
 
@@ -341,8 +356,14 @@ impl Hub {
             inner.advance(&mut st);
             inner.settle_down(&mut st, false);
         }
-        let mut stats = st.stats(clock::now());
+        let (mut stats, unnamed) = st.stats(clock::now());
         drop(st);
+        for (number, name) in unnamed.workers {
+            stats.workers[number].task = name();
+        }
+        for (slow, name) in stats.slowest.iter_mut().zip(unnamed.slowest) {
+            slow.function = name.map(|name| name()).unwrap_or_default();
+        }
         for worker in stats.workers.iter_mut().filter(|worker| worker.pid != 0) {
             worker.memory = usage::memory_of(worker.pid).unwrap_or(0);
         }

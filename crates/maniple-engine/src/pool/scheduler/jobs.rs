@@ -55,6 +55,7 @@ impl<P> Scheduler<P> {
             order: 0,
         };
         self.limited += usize::from(job.is_limited());
+        self.unmade += items.unwrap_or(0);
         self.jobs.insert(job)
     }
 
@@ -73,6 +74,7 @@ impl<P> Scheduler<P> {
         if j.cancelled {
             return None;
         }
+        self.unmade -= items.min(j.items_left.unwrap_or(0));
         let index = j.take_number(items);
         j.unfinished += 1;
         self.tally.received += 1;
@@ -90,7 +92,9 @@ impl<P> Scheduler<P> {
 
     /// Counts a task that ended before it could be sent (its payload could not be made). Returns its number.
     pub fn add_settled(&mut self, job: JobId, items: usize) -> Option<u64> {
-        let index = self.jobs.get_mut(job)?.take_number(items);
+        let j = self.jobs.get_mut(job)?;
+        self.unmade -= items.min(j.items_left.unwrap_or(0));
+        let index = j.take_number(items);
         self.tally.received += 1;
         self.tally.end(items, Answered::Failed);
         Some(index)
@@ -101,6 +105,9 @@ impl<P> Scheduler<P> {
         if let Some(j) = self.jobs.get_mut(job) {
             j.filling = false;
             j.input_open &= !ended;
+            if ended {
+                self.unmade -= j.items_left.take().unwrap_or(0);
+            }
             if j.input_open {
                 self.enqueue(job);
             }

@@ -227,6 +227,16 @@ impl<P> Scheduler<P> {
         pending + assigned + self.delayed.len()
     }
 
+    /// Items of open jobs of which no task was made yet, as far as their number is known.
+    pub fn unmade_items(&self) -> usize {
+        self.unmade
+    }
+
+    /// The same, counted job by job, for tests.
+    pub fn count_unmade(&self) -> usize {
+        self.jobs.values().filter_map(|job| job.items_left).sum()
+    }
+
     pub(super) fn note_busy(&mut self) {
         if self.tally.most_busy < self.workers.len() {
             self.tally.most_busy = self.tally.most_busy.max(self.busy());

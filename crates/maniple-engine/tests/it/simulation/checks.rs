@@ -82,6 +82,7 @@ impl World {
         assert_eq!(tally.open(), self.ledger.open_tasks as u64, "tasks that have not ended");
         if self.ledger.tasks.len() < 200 || self.sequence.is_multiple_of(64) {
             assert_eq!(tally.open(), self.sched.count_open() as u64, "tasks that wait or run");
+            assert_eq!(self.sched.unmade_items(), self.sched.count_unmade(), "items without a task");
         }
         let launched = tally.launched;
         assert!(launched >= tally.completed && launched <= account.claims, "{launched} launched, {account:?}");
