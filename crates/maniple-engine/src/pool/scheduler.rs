@@ -360,8 +360,10 @@ impl<P> Scheduler<P> {
         w.silent = false;
         w.last_finish = now;
         self.tally.ran(&task, took, now);
-        self.settle_account(&task, took.nanos);
-        let each = took.nanos / task.items.max(1) as u64;
+        // A faulty worker reports any duration: the sums of these cannot overflow.
+        let nanos = took.nanos.min(u64::from(u32::MAX));
+        self.settle_account(&task, nanos);
+        let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
         Some(task)
     }

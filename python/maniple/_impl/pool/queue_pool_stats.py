@@ -38,11 +38,12 @@ def stats_of_queues(pool: Any) -> PoolStats:
         counts.most_busy = busiest = max(counts.most_busy, len(running))
     found = []
     for number, process in enumerate(processes):
-        pid = process.pid if isinstance(process.pid, int) else os.getpid()
-        state = states.get(process.pid)
+        pid = getattr(process, "pid", None)
+        state = states.get(pid)
         phase = "idle" if state is None else {RUNNING: "busy", STARTING: "starting"}.get(state.phase, "idle")
         task = sent[state.task].name if state is not None and phase == "busy" and state.task in sent else ""
         done = 0 if state is None else state.outcomes
+        pid = pid if isinstance(pid, int) else os.getpid()  # a thread
         found.append(WorkerStats(number=number, pid=pid, state=phase, task=task, tasks_completed=done, created=1))
     phases = [worker.state for worker in found]
     return PoolStats(

@@ -193,8 +193,8 @@ class Call(Job):
     def run(self, _item: None, _index: int, row: Row) -> None:
         if self.cancelled:
             return
-        row.job, row.since = self, now()
-        started = row.since
+        started = row.since = now()
+        row.job = self
         self.begun = True
         try:
             self.value = self.func(*self.args, **self.kwds)  # type: ignore[misc]
@@ -261,8 +261,8 @@ class MapCall(Job):
         batch = 1
         while self.source:
             left = repeat(None, batch)
-            row.job, row.since = self, now()
-            started, failed, rest = row.since, 0, 0
+            started = row.since = now()
+            row.job, failed, rest = self, 0, 0
             for _ in left:
                 try:
                     index = take()

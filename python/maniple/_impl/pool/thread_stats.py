@@ -104,21 +104,19 @@ class Row:
     else.
     """
 
-    __slots__ = (
-        "completed", "failed", "job", "least_slow", "made", "new_runs", "new_waits", "ready", "runs", "since", "slowest", "waits", "working",
-    )  # fmt: skip
+    __slots__ = ("failed", "job", "least_slow", "made", "new_runs", "new_waits", "ready", "runs", "since", "slowest", "waits")
 
     def __init__(self, made: int) -> None:
         #: when its thread was made, and when its initializer had returned
         self.made, self.ready = made, 0
-        self.completed = self.failed = self.working = 0
-        #: when it began what it runs, and of which job that is; 0 and None: nothing
-        self.since = 0
+        #: the job of what it runs (None: it runs nothing), and when it began that
         self.job: Job | None = None
-        #: how long tasks waited and ran, and what was not counted yet
+        self.since = 0
+        #: how long tasks waited and ran, and what was not counted yet; how many of them failed
         self.waits, self.runs = Durations(), Durations()
         self.new_waits: list[int] = []
         self.new_runs: list[int] = []
+        self.failed = 0
         #: the slowest tasks, and how long a task has to run to be one of them
         self.slowest: list[tuple[int, str]] = []
         self.least_slow = -1
@@ -127,31 +125,25 @@ class Row:
         """Record the end of a task that began at `started` and was added at `added` (0: not known)."""
         try:
             took = now() - started
-            self.since, self.job = 0, None
-            if is_fine:
-                self.completed += 1
-            else:
+            self.job = None
+            self.new_runs.append(took)
+            if not is_fine:
                 self.failed += 1
-            self.working += took
-            runs = self.new_runs
-            runs.append(took)
             if added:
                 self.new_waits.append(started - added)
             if took > self.least_slow:
                 self._note_slow(took, job.func)
-            if len(runs) == MOST:
+            if len(self.new_runs) >= MOST:
                 self._count()
         except NO_MEMORY:
-            self.since, self.job = 0, None
+            self.job = None
 
     def end_several(self, started: int, job: Job, completed: int, failed: int, added: int) -> int:
         """Record the end of tasks that ran one after the other; return the time (ns) that they took together."""
         try:
             took = now() - started
-            self.since, self.job = 0, None
-            self.working += took
+            self.job = None
             if count := completed + failed:
-                self.completed += completed
                 self.failed += failed
                 each = took // count
                 self.runs.add(each, count)
@@ -160,7 +152,7 @@ class Row:
                     self._note_slow(each, job.func)
             return took
         except NO_MEMORY:
-            self.since, self.job = 0, None
+            self.job = None
             return SPAN
 
     def _note_slow(self, took: int, func: Any) -> None:
@@ -212,16 +204,18 @@ def stats_of_threads(hub: ThreadHub) -> PoolStats:
     slowest: list[tuple[int, str]] = []
     found = []
     for number, row in enumerate(rows):
+        own = Durations()
+        own.add_all(row.new_runs.copy())
+        own.merge(row.runs)
+        runs.merge(own)
         waits.add_all(row.new_waits.copy())
         waits.merge(row.waits)
-        runs.add_all(row.new_runs.copy())
-        runs.merge(row.runs)
         slowest += row.slowest
-        since, job = row.since, row.job
+        job, since = row.job, row.since
         has_ended = number < len(threads) and threads[number] in ended
-        state = "ended" if has_ended else "starting" if not row.ready else "busy" if since else "idle"
-        present = moment - since if since else 0
-        working = row.working + present
+        state = "ended" if has_ended else "starting" if not row.ready else "idle" if job is None else "busy"
+        present = max(0, moment - since) if state == "busy" else 0
+        working = own.total + present
         func = None if job is None else job.func
         found.append(
             WorkerStats(
@@ -229,8 +223,8 @@ def stats_of_threads(hub: ThreadHub) -> PoolStats:
                 pid=0 if has_ended else os.getpid(),
                 state=state,
                 task="" if func is None or state != "busy" else name_of_function(func),
-                task_time=present / 1e9 if state == "busy" else 0.0,
-                tasks_completed=row.completed,
+                task_time=present / 1e9,
+                tasks_completed=max(0, own.count - row.failed),
                 tasks_failed=row.failed,
                 created=1,
                 init_time=((row.ready or moment) - row.made) / 1e9,

@@ -83,8 +83,8 @@ class StreamJob(Job):
         failure: BaseException | None = None
         outcome: Outcome | None = None  # of a cancelled task
         if not self.cancelled:
-            row.job, row.since = self, now()
-            started = row.since
+            started = row.since = now()
+            row.job = self
             try:
                 outcome = (True, self.func(task))  # type: ignore[misc]
             except BaseException as error:

@@ -281,12 +281,11 @@ impl State {
             let Some(number) = self.sched.number_of(worker).filter(|&number| number < rows.len()) else { continue };
             let counted = slot.link.counted(now);
             rows[number] = rows[number].with(&counted, slot.made, now);
-            let claimed =
-                self.sched.assigned(worker).take_while(|task| slot.link.claimed(task.payload.position)).count();
+            // A worker runs one task. Others that it has claimed have ended a moment ago, and their answers were not received yet.
+            let first = self.sched.assigned(worker).next().filter(|task| slot.link.claimed(task.payload.position));
             let is_ready = self.sched.is_up(worker);
             // After a termination the scheduler does not know the tasks that still run.
-            let is_busy = claimed > 0 || self.terminated && is_ready && counted.busy_since.is_some();
-            let first = self.sched.assigned(worker).next().filter(|_| claimed > 0);
+            let is_busy = first.is_some() || self.terminated && is_ready && counted.busy_since.is_some();
             unnamed.workers.extend(first.and_then(|task| Some((number, self.names.get(&task.func)?.clone()))));
             let task_time = counted.busy_since.filter(|_| is_busy).map_or(0, |since| now.saturating_sub(since));
             workers[number] = WorkerStats {
@@ -301,7 +300,7 @@ impl State {
                 task_time: Duration::from_nanos(task_time),
                 ..rows[number].stats(number)
             };
-            stats.tasks_running += claimed as u64;
+            stats.tasks_running += u64::from(first.is_some());
             if !slot.reaping {
                 stats.workers_alive += 1;
                 stats.workers_starting += usize::from(!is_ready);
@@ -350,12 +349,11 @@ impl Hub {
         self.check()?;
         let inner = self.shared();
         let mut st = self.lock();
-        if !st.seats.is_taken() {
-            // No thread receives: what has arrived counts.
-            inner.listen(&mut st);
-            inner.advance(&mut st);
-            inner.settle_down(&mut st, false);
-        }
+        // What has arrived counts, also if the driver sleeps.
+        inner.listen(&mut st);
+        inner.advance(&mut st);
+        let driven = st.seats.is_taken();
+        inner.settle_down(&mut st, driven);
         let (mut stats, unnamed) = st.stats(clock::now());
         drop(st);
         for (number, name) in unnamed.workers {
