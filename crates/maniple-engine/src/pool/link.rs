@@ -61,6 +61,8 @@ pub(crate) mod kind {
     pub const TAKEN: u16 = 20;
     /// As `FAILED`, with an error after which the task is to be tried again.
     pub const FAILED_AGAIN: u16 = 22;
+    /// As `DONE`, with results some of which are failures. The body has the form of `DONE`.
+    pub const DONE_IN_PART: u16 = 23;
     /// The function `aux` did not arrive, for lack of memory or descriptors: the next task that needs it sends it again.
     pub const MISSED: u16 = 21;
     /// Flag: the first blob is the body.

@@ -94,6 +94,8 @@ pub struct Task {
 pub enum Answer {
     /// Its result.
     Done,
+    /// Its results, some of which are failures: the task counts as failed.
+    DoneInPart,
     /// Its error.
     Failed,
     /// Its error, after which it is to be tried again if its job has retries left.
@@ -268,6 +270,7 @@ impl WorkerLink {
         let nanos = clock::now().saturating_sub(self.began);
         let kind = match answer {
             Answer::Done => kind::DONE,
+            Answer::DoneInPart => kind::DONE_IN_PART,
             Answer::Failed => kind::FAILED,
             Answer::FailedAgain => kind::FAILED_AGAIN,
         };

@@ -61,7 +61,7 @@ fn tasks_count_by_their_ends() {
         let stats = pool.stats().unwrap();
         assert_eq!(stats.workers.iter().map(|w| (w.tasks_lost, w.tasks_timed_out)).fold((0, 0), add), (1, 1));
         assert!(stats.slowest[0].duration >= Duration::from_millis(100), "{stats}");
-        assert!(stats.slowest[0].function.ends_with("nap"), "{stats}");
+        assert!(stats.slowest.iter().any(|slow| slow.function.ends_with("nap")), "{stats}");
         let text = stats.to_string();
         assert!(text.contains("1 lost, 1 timed out") && text.contains("worker"), "{text}");
         eventually("new workers", || pool.stats().unwrap().workers_idle == 2);

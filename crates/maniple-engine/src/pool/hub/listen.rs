@@ -78,7 +78,7 @@ impl Inner {
                             None => st.unexpected_answer(),
                         }
                     }),
-                    kind::DONE | kind::FAILED => slot.answer(&said).and_then(|took| {
+                    kind::DONE | kind::DONE_IN_PART | kind::FAILED => slot.answer(&said).and_then(|took| {
                         let now = *now.get_or_insert_with(clock::now);
                         let how = match &said.content {
                             _ if too_late => Answered::Cancelled,
@@ -90,8 +90,8 @@ impl Inner {
                                 st.weigh(job, items, said.content.as_ref().map_or(0, ReceivedPacket::size));
                                 let outcome = match said.content {
                                     _ if too_late => Outcome::Cancelled,
-                                    Ok(content) if said.kind == kind::DONE => Outcome::Done(content),
-                                    Ok(content) => Outcome::Failed(content),
+                                    Ok(content) if said.kind == kind::FAILED => Outcome::Failed(content),
+                                    Ok(content) => Outcome::Done(content),
                                     Err(why) => Outcome::Unreceived(Box::new(why)),
                                 };
                                 st.settle(job, Settled { index, number: said.number, items, outcome });

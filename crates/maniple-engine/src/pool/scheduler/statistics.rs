@@ -65,6 +65,8 @@ pub struct Tally {
     /// How long they ran.
     pub running: Histogram,
     slowest: Vec<(u64, u32)>,
+    /// Shorter tasks are not among the slowest.
+    least_slow: u64,
     off: bool,
 }
 
@@ -125,13 +127,21 @@ impl Tally {
         self.note_slow(nanos, task.func);
     }
 
+    #[inline]
     pub(super) fn note_slow(&mut self, nanos: u64, func: u32) {
-        if self.slowest.len() == SLOWEST && self.slowest.last().is_some_and(|&(least, _)| nanos <= least) {
-            return;
+        if nanos >= self.least_slow {
+            self.put_slow(nanos, func);
         }
+    }
+
+    #[cold]
+    fn put_slow(&mut self, nanos: u64, func: u32) {
         let at = self.slowest.partition_point(|&(other, _)| other >= nanos);
         self.slowest.insert(at, (nanos, func));
         self.slowest.truncate(SLOWEST);
+        if let Some(&(least, _)) = self.slowest.get(SLOWEST - 1) {
+            self.least_slow = least + 1;
+        }
     }
 }
 
@@ -143,14 +153,13 @@ const UNIT_BITS: u32 = 10;
 #[derive(Clone, Debug)]
 pub struct Histogram {
     buckets: [u64; BUCKETS],
-    count: u64,
     total: u64,
     greatest: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: [0; BUCKETS], count: 0, total: 0, greatest: 0 }
+        Histogram { buckets: [0; BUCKETS], total: 0, greatest: 0 }
     }
 }
 
@@ -176,14 +185,13 @@ fn bound(bucket: usize) -> u64 {
 impl Histogram {
     pub(super) fn add(&mut self, nanos: u64) {
         self.buckets[bucket(nanos >> UNIT_BITS)] += 1;
-        self.count += 1;
         self.total = self.total.saturating_add(nanos);
         self.greatest = self.greatest.max(nanos);
     }
 
     /// How many durations there are.
     pub fn count(&self) -> u64 {
-        self.count
+        self.buckets.iter().sum()
     }
 
     /// Their sum (ns).
@@ -199,7 +207,7 @@ impl Histogram {
     /// The duration (ns) that `part` (0 to 1) of all durations do not exceed; 0 if there are none. Inside a bucket the durations count
     /// as spread evenly, so the result is wrong by half of itself at most, and usually by much less.
     pub fn percentile(&self, part: f64) -> u64 {
-        let wanted = part * self.count as f64;
+        let wanted = part * self.count() as f64;
         let mut below = 0;
         for (at, &inside) in self.buckets.iter().enumerate().filter(|(_, inside)| **inside > 0) {
             if (below + inside) as f64 >= wanted {
