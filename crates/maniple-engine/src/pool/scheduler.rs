@@ -50,7 +50,7 @@ mod statistics;
 mod terms;
 
 use self::queue::Queue;
-pub use self::statistics::{Answered, Histogram, Tally, Took};
+pub use self::statistics::{Answered, Histogram, Tally, Took, weight};
 use super::policy::failures_at_most;
 use rustc_hash::FxHashMap;
 use slotmap::SlotMap;

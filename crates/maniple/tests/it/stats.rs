@@ -90,7 +90,7 @@ fn statistics_show_what_workers_do() {
             assert!(worker.task_time >= Duration::from_millis(30) && worker.memory > 100_000, "{stats}");
         }
         let_go(&folder);
-        calls.into_iter().for_each(|call| drop(call.get().unwrap()));
+        assert!(calls.into_iter().map(|call| call.get().unwrap()).eq(0..5));
         assert_eq!(ends_of(&pool), [5, 0, 0, 0, 0]);
         pool.join();
         let stats = pool.stats().unwrap();

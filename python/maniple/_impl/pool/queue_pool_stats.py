@@ -34,7 +34,9 @@ def stats_of_queues(pool: Any) -> PoolStats:
         counts, sent = watch.counts, dict(watch.sent)
         received, completed, failed = counts.received, counts.completed, counts.failed
         lost, cancelled, items = counts.lost, counts.cancelled, counts.items
-        running = {state.task for state in states.values() if state is not None and state.phase == RUNNING} & sent.keys()
+        running = {
+            state.task for state in states.values() if state is not None and state.phase == RUNNING
+        } & sent.keys()
         counts.most_busy = busiest = max(counts.most_busy, len(running))
     found = []
     for number, process in enumerate(processes):

@@ -20,7 +20,7 @@ def _ratio(working: float, waiting: float) -> float:
 class Latency:
     """The distribution of durations, in seconds. The percentiles are estimates from 64 logarithmic buckets."""
 
-    #: the number of durations, and their sum
+    #: the number of durations, and their sum (estimates if there are many durations below 16 µs)
     count: int = 0
     total: float = 0.0
     #: the durations that 50, 90 and 99 of 100 do not exceed
@@ -211,9 +211,9 @@ def _table(stats: PoolStats) -> Iterator[str]:
     ]  # fmt: skip
     for w in s.workers:
         counts = map(str, (w.tasks_completed, w.tasks_failed, w.tasks_lost, w.tasks_timed_out))
-        times = map(_time, (w.start_up_time, w.init_time, w.waiting_time, w.working_time))
+        spans = map(_time, (w.start_up_time, w.init_time, w.waiting_time, w.working_time))
         task = f"{w.task or '?'} for {_time(w.task_time)}" if w.state == "busy" else ""
-        rows.append((str(w.number), str(w.pid or "-"), w.state, *counts, *times, _memory(w.memory), task))
+        rows.append((str(w.number), str(w.pid or "-"), w.state, *counts, *spans, _memory(w.memory), task))
     yield from _columns(rows)
 
 
@@ -239,7 +239,9 @@ def _exposition(stats: PoolStats, labels: dict[str, str]) -> Iterator[str]:
     s = stats
     for label in labels:
         if not (label.isascii() and label.isidentifier()) or label in ("state", "quantile", "worker", "end"):
-            raise ValueError(f"{label!r} cannot be a label of all samples: use letters, digits and underscores, and no label of the samples")
+            raise ValueError(
+                f"{label!r} cannot be a label of all samples: use letters, digits and underscores, and no label of the samples"
+            )
     common = {label: str(value) for label, value in labels.items()}
 
     def one(name: str, kind: str, text: str, value: float) -> Iterator[str]:
@@ -269,7 +271,9 @@ def _exposition(stats: PoolStats, labels: dict[str, str]) -> Iterator[str]:
     states: dict[str, float] = {"busy": s.workers_busy, "idle": s.workers_idle, "starting": s.workers_starting}
     yield from _family("workers", "gauge", "Workers that exist.", by("state", states), common)
     yield from one("workers_created_total", "counter", "Workers that were started.", s.workers_created)
-    yield from one("workers_busy_max", "gauge", "The most workers that had tasks at once.", s.max_workers_busy_concurrently)
+    yield from one(
+        "workers_busy_max", "gauge", "The most workers that had tasks at once.", s.max_workers_busy_concurrently
+    )
     for name, times, text in (
         ("task_waiting_seconds", s.waiting, "How long tasks waited until a worker began them."),
         ("task_running_seconds", s.running, "How long tasks ran."),

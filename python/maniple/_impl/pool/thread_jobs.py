@@ -219,7 +219,14 @@ class Call(Job):
 
     def account(self) -> Account:
         failed = not self.fine and self.value is not None
-        return 1, int(self.fine), int(failed), 0, int(self.begun and not self.fine and not failed), int(self.fine or failed)
+        return (
+            1,
+            int(self.fine),
+            int(failed),
+            0,
+            int(self.begun and not self.fine and not failed),
+            int(self.fine or failed),
+        )
 
     def left(self) -> int:
         return 0 if self.over else 1

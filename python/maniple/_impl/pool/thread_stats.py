@@ -104,7 +104,19 @@ class Row:
     else.
     """
 
-    __slots__ = ("failed", "job", "least_slow", "made", "new_runs", "new_waits", "ready", "runs", "since", "slowest", "waits")
+    __slots__ = (
+        "failed",
+        "job",
+        "least_slow",
+        "made",
+        "new_runs",
+        "new_waits",
+        "ready",
+        "runs",
+        "since",
+        "slowest",
+        "waits",
+    )
 
     def __init__(self, made: int) -> None:
         #: when its thread was made, and when its initializer had returned
@@ -211,12 +223,12 @@ def stats_of_threads(hub: ThreadHub) -> PoolStats:
         waits.add_all(row.new_waits.copy())
         waits.merge(row.waits)
         slowest += row.slowest
-        job, since = row.job, row.since
+        present_job, since = row.job, row.since
         has_ended = number < len(threads) and threads[number] in ended
-        state = "ended" if has_ended else "starting" if not row.ready else "idle" if job is None else "busy"
+        state = "ended" if has_ended else "starting" if not row.ready else "idle" if present_job is None else "busy"
         present = max(0, moment - since) if state == "busy" else 0
         working = own.total + present
-        func = None if job is None else job.func
+        func = None if present_job is None else present_job.func
         found.append(
             WorkerStats(
                 number=number,

@@ -10,7 +10,7 @@ use crate::pool::link::counters::unpack;
 use crate::pool::link::reader::Said;
 use crate::pool::packet::Packet;
 use crate::pool::packet::ReceivedPacket;
-use crate::pool::scheduler::{Took, WorkerId};
+use crate::pool::scheduler::{Took, WorkerId, weight};
 use crate::process::{Exit, ExitWatch};
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
@@ -152,7 +152,10 @@ impl WorkerSlot {
     /// It answers a task: returns how long the task took.
     pub fn answer(&mut self, said: &Said) -> Result<Took> {
         self.account.answer(said.number)?;
-        Ok(Took { nanos: unpack(said.aux), began: self.link.begin_of(said.number) })
+        let nanos = unpack(said.aux);
+        // The worker writes there all the time: a read costs as much as it costs to fetch the line from its processor.
+        let began = if weight(said.number, nanos) > 0 { self.link.begin_of(said.number) } else { 0 };
+        Ok(Took { nanos, began })
     }
 
     /// Sends a frame; see [`Link::send`](crate::pool::link::Link::send).

@@ -74,7 +74,7 @@ pub struct PoolStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Latency {
-    /// How many durations there are.
+    /// How many durations there are; an estimate if there are many below 16 µs.
     pub count: u64,
     /// Their sum.
     pub total: Duration,

@@ -10,9 +10,7 @@
 //! 0            the time (ns) that the worker has spent in tasks
 //! 1            the same, less the moment at which its present task began: the reader adds its own moment
 //! ```
-#![allow(unsafe_code)]
 
-use super::segment::{BEGINS_AT, COUNTERS_AT, LinkSegment};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// For so many tasks of a worker the moments of their beginnings are kept: as many as a worker is given in advance.
@@ -130,22 +128,6 @@ impl Line {
             opened: word(&self.opened),
             ready: word(&self.ready),
         }
-    }
-}
-
-impl LinkSegment {
-    /// The worker's counters.
-    pub fn counters(&self) -> &Line {
-        // SAFETY: aligned, inside the segment, and any bytes are valid atomics.
-        unsafe { self.0.start().add(COUNTERS_AT).cast().as_ref() }
-    }
-
-    /// When the worker began the task with this number, until it begins that with a number greater by [`BEGINS`]; 0: it has not begun
-    /// it.
-    pub fn begin_of(&self, number: u64) -> &AtomicU64 {
-        let at = BEGINS_AT + (number as usize % BEGINS) * size_of::<u64>();
-        // SAFETY: aligned, inside the segment, accessed only as an atomic.
-        unsafe { AtomicU64::from_ptr(self.0.start().add(at).cast().as_ptr()) }
     }
 }
 

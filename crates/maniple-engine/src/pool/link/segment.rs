@@ -1,7 +1,7 @@
 //! What both ends of a link see: a segment of shared memory with two rings, two bays, the worker's bell, and slots for blocks under way.
 #![allow(unsafe_code)]
 
-use super::counters::BEGINS;
+use super::counters::{BEGINS, Line};
 use super::reader::Reader;
 use super::sender::Sender;
 use crate::error::{Error, Result};
@@ -92,6 +92,20 @@ impl LinkSegment {
     pub fn terminated(&self) -> &AtomicU64 {
         // SAFETY: aligned, inside the segment, accessed only as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.start().add(TERMINATED_AT).cast().as_ptr()) }
+    }
+
+    /// The worker's counters.
+    pub fn counters(&self) -> &Line {
+        // SAFETY: aligned, inside the segment, and any bytes are valid atomics.
+        unsafe { self.0.start().add(COUNTERS_AT).cast().as_ref() }
+    }
+
+    /// When the worker began the task with this number, until it begins that with a number greater by [`BEGINS`]; 0: it has not begun
+    /// it.
+    pub fn begin_of(&self, number: u64) -> &AtomicU64 {
+        let at = BEGINS_AT + (number as usize % BEGINS) * size_of::<u64>();
+        // SAFETY: aligned, inside the segment, accessed only as an atomic.
+        unsafe { AtomicU64::from_ptr(self.0.start().add(at).cast().as_ptr()) }
     }
 
     pub fn worker_side(&self) -> (Reader, Sender) {

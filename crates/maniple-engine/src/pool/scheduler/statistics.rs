@@ -30,6 +30,19 @@ pub struct Took {
     pub began: u64,
 }
 
+/// For how many tasks the durations of this task of a worker count: each of its first tasks and each long task counts once, and of
+/// its later short tasks one in many counts for all of them, because counting takes as long as a part of such a task.
+pub fn weight(number: u64, nanos: u64) -> u64 {
+    const FIRST: u64 = 512;
+    const SHORT: u64 = 1 << 14;
+    const PART: u64 = 32;
+    match () {
+        () if nanos >= SHORT || number < FIRST => 1,
+        () if number.is_multiple_of(PART) => PART,
+        () => 0,
+    }
+}
+
 /// How many of the slowest tasks are kept.
 const SLOWEST: usize = 5;
 
@@ -119,12 +132,16 @@ impl Tally {
         if self.off {
             return;
         }
+        self.note_slow(nanos, task.func);
+        let weight = weight(task.number, nanos);
+        if weight == 0 {
+            return;
+        }
         // A faulty worker writes any moment.
         let latest = now.saturating_sub(nanos);
         let began = if (task.since..=latest).contains(&began) { began } else { latest };
-        self.waiting.add(began.saturating_sub(task.since));
-        self.running.add(nanos);
-        self.note_slow(nanos, task.func);
+        self.waiting.add(began.saturating_sub(task.since), weight);
+        self.running.add(nanos, weight);
     }
 
     #[inline]
@@ -183,13 +200,13 @@ fn bound(bucket: usize) -> u64 {
 }
 
 impl Histogram {
-    pub(super) fn add(&mut self, nanos: u64) {
-        self.buckets[bucket(nanos >> UNIT_BITS)] += 1;
-        self.total = self.total.saturating_add(nanos);
+    pub(super) fn add(&mut self, nanos: u64, count: u64) {
+        self.buckets[bucket(nanos >> UNIT_BITS)] += count;
+        self.total = self.total.saturating_add(nanos.saturating_mul(count));
         self.greatest = self.greatest.max(nanos);
     }
 
-    /// How many durations there are.
+    /// How many durations there are; an estimate if there are many short ones.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -273,7 +290,7 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.percentile(0.5), 0);
         for ms in 1..=1000 {
-            histogram.add(ms * 1_000_000);
+            histogram.add(ms * 1_000_000, 1);
         }
         for (part, ms) in [(0.5, 500.0), (0.9, 900.0), (0.99, 990.0)] {
             let found = histogram.percentile(part) as f64 / 1e6;
@@ -282,9 +299,16 @@ mod tests {
         assert_eq!((histogram.count(), histogram.greatest()), (1000, 1_000_000_000));
         assert!(histogram.percentile(1.0) == 1_000_000_000 && histogram.percentile(0.0) < 1_500_000);
         let mut same = Histogram::default();
-        same.add(u64::MAX);
-        same.add(u64::MAX);
+        same.add(u64::MAX, 1);
+        same.add(u64::MAX, 1);
         assert_eq!((same.total(), same.percentile(1.0)), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn short_tasks_count_in_groups() {
+        let sum = |from: u64, nanos| (from..from + 3200).map(|number| weight(number, nanos)).sum::<u64>();
+        assert_eq!((sum(0, 1000), sum(512, 1000), sum(9999, 20_000)), (3200, 3200, 3200));
+        assert!((512..2000).filter(|&number| weight(number, 1000) > 0).count() < 50);
     }
 
     #[test]
