@@ -51,7 +51,7 @@ pub(crate) mod kind {
     pub const STOP: u16 = 4;
     /// The worker is ready.
     pub const HELLO: u16 = 16;
-    /// Task `number` returned a result; `aux` is its duration ([`counters::pack`]).
+    /// Task `number` returned a result; `aux` is its duration ([`pack`](super::counters::pack)).
     pub const DONE: u16 = 17;
     /// Task `number` failed; the body has the error.
     pub const FAILED: u16 = 18;

@@ -21,7 +21,7 @@ const LINE: usize = 128;
 const BELL_AT: usize = 0;
 const HALFWAY_AT: usize = LINE;
 const TERMINATED_AT: usize = HALFWAY_AT + LINE / 2;
-/// The worker's counters ([`Line`](super::counters::Line)).
+/// The worker's counters ([`Line`]).
 pub(crate) const COUNTERS_AT: usize = 2 * LINE;
 pub(super) const DOWN_AT: usize = 3 * LINE;
 pub(super) const UP_AT: usize = DOWN_AT + size_of::<Cursors>();
