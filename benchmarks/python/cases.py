@@ -8,6 +8,7 @@ here, those of queues, pipes, locks, managers and processes in exchange.py.
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import loops
 import payloads
 import plain
 import tasks
+from adapters.base import NotOffered
 from stage import LARGE, MEDIUM, Stage, doubled, expect, expect_array
 
 
@@ -37,6 +39,17 @@ def map_one_by_one(threads: bool = False) -> Callable[[Stage], None]:
         expect(got, doubled(count))
 
     return run
+
+
+def map_without_counters(stage: Stage) -> None:
+    """The same while maniple does not count."""
+    if stage.library.distribution != "maniple":
+        raise NotOffered("no counters")
+    os.environ["MANIPLE_COUNTERS"] = "0"
+    try:
+        map_one_by_one()(stage)
+    finally:
+        del os.environ["MANIPLE_COUNTERS"]
 
 
 def map_default(stage: Stage) -> None:
@@ -301,6 +314,7 @@ START_METHODS = ("fork", "spawn", "forkserver")
 
 CASES: tuple[Case, ...] = (
     Case("map-1", "map, chunksize=1, small ints", "rate", map_one_by_one(), 10),
+    Case("map-1-uncounted", "the same without maniple's counters", "rate", map_without_counters),
     Case("imap-list", "imap, list", "rate", imap_case(ordered=True, generator=False), 10),
     Case("imap-gen", "imap, generator", "rate", imap_case(ordered=True, generator=True), 10),
     Case("unordered-list", "imap_unordered, list", "rate", imap_case(ordered=False, generator=False), 10),

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
     from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions
+    from ._impl.pool.stats import PoolStats
 
     Item = TypeVar("Item")
 else:
@@ -940,6 +941,21 @@ class Pool(QueueParts):
         if self._workers is None or isinstance(self, ThreadPool):
             raise ValueError(f"a {type(self).__name__} cannot cancel its calls; terminate() ends all of them")
         self._hub.cancel_all(bool(kill))
+
+    def stats(self) -> PoolStats:
+        """Return what the pool has counted so far: its tasks, its workers, how long tasks wait and run (seconds), and memory (bytes).
+
+        The counters are always on. A pool that was closed or terminated returns its last numbers.
+
+        Returns:
+            A `PoolStats`, a frozen dataclass. ``print(pool.stats())`` prints a table; ``as_dict()`` and ``prometheus()`` are for programs.
+
+        Raises:
+            RuntimeError: this process is a forked child, and the pool is its parent's.
+        """
+        from ._impl.pool.stats import stats_of
+
+        return stats_of(self)
 
     def join(self, timeout: float | None = None) -> bool | None:
         """Wait until the workers have ended. Call `close` or `terminate` first.

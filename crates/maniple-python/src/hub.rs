@@ -13,6 +13,7 @@ use crate::seed::Head;
 use crate::signals::detached;
 use crate::sizes::{max_tasks, room};
 use crate::source::Items;
+use crate::statistics;
 use crate::stream::PyStream;
 use crate::terms::{Given, PyTerms, given};
 use crate::ticket::{PyTicket, Shape};
@@ -377,6 +378,11 @@ impl PyHub {
     /// their worker.
     fn waiting(&self, py: Python<'_>) -> PyResult<Out<(usize, usize)>> {
         detached(py, || self.hub.waiting()).map(Out)
+    }
+
+    /// Returns what the pool has counted so far.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        statistics::object(py, &detached(py, || self.hub.stats())?.map_err(python)?)
     }
 
     // ---- calls ----

@@ -5,13 +5,14 @@ use crate::error::helper;
 use crate::function::{is_plain, name_of};
 use crate::hub::PyHub;
 use crate::unended;
-use maniple_engine::pool::Func;
 use maniple_engine::pool::policy::FUNCTIONS;
+use maniple_engine::pool::{Func, Name};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// The plain functions that workers keep between calls, and the order in which they were defined.
 #[derive(Default)]
@@ -52,8 +53,12 @@ impl PyHub {
         }
         let mut encoder = Encoder::new(py, self.hub.packer());
         encoder.value(func, Pickler::For(&self.main))?;
-        let defined = self.hub.define(encoder.packet()?);
-        let name = name_of(func)?.unbind();
+        let name = name_of(func)?;
+        let shown: Option<Arc<str>> =
+            name.cast::<PyString>().ok().and_then(|name| name.to_cow().ok()).map(|name| name.as_ref().into());
+        let shown = shown.map(|name| -> Name { Arc::new(move || name.clone()) });
+        let defined = self.hub.define_as(encoder.packet()?, shown);
+        let name = name.unbind();
         if plain {
             static FRESHNESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             let freshness = helper(py, &FRESHNESS, "freshness")?;

@@ -85,6 +85,7 @@ mod signals;
 mod sizes;
 mod soft_limit;
 mod source;
+mod statistics;
 mod stream;
 mod sync;
 mod sync_fast;

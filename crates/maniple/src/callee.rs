@@ -1,8 +1,10 @@
 //! The names of called functions in errors.
 
 use crate::registered;
+use maniple_engine::pool::Name;
 use maniple_sys::process::image::symbol;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The description of a call in errors.
 #[derive(Clone, Debug)]
@@ -20,6 +22,13 @@ pub(crate) enum Callee {
     Named(Cow<'static, str>),
     /// A pointer: its address and type.
     Pointer(usize, &'static str),
+}
+
+impl Callee {
+    /// The name for statistics, found when they are read.
+    pub fn shown(self) -> Name {
+        Arc::new(move || self.to_string().into())
+    }
 }
 
 impl std::fmt::Display for Callee {

@@ -200,6 +200,7 @@ pub use payload::Payload;
 pub use pool::{Affinity, BacklogFull, CallOptions, Imap, Indexed, JobHandle, Pool, PoolBuilder, Retries, WithOptions};
 #[cfg(feature = "async")]
 pub use pool::{ImapStream, IndexedStream};
+pub use pool::{Latency, PoolStats, SlowTask, WorkerState, WorkerStats};
 pub use process::{
     CurrentProcess, IntoExitCode, JoinHandle, ParentProcess, Process, ProcessBuilder, Stdio, active_children,
     cpu_count, current_process, parent_process, spawn,

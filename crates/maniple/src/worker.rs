@@ -112,8 +112,8 @@ fn serve(link: &mut WorkerLink, packer: &Packer) -> Result<()> {
                         None => Err(Error::Call(CallError::Remote("a task arrived without its function".into()))),
                     })
                 });
-                let sent =
-                    ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, Answer::Done, packet)?));
+                let answer = if output.has_failures() { Answer::DoneInPart } else { Answer::Done };
+                let sent = ran.and_then(|()| output.pack()).and_then(|packet| Ok(link.reply(number, answer, packet)?));
                 if let Err(error) = sent {
                     // The task failed, or its answer needs a resource that is missing. Then the answer is that error,
                     // which is short.

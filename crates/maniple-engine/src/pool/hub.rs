@@ -26,6 +26,7 @@ mod outlet;
 mod room;
 mod slots;
 mod starting;
+mod statistics;
 mod tail;
 mod terminate;
 mod ticket;
@@ -44,6 +45,8 @@ pub use self::limits::WorkerLimits;
 use self::outlet::Outlet;
 pub use self::room::Room;
 use self::slots::WorkerSlot;
+use self::statistics::Row;
+pub use self::statistics::{Latency, Name, PoolStats, SlowTask, WorkerState, WorkerStats};
 pub use self::ticket::Ticket;
 use crate::error::{Doing, Error, Result};
 use crate::pool::burst::Burst;
@@ -137,6 +140,10 @@ pub(super) struct State {
     pub jobs: FxHashMap<JobId, Job>,
     pub(super) functions: FxHashMap<u32, Packet>,
     pub(super) next_function: u32,
+    /// The functions' names, as far as the front has named them; also of forgotten functions among the slowest tasks.
+    names: FxHashMap<u32, Name>,
+    /// What was counted of the workers, by their number in the pool.
+    rows: Vec<Row>,
     /// How many of the jobs hold handles.
     pub(super) holding: usize,
     pub seats: Seats<Arc<Cell>>,
@@ -242,6 +249,7 @@ impl Hub {
             processes: config.processes,
             max_tasks: config.max_tasks_per_child.map(NonZeroU64::get),
             start_limit: config.limits.start.map(limits::nanos),
+            is_uncounted: !crate::pool::worker::counts(),
         });
         let state = State {
             sched,
@@ -249,6 +257,8 @@ impl Hub {
             jobs: FxHashMap::default(),
             functions: FxHashMap::default(),
             next_function: 0,
+            names: FxHashMap::default(),
+            rows: Vec::new(),
             holding: 0,
             seats: Seats::default(),
             fills: VecDeque::new(),

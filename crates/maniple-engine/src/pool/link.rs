@@ -14,10 +14,12 @@
 //! | file | what it is for |
 //! | --- | --- |
 //! | `segment` | the layout in shared memory |
+//! | `counters` | what a worker counts there |
 //! | `sender`, `reader` | the two halves of either end |
 //! | `hub_page` | the hub's bell, which all links of a pool share |
 //! | `shm` | the hub's end |
 
+pub(crate) mod counters;
 pub(crate) mod hub_page;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -26,6 +28,7 @@ pub(crate) mod segment;
 pub(crate) mod sender;
 pub(crate) mod shm;
 
+use self::counters::Counted;
 use self::reader::Said;
 pub use self::shm::worker_handles;
 use super::packet::Packet;
@@ -48,7 +51,7 @@ pub(crate) mod kind {
     pub const STOP: u16 = 4;
     /// The worker is ready.
     pub const HELLO: u16 = 16;
-    /// Task `number` returned a result; `aux` is its duration in nanoseconds.
+    /// Task `number` returned a result; `aux` is its duration ([`pack`](super::counters::pack)).
     pub const DONE: u16 = 17;
     /// Task `number` failed; the body has the error.
     pub const FAILED: u16 = 18;
@@ -58,6 +61,8 @@ pub(crate) mod kind {
     pub const TAKEN: u16 = 20;
     /// As `FAILED`, with an error after which the task is to be tried again.
     pub const FAILED_AGAIN: u16 = 22;
+    /// As `DONE`, with results some of which are failures. The body has the form of `DONE`.
+    pub const DONE_IN_PART: u16 = 23;
     /// The function `aux` did not arrive, for lack of memory or descriptors: the next task that needs it sends it again.
     pub const MISSED: u16 = 21;
     /// Flag: the first blob is the body.
@@ -96,6 +101,12 @@ pub(crate) trait Link: Send {
 
     /// The number of the task that the worker last began, and when, by the system's monotonic clock in nanoseconds.
     fn running(&self) -> (u64, u64);
+
+    /// What the worker has counted so far. For display only: a faulty worker writes anything there.
+    fn counted(&self, now: u64) -> Counted;
+
+    /// When the worker began the task with this number; 0 if that is not known. For display only.
+    fn begin_of(&self, number: u64) -> u64;
 
     /// Whether the worker's end of the link is closed, so that it cannot receive large buffers or handles any more.
     fn is_cut_off(&self) -> bool;

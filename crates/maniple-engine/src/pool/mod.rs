@@ -31,6 +31,7 @@
 //! | `hub/fill` | calling the sources of jobs, which may take any time |
 //! | `hub/listen` | receiving the workers' messages |
 //! | `hub/act` | executing the scheduler's commands |
+//! | `hub/statistics` | what the pool counts |
 //! | `hub/limits` | limits of tasks and workers: what exceeds one is ended |
 //! | `hub/starting`, `hub/terminate` | starts of workers, and the end of a pool that does not wait for its work |
 //! | `burst` | calls in quick succession, by threads that do not wait for them |
@@ -59,7 +60,10 @@ mod worker;
 pub use affinity::Affinity;
 pub use ending::{End, EndTerms};
 pub(crate) use hub::watch_forks;
-pub use hub::{Chore, Collector, Hub, HubConfig, LACKING, Room, Size, Ticket, WorkerLimits};
+pub use hub::{
+    Chore, Collector, Hub, HubConfig, LACKING, Latency, Name, PoolStats, Room, Size, SlowTask, Ticket, WorkerLimits,
+    WorkerState, WorkerStats,
+};
 pub use job::{Loss, LossCause, Outcome, Settled, Tries};
 pub use link::worker_handles;
 pub use packet::{Bytes, MOST_BLOBS, Packer, Packet, ReceivedPacket};

@@ -36,6 +36,7 @@
 //! | `deadlines` | time limits of tasks and of starts |
 //! | `retrying` | tasks that are tried again |
 //! | `sizes` | the number of workers |
+//! | `statistics` | what it counts |
 //! | `questions`, `terms` | queries; inputs and outputs |
 
 mod deadlines;
@@ -45,9 +46,11 @@ mod questions;
 mod queue;
 mod retrying;
 mod sizes;
+mod statistics;
 mod terms;
 
 use self::queue::Queue;
+pub use self::statistics::{Answered, Histogram, Tally, Took, weight};
 use super::policy::failures_at_most;
 use rustc_hash::FxHashMap;
 use slotmap::SlotMap;
@@ -64,6 +67,7 @@ struct Pending<P> {
     items: usize,
     deaths: u8,
     tries: u16,
+    since: u64,
     payload: P,
 }
 
@@ -166,6 +170,9 @@ pub struct Scheduler<P> {
     last_revoke: u64,
     /// When tasks that were given in advance are taken back, because another job's task goes first.
     overtake_at: Option<u64>,
+    tally: Tally,
+    /// Items of open jobs of which no task was made yet, as far as their number is known.
+    unmade: usize,
     commands: Vec<Command>,
 }
 
@@ -191,6 +198,8 @@ impl<P> Scheduler<P> {
             hold: None,
             last_revoke: 0,
             overtake_at: None,
+            tally: Tally::new(config.is_uncounted),
+            unmade: 0,
             commands: Vec::new(),
         }
     }
@@ -201,6 +210,7 @@ impl<P> Scheduler<P> {
     pub fn worker_started(&mut self) -> WorkerId {
         self.asked = self.asked.saturating_sub(1);
         let number = self.free_number();
+        self.tally.created += 1;
         self.workers.insert(Worker {
             number,
             phase: Phase::Starting,
@@ -275,13 +285,19 @@ impl<P> Scheduler<P> {
         let (lost, waiting): (Vec<_>, Vec<_>) = assigned.into_iter().partition(is_lost);
         for task in lost {
             self.settle_account(&task, task.expected);
+            self.tally.launched += u64::from(claimed(&task.payload));
+            if death == Death::Overdue && w.running.0 == task.number {
+                self.tally.note_slow(now.saturating_sub(w.running.1), task.func);
+            }
+            self.tally.ended_with_worker += u64::from(death != Death::Cancelled);
             if death == Death::Cancelled {
                 self.drop_task(task.job, task.index, task.items, Dropped::Cancelled);
             } else if let Some(pause) = self.pause_after(&task, death).filter(|_| whole(&task.payload)) {
                 self.commands.push(Command::Again { job: task.job, index: task.index });
+                self.tally.retried += 1;
                 self.try_again(task, now.saturating_add(pause));
             } else {
-                self.drop_task(task.job, task.index, task.items, Dropped::Lost(worker));
+                self.drop_dead(task.job, task.index, task.items, Dropped::Lost(worker), death);
             }
         }
         for task in waiting.into_iter().rev() {
@@ -317,15 +333,23 @@ impl<P> Scheduler<P> {
 
     // ---- events: tasks ----
 
-    /// The worker finished the task with this number, after `nanos` of work. Returns its job, number in the job and
+    /// The worker finished the task with this number. Returns its job, number in the job and
     /// items; `None` if the worker does not have that task; a healthy worker never reports such a task.
-    pub fn finished(&mut self, worker: WorkerId, number: u64, nanos: u64, now: u64) -> Option<(JobId, u64, usize)> {
-        let task = self.take_finished(worker, number, nanos, now)?;
+    pub fn finished(
+        &mut self,
+        worker: WorkerId,
+        number: u64,
+        took: Took,
+        how: Answered,
+        now: u64,
+    ) -> Option<(JobId, u64, usize)> {
+        let task = self.take_finished(worker, number, took, now)?;
+        self.tally.end(task.items, how);
         self.settle(task.job);
         Some((task.job, task.index, task.items))
     }
 
-    fn take_finished(&mut self, worker: WorkerId, number: u64, nanos: u64, now: u64) -> Option<Assigned<P>> {
+    fn take_finished(&mut self, worker: WorkerId, number: u64, took: Took, now: u64) -> Option<Assigned<P>> {
         let w = self.workers.get_mut(worker)?;
         if w.assigned.front()?.number != number {
             return None;
@@ -335,6 +359,9 @@ impl<P> Scheduler<P> {
         w.retry_at = None;
         w.silent = false;
         w.last_finish = now;
+        self.tally.ran(&task, took, now);
+        // A faulty worker reports any duration: the sums of these cannot overflow.
+        let nanos = took.nanos.min(u64::from(u32::MAX));
         self.settle_account(&task, nanos);
         let each = nanos / task.items.max(1) as u64;
         self.cost.entry(task.func).and_modify(|c| *c = (*c * 3 + each) / 4).or_insert(each);
@@ -357,6 +384,7 @@ impl<P> Scheduler<P> {
         w.given = w.given.saturating_sub(1);
         let task = w.assigned.remove(at)?;
         self.settle_account(&task, 0);
+        self.tally.end(task.items, Answered::Failed);
         self.settle(task.job);
         Some((task.job, task.index, task.items))
     }
@@ -393,8 +421,8 @@ impl<P> Scheduler<P> {
         if let Some(why) = dropped.or(job.cancelled.then_some(Dropped::Cancelled)) {
             return self.drop_task(task.job, task.index, task.items, why);
         }
-        let Assigned { index, items, deaths, tries, payload, .. } = task;
-        job.put_back(Pending { index, items, deaths, tries, payload });
+        let Assigned { index, items, deaths, tries, since, payload, .. } = task;
+        job.put_back(Pending { index, items, deaths, tries, since, payload });
         if !job.queued {
             // It is older than all jobs without a running task.
             self.queue.put(id, job, true);
@@ -402,6 +430,12 @@ impl<P> Scheduler<P> {
     }
 
     fn drop_task(&mut self, job: JobId, index: u64, items: usize, why: Dropped) {
+        self.drop_dead(job, index, items, why, Death::Unasked);
+    }
+
+    /// As `drop_task`, of a task that ends with its worker.
+    fn drop_dead(&mut self, job: JobId, index: u64, items: usize, why: Dropped, death: Death) {
+        self.tally.drop_task(items, why, death);
         self.commands.push(Command::Drop { job, index, items, why });
         self.settle(job);
     }
@@ -411,9 +445,12 @@ impl<P> Scheduler<P> {
         j.cancelled = true;
         if std::mem::take(&mut j.input_open) {
             // Tasks that were never made count as one task, so that the job does not count as complete.
+            self.unmade -= j.items_left.take().unwrap_or(0);
             let index = j.take_number(1);
             j.unfinished += 1;
-            self.drop_task(job, index, 1, why);
+            // Not counted: it was never received.
+            self.commands.push(Command::Drop { job, index, items: 1, why });
+            self.settle(job);
         }
         let Some(j) = self.jobs.get_mut(job) else { return };
         let pending = std::mem::take(&mut j.pending);
@@ -429,6 +466,7 @@ impl<P> Scheduler<P> {
         }
         for (_, w) in self.workers.iter_mut() {
             let assigned = std::mem::take(&mut w.assigned);
+            assigned.iter().for_each(|t| self.tally.drop_task(t.items, why, Death::Unasked));
             self.commands.extend(assigned.iter().map(|t| Command::Drop {
                 job: t.job,
                 index: t.index,
@@ -460,6 +498,7 @@ impl<P> Scheduler<P> {
         // A cancelled job does not wait for its source, which may hang in code of the program.
         if j.unfinished == 0 && !j.input_open && j.pending.is_empty() && (!j.filling || j.cancelled) {
             if let Some(j) = self.jobs.remove(job) {
+                self.unmade -= j.items_left.unwrap_or(0);
                 self.limited -= usize::from(j.is_limited());
                 self.queue.forget(&j);
             }
@@ -477,7 +516,7 @@ impl<P> Worker<P> {
         let number = self.next_number;
         self.next_number += 1;
         self.given += 1;
-        let Pending { index, items, deaths, tries, payload } = task;
+        let Pending { index, items, deaths, tries, since, payload } = task;
         let (func, rank) = (job.shape.func, (job.priority(), job.is_single()));
         self.assigned.push_back(Assigned {
             number,
@@ -489,6 +528,7 @@ impl<P> Worker<P> {
             expected,
             deaths,
             tries,
+            since,
             payload,
         });
         number

@@ -1,5 +1,6 @@
 //! The worker's end of a link.
 
+use super::link::counters::{Tally, pack};
 use super::link::hub_page::{HubPage, Says};
 use super::link::kind;
 use super::link::reader::Reader;
@@ -40,6 +41,8 @@ pub struct WorkerLink {
     spin: Spin,
     may_spin: bool,
     began: u64,
+    // What it has counted; `None`: it does not count.
+    tally: Option<Tally>,
     // An answer was sent without ringing, because the ring seemed to have more tasks.
     unrung: bool,
     // The longest duration of the next sleep.
@@ -91,10 +94,17 @@ pub struct Task {
 pub enum Answer {
     /// Its result.
     Done,
+    /// Its results, some of which are failures: the task counts as failed.
+    DoneInPart,
     /// Its error.
     Failed,
     /// Its error, after which it is to be tried again if its job has retries left.
     FailedAgain,
+}
+
+/// Whether workers and hubs of this process count. Only the benchmark of the counters turns that off.
+pub(super) fn counts() -> bool {
+    std::env::var_os("MANIPLE_COUNTERS").is_none_or(|value| value != "0")
 }
 
 impl WorkerLink {
@@ -114,6 +124,7 @@ impl WorkerLink {
         let page =
             retry::while_short(|| HubPage::open(handles.page.try_clone().doing("copy the handle of a pool's page")?))?;
         let (reader, sender) = segment.worker_side();
+        segment.counters().open(clock::now());
         Ok(WorkerLink {
             segment,
             page,
@@ -124,6 +135,7 @@ impl WorkerLink {
             spin: Spin::default(),
             may_spin: sys::cores() > 1,
             began: 0,
+            tally: counts().then(Tally::default),
             unrung: false,
             doze: DOZE.0,
             terminated: false,
@@ -149,7 +161,7 @@ impl WorkerLink {
     /// Declares that this process handles [`maniple_sys::process::family::interrupt_number`], so that a task can be interrupted
     /// at its soft limit.
     pub fn handles_interrupts(&self) {
-        self.segment.interruptible().store(1, Ordering::Release);
+        self.segment.counters().interruptible.store(1, Ordering::Release);
     }
 
     /// How long the present task has run.
@@ -159,6 +171,7 @@ impl WorkerLink {
 
     /// Reports that this worker is ready for tasks.
     pub fn hello(&mut self) -> Result<()> {
+        self.segment.counters().ready(clock::now());
         self.say(Head::new(kind::HELLO, 0, 0), Packet::default())
     }
 
@@ -233,7 +246,10 @@ impl WorkerLink {
                     self.say(Head::new(kind::TAKEN, 0, said.number), Packet::default())?;
                 }
                 self.began = clock::now();
-                self.segment.running().write(said.number, self.began);
+                self.segment.counters().begin(said.number, self.began, self.tally.as_ref());
+                if self.tally.is_some() {
+                    self.segment.begin_of(said.number).store(self.began, Ordering::Relaxed);
+                }
                 Message::Task(Task { number: said.number, func: said.aux, content: said.content })
             }
             kind::STOP => {
@@ -251,13 +267,20 @@ impl WorkerLink {
     /// task is not answered yet, and a smaller answer may succeed. After any other error the link is damaged, and the
     /// worker should end.
     pub fn reply(&mut self, number: u64, answer: Answer, packet: Packet) -> Result<()> {
-        let nanos = clock::now().saturating_sub(self.began).min(u64::from(u32::MAX)) as u32;
+        let nanos = clock::now().saturating_sub(self.began);
         let kind = match answer {
             Answer::Done => kind::DONE,
+            Answer::DoneInPart => kind::DONE_IN_PART,
             Answer::Failed => kind::FAILED,
             Answer::FailedAgain => kind::FAILED_AGAIN,
         };
-        self.say(Head::new(kind, nanos, number), packet)
+        let Some(before) = self.tally else { return self.say(Head::new(kind, pack(nanos), number), packet) };
+        // Before the answer: a reader that has the answer finds it counted.
+        self.tally = Some(self.segment.counters().end(&before, answer == Answer::Done, nanos));
+        self.say(Head::new(kind, pack(nanos), number), packet).inspect_err(|_| {
+            self.segment.counters().take_back(&before, self.began);
+            self.tally = Some(before);
+        })
     }
 
     /// The link has one process at each end: a child that a task has forked must not use it.

@@ -27,17 +27,35 @@ pub(crate) struct Output {
     counted: Option<usize>,
     // Whether the chunk consists of numbers so far, as they lie in memory.
     numbers: bool,
+    // Whether an item has failed.
+    failures: bool,
 }
 
 impl Output {
     pub(crate) fn new(packer: &Packer) -> Output {
         let sink = Sink::blocks(packer);
-        Output { packer: Some(packer.clone()), bytes: Vec::new(), sink, count: 0, counted: None, numbers: false }
+        Output {
+            packer: Some(packer.clone()),
+            bytes: Vec::new(),
+            sink,
+            count: 0,
+            counted: None,
+            numbers: false,
+            failures: false,
+        }
     }
 
     /// Returns an output for bytes alone, which [`Input::plain`](super::Input::plain) reads.
     pub(crate) fn plain() -> Output {
-        Output { packer: None, bytes: Vec::new(), sink: Sink::default(), count: 0, counted: None, numbers: false }
+        Output {
+            packer: None,
+            bytes: Vec::new(),
+            sink: Sink::default(),
+            count: 0,
+            counted: None,
+            numbers: false,
+            failures: false,
+        }
     }
 
     /// As `plain`. `private`: the bytes stay on this machine.
@@ -47,7 +65,15 @@ impl Output {
 
     /// Returns an output for bytes and descriptors, which [`Input::plain`](super::Input::plain) and [`Input::supply`](super::Input::supply) read.
     pub(crate) fn with_handles() -> Output {
-        Output { packer: None, bytes: Vec::new(), sink: Sink::handles(), count: 0, counted: None, numbers: false }
+        Output {
+            packer: None,
+            bytes: Vec::new(),
+            sink: Sink::handles(),
+            count: 0,
+            counted: None,
+            numbers: false,
+            failures: false,
+        }
     }
 
     /// Writes which of two alternatives follows.
@@ -62,7 +88,13 @@ impl Output {
     /// Clears the output, and begins the answer to the task of this number.
     pub(crate) fn begin_task(&mut self, task: u64) {
         self.clear();
+        self.failures = false;
         self.bytes.extend_from_slice(&task.to_le_bytes());
+    }
+
+    /// Whether an item of the task has failed.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.failures
     }
 
     /// Begins a chunk. The next values belong to it.
@@ -157,6 +189,7 @@ impl Output {
             self.spell_out::<T>()?;
         }
         self.marked::<Failure>(FAILED, why)?;
+        self.failures = true;
         self.begun::<T>();
         Ok(())
     }

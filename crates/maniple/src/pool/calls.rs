@@ -245,7 +245,8 @@ impl Pool {
         }
         let mut output = Output::new(self.shared.hub.packer());
         With::send_borrowed(function, state, &mut output)?;
-        let func = self.shared.hub.define(output.pack()?);
+        let callee = With::<S, A, R>::callee_of(function);
+        let func = self.shared.hub.define_as(output.pack()?, Some(callee.shown()));
         self.all(func, "map_with", With::<S, A, R>::callee_of(function), items, job_handle::all)
     }
 
@@ -364,8 +365,9 @@ impl Pool {
     /// # Errors
     /// Any [`Error`]; [`CallError::Task`] if the program has no such function.
     pub fn apply_named<A: Payload, R: Payload>(&self, name: &str, item: A) -> Result<R> {
-        let func = self.known_as(|output| registered::send::<A, R>(name, output))?;
-        self.one(func, Callee::Named(name.to_owned().into()), item)?.get()
+        let callee = Callee::Named(name.to_owned().into());
+        let func = self.known_as(callee.clone(), |output| registered::send::<A, R>(name, output))?;
+        self.one(func, callee, item)?.get()
     }
 
     /// As [`Pool::map`], for a function that the workers' program has registered by name.
@@ -387,7 +389,8 @@ impl Pool {
     /// # Errors
     /// As [`Pool::apply_named`].
     pub fn map_named<A: Payload, R: Payload>(&self, name: &str, items: impl IntoIterator<Item = A>) -> Result<Vec<R>> {
-        let func = self.known_as(|output| registered::send::<A, R>(name, output))?;
-        self.all(func, "map_named", Callee::Named(name.to_owned().into()), items, job_handle::all)?.get()
+        let callee = Callee::Named(name.to_owned().into());
+        let func = self.known_as(callee.clone(), |output| registered::send::<A, R>(name, output))?;
+        self.all(func, "map_named", callee, items, job_handle::all)?.get()
     }
 }

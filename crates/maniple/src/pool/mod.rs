@@ -38,6 +38,7 @@ use crate::worker_setup::OwnCall;
 use keeper::{Crew, ForkServer, Keeper};
 use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{self as engine, Func, Hub};
+pub use maniple_engine::pool::{Latency, PoolStats, SlowTask, WorkerState, WorkerStats};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -200,6 +201,26 @@ impl Pool {
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.shared.hub.pids()
+    }
+
+    /// Returns what the pool has counted so far: tasks, workers, how long tasks wait and run, memory. `Display` prints a
+    /// table. The counters are always on. A pool that has ended returns its last numbers.
+    ///
+    /// ```
+    /// # fn main() -> maniple::Result<()> {
+    /// let pool = maniple::Pool::new(2)?;
+    /// pool.map(i64::wrapping_abs, -50..50)?;
+    /// let stats = pool.stats()?;
+    /// assert_eq!((stats.items_done, stats.tasks_failed, stats.workers.len()), (100, 0, 2));
+    /// println!("{stats}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError::Foreign`] in a forked child.
+    pub fn stats(&self) -> Result<PoolStats> {
+        Ok(self.shared.hub.stats()?)
     }
 
     /// Describes the state of the pool in words: workers, calls, waiting callers. Use it to find out why the pool makes

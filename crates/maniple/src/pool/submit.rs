@@ -50,13 +50,13 @@ impl Pool {
 
     /// Returns the call as a function that the workers know, possibly from an earlier call.
     pub(super) fn known<C: Call>(&self, call: &C) -> Result<Func> {
-        self.known_as(|output| match self.shared.program {
+        self.known_as(call.callee(), |output| match self.shared.program {
             None => call::send(call, output),
             Some(_) => call.send_name(output),
         })
     }
 
-    pub(super) fn known_as(&self, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<Func> {
+    pub(super) fn known_as(&self, callee: Callee, write: impl FnOnce(&mut Output) -> Result<()>) -> Result<Func> {
         let mut output = Output::new(self.shared.hub.packer());
         write(&mut output)?;
         let mut functions = self.shared.functions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +64,7 @@ impl Pool {
             return Ok(func.clone());
         }
         let bytes = output.bytes().to_vec();
-        let func = self.shared.hub.define(output.pack()?);
+        let func = self.shared.hub.define_as(output.pack()?, Some(callee.shown()));
         if functions.len() >= FUNCTIONS {
             functions.pop_front();
         }

@@ -53,6 +53,7 @@ mod sizes;
 mod slow_items;
 mod spawn;
 mod standoff;
+mod stats;
 mod support;
 mod sync;
 mod timeouts;

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Task = tuple[Any, Any]
 
-__all__ = ["GRACE", "Death", "JobTable", "Mark", "Renewal", "UnderWay"]
+__all__ = ["GRACE", "Counts", "Death", "JobTable", "Mark", "Renewal", "UnderWay"]
 
 # Seconds to wait for a table entry that names the task before the workers are renewed.
 GRACE = 1.0
@@ -57,16 +57,25 @@ class JobTable(dict):  # type: ignore[type-arg]
 class UnderWay:
     """A task that was sent and has no outcome."""
 
-    __slots__ = ("name", "put", "suspected", "task")
+    __slots__ = ("items", "name", "put", "suspected", "task")
 
     def __init__(self, task: Any, keep: bool) -> None:
         # The task, if it may have to be sent again; it keeps its arguments alive.
         self.task = task if keep else None
-        self.name = _name_of(task)
+        self.name, self.items = _name_of(task), _items_of(task)
         # Whether it was put into the queue; and the number of workers that died without a note while it was the first
         # there.
         self.put = False
         self.suspected = 0
+
+
+class Counts:
+    """What a pool of queues counts: tasks by their ends, items of ended tasks, started workers. Its holder holds the watch's lock."""
+
+    def __init__(self) -> None:
+        self.received = self.completed = self.failed = self.lost = self.cancelled = 0
+        self.items = 0
+        self.created = self.most_busy = 0
 
 
 class Death:
@@ -119,3 +128,14 @@ def _name_of(task: Any) -> str:
             pass
     name = getattr(func, "__qualname__", None) or type(func).__qualname__
     return str(name)
+
+
+def _items_of(task: Any) -> int:
+    """Return the number of items of a task: 1, or the length of a chunk of a map."""
+    func, args = task[2], task[3]
+    if getattr(func, "__name__", "") in ("mapstar", "starmapstar"):
+        try:
+            return len(args[0][1])
+        except (IndexError, TypeError):
+            pass
+    return 1

@@ -29,7 +29,7 @@ from ... import util
 from ..._maniple import Hold, Hub
 from ..start.shortage import is_shortage
 from .payload import ResultDecodeError, WorkerLostError, lost, unreadable
-from .queue_pool_records import GRACE, Death, JobTable, Mark, Renewal, UnderWay
+from .queue_pool_records import GRACE, Counts, Death, JobTable, Mark, Renewal, UnderWay
 from .queue_pool_reset import may_have_unnamed_task, recover
 from .queue_pool_worker_table import DONE, LEFT, RUNNING, STARTING, UNREADABLE, WAITING, WorkerState, WorkerTable
 from .results import tell
@@ -79,6 +79,8 @@ class Watch:
         self.marks_made = self.marks_seen = 0
         self.mark_job = -id(self)
         self.receiving_since: float | None = None
+        # The task of the outcome that was received last, and whether it has a result.
+        self.received: Any = None
         self.latest = 0.0
         self.put: Callable[[Any], Any] = lambda _: None
         self.inqueue: Any = None
@@ -88,6 +90,8 @@ class Watch:
         self.recovering = False
         self.finished: set[Task] = set()
         self.cache: JobTable | None = None
+        self.counts = Counts()
+        self.owner = os.getpid()
 
     # ---- tasks ----
 
@@ -102,10 +106,12 @@ class Watch:
         with self.changed:
             if self.limit is not None:
                 self.changed.wait_for(lambda: len(self.sent) < (self.limit or 1) or self.over or self.broken)
-            if self.broken is not None:
-                raise self.broken
-            if self.over:
+            if self.over and self.broken is None:
                 return
+            self.counts.received += 1
+            if self.broken is not None:
+                self.counts.lost += 1
+                raise self.broken
             self.sent[key] = way = UnderWay(task, self.keeps)
         try:
             with Hold(self.putting):
@@ -114,14 +120,20 @@ class Watch:
         except BaseException:
             with self.changed:
                 self.sent.pop(key, None)
+                self.counts.failed += 1
             raise
 
     def arrived(self, key: Task) -> bool:
         with self.changed:
             if key in self.given_up:
                 return self.given_up[key] == threading.get_ident()
-            if self.sent.pop(key, None) is not None:
+            if (way := self.sent.pop(key, None)) is not None:
                 self.latest = time.monotonic()
+                self.counts.items += way.items
+                if self.received == (key, True):
+                    self.counts.completed += 1
+                else:
+                    self.counts.failed += 1
                 if self.table is None:
                     # With a table, `_ended` resets the count.
                     self.failed_starts = 0
@@ -134,7 +146,9 @@ class Watch:
         while True:
             self.receiving_since = time.monotonic()
             try:
-                return get()
+                outcome = get()
+                self.received = _end_of(outcome)
+                return outcome
             except Exception as error:
                 failures += 1
                 closed = getattr(getattr(self.outqueue, "_reader", None), "closed", False)
@@ -180,7 +194,9 @@ class Watch:
         listed = {process.pid: process for process in list(workers) if isinstance(getattr(process, "pid", None), int)}
         # Ended workers stay in the list until they are joined.
         self.buried &= listed.keys()
-        self.known |= {pid: process for pid, process in listed.items() if pid not in self.buried}
+        new = {pid: process for pid, process in listed.items() if pid not in self.buried}
+        self.counts.created += len(new.keys() - self.known.keys())
+        self.known |= new
         for pid, process in list(self.known.items()):
             if process.exitcode is not None:
                 del self.known[pid]
@@ -357,6 +373,11 @@ class Watch:
             known = self.sent.pop(key, None)
             if known is None:
                 return
+            self.counts.items += known.items
+            if death.error is None and (death.state is None or death.state.phase != UNREADABLE):
+                self.counts.lost += 1
+            else:
+                self.counts.failed += 1
             self.changed.notify()
         self._fail(key, self._error_for(key, known.name, death))
 
@@ -388,6 +409,7 @@ class Watch:
         with self.changed:
             self.broken = error
             tasks, self.sent = list(self.sent), {}
+            self.counts.lost += len(tasks)
             self.changed.notify_all()
         for key in tasks:
             self._fail(key, error)
@@ -396,6 +418,7 @@ class Watch:
         """End the jobs that have not ended with `error`, because the pool is terminated."""
         with self.changed:
             self.over = True
+            self.counts.cancelled += len(self.sent)
             self.sent.clear()
             self.changed.notify_all()
         for handle in list((self.cache or {}).values()):
@@ -443,3 +466,12 @@ class Watch:
                 util.debug("a pool's queue refused: %s", error)
 
         threading.Thread(target=go, name="maniple-pool-errand", daemon=True).start()
+
+
+def _end_of(outcome: Any) -> Any:
+    """Return the task of an outcome, and whether it has a result; None for an outcome of another form."""
+    try:
+        job, place, (is_fine, _) = outcome
+    except (TypeError, ValueError):
+        return None
+    return (job, place), is_fine

@@ -41,11 +41,13 @@ BIGGEST = (1 << 63) - 1
 class WorkerState:
     """The state that a worker has written. `changes` grows with each change; `sent` has the latest (job, place) pairs."""
 
-    __slots__ = ("changes", "phase", "sent", "task", "text")
+    __slots__ = ("changes", "outcomes", "phase", "sent", "task", "text")
 
     def __init__(self, words: list[int], text: bytes) -> None:
         self.changes, self.phase = words[CHANGES], words[PHASE]
         self.task = words[JOB], words[PLACE]
+        #: the number of outcomes that the worker has sent
+        self.outcomes = words[SENT]
         latest = words[LATEST:TEXT]
         count = 2 * min(words[SENT], REMEMBERED)
         self.sent = frozenset(zip(latest[0:count:2], latest[1:count:2], strict=True))

@@ -26,12 +26,14 @@ from .feeders import Feeders, new_queue
 from .no_memory import NO_MEMORY, pause
 from .payload import WorkerLostError, cancelled
 from .thread_jobs import Call, Job, MapCall
+from .thread_stats import Ended, Row, stats_of_threads
 from .thread_streams import ReadJob, StreamJob, ThreadStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .stats import PoolStats
     from .threads import ThreadWorkers
 
 __all__ = ["ThreadHub"]
@@ -77,6 +79,8 @@ class ThreadHub:
         self.feeders = Feeders(self.feed)
         #: the jobs that are not over, by number
         self.jobs: dict[int, Job] = {}
+        #: the accounts of the jobs that are over
+        self.ended = Ended()
         # The streams that no thread feeds, as far as is known.
         self._opened: list[StreamJob] = []
         self.numbers = itertools.count(1)
@@ -206,8 +210,8 @@ class ThreadHub:
 
     # ---- threads ----
 
-    def serve(self) -> None:
-        """Run the tasks in a thread of the pool, until the pool is closed and no task is left."""
+    def serve(self, row: Row) -> None:
+        """Run the tasks in a thread of the pool, until the pool is closed and no task is left. The thread counts in `row`."""
         get = self.tasks.get
         while True:
             try:
@@ -219,7 +223,7 @@ class ThreadHub:
                 break
             while True:
                 try:
-                    job.run(item, index)
+                    job.run(item, index, row)
                     break
                 except NO_MEMORY:
                     pause()
@@ -232,7 +236,7 @@ class ThreadHub:
                 break
             while job is not None:
                 try:
-                    job.run(item, index)
+                    job.run(item, index, row)
                     break
                 except NO_MEMORY:
                     pause()
@@ -243,6 +247,16 @@ class ThreadHub:
 
     def open_jobs(self) -> dict[int, int]:
         return {number: job.items_done() for number, job in list(self.jobs.items())}
+
+    def leave(self, job: Job) -> None:
+        """Take a job that ends out of the table of open jobs. The caller holds the lock, and repeats an interrupted call."""
+        if job.job in self.jobs:
+            self.ended.add(job, self.lost is not None and not self.closed)
+            self.jobs.pop(job.job, None)
+
+    def stats(self) -> PoolStats:
+        """Return the counters of the pool."""
+        return stats_of_threads(self)
 
     def waiting(self) -> tuple[int, int]:
         """Return the number of jobs that no thread has begun, and 0: threads get no tasks in advance."""

@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, repeat
+from operator import length_hint
 from time import sleep
 
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
 from .no_memory import NO_MEMORY, PAUSE
+from .thread_stats import MOST, SPAN, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..._maniple import Mailbox
     from .thread_hub import ThreadHub
+    from .thread_stats import Account, Row
 
 __all__ = ["Call", "Job", "MapCall", "function_of_task"]
 
@@ -57,12 +60,12 @@ class Job:
     A thread sets `over` under the hub's lock, after all outcomes are stored.
     """
 
-    __slots__ = ("bells", "begun", "cancelled", "failure", "func", "hub", "job", "over", "told", "__weakref__")
+    __slots__ = ("bells", "begun", "cancelled", "failure", "func", "hub", "job", "over", "since", "told", "__weakref__")
 
     def __init__(self, hub: ThreadHub, func: Callable[..., Any] | None, told: bool) -> None:
         self.hub = hub
-        #: the number of the job
-        self.job = next(hub.numbers)
+        #: the number of the job, and when it was made
+        self.job, self.since = next(hub.numbers), now()
         self.func = func
         #: whether the pool runs callbacks when the job ends
         self.told = told
@@ -78,6 +81,10 @@ class Job:
         """Return the number of items with an outcome."""
         raise NotImplementedError
 
+    def account(self) -> Account:
+        """Return the numbers of tasks received, completed, failed, cancelled and running, and of items of ended tasks."""
+        raise NotImplementedError
+
     def finish(self) -> None:
         """End the job after its last outcome. A thread of the pool calls this method, where no signal handler runs.
 
@@ -89,7 +96,7 @@ class Job:
             try:
                 with hub.lock:
                     if not self.over:
-                        hub.jobs.pop(self.job, None)
+                        hub.leave(self)
                         if self.bells:
                             self.bells.ring()
                         self.over = is_first = True
@@ -117,7 +124,7 @@ class Job:
             self.over = True
         if self.bells:
             self.bells.ring()
-        self.hub.jobs.pop(self.job, None)
+        self.hub.leave(self)
         return is_failed
 
     def cancel(self) -> None:
@@ -183,15 +190,18 @@ class Call(Job):
         self.value: Any = None
         self.fine = False
 
-    def run(self, _item: None, _index: int) -> None:
+    def run(self, _item: None, _index: int, row: Row) -> None:
         if self.cancelled:
             return
+        started = row.since = now()
+        row.job = self
         self.begun = True
         try:
             self.value = self.func(*self.args, **self.kwds)  # type: ignore[misc]
             self.fine = True
         except BaseException as error:
             self.value = error
+        row.end(started, self, self.fine, self.since)
         while True:
             try:
                 self.finish()
@@ -206,6 +216,17 @@ class Call(Job):
 
     def items_done(self) -> int:
         return 0
+
+    def account(self) -> Account:
+        failed = not self.fine and self.value is not None
+        return (
+            1,
+            int(self.fine),
+            int(failed),
+            0,
+            int(self.begun and not self.fine and not failed),
+            int(self.fine or failed),
+        )
 
     def left(self) -> int:
         return 0 if self.over else 1
@@ -239,25 +260,36 @@ class MapCall(Job):
         self.failures: dict[int, BaseException] = {}
         self.result: list[Any] | None = None
 
-    def run(self, _item: None, _index: int) -> None:
+    def run(self, _item: None, _index: int, row: Row) -> None:
         self.begun = True
         func, items, values, size = self.func, self.items, self.values, self.chunksize
         take, ended = self.source.popleft, self.open.pop
-        while True:
-            try:
-                index = take()
-            except IndexError:
-                break
-            try:
-                values[index] = func(items[index] if size == 1 else items[index * size : (index + 1) * size])  # type: ignore[misc]
-            except BaseException as error:
-                while True:
-                    try:
-                        self.failures[index] = error
-                        break
-                    except NO_MEMORY:
-                        sleep(PAUSE)
-            ended()
+        # So many tasks are counted together: short ones, so that counting costs little.
+        batch = 1
+        while self.source:
+            left = repeat(None, batch)
+            started = row.since = now()
+            row.job, failed, rest = self, 0, 0
+            for _ in left:
+                try:
+                    index = take()
+                except IndexError:
+                    rest = 1
+                    break
+                try:
+                    values[index] = func(items[index] if size == 1 else items[index * size : (index + 1) * size])  # type: ignore[misc]
+                except BaseException as error:
+                    failed += 1
+                    while True:
+                        try:
+                            self.failures[index] = error
+                            break
+                        except NO_MEMORY:
+                            sleep(PAUSE)
+                ended()
+            done = batch - length_hint(left) - rest
+            took = row.end_several(started, self, done - failed, failed, self.since)
+            batch = min(2 * batch, MOST) if took < SPAN // 2 else max(1, batch // 2) if took > SPAN else batch
         # If other threads still run tasks, the last one of them comes here after its task.
         while not self.open:
             try:
@@ -277,6 +309,13 @@ class MapCall(Job):
 
     def items_done(self) -> int:
         return self.length - self.left()
+
+    def account(self) -> Account:
+        # In this order: a task that ends meanwhile counts as running.
+        running, ended = len(self.open) - len(self.source), self.parts - len(self.open)
+        failed = min(len(self.failures), ended)
+        items = min(self.length, ended * self.chunksize)
+        return self.parts, ended - failed, failed, 0, max(0, running), items
 
     def left(self) -> int:
         # The last task may have fewer items than the others. It counts as if it ended last.

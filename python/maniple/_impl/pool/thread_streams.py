@@ -13,6 +13,7 @@ from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
 from .no_memory import NO_MEMORY, PAUSE
 from .thread_jobs import Job, function_of_task
+from .thread_stats import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..._maniple import Mailbox
     from .thread_hub import ThreadHub
+    from .thread_stats import Account, Row
 
     # whether the task succeeded, its result or results or exception, and of a failed task of several items their number
     Outcome = tuple[bool, Any] | tuple[bool, Any, int]
@@ -44,7 +46,7 @@ class StreamJob(Job):
     """A call of `imap` or `imap_unordered`."""
 
     __slots__ = (
-        "abandoned", "arrivals", "chunksize", "fed", "feeder", "input_open", "is_fed", "length", "open", "ordered", "outcomes", "stream",
+        "abandoned", "arrivals", "chunksize", "dropped", "failed", "fed", "feeder", "input_open", "is_fed", "length", "open", "ordered", "outcomes", "stream",
         "window",
     )  # fmt: skip
 
@@ -70,14 +72,19 @@ class StreamJob(Job):
         #: a weak reference to the stream, and whether a thread feeds it
         self.stream: Callable[[], ThreadStream | None] = _no_stream
         self.is_fed = False
+        #: have an element for each task that has failed, and for each that was cancelled before it began
+        self.failed: list[None] = []
+        self.dropped: list[None] = []
         #: the number of outcomes; None as long as it is not known
         self.length: int | None = None
 
-    def run(self, task: Any, index: int) -> None:
+    def run(self, task: Any, index: int, row: Row) -> None:
         self.begun = True
         failure: BaseException | None = None
         outcome: Outcome | None = None  # of a cancelled task
         if not self.cancelled:
+            started = row.since = now()
+            row.job = self
             try:
                 outcome = (True, self.func(task))  # type: ignore[misc]
             except BaseException as error:
@@ -87,6 +94,9 @@ class StreamJob(Job):
                     outcome = _failed(failure, task, self.chunksize)
                 except NO_MEMORY:
                     sleep(PAUSE)
+            row.end(started, self, failure is None)
+        if failure is not None or outcome is None:
+            self._count(self.dropped if outcome is None else self.failed)
         while outcome is not None and not self.abandoned:
             try:
                 if self.ordered:
@@ -112,6 +122,15 @@ class StreamJob(Job):
                 sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self, outcome, failure
+
+    @staticmethod
+    def _count(tasks: list[None]) -> None:
+        while True:
+            try:
+                tasks.append(None)
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
 
     def _store(self, index: int, outcome: Outcome) -> None:
         if self.ordered:
@@ -147,6 +166,15 @@ class StreamJob(Job):
     def items_done(self) -> int:
         # The last task may have fewer items than the others. It counts as if it ended last.
         return self.fed if self.over else max(0, self.fed - len(self.open) * self.chunksize)
+
+    def account(self) -> Account:
+        tasks = -(-self.fed // self.chunksize)
+        ended = max(0, tasks - len(self.open))
+        failed = min(len(self.failed), ended)
+        dropped = min(len(self.dropped), ended - failed)
+        running = sum(row.job is self for row in self.hub.workers.rows)
+        items = min(self.fed, ended * self.chunksize)
+        return tasks, ended - failed - dropped, failed, dropped, min(running, tasks - ended), items
 
     # ---- the input ----
 
@@ -232,7 +260,7 @@ class StreamJob(Job):
                 self.over = True
             if self.over:
                 self.func = None
-                self.hub.jobs.pop(self.job, None)
+                self.hub.leave(self)
                 if self.bells:
                     self.bells.ring()
             self.feeder.ring()
@@ -283,7 +311,7 @@ class ReadJob(StreamJob):
         self.fed, self.input_open, self.is_fed = len(items), False, True
         self.over = not items
 
-    def run(self, _task: None, _index: int) -> None:
+    def run(self, _task: None, _index: int, row: Row) -> None:
         take, run = self.source.pop, super().run
         while True:
             try:
@@ -292,7 +320,7 @@ class ReadJob(StreamJob):
                 break
             while True:
                 try:
-                    run(task, index)
+                    run(task, index, row)
                     break
                 except NO_MEMORY:
                     sleep(PAUSE)

@@ -18,6 +18,7 @@ from .payload import cancelled
 from .pending_callbacks import PendingCallbacks
 from .results import complete
 from .thread_hub import ThreadHub
+from .thread_stats import Row, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class ThreadWorkers:
         self.initializer, self.initargs, self.maxtasksperchild = initializer, tuple(initargs), None
         self.count = count
         self.processes: list[Any] = []
+        #: what the threads have counted, and the most of them that were busy when that was read
+        self.rows: list[Row] = []
+        self.most_busy = 0
         #: the threads that have served their last task
         self.ended: set[Any] = set()
         #: whether all of the threads have started
@@ -99,10 +103,12 @@ class ThreadWorkers:
         """Start threads until there are `processes` threads. Threads never have to be replaced."""
         with Hold(self.lock):
             while len(self.processes) < processes:
-                thread = self.make_process(target=_run, args=(self, self.initializer, self.initargs))
+                row = Row(now())
+                thread = self.make_process(target=_run, args=(self, self.initializer, self.initargs, row))
                 thread.daemon = True
                 start_assured(thread)
                 self.processes.append(thread)
+                self.rows.append(row)
 
     def end_thread(self, why: str) -> None:
         """Record the end of the calling thread. If it was the pool's last one, all calls fail; `why` says why it ended."""
@@ -153,7 +159,9 @@ def _left(until: float | None, most: float | None = None) -> float | None:
     return left if most is None else min(left, most)
 
 
-def _run(workers: ThreadWorkers, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+def _run(
+    workers: ThreadWorkers, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], row: Row
+) -> None:
     why = "an exception from outside ended the last"
     try:
         if initializer is not None:
@@ -162,7 +170,8 @@ def _run(workers: ThreadWorkers, initializer: Callable[..., object] | None, init
             except BaseException as error:
                 why = f"its initializer raised {type(error).__name__}: {error}"
                 raise
-        workers.hub.serve()
+        row.ready = now()
+        workers.hub.serve(row)
     finally:
         while True:
             try:

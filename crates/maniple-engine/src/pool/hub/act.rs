@@ -229,6 +229,10 @@ impl Inner {
             let gone = st.functions.remove(&func);
             st.holding -= usize::from(gone.is_some_and(|packet| packet.holds_handles()));
             st.sched.forget_cost(func);
+            if !st.sched.tally().names(func) {
+                st.names.remove(&func);
+            }
+            st.forget_names();
             for slot in st.slots.values_mut() {
                 if slot.functions.remove(&func) {
                     // If there is no room, the worker keeps a function that it does not need.

@@ -84,6 +84,7 @@ impl Hub {
         // Messages that it had published before it died count.
         st.end_wait_for_process(worker);
         inner.hear_out(&mut st, worker);
+        st.end_row(worker);
         let mut slot = st.slots.remove(worker)?;
         slot.note_kill(inner.limits.memory, exit);
         let mut wrote = Vec::new();
@@ -105,6 +106,8 @@ impl Hub {
             inner.worker_lacked(&mut st, worker, &loss.stderr);
         } else {
             let death = slot.doom.map_or(Death::Unasked, |doom| doom.death());
+            let number = st.sched.number_of(worker);
+            let before = st.sched.tally().ended_with_worker;
             st.sched.worker_gone(
                 worker,
                 death,
@@ -112,6 +115,7 @@ impl Hub {
                 |packet| slot.link.claimed(packet.position),
                 Packet::is_whole,
             );
+            st.count_losses(number, before, death);
         }
         inner.advance(&mut st);
         inner.stir(&mut st);

@@ -171,9 +171,12 @@ impl Inner {
     /// After an event from a thread that does not drive: distributes tasks, and ensures that some thread does the
     /// resulting work.
     pub(super) fn follow_up(&self, st: &mut State) {
+        self.follow_up_at(st, clock::now());
+    }
+
+    /// The same at the time `now`, read once for all: reading the clock costs as much as the rest of some of these steps.
+    pub(super) fn follow_up_at(&self, st: &mut State, mut now: u64) {
         let driven = st.seats.is_taken();
-        // Read once for all: reading the clock costs as much as the rest of some of these steps.
-        let mut now = clock::now();
         if !driven {
             let advice = st.burst.call(now);
             if advice.listen {

@@ -107,8 +107,9 @@ impl Inner {
         let end = clock::now().saturating_add(FILL_TIME.as_nanos() as u64);
         let mut over = Vec::new();
         while let Some(due) = st.fills.pop_front() {
-            st = self.call_source(st, due, turn, &mut over);
-            if st.interrupted || turn.is_some_and(|turn| !st.seats.holds(turn)) || clock::now() >= end {
+            let now;
+            (st, now) = self.call_source(st, due, turn, &mut over);
+            if st.interrupted || turn.is_some_and(|turn| !st.seats.holds(turn)) || now >= end {
                 break;
             }
         }
@@ -153,16 +154,19 @@ impl Inner {
         st
     }
 
-    /// Calls a source, and takes in its tasks.
+    /// Calls a source, and takes in its tasks. Returns the time at its end.
     fn call_source<'a>(
         &'a self,
         mut st: Locked<'a>,
         (job, tasks, items): Due,
         turn: Option<Turn>,
         over: &mut Vec<Gone>,
-    ) -> Locked<'a> {
-        let Some(Feed::Inline(source)) = st.jobs.get_mut(&job).map(|j| &mut j.feed) else { return st };
-        let Some(mut source) = source.take() else { return st };
+    ) -> (Locked<'a>, u64) {
+        let source = match st.jobs.get_mut(&job).map(|j| &mut j.feed) {
+            Some(Feed::Inline(source)) => source.take(),
+            _ => None,
+        };
+        let Some(mut source) = source else { return (st, clock::now()) };
         self.step_away(&mut st, turn, 1);
         let asked = Asked { within: Within::new(self, turn, true), job };
         drop(st);
@@ -175,18 +179,19 @@ impl Inner {
             Some(Feed::Inline(place)) if !ended => *place = Some(source),
             _ => over.push(Gone::Feed(Feed::Inline(Some(source)))),
         }
-        self.take_in(&mut st, job, tasks);
+        let now = clock::now();
+        self.take_in(&mut st, job, tasks, now);
         st.sched.filled(job, ended);
         st.interrupted |= interrupted;
-        st
+        (st, now)
     }
 
-    pub(super) fn take_in(&self, st: &mut State, job: JobId, tasks: Vec<NewTask>) {
+    pub(super) fn take_in(&self, st: &mut State, job: JobId, tasks: Vec<NewTask>, now: u64) {
         for (items, task) in tasks {
             match task {
                 Ok(packet) => {
                     st.weigh(job, items, packet.size());
-                    st.sched.add(job, items, packet);
+                    st.sched.add(job, items, packet, now);
                 }
                 Err(why) => match st.sched.add_settled(job, items) {
                     Some(index) => {

@@ -1,21 +1,28 @@
 //! Jobs: submission, input, cancellation.
 
 use super::ticket::Ticket;
-use super::{Hub, Room};
+use super::{Hub, Name, Room};
 use crate::error::{Error, Result};
 use crate::pool::job::{Feed, Job, Settled};
 use crate::pool::packet::Packet;
 use crate::pool::scheduler::{JobId, JobShape, Supply};
 use crate::pool::spec::{Filling, Func, JobSpec, SourceKind};
+use maniple_sys::clock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Hub {
     /// Registers a function: `packet` reaches each worker once, before its first task of the function.
     pub fn define(&self, packet: Packet) -> Func {
+        self.define_as(packet, None)
+    }
+
+    /// As `define`. The pool's statistics show the name.
+    pub fn define_as(&self, packet: Packet, name: Option<Name>) -> Func {
         let mut st = self.lock();
         st.next_function += 1;
         let number = st.next_function;
+        st.names.extend(name.map(|name| (number, name)));
         st.holding += usize::from(packet.holds_handles());
         st.functions.insert(number, packet);
         Func::new(number, &self.inner.unused)
@@ -44,6 +51,7 @@ impl Hub {
             terms: spec.terms,
         };
         let mut st = self.lock();
+        let now = clock::now();
         if let Some(room) = &room {
             st.take_room(room);
         }
@@ -64,11 +72,11 @@ impl Hub {
         st.jobs.insert(id, job);
         if let Some(tasks) = ready.filter(|_| !broken) {
             for (items, packet) in tasks {
-                st.sched.add(id, items, packet);
+                st.sched.add(id, items, packet, now);
             }
             st.sched.filled(id, true);
         }
-        self.inner.follow_up(&mut st);
+        self.inner.follow_up_at(&mut st, now);
         self.inner.assure_deputy(&mut st);
         drop(st);
         Ok(Ticket::new(self.clone(), id, cell))
@@ -103,8 +111,9 @@ impl Hub {
             return;
         }
         let mut st = self.lock();
-        self.inner.take_in(&mut st, job, filling.tasks);
-        self.inner.follow_up(&mut st);
+        let now = clock::now();
+        self.inner.take_in(&mut st, job, filling.tasks, now);
+        self.inner.follow_up_at(&mut st, now);
     }
 
     /// Submits the tasks that such a thread made. `ended`: there are no more.
@@ -113,9 +122,10 @@ impl Hub {
             return;
         }
         let mut st = self.lock();
-        self.inner.take_in(&mut st, job, filling.tasks);
+        let now = clock::now();
+        self.inner.take_in(&mut st, job, filling.tasks, now);
         st.sched.filled(job, ended);
-        self.inner.follow_up(&mut st);
+        self.inner.follow_up_at(&mut st, now);
     }
 
     pub(crate) fn take_outcomes(&self, job: JobId, most: usize) -> (Vec<Settled>, bool) {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::pool::job::{Gone, Outcome, Settled};
 use crate::pool::link::kind;
 use crate::pool::packet::{Packet, ReceivedPacket};
-use crate::pool::scheduler::{JobId, WorkerId};
+use crate::pool::scheduler::{Answered, JobId, WorkerId};
 use maniple_sys::clock;
 
 impl Inner {
@@ -54,9 +54,10 @@ impl Inner {
                         }
                         None => Err(Error::Damaged("the worker reports handles that it was not sent")),
                     },
-                    kind::FAILED_AGAIN => slot.account.answer(said.number).and_then(|()| {
+                    kind::FAILED_AGAIN => slot.answer(&said).and_then(|took| {
                         let now = *now.get_or_insert_with(clock::now);
-                        let failed = st.sched.failed(worker, said.number, u64::from(said.aux), now, Packet::is_whole);
+                        let how = if too_late { Answered::Cancelled } else { Answered::Failed };
+                        let failed = st.sched.failed(worker, said.number, took, how, now, Packet::is_whole);
                         let outcome = match said.content {
                             _ if too_late => Outcome::Cancelled,
                             Ok(content) => Outcome::Failed(content),
@@ -77,15 +78,20 @@ impl Inner {
                             None => st.unexpected_answer(),
                         }
                     }),
-                    kind::DONE | kind::FAILED => slot.account.answer(said.number).and_then(|()| {
+                    kind::DONE | kind::DONE_IN_PART | kind::FAILED => slot.answer(&said).and_then(|took| {
                         let now = *now.get_or_insert_with(clock::now);
-                        match st.sched.finished(worker, said.number, u64::from(said.aux), now) {
+                        let how = match &said.content {
+                            _ if too_late => Answered::Cancelled,
+                            Ok(_) if said.kind == kind::DONE => Answered::Completed,
+                            _ => Answered::Failed,
+                        };
+                        match st.sched.finished(worker, said.number, took, how, now) {
                             Some((job, index, items)) => {
                                 st.weigh(job, items, said.content.as_ref().map_or(0, ReceivedPacket::size));
                                 let outcome = match said.content {
                                     _ if too_late => Outcome::Cancelled,
-                                    Ok(content) if said.kind == kind::DONE => Outcome::Done(content),
-                                    Ok(content) => Outcome::Failed(content),
+                                    Ok(content) if said.kind == kind::FAILED => Outcome::Failed(content),
+                                    Ok(content) => Outcome::Done(content),
                                     Err(why) => Outcome::Unreceived(Box::new(why)),
                                 };
                                 st.settle(job, Settled { index, number: said.number, items, outcome });

@@ -6,9 +6,11 @@ use super::limits::Doom;
 use super::tail::Tail;
 use crate::error::{Error, Result};
 use crate::pool::link::HubLink;
+use crate::pool::link::counters::unpack;
+use crate::pool::link::reader::Said;
 use crate::pool::packet::Packet;
 use crate::pool::packet::ReceivedPacket;
-use crate::pool::scheduler::WorkerId;
+use crate::pool::scheduler::{Took, WorkerId, weight};
 use crate::process::{Exit, ExitWatch};
 use crate::shm::blocks::Arena;
 use crate::shm::ring::{Full, Head};
@@ -65,6 +67,8 @@ pub(super) struct WorkerSlot {
     /// A handle of the front that the keeper also watches, and whether the front was notified.
     pub extra: Option<Arc<OwnedHandle>>,
     pub extra_due: bool,
+    /// When its link was made.
+    pub made: u64,
 }
 
 /// What a worker was sent. Each of its messages answers one of these items, once. So the work that a faulty worker can
@@ -141,7 +145,17 @@ impl WorkerSlot {
             untaken: Vec::new(),
             extra: None,
             extra_due: false,
+            made: clock::now(),
         }
+    }
+
+    /// It answers a task: returns how long the task took.
+    pub fn answer(&mut self, said: &Said) -> Result<Took> {
+        self.account.answer(said.number)?;
+        let nanos = unpack(said.aux);
+        // The worker writes there all the time: a read costs as much as it costs to fetch the line from its processor.
+        let began = if weight(said.number, nanos) > 0 { self.link.begin_of(said.number) } else { 0 };
+        Ok(Took { nanos, began })
     }
 
     /// Sends a frame; see [`Link::send`](crate::pool::link::Link::send).
@@ -221,6 +235,7 @@ impl Hub {
     pub(super) fn take_in_link(&self, link: HubLink, stderr: Option<Arc<HubOnly>>) -> WorkerId {
         let mut st = self.lock();
         let worker = st.sched.worker_started();
+        st.begin_row(worker);
         let mut slot = WorkerSlot::new(link, stderr, st.terminated);
         // Workers of the other kind are threads.
         slot.waits_for_process = matches!(slot.link, HubLink::Shm(_));

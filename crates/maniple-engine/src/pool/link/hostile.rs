@@ -12,7 +12,9 @@
 mod random;
 
 use super::reader::Reader;
-use super::segment::{DOWN_AT, DOWN_BAY_AT, DOWN_DATA_AT, LinkSegment, RING, UP_AT, UP_DATA_AT};
+use super::segment::{
+    BEGINS_AT, COUNTERS_AT, DOWN_AT, DOWN_BAY_AT, DOWN_DATA_AT, LinkSegment, RING, UP_AT, UP_DATA_AT,
+};
 use super::sender::Sender;
 use super::shm::Handles;
 use super::*;
@@ -375,6 +377,43 @@ fn counters_that_tell_of_more_than_was_sent_end_their_worker_alone() {
             assert_eq!(value.bytes(), answer_to(&long));
         }
     }
+}
+
+#[test]
+fn counters_of_a_faulty_worker_are_only_shown() {
+    let _watchdog = watchdog();
+    let (hub, mut mad, mut healthy) = pool();
+    for worker in [&mut mad, &mut healthy] {
+        worker.say(Head::new(kind::HELLO, 0, 0), Packet::default());
+    }
+    hub.open_jobs();
+    for word in [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 63) - 1, 1, 0] {
+        let ticket = submit(&hub, 6);
+        for at in (COUNTERS_AT..COUNTERS_AT + size_of::<counters::Line>()).step_by(8) {
+            mad.write(at, word);
+        }
+        for at in 0..counters::BEGINS {
+            mad.write(BEGINS_AT + at * 8, word);
+        }
+        hub.stats().unwrap().to_string();
+        wait_until("the job's end", || {
+            while let Some((number, content)) = mad.take() {
+                let packet = mad.packer.pack(&answer_to(&content), Vec::new()).unwrap();
+                mad.say(Head::new(kind::DONE, word as u32, number), packet);
+            }
+            while let Some((number, content)) = healthy.take() {
+                healthy.answer(number, &answer_to(&content));
+            }
+            ticket.is_ready()
+        });
+        assert!(ticket.take(9).0.iter().all(|one| matches!(one.outcome, Outcome::Done(_))));
+        let stats = hub.stats().unwrap();
+        assert_eq!((stats.tasks_received, stats.tasks_waiting + stats.tasks_running), (stats.tasks_completed, 0));
+    }
+    bury(&hub, &mut mad, true);
+    let stats = hub.stats().unwrap();
+    assert_eq!((stats.tasks_completed, stats.tasks_lost), (36, 0));
+    stats.to_string();
 }
 
 struct Panics;

@@ -1,6 +1,7 @@
 //! A link without shared memory, on which the tests run the hub: frames are values in queues of the hub's process, as a transport
 //! that receives in a thread would keep them.
 
+use super::counters::Counted;
 use super::hub_page::{HubPage, Says};
 use super::reader::Said;
 use super::{Link, kind};
@@ -111,6 +112,14 @@ impl Link for MemoryLink {
 
     fn running(&self) -> (u64, u64) {
         (0, 0)
+    }
+
+    fn counted(&self, _now: u64) -> Counted {
+        Counted::default()
+    }
+
+    fn begin_of(&self, _number: u64) -> u64 {
+        0
     }
 
     fn is_cut_off(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What both ends of a link see: a segment of shared memory with two rings, two bays, the worker's bell, and slots for blocks under way.
 #![allow(unsafe_code)]
 
+use super::counters::{BEGINS, Line};
 use super::reader::Reader;
 use super::sender::Sender;
 use crate::error::{Error, Result};
@@ -13,22 +14,23 @@ use crate::shm::slots::Slots;
 use maniple_sys::OwnedHandle;
 use maniple_sys::memory::Mapping;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 pub(super) const RING: usize = 256 * 1024;
 const LINE: usize = 128;
 const BELL_AT: usize = 0;
 const HALFWAY_AT: usize = LINE;
 const TERMINATED_AT: usize = HALFWAY_AT + LINE / 2;
-const RUNNING_AT: usize = 2 * LINE;
-const INTERRUPTIBLE_AT: usize = RUNNING_AT + 16;
+/// The worker's counters ([`Line`]).
+pub(crate) const COUNTERS_AT: usize = 2 * LINE;
 pub(super) const DOWN_AT: usize = 3 * LINE;
 pub(super) const UP_AT: usize = DOWN_AT + size_of::<Cursors>();
 pub(crate) const DOWN_SLOTS_AT: usize = UP_AT + size_of::<Cursors>();
 pub(crate) const UP_SLOTS_AT: usize = DOWN_SLOTS_AT + Slots::BYTES;
 pub(crate) const DOWN_BAY_AT: usize = UP_SLOTS_AT + Slots::BYTES;
 pub(crate) const UP_BAY_AT: usize = DOWN_BAY_AT + LINE;
-pub(super) const DOWN_DATA_AT: usize = UP_BAY_AT + LINE;
+pub(crate) const BEGINS_AT: usize = UP_BAY_AT + LINE;
+pub(super) const DOWN_DATA_AT: usize = BEGINS_AT + BEGINS * size_of::<u64>();
 pub(super) const UP_DATA_AT: usize = DOWN_DATA_AT + RING;
 // A multiple of any system's pages.
 const BAYS_AT: usize = (UP_DATA_AT + RING).next_multiple_of(BAY_STEP);
@@ -37,27 +39,6 @@ const BAY_STEP: usize = 64 * 1024;
 const BAY_BYTES: [usize; 2] = [2 << 20, BAY_STEP];
 pub(crate) const DOWN: Place = Place { cursors: DOWN_AT, data: DOWN_DATA_AT, capacity: RING };
 pub(crate) const UP: Place = Place { cursors: UP_AT, data: UP_DATA_AT, capacity: RING };
-
-/// The number of the task that a worker last began, and when.
-pub(crate) struct Running<'a> {
-    number: &'a AtomicU64,
-    began: &'a AtomicU64,
-}
-
-impl Running<'_> {
-    /// For the worker: it begins a task.
-    pub fn write(&self, number: u64, began: u64) {
-        self.began.store(began, Ordering::Relaxed);
-        self.number.store(number, Ordering::Release);
-    }
-
-    /// For the hub. If the worker begins a task at the same time, the time may be that of the later task.
-    pub fn read(&self) -> (u64, u64) {
-        // Partner: `write`.
-        let number = self.number.load(Ordering::Acquire);
-        (number, self.began.load(Ordering::Relaxed))
-    }
-}
 
 /// A link's segment, as both ends see it.
 #[derive(Debug, Clone)]
@@ -113,17 +94,18 @@ impl LinkSegment {
         unsafe { AtomicU64::from_ptr(self.0.start().add(TERMINATED_AT).cast().as_ptr()) }
     }
 
-    /// What the worker reports of its task.
-    pub fn running(&self) -> Running<'_> {
-        // SAFETY: both are aligned, inside the segment, and accessed only as atomics.
-        let word = |at: usize| unsafe { AtomicU64::from_ptr(self.0.start().add(RUNNING_AT + at).cast().as_ptr()) };
-        Running { number: word(0), began: word(8) }
+    /// The worker's counters.
+    pub fn counters(&self) -> &Line {
+        // SAFETY: aligned, inside the segment, and any bytes are valid atomics.
+        unsafe { self.0.start().add(COUNTERS_AT).cast().as_ref() }
     }
 
-    /// Not 0: the worker handles the signal that interrupts its task.
-    pub fn interruptible(&self) -> &AtomicU64 {
+    /// When the worker began the task with this number, until it begins that with a number greater by [`BEGINS`]; 0: it has not begun
+    /// it.
+    pub fn begin_of(&self, number: u64) -> &AtomicU64 {
+        let at = BEGINS_AT + (number as usize % BEGINS) * size_of::<u64>();
         // SAFETY: aligned, inside the segment, accessed only as an atomic.
-        unsafe { AtomicU64::from_ptr(self.0.start().add(INTERRUPTIBLE_AT).cast().as_ptr()) }
+        unsafe { AtomicU64::from_ptr(self.0.start().add(at).cast().as_ptr()) }
     }
 
     pub fn worker_side(&self) -> (Reader, Sender) {

@@ -5,6 +5,7 @@
 //! with it, and ring the hub's bell too often.
 
 use super::Link;
+use super::counters::Counted;
 use super::hub_page::HubPage;
 use super::reader::{Reader, Said};
 use super::segment::LinkSegment;
@@ -129,7 +130,15 @@ impl Link for ShmLink {
     }
 
     fn running(&self) -> (u64, u64) {
-        self.segment.running().read()
+        self.segment.counters().running()
+    }
+
+    fn counted(&self, now: u64) -> Counted {
+        self.segment.counters().read(now)
+    }
+
+    fn begin_of(&self, number: u64) -> u64 {
+        self.segment.begin_of(number).load(Ordering::Relaxed)
     }
 
     fn is_cut_off(&self) -> bool {
@@ -137,7 +146,7 @@ impl Link for ShmLink {
     }
 
     fn is_interruptible(&self) -> bool {
-        self.segment.interruptible().load(Ordering::Acquire) != 0
+        self.segment.counters().interruptible.load(Ordering::Acquire) != 0
     }
 
     fn has_been_read(&self) -> bool {

@@ -69,6 +69,11 @@ impl<P> Scheduler<P> {
         if self.queue.is_empty() {
             return;
         }
+        self.assign(now);
+        self.note_busy();
+    }
+
+    fn assign(&mut self, now: u64) {
         self.plans += 1;
         let plan = self.plans;
         let Some(mut turn) = self.queue.next(&self.jobs, plan) else { return };

@@ -55,6 +55,7 @@ impl<P> Scheduler<P> {
             order: 0,
         };
         self.limited += usize::from(job.is_limited());
+        self.unmade += items.unwrap_or(0);
         self.jobs.insert(job)
     }
 
@@ -67,14 +68,16 @@ impl<P> Scheduler<P> {
 
     /// Adds a task to a job whose input is still open. Returns its number; `None` if the job has ended or was
     /// cancelled.
-    pub fn add(&mut self, job: JobId, items: usize, payload: P) -> Option<u64> {
+    pub fn add(&mut self, job: JobId, items: usize, payload: P, now: u64) -> Option<u64> {
         let broken = self.state == State::Broken;
         let j = self.jobs.get_mut(job)?;
         if j.cancelled {
             return None;
         }
+        self.unmade -= items.min(j.items_left.unwrap_or(0));
         let index = j.take_number(items);
         j.unfinished += 1;
+        self.tally.received += 1;
         if broken {
             self.drop_task(job, index, items, Dropped::Broken);
             return Some(index);
@@ -82,14 +85,19 @@ impl<P> Scheduler<P> {
         if j.queued && j.pending.is_empty() {
             self.queue.resume(j);
         }
-        j.pending.push_back(Pending { index, items, deaths: 0, tries: 0, payload });
+        j.pending.push_back(Pending { index, items, deaths: 0, tries: 0, since: now, payload });
         self.enqueue(job);
         Some(index)
     }
 
     /// Counts a task that ended before it could be sent (its payload could not be made). Returns its number.
     pub fn add_settled(&mut self, job: JobId, items: usize) -> Option<u64> {
-        Some(self.jobs.get_mut(job)?.take_number(items))
+        let j = self.jobs.get_mut(job)?;
+        self.unmade -= items.min(j.items_left.unwrap_or(0));
+        let index = j.take_number(items);
+        self.tally.received += 1;
+        self.tally.end(items, Answered::Failed);
+        Some(index)
     }
 
     /// Reports the end of a fill; `ended`: there will be no more tasks.
@@ -97,6 +105,9 @@ impl<P> Scheduler<P> {
         if let Some(j) = self.jobs.get_mut(job) {
             j.filling = false;
             j.input_open &= !ended;
+            if ended {
+                self.unmade -= j.items_left.take().unwrap_or(0);
+            }
             if j.input_open {
                 self.enqueue(job);
             }

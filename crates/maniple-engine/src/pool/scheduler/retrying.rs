@@ -4,22 +4,27 @@ use super::*;
 
 impl<P> Scheduler<P> {
     /// The worker's task with this number failed with an error for which its caller wants another try. Returns its job,
-    /// number in the job and items, and whether it is tried again; `None` as for [`finished`](Self::finished). `whole`
+    /// number in the job and items, and whether it is tried again; otherwise it counts as `how`. `None` as for [`finished`](Self::finished). `whole`
     /// tells whether it can be sent again.
     pub fn failed(
         &mut self,
         worker: WorkerId,
         number: u64,
-        nanos: u64,
+        took: Took,
+        how: Answered,
         now: u64,
         whole: impl FnOnce(&P) -> bool,
     ) -> Option<((JobId, u64, usize), bool)> {
-        let task = self.take_finished(worker, number, nanos, now)?;
+        let task = self.take_finished(worker, number, took, now)?;
         let whose = (task.job, task.index, task.items);
         let pause = self.retries_of(task.job).and_then(|retries| retries.pause(u32::from(task.tries) + 1));
         match pause.filter(|_| whole(&task.payload)) {
-            Some(pause) => self.try_again(task, now.saturating_add(pause)),
+            Some(pause) => {
+                self.tally.retried += 1;
+                self.try_again(task, now.saturating_add(pause));
+            }
             None => {
+                self.tally.end(task.items, how);
                 self.settle(task.job);
                 return Some((whose, false));
             }
@@ -48,7 +53,7 @@ impl<P> Scheduler<P> {
     pub(super) fn try_again(&mut self, task: Assigned<P>, at: u64) {
         let Assigned { job, index, items, tries, payload, .. } = task;
         let tries = tries.saturating_add(1);
-        self.delayed.push((at, job, Pending { index, items, deaths: 0, tries, payload }));
+        self.delayed.push((at, job, Pending { index, items, deaths: 0, tries, since: at, payload }));
     }
 
     /// Returns tasks whose pause is over to their jobs.

@@ -213,6 +213,8 @@ pub struct Assigned<P> {
     pub deaths: u8,
     /// How often it was tried before.
     pub tries: u16,
+    /// When it was added, or could be tried again.
+    pub since: u64,
     /// What to send.
     pub payload: P,
 }
@@ -232,12 +234,14 @@ pub struct Config {
     pub max_tasks: Option<u64>,
     /// How long (ns) a worker may take to become ready.
     pub start_limit: Option<u64>,
+    /// Whether it leaves out counters that cost time. Only the benchmark of the counters wants that.
+    pub is_uncounted: bool,
 }
 
 impl Config {
     /// A pool of so many workers, without anything special.
     pub const fn of(processes: usize) -> Config {
-        Config { processes, least: None, idle: 0, spares: 0, max_tasks: None, start_limit: None }
+        Config { processes, least: None, idle: 0, spares: 0, max_tasks: None, start_limit: None, is_uncounted: false }
     }
 
     /// Whether the number of workers follows the work.

@@ -1,6 +1,7 @@
 //! What must hold after every step, when nothing moves any more, and at the end.
 
 use super::{LONGEST_DELAY, PATIENCE, SILENCE, World};
+use crate::simulation::ledger::Account;
 use crate::simulation::traits::MILLI;
 use maniple_engine::pool::scheduler::{Config, Supply, WorkerId};
 
@@ -28,6 +29,7 @@ impl World {
     pub fn check_step(&mut self) {
         assert_eq!(self.sched.open_jobs(), self.ledger.open_jobs, "jobs that have not ended");
         assert_eq!(self.sched.alive(), self.peers.len(), "workers");
+        self.check_account();
         if !self.ledger.terminated {
             assert_eq!(self.sched.is_broken(), self.ledger.broken, "broken by starts that failed one after the other");
         }
@@ -60,6 +62,33 @@ impl World {
             let idle = self.peers.keys().find(|&&w| self.is_idle(w));
             assert!(idle.is_none(), "{} tasks wait while {idle:?} is idle", self.ledger.open_tasks - assigned);
         }
+    }
+
+    /// What the scheduler counts is what has happened, at every moment.
+    fn check_account(&self) {
+        let (tally, account) = (self.sched.tally(), self.ledger.account);
+        let counted = Account {
+            received: tally.received,
+            completed: tally.completed,
+            failed: tally.failed,
+            lost: tally.lost,
+            timed_out: tally.timed_out,
+            cancelled: tally.cancelled,
+            retried: tally.retried,
+            items_done: tally.items_done,
+            claims: account.claims,
+        };
+        assert_eq!(counted, account, "the scheduler's counters");
+        assert_eq!(tally.open(), self.ledger.open_tasks as u64, "tasks that have not ended");
+        if self.ledger.tasks.len() < 200 || self.sequence.is_multiple_of(64) {
+            assert_eq!(tally.open(), self.sched.count_open() as u64, "tasks that wait or run");
+            assert_eq!(self.sched.unmade_items(), self.sched.count_unmade(), "items without a task");
+        }
+        let launched = tally.launched;
+        assert!(launched >= tally.completed && launched <= account.claims, "{launched} launched, {account:?}");
+        assert_eq!((tally.waiting.count(), tally.running.count()), (tally.running.count(), tally.waiting.count()));
+        assert!(tally.most_busy <= self.most.max(self.peers.len()));
+        assert!(tally.slowest().is_sorted_by(|(one, _), (two, _)| one >= two) && tally.slowest().len() <= 5);
     }
 
     /// After the hub has looked at everything: no task waits behind a long one for long while another worker is idle.

@@ -3,7 +3,7 @@
 
 use super::random::Rng;
 use maniple_engine::pool::scheduler::{
-    Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, Terms, WorkerId,
+    Answered, Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, Terms, Took, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -108,8 +108,8 @@ impl World {
         let (nanos, items) = (call.nanos, call.items);
         for _ in 0..tasks {
             self.made += 1;
-            let made = self.made;
-            self.sched().add(id, items, (nanos, made)).expect("the call is open");
+            let (made, now) = (self.made, self.now);
+            self.sched().add(id, items, (nanos, made), now).expect("the call is open");
         }
     }
 
@@ -245,7 +245,10 @@ impl World {
         }
         let now = self.now;
         let nanos = self.sched().assigned(worker).next().map_or(took, |task| task.payload.0);
-        let (id, _, items) = self.sched().finished(worker, number, nanos, now).expect("the worker has the task");
+        let (id, _, items) = self
+            .sched()
+            .finished(worker, number, Took { nanos, began: 0 }, Answered::Completed, now)
+            .expect("the worker has the task");
         self.sched().consumed(id, items);
         self.begin(worker);
     }

@@ -1,7 +1,7 @@
 //! What the simulator has found, each told once more as a short story.
 
 use maniple_engine::pool::scheduler::{
-    Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, Terms, WorkerId,
+    Answered, Chunk, Command, Config, Death, JobId, JobShape, Scheduler, Supply, Terms, Took, WorkerId,
 };
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn pool<const N: usize>() -> (Scheduler<()>, [WorkerId; N]) {
 fn job(sched: &mut Scheduler<()>, func: u32, tasks: usize) -> JobId {
     let job = sched.submit(JobShape { func, ..SHAPE }).expect("the pool runs");
     for _ in 0..tasks {
-        sched.add(job, 1, ());
+        sched.add(job, 1, (), 0);
     }
     sched.filled(job, true);
     job
@@ -37,7 +37,7 @@ fn job(sched: &mut Scheduler<()>, func: u32, tasks: usize) -> JobId {
 fn teach(sched: &mut Scheduler<()>, func: u32) {
     job(sched, func, 1);
     let sent = sends(&step(sched, 2));
-    sched.finished(sent[0].0, sent[0].1, 1_000, 3);
+    sched.finished(sent[0].0, sent[0].1, Took { nanos: 1_000, began: 0 }, Answered::Completed, 3);
     step(sched, 3);
 }
 
@@ -50,7 +50,7 @@ fn sends(commands: &[Command]) -> Vec<(WorkerId, u64)> {
 fn single(sched: &mut Scheduler<()>, func: u32, priority: i32) -> JobId {
     let terms = Arc::new(Terms { priority, ..Terms::default() });
     let job = sched.submit(JobShape { func, items: Some(1), terms: Some(terms), ..SHAPE }).expect("the pool runs");
-    sched.add(job, 1, ());
+    sched.add(job, 1, (), 0);
     sched.filled(job, true);
     job
 }
@@ -79,7 +79,7 @@ fn an_urgent_task_goes_before_those_that_were_given_in_advance() {
         step(&mut sched, 7 * MILLI + 1);
         assert_eq!(step(&mut sched, 14 * MILLI), []);
         let number = sched.assigned(worker).next().expect("it runs").number;
-        sched.finished(worker, number, 14 * MILLI, 14 * MILLI);
+        sched.finished(worker, number, Took { nanos: 14 * MILLI, began: 0 }, Answered::Completed, 14 * MILLI);
         step(&mut sched, 14 * MILLI);
         assert_eq!(sched.assigned(worker).next().map(|task| task.job), Some(first), "{low:?}");
     }
@@ -101,7 +101,7 @@ fn a_pool_is_not_given_up_while_a_worker_lives() {
     let now = 200 * SECOND;
     job(&mut sched, 1, 1);
     assert_eq!(sends(&step(&mut sched, now)), [(one, 1)]);
-    sched.finished(one, 1, 1_000, now);
+    sched.finished(one, 1, Took { nanos: 1_000, began: 0 }, Answered::Completed, now);
     sched.worker_gone(one, Death::Unasked, 0, |()| false, |()| true);
     step(&mut sched, now + 10 * SECOND);
     step(&mut sched, now + 20 * SECOND);
@@ -124,7 +124,7 @@ fn jobs_that_no_worker_can_do_for_want_of_something_end_and_later_ones_do_not() 
     let worker = sched.worker_started();
     sched.worker_up(worker, 2);
     assert_eq!(sends(&step(&mut sched, 3)), [(worker, 1)]);
-    sched.finished(worker, 1, 1_000, 4);
+    sched.finished(worker, 1, Took { nanos: 1_000, began: 0 }, Answered::Completed, 4);
     assert!(step(&mut sched, 5).contains(&Command::Ended(second)));
 }
 
@@ -240,7 +240,7 @@ fn what_waits_behind_a_long_task_goes_to_a_worker_that_has_slept() {
     let (stuck, idle) = (sent[0].0, if sent[0].0 == workers[0] { workers[1] } else { workers[0] });
     let done: Vec<u64> = sched.assigned(idle).map(|t| t.number).collect();
     for number in done {
-        sched.finished(idle, number, 1_000, 5);
+        sched.finished(idle, number, Took { nanos: 1_000, began: 0 }, Answered::Completed, 5);
     }
     let waiting = sched.assigned(stuck).count() - 1;
     assert!(waiting > 0);
@@ -264,7 +264,7 @@ fn order(sched: &mut Scheduler<()>, worker: WorkerId, count: usize) -> Vec<JobId
         let (job, number) = (task.job, task.number);
         order.push(job);
         // As long as a worker has work for, so that it has one task at a time.
-        sched.finished(worker, number, 5 * MILLI, 10 + now);
+        sched.finished(worker, number, Took { nanos: 5 * MILLI, began: 0 }, Answered::Completed, 10 + now);
     }
     order
 }
@@ -275,7 +275,7 @@ fn tasks_of_a_lower_priority_number_go_first() {
     let mut jobs = Vec::new();
     for priority in [3, -1, 0, 7] {
         let job = sched.submit(JobShape { terms: terms(priority), ..SHAPE }).expect("the pool runs");
-        (0..2).for_each(|_| assert!(sched.add(job, 1, ()).is_some()));
+        (0..2).for_each(|_| assert!(sched.add(job, 1, (), 0).is_some()));
         sched.filled(job, true);
         jobs.push(job);
     }
@@ -301,7 +301,7 @@ fn single_calls_together_are_one_call() {
     let (mut sched, [worker]) = pool();
     let single = |sched: &mut Scheduler<()>| {
         let job = sched.submit(JobShape { items: Some(1), ..SHAPE }).expect("the pool runs");
-        sched.add(job, 1, ());
+        sched.add(job, 1, (), 0);
         sched.filled(job, true);
         job
     };

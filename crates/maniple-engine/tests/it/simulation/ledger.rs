@@ -1,7 +1,7 @@
 //! The simulator's own books: every task and job from the outside, and the promises that are checked whenever something is
 //! entered. It knows nothing of how the scheduler works.
 
-use maniple_engine::pool::scheduler::{Chunk, Dropped, JobId, JobShape, Supply, WorkerId};
+use maniple_engine::pool::scheduler::{Chunk, Death, Dropped, JobId, JobShape, Supply, WorkerId};
 use std::collections::BTreeMap;
 
 /// What a task will do when a worker gets it.
@@ -82,6 +82,41 @@ pub struct Ledger {
     pub broken: bool,
     /// No worker is there, and none comes: the jobs of now are dropped.
     pub giving_up: bool,
+    pub account: Account,
+    /// How the last worker that has ended did so.
+    pub dying: Option<Death>,
+}
+
+/// How many tasks there were, by their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    pub received: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub timed_out: u64,
+    pub cancelled: u64,
+    pub retried: u64,
+    pub items_done: u64,
+    /// Claims by workers, also those whose end the scheduler never learns.
+    pub claims: u64,
+}
+
+impl Account {
+    fn end(&mut self, end: End, items: usize, dying: Option<Death>) {
+        match end {
+            End::NeverMade => {
+                self.received -= 1;
+                return;
+            }
+            End::Finished => self.completed += 1,
+            End::Failed | End::Unsendable | End::Settled => self.failed += 1,
+            End::Dropped(Dropped::Lost(_)) if dying == Some(Death::Overdue) => self.timed_out += 1,
+            End::Dropped(Dropped::Lost(_) | Dropped::Broken) => self.lost += 1,
+            End::Dropped(Dropped::Cancelled | Dropped::Terminated) => self.cancelled += 1,
+        }
+        self.items_done += items as u64;
+    }
 }
 
 impl Ledger {
@@ -114,6 +149,7 @@ impl Ledger {
     /// Enters a task that is about to be added. Returns its index in the ledger.
     pub fn made(&mut self, id: JobId, items: usize, nanos: u64, fate: Fate) -> usize {
         let place = self.tasks.len();
+        self.account.received += 1;
         let job = self.job(id);
         assert!(job.input_open && !job.ended, "a task for a job that takes no more");
         let index = job.tasks.len() as u64;
@@ -165,6 +201,7 @@ impl Ledger {
         assert!(task.claimed_by.take().is_some() || is_deadly, "a task that did not run is tried again");
         assert!(task.is_whole, "a task is tried again that cannot be sent again");
         task.tries += 1;
+        self.account.retried += 1;
         assert!(task.tries < most, "a task is tried more often than wanted");
         let pause = terms.retries.first as f64 * terms.retries.factor.powi(task.tries as i32 - 1);
         task.again_at = now + (pause as u64).min(terms.retries.longest);
@@ -197,6 +234,7 @@ impl Ledger {
         assert!(task.claimed_by.is_none(), "task {} of {:?} runs twice", task.index, task.job);
         assert!(task.end.is_none() || over, "task {} of {:?} runs after its end", task.index, task.job);
         task.claimed_by = Some(worker);
+        self.account.claims += 1;
         let id = task.job;
         assert!(over || !self.job(id).cancelled, "a task begins although its job was cancelled");
     }
@@ -248,6 +286,7 @@ impl Ledger {
         assert_eq!(task.end, None, "task {} of {:?} ends twice; now {end:?}", task.index, task.job);
         task.end = Some(end);
         let (id, items) = (task.job, task.items);
+        self.account.end(end, items, self.dying);
         self.open_tasks -= 1;
         let job = self.job(id);
         job.open_tasks -= 1;

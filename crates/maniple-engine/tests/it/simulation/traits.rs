@@ -58,6 +58,7 @@ impl Traits {
                 spares: if least.is_none() { rng.pick(&[0, 0, 0, 1, 2]) } else { 0 },
                 max_tasks: if rng.per_mille(300) { Some(rng.skewed(4)) } else { None },
                 start_limit: rng.pick(&[None, None, None, Some(MILLI), Some(10 * MILLI)]),
+                is_uncounted: false,
             },
             terms: rng.pick(&[0, 0, 300, 900]),
             jobs: if large { rng.count(8, 30) } else { rng.count(1, 6) },

@@ -7,7 +7,7 @@ use super::random::Rng;
 use super::traits::{LONGEST_DELAY, MICRO, MILLI, Traits};
 use super::worker::{Claim, News, Peer};
 use callers::Act;
-use maniple_engine::pool::scheduler::{Command, Config, JobId, Scheduler, WorkerId};
+use maniple_engine::pool::scheduler::{Answered, Command, Config, JobId, Scheduler, Took, WorkerId};
 use maniple_engine::pool::starts::Starts;
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -312,6 +312,7 @@ impl World {
             tasks[parcel.place].claimed_by == Some(worker)
         };
         let whole = |parcel: &Parcel| tasks[parcel.place].is_whole;
+        self.ledger.dying = Some(peer.death);
         self.sched.worker_gone(worker, peer.death, self.now, claimed, whole);
         *self.counts.entry("waiting tasks of the dead").or_default() += asked;
         self.advance();
@@ -332,7 +333,8 @@ impl World {
                     peer.behind_since = None;
                     let tasks = &self.ledger.tasks;
                     let whole = |parcel: &Parcel| tasks[parcel.place].is_whole;
-                    match self.sched.failed(worker, number, nanos, self.now, whole) {
+                    let took = Took { nanos, began: peer.began };
+                    match self.sched.failed(worker, number, took, Answered::Failed, self.now, whole) {
                         Some(((job, index, _), true)) => {
                             self.count("tried again after a failure");
                             self.ledger.tried(job, index, self.now);
@@ -344,7 +346,8 @@ impl World {
                 News::Done(number, nanos) => {
                     peer.refused = false;
                     peer.behind_since = None;
-                    match self.sched.finished(worker, number, nanos, self.now) {
+                    let took = Took { nanos, began: peer.began };
+                    match self.sched.finished(worker, number, took, Answered::Completed, self.now) {
                         Some((job, index, items)) => self.end_task(job, index, items, End::Finished),
                         None => assert!(
                             self.ledger.terminated || self.ledger.broken,
@@ -371,7 +374,7 @@ impl World {
         if self.ledger.job(id).ended {
             // The source was busy when its job was dropped: its tasks are not wanted.
             let stray = Parcel { place: usize::MAX, sent_to: None };
-            assert_eq!(self.sched.add(id, items, stray), None, "a task is added to a job that has ended");
+            assert_eq!(self.sched.add(id, items, stray, self.now), None, "a task is added to a job that has ended");
             assert_eq!(self.sched.add_settled(id, items), None);
             self.sched.filled(id, false);
             self.count("filled too late");
@@ -391,7 +394,7 @@ impl World {
             self.ledger.job(id).source -= items;
             if dropped {
                 let stray = Parcel { place: usize::MAX, sent_to: None };
-                assert_eq!(self.sched.add(id, items, stray), None, "a task is added to a dropped job");
+                assert_eq!(self.sched.add(id, items, stray, self.now), None, "a task is added to a dropped job");
             } else {
                 self.make(id, items);
             }
@@ -424,7 +427,7 @@ impl World {
             self.ledger.numbered(place, index);
             return self.end_task(id, index.unwrap_or_default(), items, End::Settled);
         }
-        let index = self.sched.add(id, items, Parcel { place, sent_to: None });
+        let index = self.sched.add(id, items, Parcel { place, sent_to: None }, self.now);
         self.ledger.numbered(place, index);
     }
 
