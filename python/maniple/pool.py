@@ -28,6 +28,7 @@ from ._impl.pool.inputs import (
     default_processes,
     explain_item,
     keyword_arguments,
+    length_of,
     read_at_once,
 )
 from ._impl.pool.limit_errors import CancelledError, MemoryLimitError, SoftTimeoutError, TaskTimeoutError
@@ -859,8 +860,9 @@ class Pool(QueueParts):
         external = type(iterable) not in self._tame
         if external and (items := read_at_once(iterable, window)) is not None:
             iterable, external = items, False
+        length = length_of(iterable)
         stream = open_stream(self._workers, func, iterable, external, chunksize, window, ordered, terms)
-        results = kind(self, stream, len(iterable) if isinstance(iterable, list | tuple | range) else None)
+        results = kind(self, stream, length)
         return results if progress is None else watched_iterator(results, progress)
 
     def _stream_by_queues(

@@ -265,3 +265,19 @@ def test_bad_options(mp: ModuleType, options: dict[str, Any], kind: type[Excepti
 def test_arguments_of_the_initializer_that_are_no_tuple(mp: ModuleType) -> None:
     with pytest.raises(TypeError, match="initargs must be a tuple of the arguments of initializer, not 5 of type int"):
         mp.ProcessPoolExecutor(1, initializer=print, initargs=5)
+
+
+@pytest.mark.parametrize("how", ["terminate_workers", "kill_workers"])
+def test_the_end_of_all_workers_leaves_no_call_to_its_retries(
+    new_executor: NewExecutor, mp: ModuleType, tmp_path: Path, how: str
+) -> None:
+    executor = new_executor(2, retries=mp.Retries(5, initial_delay=0.01), task_timeout=60)
+    begun = [executor.submit(touch_and_sleep, str(tmp_path / str(n))) for n in range(2)]
+    waiting = [executor.submit(sleep, 0.01) for _ in range(3)]
+    assert all(wait_for_file(str(tmp_path / str(n))) for n in range(2))
+    getattr(executor, how)()
+    for future in begun:
+        with pytest.raises(mp.WorkerLostError):
+            future.result(30)
+    assert all(future.cancelled() for future in waiting)
+    executor.shutdown()

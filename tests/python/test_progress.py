@@ -7,6 +7,8 @@ import io
 import sys
 import threading
 import time
+from array import array
+from collections import deque
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,6 +111,21 @@ def test_the_total_of_an_iterator_is_unknown_until_it_has_been_read(pool: Any, c
     results = getattr(pool, call)(slow, (number for number in range(30)), progress=lambda *count: told.append(count))
     assert sorted(results) == list(range(30))
     assert told[-1] == (30, 30) and told[0][1] is None
+
+
+def test_an_input_that_fails_is_not_shown_as_complete(pool: Any) -> None:
+    told: list[Any] = []
+
+    def source() -> Any:
+        yield from range(2)
+        raise KeyError("of the input")
+
+    results = pool.imap(slow, source(), progress=lambda *count: told.append(count))
+    with pytest.raises(KeyError):
+        list(results)
+    with pytest.raises(StopIteration):
+        next(results)
+    assert all(total is None for _, total in told)
 
 
 def test_an_iterator_that_is_dropped_ends_the_telling(threads: Any) -> None:
@@ -293,6 +310,24 @@ def test_an_iterator_knows_its_length(pool: Any, call: str) -> None:
     assert len(list(results)) == 6
     empty = getattr(pool, call)(square, [])
     assert len(empty) == 0 and bool(empty) and list(empty) == []
+
+
+@pytest.mark.parametrize("items", [{1: 2, 3: 4}, {5, 6}, "abc", b"abc", deque([1]), array("i", [7, 8])], ids=repr)
+def test_inputs_with_a_length_give_it_to_the_iterator(threads: Any, items: Any) -> None:
+    assert len(threads.imap(repr, items)) == len(items)
+    assert len(threads.imap_unordered(repr, items, 3)) == len(items)
+
+
+def test_an_input_whose_length_fails_has_none(threads: Any) -> None:
+    class Odd:
+        def __len__(self) -> int:
+            raise RuntimeError
+
+        def __iter__(self) -> Any:
+            return iter([1, 2])
+
+    results = threads.imap(square, Odd())
+    assert list(results) == [1, 4] and len(results) == 2
 
 
 @pytest.mark.parametrize("call", ["imap", "imap_unordered"])

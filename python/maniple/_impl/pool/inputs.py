@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 __all__ = [
-    "check_callbacks", "check_chunksize", "check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over", "keyword_arguments", "read_at_once",
+    "check_callbacks", "check_chunksize", "check_function", "copy_of_list", "default_processes", "explain_item", "iterator_over", "keyword_arguments", "length_of",
+    "read_at_once",
 ]  # fmt: skip
 
 # Reading these runs no code of the program, and never waits.
@@ -60,6 +61,18 @@ def iterator_over(iterable: Iterable[Any]) -> Iterator[Any]:
         if interrupts(error):
             raise
         return _raising(error)
+
+
+def length_of(iterable: Any) -> int | None:
+    """Return the number of items, None if it is unknown: a generator does not know it, and some objects know it only at times."""
+    if not hasattr(type(iterable), "__len__"):
+        return None
+    try:
+        return len(iterable)
+    except Exception as error:
+        if interrupts(error):
+            raise
+        return None
 
 
 def read_at_once(iterable: Iterable[Item], most: int) -> list[Item] | None:

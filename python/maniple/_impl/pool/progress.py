@@ -214,6 +214,8 @@ class Watch:
 
     def __init__(self, look: Callable[[Display], bool], display: Display) -> None:
         self._look, self._display, self._over = look, display, threading.Event()
+        #: whether a call or the input has failed
+        self.has_failed = False
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="maniple-progress", daemon=True)
         # The call has begun, and its outcome does not depend on what is shown.
         try:
@@ -224,12 +226,19 @@ class Watch:
     def _run(self) -> None:
         try:
             try:
-                while not self._look(self._display):
+                while not self.is_over and not self._look(self._display):
                     self._over.wait(PAUSE)
+                if self.is_over:
+                    self._look(self._display)
             finally:
                 self._display.close()
         except BaseException as error:
             tell(error)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the caller has the outcome."""
+        return self._over.is_set()
 
     def end(self) -> None:
         """Wait until the end of the call is shown, so that nothing that the program writes next is on the line of the bar."""
@@ -271,6 +280,9 @@ class WatchedIterator(IMapIterator[Result]):
         except StopIteration:
             self._watch.end()
             raise
+        except BaseException:
+            self._watch.has_failed = True
+            raise
 
 
 class WatchedUnorderedIterator(WatchedIterator[Result], IMapUnorderedIterator[Result]):
@@ -305,10 +317,13 @@ def watched_iterator(iterator: IMapIterator[Result], progress: Any) -> IMapItera
 
     def look(display: Display) -> bool:
         done, _, ended = stream.progress()
-        display.show(done, done if ended and length is None else length)
-        return bool(ended) or known() is None
+        # Whether all items of an input without a length have been read is known when the last result has been taken: the input may fail.
+        is_whole = watch is not None and watch.is_over and not watch.has_failed
+        display.show(done, done if is_whole and length is None else length)
+        return known() is None or bool(ended) and length is not None
 
+    watch: Watch | None = None
     ordered = not isinstance(iterator, IMapUnorderedIterator)
     iterator.__class__ = WatchedIterator if ordered else WatchedUnorderedIterator
-    iterator._watch = Watch(look, display)  # type: ignore[attr-defined]
+    iterator._watch = watch = Watch(look, display)  # type: ignore[attr-defined]
     return iterator

@@ -32,10 +32,10 @@ impl<P> Scheduler<P> {
         Some((whose, true))
     }
 
-    /// The retries of a job that may still begin tasks.
+    /// The retries of a job that may still begin tasks. A pool that gets no further worker tries nothing again.
     fn retries_of(&self, job: JobId) -> Option<Retries> {
         let j = self.jobs.get(job).filter(|j| !j.cancelled)?;
-        let runs = matches!(self.state, State::Running | State::Closing);
+        let runs = matches!(self.state, State::Running | State::Closing) && self.config.processes > 0;
         j.shape.terms.as_ref().map(|terms| terms.retries).filter(|_| runs)
     }
 
