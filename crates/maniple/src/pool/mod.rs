@@ -218,7 +218,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`CallError::Foreign`] in a forked child.
+    /// In a forked child, whose parent has the pool.
     pub fn stats(&self) -> Result<PoolStats> {
         Ok(self.shared.hub.stats()?)
     }
