@@ -93,6 +93,11 @@ WHEELS = [
     linux("threaded-3.15-x86_64", "x86_64-unknown-linux-gnu", "manylinux_2_31", "x86_64", "3.15"),
     linux("threaded-3.15-aarch64", "aarch64-unknown-linux-gnu", "manylinux_2_31", "aarch64", "3.15"),
 ]
+# What only a Mac can link; the release workflow builds them, and `--check` knows them.
+ELSEWHERE = [
+    Wheel(f"macos-{processor}", f"{target}-apple-darwin", f"cp311-abi3-macosx_11_0_{processor}")
+    for processor, target in (("arm64", "aarch64"), ("x86_64", "x86_64"))
+]
 SDIST = "sdist"
 NAMES = [*(wheel.name for wheel in WHEELS), SDIST]
 
@@ -117,7 +122,7 @@ def compare(found: set[str], wanted: set[str], what: str) -> None:
 def check_wheel(file: Path) -> None:
     """Its name, its files, its record."""
     version, tag = file.stem.split("-", 2)[1:]
-    wheel = next((wheel for wheel in WHEELS if wheel.tag == tag), None)
+    wheel = next((wheel for wheel in [*WHEELS, *ELSEWHERE] if wheel.tag == tag), None)
     if wheel is None:
         raise Problem(f"{file.name}: no wheel has the tag {tag}")
     info = f"maniple-{version}.dist-info"
