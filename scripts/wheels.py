@@ -14,7 +14,7 @@ library of each target is rustup's, and zig links for all of them. Nothing is pu
 | the libraries that it needs are those of the tag's systems | auditwheel (Linux), and maturin while it builds |
 | the metadata | twine check --strict |
 
-`--check` does no more than that. A build goes on: a wheel is installed into an environment that has nothing else, and the
+`--check` does no more than that. After a build each file is tried: a wheel is installed into an environment that has nothing else, and the
 examples in Python run from there, outside the checkout. The wheel for Windows runs under Wine with the interpreter of the kit
 of scripts/test_windows.sh, that for aarch64 under qemu with Debian's interpreter for it. `--quick` builds without
 optimization, for tries of this script. Ends with 1 if a file could not be built, is incomplete or does not run.
@@ -46,7 +46,9 @@ BUILD_LIMIT, LIMIT = 5400, 900
 EXAMPLES = ["squares.py", "wordcount.py"]
 LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
 # What a source distribution consists of besides the package in Python.
-OF_SOURCE = re.compile(r"(Cargo\.(toml|lock)|README\.md|PKG-INFO|pyproject\.toml|LICENSE-(APACHE|MIT)|crates/maniple[\w-]*/.+)")
+OF_SOURCE = re.compile(
+    r"(Cargo\.(toml|lock)|README\.md|PKG-INFO|pyproject\.toml|LICENSE-(APACHE|MIT)|crates/maniple[\w-]*/.+)"
+)
 QUICK = {"OPT_LEVEL": "1", "LTO": "off", "CODEGEN_UNITS": "16", "DEBUG": "0"}
 
 
@@ -106,7 +108,7 @@ NAMES = [*(wheel.name for wheel in WHEELS), SDIST]
 
 
 def package_files() -> set[str]:
-    """The files of the package in Python, as git lists them: one that is missing here is missed in a wheel."""
+    """The files of the package in Python, as git lists them, deleted files included: a wheel without one of these is incomplete."""
     listed = subprocess.check_output(["git", "ls-files", "-z", "python/maniple"], cwd=ROOT, text=True)
     return {name.removeprefix("python/") for name in listed.split("\0") if name}
 
@@ -382,7 +384,7 @@ def try_threaded(file: Path, name: str, python: str) -> str:
 
 
 def work(tools: Path, options: argparse.Namespace) -> Iterator[tuple[str, str, bool]]:
-    """The name of each file, what became of it, and whether that is good."""
+    """The name of each file, the result, and whether that is good."""
     for name in options.only:
         print(f"-- {name}", flush=True)
         wheel = next((wheel for wheel in WHEELS if wheel.name == name), None)
