@@ -4,7 +4,7 @@
     python3 scripts/wheels.py --check FILE...
 
 Needs cargo, pip and apt alone: maturin, zig, auditwheel and twine are packages of requirements/release.txt, the standard
-library of each target is rustup's, and zig links for all of them. Nothing is published.
+library of each target is rustup's, zig links for Linux, and apt's mingw-w64 for Windows. Nothing is published.
 
 | check of each file | by |
 | --- | --- |
@@ -49,6 +49,8 @@ LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
 OF_SOURCE = re.compile(
     r"(Cargo\.(toml|lock)|README\.md|PKG-INFO|pyproject\.toml|LICENSE-(APACHE|MIT)|crates/maniple[\w-]*/.+)"
 )
+# The linker for Windows.
+MINGW = "x86_64-w64-mingw32-gcc"
 QUICK = {"OPT_LEVEL": "1", "LTO": "off", "CODEGEN_UNITS": "16", "DEBUG": "0"}
 
 
@@ -227,7 +229,14 @@ def build(tools: Path, wheel: Wheel, out: Path, quick: bool) -> Path:
             "build_flags=Py_GIL_DISABLED\nsuppress_build_script_link_lines=true\n"
         )
         environ["PYO3_CONFIG_FILE"] = str(config)
-    command = [tools / "maturin", "build", "--release", "--locked", "--zig", "--target", wheel.target, *wheel.arguments]
+    command = [tools / "maturin", "build", "--release", "--locked", "--target", wheel.target, *wheel.arguments]
+    if "windows" in wheel.target:
+        # Not zig: maturin 1.16 exports `PyInit_maniple._maniple` by its name there, which is no function of a module in a package.
+        if shutil.which(MINGW) is None:
+            raise Problem(f"{MINGW} is missing (apt-get install gcc-mingw-w64-x86-64)")
+        environ["CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER"] = MINGW
+    else:
+        command.append("--zig")
     for old in out.glob(f"maniple-*-{wheel.tag}.whl"):
         old.unlink()
     run([*command, "--out", out], limit=BUILD_LIMIT, **environ)
