@@ -37,6 +37,8 @@ DURATION ?= 600
 
 # The folder in which `make test-windows` keeps Wine and a compiler for Windows; a folder in the cache if empty.
 WINDOWS_KIT ?=
+# More for `make wheels`, such as `--only sdist,manylinux-x86_64` and `--quick`.
+WHEELS_ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -50,7 +52,7 @@ export PYO3_PYTHON := $(abspath $(py))
 
 .PHONY: help demo test lint bench clean build format simulate fuzz sanitize bench-full suite frozen peers \
 	semver test-standard-fails test-rust test-loom test-python test-api test-cpython test-faults test-chaos \
-	faults chaos soak test-windows
+	faults chaos soak test-windows wheels
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 } /^## / { print "\n" substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -117,6 +119,10 @@ semver: ## what changed for users of the crate since a git revision (SINCE=...);
 test-windows: ## the conformance suite as a Windows program under Wine; not in make test (WINDOWS_KIT=...: a folder to keep)
 	@scripts/need-cargo.sh
 	@scripts/test_windows.sh $(WINDOWS_KIT)
+
+wheels: ## wheels for Linux and Windows, and the source distribution, into dist; each checked and tried (WHEELS_ARGS="--only sdist")
+	@scripts/need-cargo.sh
+	@$(PYTHON) scripts/wheels.py $(if $(WINDOWS_KIT),--windows-kit $(WINDOWS_KIT)) $(WHEELS_ARGS)
 
 simulate: ## the scheduler through two million random histories (SEEDS=...)
 	@scripts/need-cargo.sh

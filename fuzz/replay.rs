@@ -101,7 +101,7 @@ pub fn assert_that_faults_are_told(test: &str) {
         overflow(std::hint::black_box(&here[..]));
     }
     fn take(_: &[u8]) {
-        std::hint::black_box(Vec::<u8>::with_capacity(1 << 40));
+        std::hint::black_box(Vec::<u8>::with_capacity(usize::try_from(1u64 << 40).unwrap_or(isize::MAX as usize)));
     }
     let folder = std::env::temp_dir().join(format!("maniple-replay-{}", std::process::id()));
     if std::env::var_os(CHILD).is_none() {

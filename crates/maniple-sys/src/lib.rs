@@ -197,6 +197,14 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!(
+    "maniple needs atomic numbers of 64 bits, which its processes share, and this target has none. \
+     Build for a processor that has them, such as i686, armv7 or any of 64 bits"
+);
+#[cfg(not(any(target_pointer_width = "32", target_pointer_width = "64")))]
+compile_error!("maniple needs addresses of 32 or 64 bits. Build for another target");
+
 mod exit;
 mod handle;
 // With the backends that use it, compiled for tests on every system.

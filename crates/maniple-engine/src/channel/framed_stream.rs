@@ -239,7 +239,8 @@ mod tests {
         peer.write_all(b"\xff\xff\xff\xfe").unwrap();
         assert!(matches!(receive(&mut stream), Err(Error::BadLength)));
         let (mut stream, mut peer) = pair();
-        peer.write_all(b"\xff\xff\xff\xff\x0f\xff\xff\xff\xff\xff\xff\xff....").unwrap();
+        let long = (isize::MAX as u64 >> 3).to_be_bytes();
+        peer.write_all(&[&b"\xff\xff\xff\xff"[..], &long, b"...."].concat()).unwrap();
         drop(peer);
         assert!(matches!(receive(&mut stream), Err(Error::CutOff)));
         assert!(stream.inbox.capacity() <= 2 * STEP);

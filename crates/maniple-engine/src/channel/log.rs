@@ -9,7 +9,7 @@
 //! **Space.** The memory is a ring that is larger than any machine's memory; the system supplies pages when they are
 //! written to. So putting never waits for a reader, and the messages of a process stay when it ends. The size never
 //! changes, and is sealed: no process can truncate the memory while others map it. Only if file sizes are limited when
-//! the log is made ([`View::is_limited`]), the ring is so small that it can be full. When a writer finds the log empty
+//! the log is made, or addresses have 32 bits ([`View::is_limited`]), the ring is so small that it can be full. When a writer finds the log empty
 //! (head = tail) it may start over at the front of the memory: it moves `base`, and uses the warm pages there again. No
 //! reader can be at work then, because a reader moves the head only when it has copied everything, and no reader begins
 //! before the tail moves. While the log does not run empty, the reader returns pages behind the head to the system,
@@ -75,8 +75,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The greatest number of bytes of data; no machine fills it.
-const WHOLE: u64 = 1 << 42;
+/// The greatest number of bytes of data; no machine fills it. With addresses of 32 bits no memory is that long: the log is
+/// limited, and so short that a log that never runs empty does not keep all of the machine's memory.
+const WHOLE: u64 = if cfg!(target_pointer_width = "32") { 256 << 20 } else { 1 << 42 };
 const BOUNDLESS: u64 = 1 << 38;
 /// Longer parts of a message are written by the handle if the memory is fresh, because mapping fresh pages costs more.
 /// A call that never waits leaves a message with such a part to a call that may wait.

@@ -223,7 +223,8 @@ fn buffers_alone(content: &[u8]) -> Option<Vec<(usize, usize)>> {
     if !content.starts_with(MAGIC) || !(1..=MOST_BUFFERS).contains(&count) {
         return None;
     }
-    (0..count).map(|i| Some((number(24 + 16 * i)? as usize, number(32 + 16 * i)? as usize))).collect()
+    let length = |at: usize| usize::try_from(number(at)?).ok();
+    (0..count).map(|i| Some((length(24 + 16 * i)?, length(32 + 16 * i)?))).collect()
 }
 
 /// Receives the start of a frame into `bytes`, and its buffers, if this process has no number left for their handles.
@@ -272,18 +273,21 @@ pub fn open_all(content: &[u8], came: Vec<impl Into<Came>>) -> Result<Opened> {
         return Err(damaged());
     }
     let (count, others) = (number(16)? as u32 as usize, (number(16)? >> 32) as usize);
-    if count + others > came.len() {
+    // On a 32-bit processor the sum may have more bits than a word.
+    let named = count.saturating_add(others);
+    if named > came.len() {
         // The kernel drops the handles for which this process has no number left.
         return Err(Error::Damaged("descriptors of a message are missing: this process has too many open descriptors"));
     }
-    if count + others != came.len() {
+    if named != came.len() {
         return Err(damaged());
     }
     epoch::count_forks().doing("watch for forks")?;
     let mut came = came.into_iter().map(Into::into);
     let mut buffers = Vec::with_capacity(count);
     for (index, came) in came.by_ref().take(count).enumerate() {
-        let (len, room) = (number(24 + 16 * index)? as usize, number(32 + 16 * index)? as usize);
+        let length = |at: usize| usize::try_from(number(at)?).map_err(|_| damaged());
+        let (len, room) = (length(24 + 16 * index)?, length(32 + 16 * index)?);
         buffers.push(match came {
             Came::Handle(handle) => arrived::open(&handle, len, room)?,
             Came::Buffer(Ok(arrived)) if arrived.len() != len => return Err(damaged()),

@@ -134,7 +134,9 @@ impl Scene {
                 0..64 => std::io::pipe().unwrap().0.into_handle(),
                 64..96 => memory::create("hostile", 0).unwrap(),
                 // A system that provides all of it at once has less.
-                96..104 => memory::create("hostile", 1 << 46).or_else(|_| memory::create("hostile", 1 << 12)).unwrap(),
+                96..104 => memory::create("hostile", usize::try_from(1u64 << 46).unwrap_or(usize::MAX))
+                    .or_else(|_| memory::create("hostile", 1 << 12))
+                    .unwrap(),
                 pages => memory::create("hostile", usize::from(pages - 96) * 1000).unwrap(),
             })
             .collect();

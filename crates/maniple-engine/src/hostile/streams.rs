@@ -130,7 +130,9 @@ fn block(script: &mut Script<'_>) -> OwnedHandle {
 
 /// Memory of `1 << power` bytes, or of few on a system that provides all of it at once.
 fn endless(power: usize) -> OwnedHandle {
-    memory::create("hostile", 1 << power).or_else(|_| memory::create("hostile", 4096)).unwrap()
+    memory::create("hostile", usize::try_from(1u64 << power).unwrap_or(usize::MAX))
+        .or_else(|_| memory::create("hostile", 4096))
+        .unwrap()
 }
 
 /// A device, which is no block; if there is one, one that can be mapped and has no end.

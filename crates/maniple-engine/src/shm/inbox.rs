@@ -179,7 +179,8 @@ impl Inbox {
     /// Returns the buffer that `reference` names, as a region. Even after a failure because of a shortage, the
     /// following frames can be read.
     pub fn open(&mut self, reference: BlobRef, wire: &Wire, slots: &Slots, bay: &mut BayReader) -> Result<Region> {
-        let len = reference.len as usize;
+        // What is longer than an address space is longer than any block, too.
+        let len = usize::try_from(reference.len).unwrap_or(usize::MAX);
         if reference.slot == BAY {
             return bay.take(reference.place, len).map(Region::from);
         }
@@ -210,7 +211,7 @@ impl Inbox {
     /// Drops the items for a revoked frame.
     pub fn discard(&mut self, reference: BlobRef, wire: &Wire, bay: &mut BayReader) -> Result<()> {
         match reference.slot {
-            BAY => bay.release(reference.place, reference.len as usize),
+            BAY => bay.release(reference.place, usize::try_from(reference.len).unwrap_or(usize::MAX)),
             HANDLES => self.take_handles(reference, wire).map(drop),
             _ => self.next(reference.place, wire).map(drop),
         }

@@ -101,7 +101,7 @@ fn a_length_that_no_message_has_is_the_same_error_to_each_reader() {
 fn a_claimed_length_costs_no_memory_before_bytes_come() {
     let (mut a, b) = Stream::pair().unwrap();
     a.write_all(&(-1i32).to_be_bytes()).unwrap();
-    a.write_all(&(1u64 << 60).to_be_bytes()).unwrap();
+    a.write_all(&(isize::MAX as u64 / 8).to_be_bytes()).unwrap();
     drop(a);
     assert!(matches!(receive(&b), Err(Error::CutOff)));
 }
@@ -267,6 +267,11 @@ fn a_process_that_takes_messages_does_not_wait_for_readers() {
 #[test]
 fn a_log_that_never_runs_empty_gives_memory_back() {
     let log = Log::create().unwrap();
+    // A limited one keeps what it has, which is not much.
+    if log.is_limited() {
+        assert!(log.capacity() <= 256 << 20);
+        return;
+    }
     let item = vec![1; 1 << 20];
     put(&log, &[&item]);
     for _ in 0..100 {

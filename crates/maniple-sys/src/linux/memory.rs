@@ -34,15 +34,16 @@ pub fn is_fixed(handle: impl AsHandle) -> bool {
     rustix::fs::fcntl_get_seals(handle.as_handle()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
-/// Returns the greatest length of memory that this process makes or writes to by handle (RLIMIT_FSIZE).
+/// Returns the greatest length of memory that this process makes or writes to by handle (RLIMIT_FSIZE). No length has
+/// more bits than a word.
 pub fn longest() -> u64 {
-    super::rlimit::soft(libc::RLIMIT_FSIZE).unwrap_or(u64::MAX)
+    super::rlimit::soft(libc::RLIMIT_FSIZE).unwrap_or(u64::MAX).min(usize::MAX as u64)
 }
 
-/// Returns whether the address space of this process is limited (RLIMIT_AS), so that mappings take addresses from the
-/// program.
+/// Returns whether the address space of this process is limited (by RLIMIT_AS, or by words of 32 bits), so that mappings
+/// take addresses from the program.
 pub fn is_narrow() -> bool {
-    super::rlimit::soft(libc::RLIMIT_AS).is_some()
+    cfg!(target_pointer_width = "32") || super::rlimit::soft(libc::RLIMIT_AS).is_some()
 }
 
 fn check_limit(len: u64) -> io::Result<()> {
@@ -55,7 +56,9 @@ pub const PAGES: usize = 64 * 1024;
 
 /// Returns the number of bytes of the memory behind `handle`.
 pub fn len(handle: impl AsHandle) -> io::Result<usize> {
-    Ok(rustix::fs::fstat(handle.as_handle())?.st_size as usize)
+    let len = rustix::fs::fstat(handle.as_handle())?.st_size;
+    // Longer than an address space, and not to be mapped: not a short one.
+    Ok(usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 /// Copies `bytes` to `offset`. For a writer that never reads, this costs less than a mapping: the kernel copies

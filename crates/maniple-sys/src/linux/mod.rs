@@ -73,7 +73,7 @@ pub fn keep_to_cores(cores: &[usize]) -> std::io::Result<()> {
 
 /// Returns this process's limit of descriptors.
 pub fn most_handles() -> usize {
-    rlimit::soft(libc::RLIMIT_NOFILE).map_or(usize::MAX, |n| n as usize)
+    rlimit::soft(libc::RLIMIT_NOFILE).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 /// Returns this process's number.

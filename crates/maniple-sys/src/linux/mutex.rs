@@ -51,7 +51,7 @@ impl Mutex {
         let nanos = now.tv_nsec as u64 + u64::from(limit.subsec_nanos());
         // SAFETY: all zeros is a valid `timespec`.
         let mut until: libc::timespec = unsafe { std::mem::zeroed() };
-        until.tv_sec = (now.tv_sec as u64 + limit.as_secs() + nanos / 1_000_000_000) as libc::time_t;
+        until.tv_sec = (now.tv_sec as u64 + limit.as_secs() + nanos / 1_000_000_000) as _;
         until.tv_nsec = (nanos % 1_000_000_000) as _;
         // SAFETY: as in `try_lock`; `until` outlives the call.
         self.found(unsafe { lock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const until) })

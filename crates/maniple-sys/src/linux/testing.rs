@@ -58,7 +58,7 @@ pub fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
 }
 
 /// Returns the number of pages that this process's reaped children have touched: it grows with each child.
-pub fn pages_of_reaped_children() -> i64 {
+pub fn pages_of_reaped_children() -> libc::c_long {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to memory for the answer, which zeros are valid for.
     unsafe {

@@ -33,7 +33,7 @@ impl File {
 
     /// Returns the file behind a descriptor, and its length in bytes.
     pub fn and_len(fd: BorrowedHandle<'_>) -> io::Result<(File, usize)> {
-        File::with_len_and_names(fd).map(|(file, len, _)| (file, len as usize))
+        File::with_len_and_names(fd).map(|(file, len, _)| (file, usize::try_from(len).unwrap_or(usize::MAX)))
     }
 
     /// Returns the file behind a descriptor, its length in bytes, and the number of its names.

@@ -97,10 +97,17 @@ impl Plan {
 
 impl Plan {
     /// Sets the child's working directory. (glibc since 2.29, musl since 1.1.24.)
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
     fn enter(&mut self, folder: PathBuf) -> io::Result<()> {
         let folder = c_string(folder.into_os_string())?;
         // SAFETY: `new` initialised the list; the path is a C string, which the call copies.
         check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut self.0, folder.as_ptr()) })
+    }
+
+    /// Returns the error "not supported": the system has no backend yet.
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn enter(&mut self, _folder: PathBuf) -> io::Result<()> {
+        Err(crate::unsupported())
     }
 }
 

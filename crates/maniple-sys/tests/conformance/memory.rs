@@ -98,6 +98,7 @@ fn errors_of_memory_are_distinguished() {
     assert!(maniple_sys::is_shortage(&memory::out_of_memory()) && maniple_sys::is_shortage(&memory::too_long()));
     assert!(memory::is_scarce(&memory::out_of_memory()) && !memory::is_scarce(&memory::too_long()));
     assert!(memory::longest() > 0);
+    assert!(usize::try_from(memory::longest()).is_ok(), "no memory is longer than a word can say");
     let _ = memory::is_narrow();
 }
 

@@ -82,17 +82,37 @@ pub fn symbol(address: usize) -> Option<String> {
     symbol_in(&std::fs::File::open("/proc/self/exe").ok()?, address.wrapping_sub(image().base) as u64)
 }
 
-#[cfg(not(target_pointer_width = "64"))]
-fn symbol_in(_: &std::fs::File, _: u64) -> Option<String> {
-    None
+/// Sizes of a section's header and of a symbol, and where their fields are (`elf(5)`). Those for 32 bits are not those for
+/// 64 bits with shorter numbers: the fields of a symbol have another order.
+#[cfg(target_pointer_width = "64")]
+mod layout {
+    pub const SECTIONS: usize = 40;
+    pub const COUNT: usize = 60;
+    pub const SECTION: usize = 64;
+    pub const CONTENT: usize = 24;
+    pub const LEN: usize = 32;
+    pub const LINK: usize = 40;
+    pub const SYMBOL: usize = 24;
+    pub const INFO: usize = 4;
+    pub const VALUE: usize = 8;
+}
+#[cfg(target_pointer_width = "32")]
+mod layout {
+    pub const SECTIONS: usize = 32;
+    pub const COUNT: usize = 48;
+    pub const SECTION: usize = 40;
+    pub const CONTENT: usize = 16;
+    pub const LEN: usize = 20;
+    pub const LINK: usize = 24;
+    pub const SYMBOL: usize = 16;
+    pub const INFO: usize = 12;
+    pub const VALUE: usize = 4;
 }
 
 /// See `elf(5)`.
-#[cfg(target_pointer_width = "64")]
 fn symbol_in(program: &std::fs::File, wanted: u64) -> Option<String> {
+    use layout::{CONTENT, COUNT, INFO, LEN, LINK, SECTION, SECTIONS, SYMBOL, VALUE};
     use std::os::unix::fs::FileExt;
-    const SECTION: usize = 64;
-    const SYMBOL: usize = 24;
     const SYMBOLS: u64 = 2;
     const FUNCTION: u8 = 2;
     // The greatest length of a table that it reads.
@@ -101,17 +121,17 @@ fn symbol_in(program: &std::fs::File, wanted: u64) -> Option<String> {
         let mut bytes = vec![0; Some(len).filter(|&len| len <= MOST)?];
         program.read_exact_at(&mut bytes, at).ok().map(|()| bytes)
     };
-    let long = |bytes: &[u8], at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    let long = |bytes: &[u8], at: usize| Some(usize::from_ne_bytes(*bytes.get(at..)?.first_chunk()?) as u64);
     let word = |bytes: &[u8], at: usize| Some(u64::from(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)));
     let half = |bytes: &[u8], at: usize| Some(usize::from(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)));
     let header = read(0, 64)?;
-    let sections = read(long(&header, 40)?, SECTION * half(&header, 60)?)?;
+    let sections = read(long(&header, SECTIONS)?, SECTION * half(&header, COUNT)?)?;
     let section = |index: usize| sections.get(index * SECTION..(index + 1) * SECTION);
     let table = (0..).map_while(section).find(|s| word(s, 4) == Some(SYMBOLS))?;
-    let names = section(word(table, 40)? as usize)?;
-    let content = |section: &[u8]| read(long(section, 24)?, long(section, 32)? as usize);
+    let names = section(word(table, LINK)? as usize)?;
+    let content = |section: &[u8]| read(long(section, CONTENT)?, long(section, LEN)? as usize);
     let (symbols, names) = (content(table)?, content(names)?);
-    let is_it = |s: &&[u8]| s[4] & 15 == FUNCTION && long(s, 8) == Some(wanted);
+    let is_it = |s: &&[u8]| s[INFO] & 15 == FUNCTION && long(s, VALUE) == Some(wanted);
     let mut found = symbols.chunks_exact(SYMBOL).filter(is_it).filter_map(|s| {
         let name = names.get(word(s, 0)? as usize..)?.split(|&byte| byte == 0).next()?;
         std::str::from_utf8(name).ok()

@@ -1,6 +1,6 @@
 //! The limits on the number of processes, and on the memory of a control group.
 
-use super::super::rlimit::{get, soft};
+use super::super::rlimit::{Limit, Resource, get, set, soft};
 use rustix::process::getuid;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub fn most_memory() -> Option<u64> {
 }
 
 /// The limits that a shortage is about: descriptors, processes, memory, and the size of files.
-const RESOURCES: [libc::__rlimit_resource_t; 5] =
+const RESOURCES: [Resource; 5] =
     [libc::RLIMIT_NOFILE, libc::RLIMIT_NPROC, libc::RLIMIT_AS, libc::RLIMIT_DATA, libc::RLIMIT_FSIZE];
 
 /// The soft limits of a process, as its children inherit them.
@@ -27,7 +27,7 @@ pub struct Soft([u64; RESOURCES.len()]);
 
 /// Returns the soft limits of this process.
 pub fn own() -> Soft {
-    Soft(RESOURCES.map(|resource| get(0, resource).map_or(u64::MAX, |limit| limit.rlim_cur)))
+    Soft(RESOURCES.map(|resource| get(0, resource).map_or(u64::MAX, |limit| limit.soft)))
 }
 
 /// Raises the limits of process `pid`, a child that began with the limits `before`, to those of this process. A limit that
@@ -36,17 +36,11 @@ pub fn lend(pid: u32, before: Soft) -> Soft {
     let ours = own();
     let Ok(pid @ 1..) = i32::try_from(pid) else { return before };
     for (at, resource) in RESOURCES.into_iter().enumerate().filter(|&(at, _)| ours.0[at] > before.0[at]) {
-        if let Some(theirs) = get(pid, resource).filter(|theirs| theirs.rlim_cur == before.0[at]) {
-            set(pid, resource, libc::rlimit { rlim_cur: ours.0[at].min(theirs.rlim_max), ..theirs });
+        if let Some(theirs) = get(pid, resource).filter(|theirs| theirs.soft == before.0[at]) {
+            set(pid, resource, Limit { soft: ours.0[at].min(theirs.hard), ..theirs });
         }
     }
     Soft(std::array::from_fn(|at| before.0[at].max(ours.0[at])))
-}
-
-#[allow(unsafe_code)]
-fn set(pid: i32, resource: libc::__rlimit_resource_t, limit: libc::rlimit) {
-    // SAFETY: the pointer is to a value that outlives the call; a null says that the old limit is not wanted.
-    unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
 }
 
 fn read(path: &str) -> Option<String> {

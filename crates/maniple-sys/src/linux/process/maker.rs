@@ -158,8 +158,9 @@ fn send_later(signal: i32, milliseconds: i64) -> bool {
     let (mut event, mut time): (libc::sigevent, libc::itimerspec) = unsafe { std::mem::zeroed() };
     event.sigev_notify = libc::SIGEV_SIGNAL;
     event.sigev_signo = signal;
-    time.it_value.tv_sec = milliseconds / 1000;
-    time.it_value.tv_nsec = milliseconds % 1000 * 1_000_000;
+    // Both are C longs, which have 32 bits on some processors.
+    time.it_value.tv_sec = (milliseconds / 1000).min(i32::MAX.into()) as libc::c_long;
+    time.it_value.tv_nsec = (milliseconds % 1000 * 1_000_000) as libc::c_long;
     let mut timer: i32 = 0;
     // SAFETY: the pointers are to structures that outlive the calls.
     unsafe {
