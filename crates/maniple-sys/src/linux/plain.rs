@@ -26,8 +26,9 @@ impl Plain {
     /// No memory, or no address space.
     pub fn new(len: usize) -> io::Result<Plain> {
         let rest = len % HUGE;
-        let len =
-            if rest >= WORTH_ONE { len - rest + HUGE } else { len.next_multiple_of(rustix::param::page_size()).max(1) };
+        let step = if rest >= WORTH_ONE { HUGE } else { rustix::param::page_size() };
+        // A length of 32 bits that another process names may be close to the end of the address space.
+        let len = len.checked_next_multiple_of(step).ok_or(io::ErrorKind::OutOfMemory)?.max(1);
         let huge = len >= HUGE;
         // Huge pages begin at multiples of their size: the memory before the first page is returned.
         let whole = len.checked_add(if huge { HUGE } else { 0 }).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -83,6 +84,13 @@ fn whole_pages(offset: usize, len: usize, page: usize) -> std::ops::Range<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_at_the_end_of_the_address_space_is_an_error() {
+        for len in [usize::MAX, usize::MAX - HUGE + 1, isize::MAX as usize] {
+            assert!(Plain::new(len).is_err(), "{len}");
+        }
+    }
 
     #[test]
     fn only_whole_pages_of_any_size_are_forgotten() {
