@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from conftest import nothing_left
-from pools import METHODS, add, fail, identity, interrupted, pid, sleep, square, store, stored, wait_for_file
+from pools import METHODS, add, fail, identity, in_thread, interrupted, pid, sleep, square, store, stored, wait_for_file
 
 NewExecutor = Callable[..., Any]
 LONG = 600.0
@@ -917,3 +917,42 @@ def sum_by_executor(count: int) -> int:
 
     with maniple.ProcessPoolExecutor(2, maniple.get_context("fork")) as executor:
         return sum(executor.map(square, range(count)))
+
+
+# ---------------------------------------------------------------- signal handlers
+
+
+def in_other_thread(call: Callable[[], Any]) -> Any:
+    thread, values = in_thread(call)
+    thread.join()
+    return values[0]
+
+
+WAITS: dict[str, Callable[[Any, Any], Any]] = {
+    "result": lambda _, future: future.result(),
+    "exception": lambda _, future: future.exception() or 0.6,
+    "map": lambda executor, _: next(executor.map(sleep, [0.6])),
+}
+HANDLERS: dict[str, Callable[[Any], Any]] = {
+    "result": lambda executor: executor.submit(square, 3).result(20) == 9,
+    "map": lambda executor: list(executor.map(square, [2, 3], timeout=20)) == [4, 9],
+    "a thread's result": lambda executor: in_other_thread(lambda: executor.submit(square, 3).result(20)) == 9,
+    "shutdown": lambda executor: executor.shutdown(cancel_futures=True) is None,
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_signal_handler_waits_for_the_executor_that_it_interrupts(mp: ModuleType, wait: str, handler: str) -> None:
+    executor = mp.ProcessPoolExecutor(2, mp_context=mp.get_context("fork"))
+    done: list[bool] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: done.append(HANDLERS[handler](executor)))
+    try:
+        assert list(executor.map(square, range(4))) == [0, 1, 4, 9]
+        future = executor.submit(sleep, 0.6)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        assert WAITS[wait](executor, future) == 0.6
+        assert done == [True]
+    finally:
+        executor.shutdown()
+        signal.signal(signal.SIGUSR1, before)

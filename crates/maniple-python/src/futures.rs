@@ -342,7 +342,7 @@ impl PyFutures {
         let Some(collector) = self.hub.get().hub().collect() else { return Ok(()) };
         loop {
             self.complete(py, false)?;
-            if is_over()? || !wait(py, &collector, deadline)? {
+            if is_over()? || !wait(py, &collector, deadline)? || !collector.collects() {
                 return Ok(());
             }
         }

@@ -8,12 +8,15 @@
 
 use super::ticket::wait_on;
 use super::{Hub, State};
-use crate::error::Result;
-use crate::pool::job::{Cell, Settled};
+use crate::error::{Error, Result};
+use crate::pool::job::{Cell as Ready, Settled};
 use crate::pool::scheduler::JobId;
 use maniple_sys::clock;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::ThreadId;
 use std::time::Instant;
 
 /// The ends that no thread has taken yet.
@@ -22,8 +25,9 @@ pub(in crate::pool) struct Ends {
     gathered: bool,
     list: VecDeque<JobId>,
     // Ready while the list is not empty. The collector sleeps on it.
-    cell: Arc<Cell>,
-    collected: bool,
+    cell: Arc<Ready>,
+    // The thread that collects, and how often: a signal handler that interrupts it may wait for a future as well.
+    collector: Option<(ThreadId, usize)>,
     // The keeper was woken for the list, or polls, and has not taken it yet.
     told: bool,
 }
@@ -36,7 +40,30 @@ impl Ends {
 
     /// The first end, if the keeper's front has to take the list.
     pub fn first(&self) -> Option<JobId> {
-        if self.collected { None } else { self.list.front().copied() }
+        if self.is_collected() { None } else { self.list.front().copied() }
+    }
+
+    fn is_collected(&self) -> bool {
+        self.collector.is_some()
+    }
+
+    /// Makes the calling thread the collector. Returns false if another thread collects.
+    fn collect(&mut self) -> bool {
+        let me = std::thread::current().id();
+        let (thread, times) = self.collector.get_or_insert((me, 0));
+        if *thread != me {
+            return false;
+        }
+        *times += 1;
+        true
+    }
+
+    /// The calling thread stops. Returns whether the keeper has to be woken.
+    fn stop_collecting(&mut self) -> bool {
+        self.collector = self.collector.and_then(|(thread, times)| (times > 1).then(|| (thread, times - 1)));
+        let untold = self.is_untold();
+        self.told |= untold;
+        untold
     }
 
     /// Whether the keeper has to be woken for the list.
@@ -56,7 +83,7 @@ impl State {
         let ends = &mut self.ends;
         ends.list.push_back(job);
         ends.cell.set_ready(true);
-        if ends.collected {
+        if ends.is_collected() {
             // A thread sleeps there, not a future.
             let _ = ends.cell.call();
             return false;
@@ -93,11 +120,7 @@ impl Hub {
 
     /// Makes the calling thread the collector. `None`: another thread collects.
     pub fn collect(&self) -> Option<Collector<'_>> {
-        let mut st = self.lock();
-        if std::mem::replace(&mut st.ends.collected, true) {
-            return None;
-        }
-        Some(Collector { hub: self })
+        self.lock().ends.collect().then(|| Collector { hub: self, collects: AtomicBool::new(true) })
     }
 
     /// Withdraws jobs whose tasks no worker has begun. Returns those that are withdrawn: their ends are not reported.
@@ -153,7 +176,7 @@ impl Hub {
             return;
         }
         let mut st = self.lock();
-        if !st.ends.collected {
+        if !st.ends.is_collected() {
             return;
         }
         st.ends.cell.set_ready(true);
@@ -192,35 +215,55 @@ impl State {
 #[derive(Debug)]
 pub struct Collector<'h> {
     hub: &'h Hub,
+    collects: AtomicBool,
 }
 
 impl Collector<'_> {
     /// Waits until there are ends to take, and drives the hub meanwhile. It calls `interrupted` when a signal handler
-    /// may have run; if that returns false, the wait ends. Returns false if the deadline has passed.
+    /// may have run. Meanwhile others collect, because the handler may wait for a future, or for a thread that waits for one. So
+    /// the wait ends then, with an error if `interrupted` returns false; the caller looks at its future, and whether it still
+    /// [`collects`](Self::collects). Returns false if the deadline has passed.
     ///
     /// # Errors
-    /// [`Error::Interrupted`](crate::error::Error::Interrupted), or
-    /// [`Error::Foreign`](crate::error::Error::Foreign) in a forked child.
+    /// [`Error::Interrupted`], or [`Error::Foreign`] in a forked child.
     pub fn wait(&self, deadline: Option<Instant>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
         self.hub.check()?;
         let cell = self.hub.lock().ends.cell.clone();
-        wait_on(self.hub, &cell, deadline, interrupted)
+        let mut is_interrupted = false;
+        let waited = wait_on(self.hub, &cell, deadline, &mut || {
+            self.stop();
+            is_interrupted = !interrupted();
+            if !is_interrupted && !self.hub.is_foreign() {
+                self.collects.store(self.hub.lock().ends.collect(), Relaxed);
+            }
+            // Others may have taken the ends meanwhile.
+            false
+        });
+        match waited {
+            Err(Error::Interrupted) if !is_interrupted => Ok(true),
+            waited => waited,
+        }
+    }
+
+    /// Whether the calling thread still collects.
+    pub fn collects(&self) -> bool {
+        self.collects.load(Relaxed)
+    }
+
+    fn stop(&self) {
+        if !self.collects.swap(false, Relaxed) || self.hub.is_foreign() {
+            return;
+        }
+        let untold = self.hub.lock().ends.stop_collecting();
+        if untold {
+            self.hub.shared().kick.kick();
+        }
     }
 }
 
 impl Drop for Collector<'_> {
     fn drop(&mut self) {
-        if self.hub.is_foreign() {
-            return;
-        }
-        let mut st = self.hub.lock();
-        st.ends.collected = false;
-        let untold = st.ends.is_untold();
-        st.ends.told |= untold;
-        drop(st);
-        if untold {
-            self.hub.shared().kick.kick();
-        }
+        self.stop();
     }
 }
 
@@ -286,7 +329,7 @@ mod tests {
         let hub = hub();
         submit(&hub);
         let collector = hub.collect().unwrap();
-        assert!(hub.collect().is_none());
+        std::thread::scope(|scope| assert!(scope.spawn(|| hub.collect().is_none()).join().unwrap()));
         hub.terminate(EndTerms::asking(false, false));
         assert!(collector.wait(None, &mut || true).unwrap());
         assert!(!matches!(hub.keep(Duration::ZERO), Chore::Completed(_) | Chore::Done));
@@ -294,6 +337,37 @@ mod tests {
         assert!(matches!(hub.keep(Duration::ZERO), Chore::Completed(_)));
         assert_eq!(hub.take_ends().len(), 1);
         assert!(hub.collect().is_some());
+    }
+
+    #[test]
+    fn a_signal_handler_that_interrupts_the_collector_collects_as_well() {
+        let hub = hub();
+        submit(&hub);
+        let collector = hub.collect().unwrap();
+        drop(hub.collect().unwrap());
+        assert!(collector.collects() && hub.lock().ends.is_collected());
+        // While the handler runs, another thread may collect, and keeps the right.
+        std::thread::scope(|scope| {
+            let (taken, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+            let (hub, taken, release) = (&hub, &taken, &release);
+            let hook = &mut || {
+                assert!(!hub.lock().ends.is_collected());
+                scope.spawn(move || {
+                    let other = hub.collect().unwrap();
+                    taken.wait();
+                    release.wait();
+                    drop(other);
+                });
+                taken.wait();
+                true
+            };
+            assert!(collector.wait(None, hook).unwrap());
+            assert!(!collector.collects());
+            drop(collector);
+            assert!(hub.lock().ends.is_collected());
+            release.wait();
+        });
+        assert!(!hub.lock().ends.is_collected());
     }
 
     #[test]
