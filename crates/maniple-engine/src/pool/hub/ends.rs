@@ -347,10 +347,10 @@ mod tests {
         drop(hub.collect().unwrap());
         assert!(collector.collects() && hub.lock().ends.is_collected());
         // While the handler runs, another thread may collect, and keeps the right.
+        let (taken, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        let (hub, taken, release) = (&hub, &taken, &release);
         std::thread::scope(|scope| {
-            let (taken, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
-            let (hub, taken, release) = (&hub, &taken, &release);
-            let hook = &mut || {
+            let mut hook = || {
                 assert!(!hub.lock().ends.is_collected());
                 scope.spawn(move || {
                     let other = hub.collect().unwrap();
@@ -361,7 +361,7 @@ mod tests {
                 taken.wait();
                 true
             };
-            assert!(collector.wait(None, hook).unwrap());
+            assert!(collector.wait(None, &mut hook).unwrap());
             assert!(!collector.collects());
             drop(collector);
             assert!(hub.lock().ends.is_collected());
