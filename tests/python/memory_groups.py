@@ -82,7 +82,7 @@ def share(folder: str, hub: int) -> int:
     stop_the_pool(folder, hub)
     piece, filled = b"x" * 4_000_000, 0
     for number in range(60):
-        memory = SharedMemory(f"{Path(folder).name}-{number}", create=True, size=len(piece))
+        memory = SharedMemory(f"{Path(folder).name}-{hub}-{number}", create=True, size=len(piece))
         try:
             memory.buf[:] = piece
             filled += len(piece)
@@ -90,7 +90,7 @@ def share(folder: str, hub: int) -> int:
             # It stays until the end of the task, in no process's memory.
             memory.close()
     for number in range(60):
-        memory = SharedMemory(f"{Path(folder).name}-{number}")
+        memory = SharedMemory(f"{Path(folder).name}-{hub}-{number}")
         memory.close()
         memory.unlink()
     return filled
