@@ -169,6 +169,8 @@ class StreamJob(Job):
 
     def account(self) -> Account:
         tasks = -(-self.fed // self.chunksize)
+        if not (self.open or self.failed or self.dropped):
+            return tasks, tasks, 0, 0, 0, self.fed
         ended = max(0, tasks - len(self.open))
         failed = min(len(self.failed), ended)
         dropped = min(len(self.dropped), ended - failed)
