@@ -71,8 +71,8 @@ def test_map_tells_how_many_items_have_an_outcome(pool: Any, chunksize: int | No
         told.append((done, total))
         callers.add(threading.get_ident())
 
-    assert pool.map(slow, range(40), chunksize, progress=tell) == list(range(40))
-    check(told, 40)
+    assert pool.map(slow, range(80), chunksize, progress=tell) == list(range(80))
+    check(told, 80)
     assert callers == {here}
     assert len(told) > 2
 
@@ -245,11 +245,11 @@ def test_tqdm_shows_a_bar(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_tqdm_there_is_a_bar_of_text(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_terminal(monkeypatch, tqdm=False)
-    assert threads.map(slow, range(20), progress="squares") == list(range(20))
+    assert threads.map(slow, range(80), progress="squares") == list(range(80))
     shown = terminal.getvalue()
     assert shown.endswith("\n") and shown.count("\n") == 1
     last = shown.rstrip("\n").split("\r")[-1]
-    assert last.startswith("squares: 100% |" + "#" * 30 + "| 20/20 [00:00")
+    assert last.startswith("squares: 100% |" + "#" * 30 + "| 80/80 [00:00")
     assert any("left" in part for part in shown.split("\r"))
 
 
