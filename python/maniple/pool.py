@@ -56,7 +56,6 @@ from ._impl.pool.options import (
     worker_limits_of,
 )
 from ._impl.pool.payload import MaybeEncodingError, RemoteTraceback, ResultDecodeError, WorkerLostError, cancelled
-from ._impl.pool.progress import attended, check_progress, watched_iterator, watched_map
 from ._impl.pool.queue_pool import QueueParts, ThreadQueueParts
 from ._impl.pool.queue_pool_choice import STANDARD, overrides_inner_parts
 from ._impl.pool.results import ApplyResult as ApplyResult
@@ -368,11 +367,13 @@ class Pool(QueueParts):
             )
         return terms_of({**self._options, **options}, self._workers._main, self._seeds)
 
-    def _progress_of(self, options: Any) -> Any:
-        """Take the option `progress` out of a call's options, and return what it shows; None: nothing."""
+    def _display_of(self, options: Any) -> Any:
+        """Take the option `progress` out of a call's options, and return the display of the call; None: nothing is shown."""
         if "progress" not in options or self._workers is None:
             return None
-        return check_progress(options.pop("progress"))
+        from ._impl.pool.progress import display_of  # late: few calls need it
+
+        return display_of(options.pop("progress"))
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN, TERMINATE: str = TERMINATE) -> None:
         if self._state == RUN:
@@ -564,9 +565,9 @@ class Pool(QueueParts):
             What the first failing call raised, and the pool's errors (see the class).
         """
         check_function(func)
-        progress = self._progress_of(options) if options else None
+        display = self._display_of(options) if options else None
         result = self._map_async(func, iterable, mapstar, chunksize, None, None, options)
-        return result.get() if progress is None else attended(result, progress)
+        return result.get() if display is None else display.attend(result)
 
     @overload
     def map_async(
@@ -611,10 +612,10 @@ class Pool(QueueParts):
             error_callback: a function that is called with the exception instead, if a call fails.
             options: `task_timeout`, `retries` and others; see the class.
         """
-        progress = self._progress_of(options) if options else None
+        display = self._display_of(options) if options else None
         items = copy_of_list(iterable)
         result = self._map_async(func, items, mapstar, chunksize, callback, error_callback, options)
-        return result if progress is None else watched_map(result, progress)
+        return result if display is None else display.watch_map(result)
 
     @overload
     def starmap(
@@ -651,10 +652,10 @@ class Pool(QueueParts):
         """
         check_function(func)
         items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
-        progress = self._progress_of(options) if options else None
+        display = self._display_of(options) if options else None
         try:
             result = self._map_async(func, items, starmapstar, chunksize, None, None, options)
-            return result.get() if progress is None else attended(result, progress)
+            return result.get() if display is None else display.attend(result)
         except TypeError as error:
             explain_item(error, items)
             raise
@@ -693,10 +694,10 @@ class Pool(QueueParts):
         **options: Unpack[ItemCallOptions],
     ) -> MapResult[Result]:
         """Start `starmap`, and return a `MapResult` at once. The parameters are those of `map_async`."""
-        progress = self._progress_of(options) if options else None
+        display = self._display_of(options) if options else None
         items = copy_of_list(iterable)
         result = self._map_async(func, items, starmapstar, chunksize, callback, error_callback, options)
-        return result if progress is None else watched_map(result, progress)
+        return result if display is None else display.watch_map(result)
 
     def _map_async(
         self,
@@ -844,7 +845,7 @@ class Pool(QueueParts):
         options: Any = None,
     ) -> Any:
         self._check_running()
-        progress = self._progress_of(options) if options else None
+        display = self._display_of(options) if options else None
         terms = self._terms_for(options) if options else self._terms
         check_chunksize(chunksize)
         if chunksize == 1:
@@ -863,7 +864,7 @@ class Pool(QueueParts):
         length = length_of(iterable)
         stream = open_stream(self._workers, func, iterable, external, chunksize, window, ordered, terms)
         results = kind(self, stream, length)
-        return results if progress is None else watched_iterator(results, progress)
+        return results if display is None else display.watch_iterator(results)
 
     def _stream_by_queues(
         self, kind: Any, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, buffersize: int | None

@@ -135,6 +135,16 @@ def test_next_loses_no_result(mp: ModuleType, kind: str, call: str) -> None:
     end_pool(pool)
 
 
+@pytest.mark.better_than_standard("has no progress")
+@pytest.mark.parametrize("step", ["next", "__next__"])
+def test_an_iterator_whose_progress_is_shown_loses_no_result(mp: ModuleType, step: str) -> None:
+    pool = make_pool(mp, "fork", 2)
+    for _ in range(10):
+        iterator = pool.imap_unordered(soon, range(400), progress=lambda done, total: None)
+        assert sorted(taken(getattr(iterator, step), 1000)) == list(range(400))
+    end_pool(pool)
+
+
 @pytest.mark.better_than_standard("loses clients, which wait for an answer")
 def test_accept_leaves_no_client_waiting(mp_package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = importlib.import_module(f"{mp_package}.connection")

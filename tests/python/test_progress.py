@@ -128,6 +128,15 @@ def test_an_input_that_fails_is_not_shown_as_complete(pool: Any) -> None:
     assert all(total is None for _, total in told)
 
 
+def test_a_step_that_takes_too_long_is_no_failure(mp: ModuleType, threads: Any) -> None:
+    told: list[Any] = []
+    results = threads.imap(slow, (number for number in range(5)), progress=lambda *count: told.append(count))
+    with pytest.raises(mp.TimeoutError):
+        results.next(0.001)
+    assert list(results) == list(range(5))
+    assert told[-1] == (5, 5)
+
+
 def test_an_iterator_that_is_dropped_ends_the_telling(threads: Any) -> None:
     told: list[Any] = []
     results = threads.imap(slow, range(10_000), progress=lambda *count: told.append(count))
@@ -269,8 +278,12 @@ def test_rich_shows_a_bar(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_rich_the_error_names_it(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rich.progress", None)
-    with pytest.raises(ImportError, match="pip install rich"):
-        threads.map(square, [1], progress="rich")
+    called: list[int] = []
+    for call in (threads.map, threads.map_async, threads.starmap_async, threads.imap):
+        with pytest.raises(ImportError, match="pip install rich"):
+            call(called.append, [(1,)], progress="rich")
+    # The error comes before the call begins.
+    assert threads.apply(square, (3,)) == 9 and not called
 
 
 @pytest.mark.parametrize("progress", [True, "label", "rich"])

@@ -13,6 +13,8 @@ import weakref
 from contextlib import suppress
 
 from ..._maniple import next_result
+from ...context import TimeoutError
+from ..sync.bells import SteadyEvent
 from ..sync.thread_start import start_steadily
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult, Result, tell
 
@@ -23,27 +25,12 @@ if TYPE_CHECKING:
 
     Count = tuple[int, int | None]
 
-__all__ = ["attended", "check_progress", "watched_iterator", "watched_map"]
+__all__ = ["display_of"]
 
 # Seconds between two looks.
 PAUSE = 0.1
 # Seconds that the end of a call waits for the display.
 LONGEST = 5.0
-
-
-def check_progress(progress: Any) -> Any:
-    """Return the option `progress`; None if nothing is to be shown.
-
-    Raises:
-        TypeError: it is neither a bool, a str nor callable.
-    """
-    if progress is None or progress is False:
-        return None
-    if progress is True or isinstance(progress, str) or callable(progress):
-        return progress
-    raise TypeError(
-        f"progress must be True, a label, or a function of two numbers (done, total), not {progress!r:.80} of type {type(progress).__name__}"
-    )
 
 
 # ---------------------------------------------------------------- displays
@@ -57,6 +44,30 @@ class Display:
 
     def close(self) -> None:
         """Leave what was shown last."""
+
+    def attend(self, result: MapResult[Result]) -> list[Result]:
+        """Return the results of a call when it has ended, and show its progress meanwhile.
+
+        If the display raises, so does this; the call continues, as after another exception of a waiting caller.
+        """
+        try:
+            while not result._wait(PAUSE):
+                self.show(*_of_map(result))
+            value = result.get()
+            self.show(result._shape[1], result._shape[1])
+            return value
+        finally:
+            self.close()
+
+    def watch_map(self, result: MapResult[Result]) -> MapResult[Result]:
+        """Show the progress of a call of `map_async` or `starmap_async` in a thread until it has ended; return its result."""
+        return _watched_map(result, self)
+
+    def watch_iterator(self, iterator: IMapIterator[Result]) -> IMapIterator[Result]:
+        """Show the progress of a call of `imap` or `imap_unordered` in a thread until it has ended, or its iterator is dropped; return
+        the iterator.
+        """
+        return _watched_iterator(iterator, self)
 
 
 class Told(Display):
@@ -97,10 +108,10 @@ class Rich(Display):
 
     def __init__(self, bars: Any) -> None:
         self._bars, self._task = bars, None
-        self._bars.start()
 
     def show(self, done: int, total: int | None) -> None:
         if self._task is None:
+            self._bars.start()
             self._task = self._bars.add_task("", total=total)
         self._bars.update(self._task, completed=done, total=total)
 
@@ -150,13 +161,21 @@ def _is_notebook() -> bool:
 
 
 def display_of(progress: Any) -> Display | None:
-    """Return what shows the progress; None if there is neither a terminal nor a notebook.
+    """Return what shows the progress of a call that is about to begin, by its option `progress`; None if nothing is to be shown, or if
+    there is neither a terminal nor a notebook.
 
     Raises:
-        ImportError: `progress` is "rich", which is not installed.
+        TypeError: the option is neither a bool, a str nor callable.
+        ImportError: it is "rich", which is not installed.
     """
+    if progress is None or progress is False:
+        return None
     if callable(progress):
         return Told(progress)
+    if progress is not True and not isinstance(progress, str):
+        raise TypeError(
+            f"progress must be True, a label, or a function of two numbers (done, total), not {progress!r:.80} of type {type(progress).__name__}"
+        )
     file: Any = sys.stderr
     if progress == "rich":
         try:
@@ -192,28 +211,11 @@ def _of_map(result: MapResult[Any]) -> Count:
     return length - result._ticket.left(), length
 
 
-def attended(result: MapResult[Any], progress: Any) -> Any:
-    """Return the results of a call when it has ended, and show its progress meanwhile.
-
-    If the display raises, so does this; the call continues, as after another exception of a waiting caller.
-    """
-    if (display := display_of(progress)) is None:
-        return result.get()
-    try:
-        while not result._wait(PAUSE):
-            display.show(*_of_map(result))
-        value = result.get()
-        display.show(result._shape[1], result._shape[1])
-        return value
-    finally:
-        display.close()
-
-
 class Watch:
     """A thread that shows the progress of a call that has returned at once."""
 
     def __init__(self, look: Callable[[Display], bool], display: Display) -> None:
-        self._look, self._display, self._over = look, display, threading.Event()
+        self._look, self._display, self._over = look, display, SteadyEvent()
         #: whether a call or the input has failed
         self.has_failed = False
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="maniple-progress", daemon=True)
@@ -280,6 +282,8 @@ class WatchedIterator(IMapIterator[Result]):
         except StopIteration:
             self._watch.end()
             raise
+        except TimeoutError:  # a later call may succeed
+            raise
         except BaseException:
             self._watch.has_failed = True
             raise
@@ -289,11 +293,7 @@ class WatchedUnorderedIterator(WatchedIterator[Result], IMapUnorderedIterator[Re
     """An `IMapUnorderedIterator` whose progress is shown."""
 
 
-def watched_map(result: MapResult[Result], progress: Any) -> MapResult[Result]:
-    """Show the progress of a call of `map_async` or `starmap_async` until it has ended; return its result."""
-    if (display := display_of(progress)) is None:
-        return result
-
+def _watched_map(result: MapResult[Result], display: Display) -> MapResult[Result]:
     def look(display: Display) -> bool:
         length: int = result._shape[1]
         if ended := ApplyResult._wait(result, 0):
@@ -308,10 +308,7 @@ def watched_map(result: MapResult[Result], progress: Any) -> MapResult[Result]:
     return result
 
 
-def watched_iterator(iterator: IMapIterator[Result], progress: Any) -> IMapIterator[Result]:
-    """Show the progress of a call of `imap` or `imap_unordered` until it has ended, or its iterator is dropped; return the iterator."""
-    if (display := display_of(progress)) is None:
-        return iterator
+def _watched_iterator(iterator: IMapIterator[Result], display: Display) -> IMapIterator[Result]:
     # The iterator may be dropped with its last result. The stream still tells how far it came, and is dropped then.
     known, stream, length = weakref.ref(iterator), iterator._ticket, iterator._items_there
 
