@@ -462,21 +462,25 @@ def test_threads_share_an_end_and_no_message_is_torn(mp: ModuleType, duplex: boo
 
 
 @pytest.mark.parametrize("duplex", [False, True])
-def test_a_forked_child_receives_while_a_thread_of_the_parent_does(mp: ModuleType, duplex: bool) -> None:
+def test_a_forked_child_does_not_inherit_the_turn_of_a_thread_of_its_parent(mp: ModuleType, duplex: bool) -> None:
     reader, writer = mp.Pipe(duplex)
-    answers = mp.SimpleQueue()
+    answers, may_receive = mp.SimpleQueue(), mp.Event()
+
+    def receive_later() -> None:
+        may_receive.wait()
+        answers.put(("child", reader.recv()))
+
     thread = threading.Thread(target=lambda: answers.put(("thread", reader.recv())), daemon=True)
     thread.start()
-    time.sleep(0.2)  # the thread waits for a message
-    child = mp.get_context("fork").Process(target=lambda: answers.put(("child", reader.recv())))
+    time.sleep(0.2)  # the thread has its turn, and waits for a message
+    child = mp.get_context("fork").Process(target=receive_later)
     child.start()
-    time.sleep(0.2)
+    # Processes that share an end take turns by a lock of their own: here the child waits for an event.
     writer.send("first")
-    first = answers.get()
+    assert answers.get() == ("thread", "first")
+    may_receive.set()
     writer.send("second")
-    assert {first, answers.get()} in (
-        {("thread", a), ("child", b)} for a, b in (("first", "second"), ("second", "first"))
-    )
+    assert answers.get() == ("child", "second")
     thread.join(20)
     child.join(20)
     assert child.exitcode == 0
