@@ -844,12 +844,15 @@ class Pool(QueueParts):
         buffersize: int | None,
         options: Any = None,
     ) -> Any:
-        self._check_running()
-        display = self._display_of(options) if options else None
-        terms = self._terms_for(options) if options else self._terms
-        check_chunksize(chunksize)
-        if chunksize == 1:
-            chunksize = 1  # an int, also if the caller passed True or 1.0
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        display, terms = None, self._terms
+        if options:
+            display, terms = self._display_of(options), self._terms_for(options)
+        if type(chunksize) is not int or chunksize < 1:
+            check_chunksize(chunksize)
+            if chunksize == 1:
+                chunksize = 1  # an int, also if the caller passed True or 1.0
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
         if self._workers is None:
@@ -861,7 +864,7 @@ class Pool(QueueParts):
         external = type(iterable) not in self._tame
         if external and (items := read_at_once(iterable, window)) is not None:
             iterable, external = items, False
-        length = length_of(iterable)
+        length = length_of(iterable) if external else len(iterable)  # type: ignore[arg-type]  # a list, a tuple or a range
         stream = open_stream(self._workers, func, iterable, external, chunksize, window, ordered, terms)
         results = kind(self, stream, length)
         return results if display is None else display.watch_iterator(results)

@@ -247,7 +247,7 @@ def test_the_accounts_balance_while_workers_are_killed(new_pool: NewPool) -> Non
     while not all(call.ready() for call in calls):
         assert is_balanced(pool.stats())
         for process in list(pool._pool)[:1]:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # it may have ended, and been waited for
         time.sleep(0.02)
     lost = sum(not call.successful() for call in calls)
     assert ends_of(pool) == (tasks - lost, 0, lost, 0, 0)
@@ -260,12 +260,12 @@ def test_waiting_is_the_time_before_a_worker_begins(new_pool: NewPool) -> None:
     pool.apply(square, (1,))
     calls = [pool.apply_async(sleep, (0.2,)) for _ in range(3)]
     # The outcomes arrive long before they are taken, and so before the hub counts them.
-    time.sleep(1.5)
+    time.sleep(5)
     assert [call.get(30) for call in calls] == [0.2] * 3
     stats = pool.stats()
-    assert 0.35 < stats.waiting.max < 1.0
-    assert 0.15 < stats.running.max < 1.0
-    assert 0.5 < stats.waiting.total < 1.4
+    assert 0.35 < stats.waiting.max < 4.5
+    assert 0.15 < stats.running.max < 4.5
+    assert 0.5 < stats.waiting.total < 4.9
 
 
 @quick

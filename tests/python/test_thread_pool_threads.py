@@ -420,3 +420,14 @@ def test_the_window_limits_the_items_that_are_read(number: int, chunksize: int) 
                 # The feeder reads a whole task, and one item more while a task waits for the hub.
                 assert len(read) <= taken + max(number, chunksize) + chunksize
             assert taken == 60
+
+
+@pytest.mark.parametrize("items", [list, iter], ids=["list", "iterator"])
+def test_threads_that_share_a_stream_get_each_result_once(items: Any) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    with pool_module.ThreadPool(2) as pool, pool_module.ThreadPool(3) as callers:
+        for _ in range(300):
+            stream = pool.imap(abs, items([-number for number in range(5)]))
+            parts = [callers.apply_async(list, (stream,)) for _ in range(3)]
+            found = [number for part in parts for number in part.get(LIMIT)]
+            assert sorted(found) == list(range(5))

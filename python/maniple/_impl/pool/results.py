@@ -425,7 +425,8 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
         self._ticket = stream
         if stream is not None:
             self._take_from(stream)
-            self._items_there = length
+            if length is not None:
+                self._items_there = length
             return
         # The condition exists for programs that read it.
         self._mutex = threading.RLock()
@@ -436,6 +437,9 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
         self._items, self._unsorted = collections.deque(), {}
         self._index, self._length = 0, None
         self._cache[self._job] = self
+
+    #: the number of the results, if the input has a length
+    _items_there: int | None = None
 
     _job = Inner(lambda results: results._ticket.job)
     _cache = Inner(jobs_of)
@@ -460,8 +464,8 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
         Raises:
             TypeError: the input is an iterator that has not been read to its end.
         """
-        length: int | None = self._length
-        if length is None:
+        length = self._items_there
+        if length is None and (length := self._length) is None:
             raise TypeError("the number of results is unknown until the input has been read to its end")
         return length
 

@@ -39,33 +39,19 @@ def open_stream(
         ordered: whether the results come in the order of the items.
         terms: the limits and retries of the tasks.
     """
-    if not external:
-        return _new_stream(workers, func, iterable, external, chunksize, window, ordered, terms)
-    me = threading.get_ident()
-    workers.opening.append(me)
-    try:
-        return _fed_stream(workers, func, iterable, chunksize, window, ordered, terms)
-    finally:
-        workers.opening.remove(me)
-
-
-def _new_stream(
-    workers: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool, terms: Any
-) -> Any:
     # Pools of threads have no terms.
     more = () if terms is None else (terms,)
-    try:
-        return workers.hub.stream(func, iterable, external, False, chunksize, window, ordered, *more)
-    except ValueError:
-        stay_if_program_ends()
-        raise
-
-
-def _fed_stream(workers: Any, func: Any, iterable: Any, chunksize: int, window: int, ordered: bool, terms: Any) -> Any:
+    if not external:
+        try:
+            return workers.hub.stream(func, iterable, False, False, chunksize, window, ordered, *more)
+        except ValueError:
+            stay_if_program_ends()
+            raise
+    me = threading.get_ident()
+    workers.opening.append(me)
     stream: Any = None
     try:
-        stream = _new_stream(workers, func, iterable, True, chunksize, window, ordered, terms)
-        more = () if terms is None else (terms,)
+        stream = workers.hub.stream(func, iterable, True, False, chunksize, window, ordered, *more)
         feeder = workers.feeder(stream.job, iterator_over(iterable), *more)
         if feeder is not None:
             try:
@@ -78,8 +64,12 @@ def _fed_stream(workers: Any, func: Any, iterable: Any, chunksize: int, window: 
         # If a signal handler raises before this call, its exception cancels the stream.
         stream.fed()
         return stream
-    except BaseException:
+    except BaseException as error:
         # Without the thread the stream would wait for items forever. The exception may be kept, and the stream with it.
         if stream is not None:
             stream.cancel()
+        elif isinstance(error, ValueError):
+            stay_if_program_ends()
         raise
+    finally:
+        workers.opening.remove(me)

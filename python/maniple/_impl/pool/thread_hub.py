@@ -127,7 +127,14 @@ class ThreadHub:
         self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
     ) -> ThreadStream:
         if not external:
-            return self._stream_of_items(ReadJob(self, func, star, chunksize, items, ordered))
+            read = ReadJob(self, func, star, chunksize, items, ordered)
+            # If a signal handler raises, the end of the stream cancels the job.
+            stream = ThreadStream(self, read)
+            if self.closed:  # by another thread, after the caller has looked
+                raise ValueError("Pool not running")
+            if not read.over:
+                self._enter(read, min(len(self.workers.processes), len(read.open)))
+            return stream
         job = StreamJob(self, func, star, chunksize, window, ordered)
         # Made first: if a signal handler raises, its end cancels the job.
         stream = ThreadStream(self, job)
@@ -140,15 +147,6 @@ class ThreadHub:
             self.jobs[job.job] = job
         if self.lost is not None:
             self._fail_all(self.lost)
-        return stream
-
-    def _stream_of_items(self, job: ReadJob) -> ThreadStream:
-        # If a signal handler raises, the end of the stream cancels the job.
-        stream = ThreadStream(self, job)
-        if self.closed:  # by another thread, after the caller has looked
-            raise ValueError("Pool not running")
-        if not job.over:
-            self._enter(job, min(len(self.workers.processes), len(job.source)))
         return stream
 
     def _streams(self) -> list[StreamJob]:

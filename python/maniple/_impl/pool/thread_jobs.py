@@ -21,7 +21,7 @@ from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
 from .no_memory import NO_MEMORY, PAUSE
-from .thread_stats import MOST, SPAN, now
+from .thread_stats import next_batch, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class MapCall(Job):
                 ended()
             done = batch - length_hint(left) - rest
             took = row.end_several(started, self, done - failed, failed, self.since)
-            batch = min(2 * batch, MOST) if took < SPAN // 2 else max(1, batch // 2) if took > SPAN else batch
+            batch = next_batch(batch, took)
         # If other threads still run tasks, the last one of them comes here after its task.
         while not self.open:
             try:

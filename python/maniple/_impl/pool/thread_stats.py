@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .thread_hub import ThreadHub
     from .thread_jobs import Job
 
-__all__ = ["Account", "Ended", "Row", "name_of_function", "now", "stats_of_threads"]
+__all__ = ["Account", "Ended", "Row", "name_of_function", "next_batch", "now", "stats_of_threads"]
 
 # tasks received, completed, failed, cancelled, running; items of ended tasks
 Account = tuple[int, int, int, int, int, int]
@@ -150,8 +150,8 @@ class Row:
         except NO_MEMORY:
             self.job = None
 
-    def end_several(self, started: int, job: Job, completed: int, failed: int, added: int) -> int:
-        """Record the end of tasks that ran one after the other; return the time (ns) that they took together."""
+    def end_several(self, started: int, job: Job, completed: int, failed: int, added: int = 0) -> int:
+        """Record the end of tasks that ran one after the other, as `end` does; return the time (ns) that they took together."""
         try:
             took = now() - started
             self.job = None
@@ -159,7 +159,8 @@ class Row:
                 self.failed += failed
                 each = took // count
                 self.runs.add(each, count)
-                self.waits.add(started - added, count)
+                if added:
+                    self.waits.add(started - added, count)
                 if each > self.least_slow:
                     self._note_slow(each, job.func)
             return took
@@ -178,6 +179,13 @@ class Row:
         self.runs.add_all(runs)
         waits, self.new_waits = self.new_waits, []
         self.waits.add_all(waits)
+
+
+def next_batch(batch: int, took: int) -> int:
+    """Return how many tasks a thread counts together, after `batch` tasks that took `took` nanoseconds."""
+    if took < SPAN // 2:
+        return min(2 * batch, MOST)
+    return max(1, batch // 2) if took > SPAN else batch
 
 
 def name_of_function(func: Any) -> str:

@@ -13,7 +13,7 @@ from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
 from .no_memory import NO_MEMORY, PAUSE
 from .thread_jobs import Job, function_of_task
-from .thread_stats import now
+from .thread_stats import next_batch, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = ["ReadJob", "StreamJob", "ThreadStream"]
 
 # The outcomes taken at once, at most; and the tasks that the feeder makes between two checks, if no window limits them.
 _MOST_AT_ONCE = 256
+_DOWN = list(range(_MOST_AT_ONCE - 1, -1, -1))
 # Of the jobs whose feeder has never waited for room.
 _NO_FEEDER = Bells()
 
@@ -46,17 +47,20 @@ class StreamJob(Job):
     """A call of `imap` or `imap_unordered`."""
 
     __slots__ = (
-        "abandoned", "arrivals", "chunksize", "dropped", "failed", "fed", "feeder", "input_open", "is_fed", "length", "open", "ordered", "outcomes", "stream",
-        "window",
+        "abandoned", "arrivals", "chunksize", "dropped", "failed", "fed", "feeder", "input_open", "is_fed", "length", "most", "open", "ordered", "outcomes",
+        "stream", "window",
     )  # fmt: skip
 
     def __init__(
         self, hub: ThreadHub, func: Callable[..., Any], star: bool, chunksize: int, window: int | None, ordered: bool
     ) -> None:
-        super().__init__(hub, function_of_task(func, star, chunksize), False)
+        # Not `super()`, which costs as much as several attributes before Python 3.12.
+        Job.__init__(self, hub, function_of_task(func, star, chunksize), False)
         self.chunksize, self.ordered = chunksize, ordered
         #: the number of items that may be in progress or wait to be taken; None means no limit
         self.window = window
+        #: the number of outcomes that a stream takes at once: while the caller takes them, the feeder gets no room
+        self.most = _MOST_AT_ONCE if window is None else max(1, min(_MOST_AT_ONCE, window // (4 * chunksize)))
         # The outcomes by task, or, if the results are not ordered, in the order of their arrival.
         self.outcomes: Any = {}
         self.arrivals: Any = () if ordered else deque()
@@ -72,9 +76,8 @@ class StreamJob(Job):
         #: a weak reference to the stream, and whether a thread feeds it
         self.stream: Callable[[], ThreadStream | None] = _no_stream
         self.is_fed = False
-        #: have an element for each task that has failed, and for each that was cancelled before it began
-        self.failed: list[None] = []
-        self.dropped: list[None] = []
+        #: the number of tasks that have failed, and of those that were cancelled before they began; changed with the hub's lock held
+        self.failed = self.dropped = 0
         #: the number of outcomes; None as long as it is not known
         self.length: int | None = None
 
@@ -96,7 +99,7 @@ class StreamJob(Job):
                     sleep(PAUSE)
             row.end(started, self, failure is None)
         if failure is not None or outcome is None:
-            self._count(self.dropped if outcome is None else self.failed)
+            self._count(outcome is None)
         while outcome is not None and not self.abandoned:
             try:
                 if self.ordered:
@@ -123,11 +126,15 @@ class StreamJob(Job):
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self, outcome, failure
 
-    @staticmethod
-    def _count(tasks: list[None]) -> None:
+    def _count(self, is_dropped: bool) -> None:
+        """Count a task that has failed, or was cancelled before it began."""
         while True:
             try:
-                tasks.append(None)
+                with self.hub.lock:
+                    if is_dropped:
+                        self.dropped += 1
+                    else:
+                        self.failed += 1
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
@@ -172,8 +179,8 @@ class StreamJob(Job):
         if not (self.open or self.failed or self.dropped):
             return tasks, tasks, 0, 0, 0, self.fed
         ended = max(0, tasks - len(self.open))
-        failed = min(len(self.failed), ended)
-        dropped = min(len(self.dropped), ended - failed)
+        failed = min(self.failed, ended)
+        dropped = min(self.dropped, ended - failed)
         running = sum(row.job is self for row in self.hub.workers.rows)
         items = min(self.fed, ended * self.chunksize)
         return tasks, ended - failed - dropped, failed, dropped, min(running, tasks - ended), items
@@ -294,41 +301,91 @@ class StreamJob(Job):
 class ReadJob(StreamJob):
     """A call whose items were all read at its start. Each entry in the hub's queue lets one more thread take part, until no task is left."""
 
-    __slots__ = ("source",)
+    __slots__ = ("numbers", "tasks")
 
     def __init__(
         self, hub: ThreadHub, func: Callable[..., Any], star: bool, chunksize: int, items: list[Any], ordered: bool
     ) -> None:
-        super().__init__(hub, func, star, chunksize, None, ordered)
-        tasks: Iterable[Any] = items
+        StreamJob.__init__(self, hub, func, star, chunksize, None, ordered)
+        #: the tasks; None for a task that a thread has taken
+        self.tasks: list[Any] = items
         if chunksize > 1:
-            tasks = [items[first : first + chunksize] for first in range(0, len(items), chunksize)]
-        #: the tasks that have not begun, and their numbers
-        self.source = list(enumerate(tasks))
-        # The first one is taken first.
-        self.source.reverse()
-        self.open = [None] * len(self.source)
+            self.tasks = [items[first : first + chunksize] for first in range(0, len(items), chunksize)]
+        self.length = number = len(self.tasks)
+        #: the numbers of the tasks that no thread has taken; the first one is the last element
+        self.numbers = _DOWN[-number:] if 0 < number <= _MOST_AT_ONCE else list(range(number - 1, -1, -1))
+        self.open = [None] * number
         self.outcomes = self.open.copy() if ordered else []
-        self.length = len(self.source)
         self.fed, self.input_open, self.is_fed = len(items), False, True
         self.over = not items
 
     def run(self, _task: None, _index: int, row: Row) -> None:
-        take, run = self.source.pop, super().run
+        func, tasks, numbers = self.func, self.tasks, self.numbers
+        outcome: Outcome | None = None
+        failure: BaseException | None = None
+        # So many tasks are counted together: short ones, so that counting costs little.
+        batch = 1
+        while numbers:
+            self.begun = True
+            left = itertools.repeat(None, batch)
+            completed = failed = 0
+            started = row.since = now()
+            row.job = self
+            for _ in left:
+                try:
+                    index = numbers.pop()
+                except IndexError:
+                    break  # another thread has taken the last one
+                # The job refers to the task no longer.
+                task, tasks[index] = tasks[index], None
+                outcome = failure = None
+                if self.cancelled:
+                    self._count(True)
+                else:
+                    try:
+                        outcome = (True, func(task))  # type: ignore[misc]
+                        completed += 1
+                    except BaseException as error:
+                        failure = error
+                        failed += 1
+                while failure is not None and outcome is None:
+                    try:
+                        outcome = _failed(failure, task, self.chunksize)
+                        self._count(False)
+                    except NO_MEMORY:
+                        sleep(PAUSE)
+                del task  # it may keep anything alive
+                if outcome is not None and not self.abandoned:
+                    if self.ordered:
+                        self.outcomes[index] = outcome
+                    else:
+                        self._arrive(outcome)
+                self.open.pop()
+                while self.bells:
+                    try:
+                        self.hub.ring(self.bells)
+                        break
+                    except NO_MEMORY:
+                        sleep(PAUSE)
+            took = row.end_several(started, self, completed, failed)
+            batch = next_batch(batch, took)
+        # If other threads still run tasks, the last one of them comes here after its task.
+        while not self.open and not self.over:
+            try:
+                self.finish()
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
+        # The traceback of an exception refers to this frame, and the frame would refer to the exception.
+        del self, func, tasks, outcome, failure
+
+    def _arrive(self, outcome: Outcome) -> None:
         while True:
             try:
-                index, task = take()
-            except IndexError:
-                break
-            while True:
-                try:
-                    run(task, index, row)
-                    break
-                except NO_MEMORY:
-                    sleep(PAUSE)
-            del task  # it may keep anything alive
-        # The traceback of an exception refers to this frame, and the frame would refer to the exception.
-        del self, run
+                self.arrivals.append(outcome)
+                return
+            except NO_MEMORY:
+                sleep(PAUSE)
 
     def arrived(self, index: int, most: int) -> list[Any]:
         if not self.ordered:
@@ -388,9 +445,6 @@ class ThreadStream:
     def __init__(self, hub: ThreadHub, job: StreamJob) -> None:
         self._hub = hub
         self._job = job
-        self.job = job.job
-        # The results of a batch are taken without a call of this object, which wakes the feeder: a quarter of the window.
-        self._most = max(1, min(_MOST_AT_ONCE, (job.window or 4 * _MOST_AT_ONCE) // (4 * job.chunksize)))
 
     def __del__(self) -> None:
         try:
@@ -410,6 +464,11 @@ class ThreadStream:
     def cancel(self) -> None:
         """Cancel the tasks that have not begun."""
         self._hub.abandon(self._job, True)
+
+    @property
+    def job(self) -> int:
+        """The number of the job."""
+        return self._job.job
 
     @property
     def given(self) -> int:
@@ -432,12 +491,39 @@ class ThreadStream:
         """
         if left := self._batch.left:
             return left
-        if self._batch.index == self._job.length and self._job.over and self._job.failure is None:
-            raise StopIteration
-        outcomes: deque[tuple[bool, Any]] | None = self._hub.wait_until(self._job.own_bells(), self._look, timeout)
+        job = self._job
+        if job.over and job.failure is None:
+            if self._batch.index == job.length:
+                raise StopIteration
+            if job.ordered and job.chunksize == 1 and (all_left := self._all()):
+                return all_left
+        with Hold(self._hub.lock):
+            outcomes = self._look()
+        if outcomes is None:
+            outcomes = self._hub.wait_until(job.own_bells(), self._look, timeout)
         if outcomes is None:
             raise TimeoutError(f"no result arrived within {timeout} seconds")
         return outcomes
+
+    def _all(self) -> deque[tuple[bool, Any]] | None:
+        """Take all outcomes of a job that is over, without the lock.
+
+        Return None if the stream has taken some, if there are too many, or if a task was cancelled."""
+        job, length = self._job, self._job.length
+        if self._batch is not _NOTHING_TAKEN or not length or length > job.most:
+            return None
+        left = deque(job.arrived(0, length))
+        if len(left) < length:
+            return None
+        left = self._begin(Batch([], left, [], length, length)).left
+        # No thread stores an outcome any more, and the stream has them all.
+        job.outcomes = job.outcomes.__class__()
+        return left
+
+    def _begin(self, batch: Batch) -> Batch:
+        """Make `batch` the first one, in one step, unless another thread has been faster; return the first one."""
+        first: Batch = vars(self).setdefault("_batch", batch)
+        return first
 
     def tell(self, mailbox: Mailbox, number: int) -> bool:
         """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""
@@ -452,7 +538,7 @@ class ThreadStream:
     def _look(self) -> deque[tuple[bool, Any]] | None:
         """Return the available results; None if there are none yet. The caller holds the hub's lock."""
         job = self._job
-        while not self._batch.left:
+        while not (batch := self._batch).left:
             # Read first: outcomes that arrive after this step are found by the next call.
             is_over = job.over
             is_new = self._take()
@@ -462,7 +548,8 @@ class ThreadStream:
                 continue
             if not is_over:
                 return None
-            batch = self._batch
+            if batch is not self._batch:
+                continue  # another thread has taken all outcomes
             if job.failure is None or batch.index < 0:
                 raise StopIteration
             # The tasks that have not ended count as one failed task.
@@ -479,7 +566,7 @@ class ThreadStream:
         job = self._job
         left: deque[Any]
         parts: list[Iterator[Any]] = []
-        found = job.arrived(index, self._most)
+        found = job.arrived(index, job.most)
         if not found:
             return False
         if job.chunksize == 1:
@@ -495,7 +582,11 @@ class ThreadStream:
                     left.append((False, value))
                 # A failed task has a single outcome for all of its items.
                 items += len(value) if fine else count[0] if count else 1
-        self._batch = Batch(found, left, parts, items, index + len(found))
+        batch = Batch(found, left, parts, items, index + len(found))
+        if index:
+            self._batch = batch
+        else:
+            self._begin(batch)
         self._forget()
         return True
 
