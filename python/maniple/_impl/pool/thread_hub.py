@@ -81,8 +81,8 @@ class ThreadHub:
         self.jobs: dict[int, Job] = {}
         #: the accounts of the jobs that are over
         self.ended = Ended()
-        # The streams that no thread feeds, as far as is known.
-        self._opened: list[StreamJob] = []
+        #: the streams that no thread feeds, as far as is known, by number
+        self.unfed: dict[int, StreamJob] = {}
         self.numbers = itertools.count(1)
         self.closed = False
         #: the bells of the threads that wait for the end of the pool's threads
@@ -142,9 +142,9 @@ class ThreadHub:
         with Hold(self.lock):
             if self.closed:  # by another thread, after the caller has looked
                 raise ValueError("Pool not running")
-            self._drop_orphans()
-            self._opened.append(job)
-            self.jobs[job.job] = job
+            if self.unfed:
+                self._drop_orphans()
+            self.unfed[job.job] = self.jobs[job.job] = job
         if self.lost is not None:
             self._fail_all(self.lost)
         return stream
@@ -156,9 +156,10 @@ class ThreadHub:
         """Forget the streams whose making a signal handler interrupted before a thread fed them. The end of such a
         stream does so, unless a handler interrupts it at its first step, or a reference to the handler's exception
         keeps the stream."""
-        self._opened = [job for job in self._opened if not job.is_fed and job.job in self.jobs]
-        for job in self._opened:
-            if not self.workers.opening or job.stream() is None:
+        for number, job in list(self.unfed.items()):
+            if job.is_fed or number not in self.jobs:
+                self.unfed.pop(number, None)
+            elif not self.workers.opening or job.stream() is None:
                 job.abandon(True)
 
     def feed(self, number: int, iterator: Iterator[Any]) -> None:

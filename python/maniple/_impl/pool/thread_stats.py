@@ -139,16 +139,20 @@ class Row:
             took = now() - started
             self.job = None
             self.new_runs.append(took)
-            if not is_fine:
-                self.failed += 1
             if added:
                 self.new_waits.append(started - added)
-            if took > self.least_slow:
-                self._note_slow(took, job.func)
-            if len(self.new_runs) >= MOST:
-                self._count()
+            self.note(took, job, is_fine)
         except NO_MEMORY:
             self.job = None
+
+    def note(self, took: int, job: Job, is_fine: bool) -> None:
+        """Record more of a task of `job` whose duration is the last one of `new_runs`."""
+        if not is_fine:
+            self.failed += 1
+        if took > self.least_slow:
+            self._note_slow(took, job.func)
+        if len(self.new_runs) >= MOST:
+            self._count()
 
     def end_several(self, started: int, job: Job, completed: int, failed: int, added: int = 0) -> int:
         """Record the end of tasks that ran one after the other, as `end` does; return the time (ns) that they took together."""

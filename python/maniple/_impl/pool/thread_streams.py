@@ -13,7 +13,7 @@ from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
 from .no_memory import NO_MEMORY, PAUSE
 from .thread_jobs import Job, function_of_task
-from .thread_stats import next_batch, now
+from .thread_stats import MOST, next_batch, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,15 @@ class StreamJob(Job):
                     outcome = _failed(failure, task, self.chunksize)
                 except NO_MEMORY:
                     sleep(PAUSE)
-            row.end(started, self, failure is None)
+            try:
+                took = now() - started
+                row.job = None
+                runs = row.new_runs
+                runs.append(took)
+                if failure is not None or took > row.least_slow or len(runs) >= MOST:
+                    row.note(took, self, failure is None)
+            except NO_MEMORY:
+                row.job = None
         if failure is not None or outcome is None:
             self._count(outcome is None)
         while outcome is not None and not self.abandoned:
@@ -153,7 +161,7 @@ class StreamJob(Job):
             if index not in outcomes:
                 return []
             found = list(map(outcomes.get, range(index, index + min(most, len(outcomes)))))
-            if not all(found):
+            if None in found:
                 del found[found.index(None) :]
             return found
         return list(map(self.arrivals.__getitem__, range(min(most, len(self.arrivals)))))
@@ -460,6 +468,7 @@ class ThreadStream:
         """Record that a thread feeds the stream. A stream that is dropped before this call, because a handler
         interrupted its maker, is cancelled."""
         self._job.is_fed = True
+        self._hub.unfed.pop(self._job.job, None)
 
     def cancel(self) -> None:
         """Cancel the tasks that have not begun."""
