@@ -110,13 +110,13 @@ def test_a_nested_object_outlives_its_proxies(manager: Any) -> None:
 def test_memory_is_flat_over_many_rounds(forked: Any) -> None:
     def rounds(count: int) -> None:
         for _ in range(count):
-            outer = forked.list([forked.dict(a=forked.list(["x" * 10_000]))])
+            outer = forked.list([forked.dict(a=forked.list(["x" * 30_000]))])
             outer[0]["a"].append(pickle.loads(pickle.dumps(outer)))
             del outer
 
     rounds(100)
     before = resident(forked)
-    rounds(1500)
+    rounds(600)
     assert resident(forked) < before + 12
     assert forked._number_of_objects() == 0
 
