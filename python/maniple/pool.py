@@ -848,7 +848,8 @@ class Pool(QueueParts):
             raise ValueError("Pool not running")
         display, terms = None, self._terms
         if options:
-            display, terms = self._display_of(options), self._terms_for(options)
+            display = self._display_of(options)  # which takes its option from the dict
+            terms = self._terms_for(options) if options else terms
         if type(chunksize) is not int or chunksize < 1:
             check_chunksize(chunksize)
             if chunksize == 1:

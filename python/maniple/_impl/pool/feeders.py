@@ -79,6 +79,11 @@ class Feeder(threading.Thread):
         if self._watches:
             feeders.watch()
         while True:
+            if self._given is _NOTHING and not self._is_free and not self._watches:
+                try:
+                    self._given = feeders.inputs.get_nowait()
+                except queue.Empty:
+                    pass
             if self._given is _NOTHING:
                 self._be_free(True)
                 if self._watches:

@@ -465,7 +465,13 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
             TypeError: the input is an iterator that has not been read to its end.
         """
         length = self._items_there
-        if length is None and (length := self._length) is None:
+        if length is None:
+            if self._ticket is None:
+                length = self._length
+            else:
+                arrived, _, has_ended = self._ticket.progress()
+                length = arrived if has_ended else None
+        if length is None:
             raise TypeError("the number of results is unknown until the input has been read to its end")
         return length
 

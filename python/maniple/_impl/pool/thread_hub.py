@@ -139,12 +139,14 @@ class ThreadHub:
         # Made first: if a signal handler raises, its end cancels the job.
         stream = ThreadStream(self, job)
         job.stream = weakref.ref(stream)
-        with Hold(self.lock):
-            if self.closed:  # by another thread, after the caller has looked
-                raise ValueError("Pool not running")
-            if self.unfed:
+        if self.unfed:
+            with Hold(self.lock):
                 self._drop_orphans()
-            self.unfed[job.job] = self.jobs[job.job] = job
+        self.unfed[job.job] = self.jobs[job.job] = job
+        # In this order: `close` sets the attribute first, and then looks for streams whose input is open.
+        if self.closed:  # by another thread, after the caller has looked
+            stream.cancel()
+            raise ValueError("Pool not running")
         if self.lost is not None:
             self._fail_all(self.lost)
         return stream

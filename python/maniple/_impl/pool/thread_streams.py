@@ -166,6 +166,11 @@ class StreamJob(Job):
             return found
         return list(map(self.arrivals.__getitem__, range(min(most, len(self.arrivals)))))
 
+    def all_outcomes(self, length: int) -> deque[Any] | None:
+        """Return the outcomes of an ordered job that is over, if there are `length`, and none was taken."""
+        outcomes = self.outcomes
+        return deque(map(outcomes.get, range(length))) if len(outcomes) == length else None
+
     def forget(self, taken: list[Outcome], index: int) -> None:
         """Remove the outcomes `taken`, the last ones of `index` outcomes. Another call continues an interrupted one."""
         # Each removal of several outcomes is one step.
@@ -403,6 +408,10 @@ class ReadJob(StreamJob):
             del found[found.index(None) :]
         return found
 
+    def all_outcomes(self, length: int) -> deque[Any] | None:
+        found = deque(self.outcomes)
+        return found if len(found) == length and None not in found else None
+
     def forget(self, taken: list[Outcome], index: int) -> None:
         if self.ordered:
             self.outcomes[index - len(taken) : index] = [None] * len(taken)
@@ -489,7 +498,9 @@ class ThreadStream:
 
     def progress(self) -> tuple[int, int, bool]:
         """Return the number of items with an outcome, the number of taken outcomes, and whether the job has ended."""
-        return self._job.items_done(), self.given, self._job.over
+        job, batch = self._job, self._batch
+        given = self.given if batch.parts else batch.items - len(batch.left)
+        return job.fed if job.over else job.items_done(), given, job.over
 
     def _ready(self, timeout: float | None) -> deque[tuple[bool, Any]]:
         """Wait for results, and return them as pairs: whether the call succeeded, and its result or exception. The caller takes the first.
@@ -521,8 +532,8 @@ class ThreadStream:
         job, length = self._job, self._job.length
         if self._batch is not _NOTHING_TAKEN or not length or length > job.most:
             return None
-        left = deque(job.arrived(0, length))
-        if len(left) < length:
+        left = job.all_outcomes(length)
+        if left is None:
             return None
         left = self._begin(Batch([], left, [], length, length)).left
         # No thread stores an outcome any more, and the stream has them all.
