@@ -155,10 +155,11 @@ class Pool(QueueParts):
             replaces it, or because the pool needs fewer workers. It is not called in workers that are terminated or die; the end of a ``with`` block terminates them, so call
             `close` and `join` inside the block. An exception goes to standard error.
         finalargs: the arguments of `finalizer`.
-        seed: an int that is not negative. Before each call, the worker seeds `random` and `numpy.random`, from this number, the number
-            of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
-            any `chunksize`. Generators that the program makes itself are not seeded, and all tries of an item draw the same numbers. Without a seed, each worker has a random
-            state of its own; forked workers do not copy their parent's.
+        seed: an int that is not negative and has at most 128 bits. Before each call, the worker seeds `random` and `numpy.random`, from
+            this number, the number of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
+            any `chunksize`. All tries of an item draw the same numbers. Generators that the program makes itself are not seeded:
+            `maniple.task_seed()` returns a seed for them in the task. Without a seed, each worker has a random state of its own; forked
+            workers do not copy their parent's.
         options: the options of calls, for all calls of this pool that do not have their own.
 
     Options of a call (of `map`, `imap`, `starmap`, `apply` and their other forms):

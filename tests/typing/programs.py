@@ -185,6 +185,7 @@ def made_for_names(context: SpawnContext) -> None:
     gate: maniple.Barrier = maniple.Barrier(2, timeout=5)
     assert_type(gate.wait(), int)
     assert_type(maniple.__version__, str)
+    assert_type(maniple.task_seed(), int)
 
 
 def misspelt(pool: maniple.Pool, ready: maniple.Event, gate: maniple.Barrier, words: maniple.Queue[str]) -> None:
@@ -288,3 +289,8 @@ def executors() -> None:
         executor.submit(length, 3)  # type: ignore[arg-type]
         executor.submit(length)  # type: ignore[call-arg]
         maniple.ProcessPoolExecutor(2, affinity="all")  # type: ignore[arg-type]
+        view = executor.options(task_timeout=3, retries=2, priority=1, soft_timeout=None)
+        assert_type(view.submit(length, "a").result(), int)
+        assert_type(list(view.options(retries=maniple.Retries(2)).map(length, ["a"])), list[int])
+        view.submit(length, 3)  # type: ignore[arg-type]
+        executor.options(memory_limit="1GB")  # type: ignore[call-arg]
