@@ -126,7 +126,8 @@ class Pool(QueueParts):
         max_tasks_per_child: another name of `maxtasksperchild`.
         worker_init_timeout: the time in seconds that a worker may take from its start until its `initializer` has returned.
             A worker that takes longer is ended. If that happens to worker after worker, the calls raise `WorkerLostError`.
-        memory_limit: the memory that a worker may use, as a number of bytes or as text such as "4GB". The pool looks at the resident
+        memory_limit: the memory that a worker may use, as a number of bytes or as text. "4GB" is 4 * 10**9 bytes; "4GiB" and "4G" are
+            4 * 2**30 bytes, as for docker and systemd; the same holds for K, M and T. The pool looks at the resident
             memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`. Where the
             system lets the pool make control groups, a group also keeps the worker, and the processes that it starts, from more than
             64 MiB beyond the limit. Files, shared memory, and memory that a forked worker has from its parent do not count.

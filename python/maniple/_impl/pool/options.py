@@ -202,22 +202,15 @@ def seconds_of(name: str, value: Any, none: str = "no limit") -> float | None:
     return limit
 
 
-_UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-}
+# A single letter means what it means for docker, systemd and Java.
+_UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGT", 1):
+    _UNITS[f"{_letter}B"] = 1000**_power
+    _UNITS[f"{_letter}IB"] = _UNITS[_letter] = 1024**_power
 
 
 def bytes_of(name: str, value: Any) -> int | None:
-    """Return a number of bytes, given as an int or as text such as "4GB" or "512MiB".
+    """Return a number of bytes, given as an int or as text such as "4GB" (10**9), "512MiB" or "512M" (2**20).
 
     Raises:
         TypeError: it is neither.
@@ -234,7 +227,7 @@ def bytes_of(name: str, value: Any) -> int | None:
             count = int(amount * _UNITS[unit])
         except (KeyError, ValueError, OverflowError):
             raise ValueError(
-                f'{name} must be a number of bytes, or text such as "4GB" or "512MiB", not {value!r}'
+                f'{name} must be a number of bytes, or text such as "4GB", "4G" or "512MiB", not {value!r}'
             ) from None
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f'{name} must be a number of bytes, or text such as "4GB", not {type(value).__name__}')
