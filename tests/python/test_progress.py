@@ -128,6 +128,25 @@ def test_an_input_that_fails_is_not_shown_as_complete(pool: Any) -> None:
     assert all(total is None for _, total in told)
 
 
+@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("call", ["imap", "imap_unordered"])
+def test_the_failure_of_an_input_is_no_item(pool: Any, call: str, chunksize: int) -> None:
+    told: list[Any] = []
+
+    def source() -> Any:
+        yield from range(4)
+        time.sleep(0.5)  # until all items have an outcome
+        raise KeyError("of the input")
+
+    results = getattr(pool, call)(slow, source(), chunksize, progress=lambda *count: told.append(count))
+    assert sorted(next(results) for _ in range(4)) == list(range(4))
+    with pytest.raises(KeyError, match="of the input"):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+    assert max(told) == (4, None)
+
+
 def test_a_step_that_takes_too_long_is_no_failure(mp: ModuleType, threads: Any) -> None:
     told: list[Any] = []
     results = threads.imap(slow, (number for number in range(5)), progress=lambda *count: told.append(count))
