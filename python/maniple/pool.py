@@ -1031,7 +1031,11 @@ class ThreadPool(ThreadQueueParts, Pool):
         initializer: a function that each thread calls once, as ``initializer(*initargs)``.
         initargs: the arguments of `initializer`.
 
-    The options of `Pool` for its workers' processes are refused: threads share one environment, directory and random state.
+        options: `retries` and `return_exceptions`, as in `Pool`, for all calls of this pool that do not have their own.
+
+    The calls have the options `retries`, `return_exceptions` and `progress`. No thread is lost, so a call is tried again after the
+    exceptions that ``on=`` of `Retries` names, and the pause before a try occupies the thread. Limits and priorities are refused: a thread
+    cannot be ended. So are the options of `Pool` for its workers' processes: threads share one environment, directory and random state.
     """
 
     _wrap_exception = False
@@ -1051,18 +1055,27 @@ class ThreadPool(ThreadQueueParts, Pool):
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        **options: Any,
+        **options: Unpack[CallOptions],
     ) -> None:
         if options:
-            from ._impl.pool.worker_setup import refusal_of_threads
+            from ._impl.pool.thread_terms import thread_terms
 
-            raise refusal_of_threads(options)
+            thread_terms(dict(options), None)  # raises for what cannot be
         super().__init__(processes, initializer, initargs)
+        if options:
+            try:
+                self._terms = self._terms_for(dict(options))
+            except BaseException:
+                self.terminate()
+                raise
+            self._options = dict(options)
 
     def _terms_for(self, options: dict[str, Any]) -> Any:
-        from ._impl.pool.worker_setup import refusal_of_threads
+        from ._impl.pool.thread_terms import thread_terms  # late: few calls need it
 
-        raise refusal_of_threads(options)
+        if self._workers is None:
+            return super()._terms_for(options)
+        return thread_terms({**self._options, **options}, self._workers)
 
     def _make_workers(
         self,

@@ -500,7 +500,7 @@ NO_CPU = max(ALLOWED) + 1000
         ({"accelerators": 0}, ValueError, "accelerators must be a number from 1"),
         ({"accelerators": "0,1"}, TypeError, "accelerators must be their number, or a list"),
         ({"accelerators": [1.5]}, TypeError, "an identifier must be an int or a str"),
-        ({"accelerators": [0]}, ValueError, "2 workers cannot have an accelerator each, because there are 1"),
+        ({"accelerators": [0]}, ValueError, "2 workers cannot have an accelerator each, because there is only 1"),
         ({"finalizer": 5}, TypeError, "finalizer must be a callable"),
         ({"seed": "abc"}, TypeError, "seed must be an int or None, not 'abc'"),
         ({"seed": 1.0}, TypeError, "seed must be an int"),

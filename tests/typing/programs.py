@@ -60,6 +60,11 @@ async def in_an_event_loop(queue: Queue[int], connection: Connection[str, int]) 
     assert_type(await queue.get_async(), int)
     await queue.put_async(3)
     await queue.put_async("text")  # type: ignore[arg-type]
+    assert_type(await queue.get_async(timeout=1), int)
+    assert_type(await queue.get_many_async(5, timeout=1), list[int])
+    await queue.put_async(3, timeout=None)
+    await queue.put_many_async([3], timeout=1)
+    await queue.put_many_async(["text"])  # type: ignore[list-item]
     assert_type(await connection.recv_async(), int)
     await connection.send_async("text")
     await maniple.Process().join_async()
@@ -95,6 +100,9 @@ def pools() -> None:
     with ThreadPool() as threads:
         assert_type(threads, ThreadPool)
         assert_type(threads.map(length, ["a"]), list[int])
+        assert_type(threads.map(length, ["a"], return_exceptions=True, retries=2), list[int | BaseException])
+        ThreadPool(2, retries=maniple.Retries(2, on=OSError), return_exceptions=True)
+        ThreadPool(2, env={})  # type: ignore[call-arg]
 
 
 def told_with_exceptions(lengths: list[int | BaseException]) -> None: ...

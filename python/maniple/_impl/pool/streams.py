@@ -52,7 +52,6 @@ def open_stream(
 def _new_stream(
     workers: Any, func: Any, iterable: Any, external: bool, chunksize: int, window: int, ordered: bool, terms: Any
 ) -> Any:
-    # Pools of threads have no terms.
     more = () if terms is None else (terms,)
     try:
         return workers.hub.stream(func, iterable, external, False, chunksize, window, ordered, *more)
