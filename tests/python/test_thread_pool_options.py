@@ -137,7 +137,7 @@ def test_a_terminated_pool_waits_for_no_further_try(new_pool: Callable[..., Any]
 def test_statistics_name_the_function(new_pool: Callable[..., Any]) -> None:
     pool = new_pool()
     pool.map(halves, range(5), return_exceptions=True)
-    assert {slow.task for slow in pool.stats().slowest} == {"halves"}
+    assert {slow.function for slow in pool.stats().slowest} == {"halves"}
 
 
 def test_options_that_change_nothing_are_accepted(new_pool: Callable[..., Any]) -> None:

@@ -266,7 +266,8 @@ class SimpleQueueExtras(Generic[Item]):
         source = iter(iterable)
         await here.checkpoint()
         # The number of items in the queue, and an item that is taken from the iterable and not in the queue.
-        put, left = 0, []
+        put = 0
+        left: list[Item] = []
         try:
             while True:
                 if left:
