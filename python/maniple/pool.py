@@ -75,7 +75,7 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, Self, TypeVar, Unpack, overload
+    from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
 
     from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions
     from ._impl.pool.stats import PoolStats
@@ -256,7 +256,7 @@ class Pool(QueueParts):
         accelerators: int | Sequence[int | str] | None = None,
         finalizer: Callable[..., object] | None = None,
         finalargs: Iterable[Any] = (),
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         # For `__del__`, if the constructor fails.

@@ -346,7 +346,12 @@ def test_bad_options_of_a_view(mp: ModuleType, options: dict[str, Any], kind: ty
         ({"task_timeout": "1"}, TypeError, "task_timeout must be a number"),
         ({"retries": -1}, ValueError, "retries must be between 0"),
         ({"soft_timeout": 2, "task_timeout": 1}, ValueError, "soft_timeout"),
-        ({"return_exceptions": True}, TypeError, "'return_exceptions' is not an option of an executor"),
+        (
+            {"return_exceptions": True},
+            TypeError,
+            "'return_exceptions' is not an option of an executor, but of a maniple.Pool",
+        ),
+        ({"max_backlog": 5}, TypeError, "'max_backlog' is not an option of an executor, but of a maniple.Pool"),
         ({"timeout": 1}, TypeError, "task_timeout is its name here"),
         ({"memory_limitt": 1}, TypeError, "did you mean memory_limit"),
         ({"finalargs": (1,)}, ValueError, "finalargs needs finalizer"),

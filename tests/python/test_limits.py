@@ -576,6 +576,14 @@ def test_options_of_a_pool_that_cannot_be(
 
 
 @quick
+def test_pauses_of_retries(new_pool: NewPool, mp: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"initial_delay \(100 s\) must not be more than max_delay \(60 s\)"):
+        mp.Retries(3, initial_delay=100)
+    assert mp.Retries(3, initial_delay=100, max_delay=100).initial_delay == 100
+    assert mp.Retries(3, on=[OSError, KeyError]).on == (OSError, KeyError)
+
+
+@quick
 def test_sizes_as_text(new_pool: NewPool, mp: ModuleType) -> None:
     from maniple._impl.pool.options import bytes_of
 

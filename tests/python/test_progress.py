@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import subprocess
 import sys
 import threading
 import time
@@ -293,6 +294,33 @@ def test_rich_shows_a_bar(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None
     terminal = on_terminal(monkeypatch)
     assert threads.map(slow, range(20), progress="rich") == list(range(20))
     assert "100%" in terminal.getvalue()
+
+
+NOTEBOOK = """
+import sys, types, warnings
+
+warnings.simplefilter("always")
+shell = type("ZMQInteractiveShell", (), {"config": {"IPKernelApp": {}}})()
+sys.modules["IPython"] = types.ModuleType("IPython")
+sys.modules["IPython"].get_ipython = lambda: shell
+sys.modules["ipywidgets"] = None
+
+from maniple.pool import ThreadPool
+
+with ThreadPool(2) as pool:
+    assert pool.map(abs, range(40), progress=PROGRESS) == list(range(40))
+"""
+
+
+@pytest.mark.parametrize("progress", ["True", "'squares'", "'rich'"])
+def test_a_notebook_without_ipywidgets_has_a_bar_of_text(progress: str) -> None:
+    pytest.importorskip("tqdm")
+    pytest.importorskip("rich")
+    program = NOTEBOOK.replace("PROGRESS", progress)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=80)
+    assert done.returncode == 0, done.stderr
+    assert "40/40" in done.stderr and "arning" not in done.stderr
+    assert ("squares" in done.stderr) == (progress == "'squares'")
 
 
 def test_without_rich_the_error_names_it(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,8 @@ def pools() -> None:
         assert_type(threads.map(length, ["a"], return_exceptions=True, retries=2), list[int | BaseException])
         ThreadPool(2, retries=maniple.Retries(2, on=OSError), return_exceptions=True)
         ThreadPool(2, env={})  # type: ignore[call-arg]
+    Pool(2, seed=ctypes.c_int(3).value, retries=maniple.Retries(2, on=[OSError, KeyError]))
+    maniple.Retries(2, on=["OSError"])  # type: ignore[list-item]
 
 
 def told_with_exceptions(lengths: list[int | BaseException]) -> None: ...
@@ -221,6 +223,7 @@ def errors(pool: maniple.Pool) -> None:
         assert_type(lost.stderr_tail, str)
     except MaybeEncodingError as refused:
         assert_type(refused.exc, str)
+        assert_type(refused.exception_type, str | None)
     except (maniple.AuthenticationError, maniple.BufferTooShort, RemoteError, RemoteTraceback):
         raise
     except maniple.ProcessError as error:

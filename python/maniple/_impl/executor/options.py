@@ -32,6 +32,14 @@ _KNOWN = (
 )  # fmt: skip
 
 
+def _of_pool(name: str) -> str:
+    from inspect import signature
+
+    from ...pool import Pool
+
+    return ", but of a maniple.Pool" if name in (*CALL_OPTIONS, *signature(Pool).parameters) else ""
+
+
 def checked_calls(options: dict[str, Any]) -> None:
     """Raise TypeError or ValueError if one of these options of calls is unknown, or has a value that it cannot have."""
     for name in options:
@@ -56,7 +64,7 @@ class Chosen:
     def __init__(self, options: dict[str, Any], is_forked: bool) -> None:
         for name in options:
             if name not in _KNOWN:
-                raise TypeError(unknown_option(name, _KNOWN, "an executor"))
+                raise TypeError(unknown_option(name, _KNOWN, f"an executor{_of_pool(name)}"))
         get = options.get
         #: what the processes of the workers get
         self.setup: WorkerSetup | None = setup_of(get("finalargs", ()), **{name: get(name) for name in _SETUP})
