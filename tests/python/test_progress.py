@@ -304,6 +304,8 @@ shell = type("ZMQInteractiveShell", (), {"config": {"IPKernelApp": {}}})()
 sys.modules["IPython"] = types.ModuleType("IPython")
 sys.modules["IPython"].get_ipython = lambda: shell
 sys.modules["ipywidgets"] = None
+sys.modules["IPython.display"] = types.ModuleType("IPython.display")
+sys.modules["IPython.display"].display = print
 
 from maniple.pool import ThreadPool
 
