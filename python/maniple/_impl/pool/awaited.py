@@ -39,7 +39,12 @@ class _Absent:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
+    def __repr__(self) -> str:
+        return f"<no attribute: {self._advice}>"
+
     def __get__(self, result: Any, kind: type) -> Any:
+        if result is None:
+            return self  # `help` reads the attributes of the class
         raise AttributeError(
             f"{kind.__name__!r} object has no attribute {self._name!r}: {self._advice}", name=self._name, obj=result
         )
