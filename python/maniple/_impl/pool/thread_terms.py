@@ -1,7 +1,7 @@
 """The options of the calls of a pool of threads: retries, and exceptions in the place of results.
 
-A thread cannot be ended, so there are no limits. The function of the call is replaced by one that tries it again, in the same thread, and
-that returns its exception. So the jobs of threads know nothing of it.
+A thread cannot be ended, so there are no limits. A function that tries the call again in the same thread, and that returns its exception,
+takes the place of the call's function. So the jobs of threads know nothing of it.
 """
 
 from __future__ import annotations
