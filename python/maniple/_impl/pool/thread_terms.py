@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from weakref import ref
 
-from .options import CALL_OPTIONS, Retries, refuse, terms_of
+from .options import CALL_OPTIONS, Retries, refuse, terms_of, unknown_option
 from .payload import after_tries
 from .thread_stats import name_of_function
 from .worker_setup import refusal_of_threads
@@ -25,7 +25,8 @@ __all__ = ["ThreadTerms", "thread_terms"]
 
 # Seconds after which a thread that waits for the next try looks whether the pool was terminated.
 _SLICE = 0.1
-# The values with which the other options change nothing.
+# The options of a pool of threads, and the values with which other options change nothing.
+_KNOWN = ("retries", "return_exceptions")
 _NEUTRAL = {"task_timeout": None, "soft_timeout": None, "priority": 0}
 
 
@@ -41,7 +42,10 @@ def thread_terms(options: dict[str, Any], workers: ThreadWorkers | None) -> Thre
     if refused:
         known = refusal_of_threads(refused[:1])
         if isinstance(known, TypeError):
-            refuse({refused[0]: None})
+            if workers is None:
+                known = TypeError(unknown_option(refused[0], _KNOWN, "a ThreadPool"))
+            else:
+                refuse({refused[0]: None})
         raise known
     terms_of(options, None)  # raises for what cannot be
     retries, returns = options.get("retries"), bool(options.get("return_exceptions"))
