@@ -334,6 +334,7 @@ fn a_pool_of_no_workers_is_refused() {
 }
 
 #[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
 fn options_are_given_by_value_or_by_reference() {
     let _dog = watchdog();
     let pool = pool(StartMethod::default(), 1);
