@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._impl.pool.payload import ResultDecodeError as ResultDecodeError
     from ._impl.pool.payload import WorkerLostError as WorkerLostError
     from ._impl.pool.shared import shared_pool as shared_pool
+    from ._impl.pool.task_seeds import task_seed as task_seed
     from ._impl.pool.worker_place import worker_count as worker_count
     from ._impl.pool.worker_place import worker_id as worker_id
     from ._impl.pool.worker_place import worker_state as worker_state
@@ -154,6 +155,7 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "shared_pool",
+    "task_seed",
     "worker_count",
     "worker_id",
     "worker_state",
@@ -184,6 +186,10 @@ if not TYPE_CHECKING:
             from ._impl.pool import worker_place
 
             return getattr(worker_place, name)
+        if name == "task_seed":
+            from ._impl.pool.task_seeds import task_seed
+
+            return task_seed
         if name == "ProcessPoolExecutor":
             from .executor import ProcessPoolExecutor
 
@@ -218,7 +224,8 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_POOL, *_OF_WORKER, "ProcessPoolExecutor", "ShutDown", "shared_pool", "__version__"})
+    late = "ProcessPoolExecutor", "ShutDown", "shared_pool", "task_seed", "__version__"
+    return sorted({*globals(), *_OF_POOL, *_OF_WORKER, *late})
 
 
 # Children of spawn and forkserver load the program's main module under this

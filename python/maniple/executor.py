@@ -13,25 +13,25 @@ from __future__ import annotations
 import concurrent.futures
 import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from weakref import finalize
 
 from . import get_context
 from ._impl.compat import public_module
 from ._impl.executor.futures import Future
-from ._impl.executor.mapping import chunks_of, results
+from ._impl.executor.mapping import mapped
 from ._impl.executor.pools import ExecutorPool, Processes, is_over
 from ._impl.pool.inputs import arguments_of, default_processes
-from ._maniple import Hold
+from ._maniple import Futures, Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar, Unpack
 
     from ._impl.executor.options import Chosen
-    from ._impl.pool.options import ExecutorOptions
+    from ._impl.executor.view import ExecutorView
+    from ._impl.pool.options import ExecutorOptions, TaskOptions
+    from ._maniple import Terms
 
     Call = ParamSpec("Call")
     Result = TypeVar("Result")
@@ -57,7 +57,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         max_tasks_per_child: the number of tasks after which a new worker replaces a worker; None means never. With this argument,
             the start method is spawn if `mp_context` is None, and fork is refused, as in the standard package.
         options: options of `maniple.pool.Pool`, which the standard executor does not have, for all calls: `task_timeout`, `soft_timeout`,
-            `retries`, `priority`; for the workers: `worker_init_timeout`, `memory_limit`, `memory_limit_strict`, `max_rss_per_worker`,
+            `retries`, `priority` (the method `options` sets them for some calls); for the workers: `worker_init_timeout`, `memory_limit`, `memory_limit_strict`, `max_rss_per_worker`,
             `spare_workers`, `env`, `cwd`, `threads_per_worker`, `affinity`, `accelerators`, `finalizer`, `finalargs`, `seed`.
 
     Raises:
@@ -211,19 +211,47 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             pool.grow()
         return future
 
-    def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
+    def _send(self, terms: Terms | None, send: Callable[..., int], *call: Any) -> Future[Any]:
+        """Submit a task by a method of `Futures`, with these terms. The pool has started."""
         pool = self._pool
         if pool is None:
-            pool = self._begin()
+            raise self._refuse()
         future: Future[Any] = Future(pool.futures)
         try:
-            terms = None if pool.terms is None else pool.terms.of_call()
-            future._job = pool.futures.submit_chunk(future, fn, chunk, terms)
+            future._job = send(pool.futures, future, *call, None if terms is None else terms.of_call())
         except ValueError:
             raise self._refuse() from None
         if pool.wanted < pool.most:
             pool.grow()
         return future
+
+    def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
+        pool = self._pool
+        if pool is None:
+            pool = self._begin()
+        return self._send(pool.terms, Futures.submit_chunk, fn, chunk)
+
+    def options(self, **options: Unpack[TaskOptions]) -> ExecutorView:
+        """Return a view of this executor whose calls have further options. Its `submit` and `map` start calls of this executor.
+
+        `submit` itself passes all keyword arguments to the function.
+
+        Args:
+            options: `task_timeout`, `soft_timeout`, `retries` and `priority`, as for the calls of a `Pool`. They replace the options of the
+                executor; None means no limit.
+
+        Raises:
+            ValueError: an option has a value that it cannot have.
+            TypeError: an option is unknown or has a wrong type.
+
+        Example::
+
+            future = executor.options(task_timeout=3, retries=2).submit(fetch, url)
+            pages = executor.options(priority=1).map(fetch, urls)
+        """
+        from ._impl.executor.view import ExecutorView  # late: few programs need it
+
+        return ExecutorView(self, dict(options))
 
     def map(
         self,
@@ -251,32 +279,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             TypeError: `buffersize` is not an int.
             RuntimeError: the executor is shut down.
         """
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        if self._options is not None and self._options.is_single:
-            chunksize = 1
-        limit = None if timeout is None else time.monotonic() + timeout
-        items = zip(*iterables)
-        submissions: Iterator[concurrent.futures.Future[Any]]
-        if chunksize == 1:
-            submissions = (self.submit(fn, *each) for each in items)
-        else:
-            submissions = (self._submit_chunk(fn, chunk) for chunk in chunks_of(items, chunksize))
-        waiting: deque[concurrent.futures.Future[Any]] = deque()
-        try:
-            for future in submissions:
-                waiting.append(future)
-                if len(waiting) == buffersize:
-                    break
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            raise
-        return results(waiting, lambda: next(submissions, None), limit, chunksize != 1)
+        is_single = self._options is not None and self._options.is_single
+        return mapped(self.submit, self._submit_chunk, is_single, fn, iterables, timeout, chunksize, buffersize)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls. The workers end when all calls that were submitted have ended.

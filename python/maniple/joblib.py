@@ -35,7 +35,14 @@ def register(make_default: bool = False) -> None:
     - `start_method`: "forkserver", "spawn" or "fork". The default is a method whose workers do not load the program's main module,
       so the program needs no ``if __name__ == "__main__"``;
     - `idle_worker_timeout`: the time in seconds after which unused workers end; 300 by default;
-    - `initializer`, `initargs`: a function that each worker calls once, and its arguments.
+    - `initializer`, `initargs`: a function that each worker calls once, and its arguments;
+    - `task_timeout`, `soft_timeout`, `retries`, `priority`: options of a pool's tasks, as `maniple.pool.Pool` describes them. A task is a
+      batch of calls, as joblib makes them: a limit counts for the calls of a batch together, and all of them are tried again.
+      With ``batch_size=1`` each call is a batch;
+    - `memory_limit`, `memory_limit_strict`, `max_rss_per_worker`, `max_tasks_per_child`: options of a pool's workers. A call with other
+      options than the one before gets new workers.
+
+    Other options of pools are refused.
 
     Example::
 

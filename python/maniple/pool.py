@@ -75,7 +75,7 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, Self, TypeVar, Unpack, overload
+    from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
 
     from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions
     from ._impl.pool.stats import PoolStats
@@ -126,7 +126,8 @@ class Pool(QueueParts):
         max_tasks_per_child: another name of `maxtasksperchild`.
         worker_init_timeout: the time in seconds that a worker may take from its start until its `initializer` has returned.
             A worker that takes longer is ended. If that happens to worker after worker, the calls raise `WorkerLostError`.
-        memory_limit: the memory that a worker may use, as a number of bytes or as text such as "4GB". The pool looks at the resident
+        memory_limit: the memory that a worker may use, as a number of bytes or as text. "4GB" is 4 * 10**9 bytes; "4GiB" and "4G" are
+            4 * 2**30 bytes, as for docker and systemd; the same holds for K, M and T. The pool looks at the resident
             memory of busy workers about 50 times a second, and ends a worker that uses more: its task raises `MemoryLimitError`. Where the
             system lets the pool make control groups, a group also keeps the worker, and the processes that it starts, from more than
             64 MiB beyond the limit. Files, shared memory, and memory that a forked worker has from its parent do not count.
@@ -155,10 +156,11 @@ class Pool(QueueParts):
             replaces it, or because the pool needs fewer workers. It is not called in workers that are terminated or die; the end of a ``with`` block terminates them, so call
             `close` and `join` inside the block. An exception goes to standard error.
         finalargs: the arguments of `finalizer`.
-        seed: an int that is not negative. Before each call, the worker seeds `random` and `numpy.random`, from this number, the number
-            of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
-            any `chunksize`. Generators that the program makes itself are not seeded, and all tries of an item draw the same numbers. Without a seed, each worker has a random
-            state of its own; forked workers do not copy their parent's.
+        seed: an int that is not negative and has at most 128 bits. Before each call, the worker seeds `random` and `numpy.random`, from
+            this number, the number of the call to the pool's methods, and the index of the item. So each run draws the same numbers, for any number of workers and
+            any `chunksize`. All tries of an item draw the same numbers. Generators that the program makes itself are not seeded:
+            `maniple.task_seed()` returns a seed for them in the task. Without a seed, each worker has a random state of its own; forked
+            workers do not copy their parent's.
         options: the options of calls, for all calls of this pool that do not have their own.
 
     Options of a call (of `map`, `imap`, `starmap`, `apply` and their other forms):
@@ -254,7 +256,7 @@ class Pool(QueueParts):
         accelerators: int | Sequence[int | str] | None = None,
         finalizer: Callable[..., object] | None = None,
         finalargs: Iterable[Any] = (),
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         # For `__del__`, if the constructor fails.
@@ -1033,7 +1035,11 @@ class ThreadPool(ThreadQueueParts, Pool):
         initializer: a function that each thread calls once, as ``initializer(*initargs)``.
         initargs: the arguments of `initializer`.
 
-    The options of `Pool` for its workers' processes are refused: threads share one environment, directory and random state.
+        options: `retries` and `return_exceptions`, as in `Pool`, for all calls of this pool that do not have their own.
+
+    The calls have the options `retries`, `return_exceptions` and `progress`. No thread is lost, so a call is tried again after the
+    exceptions that ``on=`` of `Retries` names, and the pause before a try occupies the thread. Limits and priorities are refused: a thread
+    cannot be ended. So are the options of `Pool` for its workers' processes: threads share one environment, directory and random state.
     """
 
     _wrap_exception = False
@@ -1053,18 +1059,27 @@ class ThreadPool(ThreadQueueParts, Pool):
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        **options: Any,
+        **options: Unpack[CallOptions],
     ) -> None:
         if options:
-            from ._impl.pool.worker_setup import refusal_of_threads
+            from ._impl.pool.thread_terms import thread_terms
 
-            raise refusal_of_threads(options)
+            thread_terms(dict(options), None)  # raises for what cannot be
         super().__init__(processes, initializer, initargs)
+        if options:
+            try:
+                self._terms = self._terms_for(dict(options))
+            except BaseException:
+                self.terminate()
+                raise
+            self._options = dict(options)
 
     def _terms_for(self, options: dict[str, Any]) -> Any:
-        from ._impl.pool.worker_setup import refusal_of_threads
+        from ._impl.pool.thread_terms import thread_terms  # late: few calls need it
 
-        raise refusal_of_threads(options)
+        if self._workers is None:
+            return super()._terms_for(options)
+        return thread_terms({**self._options, **options}, self._workers)
 
     def _make_workers(
         self,

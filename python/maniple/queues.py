@@ -32,7 +32,8 @@ from ._impl.transport.fed_queue import end_of_feed as _sentinel  # noqa: F401  #
 from ._impl.transport.queue_ends import End as _End
 from ._impl.transport.queue_ends import EndSlot as _EndSlot
 from ._impl.transport.queue_ends import closing_wakes
-from ._impl.transport.queue_extras import QueueExtras, SimpleQueueExtras
+from ._impl.transport.queue_errors import empty_error, full_error
+from ._impl.transport.queue_extras import QueueExtras, SimpleQueueExtras, name_methods
 from ._impl.transport.queue_extras import ShutDown as ShutDown
 from ._impl.transport.queue_views import Part, Places, Undone, condition_of, no_buffer
 from ._maniple import Log
@@ -190,7 +191,7 @@ class Queue(FedQueue[_Item], QueueExtras[_Item]):
         if problem is None:
             return
         if problem is False:
-            raise Full
+            raise full_error(self._maxsize, block, timeout)
         self._report(problem, obj, sys._getframe(1))
 
     def _report(self, problem: Exception, obj: Any, caller: FrameType) -> None:
@@ -415,7 +416,7 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
     def _get_one(self, block: bool, timeout: float | None) -> _Item:
         if self._fed or self._is_overridden("get"):
             if not block and self.empty():
-                raise Empty
+                raise empty_error(block, timeout)
             return self.get()
         return self._log[block, timeout]  # type: ignore[no-any-return]
 
@@ -469,5 +470,9 @@ class SimpleQueue(FedSimpleQueue[_Item], SimpleQueueExtras[_Item]):
             self._log.close()
         waking()
 
+
+for _queue, _extras in ((Queue, QueueExtras), (SimpleQueue, SimpleQueueExtras)):
+    name_methods(_queue, _extras)
+del _queue, _extras
 
 public_module.finish(globals())

@@ -117,3 +117,31 @@ def draw_and_die_once(path: str) -> tuple[float, float]:
         open(path, "x").close()
         os._exit(1)
     return drawn
+
+
+def own_seed(_: object = None) -> int:
+    assert maniple.task_seed() == maniple.task_seed()
+    return maniple.task_seed()
+
+
+def own_seed_slowly(_: object = None) -> int:
+    time.sleep(0.002)
+    return own_seed()
+
+
+def seed_and_die_once(path: str) -> int:
+    if not Path(path).exists():
+        Path(path).touch()
+        os._exit(3)
+    return own_seed()
+
+
+def refusal_of_seed(_: object = None) -> str:
+    try:
+        return str(maniple.task_seed())
+    except RuntimeError as error:
+        return str(error)
+
+
+def write_refusal(path: str) -> None:
+    Path(path).write_text(refusal_of_seed())

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from queue import Empty, Full
 from types import ModuleType
 from typing import Any
 
@@ -685,6 +686,139 @@ def test_tasks_of_one_loop_share_a_queue(mp: ModuleType, run: Any) -> None:
 
     run(main)
     assert sorted(got) == sorted([*range(50)] * 2)
+
+
+def test_waits_for_items_and_room_have_time_limits(mp: ModuleType, run: Any) -> None:
+    async def main() -> None:
+        queue, simple = mp.Queue(2), mp.SimpleQueue()
+        for limit in (-1, 0, 0.05):
+            for wait in (queue.get_async, queue.get_many_async, simple.get_async, simple.get_many_async):
+                with pytest.raises(Empty, match=rf"^the queue was empty for {max(0, limit)} s$"):
+                    await wait(timeout=limit)
+        await queue.put_many_async(["a", "b"], timeout=60)
+        for limit in (-1, 0, 0.05):
+            with pytest.raises(Full, match=rf"^the queue \(maxsize=2\) had no room for {max(0, limit)} s$"):
+                await queue.put_async("c", timeout=limit)
+            with pytest.raises(Full, match="had no room") as raised:
+                await queue.put_many_async(["c", "d"], timeout=limit)
+            assert (raised.value.items_put, raised.value.next_items) == (0, ["c"])  # type: ignore[attr-defined]
+        assert await queue.get_async(timeout=60) == "a"
+        with pytest.raises(Full, match="had no room") as raised:
+            await queue.put_many_async(iter("cde"), timeout=0.05)
+        assert (raised.value.items_put, raised.value.next_items) == (1, ["d"])  # type: ignore[attr-defined]
+        assert await queue.get_many_async(timeout=60) == ["b", "c"]
+
+        async def put() -> None:
+            await anyio.sleep(0.2)
+            await queue.put_async("late")
+
+        async def get() -> None:
+            assert await queue.get_async(timeout=60) == "late"
+
+        await together(put, get)
+
+    run(main)
+
+
+def test_a_wait_whose_time_is_up_takes_no_item_from_the_next(mp: ModuleType, run: Any) -> None:
+    """Waits end at all moments while another process puts; no item is lost, and none is left with a wait that is over."""
+
+    async def main() -> None:
+        queue = mp.Queue()
+        count, got = 300, []
+        process = mp.Process(target=put_slowly, args=(queue, count))
+        process.start()
+
+        async def get() -> None:
+            while len(got) < count:
+                try:
+                    got.append(await queue.get_async(timeout=0.003))
+                except Empty:
+                    pass
+
+        await together(get, get, get)
+        assert sorted(got) == list(range(count))
+        await process.join_async()
+        process.close()
+        queue.close()
+
+    run(main)
+
+
+def test_waits_that_time_out_leave_nothing_behind(mp: ModuleType) -> None:
+    from maniple._impl.aio.doors import door
+
+    async def main() -> None:
+        queue = mp.Queue()
+        for _ in range(20):
+            with pytest.raises(Empty):
+                await queue.get_async(timeout=0.001)
+        assert not door()._readers and not door()._waiting
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue"])
+def test_several_items_at_a_time_in_a_loop(mp: ModuleType, run: Any, kind: str) -> None:
+    async def main() -> None:
+        queue = getattr(mp, kind)(*([7] if kind != "SimpleQueue" else []))
+        got: list[int] = []
+
+        async def put() -> None:
+            await queue.put_many_async(range(1000))
+
+        async def get() -> None:
+            while len(got) < 2000:
+                got.extend(await queue.get_many_async(5))
+
+        await together(put, get, put)
+        assert sorted(got) == sorted([*range(1000)] * 2)
+        with pytest.raises(ValueError, match="max_items must be 1 or more"):
+            await queue.get_many_async(0)
+        queue.close()
+
+    run(main)
+
+
+def test_put_many_async_stops_with_the_queue_or_the_iterable(mp: ModuleType, run: Any) -> None:
+    def failing() -> Any:
+        yield from range(3)
+        raise KeyError("of the iterable")
+
+    async def main() -> None:
+        queue = mp.Queue(5)
+        with pytest.raises(KeyError):
+            await queue.put_many_async(failing())
+        assert queue.get_many() == [0, 1, 2]
+
+        async def end() -> None:
+            await anyio.sleep(0.2)
+            queue.shutdown()
+
+        async def put() -> None:
+            with pytest.raises(mp.ShutDown) as raised:
+                await queue.put_many_async(range(9))
+            assert (raised.value.items_put, raised.value.next_items) == (5, [5])
+
+        await together(put, end)
+        assert await queue.get_many_async() == list(range(5))
+        with pytest.raises(mp.ShutDown):
+            await queue.get_many_async()
+
+    run(main)
+
+
+def test_asyncio_s_error_says_how_a_result_becomes_a_task(forked: Any) -> None:
+    async def main() -> None:
+        result = forked.apply_async(abs, (-1,))
+        with pytest.raises(TypeError, match="use asyncio.ensure_future in the place of create_task"):
+            asyncio.create_task(result)
+        with pytest.raises(AttributeError, match=r"pass asyncio.ensure_future\(result\)"):
+            await asyncio.wait([result])
+        assert await asyncio.ensure_future(result) == 1
+        assert "ensure_future" not in repr(result) and not hasattr(result, "add_done_callback")
+
+    asyncio.run(main())
 
 
 def test_cancelling_a_get_loses_no_item(mp: ModuleType, run: Any) -> None:

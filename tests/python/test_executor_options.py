@@ -238,6 +238,104 @@ def test_an_event_loop_awaits_calls_with_limits(new_executor: NewExecutor, mp: M
     assert isinstance(second, mp.TaskTimeoutError)
 
 
+# ---- options of single calls ----
+
+
+def keywords(**given: Any) -> dict[str, Any]:
+    return given
+
+
+def test_a_view_has_options_for_its_calls_alone(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(2)
+    limited_calls = executor.options(task_timeout=LIMIT)
+    slow, other = limited_calls.submit(sleep, limited.FOREVER), executor.submit(sleep, 2 * LIMIT)
+    with pytest.raises(mp.TaskTimeoutError, match="0.5 s"):
+        slow.result()
+    assert other.result() == 2 * LIMIT
+    assert isinstance(slow, cf.Future)
+    assert limited_calls.submit(square, 3).result() == 9
+    # Keywords of `submit` stay the function's.
+    assert executor.submit(keywords, task_timeout=3).result() == {"task_timeout": 3}
+    assert limited_calls.submit(keywords, retries=3).result() == {"retries": 3}
+
+
+def test_a_view_retries_its_calls(new_executor: NewExecutor, mp: ModuleType, tmp_path: Path) -> None:
+    executor = new_executor(2)
+    assert executor.options(retries=2).submit(limited.die_at_first, str(tmp_path), 2).result() == 3
+
+
+def test_a_view_maps_each_call_as_a_task_of_its_own(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(2)
+    results = executor.options(task_timeout=3 * LIMIT).map(sleep, [0.0, limited.FOREVER], chunksize=2)
+    assert next(results) == 0.0
+    with pytest.raises(mp.TaskTimeoutError):
+        next(results)
+    assert list(executor.options(priority=1).map(square, range(9), chunksize=3)) == [n * n for n in range(9)]
+
+
+def test_a_view_changes_the_options_of_its_executor(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(1, task_timeout=LIMIT, seed=7)
+    assert executor.options(task_timeout=None).submit(sleep, 2 * LIMIT).result() == 2 * LIMIT
+    with pytest.raises(mp.TaskTimeoutError):
+        executor.options(retries=0).submit(sleep, limited.FOREVER).result()
+    both = executor.options(retries=1).options(priority=2)
+    assert "retries=1, priority=2" in repr(both)
+    with pytest.raises(mp.TaskTimeoutError) as raised:
+        both.submit(sleep, limited.FOREVER).result()
+    assert len(raised.value.earlier_errors) == 1
+
+
+def test_the_calls_of_a_view_have_the_seed_of_the_executor(new_executor: NewExecutor) -> None:
+    executor = new_executor(1, seed=7)
+    first = executor.options(priority=1).submit(drawn, 0).result()
+    executor.shutdown()
+    executor = new_executor(1, seed=7)
+    assert executor.submit(drawn, 0).result() == first
+
+
+def test_an_event_loop_runs_calls_by_a_view(new_executor: NewExecutor, mp: ModuleType) -> None:
+    executor = new_executor(2)
+
+    async def main() -> Any:
+        return await asyncio.get_running_loop().run_in_executor(
+            executor.options(task_timeout=LIMIT), sleep, limited.FOREVER
+        )
+
+    with pytest.raises(mp.TaskTimeoutError):
+        asyncio.run(main())
+
+
+def test_a_view_ends_with_its_executor(new_executor: NewExecutor) -> None:
+    executor = new_executor(1)
+    view = executor.options(priority=1)
+    with view:
+        assert view.submit(square, 3).result() == 9
+    for submit in (view.submit, executor.submit, executor.options(priority=2).submit):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            submit(square, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"task_timeout": 0}, ValueError, "task_timeout must be more than 0 seconds"),
+        ({"retries": "two"}, TypeError, "retries must be an int or Retries"),
+        ({"soft_timeout": 9}, ValueError, "soft_timeout .* must be less than task_timeout"),
+        ({"timeout": 1}, TypeError, "not an option of an executor's call; task_timeout is its name here"),
+        ({"priorty": 1}, TypeError, "did you mean priority"),
+        ({"memory_limit": "1GB"}, TypeError, "an option of an executor, not of its calls"),
+        ({"return_exceptions": True}, TypeError, "'return_exceptions' is not an option of an executor's call"),
+    ],
+    ids=str,
+)
+def test_bad_options_of_a_view(mp: ModuleType, options: dict[str, Any], kind: type[Exception], words: str) -> None:
+    executor = mp.ProcessPoolExecutor(2, task_timeout=5)
+    with pytest.raises(kind, match=words):
+        executor.options(**options)
+    with pytest.raises(kind, match=words):
+        executor.options(priority=1).options(**options)
+
+
 # ---- what cannot be ----
 
 
@@ -248,7 +346,12 @@ def test_an_event_loop_awaits_calls_with_limits(new_executor: NewExecutor, mp: M
         ({"task_timeout": "1"}, TypeError, "task_timeout must be a number"),
         ({"retries": -1}, ValueError, "retries must be between 0"),
         ({"soft_timeout": 2, "task_timeout": 1}, ValueError, "soft_timeout"),
-        ({"return_exceptions": True}, TypeError, "'return_exceptions' is not an option of an executor"),
+        (
+            {"return_exceptions": True},
+            TypeError,
+            "'return_exceptions' is not an option of an executor, but of a maniple.Pool",
+        ),
+        ({"max_backlog": 5}, TypeError, "'max_backlog' is not an option of an executor, but of a maniple.Pool"),
         ({"timeout": 1}, TypeError, "task_timeout is its name here"),
         ({"memory_limitt": 1}, TypeError, "did you mean memory_limit"),
         ({"finalargs": (1,)}, ValueError, "finalargs needs finalizer"),

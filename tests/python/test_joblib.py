@@ -141,10 +141,86 @@ def test_verbose_tells_the_progress(capfd):
     assert "ManipleBackend with 2 concurrent workers" in err and "finished" in err
 
 
-def test_options_of_calls_are_refused():
-    with pytest.raises(ValueError, match="task_timeout: the backend has no options of calls"):
-        with parallel_config(backend="maniple", task_timeout=3):
-            Parallel(n_jobs=2)(delayed(abs)(n) for n in range(2))
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"return_exceptions": True}, ValueError, "joblib raises the first exception"),
+        ({"env": {"A": "b"}}, ValueError, "'env' is not an option of the joblib backend"),
+        ({"affinity": "spread"}, ValueError, "it takes task_timeout, soft_timeout, retries, priority, memory_limit"),
+        ({"threads_per_worker": 1}, ValueError, "inner_max_num_threads"),
+        ({"task_timeout": 0}, ValueError, "task_timeout must be more than 0 seconds"),
+        ({"retries": "two"}, TypeError, "retries must be an int or Retries"),
+        ({"memory_limit": "much"}, ValueError, "memory_limit must be"),
+        ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be 1 or more"),
+    ],
+    ids=str,
+)
+def test_bad_options(options, kind, words):
+    with pytest.raises(kind, match=words), parallel_config(backend="maniple", **options):
+        Parallel(n_jobs=2)(delayed(abs)(n) for n in range(2))
+    with pytest.raises(kind, match=words):
+        Parallel(n_jobs=2, **options)(delayed(abs)(n) for n in range(2))
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_batch_beyond_its_time_limit_is_ended(tmp_path, return_as):
+    with parallel_config(backend="maniple", task_timeout=3):
+        with pytest.raises(maniple.TaskTimeoutError, match="3 s") as raised:
+            list(Parallel(n_jobs=2, return_as=return_as)(delayed(touch_and_sleep)(tmp_path / "pid", 3600) for _ in "a"))
+        assert "The first function of the batch is touch_and_sleep." in raised.value.__notes__
+        pid = int((tmp_path / "pid").read_text())
+        wait_for(lambda: not is_running(pid))
+        assert Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
+    # A limit of `Parallel`, for all calls of a batch together.
+    with pytest.raises(maniple.TaskTimeoutError):
+        Parallel(n_jobs=2, batch_size=4, pre_dispatch="all", task_timeout=1)(delayed(time.sleep)(0.4) for _ in range(8))
+    Parallel(n_jobs=2, batch_size=1, pre_dispatch="all", task_timeout=10)(delayed(time.sleep)(0.1) for _ in range(8))
+
+
+def test_soft_limit_of_a_batch(tmp_path):
+    with pytest.raises(maniple.SoftTimeoutError):
+        Parallel(n_jobs=2, soft_timeout=0.5)(delayed(touch_and_sleep)(tmp_path / "pid", 3600) for _ in "a")
+
+
+def die_at_first(path, array):
+    if not path.exists():
+        path.touch()
+        os._exit(3)
+    return float(array.sum())
+
+
+@pytest.mark.parametrize("max_nbytes", [None, 1000])
+def test_batch_of_a_dead_worker_is_tried_again(tmp_path, max_nbytes):
+    array = np.ones(100_000)
+    calls = [delayed(die_at_first)(tmp_path / str(n), array) for n in range(3)]
+    assert Parallel(n_jobs=2, retries=5, max_nbytes=max_nbytes)(calls) == [100_000.0] * 3
+    with pytest.raises(maniple.WorkerLostError) as raised:
+        Parallel(n_jobs=2, retries=2)(delayed(os._exit)(3) for _ in "a")
+    assert len(raised.value.earlier_errors) == 2
+
+
+def fail_at_first(path):
+    if not path.exists():
+        path.touch()
+        raise OSError("not yet")
+    return 3
+
+
+def test_batch_is_tried_again_after_the_exceptions_that_are_named(tmp_path):
+    with parallel_config(backend="maniple", retries=maniple.Retries(2, on=OSError)):
+        assert Parallel(n_jobs=2)(delayed(fail_at_first)(tmp_path / str(n)) for n in range(3)) == [3] * 3
+
+
+def test_worker_beyond_its_memory_limit_is_ended():
+    with parallel_config(backend="maniple", memory_limit="300MB"):
+        with pytest.raises(maniple.MemoryLimitError):
+            Parallel(n_jobs=2)(delayed(np.ones)(10**8) for _ in "a")
+        assert Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
+
+
+def test_workers_are_replaced_after_their_tasks():
+    with parallel_config(backend="maniple", max_tasks_per_child=1):
+        assert len(set(Parallel(n_jobs=2, batch_size=1)(delayed(pid_of)(n) for n in range(4)))) == 4
 
 
 def test_timeout_ends_the_workers_of_the_call(tmp_path):

@@ -576,11 +576,24 @@ def test_options_of_a_pool_that_cannot_be(
 
 
 @quick
+def test_pauses_of_retries(new_pool: NewPool, mp: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"initial_delay \(100 s\) must not be more than max_delay \(60 s\)"):
+        mp.Retries(3, initial_delay=100)
+    assert mp.Retries(3, initial_delay=100, max_delay=100).initial_delay == 100
+    assert mp.Retries(3, on=[OSError, KeyError]).on == (OSError, KeyError)
+
+
+@quick
 def test_sizes_as_text(new_pool: NewPool, mp: ModuleType) -> None:
     from maniple._impl.pool.options import bytes_of
 
     given = {"4GB": 4 * 10**9, "512MiB": 512 * 2**20, " 1.5 kB": 1500, "100": 100, "7B": 7, "1tib": 2**40}
+    # A single letter counts as for docker and systemd.
+    given |= {"4G": 2**32, "150M": 150 * 2**20, "1.5 k": 1536, "1t": 2**40, "4GiB": 2**32}
     assert {text: bytes_of("limit", text) for text in given} == given
+    for text in ("4I", "G", "4GI", "4 G B", "4P", "-", "4GBB"):
+        with pytest.raises(ValueError, match='such as "4GB", "4G" or "512MiB"'):
+            bytes_of("limit", text)
 
 
 @quick

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import threading
 from collections.abc import Callable
+from email.message import Message
 from functools import partial
 from types import ModuleType
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -167,3 +171,58 @@ def test_an_error_is_noted_once(pool: Any) -> None:
     result = pool.map_async(identity, [threading.Lock()])
     for _ in range(2):
         assert len(notes_of(TypeError, result.get)) == 1
+
+
+class TwoArguments(Exception):
+    """An exception that can be pickled, and not unpickled."""
+
+    def __init__(self, number: int, _further: int) -> None:
+        super().__init__(f"number {number}")
+
+
+def not_found(url: str) -> Any:
+    raise HTTPError(url, 404, "Not Found", Message(), io.BufferedReader(io.BytesIO()))  # type: ignore[type-var]
+
+
+def two_arguments(number: int) -> Any:
+    raise TwoArguments(number, 0)
+
+
+def test_the_error_tells_the_class_and_the_text_of_an_exception_that_cannot_be_sent(
+    pool: Any, mp: ModuleType, pool_module: ModuleType
+) -> None:
+    (error,) = pool.map(not_found, ["http://example.org"], return_exceptions=True)
+    assert type(error) is pool_module.MaybeEncodingError
+    assert (error.exception_type, error.exception_text) == ("urllib.error.HTTPError", "HTTP Error 404: Not Found")
+    assert "not_found" in str(error.__cause__)
+    with pytest.raises(mp.ResultDecodeError) as raised:
+        pool.apply(two_arguments, (3,))
+    assert (raised.value.exception_type, raised.value.exception_text) == (f"{__name__}.TwoArguments", "number 3")
+    for kept in (error, raised.value):
+        again = pickle.loads(pickle.dumps(kept))
+        assert (again.exception_type, again.exception_text) == (kept.exception_type, kept.exception_text)
+    # The result is the cause of these.
+    for kind, func in ((pool_module.MaybeEncodingError, locks_at_three), (mp.ResultDecodeError, unreadable_at_three)):
+        with pytest.raises(kind) as refused:
+            pool.apply(func, (3,))
+        assert refused.value.exception_type is None and refused.value.exception_text is None
+
+
+def test_equal_errors_of_earlier_tries_are_one_note(pool: Any, mp: ModuleType) -> None:
+    with pytest.raises(mp.pool.MaybeEncodingError) as raised:
+        pool.apply(not_found, ("http://example.org",), retries=mp.Retries(3, on=HTTPError))
+    notes = [note for note in raised.value.__notes__ if " failed with " in note]
+    assert len(raised.value.earlier_errors) == 3
+    assert len(notes) == 1 and notes[0].startswith("tries 1 to 3 failed with MaybeEncodingError: ")
+
+
+def test_other_errors_of_earlier_tries_have_a_note_each(pool: Any) -> None:
+    from maniple._impl.pool.payload import after_tries
+
+    error = ValueError()
+    after_tries(error, [KeyError("a"), KeyError("b"), KeyError("b"), KeyError("b"), OSError("b")])
+    assert error.__notes__ == [
+        "try 1 failed with KeyError: 'a'",
+        "tries 2 to 4 failed with KeyError: 'b'",
+        "try 5 failed with OSError: b",
+    ]

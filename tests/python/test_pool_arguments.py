@@ -112,7 +112,7 @@ def test_bad_retries_name_the_parameter(
     [
         ({"task_timeout": 1}, ValueError, "a thread cannot be ended"),
         ({"memory_limit": "1GB"}, ValueError, "a ThreadPool has no limits of memory"),
-        ({"return_exceptions": True}, ValueError, "catch the exceptions in the function"),
+        ({"priority": 1}, ValueError, "its threads run the calls in their order"),
         ({"max_backlog": 1}, ValueError, "a ThreadPool has no max_backlog"),
         ({"min_processes": 1}, ValueError, "a ThreadPool has no min_processes"),
         ({"nonsense": 1}, TypeError, "'nonsense' is not an option of a ThreadPool"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import subprocess
 import sys
 import threading
 import time
@@ -126,6 +127,25 @@ def test_an_input_that_fails_is_not_shown_as_complete(pool: Any) -> None:
     with pytest.raises(StopIteration):
         next(results)
     assert all(total is None for _, total in told)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("call", ["imap", "imap_unordered"])
+def test_the_failure_of_an_input_is_no_item(pool: Any, call: str, chunksize: int) -> None:
+    told: list[Any] = []
+
+    def source() -> Any:
+        yield from range(4)
+        time.sleep(0.5)  # until all items have an outcome
+        raise KeyError("of the input")
+
+    results = getattr(pool, call)(slow, source(), chunksize, progress=lambda *count: told.append(count))
+    assert sorted(next(results) for _ in range(4)) == list(range(4))
+    with pytest.raises(KeyError, match="of the input"):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+    assert max(told) == (4, None)
 
 
 def test_a_step_that_takes_too_long_is_no_failure(mp: ModuleType, threads: Any) -> None:
@@ -274,6 +294,35 @@ def test_rich_shows_a_bar(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None
     terminal = on_terminal(monkeypatch)
     assert threads.map(slow, range(20), progress="rich") == list(range(20))
     assert "100%" in terminal.getvalue()
+
+
+NOTEBOOK = """
+import sys, types, warnings
+
+warnings.simplefilter("always")
+shell = type("ZMQInteractiveShell", (), {"config": {"IPKernelApp": {}}})()
+sys.modules["IPython"] = types.ModuleType("IPython")
+sys.modules["IPython"].get_ipython = lambda: shell
+sys.modules["ipywidgets"] = None
+sys.modules["IPython.display"] = types.ModuleType("IPython.display")
+sys.modules["IPython.display"].display = print
+
+from maniple.pool import ThreadPool
+
+with ThreadPool(2) as pool:
+    assert pool.map(abs, range(40), progress=PROGRESS) == list(range(40))
+"""
+
+
+@pytest.mark.parametrize("progress", ["True", "'squares'", "'rich'"])
+def test_a_notebook_without_ipywidgets_has_a_bar_of_text(progress: str) -> None:
+    pytest.importorskip("tqdm")
+    pytest.importorskip("rich")
+    program = NOTEBOOK.replace("PROGRESS", progress)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=80)
+    assert done.returncode == 0, done.stderr
+    assert "40/40" in done.stderr and "arning" not in done.stderr
+    assert ("squares" in done.stderr) == (progress == "'squares'")
 
 
 def test_without_rich_the_error_names_it(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import pydoc
 import queue as standard_queue
 import signal
 import threading
@@ -91,6 +92,80 @@ def test_get_many_of_an_empty_queue(queue: Any) -> None:
         queue.get_many(5, timeout=0.05)
     queue.put(1)
     assert queue.get_many(5, timeout=60) == [1]
+
+
+def text_of(kind: type[Exception], call: Callable[[], object]) -> str:
+    with pytest.raises(kind) as raised:
+        call()
+    assert type(raised.value) is kind
+    return str(raised.value)
+
+
+def test_the_errors_of_a_queue_say_what_was_waited_for(mp: ModuleType, bounded: Any) -> None:
+    Empty, Full, ShutDown = standard_queue.Empty, standard_queue.Full, mp.ShutDown
+    queue = bounded(2)
+    for call in (
+        queue.get_nowait,
+        lambda: queue.get(False),
+        lambda: queue.get(False, 5),
+        lambda: queue.get_many(3, False),
+    ):
+        assert text_of(Empty, call) == "the queue is empty"
+    assert text_of(Empty, lambda: queue.get(timeout=0.05)) == "the queue was empty for 0.05 s"
+    assert text_of(Empty, lambda: queue.get_many(timeout=0.05)) == "the queue was empty for 0.05 s"
+    assert text_of(Empty, lambda: queue.get(True, -1)) == "the queue was empty for 0 s"
+    queue.put_many([1, 2])
+    for put in (lambda: queue.put_nowait(3), lambda: queue.put(3, False), lambda: queue.put_many([3], False)):
+        assert text_of(Full, put) == "the queue (maxsize=2) is full"
+    assert text_of(Full, lambda: queue.put(3, timeout=0.05)) == "the queue (maxsize=2) had no room for 0.05 s"
+    assert text_of(Full, lambda: queue.put_many([3], timeout=0.05)) == "the queue (maxsize=2) had no room for 0.05 s"
+    queue.shutdown()
+    for put in (lambda: queue.put(3), lambda: queue.put_many([3])):
+        assert text_of(ShutDown, put) == "the queue is shut down and accepts no more items"
+    queue.get_many()
+    assert text_of(ShutDown, queue.get) == "the queue is empty and shut down"
+    queue = bounded(2)
+    queue.shutdown(immediate=True)
+    assert text_of(ShutDown, queue.get) == "the queue was shut down at once (immediate=True)"
+
+
+def test_the_errors_of_a_queue_of_the_standard_form_say_it_as_well(mp: ModuleType) -> None:
+    class Fed(mp.queues.Queue):  # type: ignore[misc,name-defined]
+        _uses_parts = True
+
+    queue = Fed(1, ctx=mp.get_context())
+    assert text_of(standard_queue.Empty, lambda: queue.get(timeout=0.05)) == "the queue was empty for 0.05 s"
+    assert text_of(standard_queue.Empty, queue.get_nowait) == "the queue is empty"
+    queue.put(1)
+    assert (
+        text_of(standard_queue.Full, lambda: queue.put(2, timeout=0.05))
+        == "the queue (maxsize=1) had no room for 0.05 s"
+    )
+    assert queue.get() == 1
+
+
+def test_errors_and_help_name_the_class_that_the_program_uses(mp: ModuleType, queue: Any) -> None:
+    name = "SimpleQueue" if type(queue).__name__ == "SimpleQueue" else "Queue"
+    with pytest.raises(TypeError, match=rf"^{name}\.get_many\(\) got an unexpected keyword"):
+        queue.get_many(items=3)
+    with pytest.raises(TypeError, match=rf"^{name}\.get_async\(\) got an unexpected keyword"):
+        queue.get_async(item=3)
+    for method in ("get_many", "put_many", "shutdown", "get_async", "put_async", "get_many_async", "put_many_async"):
+        found = getattr(getattr(mp, type(queue).__name__), method)
+        assert (found.__module__, found.__qualname__) == ("maniple.queues", f"{name}.{method}")
+        assert method in pydoc.plain(pydoc.render_doc(getattr(mp.queues, name)))
+    if type(queue).__name__ != "JoinableQueue":
+        assert "get_many" in pydoc.plain(pydoc.render_doc(getattr(mp, type(queue).__name__)))
+    assert pydoc.plain(pydoc.render_doc(mp.Queue.put_many)).count("put_many(self, iterable") == 1
+
+
+def test_help_of_a_pool_names_what_is_ours(mp: ModuleType) -> None:
+    told = pydoc.plain(pydoc.render_doc(mp.Pool))
+    for name in ("resize", "cancel_all", "stats", "join(timeout=)", "join_async", "progress", "task_timeout"):
+        assert name in told
+    assert mp.Pool.map is mp.pool.Pool.map and not hasattr(mp.Pool, "_workers")
+    with pytest.raises(AttributeError, match="'Pool' has no attribute 'mapp'"):
+        mp.Pool.mapp  # noqa: B018
 
 
 @pytest.mark.parametrize(("given", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)])

@@ -387,6 +387,48 @@ def test_seeds_are_the_same_for_all_start_methods(mp: ModuleType) -> None:
     assert drawn[0] == drawn[1] == drawn[2]
 
 
+@every_method
+def test_each_task_has_a_seed_of_its_own(new_pool: NewPool) -> None:
+    seeds = []
+    for processes, chunksize in ((1, None), (3, 1), (2, 7)):
+        pool = new_pool(processes, seed=5)
+        seeds.append(
+            [
+                *pool.map(surroundings.own_seed, range(20), chunksize=chunksize),
+                *pool.imap(surroundings.own_seed_slowly, range(5)),
+                pool.apply(surroundings.own_seed),
+            ]
+        )
+    assert seeds[0] == seeds[1] == seeds[2]
+    assert len(set(seeds[0])) == len(seeds[0])
+    assert all(0 <= seed < 2**128 for seed in seeds[0]) and max(seeds[0]) > 2**120
+    assert new_pool(1, seed=6).apply(surroundings.own_seed) not in seeds[0]
+
+
+@every_method
+def test_all_tries_of_a_task_have_the_same_seed(new_pool: NewPool, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    calm = new_pool(1, seed=3).apply(surroundings.seed_and_die_once, (str(tmp_path / "there"),))
+    assert new_pool(1, seed=3).apply(surroundings.seed_and_die_once, (str(tmp_path / "died"),), retries=2) == calm
+
+
+@every_method
+def test_there_is_no_task_seed_without_a_task_or_a_seed(
+    new_pool: NewPool, mp: ModuleType, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    words = "no task of a pool with a seed runs in this process"
+    with pytest.raises(RuntimeError, match=words):
+        mp.task_seed()
+    assert words in new_pool(1).apply(surroundings.refusal_of_seed)
+    first, last = str(tmp_path / "first"), str(tmp_path / "last")
+    of_workers = {"initializer": surroundings.write_refusal, "finalizer": surroundings.write_refusal}
+    pool = new_pool(1, seed=1, initargs=(first,), finalargs=(last,), **of_workers)
+    assert pool.apply(surroundings.own_seed)
+    pool.close()
+    pool.join()
+    assert words in Path(first).read_text() and words in Path(last).read_text()
+
+
 @quick
 def test_seeded_calls_fail_as_others_do(new_pool: NewPool) -> None:
     pool = new_pool(2, seed=0)
@@ -458,7 +500,7 @@ NO_CPU = max(ALLOWED) + 1000
         ({"accelerators": 0}, ValueError, "accelerators must be a number from 1"),
         ({"accelerators": "0,1"}, TypeError, "accelerators must be their number, or a list"),
         ({"accelerators": [1.5]}, TypeError, "an identifier must be an int or a str"),
-        ({"accelerators": [0]}, ValueError, "2 workers cannot have an accelerator each, because there are 1"),
+        ({"accelerators": [0]}, ValueError, "2 workers cannot have an accelerator each, because there is only 1"),
         ({"finalizer": 5}, TypeError, "finalizer must be a callable"),
         ({"seed": "abc"}, TypeError, "seed must be an int or None, not 'abc'"),
         ({"seed": 1.0}, TypeError, "seed must be an int"),

@@ -60,6 +60,11 @@ async def in_an_event_loop(queue: Queue[int], connection: Connection[str, int]) 
     assert_type(await queue.get_async(), int)
     await queue.put_async(3)
     await queue.put_async("text")  # type: ignore[arg-type]
+    assert_type(await queue.get_async(timeout=1), int)
+    assert_type(await queue.get_many_async(5, timeout=1), list[int])
+    await queue.put_async(3, timeout=None)
+    await queue.put_many_async([3], timeout=1)
+    await queue.put_many_async(["text"])  # type: ignore[list-item]
     assert_type(await connection.recv_async(), int)
     await connection.send_async("text")
     await maniple.Process().join_async()
@@ -95,6 +100,11 @@ def pools() -> None:
     with ThreadPool() as threads:
         assert_type(threads, ThreadPool)
         assert_type(threads.map(length, ["a"]), list[int])
+        assert_type(threads.map(length, ["a"], return_exceptions=True, retries=2), list[int | BaseException])
+        ThreadPool(2, retries=maniple.Retries(2, on=OSError), return_exceptions=True)
+        ThreadPool(2, env={})  # type: ignore[call-arg]
+    Pool(2, seed=ctypes.c_int(3).value, retries=maniple.Retries(2, on=[OSError, KeyError]))
+    maniple.Retries(2, on=["OSError"])  # type: ignore[list-item]
 
 
 def told_with_exceptions(lengths: list[int | BaseException]) -> None: ...
@@ -185,6 +195,7 @@ def made_for_names(context: SpawnContext) -> None:
     gate: maniple.Barrier = maniple.Barrier(2, timeout=5)
     assert_type(gate.wait(), int)
     assert_type(maniple.__version__, str)
+    assert_type(maniple.task_seed(), int)
 
 
 def misspelt(pool: maniple.Pool, ready: maniple.Event, gate: maniple.Barrier, words: maniple.Queue[str]) -> None:
@@ -212,6 +223,7 @@ def errors(pool: maniple.Pool) -> None:
         assert_type(lost.stderr_tail, str)
     except MaybeEncodingError as refused:
         assert_type(refused.exc, str)
+        assert_type(refused.exception_type, str | None)
     except (maniple.AuthenticationError, maniple.BufferTooShort, RemoteError, RemoteTraceback):
         raise
     except maniple.ProcessError as error:
@@ -288,3 +300,8 @@ def executors() -> None:
         executor.submit(length, 3)  # type: ignore[arg-type]
         executor.submit(length)  # type: ignore[call-arg]
         maniple.ProcessPoolExecutor(2, affinity="all")  # type: ignore[arg-type]
+        view = executor.options(task_timeout=3, retries=2, priority=1, soft_timeout=None)
+        assert_type(view.submit(length, "a").result(), int)
+        assert_type(list(view.options(retries=maniple.Retries(2)).map(length, ["a"])), list[int])
+        view.submit(length, 3)  # type: ignore[arg-type]
+        executor.options(memory_limit="1GB")  # type: ignore[call-arg]

@@ -5,7 +5,7 @@ mod pieces;
 mod put;
 mod take;
 
-use crate::args::Out;
+use crate::args::{Calls as _, Out};
 use crate::deadline::deadline;
 use crate::error::Saying as _;
 use crate::flat::{bytes_of, flat};
@@ -28,6 +28,7 @@ use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyIterator, PyList};
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,24 +86,44 @@ fn closed() -> PyErr {
     PyOSError::saying("handle is closed")
 }
 
-/// Returns the exception of this name in a module.
-fn queue_error(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, module: &str, name: &str) -> PyErr {
+/// Returns the exception of this name in a module, with a text; without memory for the text, without.
+fn queue_error(
+    py: Python<'_>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+    text: impl Into<Cow<'static, str>>,
+) -> PyErr {
     let class = cell.get_or_make(py, || PyResult::Ok(import(py, module)?.attr(name)?.unbind()));
-    match class.and_then(|class| class.bind(py).call0()) {
+    let made = class.and_then(|class| match made::text(py, &text.into()) {
+        Ok(text) => class.bind(py).with((text,)),
+        Err(_) => class.bind(py).call0(),
+    });
+    match made {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }
 }
 
-fn empty(py: Python<'_>) -> PyErr {
+/// Returns the error of a wait for an object: `waited` says how long it was, in seconds, if it was limited.
+fn empty(py: Python<'_>, waited: Option<f64>) -> PyErr {
     static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    queue_error(py, &EMPTY, "queue", "Empty")
+    let text = match waited {
+        None => Cow::Borrowed("the queue is empty"),
+        Some(seconds) => format!("the queue was empty for {} s", seconds.max(0.0)).into(),
+    };
+    queue_error(py, &EMPTY, "queue", "Empty", text)
 }
 
-fn shut_down(py: Python<'_>) -> PyErr {
+fn shut_down(py: Python<'_>, text: &'static str) -> PyErr {
     static SHUT_DOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    queue_error(py, &SHUT_DOWN, "maniple.queues", "ShutDown")
+    queue_error(py, &SHUT_DOWN, "maniple.queues", "ShutDown", text)
 }
+
+/// What `put` says of a queue that was shut down, and what `get` says.
+const NO_MORE_IN: &str = "the queue is shut down and accepts no more items";
+const NO_MORE_OUT: &str = "the queue is empty and shut down";
+const DROPPED: &str = "the queue was shut down at once (immediate=True)";
 
 impl PyLog {
     /// Takes a pickle out. Waits for it.
@@ -191,7 +212,7 @@ impl PyLog {
         let mut until = None;
         let message = loop {
             if log.is_revoked() {
-                return Err(shut_down(py));
+                return Err(shut_down(py, DROPPED));
             }
             if let Some(kept) = self.next_kept(py, &log) {
                 return kept;
@@ -205,7 +226,8 @@ impl PyLog {
         match message {
             Some(message) => self.load(py, &log, message),
             None if log.is_shut() => Err(closed()),
-            None => Err(if log.is_over() { shut_down(py) } else { empty(py) }),
+            None if log.is_over() => Err(shut_down(py, if log.is_revoked() { DROPPED } else { NO_MORE_OUT })),
+            None => Err(empty(py, timeout.filter(|_| block))),
         }
     }
 
@@ -311,7 +333,7 @@ impl PyLog {
         let full = || Ok(PyBool::new(py, false).to_owned().into_any());
         let wait = Wait::of(block.0, timeout);
         if log.is_closed() {
-            return Err(shut_down(py));
+            return Err(shut_down(py, NO_MORE_IN));
         }
         if matches!(wait, Wait::Not) && log.is_full() {
             return full();
@@ -326,7 +348,7 @@ impl PyLog {
         match put_pickled(py, &log, obj, pickled, counted, wait)? {
             Placed::In => Ok(py.None().into_bound(py)),
             Placed::Full => full(),
-            Placed::Closed => Err(shut_down(py)),
+            Placed::Closed => Err(shut_down(py, NO_MORE_IN)),
             Placed::Shut => Err(closed()),
         }
     }
@@ -353,7 +375,7 @@ impl PyLog {
     fn put_pickle(&self, py: Python<'_>, pickle: &Bound<'_, PyAny>, counted: bool) -> PyResult<()> {
         let buffer = flat(pickle)?;
         match put_parts(py, &*self.log()?, &[bytes_of(&buffer)], &[], counted, Wait::Ever)? {
-            Placed::Closed => Err(shut_down(py)),
+            Placed::Closed => Err(shut_down(py, NO_MORE_IN)),
             Placed::Shut => Err(closed()),
             _ => Ok(()),
         }

@@ -156,8 +156,8 @@ pub fn fill_from<'py>(
                 Some(Ok(item)) => batch.push(item),
                 Some(Err(error)) => {
                     // The items of an unfinished chunk fail with it, as in the standard package, which makes the chunk
-                    // first.
-                    out.unsent(1, Box::new(InputFailed(error)));
+                    // first. The failure is the outcome of no item.
+                    out.unsent(0, Box::new(InputFailed(error)));
                     return Filled::Ended;
                 }
             }

@@ -58,7 +58,7 @@
 //!
 //! | type | what a drop does | how long it waits |
 //! | --- | --- | --- |
-//! | [`Pool`] | ends the workers at once; calls end with [`CallError::Cancelled`] | for the workers' end, 10 seconds at most |
+//! | [`Pool`] | ends the workers at once; calls end with [`CallError::Terminated`] | for the workers' end, 10 seconds at most |
 //! | [`WithOptions`] | nothing | |
 //! | [`JobHandle`] | nothing: the call continues, and its results are discarded; with [`JobHandle::abort_on_drop`] it aborts the call | |
 //! | [`Imap`], [`Indexed`] | cancels the calls that have not begun | |

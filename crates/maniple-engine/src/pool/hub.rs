@@ -399,6 +399,11 @@ impl Hub {
         !st.sched.is_running() && !st.sched.is_broken()
     }
 
+    /// Whether the pool was terminated.
+    pub fn is_terminated(&self) -> bool {
+        self.lock().terminated
+    }
+
     /// Whether the pool takes jobs.
     pub fn is_running(&self) -> bool {
         self.lock().sched.is_running()

@@ -1,7 +1,7 @@
 //! Several objects at a time.
 
 use super::put::{Placed, Wait, put_pickled};
-use super::{PyLog, closed, is_shortage, next_message, shut_down};
+use super::{NO_MORE_IN, PyLog, closed, is_shortage, next_message, shut_down};
 use crate::made;
 use crate::message::{OF_QUEUES, dump, waiting};
 use crate::pickle;
@@ -62,7 +62,7 @@ fn put_each<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     loop {
         if log.is_closed() {
-            return Err(shut_down(py));
+            return Err(shut_down(py, NO_MORE_IN));
         }
         let Some(object) = unended::next(objects) else { return Ok(py.None().into_bound(py)) };
         let object = object?;
@@ -83,7 +83,7 @@ fn put_each<'py>(
             }
             Placed::Closed => {
                 *left = Some(object);
-                return Err(shut_down(py));
+                return Err(shut_down(py, NO_MORE_IN));
             }
             Placed::Shut => {
                 *left = Some(object);

@@ -43,10 +43,13 @@ pub enum CallError {
         /// The limit.
         max_backlog: usize,
     },
-    /// The call was cancelled ([`JobHandle::cancel`](crate::JobHandle::cancel), [`Pool::cancel_all`](crate::Pool::cancel_all)),
-    /// or the pool was terminated, before the call had run to its end.
-    #[error("the call was cancelled, or the pool was terminated, before the call had ended")]
+    /// The call was cancelled ([`JobHandle::cancel`](crate::JobHandle::cancel), [`Pool::cancel_all`](crate::Pool::cancel_all))
+    /// before it had run to its end.
+    #[error("the call was cancelled before it had ended")]
     Cancelled,
+    /// The pool was terminated ([`Pool::terminate`](crate::Pool::terminate), or its drop) before the call had run to its end.
+    #[error("the pool was terminated before the call had ended")]
+    Terminated,
     /// The initializer failed in a worker.
     #[error("the initializer failed in a worker: {0}")]
     Initializer(#[source] Box<Error>),

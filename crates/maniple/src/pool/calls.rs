@@ -165,8 +165,8 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// The inner errors are those of the items: [`CallError::Cancelled`] for items that did not run to their end, because
-    /// the call was cancelled or the pool was terminated. The outer error reports a call that cannot be sent.
+    /// The inner errors are those of the items: [`CallError::Cancelled`] or [`CallError::Terminated`] for items that did not
+    /// run to their end, because the call was cancelled or the pool was terminated. The outer error reports a call that cannot be sent.
     pub fn try_map<A: Payload, R: Payload>(
         &self,
         function: fn(A) -> R,

@@ -52,7 +52,7 @@ pub(super) fn one<R: DeserializeOwned + 'static>(
         let _ = reader.read(one, pool, |result| value = Some(result));
     }
     // A job that was terminated before it was accepted has no outcome at all.
-    value.unwrap_or(Err(Error::Call(CallError::Cancelled)))
+    value.unwrap_or_else(|| Err(reader.error_of_rest(pool)))
 }
 
 /// Returns the values of a call with many items, or its first error.
@@ -77,7 +77,7 @@ pub(super) fn all<R: DeserializeOwned + 'static>(
     match failed {
         Some(error) => Err(error),
         None if reader.items_left() == 0 => Ok(values),
-        None => Err(Error::Call(CallError::Cancelled)),
+        None => Err(reader.error_of_rest(pool)),
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) fn each<R: DeserializeOwned + 'static>(
             resume_unwind(panic.0);
         }
     }
-    outcomes.extend((0..reader.items_left()).map(|_| Err(Error::Call(CallError::Cancelled))));
+    outcomes.extend((0..reader.items_left()).map(|_| Err(reader.error_of_rest(pool))));
     Ok(outcomes)
 }
 

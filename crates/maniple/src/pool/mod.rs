@@ -39,6 +39,7 @@ use keeper::{Crew, ForkServer, Keeper};
 use maniple_engine::pool::policy::FAREWELL;
 use maniple_engine::pool::{self as engine, Func, Hub};
 pub use maniple_engine::pool::{Latency, PoolStats, SlowTask, WorkerState, WorkerStats};
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -180,12 +181,13 @@ impl Pool {
     /// # fn main() -> maniple::Result<()> {
     /// let pool = Pool::new(2)?;
     /// let single = CallOptions::new().chunksize(1);
-    /// assert_eq!(pool.with(single).map(i64::wrapping_abs, [-3, 4])?, [3, 4]);
+    /// assert_eq!(pool.with(&single).map(i64::wrapping_abs, [-3, 4])?, [3, 4]);
+    /// assert_eq!(pool.with(single.priority(1)).apply(i64::wrapping_abs, -3)?, 3);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn with(&self, options: CallOptions) -> WithOptions<'_> {
-        let options = options.or(self.options);
+    pub fn with(&self, options: impl Borrow<CallOptions>) -> WithOptions<'_> {
+        let options = options.borrow().or(self.options);
         WithOptions::new(Pool { shared: self.shared.clone(), options, owner: false })
     }
 
@@ -290,14 +292,14 @@ impl Pool {
     }
 
     /// Ends all workers at once, also busy workers. Calls that wait for them end with
-    /// [`CallError::Cancelled`].
+    /// [`CallError::Terminated`].
     ///
     /// ```
     /// # fn main() -> maniple::Result<()> {
     /// let pool = maniple::Pool::new(1)?;
     /// let endless = pool.apply_async(|()| -> u8 { loop { std::thread::park() } }, ())?;
     /// pool.terminate();
-    /// assert!(matches!(endless.get(), Err(maniple::Error::Call(maniple::CallError::Cancelled))));
+    /// assert!(matches!(endless.get(), Err(maniple::Error::Call(maniple::CallError::Terminated))));
     /// # Ok(())
     /// # }
     /// ```

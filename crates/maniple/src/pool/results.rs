@@ -26,11 +26,29 @@ pub(super) struct Reader {
     // The number of items, if it is known.
     items: Option<usize>,
     items_before: usize,
+    // Whether the call was cancelled, or the pool terminated; known from the items that were read.
+    end: Option<End>,
+}
+
+/// Why items of a call have not run to their end.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Cancelled,
+    Terminated,
+}
+
+impl End {
+    fn error(self) -> Error {
+        Error::Call(match self {
+            End::Cancelled => CallError::Cancelled,
+            End::Terminated => CallError::Terminated,
+        })
+    }
 }
 
 impl Reader {
     pub(super) fn new(about: About, items: Option<usize>) -> Reader {
-        Reader { about, items, items_before: 0 }
+        Reader { about, items, items_before: 0, end: None }
     }
 
     /// Sets the index of the next item, if it is not the next in order.
@@ -46,6 +64,12 @@ impl Reader {
     /// Returns how many items have no outcome: the call has ended before they were submitted.
     pub(super) fn items_left(&self) -> usize {
         self.items.map_or(0, |items| items.saturating_sub(self.items_before))
+    }
+
+    /// Returns the error of the items that have no outcome.
+    pub(super) fn error_of_rest(&self, pool: &Shared) -> Error {
+        let end = if pool.hub.is_terminated() { End::Terminated } else { End::Cancelled };
+        self.end.unwrap_or(end).error()
     }
 
     /// Passes to `each` one result for every item of a task. Returns a panic of the caller's own code, which takes the
@@ -108,12 +132,17 @@ impl Reader {
                 }
             }
             // The last try has no earlier tries of its own.
-            Outcome::Cancelled | Outcome::Terminated | Outcome::AfterTries(_) => {
-                (0..items).for_each(|_| each(Err(Error::Call(CallError::Cancelled))))
-            }
+            Outcome::Cancelled | Outcome::AfterTries(_) => self.ended(End::Cancelled, items, each),
+            Outcome::Terminated => self.ended(End::Terminated, items, each),
         }
         self.items_before += items;
         None
+    }
+
+    #[cold]
+    fn ended<R>(&mut self, end: End, items: usize, mut each: impl FnMut(Result<R>)) {
+        self.end = Some(end);
+        (0..items).for_each(|_| each(Err(end.error())));
     }
 
     /// Adds to the error of a function, an argument or a result which items of the call it is of.

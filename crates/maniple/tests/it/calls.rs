@@ -333,6 +333,23 @@ fn a_pool_of_no_workers_is_refused() {
     assert_eq!(StartMethod::default(), StartMethod::Spawn);
 }
 
+#[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
+fn options_are_given_by_value_or_by_reference() {
+    let _dog = watchdog();
+    let pool = pool(StartMethod::default(), 1);
+    let options = CallOptions::new().chunksize(3);
+    let shared = std::sync::Arc::new(options);
+    for results in [
+        pool.with(&options).map(square, 0..5),
+        pool.with(options).map(square, 0..5),
+        pool.with(shared).map(square, 0..5),
+        pool.with(&options).with(&CallOptions::new().priority(1)).map(square, 0..5),
+    ] {
+        assert_eq!(results.unwrap(), [0, 1, 4, 9, 16]);
+    }
+}
+
 // Windows has no fork server.
 #[cfg(not(windows))]
 #[test]

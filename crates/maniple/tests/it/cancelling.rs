@@ -12,6 +12,10 @@ fn is_cancelled<T>(result: &maniple::Result<T>) -> bool {
     matches!(result, Err(Error::Call(CallError::Cancelled)))
 }
 
+fn is_terminated<T>(result: &maniple::Result<T>) -> bool {
+    matches!(result, Err(Error::Call(CallError::Terminated)))
+}
+
 /// Returns if the folder exists, and waits otherwise.
 fn begin_in_or_wait((folder, number): (PathBuf, u32)) -> u32 {
     if !folder.exists() {
@@ -129,7 +133,31 @@ fn a_terminated_map_keeps_the_results_that_it_has() {
         pool.terminate();
         let outcomes = job.get().unwrap();
         assert!(matches!(outcomes[0], Ok(0)) && outcomes.len() == 5000);
-        assert!(outcomes[1..].iter().all(is_cancelled));
+        assert!(outcomes[1..].iter().all(is_terminated));
+    }
+}
+
+#[test]
+fn the_error_says_whether_the_call_was_cancelled_or_the_pool_terminated() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let pool = pool(method, 1);
+        let single = pool.with(CallOptions::new().chunksize(1));
+        for is_map in [false, true] {
+            let (one, many) = (pool.apply_async(park, ()).unwrap(), single.map_async(park, [(); 5000]).unwrap());
+            assert!(one.abort() && many.abort());
+            let error = if is_map { many.get().unwrap_err() } else { one.get().unwrap_err() };
+            assert_eq!(error.to_string(), "the call was cancelled before it had ended");
+        }
+        let cancelled = single.map_async(park, [(); 5000]).unwrap();
+        assert!(cancelled.abort());
+        let calls = (pool.apply_async(park, ()).unwrap(), single.map_async(park, [(); 5000]).unwrap());
+        pool.terminate();
+        for error in [calls.0.get().unwrap_err(), calls.1.get().unwrap_err()] {
+            assert_eq!(error.to_string(), "the pool was terminated before the call had ended");
+        }
+        // It was cancelled before.
+        assert!(is_cancelled(&cancelled.get()));
     }
 }
 

@@ -48,7 +48,7 @@ fn a_terminated_pool_ends_busy_workers_and_waiting_calls() {
         std::thread::sleep(Duration::from_millis(50));
         pool.terminate();
         pool.join();
-        assert!(matches!(busy.get(), Err(Error::Call(maniple::CallError::Cancelled))));
+        assert!(matches!(busy.get(), Err(Error::Call(maniple::CallError::Terminated))));
         assert!(matches!(pool.apply(u64::count_ones, 1), Err(Error::Call(maniple::CallError::NotRunning))));
         assert!(pids.iter().all(|&p| !is_listed(p)));
     }

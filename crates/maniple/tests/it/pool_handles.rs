@@ -256,9 +256,9 @@ fn a_terminated_pools_are_closed() {
     drop(writer);
     pool.terminate();
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    assert!(matches!(busy.get(), Err(Error::Call(maniple::CallError::Cancelled))));
+    assert!(matches!(busy.get(), Err(Error::Call(maniple::CallError::Terminated))));
     for job in jobs {
-        assert!(matches!(job.get(), Err(Error::Call(maniple::CallError::Cancelled))));
+        assert!(matches!(job.get(), Err(Error::Call(maniple::CallError::Terminated))));
     }
 }
 

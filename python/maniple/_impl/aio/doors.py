@@ -79,8 +79,8 @@ class Door:
         """Wake a task; return False if it was woken or cancelled before."""
         raise NotImplementedError
 
-    async def pause(self, sleeper: Any) -> None:
-        """Wait until the current task is woken."""
+    async def pause(self, sleeper: Any, timeout: float | None = None) -> None:
+        """Wait until the current task is woken, or for `timeout` seconds."""
         raise NotImplementedError
 
     async def checkpoint(self) -> None:
@@ -92,15 +92,17 @@ class Door:
 
     # ---- waits ----
 
-    async def until(self, source: Any) -> None:
-        """Wait until `source` says that the wait is over."""
+    async def until(self, source: Any, timeout: float | None = None) -> None:
+        """Wait until `source` says that the wait is over, or for `timeout` seconds."""
         number = next(self._numbers)
         try:
             if source._tell(self.mailbox, number):
                 await self.checkpoint()
             else:
                 self._waiting[number] = sleeper = self.sleeper()
-                await self.pause(sleeper)
+                await self.pause(sleeper, timeout)
+                if number in self._waiting:
+                    source._give_up(self.mailbox, number)  # the time is up
         except BaseException:
             source._give_up(self.mailbox, number)
             raise
@@ -123,8 +125,9 @@ class Door:
             self._closed[number := next(self._numbers)] = fd
             self.mailbox.post(number)
 
-    async def readable(self, fd: int) -> None:
-        """Wait until a descriptor is readable. Of several tasks one is woken, and the next if the descriptor stays readable.
+    async def readable(self, fd: int, timeout: float | None = None) -> None:
+        """Wait until a descriptor is readable, or for `timeout` seconds. Of several tasks one is woken, and the next if the descriptor
+        stays readable.
 
         The task is also woken when the descriptor is closed. The number may belong to another one by then, so the caller looks again.
         """
@@ -133,7 +136,7 @@ class Door:
         sleepers.append(sleeper := self.sleeper())
         try:
             self._arm(fd)
-            await self.pause(sleeper)
+            await self.pause(sleeper, timeout)
         except BaseException:
             try:
                 sleepers.remove(sleeper)
@@ -144,6 +147,11 @@ class Door:
             elif self._readers.get(fd) is sleepers:
                 del self._readers[fd]
             raise
+        if timeout is not None and self._readers.get(fd) is sleepers and sleeper in sleepers:
+            # The time is up. The descriptor stays watched for the others.
+            sleepers.remove(sleeper)
+            if not sleepers:
+                del self._readers[fd]
 
     def _arm(self, fd: int) -> None:
         """Have the loop told once when a descriptor is readable."""
@@ -215,18 +223,20 @@ class AsyncioDoor(Door):
         sleeper.set_result(None)
         return True
 
-    async def pause(self, sleeper: Any) -> None:
-        """Wait until the current task is woken."""
-        await sleeper
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait for a time."""
-        sleeper = self.sleeper()
-        timer = self._loop.call_later(seconds, self.wake, sleeper)
+    async def pause(self, sleeper: Any, timeout: float | None = None) -> None:
+        """Wait until the current task is woken, or for `timeout` seconds."""
+        if timeout is None:
+            await sleeper
+            return
+        timer = self._loop.call_later(timeout, self.wake, sleeper)
         try:
             await sleeper
         finally:
             timer.cancel()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a time."""
+        await self.pause(self.sleeper(), seconds)
 
 
 class _Sleeper:
@@ -283,14 +293,18 @@ class TrioDoor(Door):
         self._lowlevel.reschedule(sleeper.task)
         return True
 
-    async def pause(self, sleeper: Any) -> None:
-        """Wait until the current task is woken."""
+    async def pause(self, sleeper: Any, timeout: float | None = None) -> None:
+        """Wait until the current task is woken, or for `timeout` seconds."""
 
         def give_up(_: object) -> Any:
             sleeper.is_over = True
             return self._lowlevel.Abort.SUCCEEDED
 
-        await self._lowlevel.wait_task_rescheduled(give_up)
+        if timeout is None:
+            await self._lowlevel.wait_task_rescheduled(give_up)
+            return
+        with self._trio.move_on_after(timeout):
+            await self._lowlevel.wait_task_rescheduled(give_up)
 
     async def checkpoint(self) -> None:
         """Let other tasks run, and the current task be cancelled."""

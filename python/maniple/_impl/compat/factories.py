@@ -120,6 +120,10 @@ class ObjectFactories(_Accepted):
         `put_nowait`, `get_nowait`, `qsize`, `empty`, `full`, `close`, `join_thread`, `cancel_join_thread`. Pass the
         queue to a child as an argument of its `Process`. In annotations, ``maniple.Queue[int]`` is the type of a queue of int.
 
+        The standard package does not have these methods: `put_many` and `get_many` (several items at a time), `shutdown` (the end of
+        the queue for all processes), and, for tasks of asyncio, trio or anyio, `put_async`, `get_async`, `put_many_async` and
+        `get_many_async`.
+
         Args:
             maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
 
@@ -149,7 +153,7 @@ class ObjectFactories(_Accepted):
     def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
         """Return a `Queue` whose readers report items as done (`task_done`), so that others can wait for all (`join`).
 
-        The object is a `maniple.queues.JoinableQueue`.
+        The object is a `maniple.queues.JoinableQueue`, which has all methods of a `Queue`.
 
         Args:
             maxsize: the number of items at which `put` waits; 0 or less means no limit but memory.
@@ -160,7 +164,8 @@ class ObjectFactories(_Accepted):
         """Return a queue that has only `put`, `get`, `empty` and `close`: no limit and no time limits.
 
         The object is a `maniple.queues.SimpleQueue`. Its `put` does not wait for a reader; in the standard package it
-        waits when the pipe is full.
+        waits when the pipe is full. As a `Queue` it also has `put_many`, `get_many`, `shutdown`, and the methods whose names end in
+        ``_async``.
         """
         return _siblings.queues.SimpleQueue(ctx=self.get_context())
 
@@ -196,6 +201,10 @@ class ObjectFactories(_Accepted):
 
         The object is a `maniple.pool.Pool`; ``help(maniple.pool.Pool)`` describes its methods: `map`, `imap`,
         `imap_unordered`, `starmap`, `apply`, their ``_async`` forms, `close`, `terminate`, `join`.
+
+        The standard package does not have these: `resize(processes)`, `cancel_all(kill=False)`, `stats()`, `join(timeout=)` and
+        `join_async()`; the options `progress`, `task_timeout`, `soft_timeout`, `retries`, `priority` and `return_exceptions` of each
+        call; `cancel(kill=False)`, `cancelled()`, `running()` and `done()` of the results, which can be awaited.
 
         Args:
             processes: the number of workers. None means the number of processors that this process may use, by its affinity
@@ -469,7 +478,13 @@ class Factory:
     # ------------------------------------------------------------ the method
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._method, name)
+        try:
+            return getattr(self._method, name)
+        except AttributeError:
+            # The methods of the class, for `help(maniple.Queue.put)`.
+            if name.startswith("_"):
+                raise
+        return getattr(self._made(), name)
 
     @property  # type: ignore[misc]  # read-only here
     def __class__(self) -> Any:

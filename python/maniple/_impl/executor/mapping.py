@@ -1,10 +1,10 @@
-"""The results of an executor's `map`."""
+"""An executor's `map`."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 TYPE_CHECKING = False
@@ -12,16 +12,61 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
-__all__ = ["chunks_of", "results"]
+__all__ = ["mapped"]
 
 
-def chunks_of(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+def mapped(
+    submit: Callable[..., Future[Any]],
+    submit_chunk: Callable[[Callable[..., Any], list[tuple[Any, ...]]], Future[Any]],
+    is_single: bool,
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+) -> Iterator[Any]:
+    """Submit the calls of an executor's `map`, and return the iterator over their results.
+
+    Args:
+        submit, submit_chunk: the functions that submit a call, and a list of calls.
+        is_single: whether each call has to be a task of its own.
+        fn, iterables, timeout, chunksize, buffersize: the arguments of `map`.
+    """
+    if chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+    if is_single:
+        chunksize = 1
+    limit = None if timeout is None else time.monotonic() + timeout
+    items = zip(*iterables)
+    submissions: Iterator[Future[Any]]
+    if chunksize == 1:
+        submissions = (submit(fn, *each) for each in items)
+    else:
+        submissions = (submit_chunk(fn, chunk) for chunk in _chunks_of(items, chunksize))
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for future in submissions:
+            waiting.append(future)
+            if len(waiting) == buffersize:
+                break
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        raise
+    return _results(waiting, lambda: next(submissions, None), limit, chunksize != 1)
+
+
+def _chunks_of(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     """Yield lists of `size` items; the last may be shorter."""
     while chunk := list(islice(items, size)):
         yield chunk
 
 
-def results(
+def _results(
     waiting: deque[Future[Any]], submit_next: Callable[[], Future[Any] | None], limit: float | None, are_chunks: bool
 ) -> Iterator[Any]:
     """Yield the results of futures in their order.

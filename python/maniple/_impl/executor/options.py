@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..pool.worker_setup import WorkerSetup
 
 
-__all__ = ["Chosen"]
+__all__ = ["Chosen", "checked_calls"]
 
 _SETUP = ("env", "cwd", "threads_per_worker", "affinity", "accelerators", "finalizer")
 _CALLS = tuple(name for name in CALL_OPTIONS if name != "return_exceptions")  # a future has the exception
@@ -30,6 +30,24 @@ _KNOWN = (
     *_CALLS, "worker_init_timeout", "memory_limit", "memory_limit_strict", "max_rss_per_worker", "spare_workers", *_SETUP, "finalargs",
     "seed",
 )  # fmt: skip
+
+
+def _of_pool(name: str) -> str:
+    from inspect import signature
+
+    from ...pool import Pool
+
+    return ", but of a maniple.Pool" if name in (*CALL_OPTIONS, *signature(Pool).parameters) else ""
+
+
+def checked_calls(options: dict[str, Any]) -> None:
+    """Raise TypeError or ValueError if one of these options of calls is unknown, or has a value that it cannot have."""
+    for name in options:
+        if name in _KNOWN and name not in _CALLS:
+            raise TypeError(f"{name!r} is an option of an executor, not of its calls: pass it to ProcessPoolExecutor()")
+        if name not in _CALLS:
+            raise TypeError(unknown_option(name, _CALLS, "an executor's call"))
+    terms_of(options, None)
 
 
 class Chosen:
@@ -46,13 +64,15 @@ class Chosen:
     def __init__(self, options: dict[str, Any], is_forked: bool) -> None:
         for name in options:
             if name not in _KNOWN:
-                raise TypeError(unknown_option(name, _KNOWN, "an executor"))
+                raise TypeError(unknown_option(name, _KNOWN, f"an executor{_of_pool(name)}"))
         get = options.get
         #: what the processes of the workers get
         self.setup: WorkerSetup | None = setup_of(get("finalargs", ()), **{name: get(name) for name in _SETUP})
-        self._calls = {name: options[name] for name in _CALLS if name in options}
-        terms_of(self._calls, None)  # raises for what cannot be
-        self._seeds: Seeds | None = None if get("seed") is None else seeds_of(get("seed"))
+        #: the options of calls
+        self.calls = {name: options[name] for name in _CALLS if name in options}
+        terms_of(self.calls, None)  # raises for what cannot be
+        #: the seeds of the calls; None without a seed
+        self.seeds: Seeds | None = None if get("seed") is None else seeds_of(get("seed"))
         of_workers = worker_limits_of(
             get("worker_init_timeout"),
             get("memory_limit"),
@@ -80,8 +100,8 @@ class Chosen:
     @property
     def is_single(self) -> bool:
         """Whether each call has to be a task of its own."""
-        return own_tasks(self._calls)
+        return own_tasks(self.calls)
 
     def terms(self, main: Any) -> Any:
         """Return the engine's form of the options of calls, or None; `main` is the part of the main module that workers have."""
-        return terms_of(self._calls, main, self._seeds) if self._calls or self._seeds is not None else None
+        return terms_of(self.calls, main, self.seeds) if self.calls or self.seeds is not None else None

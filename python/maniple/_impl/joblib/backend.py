@@ -31,10 +31,10 @@ from joblib.parallel import (  # type: ignore[import-untyped]
 )
 
 from ...process import current_process
-from ..pool.options import CALL_OPTIONS
 from ..pool.results import tell
 from .arrays import SharedArrays
 from .batches import Batches
+from .options import calls_of, limits_of, refuse_others
 from .pool import Lease, Settings, Task, default_method, lease
 
 TYPE_CHECKING = False
@@ -201,17 +201,14 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         chosen = {**self._options, **options}
         settings = self._settings(n_jobs, chosen)
         self._arrays = SharedArrays(chosen.get("max_nbytes"), chosen.get("mmap_mode"), chosen.get("temp_folder"))
-        self._workers = lease(settings, n_jobs)
+        self._workers = lease(settings, n_jobs, calls_of(chosen))
         self._batches = None
         return n_jobs
 
     def _settings(self, n_jobs: int, chosen: dict[str, Any]) -> Settings:
         if "timeout" in chosen:
             raise ValueError("the backend has no timeout; idle_worker_timeout says when unused workers end")
-        if wrong := [name for name in chosen if name in CALL_OPTIONS]:
-            raise ValueError(
-                f"{', '.join(wrong)}: the backend has no options of calls, because joblib sends several calls at a time; use maniple.Pool"
-            )
+        refuse_others(chosen)
         threads = self.inner_max_num_threads or max(cpu_count() // n_jobs, 1)
         # A limit that the program has set for itself holds for its workers, unless the call has another.
         forced = self.inner_max_num_threads is not None
@@ -228,6 +225,7 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             chosen.get("initializer"),
             tuple(chosen.get("initargs") or ()),
             _IDLE if idle is None else idle,
+            limits_of(chosen),
         )
 
     def terminate(self) -> None:

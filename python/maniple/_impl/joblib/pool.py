@@ -17,6 +17,8 @@ from typing import NamedTuple
 from ... import forkserver, get_all_start_methods, get_context, spawn, util
 from ..._maniple import Hold
 from ...context import TimeoutError
+from ..pool.limit_errors import MemoryLimitError, SoftTimeoutError, TaskTimeoutError
+from ..pool.options import terms_of
 from ..pool.payload import WorkerLostError, note
 from ..pool.worker_main import WorkerMain, worker_main
 from ..pool.workers import Workers
@@ -27,6 +29,8 @@ from .worker import Environment, prepare, run_joblib_batch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ..._maniple import Terms
 
 __all__ = ["Lease", "Settings", "Task", "lease", "shutdown"]
 
@@ -40,6 +44,8 @@ class Settings(NamedTuple):
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     idle_timeout: float
+    #: the limits of a worker's memory, which the engine takes, and the number of its tasks
+    limits: tuple[tuple[int | None, int | None], int | None] = (None, None), None
 
 
 def default_method() -> str:
@@ -87,9 +93,9 @@ class Task:
             raise self.failure
         try:
             return self.ticket.get()
-        except WorkerLostError as error:
+        except (WorkerLostError, TaskTimeoutError, MemoryLimitError, SoftTimeoutError) as error:
             # The error itself names the function of this package that runs the batch.
-            if error.task and self.first:
+            if getattr(error, "task", True) and self.first:
                 note(error, f"The first function of the batch is {self.first}.")
             raise
 
@@ -123,9 +129,10 @@ class _Pool:
         alone = None if method == "fork" else AloneMain()
         make = partial(_process, get_context(method), alone)
         initargs = environment, settings.initializer, settings.initargs
-        self.workers = Workers(
-            size, make, prepare, initargs, None, worker_main(method) if alone is None else AloneMain()
-        )
+        (memory, recycle), most_tasks = settings.limits
+        limits = (None, memory, recycle) if memory or recycle else ()
+        of_workers = worker_main(method) if alone is None else AloneMain()
+        self.workers = Workers(size, make, prepare, initargs, most_tasks, of_workers, limits)
         self._finalizer = util.Finalize(None, self.workers.terminate, exitpriority=15)
         try:
             self.workers.start()
@@ -174,8 +181,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def lease(settings: Settings, size: int) -> Lease:
-    """Return a new lease of the process's pool."""
+def lease(settings: Settings, size: int, calls: dict[str, Any]) -> Lease:
+    """Return a new lease of the process's pool, for batches with these options of calls."""
     global _shared, _janitor
     with Hold(_lock):
         pool = _shared
@@ -185,7 +192,7 @@ def lease(settings: Settings, size: int) -> Lease:
             _shared = None
             pool = _shared = _Pool(settings, size)
             _changed.notify_all()
-        new = Lease(pool, size)
+        new = Lease(pool, size, terms_of(calls, pool.workers._main))
         pool.leases.add(new)
         pool.resize()
         if _janitor is None:
@@ -226,9 +233,11 @@ def _watch() -> None:
 class Lease:
     """The use of the pool by one `joblib.Parallel` object."""
 
-    def __init__(self, pool: _Pool, size: int) -> None:
+    def __init__(self, pool: _Pool, size: int, terms: Terms | None) -> None:
         self.size = size
         self.pool: _Pool = pool
+        # The limits and retries of the batches.
+        self._terms = terms
         self._open: set[Task] = set()
 
     @property
@@ -242,7 +251,7 @@ class Lease:
         """Submit a pickled batch. `notifies`: whether the task is delivered when it has ended."""
         pool = self.pool
         self._open.add(task)
-        task.ticket = pool.hub.call(run_joblib_batch, (stream, functions, *buffers), {}, notifies)
+        task.ticket = pool.hub.call(run_joblib_batch, (stream, functions, *buffers), {}, notifies, self._terms)
         if notifies:
             pool.workers.results.enter(task.ticket.job, task)
 

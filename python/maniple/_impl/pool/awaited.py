@@ -5,6 +5,7 @@ The mixins need two methods of the class: ``_tell`` and ``_give_up``, as a sourc
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 
 from ..._maniple import next_result_now
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-__all__ = ["AsyncResults", "Awaitable"]
+__all__ = ["AsyncResults", "Awaitable", "advice_for_asyncio"]
 
 # In place of a result, if there is none yet.
 _NOTHING = object()
@@ -29,10 +30,42 @@ async def _outcome(result: Any) -> Any:
     return result.get()
 
 
+class _Absent:
+    """An attribute that results do not have; the error says what to do instead."""
+
+    def __init__(self, advice: str) -> None:
+        self._advice = advice
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<no attribute: {self._advice}>"
+
+    def __get__(self, result: Any, kind: type) -> Any:
+        if result is None:
+            return self  # `help` reads the attributes of the class
+        raise AttributeError(
+            f"{kind.__name__!r} object has no attribute {self._name!r}: {self._advice}", name=self._name, obj=result
+        )
+
+
+def advice_for_asyncio() -> str:
+    """Return what the `repr` of a result ends with, if a function of asyncio has called it.
+
+    `asyncio.create_task` and `TaskGroup.create_task` refuse what is no coroutine, and their error contains its `repr`.
+    """
+    caller = str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
+    return ": await it, or use asyncio.ensure_future in the place of create_task" if caller == "asyncio" else ""
+
+
 class Awaitable(Generic[Result]):
     """The base class of the results that can be awaited."""
 
     __slots__ = ()
+
+    # `asyncio.wait` calls it.
+    add_done_callback = _Absent("await it, or pass asyncio.ensure_future(result) to what needs a future")
 
     def __await__(self) -> Generator[Any, Any, Result]:
         """Wait for the result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.

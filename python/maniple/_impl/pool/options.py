@@ -16,8 +16,8 @@ from .payload import WorkerLostError, dump_in_band
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, Literal, TypedDict
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from typing import Any, Literal, SupportsIndex, TypedDict
 
     from .worker_setup import WorkerSetup
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         accelerators: int | Sequence[int | str] | None
         finalizer: Callable[..., object] | None
         finalargs: Iterable[Any]
-        seed: int | None
+        seed: SupportsIndex | None
 
     class PoolOptions(CallOptions, ExecutorOptions, total=False):
         """The options of a pool; see `Pool`."""
@@ -103,7 +103,7 @@ class Retries:
         max_retries: the greatest number of further tries of a task.
         initial_delay: the pause in seconds before the second try.
         backoff_coefficient: the factor by which each pause is longer than the one before.
-        max_delay: the longest pause in seconds.
+        max_delay: the longest pause in seconds; at least `initial_delay`.
         on: the classes of exceptions after which a task is tried again, in the place of the default: `WorkerLostError`,
             `TaskTimeoutError`, `MemoryLimitError`. With ordinary exceptions, the function must be safe to call again. Subclasses count:
             `TaskTimeoutError` is a `TimeoutError`, and so an `OSError`.
@@ -127,7 +127,7 @@ class Retries:
         initial_delay: float = 0.0,
         backoff_coefficient: float = 2.0,
         max_delay: float = 60.0,
-        on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        on: type[BaseException] | Collection[type[BaseException]] | None = None,
     ) -> None:
         self.max_retries = _int("max_retries", max_retries)
         if not 0 <= self.max_retries < _TOO_OFTEN:
@@ -136,7 +136,11 @@ class Retries:
         if not self.backoff_coefficient >= 1.0:
             raise ValueError(f"backoff_coefficient must be 1 or more, not {backoff_coefficient}")
         self.initial_delay, self.max_delay = _pause("initial_delay", initial_delay), _pause("max_delay", max_delay)
-        self.on = on if on is None else _exceptions(on)
+        if self.initial_delay > self.max_delay:
+            raise ValueError(
+                f"initial_delay ({self.initial_delay:g} s) must not be more than max_delay ({self.max_delay:g} s), the longest pause"
+            )
+        self.on: tuple[type[BaseException], ...] | None = None if on is None else _exceptions(on)
 
     def __repr__(self) -> str:
         return f"Retries({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
@@ -202,22 +206,15 @@ def seconds_of(name: str, value: Any, none: str = "no limit") -> float | None:
     return limit
 
 
-_UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-}
+# A single letter means what it means for docker, systemd and Java.
+_UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGT", 1):
+    _UNITS[f"{_letter}B"] = 1000**_power
+    _UNITS[f"{_letter}IB"] = _UNITS[_letter] = 1024**_power
 
 
 def bytes_of(name: str, value: Any) -> int | None:
-    """Return a number of bytes, given as an int or as text such as "4GB" or "512MiB".
+    """Return a number of bytes, given as an int or as text such as "4GB" (10**9), "512MiB" or "512M" (2**20).
 
     Raises:
         TypeError: it is neither.
@@ -234,7 +231,7 @@ def bytes_of(name: str, value: Any) -> int | None:
             count = int(amount * _UNITS[unit])
         except (KeyError, ValueError, OverflowError):
             raise ValueError(
-                f'{name} must be a number of bytes, or text such as "4GB" or "512MiB", not {value!r}'
+                f'{name} must be a number of bytes, or text such as "4GB", "4G" or "512MiB", not {value!r}'
             ) from None
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f'{name} must be a number of bytes, or text such as "4GB", not {type(value).__name__}')

@@ -7,6 +7,7 @@ import io
 import sys
 from _pickle import PicklingError, dumps, loads
 from collections.abc import Callable
+from itertools import groupby
 from signal import Signals
 from types import CoroutineType
 
@@ -213,8 +214,23 @@ class MaybeEncodingError(ManipleError):
 
     Attributes:
         exc: the `repr` of the error that pickling raised.
-        value: the `repr` of the result.
+        value: the `repr` of the result, or of the exception that the task raised.
+        exception_type: if the task raised an exception, the name of its class with its module, such as "urllib.error.HTTPError";
+            otherwise None.
+        exception_text: the text of that exception (its `str`); otherwise None.
+
+    Example::
+
+        try:
+            page = pool.apply(fetch, (url,))
+        except maniple.pool.MaybeEncodingError as error:
+            if error.exception_type != "urllib.error.HTTPError":
+                raise
+            print(error.exception_text)  # HTTP Error 404: Not Found
     """
+
+    exception_type: str | None = None
+    exception_text: str | None = None
 
     def __init__(self, exc: object, value: object) -> None:
         self.exc: str = _text(exc)
@@ -331,8 +347,11 @@ def report(
         pickled = _dump_error(error)
     except Exception as failure:
         refused_error = ("exception", place, _type_name(error))
+        of_task = _type_name(error), _message(error)
         error = MaybeEncodingError(failure, error)
         vars(error)["_refused"] = refused_error
+        if not unsendable:
+            error.exception_type, error.exception_text = of_task
         try:
             pickled = _dump_error(error)
         except Exception as failure:
@@ -341,8 +360,7 @@ def report(
                 raise
             error, pickled = MemoryError(_NOTHING_LEFT), _PICKLED_SHORTAGE
     message = _message(error)
-    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    return kind, message, trace, pickled, place
+    return _type_name(error), message, trace, pickled, place
 
 
 # ---- in the parent ----
@@ -368,9 +386,16 @@ class RemoteTraceback(ManipleError):
 class ResultDecodeError(ManipleError):
     """The calling process cannot unpickle the result of a task, or the exception that the task raised.
 
-    Only the task with this result fails; the pool continues. `__cause__` is the error that unpickling raised. The
-    standard package does not have this exception: there, the pool hangs.
+    Only the task with this result fails; the pool continues. `__cause__` is the error that unpickling raised, or the traceback of the
+    exception in the worker. The standard package does not have this exception: there, the pool hangs.
+
+    Attributes:
+        exception_type: if the task raised an exception, the name of its class with its module; otherwise None.
+        exception_text: the text of that exception (its `str`); otherwise None.
     """
+
+    exception_type: str | None = None
+    exception_text: str | None = None
 
 
 class WorkerLostError(ManipleError, RuntimeError):
@@ -446,6 +471,7 @@ def raised(told: Told, first: int | None = None, items: int = 1) -> BaseExceptio
         error = ResultDecodeError(
             f"the task raised {kind}: {message}; the exception itself cannot be unpickled here: {why}"
         )
+        error.exception_type, error.exception_text = kind, message
     if trace is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
     if isinstance(error, MaybeEncodingError) and (refused := vars(error).pop("_refused", None)) is not None:
@@ -512,8 +538,11 @@ def withdrawn(name: str, first: int | None, items: int) -> CancelledError:
 
 def after_tries(error: BaseException, earlier: list[BaseException]) -> None:
     """Add the exceptions of a task's earlier tries to that of its last."""
-    for number, before in enumerate(earlier, 1):
-        note(error, f"try {number} failed with {type(before).__name__}: {_message(before)}")
+    number = 1
+    for text, same in groupby(f"failed with {type(before).__name__}: {_message(before)}" for before in earlier):
+        last = number + len(list(same)) - 1
+        note(error, f"try {number} {text}" if last == number else f"tries {number} to {last} {text}")
+        number = last + 1
     try:
         error.earlier_errors = tuple(earlier)  # type: ignore[attr-defined]
     except Exception as problem:

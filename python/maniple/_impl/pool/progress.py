@@ -184,16 +184,30 @@ def display_of(progress: Any) -> Display | None:
         except ImportError as missing:
             raise ImportError('progress="rich" needs the package rich: pip install rich') from missing
         if _is_notebook():
-            return Rich(Progress())
+            # Without ipywidgets rich warns, and shows nothing that changes.
+            return Rich(Progress()) if _has_widgets() else Line(file, None)
         return Rich(Progress(console=Console(stderr=True))) if _is_terminal(file) else None
     if not (_is_notebook() or _is_terminal(file)):
         return None
     label = None if progress is True else progress
     try:
-        from tqdm.auto import tqdm
+        if _is_notebook() and not _has_widgets():
+            from tqdm import tqdm  # a bar of text; that of `tqdm.auto` warns
+        else:
+            from tqdm.auto import tqdm
     except ImportError:
         return Line(file, label)
     return Tqdm(tqdm, label)
+
+
+def _has_widgets() -> bool:
+    """Return whether a notebook can show bars that are more than text."""
+    from importlib.util import find_spec
+
+    try:
+        return find_spec("ipywidgets") is not None
+    except ValueError:  # a module without a spec is in its place
+        return "ipywidgets" in sys.modules
 
 
 def _is_terminal(file: Any) -> bool:

@@ -19,7 +19,7 @@ from ...context import TimeoutError
 from ...util import is_exiting
 from ..compat.public_module import Generic, TypeVar
 from ..sync.bells import Bells, Letter, SteadyEvent
-from .awaited import AsyncResults, Awaitable
+from .awaited import AsyncResults, Awaitable, advice_for_asyncio
 from .inner_attributes import Ending, Held, Inner, NoCondition, jobs_of
 from .names import job_counter
 from .no_memory import NO_MEMORY, pause
@@ -230,7 +230,7 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
             state = "cancelled"
         else:
             state = "finished" if self.successful() else "failed"
-        return f"<{type(self).__name__} at {id(self):#x} {state}>"
+        return f"<{type(self).__name__} at {id(self):#x} {state}>{advice_for_asyncio()}"
 
     def ready(self) -> bool:
         """Return True if the call has ended."""

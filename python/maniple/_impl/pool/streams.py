@@ -39,7 +39,6 @@ def open_stream(
         ordered: whether the results come in the order of the items.
         terms: the limits and retries of the tasks.
     """
-    # Pools of threads have no terms.
     more = () if terms is None else (terms,)
     if not external:
         try:

@@ -14,11 +14,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["reseed_numpy", "seed_task"]
+__all__ = ["end_tasks", "reseed_numpy", "seed_task", "task_seed"]
 
 # NumPy's generator of the old interface uses the algorithm of `random`. Without this word both would return the same numbers.
 _NUMPY = 0x4E756D50
 _WORD = 0xFFFFFFFF
+# The process, the key and the place of the call that the worker makes now.
+_now: tuple[int, bytes, int] | None = None
 
 
 def seed_task(key: bytes, place: int) -> None:
@@ -28,6 +30,8 @@ def seed_task(key: bytes, place: int) -> None:
         key: the pool's seed and the number of the call.
         place: the index of the item in the call.
     """
+    global _now
+    _now = os.getpid(), key, place
     bits = 8 * len(key)
     # The highest bit keeps leading zeros: no two seeds are the same number.
     entropy = (1 << bits | int.from_bytes(key, "little")) << 64 | place
@@ -39,6 +43,46 @@ def seed_task(key: bytes, place: int) -> None:
             sys.meta_path.insert(0, _LATE)
     else:
         _seed_numpy(numpy_random, words)
+
+
+def task_seed() -> int:
+    """Return the seed of the task that runs, an int of 128 bits, in a worker of a pool or an executor with `seed=`.
+
+    It seeds generators that the program makes itself, such as those of `numpy.random.default_rng`. It depends on the pool's `seed`, the
+    number of the call to the pool's methods, and the index of the item alone: so each run has the same seeds, for any number of workers
+    and any `chunksize`. All calls of this function in one task, and in all tries of the task, return the same number.
+
+    Raises:
+        RuntimeError: no task of a pool with `seed=` runs in this process.
+
+    Example::
+
+        def sample(size):
+            return numpy.random.default_rng(maniple.task_seed()).normal(size=size)
+
+        with maniple.Pool(4, seed=1) as pool:
+            samples = pool.map(sample, sizes)
+    """
+    now = _now
+    if now is None or now[0] != os.getpid():
+        raise RuntimeError(
+            "task_seed() returns the seed of a task, but no task of a pool with a seed runs in this process: "
+            "pass seed= to the Pool or executor, and call task_seed() in the function that its workers call"
+        )
+    from _blake2 import blake2b  # `hashlib` loads all other algorithms as well
+
+    _, key, place = now
+    return int.from_bytes(blake2b(key + place.to_bytes(8, "little"), digest_size=16).digest(), "little")
+
+
+# The name of the module from which programs have it.
+task_seed.__module__ = "maniple"
+
+
+def end_tasks() -> None:
+    """In a worker, after its last task: no task runs from now on."""
+    global _now
+    _now = None
 
 
 class _LateSeed:

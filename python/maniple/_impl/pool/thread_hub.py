@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .stats import PoolStats
+    from .thread_terms import ThreadTerms
     from .threads import ThreadWorkers
 
 __all__ = ["ThreadHub"]
@@ -97,7 +98,9 @@ class ThreadHub:
 
     # ---- calls ----
 
-    def call(self, func: Any, args: Any, kwds: Any, told: bool) -> Call:
+    def call(self, func: Any, args: Any, kwds: Any, told: bool, terms: ThreadTerms | None = None) -> Call:
+        if terms is not None:
+            func = terms.applied_to(func)
         job = Call(self, func, args, kwds, told)
         self._enter(job, 1)
         return job
@@ -114,7 +117,11 @@ class ThreadHub:
         if self.lost is not None:
             self._fail_all(self.lost)
 
-    def map(self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool) -> MapCall:
+    def map(
+        self, func: Any, items: Any, star: bool, chunksize: int | None, told: bool, terms: ThreadTerms | None = None
+    ) -> MapCall:
+        if terms is not None:
+            func = terms.applied_to(func)
         threads = len(self.workers.processes)
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * threads)))
@@ -124,8 +131,18 @@ class ThreadHub:
         return job
 
     def stream(
-        self, func: Any, items: Any, external: bool, star: bool, chunksize: int, window: int, ordered: bool
+        self,
+        func: Any,
+        items: Any,
+        external: bool,
+        star: bool,
+        chunksize: int,
+        window: int,
+        ordered: bool,
+        terms: ThreadTerms | None = None,
     ) -> ThreadStream:
+        if terms is not None:
+            func = terms.applied_to(func)
         if not external:
             read = ReadJob(self, func, star, chunksize, items, ordered)
             # If a signal handler raises, the end of the stream cancels the job.

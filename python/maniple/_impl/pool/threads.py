@@ -119,7 +119,7 @@ class ThreadWorkers:
         if is_lost:
             self.hub.lose(f"no thread of the pool is left, because {why}")
 
-    def feeder(self, job: int, iterator: Iterator[Any]) -> threading.Thread | None:
+    def feeder(self, job: int, iterator: Iterator[Any], _terms: object = None) -> threading.Thread | None:
         """Have a thread feed the stream of `job`; return it if the caller has to start it."""
         return self.hub.feeders.take(job, iterator)
 

@@ -108,6 +108,9 @@ class Place:
     def leave(self) -> None:
         """In the worker, after its last task: call the finalizer."""
         if self._finalizer is not None:
+            from .task_seeds import end_tasks
+
+            end_tasks()
             self._finalizer(*self._finalargs)
 
 

@@ -59,7 +59,7 @@ class WorkerSetup:
         """Raise ValueError if there are more workers than accelerators."""
         if self.accelerators is not None and processes > (most := len(self.accelerators)):
             raise ValueError(
-                f"{processes} workers cannot have an accelerator each, because there are {most}: pass processes={most}, "
+                f"{processes} workers cannot have an accelerator each, because there {'is' if most == 1 else 'are'} only {most}: pass processes={most}, "
                 "or name an accelerator several times to share it, such as accelerators=[0, 0, 1, 1]"
             )
 
@@ -203,9 +203,7 @@ _INSTEAD = {
         name: f"a ThreadPool has no {name}: use a Pool, or a semaphore around apply_async"
         for name in ("max_backlog", "backlog_full")
     },
-    "retries": "a ThreadPool has no retries: use a Pool, or retry in the function",
     "priority": "a ThreadPool has no priority: its threads run the calls in their order; use a Pool",
-    "return_exceptions": "a ThreadPool has no return_exceptions: use a Pool, or catch the exceptions in the function",
     "env": f"a ThreadPool has no env, because {_OF_ONE_PROCESS}: use a Pool, or change os.environ",
     "cwd": f"a ThreadPool has no cwd, because {_OF_ONE_PROCESS}: use a Pool, or pass absolute paths",
     "threads_per_worker": "a ThreadPool has no threads_per_worker, because libraries count threads for the whole process: "

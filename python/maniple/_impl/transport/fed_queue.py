@@ -18,13 +18,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, Full
 
 from ... import util
 from ..._maniple import Hold
 from ...util import Finalize, debug, register_after_fork
 from ..compat.public_module import Generic, TypeVar
 from ..sync.thread_start import ThreadStart
+from .queue_errors import empty_error, full_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class FedQueue(Generic[Item]):
     def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue: append it to the buffer of the feeder."""
         if not self._sem.acquire(block, timeout):
-            raise Full
+            raise full_error(self._maxsize, block, timeout)
         with self._notempty:
             self._hand_to_feeder(obj)
 
@@ -190,12 +190,12 @@ class FedQueue(Generic[Item]):
         if block and timeout is not None:
             deadline = time.monotonic() + timeout
         if not self._rlock.acquire(block, timeout):
-            raise Empty
+            raise empty_error(block, timeout)
         try:
             if deadline is not None or not block:
                 left = 0.0 if deadline is None else deadline - time.monotonic()
                 if not self._poll(max(left, 0.0)):
-                    raise Empty
+                    raise empty_error(block, timeout)
             pickle = self._recv_bytes()
             self._sem.release()
         finally:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import islice
 from queue import Empty, Full
+from types import FunctionType
 
 from ...context import ManipleError
-from ..compat.public_module import Generic
+from ..compat.public_module import Generic, TypeVar
 from .fed_queue import Item
+from .queue_errors import empty_error, full_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -35,8 +38,12 @@ else:
             __module__ = "maniple.queues"
 
 
-__all__ = ["QueueExtras", "ShutDown", "SimpleQueueExtras"]
+__all__ = ["QueueExtras", "ShutDown", "SimpleQueueExtras", "name_methods"]
 
+Taken = TypeVar("Taken")
+
+# The number of items that a task puts before other tasks run.
+_AT_ONCE = 256
 # Seconds between two attempts of a task to put an item into a full queue of the standard form: at first, and at most.
 _PAUSES = 0.0005, 0.02
 
@@ -55,6 +62,13 @@ def _check_most(max_items: int | None) -> int | None:
     return max_items.__index__()
 
 
+def _counting(source: Iterator[Item], given: list[None]) -> Iterator[Item]:
+    """Yield the next items of `source`, at most `_AT_ONCE`; `given` gets an element for each."""
+    for item in islice(source, _AT_ONCE):
+        given.append(None)
+        yield item
+
+
 def _refuse_standard_form(queue: Any) -> None:
     raise NotImplementedError(
         f"{type(queue).__name__} uses the inner parts of the standard package's queue, which cannot be shut down: "
@@ -71,6 +85,7 @@ class SimpleQueueExtras(Generic[Item]):
     _counted = False
     _fed: bool
     _log: Log
+    _maxsize = 0
     _reader: Any
     if TYPE_CHECKING:
 
@@ -145,7 +160,7 @@ class SimpleQueueExtras(Generic[Item]):
             self._before_put()
             while (stopped := self._log.put_many(source, self._counted, block, _left(until), count)) is not None:
                 if stopped is False:
-                    raise Full
+                    raise full_error(self._maxsize, block, timeout)
                 problem, item = stopped
                 self._report(problem, item, sys._getframe(1))
         except (Full, ShutDown) as error:
@@ -179,26 +194,49 @@ class SimpleQueueExtras(Generic[Item]):
             _refuse_standard_form(self)
         self._log.shut_down(bool(immediate), self._counted)
 
-    async def get_async(self) -> Item:
+    async def get_async(self, *, timeout: float | None = None) -> Item:
         """As `get`, in a task of asyncio, trio or anyio: the event loop is not blocked.
 
         If the task is cancelled, no item is lost: a task takes an item only when it returns the item.
 
-        Raises: what `get` raises, except `queue.Empty`.
+        Args:
+            timeout: the time limit in seconds; None means no limit.
+
+        Raises: what `get` raises; `queue.Empty` only after `timeout` seconds.
         """
+        return await self._get_when_there(lambda: self._get_one(False, None), timeout)
+
+    async def get_many_async(self, max_items: int | None = None, *, timeout: float | None = None) -> list[Item]:
+        """As `get_many`, in a task of asyncio, trio or anyio: the event loop is not blocked while the queue is empty.
+
+        If the task is cancelled, no item is lost.
+
+        Args:
+            max_items: the greatest number of items; None means all that are in the queue at the moment.
+            timeout: the time limit in seconds for the first item; None means no limit.
+
+        Raises: what `get_many` raises; `queue.Empty` only after `timeout` seconds.
+        """
+        _check_most(max_items)
+        return await self._get_when_there(lambda: self.get_many(max_items, False), timeout)
+
+    async def _get_when_there(self, get: Callable[[], Taken], timeout: float | None) -> Taken:
+        """Return what `get` returns as soon as it does not raise `Empty`."""
         from ..aio.doors import door
 
-        here = door()
+        here, until = door(), None if timeout is None else time.monotonic() + timeout
         await here.checkpoint()
         while True:
             self._check_open()
             try:
-                return self._get_one(False, None)
+                return get()
             except Empty:
-                await here.readable(self._reader.fileno())
+                if (left := _left(until)) == 0:
+                    raise empty_error(True, timeout) from None
+            await here.readable(self._reader.fileno(), left)
 
     async def put_async(self, obj: Item) -> None:
-        """As `put`, in a task of asyncio, trio or anyio: the event loop is not blocked while the queue is full.
+        """As `put`, in a task of asyncio, trio or anyio: the event loop is not blocked.
 
         If the task is cancelled while it waits, the item is not in the queue.
 
@@ -209,6 +247,51 @@ class SimpleQueueExtras(Generic[Item]):
         await door().checkpoint()
         self._put_one(obj, True, None)
 
+    async def put_many_async(self, iterable: Iterable[Item], *, timeout: float | None = None) -> None:
+        """As `put_many`, in a task of asyncio, trio or anyio: the event loop is not blocked while the queue is full.
+
+        Other tasks run after some hundred items. The iterable itself is read in the task, and should not block. If the task is cancelled,
+        the items before are in the queue.
+
+        Args:
+            iterable: the items.
+            timeout: the time limit in seconds for the whole call; None means no limit.
+
+        Raises: what `put_many` raises; `queue.Full` only after `timeout` seconds.
+        """
+        from ..aio.doors import door
+
+        self._check_open()
+        here, until = door(), None if timeout is None else time.monotonic() + timeout
+        source = iter(iterable)
+        await here.checkpoint()
+        # The number of items in the queue, and an item that is taken from the iterable and not in the queue.
+        put = 0
+        left: list[Item] = []
+        try:
+            while True:
+                if left:
+                    await self._put_when_room(left[0], until, timeout)
+                    put, left = put + 1, []
+                given: list[None] = []
+                try:
+                    self.put_many(_counting(source, given), False)
+                except (Full, ShutDown) as error:
+                    put, left = put + error.items_put, error.next_items  # type: ignore[union-attr]  # of `put_many`
+                    if isinstance(error, ShutDown):
+                        raise
+                    continue
+                put += len(given)
+                if len(given) < _AT_ONCE:
+                    return
+                await here.sleep(0)
+        except (Full, ShutDown) as error:
+            error.items_put, error.next_items = put, left  # type: ignore[union-attr]  # attributes of ours
+            raise
+
+    async def _put_when_room(self, obj: Item, until: float | None, timeout: float | None) -> None:
+        await self.put_async(obj)
+
 
 class QueueExtras(SimpleQueueExtras[Item]):
     """The further methods of `queues.Queue`."""
@@ -218,37 +301,54 @@ class QueueExtras(SimpleQueueExtras[Item]):
     # The waits of tasks of this process for room.
     _room: Room | None = None
 
-    async def put_async(self, obj: Item) -> None:
+    async def put_async(self, obj: Item, *, timeout: float | None = None) -> None:
         """As `put`, in a task of asyncio, trio or anyio: the event loop is not blocked while the queue is full.
 
         If the task is cancelled while it waits, the item is not in the queue.
 
-        Raises: what `put` raises, except `queue.Full`.
+        Args:
+            obj: the item.
+            timeout: the time limit in seconds; None means no limit.
+
+        Raises: what `put` raises; `queue.Full` only after `timeout` seconds.
         """
+        await self._put_when_room(obj, None if timeout is None else time.monotonic() + timeout, timeout)
+
+    async def _put_when_room(self, obj: Item, until: float | None, timeout: float | None) -> None:
+        """As `put_async`, until a time (`time.monotonic`); `timeout` is the time limit of the whole call."""
         from ..aio.doors import door
         from ..aio.helpers import Room
 
         here = door()
         await here.checkpoint()
         pause, longest = _PAUSES
-        try:
-            return self._put_one(obj, False, None)
-        except Full:
-            pass
-        while self._fed:
-            await here.sleep(pause)
-            pause = min(2 * pause, longest)
-            try:
-                return self._put_one(obj, False, None)
-            except Full:
-                pass
-        room = self._room
-        if room is None or room.helper.is_of_parent:
-            room = self._room = Room(self._log, self._maxsize)
+        room: Room | None = None
         while True:
-            with room.wait() as turn:
-                await here.until(turn)
-                try:
+            try:
+                if room is None:
                     return self._put_one(obj, False, None)
-                except Full:
-                    pass
+                with room.wait() as turn:
+                    await here.until(turn, _left(until))
+                    return self._put_one(obj, False, None)
+            except Full:
+                if (left := _left(until)) == 0:
+                    raise full_error(self._maxsize, True, timeout) from None
+            if self._fed:
+                await here.sleep(pause if left is None else min(pause, left))
+                pause = min(2 * pause, longest)
+            elif room is None:
+                room = self._room
+                if room is None or room.helper.is_of_parent:
+                    room = self._room = Room(self._log, self._maxsize)
+
+
+def name_methods(queue: type, extras: type) -> None:
+    """Give a class of queues the further methods as its own: errors and `help` name the class that the program uses."""
+    for klass in reversed(extras.__mro__):
+        for name, method in vars(klass).items():
+            if isinstance(method, FunctionType) and not name.startswith("_"):
+                own = FunctionType(method.__code__, method.__globals__, name, method.__defaults__, method.__closure__)
+                own.__kwdefaults__, own.__doc__ = method.__kwdefaults__, method.__doc__
+                own.__annotations__ = method.__annotations__
+                own.__module__, own.__qualname__ = queue.__module__, f"{queue.__name__}.{name}"
+                setattr(queue, name, own)
