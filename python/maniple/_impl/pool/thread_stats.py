@@ -4,7 +4,7 @@ Calls keep their own accounts (`Job.account`). When a job leaves the table of op
 added to `Ended`. So the counters of tasks cost nothing for each task, and are exact.
 
 Each thread has a `Row`, which it alone writes: how many tasks it has run, for how long, and how long they took. A thread that runs the
-tasks of a `map` one after the other writes it once for several short tasks.
+tasks of a `map`, or of an `imap` over a list, one after the other writes it once for several short tasks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Account", "Ended", "Row", "name_of_function", "next_batch", "now", "
 # tasks received, completed, failed, cancelled, running; items of ended tasks
 Account = tuple[int, int, int, int, int, int]
 
-#: A thread counts its tasks after so many nanoseconds of a `map`, and after so many tasks.
+#: A thread counts its tasks after so many nanoseconds of a call, and after so many tasks.
 SPAN, MOST = 1_000_000, 256
 BUCKETS = 64
 SLOWEST = 5
