@@ -5,11 +5,14 @@ use super::{line, nt, pipe, ready, stream, times, unsupported};
 use crate::handle::known;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, STILL_ACTIVE};
 use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING};
 use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle};
-use windows_sys::Win32::System::Diagnostics::Debug::{SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode};
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    EXCEPTION_POINTERS, SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode, SetUnhandledExceptionFilter,
+};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
@@ -211,11 +214,43 @@ pub fn leave(code: i32) -> ! {
     end_self(code as u32)
 }
 
-/// Makes a crash end this process at once: the system neither shows a dialog nor starts a debugger, for which the hub
-/// would have to wait. There are no signals to set.
+/// Does what [`crash_at_once`] does. There are no signals to set.
 pub fn worker_signals() {
-    // SAFETY: numbers only.
-    unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
+    crash_at_once();
+}
+
+/// Makes a crash end this process at once, with the number of the exception as its exit code: the system neither shows a
+/// dialog nor starts a debugger, for which the hub would have to wait. After a stack overflow there may be no room for
+/// either: Wine then ends the thread alone, and the process continues without it.
+pub fn crash_at_once() {
+    // SAFETY: numbers only. The function stays loaded with this image, which no worker unloads.
+    unsafe {
+        SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
+        let before = SetUnhandledExceptionFilter(Some(end_by_exception));
+        if let Some(before) = before.filter(|&before| before as usize != end_by_exception as *const () as usize) {
+            FILTER_BEFORE.store(before as usize, Ordering::Release);
+        }
+    }
+}
+
+/// The function that the program had set for exceptions that no code handles; 0: none.
+static FILTER_BEFORE: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "system" fn end_by_exception(about: *const EXCEPTION_POINTERS) -> i32 {
+    const CONTINUE_SEARCH: i32 = 0;
+    // Acquire: of the store in `crash_at_once`.
+    let before = FILTER_BEFORE.load(Ordering::Acquire);
+    if before != 0 {
+        // SAFETY: the system returned it as a function of this type.
+        let before = unsafe { std::mem::transmute::<usize, unsafe extern "system" fn(_) -> i32>(before) };
+        // SAFETY: the pointer is the system's, which the function expects.
+        let answer = unsafe { before(about) };
+        if answer != CONTINUE_SEARCH {
+            return answer;
+        }
+    }
+    // SAFETY: the system passes valid pointers; both are read only.
+    end_self(unsafe { (*(*about).ExceptionRecord).ExceptionCode } as u32)
 }
 
 /// Returns whether two names are those of one variable of the environment: letters of both cases are the same.
