@@ -50,9 +50,15 @@ def die(way: str) -> None:
         os.kill(os.getpid(), KILL_CODE)
         time.sleep(60)
     elif way == "access violation":
-        ctypes.string_at(0)
+        # In a thread that begins nowhere: ctypes makes an OSError of what its own calls raise.
+        ctypes.windll.kernel32.CreateThread(None, 0, ctypes.c_void_p(8), None, 0, None)
+        time.sleep(60)
     elif way == "stack overflow":
-        ctypes.windll.kernel32.RaiseException(0xC00000FD, 0, 0, None)
+        nested: list[Any] = []
+        for _ in range(1_000_000):
+            nested = [nested]
+        sys.setrecursionlimit(10**9)
+        repr(nested)
     elif way == "abort":
         os.abort()
     os._exit(3)
