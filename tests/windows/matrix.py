@@ -527,8 +527,9 @@ def interrupted() -> None:
 
 def console_event(event: int) -> None:
     kernel32 = ctypes.windll.kernel32
-    if not kernel32.GetConsoleWindow():
-        report(f"AllocConsole: {kernel32.AllocConsole()}")
+    if not kernel32.GetConsoleWindow() and not kernel32.AllocConsole():
+        report("not run: the system gives this program no console")
+        return
     kernel32.SetConsoleCtrlHandler(None, False)
     if event == 1:
         signal.signal(signal.SIGBREAK, signal.default_int_handler)

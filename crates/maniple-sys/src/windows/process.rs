@@ -18,7 +18,8 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
 };
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetExitCodeProcess, OpenThread, PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION,
-    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, THREAD_QUERY_LIMITED_INFORMATION, TerminateProcess,
+    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, SetThreadStackGuarantee, THREAD_QUERY_LIMITED_INFORMATION,
+    TerminateProcess,
 };
 
 pub mod family;
@@ -221,10 +222,16 @@ pub fn worker_signals() {
 
 /// Makes a crash end this process at once, with the number of the exception as its exit code: the system neither shows a
 /// dialog nor starts a debugger, for which the hub would have to wait. After a stack overflow there may be no room for
-/// either: Wine then ends the thread alone, and the process continues without it.
+/// either, nor for the call of a handler: Wine then ends the thread alone, and the process continues without it. So the
+/// calling thread keeps some room for that. The standard library does the same for its threads, but for the first one
+/// only before `main`, which a worker does not reach.
 pub fn crash_at_once() {
-    // SAFETY: numbers only. The function stays loaded with this image, which no worker unloads.
+    /// Enough for the system's search for a handler, with the frames of an unoptimized build.
+    const ROOM: u32 = 64 * 1024;
+    let mut room = ROOM;
+    // SAFETY: writes to `room`; numbers otherwise. The function stays loaded with this image, which no worker unloads.
     unsafe {
+        SetThreadStackGuarantee(&mut room);
         SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
         let before = SetUnhandledExceptionFilter(Some(end_by_exception));
         if let Some(before) = before.filter(|&before| before as usize != end_by_exception as *const () as usize) {

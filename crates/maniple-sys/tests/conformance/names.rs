@@ -40,7 +40,7 @@ fn a_name_leads_to_memory_until_it_is_taken_away() {
 }
 
 #[test]
-fn memory_under_a_name_of_the_systems_lasts_as_long_as_its_users() {
+fn a_name_of_the_systems_for_memory_lasts_as_long_as_its_handles() {
     let name = format!("maniple-section-{:x}", u64::from_ne_bytes(random()));
     let (first, len) = match named::section(&name, Some(10)) {
         Err(error) => {
@@ -62,9 +62,11 @@ fn memory_under_a_name_of_the_systems_lasts_as_long_as_its_users() {
         here.start().as_ptr().add(9).write_volatile(7);
         assert_eq!(there.start().as_ptr().add(9).read_volatile(), 7);
     }
-    drop((first, here, second));
-    // A mapping is a user, too.
+    drop((first, here));
     assert_eq!(named::section(&name, None).unwrap().1, len);
+    drop(second);
+    // SAFETY: as above. The memory is there as long as a mapping, the name perhaps is not.
+    assert_eq!(unsafe { there.start().as_ptr().add(9).read_volatile() }, 7);
     drop(there);
     assert_eq!(named::section(&name, None).unwrap_err().kind(), ErrorKind::NotFound);
     for wrong in ["", "with\0zero"] {
