@@ -17,9 +17,9 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetExitCodeProcess, OpenThread, PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION,
-    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, SetThreadStackGuarantee, THREAD_QUERY_LIMITED_INFORMATION,
-    TerminateProcess,
+    GetCurrentProcess, GetCurrentThreadId, GetExitCodeProcess, GetExitCodeThread, OpenThread, PROCESS_DUP_HANDLE,
+    PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, SetThreadStackGuarantee,
+    THREAD_QUERY_LIMITED_INFORMATION, THREAD_SYNCHRONIZE, TerminateProcess,
 };
 
 pub mod family;
@@ -281,18 +281,34 @@ fn end_self(code: u32) -> ! {
     }
 }
 
+/// A handle on the calling thread, which is ready when the thread has ended.
+fn watched_thread() -> io::Result<OwnedHandle> {
+    let rights = THREAD_SYNCHRONIZE | THREAD_QUERY_LIMITED_INFORMATION;
+    // SAFETY: numbers only.
+    nt::opened(unsafe { OpenThread(rights, 0, GetCurrentThreadId()) })
+}
+
 /// Makes a thread of this crate kill this process when the other end of the pipe closes, as long as the returned handle
-/// is open. The thread runs no code of the program, so it also does so while the program is busy.
+/// is open. The thread runs no code of the program, so it also does so while the program is busy. If the caller is the
+/// first thread, this process ends with it as well: the system may end that thread alone, as Wine does after a stack
+/// overflow, and the hub would wait for an answer of a process without it.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let pipe = pipe.try_clone_to_owned()?;
     let (released, held) = stream::pipe()?;
+    let first = super::is_first_thread().then(watched_thread).transpose()?;
     super::quiet::spawn("maniple-lifeline", move || {
         loop {
-            let mut ends = [ready::Interest::new(released.as_handle()), ready::Interest::new(pipe.as_handle())];
-            let found = ready::wait(&mut ends, None);
-            if found.is_ok_and(|found| found > 0) {
+            let watched = [Some(&released), Some(&pipe), first.as_ref()].into_iter().flatten();
+            let mut ends: Vec<_> = watched.map(|handle| ready::Interest::new(handle.as_handle())).collect();
+            if ready::wait(&mut ends, None).is_ok_and(|found| found > 0) {
                 if ends[0].ready() {
                     return;
+                }
+                if let (false, Some(thread)) = (ends[1].ready(), &first) {
+                    let mut code = 0;
+                    // SAFETY: writes to `code`.
+                    unsafe { GetExitCodeThread(nt::raw(thread.as_raw()), &mut code) };
+                    end_self(code);
                 }
                 end_self(code_of(Cause::KILL));
             }
