@@ -1,7 +1,8 @@
 """A twin of a CPython for Windows, which runs under Wine: CPython's own tests for Windows on another system.
 
 The kit is a folder of `scripts/test_windows.sh` that also has a CPython for Windows: `py311/python.exe` with its `DLLs`
-and its `Lib`, the tests included. `scripts/build_windows.sh` puts the package into it. The twin differs from that Python as
+and its `Lib`, the tests included; of several the first is used, or the one whose folder is given instead of the kit.
+`scripts/build_windows.sh` puts the package into it. The twin differs from that Python as
 `twin.py` says. It is started by a script of the twin's folder, because Wine's programs need pipes as standard streams.
 """
 
@@ -18,7 +19,7 @@ __all__ = ["WindowsTwin"]
 STARTER = """\
 #!/bin/bash
 set -o pipefail
-export WINEPREFIX='{kit}/prefix' WINEARCH=win64 WINEDEBUG="${{WINEDEBUG--all}}"
+export WINEPREFIX='{kit}/prefix' WINEARCH=win64 WINEDEBUG="${{WINEDEBUG--all}}" WINEDLLOVERRIDES=winedbg.exe=d
 unset DISPLAY LD_LIBRARY_PATH PYTHONHOME PYTHONPATH
 # Wine's server and the system's processes, which keep the pipes of the first program open, belong to no job.
 if env -u MANIPLE_SUITE_JOB wineserver -p600 </dev/null >/dev/null 2>&1; then
@@ -34,11 +35,12 @@ class WindowsTwin(Twin):
     patience = 900
 
     def __init__(self, package: str, kit: Path, extra: dict[str, Path] | None = None) -> None:
-        self.kit = kit.resolve()
-        found = sorted(self.kit.glob("py3*/python.exe"))
+        kit = kit.resolve()
+        found = [kit / "python.exe"] if (kit / "python.exe").exists() else sorted(kit.glob("py3*/python.exe"))
         if not found:
             raise Missing(f"{kit} has no CPython for Windows (py311/python.exe)")
         self.source = found[0].parent
+        self.kit = self.source.parent
         super().__init__(package, extra)
 
     def standard_library(self) -> Path:

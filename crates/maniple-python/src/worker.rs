@@ -39,6 +39,7 @@ enum Function {
 /// missing before the worker was ready; standard error says which).
 #[pyfunction]
 pub fn serve(py: Python<'_>, handles: Vec<RawHandle>, prepare: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+    maniple_sys::process::crash_at_once();
     let mut link = match WorkerLink::open(adopt(handles)) {
         Err(error) if error.is_shortage() => {
             eprintln!("maniple: a worker cannot open its link: {error}");

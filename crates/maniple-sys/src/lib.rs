@@ -179,6 +179,7 @@
 //! | `die_when_hung_up` | makes the system kill this process when the other end closes, even while it is busy, as long as the returned handle is open; or returns an error |
 //! | `maker::end_after`, `maker::runs` | requests the end of this process when its maker has ended, and kills it later; whether a process runs |
 //! | `terminate_itself`, `die`, `leave` | requests the end of this process; kills it; ends it without destructors |
+//! | `crash_at_once` | makes a crash end this process at once, on systems that may show a dialog before or start a debugger; `worker_signals` does so, too |
 //! | `worker_signals`, `program_signals`, `ignore_broken_pipes`, `take_name`, `privileged` | set the signals of a worker, and of a program; ignore SIGPIPE; set the process's name; whether its environment is untrusted |
 //! | `packet::pair`, `packet::send`, `packet::receive`, `packet::MOST_HANDLES` | a blocking socket for packets, to a fork server |
 //! | `image::image`, `image::Image`, `image::symbol` | the addresses of this program's code, and its build; the name of a function |

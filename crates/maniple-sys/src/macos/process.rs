@@ -24,8 +24,8 @@ pub use crate::exit::{Cause, Exit};
 pub use crate::lacking::memory_group;
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 pub use crate::unix::process::{
-    cause_name, claim, close_number, die, end_by_number, hung_up, ignore_broken_pipes, is_same_variable, leave,
-    lifeline, nothing, program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
+    cause_name, claim, close_number, crash_at_once, die, end_by_number, hung_up, ignore_broken_pipes, is_same_variable,
+    leave, lifeline, nothing, program_signals, put_in_place, terminate_itself, until_hung_up, worker_signals,
 };
 
 /// Returns the file of this program.

@@ -6,7 +6,7 @@ use crate::{BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
 
 pub use crate::exit::{Cause, Exit};
-pub use crate::lacking::signals::{ignore_broken_pipes, program_signals, worker_signals};
+pub use crate::lacking::signals::{crash_at_once, ignore_broken_pipes, program_signals, worker_signals};
 pub use crate::lacking::{limits, memory_group};
 pub use crate::start::{Forked, Start, Stdio, set_variable};
 

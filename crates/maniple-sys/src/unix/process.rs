@@ -205,6 +205,10 @@ pub fn worker_signals() {
     }
 }
 
+/// Does nothing: a crash ends a process at once.
+#[inline]
+pub fn crash_at_once() {}
+
 /// Restores the signals of a program, in a child of a process with [`worker_signals`]: Ctrl-C ends it.
 pub fn program_signals() {
     // SAFETY: sets the default action; installs no handler.

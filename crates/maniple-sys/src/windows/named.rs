@@ -89,7 +89,7 @@ pub fn open(_name: &str, _flags: i32, _mode: u32) -> io::Result<OwnedHandle> {
 }
 
 /// Creates (with a length) or finds memory under a name of the system's, as the standard package does: the name lasts
-/// as long as a handle on the memory, or a mapping of it. Returns its length, which the system rounds up.
+/// as long as a handle on the memory; a mapping alone does not keep it. Returns its length, which the system rounds up.
 pub fn section(name: &str, len: Option<usize>) -> io::Result<(OwnedHandle, usize)> {
     if name.is_empty() || name.contains('\0') {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name of memory is empty, or contains NUL"));

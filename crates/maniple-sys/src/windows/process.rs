@@ -5,17 +5,21 @@ use super::{line, nt, pipe, ready, stream, times, unsupported};
 use crate::handle::known;
 use crate::{AsHandle, BorrowedHandle, OwnedHandle, RawHandle};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, STILL_ACTIVE};
 use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING};
 use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle};
-use windows_sys::Win32::System::Diagnostics::Debug::{SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode};
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    EXCEPTION_POINTERS, SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode, SetUnhandledExceptionFilter,
+};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetExitCodeProcess, OpenThread, PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION,
-    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, THREAD_QUERY_LIMITED_INFORMATION, TerminateProcess,
+    GetCurrentProcess, GetCurrentThreadId, GetExitCodeProcess, GetExitCodeThread, OpenThread, PROCESS_DUP_HANDLE,
+    PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, SetThreadStackGuarantee,
+    THREAD_QUERY_LIMITED_INFORMATION, THREAD_SYNCHRONIZE, TerminateProcess,
 };
 
 pub mod family;
@@ -211,11 +215,49 @@ pub fn leave(code: i32) -> ! {
     end_self(code as u32)
 }
 
-/// Makes a crash end this process at once: the system neither shows a dialog nor starts a debugger, for which the hub
-/// would have to wait. There are no signals to set.
+/// Does what [`crash_at_once`] does. There are no signals to set.
 pub fn worker_signals() {
-    // SAFETY: numbers only.
-    unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
+    crash_at_once();
+}
+
+/// Makes a crash end this process at once, with the number of the exception as its exit code: the system neither shows a
+/// dialog nor starts a debugger, for which the hub would have to wait. After a stack overflow there may be no room for
+/// either, nor for the call of a handler: Wine then ends the thread alone, and the process continues without it. So the
+/// calling thread keeps some room for that. The standard library does the same for its threads, but for the first one
+/// only before `main`, which a worker does not reach.
+pub fn crash_at_once() {
+    /// Enough for the system's search for a handler, with the frames of an unoptimized build.
+    const ROOM: u32 = 64 * 1024;
+    let mut room = ROOM;
+    // SAFETY: writes to `room`; numbers otherwise. The function stays loaded with this image, which no worker unloads.
+    unsafe {
+        SetThreadStackGuarantee(&mut room);
+        SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
+        let before = SetUnhandledExceptionFilter(Some(end_by_exception));
+        if let Some(before) = before.filter(|&before| before as usize != end_by_exception as *const () as usize) {
+            FILTER_BEFORE.store(before as usize, Ordering::Release);
+        }
+    }
+}
+
+/// The function that the program had set for exceptions that no code handles; 0: none.
+static FILTER_BEFORE: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "system" fn end_by_exception(about: *const EXCEPTION_POINTERS) -> i32 {
+    const CONTINUE_SEARCH: i32 = 0;
+    // Acquire: of the store in `crash_at_once`.
+    let before = FILTER_BEFORE.load(Ordering::Acquire);
+    if before != 0 {
+        // SAFETY: the system returned it as a function of this type.
+        let before = unsafe { std::mem::transmute::<usize, unsafe extern "system" fn(_) -> i32>(before) };
+        // SAFETY: the pointer is the system's, which the function expects.
+        let answer = unsafe { before(about) };
+        if answer != CONTINUE_SEARCH {
+            return answer;
+        }
+    }
+    // SAFETY: the system passes valid pointers; both are read only.
+    end_self(unsafe { (*(*about).ExceptionRecord).ExceptionCode } as u32)
 }
 
 /// Returns whether two names are those of one variable of the environment: letters of both cases are the same.
@@ -239,18 +281,34 @@ fn end_self(code: u32) -> ! {
     }
 }
 
+/// A handle on the calling thread, which is ready when the thread has ended.
+fn watched_thread() -> io::Result<OwnedHandle> {
+    let rights = THREAD_SYNCHRONIZE | THREAD_QUERY_LIMITED_INFORMATION;
+    // SAFETY: numbers only.
+    nt::opened(unsafe { OpenThread(rights, 0, GetCurrentThreadId()) })
+}
+
 /// Makes a thread of this crate kill this process when the other end of the pipe closes, as long as the returned handle
-/// is open. The thread runs no code of the program, so it also does so while the program is busy.
+/// is open. The thread runs no code of the program, so it also does so while the program is busy. If the caller is the
+/// first thread, this process ends with it as well: the system may end that thread alone, as Wine does after a stack
+/// overflow, and the hub would wait for an answer of a process without it.
 pub fn die_when_hung_up(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let pipe = pipe.try_clone_to_owned()?;
     let (released, held) = stream::pipe()?;
+    let first = super::is_first_thread().then(watched_thread).transpose()?;
     super::quiet::spawn("maniple-lifeline", move || {
         loop {
-            let mut ends = [ready::Interest::new(released.as_handle()), ready::Interest::new(pipe.as_handle())];
-            let found = ready::wait(&mut ends, None);
-            if found.is_ok_and(|found| found > 0) {
+            let watched = [Some(&released), Some(&pipe), first.as_ref()].into_iter().flatten();
+            let mut ends: Vec<_> = watched.map(|handle| ready::Interest::new(handle.as_handle())).collect();
+            if ready::wait(&mut ends, None).is_ok_and(|found| found > 0) {
                 if ends[0].ready() {
                     return;
+                }
+                if let (false, Some(thread)) = (ends[1].ready(), &first) {
+                    let mut code = 0;
+                    // SAFETY: writes to `code`.
+                    unsafe { GetExitCodeThread(nt::raw(thread.as_raw()), &mut code) };
+                    end_self(code);
                 }
                 end_self(code_of(Cause::KILL));
             }

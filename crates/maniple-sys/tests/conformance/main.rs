@@ -27,7 +27,7 @@ const HANDLES: &str = "MANIPLE_CONFORMANCE_HANDLES";
 /// What a part has been given, and how it ends: with an exit code.
 type Part = fn(Vec<OwnedHandle>) -> i32;
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 12] = [
     ("ends with 7", |_| 7),
     ("idles", |_| idle()),
     ("looks about", processes::look_about),
@@ -36,6 +36,8 @@ const PARTS: [(&str, Part); 10] = [
     ("dies with a lock", waiting::die_with_a_lock),
     ("dies with its maker", processes::die_with_its_maker),
     ("ends after its maker", processes::end_after_its_maker),
+    ("starts a free process", processes::start_free),
+    ("answers", processes::answer),
     ("writes to memory", memory::write),
     ("grows", processes::grow),
 ];
@@ -58,6 +60,9 @@ fn idle() -> ! {
     }
 }
 
+/// `start`, or `start_free`.
+type StartCall = fn(&Start, Option<OwnedHandle>) -> std::io::Result<(u32, OwnedHandle)>;
+
 /// A started process; killed and reaped when dropped.
 struct Child {
     pid: u32,
@@ -72,6 +77,11 @@ impl Child {
     }
 
     fn starts(part: &str, handles: Vec<OwnedHandle>, change: impl FnOnce(&mut Start)) -> Child {
+        Child::begins(process::start, part, handles, change)
+    }
+
+    /// The same, by a call of the contract's.
+    fn begins(call: StartCall, part: &str, handles: Vec<OwnedHandle>, change: impl FnOnce(&mut Start)) -> Child {
         let (watch, held) = if process::has_handles() { None } else { Some(process::lifeline().unwrap()) }.unzip();
         let numbers: Vec<_> = handles.iter().map(|handle| handle.as_raw().to_string()).collect();
         let changed = [PART, HANDLES];
@@ -90,7 +100,7 @@ impl Child {
         };
         change(&mut start);
         let starting = STARTS.write().unwrap_or_else(PoisonError::into_inner);
-        let (pid, handle) = process::start(&start, watch).unwrap();
+        let (pid, handle) = call(&start, watch).unwrap();
         drop(starting);
         Child { pid, handle, exit: None }
     }

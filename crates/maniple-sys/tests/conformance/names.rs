@@ -1,6 +1,7 @@
 //! Names: of memory, of sockets, of folders.
 
 use crate::LONG;
+use maniple_sys::memory::{Mapping, Share};
 use maniple_sys::socket::{self, Dial, Place};
 use maniple_sys::socket_dir::SocketDir;
 use maniple_sys::{AsHandle, memory, named, stream};
@@ -36,6 +37,41 @@ fn a_name_leads_to_memory_until_it_is_taken_away() {
     assert_eq!(named::find(&name).unwrap_err().kind(), ErrorKind::NotFound);
     assert!(!named::leads_to(&name, &first));
     assert!(is_len(memory::len(&first).unwrap()));
+}
+
+#[test]
+fn a_name_of_the_systems_for_memory_lasts_as_long_as_its_handles() {
+    let name = format!("maniple-section-{:x}", u64::from_ne_bytes(random()));
+    let (first, len) = match named::section(&name, Some(10)) {
+        Err(error) => {
+            // `open` has flags for it there.
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(named::section(&name, None).unwrap_err().kind(), ErrorKind::Unsupported);
+            return;
+        }
+        Ok(made) => made,
+    };
+    assert!((10..=memory::PAGES).contains(&len), "{len}");
+    assert_eq!(named::section(&name, Some(10)).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let (second, same) = named::section(&name, None).unwrap();
+    assert_eq!(same, len);
+    let share = |memory| Mapping::new(memory, len, Share::All).unwrap();
+    let (here, there) = (share(&first), share(&second));
+    // SAFETY: both mappings have `len` bytes, and only this thread uses them.
+    unsafe {
+        here.start().as_ptr().add(9).write_volatile(7);
+        assert_eq!(there.start().as_ptr().add(9).read_volatile(), 7);
+    }
+    drop((first, here));
+    assert_eq!(named::section(&name, None).unwrap().1, len);
+    drop(second);
+    // SAFETY: as above. The memory is there as long as a mapping, the name perhaps is not.
+    assert_eq!(unsafe { there.start().as_ptr().add(9).read_volatile() }, 7);
+    drop(there);
+    assert_eq!(named::section(&name, None).unwrap_err().kind(), ErrorKind::NotFound);
+    for wrong in ["", "with\0zero"] {
+        assert_eq!(named::section(wrong, Some(10)).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
 }
 
 /// Whether memory of 10 bytes has this length. macOS makes named memory of whole pages.

@@ -149,6 +149,51 @@ fn a_process_that_hangs_on_a_lifeline_is_killed_when_it_is_cut() {
     }
 }
 
+/// The part of the process that starts one which does not depend on it.
+pub fn start_free(handles: Vec<OwnedHandle>) -> i32 {
+    let free = Child::begins(process::start_free, "answers", handles, |_| {});
+    // It is not ended by this process, which is killed.
+    std::mem::forget(free);
+    idle()
+}
+
+/// The part of the process that answers each byte, until the other end is closed.
+pub fn answer(line: Vec<OwnedHandle>) -> i32 {
+    stream::write_all(line[0].as_handle(), b"here").unwrap();
+    let mut byte = [0];
+    while read(&line[0], &mut byte) == 1 {
+        stream::write_all(line[0].as_handle(), &[byte[0] + 1]).unwrap();
+    }
+    0
+}
+
+fn read(line: &OwnedHandle, bytes: &mut [u8]) -> usize {
+    loop {
+        match stream::read_into(line.as_handle(), bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => return read.unwrap(),
+        }
+    }
+}
+
+#[test]
+fn a_free_process_continues_when_the_one_that_started_it_is_killed() {
+    let (line, theirs) = stream::pair().unwrap();
+    let mut maker = Child::plays("starts a free process", vec![theirs]);
+    let mut word = [0; 4];
+    assert_eq!(read(&line, &mut word), 4);
+    process::kill(maker.handle.as_handle(), maker.pid).unwrap();
+    assert_eq!(maker.ends(), Exit::Killed(Cause::KILL));
+    // What the system ends with the maker is ended by then.
+    std::thread::sleep(Duration::from_millis(500));
+    stream::write_all(line.as_handle(), b"a").unwrap();
+    assert_eq!(read(&line, &mut word), 1, "it has ended");
+    assert_eq!(word[0], b'b');
+    stream::shut(line.as_handle(), false).unwrap();
+    // And it ends by itself.
+    assert_eq!(read(&line, &mut word), 0);
+}
+
 /// The part of the process that must end when its maker, which has ended, drops the lifeline.
 pub fn end_after_its_maker(handles: Vec<OwnedHandle>) -> i32 {
     let maker = std::env::var("MANIPLE_CONFORMANCE_MAKER").unwrap().parse().unwrap();

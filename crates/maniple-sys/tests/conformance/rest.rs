@@ -1,8 +1,9 @@
-//! Threads, time, and what this process is.
+//! Threads, time, errors, and what this process is.
 
 use maniple_sys::memory::{self, Mapping, PAGES, Share};
 use maniple_sys::quiet::{self, Number};
-use maniple_sys::{AsHandle, clock, stream};
+use maniple_sys::{AsHandle, clock, error_number, stream};
+use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -78,4 +79,31 @@ fn a_thread_keeps_to_the_processors_that_it_was_limited_to() {
 fn an_error_that_is_no_shortage_is_none() {
     let error = std::io::Error::from(std::io::ErrorKind::NotFound);
     assert!(!maniple_sys::is_shortage(&error) && maniple_sys::advice(&error).is_empty());
+}
+
+#[test]
+fn an_error_of_the_system_has_the_number_of_the_c_library() {
+    let _calm = crate::calm();
+    const ENOENT: i32 = 2;
+    const EEXIST: i32 = 17;
+    const EPIPE: i32 = 32;
+    let number = |error: io::Error| (error_number(&error), error.to_string());
+    let folder = std::env::temp_dir();
+    let (missing, error) = number(std::fs::File::open(folder.join("maniple-conformance-no-such-file")).unwrap_err());
+    assert_eq!(missing, Some(ENOENT), "{error}");
+    let (missing, error) = number(std::fs::read_dir(folder.join("maniple-no-such-folder").join("at all")).unwrap_err());
+    assert_eq!(missing, Some(ENOENT), "{error}");
+    let (exists, error) = number(std::fs::create_dir(&folder).unwrap_err());
+    assert_eq!(exists, Some(EEXIST), "{error}");
+    for (reader, writer) in [stream::pipe().unwrap(), stream::pair().unwrap()] {
+        drop(reader);
+        let (broken, error) = number(stream::write(writer.as_handle(), &[IoSlice::new(b"x")]).unwrap_err());
+        assert_eq!(broken, Some(EPIPE), "{error}");
+    }
+    // The network has one list of numbers on each system.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = std::net::TcpStream::connect(port).unwrap_err();
+    assert_eq!(error_number(&refused), refused.raw_os_error());
+    // It is an error of this program.
+    assert_eq!(error_number(&io::Error::other("text")), None);
 }

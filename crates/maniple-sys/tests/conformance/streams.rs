@@ -6,8 +6,8 @@ use maniple_sys::process::packet;
 use maniple_sys::standoff::{self, Said};
 use maniple_sys::stream::{self, Kind, Received};
 use maniple_sys::wire::{self, Note, Wire};
-use maniple_sys::{AsHandle, OwnedHandle, memory, tap};
-use std::io::{ErrorKind, IoSlice};
+use maniple_sys::{AsHandle, OwnedHandle, RawHandle, memory, tap};
+use std::io::{ErrorKind, IoSlice, Read};
 
 /// Memory with a word in it, to be recognised behind another handle.
 fn marked_memory(word: &[u8]) -> OwnedHandle {
@@ -238,4 +238,65 @@ fn records_stay_in_one_piece() {
     assert_eq!(tap::drain(reader.as_handle(), &mut bytes).unwrap(), Some(0));
     drop(reader);
     assert!(!tap::record(writer.as_handle(), b"nobody reads"));
+}
+
+/// Takes over a number as from other code, of which this crate knows nothing.
+fn taken_over(number: RawHandle) -> OwnedHandle {
+    stream::recognize(number);
+    // SAFETY: the callers leave the number to this function.
+    unsafe { OwnedHandle::from_raw(number) }
+}
+
+#[test]
+fn a_number_that_other_code_has_opened_is_used_and_closed_as_its_kind_requires() {
+    let _calm = calm();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // A number is used again for something of another kind.
+    for _ in 0..3 {
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let number = socket.as_handle().as_raw();
+        std::mem::forget(socket);
+        let taken = taken_over(number);
+        assert_eq!(stream::kind(taken.as_handle()), Kind::Remote);
+        stream::write_all(taken.as_handle(), b"over the network").unwrap();
+        drop(taken);
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "over the network");
+
+        let (here, there) = stream::pair().unwrap();
+        let taken = taken_over(here.into_raw());
+        assert_eq!(stream::kind(taken.as_handle()), Kind::Local);
+        stream::write_all(taken.as_handle(), b"on this machine").unwrap();
+        drop(taken);
+        assert_eq!(stream::read_to_end(there.as_handle()).unwrap(), b"on this machine");
+
+        let (here, there) = stream::pipe().unwrap();
+        let taken = taken_over(there.into_raw());
+        assert!(stream::is_pipe(taken.as_handle()));
+        stream::write_all(taken.as_handle(), b"through a pipe").unwrap();
+        drop(taken);
+        assert_eq!(stream::read_to_end(here.as_handle()).unwrap(), b"through a pipe");
+
+        let taken = taken_over(marked_memory(b"memory").into_raw());
+        assert_eq!((stream::kind(taken.as_handle()), word(&taken)), (Kind::Other, b"memory".to_vec()));
+    }
+}
+
+#[test]
+fn what_was_written_lasts_with_a_copy_of_the_end_and_its_companion() {
+    let _calm = calm();
+    let (here, there) = stream::pair().unwrap();
+    stream::write_all(here.as_handle(), b"written before").unwrap();
+    let companion = stream::companion(there.as_handle());
+    let copy = there.try_clone().unwrap();
+    drop((here, there));
+    assert_eq!(stream::read_to_end(copy.as_handle()).unwrap(), b"written before");
+    drop(companion);
+    // All there is to other handles is the handle.
+    let (reader, writer) = stream::pipe().unwrap();
+    for other in [reader, writer, marked_memory(b"memory")] {
+        assert!(stream::companion(other.as_handle()).is_none());
+    }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 fn expect_lost<T: std::fmt::Debug>(result: maniple::Result<T>, exit: Exit) -> Box<maniple::WorkerLost> {
     match result {
         Err(Error::WorkerLost(lost)) => {
-            assert_eq!(lost.exit, exit, "{lost}");
+            // Wine ends a thread whose stack has overflowed alone; the process ends after it, with the thread's code.
+            let with_thread = cfg!(windows) && exit == STACK_OVERFLOW && lost.exit == Exit::Code(0);
+            assert!(lost.exit == exit || with_thread, "{lost}");
             lost
         }
         other => panic!("{other:?} instead of a lost worker"),

@@ -1,7 +1,8 @@
 //! Many workers, and that nothing of a program is left when it is killed.
 
-use crate::support::{Folder, exists, let_go, wait_for_begin};
-use maniple::{CallOptions, Pool};
+use crate::support::{Folder, eventually, exists, let_go, part, print_pids, read_pids, start_hub, wait_for_begin};
+use maniple::{CallOptions, Manager, Pool, Process};
+use maniple_sys::testing::{Signal, kill};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
@@ -69,14 +70,10 @@ fn a_pool_of_200_workers_answers_and_ends() {
     assert!(workers.iter().all(|&pid| !exists(pid)));
 }
 
-/// Elsewhere, only workers, daemons and servers end with the program that started them.
-#[cfg(windows)]
+/// Workers, daemons and servers end with the program that started them.
 #[test]
-fn a_killed_program_leaves_no_process() {
-    use crate::support::{part, print_pids, read_pids, start_hub};
-    use maniple::{Manager, Process};
-
-    let _dog = patient_watchdog("a_killed_program_leaves_no_process");
+fn a_killed_program_leaves_no_process_but_those_that_are_no_daemons() {
+    let _dog = patient_watchdog("a_killed_program_leaves_no_process_but_those_that_are_no_daemons");
     if part().is_some() {
         let sleep = |()| std::thread::sleep(PATIENCE);
         let pool = Pool::new(4).unwrap();
@@ -88,17 +85,23 @@ fn a_killed_program_leaves_no_process() {
         });
         let manager = Manager::new().unwrap();
         let mut pids = pool.pids();
-        pids.extend(processes.iter().filter_map(Process::pid));
         pids.extend(manager.pid());
+        // The last of all is no daemon.
+        pids.extend(processes.iter().filter_map(Process::pid));
         print_pids(&pids);
         std::thread::sleep(PATIENCE);
         return;
     }
-    let mut hub = start_hub(module_path!(), "a_killed_program_leaves_no_process", "hub");
+    let mut hub = start_hub(module_path!(), "a_killed_program_leaves_no_process_but_those_that_are_no_daemons", "hub");
     let pids = read_pids(&mut hub);
     assert_eq!(pids.iter().collect::<BTreeSet<_>>().len(), 7, "{pids:?}");
     assert!(pids.iter().all(|&pid| exists(pid)));
     hub.kill().unwrap();
     hub.wait().unwrap();
-    crate::support::eventually("all end", || pids.iter().all(|&pid| !exists(pid)));
+    let (free, tied) = pids.split_last().unwrap();
+    eventually("all end", || tied.iter().all(|&pid| !exists(pid)));
+    // A process that is no daemon continues, as on every system.
+    assert!(exists(*free));
+    kill(*free, Signal::KILL).unwrap();
+    eventually("it ends", || !exists(*free));
 }

@@ -4,8 +4,8 @@ use crate::support::{
     LONG, METHODS, eventually, exists, is_listed, kill_self, part, print_pids, read_pids, start_hub, watchdog,
 };
 use maniple::{
-    Cause, Error, Exit, Handle, Process, StartMethod, Stdio, active_children, cpu_count, current_process,
-    parent_process,
+    Cause, Error, Exit, Handle, Process, Sender, StartMethod, Stdio, active_children, channel, cpu_count,
+    current_process, parent_process,
 };
 use maniple_sys::testing::{self, Signal};
 use std::io::{PipeWriter, Read, Seek, Write};
@@ -234,6 +234,41 @@ fn a_daemon_dies_with_its_parent_and_another_child_does_not() {
         testing::kill(pid, Signal::KILL).unwrap();
     }
     eventually("the others' end", || pids.iter().all(|&pid| !exists(pid)));
+}
+
+/// Reports its number, waits for the end of its parent, and works for a while after it.
+fn outlive(told: Sender<String>) {
+    told.send(&std::process::id().to_string()).unwrap();
+    parent_process().unwrap().join().unwrap();
+    // What the system ends with the parent is ended by then.
+    std::thread::sleep(Duration::from_millis(500));
+    told.send(&"after its parent".to_owned()).unwrap();
+    let child = Process::new(end, 1).unwrap();
+    child.start().unwrap();
+    told.send(&format!("{:?}", child.join().unwrap())).unwrap();
+}
+
+#[test]
+fn a_process_that_is_no_daemon_works_on_after_its_killed_parent() {
+    let _dog = watchdog();
+    for method in METHODS {
+        let (told, word) = channel::<String>().unwrap();
+        let parent = started(
+            method,
+            |(method, told): (u8, Sender<String>)| {
+                let _child = started(METHODS[usize::from(method)], outlive, told);
+                std::thread::sleep(LONG);
+            },
+            (METHODS.iter().position(|m| *m == method).unwrap() as u8, told),
+        );
+        let pid: u32 = word.recv().unwrap().parse().unwrap();
+        parent.kill().unwrap();
+        assert_eq!(parent.join().unwrap(), Exit::Killed(Cause::KILL), "{method:?}");
+        assert_eq!(word.recv().unwrap(), "after its parent", "{method:?}");
+        assert_eq!(word.recv().unwrap(), format!("{:?}", Exit::Code(7)), "{method:?}");
+        assert!(matches!(word.recv(), Err(Error::Channel(maniple::ChannelError::Closed))));
+        eventually("its own end", || !exists(pid));
+    }
 }
 
 // Windows has no forks.

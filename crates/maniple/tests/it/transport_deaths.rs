@@ -139,8 +139,6 @@ fn whenever_a_receiver_of_large_buffers_is_killed_the_sender_hears_of_it() {
     });
 }
 
-// On Windows all processes end with the one that has started them.
-#[cfg(not(windows))]
 #[test]
 fn a_parent_that_is_killed_closes_its_ends() {
     let _dog = watchdog();

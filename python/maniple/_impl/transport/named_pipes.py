@@ -1,15 +1,18 @@
 """Listeners and clients of the family ``AF_PIPE``: connections of this machine under a name, on Windows.
 
-The address has the form of the system's pipes, ``\\\\.\\pipe\\NAME``.  What is behind it is this package's own: an
-end of the standard package finds nothing there.
+The address has the form of the system's pipes, ``\\\\.\\pipe\\NAME``.  What is behind it is this package's own, and
+beside it a pipe of the system, for ends of the standard package (``message_pipes.py``).
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from ..._maniple import Reception, local_client, local_listener
 from ...util import Finalize, sub_debug
 from ..start.descriptors import close_number
 from .connection_parts import go_through_parts
+from .message_pipes import Door, pipe_client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,8 +68,14 @@ class NamedPipeListener:
         except OSError as problem:
             problem.filename = address  # the message names it
             raise
+        try:
+            door = Door(address, partial(_own_client, address, self._End))
+        except BaseException:
+            close_number(self._handle)
+            raise
         sub_debug("listener created with address=%r", address)
-        self.close = Finalize(self, self._finalize_pipe_listener, (self._reception, self._handle), exitpriority=0)
+        parts = door, self._reception, self._handle
+        self.close = Finalize(self, self._finalize_pipe_listener, parts, exitpriority=0)
 
     def accept(self) -> Any:
         """Wait for the next client, and return its connection."""
@@ -77,7 +86,8 @@ class NamedPipeListener:
         return _connection(self._End, guest)
 
     @staticmethod
-    def _finalize_pipe_listener(reception: Any, handle: int) -> None:
+    def _finalize_pipe_listener(door: Door, reception: Any, handle: int) -> None:
+        door.close()
         reception.close()  # first: an accept() in another thread must not wait for a number that is used again
         close_number(handle)
 
@@ -92,5 +102,15 @@ def dial(address: str, kind: Any, timeout: float) -> Any:
     try:
         number = local_client(_name(address), timeout)
     except ConnectionRefusedError:
-        raise FileNotFoundError(2, "no pipe listens at this address", address) from None
+        try:
+            return pipe_client(address, kind, timeout)
+        except FileNotFoundError:
+            raise FileNotFoundError(2, "no pipe listens at this address", address) from None
     return _connection(kind, _Handle(number))
+
+
+def _own_client(address: str, kind: Any) -> Any:
+    """Return a connection to this process's own listener, for a client of the system's pipe."""
+    from ...connection import CONNECTION_TIMEOUT
+
+    return _connection(kind, _Handle(local_client(_name(address), CONNECTION_TIMEOUT)))
