@@ -47,6 +47,8 @@ METHODS = ("fork", "spawn", "forkserver")
 WATCHDOG = 25.0
 # The time that late ends and releases may take; the walk waits only if something is left.
 REST = 8.0
+# Seconds for which what a program holds has to stay the same before it is measured.
+SETTLED = 0.5
 # Up to here each n has its run; then each is a third larger than the last.
 DENSE = 24
 # With errors other than a kind's first: the first calls only, since they differ in what is said and not in where.
@@ -169,6 +171,21 @@ class Program:
             if heard := self.line.recv(65536):
                 return heard
         raise Ended
+
+    def settled_holdings(self) -> dict[str, Any]:
+        """What it holds once that has not changed for a while: a worker that replaces another may need a moment to start."""
+        self.attend(0.1)
+        found = holdings(self.process.pid)
+        until = time.monotonic() + REST
+        # Only processes that come and go change what there is.
+        quiet = SETTLED if found["processes"] else 0.0
+        since = time.monotonic()
+        while (now := time.monotonic()) < since + quiet and now < until:
+            self.attend(0.05)
+            again = holdings(self.process.pid)
+            if again["all"] != found["all"]:
+                found, since = again, time.monotonic()
+        return found
 
     def rests_at(self, most: dict[str, Any]) -> list[str]:
         """What it holds beyond `most`, after it has had some time to release it."""
@@ -388,8 +405,7 @@ class Walk:
             for answer in (first, second):
                 if "right" not in answer:
                     raise Ended(f"without a fault: {answer.get('text', answer)} {program.said()}")
-            program.attend(0.1)
-            self.full = holdings(program.process.pid)
+            self.full = program.settled_holdings()
         return self.program
 
     def _end(self) -> None:
