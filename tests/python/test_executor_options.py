@@ -140,14 +140,15 @@ def test_a_finalizer_runs_when_the_workers_end(new_executor: NewExecutor, tmp_pa
     assert (tmp_path / "ended").exists()
 
 
-@pytest.mark.parametrize("chunksize", [1, 3])
-def test_a_seed_makes_random_numbers_reproducible(new_executor: NewExecutor, chunksize: int) -> None:
+@pytest.mark.parametrize("is_view", [False, True])
+def test_a_seed_makes_random_numbers_reproducible(new_executor: NewExecutor, is_view: bool) -> None:
     runs = []
-    for workers in (1, 2):
+    for workers, chunksize in ((1, 1), (2, 1), (2, 3)):
         executor = new_executor(workers, seed=7)
-        runs.append(list(executor.map(drawn, range(9), chunksize=chunksize)))
+        calls = executor.options(priority=1) if is_view else executor
+        runs.append(list(calls.map(drawn, range(9), chunksize=chunksize)))
         executor.shutdown()
-    assert runs[0] == runs[1]
+    assert runs[0] == runs[1] == runs[2]
     assert len({number for _, number in runs[0]}) == 9
 
 
@@ -270,7 +271,9 @@ def test_a_view_maps_each_call_as_a_task_of_its_own(new_executor: NewExecutor, m
     assert next(results) == 0.0
     with pytest.raises(mp.TaskTimeoutError):
         next(results)
-    assert list(executor.options(priority=1).map(square, range(9), chunksize=3)) == [n * n for n in range(9)]
+    for priority in (1, None):
+        view = executor.options(priority=priority)
+        assert list(view.map(square, range(9), chunksize=3)) == [n * n for n in range(9)]
 
 
 def test_a_view_changes_the_options_of_its_executor(new_executor: NewExecutor, mp: ModuleType) -> None:

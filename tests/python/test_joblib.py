@@ -146,6 +146,10 @@ def test_verbose_tells_the_progress(capfd):
     [
         ({"return_exceptions": True}, ValueError, "joblib raises the first exception"),
         ({"env": {"A": "b"}}, ValueError, "'env' is not an option of the joblib backend"),
+        ({"task_timout": 3}, ValueError, "did you mean task_timeout"),
+        ({"retrys": 1}, ValueError, "did you mean retries"),
+        ({"memory_limt": "1GB"}, ValueError, "did you mean memory_limit"),
+        ({"max_rss": "1GB"}, ValueError, "did you mean max_rss_per_worker"),
         ({"affinity": "spread"}, ValueError, "it takes task_timeout, soft_timeout, retries, priority, memory_limit"),
         ({"threads_per_worker": 1}, ValueError, "inner_max_num_threads"),
         ({"task_timeout": 0}, ValueError, "task_timeout must be more than 0 seconds"),

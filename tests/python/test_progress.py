@@ -10,6 +10,7 @@ import threading
 import time
 from array import array
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,6 +166,31 @@ def test_an_iterator_that_is_dropped_ends_the_telling(threads: Any) -> None:
     del results
     gc.collect()
     eventually(lambda: not any(thread.name == "maniple-progress" for thread in threading.enumerate()))
+
+
+@pytest.mark.parametrize("way", ["break", "exception", "cancel"])
+def test_a_loop_that_ends_early_closes_its_bar_first(pool: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_terminal(monkeypatch, tqdm=False)
+    results = pool.imap(slow, range(1000), progress=True)
+    if way == "cancel":
+        next(results)
+        eventually(terminal.getvalue)
+        with suppress(ValueError):  # a pool of threads cancels no calls
+            results.cancel()
+    try:
+        for number in results:
+            if way == "exception" and number == 10:
+                raise KeyError
+            if way == "break" and number == 10 or way == "cancel":
+                # What the loop itself refers to.
+                del results
+                break
+    except KeyError:
+        del results
+    shown = terminal.getvalue()
+    assert shown.endswith("\n") and shown.count("\n") == 1
+    time.sleep(0.3)
+    assert terminal.getvalue() == shown
 
 
 def test_an_empty_input(threads: Any) -> None:

@@ -99,8 +99,8 @@ class Chosen:
 
     @property
     def is_single(self) -> bool:
-        """Whether each call has to be a task of its own."""
-        return own_tasks(self.calls)
+        """Whether each call has to be a task of its own. Seeds are those of tasks, and must not depend on `chunksize`."""
+        return own_tasks(self.calls) or self.seeds is not None
 
     def terms(self, main: Any) -> Any:
         """Return the engine's form of the options of calls, or None; `main` is the part of the main module that workers have."""

@@ -80,9 +80,9 @@ class ExecutorView(concurrent.futures.Executor):
     ) -> Iterator[Result]:
         """Return an iterator over ``fn(*items)`` for each tuple of items, as the executor's `map` does.
 
-        With a limit or with retries, each call is a task of its own, for every `chunksize`.
+        With a limit, with retries or with a seed, each call is a task of its own, for every `chunksize`.
         """
-        is_single = own_tasks(self._options)
+        is_single = own_tasks(self._options) or self._seeds is not None
         return mapped(self.submit, self._submit_chunk, is_single, fn, iterables, timeout, chunksize, buffersize)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from ..pool.options import CALL_OPTIONS, tasks_of, terms_of, worker_limits_of
 
 TYPE_CHECKING = False
@@ -12,6 +14,11 @@ __all__ = ["calls_of", "limits_of", "refuse_others"]
 
 _CALLS = ("task_timeout", "soft_timeout", "retries", "priority")
 _WORKERS = ("memory_limit", "memory_limit_strict", "max_rss_per_worker", "max_tasks_per_child")
+# What the backend and joblib itself have. joblib may pass other names, so only what resembles an option is refused.
+_OF_JOBLIB = (
+    "initializer", "initargs", "start_method", "idle_worker_timeout", "inner_max_num_threads", "max_nbytes", "mmap_mode", "temp_folder",
+    "prefer", "require", "verbose", "context", "timeout", "n_jobs", "pre_dispatch", "batch_size", "return_as", "backend",
+)  # fmt: skip
 _INSTEAD = {
     "return_exceptions": "joblib raises the first exception of a call; catch exceptions in the function",
     "threads_per_worker": "inner_max_num_threads of parallel_config sets the number of threads",
@@ -24,7 +31,7 @@ _INSTEAD = {
 
 
 def refuse_others(chosen: dict[str, Any]) -> None:
-    """Raise ValueError if one of the arguments is an option of a pool that the backend does not have."""
+    """Raise ValueError if one of the arguments is an option of a pool that the backend does not have, or resembles an option."""
     from inspect import signature
 
     from ...pool import Pool
@@ -37,11 +44,16 @@ def refuse_others(chosen: dict[str, Any]) -> None:
         "initargs",
         "context",
     }
+    known = (*_CALLS, *_WORKERS)
     for name in chosen:
         if name in of_pools:
-            known = ", ".join((*_CALLS, *_WORKERS))
-            instead = _INSTEAD.get(name, f"of the options of a pool it takes {known}")
+            instead = _INSTEAD.get(name, f"of the options of a pool it takes {', '.join(known)}")
             raise ValueError(f"{name!r} is not an option of the joblib backend: {instead}")
+        if name in known or name in _OF_JOBLIB:
+            continue
+        begun = [one for one in known if one.startswith(name)]
+        if similar := begun or get_close_matches(name, (*known, *_OF_JOBLIB), 1):
+            raise ValueError(f"{name!r} is not an option of the joblib backend; did you mean {similar[0]}?")
 
 
 def calls_of(chosen: dict[str, Any]) -> dict[str, Any]:

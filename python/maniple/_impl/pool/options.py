@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         task_timeout: float | None
         soft_timeout: float | None
         retries: int | Retries | None
-        priority: int
+        priority: int | None
 
     class CallOptions(TaskOptions, total=False):
         """The options of a call; see `Pool`."""
@@ -503,7 +503,8 @@ def terms_of(options: dict[str, Any], main: Any, seeds: Seeds | None = None) -> 
         )
     if limit is not None and soft_limit is not None and soft_limit >= limit:
         raise ValueError(f"soft_timeout ({soft_limit} s) must be less than task_timeout ({limit} s)")
-    priority = _int("priority", options.get("priority", 0))
+    given = options.get("priority")
+    priority = 0 if given is None else _int("priority", given)
     if not -(2**31) <= priority < 2**31:
         raise ValueError(f"priority must fit into 32 bits, not {priority}")
     returns = bool(options.get("return_exceptions", False))

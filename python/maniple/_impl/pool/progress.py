@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from ..._maniple import next_result
 from ...context import TimeoutError
+from ...util import is_exiting
 from ..sync.bells import SteadyEvent
 from ..sync.thread_start import start_steadily
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult, Result, tell
@@ -31,6 +32,8 @@ __all__ = ["display_of"]
 PAUSE = 0.1
 # Seconds that the end of a call waits for the display.
 LONGEST = 5.0
+# The same at the end of an iterator that is dropped, perhaps by the garbage collector, in a thread that has a lock of the display.
+LONGEST_OF_DROPPED = 1.0
 
 
 # ---------------------------------------------------------------- displays
@@ -256,12 +259,12 @@ class Watch:
         """Whether the caller has the outcome."""
         return self._over.is_set()
 
-    def end(self) -> None:
+    def end(self, longest: float = LONGEST) -> None:
         """Wait until the end of the call is shown, so that nothing that the program writes next is on the line of the bar."""
         self._over.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             # The display may be a function of the program, which may take long.
-            self._thread.join(LONGEST)
+            self._thread.join(longest)
 
 
 class WatchedMapResult(MapResult[Result]):
@@ -288,6 +291,18 @@ class WatchedIterator(IMapIterator[Result]):
 
     def __next__(self) -> Result:
         return self.next()
+
+    def __del__(self) -> None:
+        # After the end of a loop by `break` or by an exception, nothing that the program writes is on the line of the bar.
+        watch: Watch | None = vars(self).get("_watch")
+        if watch is not None and not is_exiting():
+            watch.end(LONGEST_OF_DROPPED)
+
+    def cancel(self, kill: bool = False) -> bool:
+        """As the method of `IMapIterator`; what is shown ends."""
+        is_cancelled = super().cancel(kill)
+        self._watch.end()
+        return is_cancelled
 
     def next(self, timeout: float | None = None) -> Result:
         try:
