@@ -785,11 +785,18 @@ def test_put_many_async_stops_with_the_queue_or_the_iterable(mp: ModuleType, run
         yield from range(3)
         raise KeyError("of the iterable")
 
+    def full() -> Any:
+        yield 1
+        raise Full("of another queue")
+
     async def main() -> None:
         queue = mp.Queue(5)
         with pytest.raises(KeyError):
             await queue.put_many_async(failing())
         assert queue.get_many() == [0, 1, 2]
+        with pytest.raises(Full, match="of another queue") as of_iterable:
+            await queue.put_many_async(full())
+        assert of_iterable.value.next_items == [] and queue.get_many() == [1]  # type: ignore[attr-defined]
 
         async def end() -> None:
             await anyio.sleep(0.2)

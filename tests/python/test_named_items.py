@@ -226,3 +226,18 @@ def test_other_errors_of_earlier_tries_have_a_note_each(pool: Any) -> None:
         "tries 2 to 4 failed with KeyError: 'b'",
         "try 5 failed with OSError: b",
     ]
+
+
+class Closed(Exception):
+    @property
+    def __cause__(self) -> BaseException | None:  # type: ignore[override]
+        return None
+
+
+def raise_closed(_: int) -> None:
+    raise Closed("text")
+
+
+def test_an_exception_that_refuses_its_cause_arrives(pool: Any) -> None:
+    with pytest.raises(Closed, match="text"):
+        pool.map(raise_closed, [1])

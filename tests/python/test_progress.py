@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import itertools
 import subprocess
 import sys
 import threading
@@ -191,6 +192,18 @@ def test_a_loop_that_ends_early_closes_its_bar_first(pool: Any, way: str, monkey
     assert shown.endswith("\n") and shown.count("\n") == 1
     time.sleep(0.3)
     assert terminal.getvalue() == shown
+
+
+def test_a_loop_that_ends_early_cancels_its_calls(pool: Any) -> None:
+    gc.disable()
+    try:
+        for number in pool.imap(square, itertools.count(), progress=lambda *_: None):
+            if number > 10:
+                break
+        pool.close()
+        assert pool.join(60)
+    finally:
+        gc.enable()
 
 
 def test_an_empty_input(threads: Any) -> None:

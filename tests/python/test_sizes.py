@@ -272,6 +272,21 @@ def test_a_closed_pool_wakes_a_call_that_waits_for_room(new_pool: NewPool, tmp_p
     assert not thread.is_alive() and raised
 
 
+def test_the_shared_pools_options_may_be_arrays(mp: ModuleType) -> None:
+    from maniple._impl.pool import shared
+
+    numpy = pytest.importorskip("numpy")
+    try:
+        pool = mp.shared_pool(1, initializer=repr, initargs=(numpy.zeros(3),))
+        assert mp.shared_pool(1, initializer=repr, initargs=(numpy.zeros(3),)) is pool
+        other = mp.shared_pool(1, initializer=repr, initargs=(numpy.ones(3),))
+        assert other is not pool and other.apply(square, (3,)) == 9
+        other.terminate()
+        other.join()
+    finally:
+        shared._forget()
+
+
 @quick
 def test_the_shared_pool(new_pool: NewPool, mp: ModuleType) -> None:
     from maniple._impl.pool import shared

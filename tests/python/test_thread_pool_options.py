@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -113,6 +114,13 @@ def test_items_are_tried_again_after_the_exceptions_that_are_named(
     assert [type(one) for one in pool.map(Flaky(9), [7], return_exceptions=True)] == [ConnectionError]
     with pytest.raises(ConnectionError, match="try 1"):
         pool.apply(Flaky(1), (7,), retries=None)
+
+
+def test_a_pause_that_no_float_can_hold_is_the_longest_pause(new_pool: Callable[..., Any], mp: ModuleType) -> None:
+    retries = mp.Retries(4, initial_delay=1e-6, backoff_coefficient=1e200, max_delay=1e-5, on=(ValueError,))
+    with pytest.raises(ValueError, match="math domain") as raised:
+        new_pool(1).apply(math.sqrt, (-1,), retries=retries)
+    assert len(raised.value.earlier_errors) == 4  # type: ignore[attr-defined]
 
 
 def test_a_number_of_retries_is_for_lost_workers_which_threads_never_are(new_pool: Callable[..., Any]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from queue import SimpleQueue
@@ -431,3 +433,35 @@ def test_threads_that_share_a_stream_get_each_result_once(items: Any) -> None:
             parts = [callers.apply_async(list, (stream,)) for _ in range(3)]
             found = [number for part in parts for number in part.get(LIMIT)]
             assert sorted(found) == list(range(5))
+
+
+@pytest.mark.parametrize("step", ["apply", "imap", "imap of a list", "imap_unordered in chunks"])
+def test_a_handler_waits_for_a_call_while_it_interrupts_another(step: str) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    calls = {
+        "apply": lambda: pool.apply(abs, (-1,)) == 1,
+        "imap": lambda: list(pool.imap(abs, (number for number in range(300)))) == list(range(300)),
+        "imap of a list": lambda: list(pool.imap(abs, range(10))) == list(range(10)),
+        "imap_unordered in chunks": lambda: sorted(pool.imap_unordered(abs, iter(range(90)), 4)) == list(range(90)),
+    }
+    handled = []
+    is_busy = False
+
+    def handle(*_: object) -> None:
+        nonlocal is_busy
+        if not is_busy:
+            is_busy = True
+            handled.append(pool.apply(abs, (-2,)))
+            is_busy = False
+
+    with pool_module.ThreadPool(2) as pool:
+        before = signal.signal(signal.SIGALRM, handle)
+        until = time.monotonic() + 2
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            while time.monotonic() < until:
+                assert calls[step]()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert set(handled) == {2}

@@ -365,6 +365,9 @@ def report(
 
 # ---- in the parent ----
 
+# A class of the program may refuse the attribute.
+_set_cause = vars(BaseException)["__cause__"].__set__
+
 
 class RemoteTraceback(ManipleError):
     """The traceback, as text, of an exception that a task raised in a worker.
@@ -473,7 +476,7 @@ def raised(told: Told, first: int | None = None, items: int = 1) -> BaseExceptio
         )
         error.exception_type, error.exception_text = kind, message
     if trace is not None:
-        error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
+        _set_cause(error, RemoteTraceback(f'\n"""\n{trace}"""'))
     if isinstance(error, MaybeEncodingError) and (refused := vars(error).pop("_refused", None)) is not None:
         what, place, kind = refused
         of = "" if first is None else f" of {_items(first, items) if place is None else f'item {first + place}'}"

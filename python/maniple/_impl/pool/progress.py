@@ -228,6 +228,10 @@ def _of_map(result: MapResult[Any]) -> Count:
     return length - result._ticket.left(), length
 
 
+def _nothing_more(_: Display) -> bool:
+    return True
+
+
 class Watch:
     """A thread that shows the progress of a call that has returned at once."""
 
@@ -250,6 +254,8 @@ class Watch:
                 if self.is_over:
                     self._look(self._display)
             finally:
+                # It refers to the stream, and to this object: a call whose iterator was dropped is cancelled when its stream is dropped.
+                self._look = _nothing_more
                 self._display.close()
         except BaseException as error:
             tell(error)

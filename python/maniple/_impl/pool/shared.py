@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from _pickle import dumps
 
 from .inputs import default_processes
 
@@ -51,7 +52,7 @@ def shared_pool(processes: int | None = None, *, context: Any = None, **options:
     made_with = os.getpid(), chosen.get_start_method(), wanted
     with _lock:
         pool = _pool
-        if pool is None or pool._state != RUN or made_with != _made_with:
+        if pool is None or pool._state != RUN or not _are_equal(made_with, _made_with):
             if pool is not None and pool._state == RUN and _made_with[0] == os.getpid():
                 pool.close()
             if (size := processes) is None:
@@ -66,6 +67,17 @@ def shared_pool(processes: int | None = None, *, context: Any = None, **options:
 if not TYPE_CHECKING:
     # They name types that only type checkers import.
     shared_pool.__annotations__.clear()
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:
+        pass  # arrays, for example, have no single truth value
+    try:
+        return dumps(one) == dumps(other)
+    except Exception:
+        return False
 
 
 def _forget() -> None:

@@ -206,9 +206,22 @@ class ThreadHub:
                 result = found()
                 left = None if limit is None else limit - time.monotonic()
                 if result or (left is not None and left <= 0):
-                    bells.remove(bell)
+                    bells.take_back(bell)
                     return result
-            bells.wait(bell, left)
+            self._wait_for(bells, bell, left)
+
+    def _wait_for(self, bells: Bells, bell: Any, timeout: float | None) -> None:
+        lock = self.lock
+        if not lock._is_owned():
+            bells.wait(bell, timeout)
+            return
+        # A signal handler waits that has interrupted this thread while it had the lock. The threads that end the call need the lock. They
+        # find what they would find if the handler had raised; the interrupted step looks again at what may have changed.
+        state = lock._release_save()
+        try:
+            bells.wait(bell, timeout)
+        finally:
+            lock._acquire_restore(state)
 
     def tell(self, bells: Bells, found: Callable[[], Any], letter: Letter) -> bool:
         """Have `letter` posted with the bells; return True, without that, if `found` returns a true value."""
@@ -218,7 +231,7 @@ class ThreadHub:
             bells.append(letter)
             # A thread that stores an outcome after this check rings the bell.
             if is_there := bool(found()):
-                bells.remove(letter)
+                bells.take_back(letter)
             return is_there
 
     def ring(self, bells: Bells) -> None:

@@ -176,8 +176,12 @@ class StreamJob(Job):
         # Each removal of several outcomes is one step.
         if self.ordered:
             deque(map(self.outcomes.pop, range(index - len(taken), index), itertools.repeat(None)), maxlen=0)
-        elif self.arrivals and self.arrivals[0] is taken[0]:
-            deque(itertools.starmap(self.arrivals.popleft, itertools.repeat((), len(taken))), maxlen=0)
+        else:
+            arrivals = self.arrivals
+            removals = itertools.starmap(arrivals.popleft, itertools.repeat((), len(taken)))
+            # No call of Python code comes between the check and the removal, so no signal handler does.
+            if arrivals and arrivals[0] is taken[0]:
+                deque(removals, maxlen=0)
 
     def cancel(self) -> None:
         self.cancelled, self.input_open = True, False
@@ -573,15 +577,18 @@ class ThreadStream:
             if job.failure is None or batch.index < 0:
                 raise StopIteration
             # The tasks that have not ended count as one failed task.
-            self._batch = Batch([], deque([(False, job.failure)]), [], batch.items + 1, -1)
+            last = Batch([], deque([(False, job.failure)]), [], batch.items + 1, -1)
+            if self._batch is batch:
+                self._batch = last
         return self._batch.left
 
     def _take(self) -> bool:
         """Take the outcomes that have arrived, and return whether there were any."""
-        index, items = self._batch.index, self._batch.items
+        before = self._batch
+        index, items = before.index, before.items
         if index < 0:
             return False
-        if self._batch.taken:
+        if before.taken:
             self._forget()
         job = self._job
         left: deque[Any]
@@ -603,10 +610,10 @@ class ThreadStream:
                 # A failed task has a single outcome for all of its items.
                 items += len(value) if fine else count[0] if count else 1
         batch = Batch(found, left, parts, items, index + len(found))
-        if index:
-            self._batch = batch
-        else:
+        if before is _NOTHING_TAKEN:
             self._begin(batch)
+        elif self._batch is before:  # else a signal handler has waited here, and another thread has taken the outcomes
+            self._batch = batch
         self._forget()
         return True
 

@@ -104,7 +104,11 @@ class ThreadTerms:
         retries = self._retries
         if retries is None or tries >= retries.max_retries or not isinstance(error, retries.on or ()):
             return False
-        until = time.monotonic() + min(retries.initial_delay * retries.backoff_coefficient**tries, retries.max_delay)
+        try:
+            pause = retries.initial_delay * retries.backoff_coefficient**tries
+        except OverflowError:
+            pause = retries.max_delay if retries.initial_delay else 0.0
+        until = time.monotonic() + min(pause, retries.max_delay)
         while (workers := self._workers()) is not None and not workers.is_over:
             del workers
             if (left := until - time.monotonic()) <= 0:

@@ -61,10 +61,14 @@ class Bells(deque["Lock | Letter"]):
     def wait(self, bell: Lock, timeout: float | None) -> None:
         """Wait until the bell is rung, at most `timeout` seconds."""
         if not bell.acquire(True, -1 if timeout is None else min(timeout, TIMEOUT_MAX)):
-            try:
-                self.remove(bell)
-            except ValueError:
-                pass  # it was rung meanwhile
+            self.take_back(bell)
+
+    def take_back(self, bell: Lock | Letter) -> None:
+        """Remove a bell that is not needed, unless it was rung meanwhile."""
+        try:
+            self.remove(bell)
+        except ValueError:
+            pass
 
     def ring(self) -> None:
         """Wake all waiting threads."""

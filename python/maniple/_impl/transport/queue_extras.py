@@ -278,8 +278,8 @@ class SimpleQueueExtras(Generic[Item]):
                     self.put_many(_counting(source, given), False)
                 except (Full, ShutDown) as error:
                     put, left = put + error.items_put, error.next_items  # type: ignore[union-attr]  # of `put_many`
-                    if isinstance(error, ShutDown):
-                        raise
+                    if isinstance(error, ShutDown) or not left:
+                        raise  # without an item that found no room, the iterable raised it
                     continue
                 put += len(given)
                 if len(given) < _AT_ONCE:
