@@ -271,7 +271,8 @@ class StreamJob(Job):
         while True:
             try:
                 self.length = index + (failure is not None)
-                self.close_input()
+                with self.hub.lock:  # no signal handler runs in this thread
+                    self.close_input()
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
@@ -279,17 +280,18 @@ class StreamJob(Job):
         del self, failure
 
     def close_input(self) -> None:
-        """Make no more tasks. If a signal handler interrupts the call, the caller repeats it."""
-        with Hold(self.hub.lock):
-            self.input_open = False
-            if not self.open:
-                self.over = True
-            if self.over:
-                self.func = None
-                self.hub.leave(self)
-                if self.bells:
-                    self.bells.ring()
+        """Make no more tasks. The caller holds the hub's lock. It repeats the call if a signal handler interrupts it."""
+        self.input_open = False
+        if not self.open:
+            self.over = True
+        if self.over:
+            self.func = None
+            self.hub.leave(self)
+            if self.bells:
+                self.bells.ring()
+        if self.feeder:
             self.feeder.ring()
+        if self.hub.closed:
             self.hub.end_if_closed()
 
     def abandon(self, begun: bool) -> None:
