@@ -429,3 +429,22 @@ def test_a_class_is_pickled_once_with_its_data(method: str) -> None:
             print(pool.map(Model().predict, range(5), chunksize=1), [pool.apply(Model().predict, (at,)) for at in range(5)], pickled)
     """
     assert run(method, program) == "[0, 1, 2, 3, 4] [0, 1, 2, 3, 4] []\n"
+
+
+@pytest.mark.better_than_standard("knows no definitions that are typed in under spawn")
+@pytest.mark.parametrize("method", ["fork", *METHODS])
+def test_a_dropped_pool_ends_though_a_list_of_the_program_had_its_results(method: str) -> None:
+    program = """
+        import gc, weakref
+        offset = 1
+        for number in range(3):
+            pool = Pool(1)
+            kept = [pool.imap(lambda n: n + offset, range(3))]
+            globals()[f"new_{number}"] = number
+            print(pool.apply(lambda n: n + offset, (number,)), end=' ')
+            ended = weakref.ref(pool)
+            kept, pool = [], None
+            gc.collect()
+            print(ended() is None, end=' ')
+    """
+    assert run(method, program) == "1 True 2 True 3 True "

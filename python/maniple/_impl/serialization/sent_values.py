@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from struct import pack
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
+from weakref import ref
 
 from ..._maniple import interrupts, nameless_memory
 from ..pool.worker_main import OF_MODULES
@@ -100,6 +101,18 @@ class _File:
                 close_own(fd, self._file)
 
 
+def _while_bound(name: str, value: Any) -> Callable[[], Any]:
+    """Return a function that returns the value while it exists, or while `__main__` has it under this name.
+
+    A list that was not sent may have the results of the pool. A reference to it would keep the pool from ending when the program has
+    dropped both.
+    """
+    try:
+        return ref(value)
+    except TypeError:
+        return lambda: vars(sys.modules["__main__"]).get(name)
+
+
 class SentValues:
     """The values that were sent to the workers of one pool, by name."""
 
@@ -167,9 +180,9 @@ class SentValues:
             self._size = len(space)
             for name, value in list(space.items()):
                 if name not in OF_MODULES and not _is_plain(value) and not self._main.has(name, value):
-                    value = self._main.value_to_send(name, value)
-                    if not _is_plain(value):
-                        self._names[id(value)] = name, hold(value)
+                    sent = self._main.value_to_send(name, value)
+                    if not _is_plain(sent):
+                        self._names[id(sent)] = name, _while_bound(name, sent) if sent is value else hold(sent)
         return bool(self._names)
 
     def name_of(self, value: Any) -> str | None:
