@@ -38,7 +38,8 @@ def register(make_default: bool = False) -> None:
     - `initializer`, `initargs`: a function that each worker calls once, and its arguments;
     - `task_timeout`, `soft_timeout`, `retries`, `priority`: options of a pool's tasks, as `maniple.pool.Pool` describes them. A task is a
       batch of calls, as joblib makes them: a limit counts for the calls of a batch together, and all of them are tried again.
-      With ``batch_size=1`` each call is a batch. What the first batch of a new worker imports counts, too; an `initializer` imports it before;
+      With ``batch_size=1`` each call is a batch. What the first batch of a new worker imports counts, too; an `initializer` imports it before. With
+      ``n_jobs=1`` the calls run in this thread, without these options;
     - `memory_limit`, `memory_limit_strict`, `max_rss_per_worker`, `max_tasks_per_child`: options of a pool's workers. A call with other
       options than the one before gets new workers.
 

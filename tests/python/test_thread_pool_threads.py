@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -465,3 +466,22 @@ def test_a_handler_waits_for_a_call_while_it_interrupts_another(step: str) -> No
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
     assert set(handled) == {2}
+
+
+@pytest.mark.parametrize("items", ["[-1]", "(n for n in range(3))"])
+def test_a_forked_child_is_refused_and_starts_no_feeder(items: str) -> None:
+    pytest.importorskip("maniple.pool")
+    program = f"""
+import os, sys, time
+from maniple.pool import ThreadPool
+pool = ThreadPool(1)
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    pool.imap(abs, {items})
+except RuntimeError as error:
+    time.sleep(0.2)
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT)
+    assert "a forked child cannot use them" in done.stdout and (done.stderr, done.returncode) == ("", 0)

@@ -156,7 +156,7 @@ class ThreadHub:
         # Made first: if a signal handler raises, its end cancels the job.
         stream = ThreadStream(self, job)
         job.stream = weakref.ref(stream)
-        if self.unfed:
+        if self.unfed or self.is_elsewhere:  # which raises here, and not in a feeder
             with Hold(self.lock):
                 self._drop_orphans()
         self.unfed[job.job] = self.jobs[job.job] = job
