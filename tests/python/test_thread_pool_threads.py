@@ -485,3 +485,30 @@ except RuntimeError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT)
     assert "a forked child cannot use them" in done.stdout and (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("items", [list, iter], ids=["list", "iterator"])
+def test_a_thread_takes_all_results_while_another_takes_the_first(items: Any) -> None:
+    pool_module = pytest.importorskip("maniple.pool")
+    from maniple._impl.pool.thread_streams import Batch
+
+    with pool_module.ThreadPool(1) as pool:
+        source = [-1, -2, -3] if items is list else (-number for number in range(1, 4))
+        results = pool.imap(abs, source)
+        stream = results._ticket
+        while not stream._job.over:
+            time.sleep(0.01)
+        job, takes_all = stream._job, type(stream._job).all_outcomes
+
+        class Raced(type(job)):  # type: ignore[misc]
+            __slots__ = ()
+
+            def all_outcomes(self, length: int) -> Any:
+                found = takes_all(self, length)
+                # The other thread began before the job was over, and found one outcome.
+                first = self.arrived(0, 1)
+                stream._begin(Batch(first, deque(first), [], 1, 1))
+                return found
+
+        job.__class__ = Raced
+        assert list(results) == [1, 2, 3]

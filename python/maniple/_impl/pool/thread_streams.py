@@ -541,10 +541,12 @@ class ThreadStream:
         left = job.all_outcomes(length)
         if left is None:
             return None
-        left = self._begin(Batch([], left, [], length, length)).left
-        # No thread stores an outcome any more, and the stream has them all.
-        job.outcomes = job.outcomes.__class__()
-        return left
+        batch = Batch([], left, [], length, length)
+        first = self._begin(batch)
+        if first is batch:
+            # No thread stores an outcome any more, and the stream has them all.
+            job.outcomes = job.outcomes.__class__()
+        return first.left
 
     def _begin(self, batch: Batch) -> Batch:
         """Make `batch` the first one, in one step, unless another thread has been faster; return the first one."""
