@@ -61,7 +61,7 @@ help: ## this list
 demo: build ## all examples, in both languages, on real input (FOLDER=...: whose words to count)
 	@scripts/demo.sh $(py) $(FOLDER)
 
-test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own tests; about 15 minutes on two cores
+test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own tests; about 25 minutes on two cores
 	@$(setup) extension test cpython
 	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)" --cf-tests "$(CF_TESTS)"
 
