@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -241,3 +242,20 @@ def raise_closed(_: int) -> None:
 def test_an_exception_that_refuses_its_cause_arrives(pool: Any) -> None:
     with pytest.raises(Closed, match="text"):
         pool.map(raise_closed, [1])
+
+
+class Untouchable(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+def raise_untouchable(_: int) -> None:
+    raise Untouchable("text")
+
+
+def test_an_exception_whose_methods_raise_fails_its_task_alone(pool: Any, mp: ModuleType) -> None:
+    pid = pool.apply(os.getpid)
+    with pytest.raises(mp.pool.MaybeEncodingError) as raised:
+        pool.map(raise_untouchable, [1])
+    assert raised.value.exception_type.endswith(".Untouchable")
+    assert pool.apply(os.getpid) == pid

@@ -192,7 +192,7 @@ class _InBand:
 
 def is_among(error: BaseException, pickled: bytes) -> bool:
     """Return whether an exception is of one of the pickled classes."""
-    return isinstance(error, loads(pickled))
+    return issubclass(type(error), loads(pickled))
 
 
 def handle_soft_limits(number: int) -> None:
@@ -327,6 +327,18 @@ def report(
         stage: the stage of the task: "reading" its items, "running", "writing one" result, or "writing many".
         place: the place, among the items of the task, of the item whose call raised the exception.
     """
+    try:
+        return _report(error, unsendable, value, stage, place)
+    except Exception as failure:
+        if unsendable or isinstance(failure, MemoryError) or interrupts(failure):
+            raise
+        # Methods of the exception raise.
+        odd = MaybeEncodingError(failure, _type_name(error))
+        odd.exception_type, odd.exception_text = _type_name(error), ""
+        return _report(odd, False, None, stage, place)
+
+
+def _report(error: BaseException, unsendable: bool, value: object, stage: str, place: int | None) -> Told:
     trace: str | None
     if (
         isinstance(error, NameError)
@@ -477,11 +489,11 @@ def raised(told: Told, first: int | None = None, items: int = 1) -> BaseExceptio
         error.exception_type, error.exception_text = kind, message
     if trace is not None:
         _set_cause(error, RemoteTraceback(f'\n"""\n{trace}"""'))
-    if isinstance(error, MaybeEncodingError) and (refused := vars(error).pop("_refused", None)) is not None:
+    if type(error) is MaybeEncodingError and (refused := vars(error).pop("_refused", None)) is not None:
         what, place, kind = refused
         of = "" if first is None else f" of {_items(first, items) if place is None else f'item {first + place}'}"
         note(error, f"The {what}{of}, of type {kind}, cannot be pickled.")
-    elif first is not None and at is not None and not isinstance(error, MemoryError):
+    elif first is not None and at is not None and not issubclass(type(error), MemoryError):
         note(error, f"Item {first + at} of the call raised it.")
     elif first is not None and (notes := getattr(error, "__notes__", None)) and notes[-1] == _UNREAD:
         notes[-1] += f", {_items(first, items)} of the call"

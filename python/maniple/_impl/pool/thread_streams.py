@@ -117,7 +117,12 @@ class StreamJob(Job):
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
-        self.open.pop()
+        while True:
+            try:
+                self.open.pop()  # a list that becomes shorter may need memory
+                break
+            except NO_MEMORY:
+                sleep(PAUSE)
         while self.bells:
             try:
                 self.hub.ring(self.bells)
@@ -379,7 +384,12 @@ class ReadJob(StreamJob):
                         self.outcomes[index] = outcome
                     else:
                         self._arrive(outcome)
-                self.open.pop()
+                while True:
+                    try:
+                        self.open.pop()  # a list that becomes shorter may need memory
+                        break
+                    except NO_MEMORY:
+                        sleep(PAUSE)
                 while self.bells:
                     try:
                         self.hub.ring(self.bells)
