@@ -30,26 +30,6 @@ async def _outcome(result: Any) -> Any:
     return result.get()
 
 
-class _Absent:
-    """An attribute that results do not have; the error says what to do instead."""
-
-    def __init__(self, advice: str) -> None:
-        self._advice = advice
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return f"<no attribute: {self._advice}>"
-
-    def __get__(self, result: Any, kind: type) -> Any:
-        if result is None:
-            return self  # `help` reads the attributes of the class
-        raise AttributeError(
-            f"{kind.__name__!r} object has no attribute {self._name!r}: {self._advice}", name=self._name, obj=result
-        )
-
-
 def advice_for_asyncio() -> str:
     """Return what the `repr` of a result ends with, if a function of asyncio has called it.
 
@@ -64,8 +44,15 @@ class Awaitable(Generic[Result]):
 
     __slots__ = ()
 
-    # `asyncio.wait` calls it.
-    add_done_callback = _Absent("await it, or pass asyncio.ensure_future(result) to what needs a future")
+    if not TYPE_CHECKING:  # it has no further attributes
+
+        def __getattr__(self, name: str) -> Any:
+            # Not an attribute of the class: managers read all that `dir` lists. `asyncio.wait` asks for this one.
+            of = "await it, or pass asyncio.ensure_future(result) to what needs a future"
+            advice = f": {of}" if name == "add_done_callback" else ""
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
+            )
 
     def __await__(self) -> Generator[Any, Any, Result]:
         """Wait for the result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
