@@ -97,7 +97,7 @@ class StreamJob(Job):
                     outcome = _failed(failure, task, self.chunksize)
                 except NO_MEMORY:
                     sleep(PAUSE)
-            try:
+            try:  # as `Row.end`, without a call for each task
                 took = now() - started
                 row.job = None
                 runs = row.new_runs
@@ -106,8 +106,13 @@ class StreamJob(Job):
                     row.note(took, self, failure is None)
             except NO_MEMORY:
                 row.job = None
-        if failure is not None or outcome is None:
-            self._count(outcome is None)
+        is_counted = failure is None and outcome is not None
+        while not is_counted:
+            try:
+                self._count(outcome is None)
+                is_counted = True
+            except NO_MEMORY:  # for the call itself
+                sleep(PAUSE)
         while outcome is not None and not self.abandoned:
             try:
                 if self.ordered:
@@ -363,9 +368,7 @@ class ReadJob(StreamJob):
                 # The job refers to the task no longer.
                 task, tasks[index] = tasks[index], None
                 outcome = failure = None
-                if self.cancelled:
-                    self._count(True)
-                else:
+                if not self.cancelled:
                     try:
                         outcome = (True, func(task))  # type: ignore[misc]
                         completed += 1
@@ -375,15 +378,25 @@ class ReadJob(StreamJob):
                 while failure is not None and outcome is None:
                     try:
                         outcome = _failed(failure, task, self.chunksize)
-                        self._count(False)
                     except NO_MEMORY:
                         sleep(PAUSE)
+                is_counted = failure is None and outcome is not None
+                while not is_counted:
+                    try:
+                        self._count(outcome is None)
+                        is_counted = True
+                    except NO_MEMORY:  # for the call itself
+                        sleep(PAUSE)
                 del task  # it may keep anything alive
-                if outcome is not None and not self.abandoned:
-                    if self.ordered:
-                        self.outcomes[index] = outcome
-                    else:
-                        self._arrive(outcome)
+                while outcome is not None and not self.abandoned:
+                    try:
+                        if self.ordered:
+                            self.outcomes[index] = outcome
+                        else:
+                            self.arrivals.append(outcome)
+                        break
+                    except NO_MEMORY:
+                        sleep(PAUSE)
                 while True:
                     try:
                         self.open.pop()  # a list that becomes shorter may need memory
@@ -407,14 +420,6 @@ class ReadJob(StreamJob):
                 sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self, func, tasks, outcome, failure
-
-    def _arrive(self, outcome: Outcome) -> None:
-        while True:
-            try:
-                self.arrivals.append(outcome)
-                return
-            except NO_MEMORY:
-                sleep(PAUSE)
 
     def arrived(self, index: int, most: int) -> list[Any]:
         if not self.ordered:
