@@ -623,6 +623,8 @@ def test_a_handler_that_raises_while_a_thread_waits_loses_nothing(executor: Any,
     assert [future.result() for future in others] == [number**2 for number in range(100)]
 
 
+# The interpreter reports an exception of a handler in a finalizer or a weak reference's callback, and continues.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_frequent_handlers_lose_no_result(executor: Any) -> None:
     class Rung(Exception):
         pass

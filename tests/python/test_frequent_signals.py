@@ -196,7 +196,11 @@ def ways(mp: ModuleType, kind: str) -> tuple[Callable[[Any], None], Callable[[],
 
 
 KINDS = pytest.mark.parametrize("kind", ["queue", "simple", "joinable", "pipe", "duplex"])
-pytestmark = pytest.mark.better_than_standard("the value is lost")
+pytestmark = [
+    pytest.mark.better_than_standard("the value is lost"),
+    # The interpreter reports an exception of a handler in a finalizer or a weak reference's callback, and continues.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @KINDS

@@ -17,6 +17,9 @@ Hold = _maniple.Hold
 
 LOCKS = [threading.Lock, threading.RLock, threading.Condition]
 
+# The interpreter reports an exception of a handler in a finalizer or a weak reference's callback, and continues.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 class Struck(Exception):
     pass

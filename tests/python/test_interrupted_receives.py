@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from pools import end_pool, make_pool
 
+# The interpreter reports an exception of a handler in a finalizer or a weak reference's callback, and continues.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 class Late(Exception):
     """The time is up."""

@@ -42,6 +42,8 @@ def test_a_pool_grows_and_shrinks(new_pool: NewPool) -> None:
     assert len(set(pool.map(pid, range(20), 1))) == 1
 
 
+# The interpreter reports an exception of a handler in a finalizer or a weak reference's callback, and continues.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @every_method
 def test_a_signal_handler_interrupts_resize(new_pool: NewPool) -> None:
     def handler(number: int, frame: object) -> None:

@@ -157,14 +157,12 @@ fn groups_of_a_killed_program_are_removed_by_the_next() {
         let mut hub = start_hub(MODULE, TEST, &format!("{method:?} end allowed"));
         let pid = hub.id();
         assert_eq!(hub.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
-        let left = groups_of(pid);
-        assert_eq!(left.len(), usize::from(may_make_groups()));
-        eventually("its workers have ended", || {
-            left.iter().all(|group| fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().is_empty())
+        // The process has seen its worker in a group (`is_held`). A pool of another test may have removed the group since then.
+        // The kernel refuses to remove a group while its last process is ending, which `cgroup.procs` does not list any more.
+        eventually("a pool that starts has removed the groups", || {
+            let _pool = Pool::builder().processes(1).start_method(method).memory_limit(LIMIT).build().unwrap();
+            groups_of(pid).is_empty()
         });
-        let pool = Pool::builder().processes(1).start_method(method).memory_limit(LIMIT).build().unwrap();
-        assert_eq!(groups_of(pid), [] as [PathBuf; 0]);
-        drop(pool);
     }
 }
 
