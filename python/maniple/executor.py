@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Call = ParamSpec("Call")
     Result = TypeVar("Result")
 
-__all__ = ["ProcessPoolExecutor"]
+__all__ = ["ExecutorView", "ProcessPoolExecutor"]
 
 _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 _AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
@@ -234,7 +234,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
     def options(self, **options: Unpack[TaskOptions]) -> ExecutorView:
         """Return a view of this executor whose calls have further options. Its `submit` and `map` start calls of this executor.
 
-        `submit` itself passes all keyword arguments to the function.
+        `submit` itself passes all keyword arguments to the function. The view is an `ExecutorView`, and no `ProcessPoolExecutor`. It has
+        no workers of its own: its `shutdown`, and the end of its ``with`` block, shut this executor down.
 
         Args:
             options: `task_timeout`, `soft_timeout`, `retries` and `priority`, as for the calls of a `Pool`. They replace the options of the
@@ -326,4 +327,4 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         self._end("kill")
 
 
-public_module.finish(globals())
+public_module.finish(globals(), ExecutorView="_impl.executor.view")

@@ -77,7 +77,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
 
-    from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions
+    from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions, ThreadOptions
     from ._impl.pool.stats import PoolStats
 
     Item = TypeVar("Item")
@@ -208,6 +208,8 @@ class Pool(QueueParts):
     _wrap_exception = True
     # For `__del__` of a pool whose constructor failed.
     _state = INIT
+    # What the error about a pool that is not running adds.
+    _why_closed = ""
     # The workers and the hub of the engine; None in a pool of queues (`queue_pool.py`), which serves classes that override how
     # calls are run.
     _workers: Any = None
@@ -396,7 +398,7 @@ class Pool(QueueParts):
 
     def _check_running(self) -> None:
         if self._state != RUN:
-            raise ValueError("Pool not running")
+            raise ValueError(f"Pool not running{self._why_closed}")
 
     # ---- calls ----
 
@@ -493,7 +495,7 @@ class Pool(QueueParts):
             self._taskqueue.put(([(result._job, 0, func, args, kwds)], None))
             return result
         if self._state != RUN:
-            raise ValueError("Pool not running")
+            raise ValueError(f"Pool not running{self._why_closed}")
         if told := callback is not None or error_callback is not None:
             check_callbacks(callback=callback, error_callback=error_callback)
         if type(kwds) is not dict:
@@ -847,7 +849,7 @@ class Pool(QueueParts):
         options: Any = None,
     ) -> Any:
         if self._state != RUN:
-            raise ValueError("Pool not running")
+            raise ValueError(f"Pool not running{self._why_closed}")
         display, terms = None, self._terms
         if options:
             display = self._display_of(options)  # which takes its option from the dict
@@ -856,8 +858,8 @@ class Pool(QueueParts):
             check_chunksize(chunksize)
             if chunksize == 1:
                 chunksize = 1  # an int, also if the caller passed True or 1.0
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, not {buffersize}")
+        if buffersize is not None:
+            buffersize = count_of("buffersize", buffersize, 1)
         if self._workers is None:
             return self._stream_by_queues(kind, func, iterable, chunksize, buffersize)
         if terms is not None:
@@ -946,8 +948,11 @@ class Pool(QueueParts):
 
         Args:
             kill: whether the workers that run tasks are ended, too. Other workers take their places.
+
+        Raises:
+            ValueError: `kill`, and the pool is one of threads.
         """
-        if self._workers is None or isinstance(self, ThreadPool):
+        if self._workers is None:
             raise ValueError(f"a {type(self).__name__} cannot cancel its calls; terminate() ends all of them")
         self._hub.cancel_all(bool(kill))
 
@@ -1059,7 +1064,7 @@ class ThreadPool(ThreadQueueParts, Pool):
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        **options: Unpack[CallOptions],
+        **options: Unpack[ThreadOptions],
     ) -> None:
         if options:
             from ._impl.pool.thread_terms import thread_terms

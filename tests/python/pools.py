@@ -123,6 +123,12 @@ def wait_for_file(path: str, patience: float = 20.0) -> bool:
     return True
 
 
+def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for a condition. The test's time-out ends an endless wait."""
+    while not condition():
+        time.sleep(0.01)
+
+
 _stored: object = None
 
 

@@ -542,6 +542,20 @@ def test_a_closed_loop_leaves_the_pool_to_the_next(forked: Any) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("limit", "kind"), [("1", TypeError), ([], TypeError), (10**400, ValueError)], ids=repr)
+@pytest.mark.parametrize("call", ["get_async", "get_many_async", "put_async", "put_many_async"])
+def test_a_time_limit_that_cannot_be(run: Any, call: str, limit: Any, kind: type[Exception]) -> None:
+    queue: Any = __import__("maniple").Queue()
+    arguments = {"put_async": (1,), "put_many_async": ([1],)}.get(call, ())
+
+    async def main() -> None:
+        with pytest.raises(kind, match="timeout (must be a number of seconds or None, not|is too large)"):
+            await getattr(queue, call)(*arguments, timeout=limit)
+
+    run(main)
+    assert queue.empty()
+
+
 def test_loops_leave_no_descriptors(run: Any, forked: Any) -> None:
     queue: Any = __import__("maniple").Queue()
 

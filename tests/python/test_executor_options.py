@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as cf
+import importlib
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -327,6 +329,7 @@ def test_a_view_ends_with_its_executor(new_executor: NewExecutor) -> None:
         ({"timeout": 1}, TypeError, "not an option of an executor's call; task_timeout is its name here"),
         ({"priorty": 1}, TypeError, "did you mean priority"),
         ({"memory_limit": "1GB"}, TypeError, "an option of an executor, not of its calls"),
+        ({"max_tasks_per_child": 3}, TypeError, r"not of its calls: pass it to ProcessPoolExecutor\(\)"),
         ({"return_exceptions": True}, TypeError, "'return_exceptions' is not an option of an executor's call"),
     ],
     ids=str,
@@ -337,6 +340,59 @@ def test_bad_options_of_a_view(mp: ModuleType, options: dict[str, Any], kind: ty
         executor.options(**options)
     with pytest.raises(kind, match=words):
         executor.options(priority=1).options(**options)
+
+
+def test_a_view_has_a_public_name(mp: ModuleType) -> None:
+    with mp.ProcessPoolExecutor(1) as executor:
+        view = executor.options(priority=1)
+        assert type(view) is importlib.import_module(f"{mp.__name__}.executor").ExecutorView
+        assert f"{type(view).__module__}.{type(view).__qualname__}" == f"{mp.__name__}.executor.ExecutorView"
+        assert view.submit(square, 3).result() == 9
+
+
+# ---- what the errors say ----
+
+
+def wait_or_die(number: int) -> int:
+    if number == 4:
+        time.sleep(60)
+    if number == 5:
+        os._exit(3)
+    return number
+
+
+@pytest.mark.parametrize(
+    ("options", "items", "chunksize", "named"),
+    [
+        ({"task_timeout": 0.5}, [0, 1, 2, 3, 4], 1, "item 4"),
+        ({}, [0, 1, 2, 5], 1, "item 3"),
+        ({}, [0, 1, 2, 3, 5], 3, "items 3 to 4"),
+    ],
+)
+def test_errors_of_map_name_their_items(
+    mp: ModuleType, options: dict[str, Any], items: list[int], chunksize: int, named: str
+) -> None:
+    with mp.ProcessPoolExecutor(2) as executor:
+        with pytest.raises((mp.TaskTimeoutError, mp.WorkerLostError)) as raised:
+            list(executor.options(**options).map(wait_or_die, items, chunksize=chunksize))
+        assert raised.value.__notes__ == [f"The task that failed had {named} of the call."]
+        with pytest.raises(mp.WorkerLostError) as alone:
+            executor.submit(wait_or_die, 5).result()
+        assert not hasattr(alone.value, "__notes__")
+
+
+async def never_run() -> None:
+    pass
+
+
+def test_errors_of_submit_say_what_to_do(mp: ModuleType) -> None:
+    with mp.ProcessPoolExecutor(1) as executor:
+        with pytest.raises(TypeError, match="unexpected keyword argument") as raised:
+            executor.submit(square, 3, task_timeout=3).result()
+        assert "executor.options(task_timeout=...)" in raised.value.__notes__[0]
+        with pytest.raises(TypeError, match="coroutine") as raised:
+            executor.submit(never_run).result()
+        assert "asyncio.run" in raised.value.__notes__[0]
 
 
 # ---- what cannot be ----
@@ -355,6 +411,8 @@ def test_bad_options_of_a_view(mp: ModuleType, options: dict[str, Any], kind: ty
             "'return_exceptions' is not an option of an executor, but of a maniple.Pool",
         ),
         ({"max_backlog": 5}, TypeError, "'max_backlog' is not an option of an executor, but of a maniple.Pool"),
+        ({"idle_timeout": 5}, TypeError, "but of a maniple.Pool; the options are task_timeout"),
+        ({"min_workers": 1}, TypeError, "but of a maniple.Pool, which calls it min_processes; the options are"),
         ({"timeout": 1}, TypeError, "task_timeout is its name here"),
         ({"memory_limitt": 1}, TypeError, "did you mean memory_limit"),
         ({"finalargs": (1,)}, ValueError, "finalargs needs finalizer"),

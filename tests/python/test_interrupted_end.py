@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pools import POOL_KINDS, end_pool, make_pool, square
+from pools import POOL_KINDS, end_pool, eventually, make_pool, square
 
 ROUNDS = 25
 
@@ -70,12 +70,6 @@ def striker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for a condition. The test's time-out ends an endless wait."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def alive(pool: Any) -> list[bool]:

@@ -171,7 +171,7 @@ def test_batch_beyond_its_time_limit_is_ended(tmp_path, return_as):
     with parallel_config(backend="maniple", task_timeout=3):
         with pytest.raises(maniple.TaskTimeoutError, match="3 s") as raised:
             list(Parallel(n_jobs=2, return_as=return_as)(delayed(touch_and_sleep)(tmp_path / "pid", 3600) for _ in "a"))
-        assert "The first function of the batch is touch_and_sleep." in raised.value.__notes__
+        assert raised.value.task == "touch_and_sleep, item 0"
         pid = int((tmp_path / "pid").read_text())
         wait_for(lambda: not is_running(pid))
         assert Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
@@ -332,7 +332,8 @@ def exit_at(number):
 def test_error_of_a_dead_worker_names_the_function():
     with pytest.raises(maniple.WorkerLostError) as raised:
         Parallel(n_jobs=2)(delayed(exit_at)(3) for _ in range(1))
-    assert raised.value.__notes__ == ["The first function of the batch is exit_at."]
+    assert raised.value.task == "exit_at, item 0"
+    assert "it was running exit_at, item 0" in str(raised.value)
 
 
 def test_dead_worker_in_a_managed_block():

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import nothing_left
+from pools import eventually
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -51,12 +52,6 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
         made.shutdown()
         made.join()
         del made
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for a condition; the test's time-out ends an endless wait."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def resident(manager: Any) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import nothing_left
-from pools import in_thread, interrupted
+from pools import eventually, in_thread, interrupted
 
 pytestmark = [
     pytest.mark.better_than_standard("the answers of calls that were broken off are taken for those of the next ones"),
@@ -52,12 +52,6 @@ def alarms() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for a condition; the test's timeout ends an endless wait."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def wait_in(condition: Any, begun: threading.Event | None = None) -> Any:

@@ -14,14 +14,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import psutil
 import pytest
 from conftest import nothing_left
-from pools import in_thread, interrupted
+from pools import eventually, in_thread, interrupted
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -47,12 +47,6 @@ def forked(mp: ModuleType, request: pytest.FixtureRequest) -> Iterator[Any]:
         made.shutdown()
         made.join()  # drops the process
         del made
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for a condition; the test's time-out ends an endless wait."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def descriptors(manager: Any) -> int:

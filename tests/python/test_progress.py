@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import itertools
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pools import end_pool, make_pool, square, wait_for_file
+from pools import end_pool, eventually, make_pool, square, wait_for_file
 
 pytestmark = pytest.mark.better_than_standard("it shows no progress")
 
@@ -45,13 +46,6 @@ def slow(number: int) -> int:
 def add(one: int, two: int) -> int:
     time.sleep(0.01)
     return one + two
-
-
-def eventually(condition: Any) -> None:
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 def check(told: list[tuple[int, int | None]], total: int) -> None:
@@ -456,3 +450,28 @@ def test_a_pool_of_queues_has_lengths_and_no_progress(mp: ModuleType, pool_modul
         assert list(results) == [1, 4, 9] and len(results) == 3
         with pytest.raises(ValueError, match="no options"):
             pool.map(square, [1], progress=True)
+
+
+@pytest.mark.parametrize("how", ["map", "imap", "break"])
+def test_a_function_that_needs_the_event_loop_gets_it(pool: Any, how: str) -> None:
+    told: list[Any] = []
+
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int, total: int | None) -> None:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(60)
+            told.append((done, total))
+
+        if how == "map":
+            assert await pool.map_async(slow, range(8), 1, progress=tell) == list(range(8))
+        else:
+            async for number in pool.imap(slow, range(8), progress=tell):
+                if how == "break" and number == 3:
+                    break
+        while how == "break" and any(thread.name == "maniple-progress" for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+        if how != "break":
+            assert told[-1] == (8, 8)  # it was called before the end of the call
+
+    asyncio.run(program())

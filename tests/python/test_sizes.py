@@ -302,8 +302,9 @@ def test_the_shared_pool(new_pool: NewPool, mp: ModuleType) -> None:
         assert mp.shared_pool(3, idle_timeout=0.2) is pool and pool._processes == 3
         other = mp.shared_pool(idle_timeout=0.3)
         assert other is not pool and other._processes == 3 and other.apply(square, (3,)) == 9
-        with pytest.raises(ValueError, match="not running"):
-            pool.apply(square, (3,))
+        for call in (lambda: pool.apply(square, (3,)), lambda: pool.map(square, [3]), lambda: pool.imap(square, [3])):
+            with pytest.raises(ValueError, match="not running: another part of the program called shared_pool"):
+                call()
         other.terminate()
         again = mp.shared_pool(idle_timeout=0.3)
         assert again is not other and again.apply(square, (3,)) == 9

@@ -123,11 +123,13 @@ def test_a_pause_that_no_float_can_hold_is_the_longest_pause(new_pool: Callable[
     assert len(raised.value.earlier_errors) == 4  # type: ignore[attr-defined]
 
 
-def test_a_number_of_retries_is_for_lost_workers_which_threads_never_are(new_pool: Callable[..., Any]) -> None:
-    flaky = Flaky(1)
-    with pytest.raises(ConnectionError):
-        new_pool(retries=3).apply(flaky, (1,))
-    assert flaky.calls[1] == 1
+@pytest.mark.parametrize("retries", [3, "of the class"])
+def test_retries_without_exceptions_are_refused(new_pool: Callable[..., Any], mp: ModuleType, retries: Any) -> None:
+    given = mp.Retries(3) if retries == "of the class" else retries
+    for call in (lambda: new_pool(retries=given), lambda: new_pool(1).map(abs, [1], retries=given)):
+        with pytest.raises(ValueError, match=r"no thread is lost: Retries\(3, on="):
+            call()
+    assert new_pool(retries=0).map(abs, [-1], retries=mp.Retries(0)) == [1]
 
 
 def test_a_terminated_pool_waits_for_no_further_try(new_pool: Callable[..., Any], mp: ModuleType) -> None:
@@ -146,6 +148,15 @@ def test_statistics_name_the_function(new_pool: Callable[..., Any]) -> None:
     pool = new_pool()
     pool.map(halves, range(5), return_exceptions=True)
     assert {slow.function for slow in pool.stats().slowest} == {"halves"}
+
+
+def test_statistics_count_retries_and_returned_exceptions(new_pool: Callable[..., Any], mp: ModuleType) -> None:
+    pool = new_pool(retries=mp.Retries(2, on=ConnectionError))
+    pool.map(Flaky(2), range(5), chunksize=3)
+    pool.map(Flaky(9), range(3), return_exceptions=True)
+    stats = pool.stats()
+    assert (stats.tasks_received, stats.tasks_completed, stats.tasks_failed) == (8, 5, 3)
+    assert (stats.tasks_launched, stats.tasks_retried) == (8 + 16, 16)
 
 
 def test_options_that_change_nothing_are_accepted(new_pool: Callable[..., Any]) -> None:

@@ -6,6 +6,7 @@ would evaluate them, since it also reads the bases, and raise a NameError.  The 
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import FunctionType, GenericAlias
 
 from .. import PACKAGE
@@ -37,8 +38,8 @@ __all__ = ["Generic", "TypeVar", "finish", "needs_ctx"]
 _OURS = PACKAGE, "multiprocessing"
 
 
-def finish(content: dict[str, Any]) -> None:
-    """Finish a public module with the namespace `content`; the module calls it last.
+def finish(content: dict[str, Any], **late: str) -> None:
+    """Finish a public module with the namespace `content`; the module calls it last. `late`: the modules of names that few programs use.
 
     The function removes the annotations of the functions and classes in the namespace, and of their bases. It adds a ``__getattr__``
     that returns what the standard module imports (see `imported_names`).
@@ -48,6 +49,8 @@ def finish(content: dict[str, Any]) -> None:
     def __getattr__(name: str) -> object:
         if name.startswith("__"):  # the import system looks up several
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        if name in late:
+            return getattr(import_module(f"{PACKAGE}.{late[name]}"), name)
         from .imported_names import find
 
         return find(module, name)

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from ..pool.payload import note_items
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -43,10 +45,12 @@ def mapped(
     limit = None if timeout is None else time.monotonic() + timeout
     items = zip(*iterables)
     submissions: Iterator[Future[Any]]
+    sizes: deque[int] | None = None
     if chunksize == 1:
         submissions = (submit(fn, *each) for each in items)
     else:
-        submissions = (submit_chunk(fn, chunk) for chunk in _chunks_of(items, chunksize))
+        sizes = deque()
+        submissions = (submit_chunk(fn, chunk) for chunk in _chunks_of(items, chunksize, sizes))
     waiting: deque[Future[Any]] = deque()
     try:
         for future in submissions:
@@ -57,17 +61,21 @@ def mapped(
         for future in waiting:
             future.cancel()
         raise
-    return _results(waiting, lambda: next(submissions, None), limit, chunksize != 1)
+    return _results(waiting, lambda: next(submissions, None), limit, sizes)
 
 
-def _chunks_of(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield lists of `size` items; the last may be shorter."""
+def _chunks_of(items: Iterator[tuple[Any, ...]], size: int, sizes: deque[int]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield lists of `size` items, and append the size of each to `sizes`; the last may be shorter."""
     while chunk := list(islice(items, size)):
+        sizes.append(len(chunk))
         yield chunk
 
 
 def _results(
-    waiting: deque[Future[Any]], submit_next: Callable[[], Future[Any] | None], limit: float | None, are_chunks: bool
+    waiting: deque[Future[Any]],
+    submit_next: Callable[[], Future[Any] | None],
+    limit: float | None,
+    sizes: deque[int] | None,
 ) -> Iterator[Any]:
     """Yield the results of futures in their order.
 
@@ -75,13 +83,18 @@ def _results(
         waiting: the futures.
         submit_next: a function that submits the next task when a result was taken, and returns its future; None if there is none.
         limit: the time (`time.monotonic`) after which waiting raises `TimeoutError`.
-        are_chunks: whether each result is a list of results.
+        sizes: the numbers of calls of the tasks whose results are lists; None if each task is one call.
     """
+    first = 0
     try:
         while waiting:
-            future = waiting.popleft()
+            future, size = waiting.popleft(), 1 if sizes is None else sizes.popleft()
             try:
                 result: Any = future.result(None if limit is None else limit - time.monotonic())
+            except Exception as error:
+                if future.done() and not future.cancelled():
+                    note_items(error, first, size)
+                raise
             finally:
                 # After a time-out it may still wait.
                 future.cancel()
@@ -89,7 +102,8 @@ def _results(
             if (more := submit_next()) is not None:
                 waiting.append(more)
             del more
-            if are_chunks:
+            first += size
+            if sizes is not None:
                 result.reverse()
                 while result:
                     yield result.pop()

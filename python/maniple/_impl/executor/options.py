@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..pool.options import (
     CALL_OPTIONS,
     memory_limit_of,
+    name_in_pool,
     own_tasks,
     seeds_of,
     setup_of,
@@ -32,18 +33,25 @@ _KNOWN = (
 )  # fmt: skip
 
 
-def _of_pool(name: str) -> str:
-    from inspect import signature
+# Parameters of the executor that are no options of a pool.
+_OF_EXECUTOR = ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child")
 
-    from ...pool import Pool
 
-    return ", but of a maniple.Pool" if name in (*CALL_OPTIONS, *signature(Pool).parameters) else ""
+def _unknown(name: str) -> str:
+    """Return the message about an option that an executor does not have."""
+    of_pool = name_in_pool(name)
+    if of_pool is None or of_pool in _KNOWN:
+        return unknown_option(name, _KNOWN, "an executor")
+    named = "" if of_pool == name else f", which calls it {of_pool}"
+    return (
+        f"{name!r} is not an option of an executor, but of a maniple.Pool{named}; the options are {', '.join(_KNOWN)}"
+    )
 
 
 def checked_calls(options: dict[str, Any]) -> None:
     """Raise TypeError or ValueError if one of these options of calls is unknown, or has a value that it cannot have."""
     for name in options:
-        if name in _KNOWN and name not in _CALLS:
+        if name in (*_KNOWN, *_OF_EXECUTOR) and name not in _CALLS:
             raise TypeError(f"{name!r} is an option of an executor, not of its calls: pass it to ProcessPoolExecutor()")
         if name not in _CALLS:
             raise TypeError(unknown_option(name, _CALLS, "an executor's call"))
@@ -64,7 +72,7 @@ class Chosen:
     def __init__(self, options: dict[str, Any], is_forked: bool) -> None:
         for name in options:
             if name not in _KNOWN:
-                raise TypeError(unknown_option(name, _KNOWN, f"an executor{_of_pool(name)}"))
+                raise TypeError(_unknown(name))
         get = options.get
         #: what the processes of the workers get
         self.setup: WorkerSetup | None = setup_of(get("finalargs", ()), **{name: get(name) for name in _SETUP})

@@ -88,3 +88,6 @@ class ExecutorView(concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the executor down; see its method."""
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+
+ExecutorView.__module__ = "maniple.executor"

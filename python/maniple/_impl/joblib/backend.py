@@ -31,7 +31,9 @@ from joblib.parallel import (  # type: ignore[import-untyped]
 )
 
 from ...process import current_process
+from ..pool.payload import text_of_task
 from ..pool.results import tell
+from ..pool.thread_stats import name_of_function
 from .arrays import SharedArrays
 from .batches import Batches
 from .options import calls_of, limits_of, refuse_others
@@ -273,7 +275,7 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self._batches = Batches(workers.main, arrays)
         # While the caller submits the first batches, nothing else calls the trackers of those that have ended.
         call.call_ended()
-        task = Task(callback or _ignore, call.deliver, arrays, _name_of_calls(func))
+        task = Task(callback or _ignore, call.deliver, arrays, self._text_of_calls(func))
         arrays.begin()
         try:
             content = self._batches.pickled(func)
@@ -285,6 +287,16 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             workers.submit(task, call.notifies, *content)
         call.add(task)
         return task
+
+    def _text_of_calls(self, batch: Any) -> str:
+        """Return the name of the function that a batch calls first, and the indexes of its calls, for people."""
+        items = getattr(batch, "items", None)
+        if not isinstance(items, list) or not items:
+            return name_of_function(batch)
+        # joblib counts a batch before it submits it.
+        counted: Any = getattr(self.parallel, "n_dispatched_tasks", None)
+        first = counted - len(items) if isinstance(counted, int) else None
+        return text_of_task(name_of_function(items[0][0]), first, len(items))
 
     # The name of `submit` before joblib 1.6.
     apply_async = submit
@@ -308,13 +320,6 @@ class ManipleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if self._call is not None:
             self._call.wait(lambda: getattr(self.parallel, "_aborting", False))
         yield
-
-
-def _name_of_calls(batch: Any) -> str:
-    """Return the name of the function that a batch calls first."""
-    items = getattr(batch, "items", None)
-    func = items[0][0] if isinstance(items, list) and items else batch
-    return str(getattr(func, "__qualname__", type(func).__qualname__))
 
 
 def _ignore(task: Task) -> None:

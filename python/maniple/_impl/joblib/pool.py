@@ -19,7 +19,7 @@ from ..._maniple import Hold
 from ...context import TimeoutError
 from ..pool.limit_errors import MemoryLimitError, SoftTimeoutError, TaskTimeoutError
 from ..pool.options import terms_of
-from ..pool.payload import WorkerLostError, note
+from ..pool.payload import WorkerLostError, note, renamed
 from ..pool.worker_main import WorkerMain, worker_main
 from ..pool.workers import Workers
 from .arrays import SharedArrays
@@ -59,12 +59,12 @@ def default_method() -> str:
 class Task:
     """A batch of calls that was submitted."""
 
-    __slots__ = ("_arrays", "_tracker", "deliver", "failure", "files", "first", "ticket")
+    __slots__ = ("_arrays", "_tracker", "calls", "deliver", "failure", "files", "ticket")
 
-    def __init__(self, tracker: Any, deliver: Callable[[Task], object], arrays: SharedArrays, first: str = "") -> None:
+    def __init__(self, tracker: Any, deliver: Callable[[Task], object], arrays: SharedArrays, calls: str = "") -> None:
         self._tracker, self._arrays = tracker, arrays
-        #: the name of the function of the batch's first call
-        self.first = first
+        #: the function of the batch's first call, and the indexes of its calls, for people
+        self.calls = calls
         #: the function that receives the task when it has ended
         self.deliver = deliver
         #: the error of a batch that could not be sent
@@ -93,11 +93,15 @@ class Task:
             raise self.failure
         try:
             return self.ticket.get()
-        except (WorkerLostError, TaskTimeoutError, MemoryLimitError, SoftTimeoutError) as error:
-            # The error itself names the function of this package that runs the batch.
-            if getattr(error, "task", True) and self.first:
-                note(error, f"The first function of the batch is {self.first}.")
+        except SoftTimeoutError as error:
+            note(error, f"The task was {self.calls}.")
             raise
+        except (WorkerLostError, TaskTimeoutError, MemoryLimitError) as error:
+            if not error.task:  # no worker gets ready
+                raise
+            # The error names the function of this package that runs the batch.
+            named = renamed(error, self.calls)
+        raise named
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait for the results of the batch, as `AsyncResult.get` does."""

@@ -57,8 +57,8 @@ class Awaitable(Generic[Result]):
     def __await__(self) -> Generator[Any, Any, Result]:
         """Wait for the result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
 
-        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``, unless another task awaits it, too. (The tasks of
-        a `ThreadPool` cannot be ended, so its calls continue.)
+        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``, unless another task awaits it, too. (A thread
+        cannot be ended: of a call of a `ThreadPool`, the tasks that have not begun are cancelled.)
 
         Raises: what `get` raises.
         """
@@ -76,7 +76,8 @@ class AsyncResults(Generic[Result]):
     async def __anext__(self) -> Result:
         """Wait for the next result in a task of asyncio, trio or anyio, without blocking the event loop, and return it.
 
-        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``. (The calls of a `ThreadPool` continue.)
+        If the task is cancelled, the call is cancelled as by ``cancel(kill=True)``. (A thread cannot be ended: of a `ThreadPool`, the
+        calls that have not begun are cancelled.)
         """
         from ..aio.doors import door
 

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
         retries: int | Retries | None
         priority: int | None
 
+    class ThreadOptions(TypedDict, total=False):
+        """The options of a pool of threads; see `ThreadPool`."""
+
+        retries: int | Retries | None
+        return_exceptions: bool
+
     class CallOptions(TaskOptions, total=False):
         """The options of a call; see `Pool`."""
 
@@ -77,6 +83,7 @@ __all__ = [
     "check_memory_watch",
     "count_of",
     "memory_limit_of",
+    "name_in_pool",
     "own_tasks",
     "refuse",
     "seconds_of",
@@ -426,20 +433,37 @@ def _unknown(name: str, of_pool: bool) -> str:
         return (
             f"{name!r} is not an option of a {'pool' if of_pool else 'call'}; it is an argument of {_OF_METHODS[name]}"
         )
+    if of_pool and (meant := _similar(name, [*pools, *_OF_METHODS])) in _OF_METHODS:
+        return f"{name!r} is not an option of a pool; did you mean {meant}? It is an argument of {_OF_METHODS[meant]}"
     return unknown_option(name, pools if of_pool else [*CALL_OPTIONS, "progress"], "a pool" if of_pool else "a call")
 
 
 def unknown_option(name: str, known: Iterable[str], thing: str) -> str:
     """Return the message about an option that `thing` does not have."""
-    from difflib import get_close_matches
-
     known = list(known)
     if _NAMES_ELSEWHERE.get(name) in known:
         hint = f"; {_NAMES_ELSEWHERE[name]} is its name here"
     else:
-        similar = get_close_matches(name, known, 1)
-        hint = f"; did you mean {similar[0]}?" if similar else ""
+        similar = _similar(name, known)
+        hint = f"; did you mean {similar}?" if similar else ""
     return f"{name!r} is not an option of {thing}{hint}; the options are {', '.join(known)}"
+
+
+def name_in_pool(name: str) -> str | None:
+    """Return the name of a pool's option, or of a call's, by its name here or elsewhere; None if there is no such option."""
+    from inspect import signature
+
+    from ...pool import Pool
+
+    known = (*CALL_OPTIONS, *signature(Pool).parameters)
+    return next((one for one in (name, _NAMES_ELSEWHERE.get(name)) if one in known), None)
+
+
+def _similar(name: str, known: list[str]) -> str:
+    """Return the known name that is most similar to a name; "" if none is."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, 1)), "")
 
 
 def own_tasks(options: dict[str, Any]) -> bool:

@@ -148,6 +148,12 @@ def _items(first: int, items: int) -> str:
     return f"item {first}" if items == 1 else f"items {first} to {first + items - 1}"
 
 
+def note_items(error: BaseException, first: int, items: int) -> None:
+    """Add a note to the error of a task of an executor's `map`: which items it had."""
+    if not isinstance(error, WorkerLostError) or error.task:  # else no worker gets ready
+        note(error, f"The task that failed had {_items(first, items)} of the call.")
+
+
 def freshness(func: Any, main: WorkerMain) -> Callable[[], bool] | None:
     """Return a function that returns whether the workers' copy of `func` is up to date; None means that it always
     is."""
@@ -315,6 +321,14 @@ def _explain_coroutine(value: Any, error: BaseException) -> None:
         note(error, "The function is a coroutine function. Pass a function that runs it, for example with asyncio.run.")
 
 
+def _explain_option(error: TypeError) -> None:
+    """Add a note if a function got an option of calls as an argument."""
+    name = str(error).partition("unexpected keyword argument '")[2].partition("'")[0]
+    if name in ("task_timeout", "soft_timeout", "retries", "priority"):
+        text = f"{name} is an option of calls. An executor's submit passes all keyword arguments to the function; "
+        note(error, f"{text}executor.options({name}=...).submit(...) sets the option.")
+
+
 def report(
     error: BaseException, unsendable: bool, value: object, stage: str = "running", place: int | None = None
 ) -> Told:
@@ -353,6 +367,10 @@ def _report(error: BaseException, unsendable: bool, value: object, stage: str, p
     else:
         if stage == "reading":
             note(error, _UNREAD)
+        if unsendable:
+            _explain_coroutine(value, error)
+        elif isinstance(error, TypeError):
+            _explain_option(error)
         trace = _trace(error)
     try:
         error.__traceback__ = None
@@ -520,7 +538,8 @@ def _ending(exitcode: int | None) -> str:
         return f"was killed by signal {-exitcode}"
 
 
-def _task(name: str, first: int | None, items: int) -> str:
+def text_of_task(name: str, first: int | None, items: int) -> str:
+    """Return the name of a task's function, and the indexes of its items in the call, if the call counts items."""
     if first is None:
         return name
     return f"{name}, item {first}" if items == 1 else f"{name}, items {first} to {first + items - 1}"
@@ -528,12 +547,22 @@ def _task(name: str, first: int | None, items: int) -> str:
 
 def overdue(pid: int, limit: float, ran: float, name: str, first: int | None, items: int) -> TaskTimeoutError:
     """Return the exception for a task that has exceeded its time limit."""
-    return TaskTimeoutError(_task(name, first, items), limit, ran, pid)
+    return TaskTimeoutError(text_of_task(name, first, items), limit, ran, pid)
 
 
 def too_large(pid: int, limit: int, peak: int, name: str, first: int | None, items: int) -> MemoryLimitError:
     """Return the exception for a task whose worker has exceeded the memory limit."""
-    return MemoryLimitError(_task(name, first, items), limit, peak, pid)
+    return MemoryLimitError(text_of_task(name, first, items), limit, peak, pid)
+
+
+def renamed(error: WorkerLostError | TaskTimeoutError | MemoryLimitError, task: str) -> BaseException:
+    """Return a copy of the error of a lost task, with another text for the task."""
+    kind, values = error.__reduce__()[:2]
+    place = values.index(error.task)
+    new: BaseException = kind(*values[:place], task, *values[place + 1 :])
+    vars(new).update({name: value for name, value in vars(error).items() if name != "task"})
+    _set_cause(new, error.__cause__)
+    return new
 
 
 #: the number of SIGKILL, which Windows has no name for
@@ -548,7 +577,7 @@ def unready(pid: int, limit: float, stderr_tail: str) -> WorkerLostError:
 
 def withdrawn(name: str, first: int | None, items: int) -> CancelledError:
     """Return the exception for a call that was cancelled."""
-    return CancelledError(f"the call was cancelled: {_task(name, first, items)}")
+    return CancelledError(f"the call was cancelled: {text_of_task(name, first, items)}")
 
 
 def after_tries(error: BaseException, earlier: list[BaseException]) -> None:
@@ -582,7 +611,7 @@ def lost(
         message = f"worker process {pid} {_ending(exitcode)}"
         if starved:
             message += ", probably by the kernel, which has ended a process because memory ran out (see `dmesg`)"
-        return WorkerLostError(message, pid, exitcode, _task(name, first, items), stderr_tail)
+        return WorkerLostError(message, pid, exitcode, text_of_task(name, first, items), stderr_tail)
     if pid == 0:
         message = "no worker process can be started"
         return WorkerLostError(f"{message}: {stderr_tail}" if stderr_tail else message, pid, exitcode, "", "")

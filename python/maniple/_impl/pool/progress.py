@@ -15,14 +15,16 @@ from contextlib import suppress
 from ..._maniple import next_result
 from ...context import TimeoutError
 from ...util import is_exiting
-from ..sync.bells import SteadyEvent
+from ..sync.bells import Letter, SteadyEvent
 from ..sync.thread_start import start_steadily
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult, Result, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Any
+
+    from ..._maniple import Mailbox
 
     Count = tuple[int, int | None]
 
@@ -237,6 +239,8 @@ class Watch:
 
     def __init__(self, look: Callable[[Display], bool], display: Display) -> None:
         self._look, self._display, self._over = look, display, SteadyEvent()
+        # Set when the thread shows nothing more.
+        self._ended = SteadyEvent()
         #: whether a call or the input has failed
         self.has_failed = False
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="maniple-progress", daemon=True)
@@ -245,6 +249,7 @@ class Watch:
             start_steadily(self._thread)
         except (MemoryError, RuntimeError):
             self._thread = None
+            self._ended.set()
 
     def _run(self) -> None:
         try:
@@ -259,18 +264,42 @@ class Watch:
                 self._display.close()
         except BaseException as error:
             tell(error)
+        finally:
+            self._ended.set()
 
     @property
     def is_over(self) -> bool:
         """Whether the caller has the outcome."""
         return self._over.is_set()
 
+    # A source of a door (`_impl.aio.doors`).
+    def _tell(self, mailbox: Mailbox, number: int) -> bool:
+        """Post `number` when the thread shows nothing more; return True, and post nothing, if that is so already."""
+        return not self._ended.ring_when_set(Letter(mailbox, number))
+
+    def _give_up(self, mailbox: Mailbox, number: int) -> None:
+        """Do nothing: nothing depends on this wait."""
+
+    async def end_async(self) -> None:
+        """As `end`, in a task of an event loop. The display may need the loop."""
+        from ..aio.doors import door
+
+        self._over.set()
+        await door().until(self, LONGEST)
+        self._thread = None
+
     def end(self, longest: float = LONGEST) -> None:
         """Wait until the end of the call is shown, so that nothing that the program writes next is on the line of the bar."""
         self._over.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             # The display may be a function of the program, which may take long.
-            self._thread.join(longest)
+            self._ended.wait(longest)
+
+
+def _runs_event_loop() -> bool:
+    """Return whether this thread runs an event loop of asyncio, which a display may need."""
+    asyncio: Any = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 class WatchedMapResult(MapResult[Result]):
@@ -278,6 +307,16 @@ class WatchedMapResult(MapResult[Result]):
 
     __slots__ = ()
     _watch: Watch
+
+    def __await__(self) -> Generator[Any, Any, list[Result]]:
+        return self._outcome().__await__()
+
+    async def _outcome(self) -> list[Result]:
+        from ..aio.doors import door
+
+        await door().until(self)
+        await self._watch.end_async()
+        return self.get()
 
     def _wait(self, timeout: float | None) -> bool:
         ended = super()._wait(timeout)
@@ -298,11 +337,21 @@ class WatchedIterator(IMapIterator[Result]):
     def __next__(self) -> Result:
         return self.next()
 
+    async def __anext__(self) -> Result:
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            await self._watch.end_async()
+            raise
+        except Exception:
+            self._watch.has_failed = True
+            raise
+
     def __del__(self) -> None:
         # After the end of a loop by `break` or by an exception, nothing that the program writes is on the line of the bar.
         watch: Watch | None = vars(self).get("_watch")
         if watch is not None and not is_exiting():
-            watch.end(LONGEST_OF_DROPPED)
+            watch.end(0.0 if _runs_event_loop() else LONGEST_OF_DROPPED)
 
     def cancel(self, kill: bool = False) -> bool:
         """As the method of `IMapIterator`; what is shown ends."""

@@ -68,15 +68,31 @@ def complete(result: ApplyResult[Any] | None) -> None:
             tell(error)
 
 
-def _cancellable(ticket: Any) -> Any:
-    """Return the ticket or stream of a call that can be cancelled.
+def _cancel(ticket: Any, kill: bool) -> bool:
+    """Cancel the call of a ticket or stream, and return whether a task was cancelled.
 
     Raises:
-        ValueError: the pool is one of threads, or its class replaces parts of it.
+        ValueError: the class of the pool replaces parts of it; or `kill`, and the pool is one of threads.
     """
     if isinstance(ticket, Ticket | Stream):
-        return ticket
-    raise ValueError("only calls of a Pool of processes can be cancelled, and not of a class that replaces its parts")
+        return bool(ticket.cancel(bool(kill)))
+    withdraw = getattr(ticket, "withdraw", None)
+    if withdraw is None:
+        raise ValueError(
+            "calls of a pool whose class replaces its parts cannot be cancelled; terminate() ends all of them"
+        )
+    if kill:
+        raise ValueError("a thread cannot be ended: cancel() without kill=True cancels the tasks that have not begun")
+    return bool(withdraw())
+
+
+def _give_up(ticket: Any, mailbox: Any, number: int) -> None:
+    """Cancel the call of a ticket or stream that the task with this wait awaited, unless another task or thread waits for it."""
+    if ticket is not None and not ticket.forget(mailbox, number):
+        if isinstance(ticket, Ticket | Stream):
+            ticket.cancel(True)
+        else:
+            ticket.withdraw()
 
 
 def _value_of(result: ApplyResult[Any]) -> Any:
@@ -225,7 +241,7 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
 
     def __repr__(self) -> str:
         if not self.ready():
-            state = "running" if self.running() else "waiting" if isinstance(self._ticket, Ticket) else "not ready"
+            state = "not ready" if self._ticket is None else "running" if self.running() else "waiting"
         elif self.cancelled():
             state = "cancelled"
         else:
@@ -309,8 +325,7 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
 
     def _give_up(self, mailbox: Any, number: int) -> None:
         """Cancel the call, which the task that was cancelled awaited, unless another task awaits it."""
-        if isinstance(self._ticket, Ticket) and not self._ticket.forget(mailbox, number):
-            self._ticket.cancel(True)
+        _give_up(self._ticket, mailbox, number)
 
     # ---- more than the standard package ----
 
@@ -326,17 +341,20 @@ class ApplyResult(Handle[Result], Awaitable[Result]):
             True if a task was cancelled; False if all tasks had begun or ended.
 
         Raises:
-            ValueError: the pool is one of threads.
+            ValueError: `kill`, and the pool is one of threads.
         """
-        return bool(_cancellable(self._ticket).cancel(bool(kill)))
+        return _cancel(self._ticket, kill)
 
     def cancelled(self) -> bool:
         """Return True if the call has ended, and a task of it was cancelled."""
-        return isinstance(self._ticket, Ticket) and self._ticket.cancelled() and self.ready()
+        ticket: Any = self._ticket
+        if isinstance(ticket, Ticket):
+            return ticket.cancelled() and self.ready()
+        return ticket is not None and ticket.was_withdrawn() and self.ready()
 
     def running(self) -> bool:
         """Return True if a worker runs a task of the call."""
-        return isinstance(self._ticket, Ticket) and self._ticket.running()
+        return self._ticket is not None and bool(self._ticket.running())
 
     def done(self) -> bool:
         """Return True if the call has ended; the name that futures have for `ready`."""
@@ -501,8 +519,13 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
 
         Returns:
             True if a call was cancelled.
+
+        Raises:
+            ValueError: `kill`, and the pool is one of threads.
+
+        In a pool of threads that has begun no call of the iterator, the iteration ends with one `CancelledError`.
         """
-        return bool(_cancellable(self._ticket).cancel(bool(kill)))
+        return _cancel(self._ticket, kill)
 
     def _tell(self, mailbox: Any, number: int) -> bool:
         """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""
@@ -516,8 +539,7 @@ class IMapIterator(Results[Result], AsyncResults[Result], Handle[Result]):
 
     def _give_up(self, mailbox: Any, number: int) -> None:
         """Cancel the call, unless another task takes its results."""
-        if isinstance(self._ticket, Stream) and not self._ticket.forget(mailbox, number):
-            self._ticket.cancel(True)
+        _give_up(self._ticket, mailbox, number)
 
     def _ready(self, timeout: float | None) -> collections.deque[tuple[bool, Any]]:
         """Wait for outcomes that came through `_set`, for `next`, which takes the first of them."""

@@ -55,6 +55,10 @@ def shared_pool(processes: int | None = None, *, context: Any = None, **options:
         if pool is None or pool._state != RUN or not _are_equal(made_with, _made_with):
             if pool is not None and pool._state == RUN and _made_with[0] == os.getpid():
                 pool.close()
+                pool._why_closed = (
+                    ": another part of the program called shared_pool with other options, and a new pool took the place of this one; "
+                    "call shared_pool each time, and do not keep what it returns"
+                )
             if (size := processes) is None:
                 size = pool._processes if pool is not None else default_processes()
             pool = Pool(size, context=chosen, **wanted)

@@ -126,6 +126,7 @@ class ThreadHub:
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (4 * threads)))
         job = MapCall(self, func, items, star, chunksize, told)
+        job.returns = terms is not None and terms.returns
         # An empty input needs an entry, so that its end is processed like any other.
         self._enter(job, max(1, min(threads, job.parts)))
         return job
@@ -292,6 +293,19 @@ class ThreadHub:
     def waiting(self) -> tuple[int, int]:
         """Return the number of jobs that no thread has begun, and 0: threads get no tasks in advance."""
         return sum(not job.begun and not job.over for job in list(self.jobs.values())), 0
+
+    def cancel_all(self, kill: bool) -> None:
+        """Cancel the tasks of all calls that have not begun.
+
+        Raises:
+            ValueError: `kill`.
+        """
+        if kill:
+            raise ValueError(
+                "a thread cannot be ended: cancel_all() without kill=True cancels the tasks that have not begun"
+            )
+        for job in list(self.jobs.values()):
+            job.withdraw()
 
     def kick(self) -> None:
         """Do nothing: no thread has to be woken."""

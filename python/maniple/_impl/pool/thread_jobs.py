@@ -12,16 +12,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, repeat, starmap
 from operator import length_hint
+from threading import Thread
 from time import sleep
 
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
+from ..sync.thread_start import start_steadily
+from .limit_errors import CancelledError
 from .no_memory import NO_MEMORY, PAUSE
-from .thread_stats import next_batch, now
+from .payload import withdrawn
+from .thread_stats import name_of_function, next_batch, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +36,10 @@ if TYPE_CHECKING:
     from .thread_hub import ThreadHub
     from .thread_stats import Account, Row
 
-__all__ = ["Call", "Job", "MapCall", "function_of_task"]
+__all__ = ["WITHDRAWN", "Call", "Job", "MapCall", "function_of_task"]
+
+#: The value of `Job.cancelled` after a caller has cancelled the call.
+WITHDRAWN = "withdrawn"
 
 
 def _chunk(func: Callable[[Any], Any], chunk: Any) -> list[Any]:
@@ -69,8 +77,10 @@ class Job:
         self.func = func
         #: whether the pool runs callbacks when the job ends
         self.told = told
-        #: whether a thread has begun a task, and whether tasks that have not begun do not begin
-        self.begun = self.cancelled = False
+        #: whether a thread has begun a task
+        self.begun = False
+        #: whether tasks that have not begun do not begin; `WITHDRAWN`: each of them then fails with `CancelledError`
+        self.cancelled: bool | str = False
         self.over = False
         #: the error of the whole job: the pool has ended
         self.failure: BaseException | None = None
@@ -107,7 +117,7 @@ class Job:
             try:
                 self.release()
                 if self.told:
-                    hub.workers.completed(self.job)
+                    self._tell_end()
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
@@ -130,6 +140,39 @@ class Job:
     def cancel(self) -> None:
         """Let no more tasks begin."""
         self.cancelled = True
+
+    def withdraw(self) -> bool:
+        """Cancel the tasks that have not begun, for a caller; return whether there was one. The outcome of each is a `CancelledError`.
+
+        A signal handler may interrupt it. A thread of the pool then ends the job.
+        """
+        raise NotImplementedError
+
+    def was_withdrawn(self) -> bool:
+        """Return whether a caller has cancelled a task."""
+        raise NotImplementedError
+
+    def withdrawal(self) -> BaseException:
+        """Return the exception of a task that a caller has cancelled."""
+        return withdrawn(name_of_function(self.func), None, 1)
+
+    def _end_withdrawn(self) -> None:
+        """End a job none of whose tasks has begun. A caller calls this method."""
+        with Hold(self.hub.lock):
+            self.fail(self.withdrawal())
+        if self.told:
+            # Not in this thread, where a signal handler may raise. If there is no other, the next free thread of the pool does it.
+            with suppress(MemoryError, RuntimeError):
+                start_steadily(Thread(target=self._tell_end, name="maniple-pool-cancelled", daemon=True))
+
+    def _tell_end(self) -> None:
+        """Run the callbacks of the job, which is over. No signal handler runs in the calling thread."""
+        while self.told:
+            try:
+                self.hub.workers.completed(self.job)
+                self.told = False
+            except NO_MEMORY:  # for the call itself
+                sleep(PAUSE)
 
     def release(self) -> None:
         """Drop the references to the function and its arguments."""
@@ -154,6 +197,22 @@ class Job:
     def tell(self, mailbox: Mailbox, number: int) -> bool:
         """Post `number` when the job is over; return True, and post nothing, if it is over already."""
         return self.over or self.hub.tell(self.own_bells(), self.ready, Letter(mailbox, number))
+
+    def forget(self, mailbox: Mailbox, number: int) -> int:
+        """Forget the wait of a task of an event loop; return the number of the other tasks that wait."""
+        bells = self.bells
+        if bells is None:
+            return 0
+        with Hold(self.hub.lock):
+            letters = [bell for bell in bells if isinstance(bell, Letter)]
+            for letter in letters:
+                if letter.mailbox is mailbox and letter.number == number:
+                    bells.take_back(letter)
+            return sum(not (letter.mailbox is mailbox and letter.number == number) for letter in letters)
+
+    def running(self) -> bool:
+        """Return whether a thread runs a task of the job."""
+        return not self.over and any(row.job is self for row in self.hub.workers.rows)
 
     def own_bells(self) -> Bells:
         """Return the bells of the job, which the first thread that waits makes."""
@@ -181,20 +240,30 @@ class Job:
 class Call(Job):
     """A call of `apply`."""
 
-    __slots__ = ("args", "fine", "kwds", "value")
+    __slots__ = ("args", "claim", "fine", "kwds", "value")
 
     def __init__(self, hub: ThreadHub, func: Callable[..., Any], args: Any, kwds: Any, told: bool) -> None:
         super().__init__(hub, func, told)
         self.args, self.kwds = args, kwds
+        #: has an element until a thread begins the call, or a caller cancels it
+        self.claim: deque[None] = deque((None,))
         # The steps that store the outcome need no memory.
         self.value: Any = None
         self.fine = False
 
     def run(self, _item: None, _index: int, row: Row) -> None:
         if self.cancelled:
+            if not self.claim:
+                self._end_unbegun()
             return
         started = row.since = now()
         row.job = self
+        try:
+            self.claim.pop()
+        except IndexError:
+            row.job = None
+            self._end_unbegun()
+            return
         self.begun = True
         try:
             self.value = self.func(*self.args, **self.kwds)  # type: ignore[misc]
@@ -210,6 +279,29 @@ class Call(Job):
                 sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self
+
+    def _end_unbegun(self) -> None:
+        """End a call that was cancelled, if a signal handler has interrupted the caller. A thread of the pool calls this method."""
+        while not self.over or self.told:
+            try:
+                if not self.over:
+                    if self.failure is None:
+                        self.failure = self.withdrawal()
+                    self.finish()
+                self._tell_end()
+            except NO_MEMORY:  # for a call itself
+                sleep(PAUSE)
+
+    def withdraw(self) -> bool:
+        try:
+            self.claim.pop()
+        except IndexError:
+            return False
+        self._end_withdrawn()
+        return True
+
+    def was_withdrawn(self) -> bool:
+        return not self.begun and isinstance(self.failure, CancelledError)
 
     def release(self) -> None:
         self.func = self.args = self.kwds = None
@@ -243,7 +335,20 @@ class Call(Job):
 class MapCall(Job):
     """A call of `map`. Each entry in the hub's queue lets one more thread take part, until no task is left."""
 
-    __slots__ = ("chunksize", "failures", "items", "length", "open", "parts", "result", "source", "values")
+    __slots__ = (
+        "chunksize",
+        "dropped",
+        "failures",
+        "items",
+        "length",
+        "open",
+        "parts",
+        "result",
+        "returns",
+        "source",
+        "values",
+        "withdrawn",
+    )
 
     def __init__(
         self, hub: ThreadHub, func: Callable[..., Any], items: Any, star: bool, chunksize: int, told: bool
@@ -254,6 +359,11 @@ class MapCall(Job):
         self.parts = -(-self.length // chunksize)
         #: the tasks that have not begun
         self.source: deque[int] = deque(range(self.parts))
+        #: the tasks that a caller has cancelled and that have no outcome yet, and the number of those that have
+        self.withdrawn: deque[int] = deque()
+        self.dropped = 0
+        #: whether exceptions are among the results
+        self.returns = False
         #: has an element for each task that has not ended
         self.open: deque[None] = deque(repeat(None, self.parts))
         self.values: list[Any] = [None] * self.parts
@@ -290,19 +400,65 @@ class MapCall(Job):
             done = batch - length_hint(left) - rest
             took = row.end_several(started, self, done - failed, failed, self.since)
             batch = next_batch(batch, took)
+        if self.withdrawn:
+            self._drop_withdrawn()
         # If other threads still run tasks, the last one of them comes here after its task.
         while not self.open:
             try:
                 self.finish()
+                if self.told and isinstance(self.failure, CancelledError):
+                    self._tell_end()  # a signal handler has interrupted the caller
                 break
             except NO_MEMORY:
                 sleep(PAUSE)
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self
 
+    def _drop_withdrawn(self) -> None:
+        """Store the outcomes of the tasks that a caller has cancelled. A thread of the pool calls this method."""
+        error: BaseException | None = None
+        while error is None:
+            try:
+                error = self.withdrawal()
+            except NO_MEMORY:
+                sleep(PAUSE)
+        while True:
+            try:
+                index = self.withdrawn.popleft()
+            except IndexError:
+                break  # another thread has taken the last one
+            while True:
+                try:
+                    with self.hub.lock:
+                        self.failures[index] = error
+                        self.dropped += 1
+                    break
+                except NO_MEMORY:
+                    sleep(PAUSE)
+            self.open.pop()
+
     def cancel(self) -> None:
         self.cancelled = True
         self.source.clear()
+
+    def withdraw(self) -> bool:
+        before = len(self.withdrawn) + self.dropped
+        # One step: no signal handler, and no other thread, comes between the removal of a task and its record.
+        try:
+            self.withdrawn.extend(starmap(self.source.popleft, repeat(())))
+        except IndexError:
+            pass  # it was the last one
+        if len(self.withdrawn) + self.dropped == before:
+            return False
+        if self.begun or self.returns:
+            # The threads that run tasks of the call may have looked for further ones already.
+            self.hub.tasks.put((self, None, 0))
+        else:
+            self._end_withdrawn()
+        return True
+
+    def was_withdrawn(self) -> bool:
+        return bool(self.dropped) or isinstance(self.failure, CancelledError)
 
     def release(self) -> None:
         self.func = self.items = None
@@ -313,19 +469,22 @@ class MapCall(Job):
     def account(self) -> Account:
         # In this order: a task that ends meanwhile counts as running.
         running, ended = len(self.open) - len(self.source), self.parts - len(self.open)
-        failed = min(len(self.failures), ended)
+        dropped = min(self.dropped, ended)
+        failed = min(len(self.failures) - dropped, ended - dropped)
         items = min(self.length, ended * self.chunksize)
-        return self.parts, ended - failed, failed, 0, max(0, running), items
+        return self.parts, ended - failed - dropped, failed, dropped, max(0, running - len(self.withdrawn)), items
 
     def left(self) -> int:
         # The last task may have fewer items than the others. It counts as if it ended last.
         return 0 if self.over else max(0, self.length - (self.parts - len(self.open)) * self.chunksize)
 
     def successful(self) -> bool:
-        return not self.failures and self.failure is None
+        return self.failure is None and (not self.failures or self.returns and self.dropped == len(self.failures))
 
     def outcome(self) -> list[Any]:
         if self.failures:
+            if self.returns and self.dropped == len(self.failures):
+                return [self.failures.get(index, value) for index, value in enumerate(self.values)]
             raise self.failures[min(self.failures)]
         if self.result is None:
             self.result = self.values if self.chunksize == 1 else list(chain.from_iterable(self.values))

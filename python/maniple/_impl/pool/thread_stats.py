@@ -39,6 +39,8 @@ class Ended:
 
     def __init__(self) -> None:
         self.counts = [0] * 6
+        #: the number of tries after the first ones, and of exceptions that were returned as results, also of open jobs
+        self.retried = self.returned = 0
 
     def add(self, job: Job, is_lost: bool) -> None:
         """Add the account of a job that leaves the table of open jobs. The caller holds the hub's lock."""
@@ -219,6 +221,8 @@ def stats_of_threads(hub: ThreadHub) -> PoolStats:
                 cancelled + one[3],
             )
             running, items = running + one[4], items + one[5]
+        retried, returned = hub.ended.retried, min(hub.ended.returned, completed)
+        completed, failed = completed - returned, failed + returned
         waiting = received - completed - failed - cancelled - lost - running
         workers = hub.workers
         rows, ended = list(workers.rows), set(workers.ended)
@@ -260,9 +264,10 @@ def stats_of_threads(hub: ThreadHub) -> PoolStats:
     workers.most_busy = busy = max(workers.most_busy, states.count("busy"))
     return PoolStats(
         tasks_received=received,
-        tasks_launched=completed + failed + running,
+        tasks_launched=completed + failed + running + retried,
         tasks_completed=completed,
         tasks_failed=failed,
+        tasks_retried=retried,
         tasks_lost=lost,
         tasks_cancelled=cancelled,
         tasks_waiting=max(0, waiting),

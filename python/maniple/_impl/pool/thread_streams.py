@@ -11,8 +11,9 @@ from time import sleep
 from ..._maniple import Hold
 from ...context import TimeoutError
 from ..sync.bells import Bells, Letter
+from .limit_errors import CancelledError
 from .no_memory import NO_MEMORY, PAUSE
-from .thread_jobs import Job, function_of_task
+from .thread_jobs import WITHDRAWN, Job, function_of_task
 from .thread_stats import MOST, next_batch, now
 
 TYPE_CHECKING = False
@@ -106,6 +107,8 @@ class StreamJob(Job):
                     row.note(took, self, failure is None)
             except NO_MEMORY:
                 row.job = None
+        elif self.cancelled is WITHDRAWN:
+            outcome = self._drop(task)
         is_counted = failure is None and outcome is not None
         while not is_counted:
             try:
@@ -157,6 +160,17 @@ class StreamJob(Job):
             except NO_MEMORY:
                 sleep(PAUSE)
 
+    def _drop(self, task: Any) -> Outcome:
+        """Count a task that a caller has cancelled before it began, and return its outcome."""
+        outcome: Outcome | None = None
+        while outcome is None:
+            try:
+                outcome = _failed(self.withdrawal(), task, self.chunksize)
+            except NO_MEMORY:
+                sleep(PAUSE)
+        self._count(True)
+        return outcome
+
     def _store(self, index: int, outcome: Outcome) -> None:
         if self.ordered:
             self.outcomes[index] = outcome
@@ -181,7 +195,7 @@ class StreamJob(Job):
         outcomes = self.outcomes
         return deque(map(outcomes.get, range(length))) if len(outcomes) == length else None
 
-    def forget(self, taken: list[Outcome], index: int) -> None:
+    def discard(self, taken: list[Outcome], index: int) -> None:
         """Remove the outcomes `taken`, the last ones of `index` outcomes. Another call continues an interrupted one."""
         # Each removal of several outcomes is one step.
         if self.ordered:
@@ -196,6 +210,23 @@ class StreamJob(Job):
     def cancel(self) -> None:
         self.cancelled, self.input_open = True, False
         self.feeder.ring()
+
+    def withdraw(self) -> bool:
+        with Hold(self.hub.lock):
+            if self.cancelled or self.over or not self._has_unbegun():
+                return False
+            # The next look of the feeder, and of each thread that takes a task, finds it.
+            self.cancelled = WITHDRAWN
+            self.feeder.ring()
+        if not self.begun:
+            self._end_withdrawn()
+        return True
+
+    def _has_unbegun(self) -> bool:
+        return self.input_open or len(self.open) > sum(row.job is self for row in self.hub.workers.rows)
+
+    def was_withdrawn(self) -> bool:
+        return self.cancelled is WITHDRAWN or isinstance(self.failure, CancelledError)
 
     def items_done(self) -> int:
         # The last task may have fewer items than the others. It counts as if it ended last.
@@ -224,7 +255,7 @@ class StreamJob(Job):
         return window - (self.fed - stream.given)
 
     def _may_go_on(self) -> bool:
-        return self.room() > 0 or not self.input_open
+        return self.room() > 0 or not self.input_open or bool(self.cancelled)
 
     def feed(self, iterator: Iterator[Any]) -> None:
         """Make tasks of the items of `iterator`, in the feeder's thread, as long as there is room for more."""
@@ -233,9 +264,12 @@ class StreamJob(Job):
         failure: BaseException | None = None
         index = left = 0
         while not left and failure is None:
-            if not self.input_open:
+            if self.cancelled and self.cancelled is not WITHDRAWN:
                 return
             try:
+                if self.cancelled:
+                    failure = self.withdrawal()
+                    continue
                 # Before the first task there is room for a whole window.
                 room = self.room() if index or self.window is None else self.window
                 if room <= 0 and self.input_open:
@@ -249,8 +283,9 @@ class StreamJob(Job):
                 continue
             try:
                 for task in itertools.islice(tasks, left):
-                    if not self.input_open:
-                        return
+                    if self.cancelled:
+                        left = 0
+                        break
                     while True:
                         try:
                             # What needs memory comes before the first step that another thread sees.
@@ -375,6 +410,8 @@ class ReadJob(StreamJob):
                     except BaseException as error:
                         failure = error
                         failed += 1
+                elif self.cancelled is WITHDRAWN:
+                    outcome = self._drop(task)
                 while failure is not None and outcome is None:
                     try:
                         outcome = _failed(failure, task, self.chunksize)
@@ -421,6 +458,9 @@ class ReadJob(StreamJob):
         # The traceback of an exception refers to this frame, and the frame would refer to the exception.
         del self, func, tasks, outcome, failure
 
+    def _has_unbegun(self) -> bool:
+        return bool(self.numbers)
+
     def arrived(self, index: int, most: int) -> list[Any]:
         if not self.ordered:
             return super().arrived(index, most)
@@ -433,11 +473,11 @@ class ReadJob(StreamJob):
         found = deque(self.outcomes)
         return found if len(found) == length and None not in found else None
 
-    def forget(self, taken: list[Outcome], index: int) -> None:
+    def discard(self, taken: list[Outcome], index: int) -> None:
         if self.ordered:
             self.outcomes[index - len(taken) : index] = [None] * len(taken)
         else:
-            super().forget(taken, index)
+            super().discard(taken, index)
 
     def drop_outcomes(self) -> None:
         self.outcomes[:] = [None] * len(self.outcomes)
@@ -568,6 +608,14 @@ class ThreadStream:
         first: Batch = vars(self).setdefault("_batch", batch)
         return first
 
+    def withdraw(self) -> bool:
+        """Cancel the tasks that have not begun; return whether there was one. The caller can still take the results of the others."""
+        return self._job.withdraw()
+
+    def forget(self, mailbox: Mailbox, number: int) -> int:
+        """Forget the wait of a task of an event loop; return the number of the other tasks that wait."""
+        return self._job.forget(mailbox, number)
+
     def tell(self, mailbox: Mailbox, number: int) -> bool:
         """Post `number` when there is a result, or no further one; return True, and post nothing, if that is so already."""
         return self._hub.tell(self._job.own_bells(), self._has_news, Letter(mailbox, number))
@@ -590,7 +638,10 @@ class ThreadStream:
             if is_new:
                 continue
             if not is_over:
-                return None
+                if job.failure is None:
+                    return None
+                job.fail(job.failure)  # a signal handler has interrupted an earlier call
+                continue
             if batch is not self._batch:
                 continue  # another thread has taken all outcomes
             if job.failure is None or batch.index < 0:
@@ -639,5 +690,5 @@ class ThreadStream:
     def _forget(self) -> None:
         """Remove the taken outcomes from the job. If a signal handler interrupts the call, the next call continues."""
         batch = self._batch
-        self._job.forget(batch.taken, batch.index)
+        self._job.discard(batch.taken, batch.index)
         batch.taken = []

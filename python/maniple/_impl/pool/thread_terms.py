@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from weakref import ref
 
+from .no_memory import NO_MEMORY
 from .options import CALL_OPTIONS, Retries, refuse, terms_of, unknown_option
 from .payload import after_tries
 from .thread_stats import name_of_function
@@ -51,8 +52,13 @@ def thread_terms(options: dict[str, Any], workers: ThreadWorkers | None) -> Thre
     retries, returns = options.get("retries"), bool(options.get("return_exceptions"))
     if retries is not None and not isinstance(retries, Retries):
         retries = Retries(retries)
-    if retries is not None and (retries.on is None or not retries.max_retries):
-        retries = None  # no thread is lost, and none exceeds a limit
+    if retries is not None and not retries.max_retries:
+        retries = None
+    if retries is not None and retries.on is None:
+        raise ValueError(
+            "retries of a ThreadPool need the exceptions after which a call is tried again, since no thread is lost: "
+            f"Retries({retries.max_retries}, on=(ConnectionError,))"
+        )
     if workers is None or retries is None and not returns:
         return None
     return ThreadTerms(retries, returns, workers)
@@ -62,10 +68,12 @@ class ThreadTerms:
     """The retries of a call, and whether its exceptions are returned among its results."""
 
     #: whether each item has to be a task of its own
-    single = False
+    single = True
 
     def __init__(self, retries: Retries | None, returns: bool, workers: ThreadWorkers) -> None:
-        self._retries, self._returns, self._workers = retries, returns, ref(workers)
+        self._retries, self._workers = retries, ref(workers)
+        #: whether a call's exception is among its results
+        self.returns = returns
 
     def of_call(self) -> ThreadTerms:
         """Return the terms of one call: these."""
@@ -93,11 +101,21 @@ class ThreadTerms:
                         continue
                     if earlier:
                         after_tries(error, earlier)
-                    if self._returns:
+                    if self.returns:
+                        self._count("returned")
                         return error
                     raise
         finally:
             earlier = []  # the tracebacks of these exceptions refer to this frame
+
+    def _count(self, what: str) -> None:
+        """Count a try, or an exception that is returned, for the pool's `stats`."""
+        try:
+            if (workers := self._workers()) is not None:
+                with workers.hub.lock:
+                    setattr(workers.hub.ended, what, getattr(workers.hub.ended, what) + 1)
+        except NO_MEMORY:  # which costs a count, and nothing else
+            pass
 
     def _is_tried_again(self, error: BaseException, tries: int) -> bool:
         """Return whether a call that has failed is made again, after the pause before it."""
@@ -112,6 +130,7 @@ class ThreadTerms:
         while (workers := self._workers()) is not None and not workers.is_over:
             del workers
             if (left := until - time.monotonic()) <= 0:
+                self._count("retried")
                 return True
             time.sleep(min(left, _SLICE))
         return False

@@ -224,7 +224,7 @@ class SimpleQueueExtras(Generic[Item]):
         """Return what `get` returns as soon as it does not raise `Empty`."""
         from ..aio.doors import door
 
-        here, until = door(), None if timeout is None else time.monotonic() + timeout
+        here, until = door(), _end_of(timeout)
         await here.checkpoint()
         while True:
             self._check_open()
@@ -262,7 +262,7 @@ class SimpleQueueExtras(Generic[Item]):
         from ..aio.doors import door
 
         self._check_open()
-        here, until = door(), None if timeout is None else time.monotonic() + timeout
+        here, until = door(), _end_of(timeout)
         source = iter(iterable)
         await here.checkpoint()
         # The number of items in the queue, and an item that is taken from the iterable and not in the queue.
@@ -293,6 +293,20 @@ class SimpleQueueExtras(Generic[Item]):
         await self.put_async(obj)
 
 
+def _end_of(timeout: float | None) -> float | None:
+    """Return the time (`time.monotonic`) at which a wait ends; None means no limit."""
+    if timeout is None:
+        return None
+    try:
+        return time.monotonic() + float(timeout - 0)  # a text has no difference
+    except TypeError:
+        raise TypeError(
+            f"timeout must be a number of seconds or None, not {timeout!r:.80} of type {type(timeout).__name__}"
+        ) from None
+    except OverflowError:
+        raise ValueError("timeout is too large: it must fit into a float; None means no limit") from None
+
+
 class QueueExtras(SimpleQueueExtras[Item]):
     """The further methods of `queues.Queue`."""
 
@@ -312,7 +326,7 @@ class QueueExtras(SimpleQueueExtras[Item]):
 
         Raises: what `put` raises; `queue.Full` only after `timeout` seconds.
         """
-        await self._put_when_room(obj, None if timeout is None else time.monotonic() + timeout, timeout)
+        await self._put_when_room(obj, _end_of(timeout), timeout)
 
     async def _put_when_room(self, obj: Item, until: float | None, timeout: float | None) -> None:
         """As `put_async`, until a time (`time.monotonic`); `timeout` is the time limit of the whole call."""
