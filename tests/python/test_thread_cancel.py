@@ -105,6 +105,21 @@ def test_a_map_whose_tasks_all_run_is_not_cancelled(pool: Any, gate: Gate) -> No
     assert call.get() == [0, 1] and not call.cancelled()
 
 
+def test_calls_of_a_terminated_pool_are_not_cancelled(pool: Any, gate: Gate) -> None:
+    occupy(pool, gate)
+    told: list[object] = []
+    calls = [
+        pool.apply_async(gate, (1,), error_callback=told.append),
+        pool.map_async(gate, range(9)),
+        pool.imap(gate, [1]),
+    ]
+    gate.opened.set()
+    pool.terminate()
+    assert [call.cancel() for call in calls] == [False, False, False]
+    with pytest.raises(ValueError, match="Pool not running"):
+        calls[1].get(30)
+
+
 def numbers(count: int | None) -> Iterator[int]:
     number = 0
     while count is None or number < count:

@@ -139,11 +139,11 @@ def test_threads_without_memory_for_a_step_repeat_it(
     step: str, chunksize: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool_module = pytest.importorskip("maniple.pool")
-    from maniple._impl.pool import thread_hub, thread_jobs, thread_streams
+    from maniple._impl.pool import thread_hub, thread_jobs, thread_stream_jobs
 
     shorts: list[Any] = []
 
-    class StreamJob(thread_streams.StreamJob):
+    class StreamJob(thread_stream_jobs.StreamJob):
         def __init__(self, *args: Any, **kwds: Any) -> None:
             super().__init__(*args, **kwds)
             if step == "outcomes":

@@ -3,7 +3,7 @@
 Nothing is pickled; the caller gets the exception object that the task raised.
 
 One queue has the entries of all calls, in the order of the calls: ``(job, item, index)``. Each thread of the pool takes the next entry
-and calls ``job.run(item, index)`` (`thread_jobs.py`, `thread_streams.py`). An entry without a job, `_END`, follows the last one after
+and calls ``job.run(item, index)`` (`thread_jobs.py`, `thread_stream_jobs.py`). An entry without a job, `_END`, follows the last one after
 `close`: the thread that takes it puts it back for the next thread, and ends.
 
 A caller that waits makes a *bell*, adds it to the bells of its job, checks the job once more, and waits. A thread of the pool stores the
@@ -27,7 +27,8 @@ from .no_memory import NO_MEMORY, pause
 from .payload import WorkerLostError, cancelled
 from .thread_jobs import Call, Job, MapCall
 from .thread_stats import Ended, Row, stats_of_threads
-from .thread_streams import ReadJob, StreamJob, ThreadStream
+from .thread_stream_jobs import ReadJob, StreamJob
+from .thread_streams import ThreadStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -159,8 +159,8 @@ class Job:
     def _end_withdrawn(self) -> None:
         """End a job none of whose tasks has begun. A caller calls this method."""
         with Hold(self.hub.lock):
-            self.fail(self.withdrawal())
-        if self.told:
+            is_ended = self.fail(self.withdrawal())
+        if is_ended and self.told:
             # Not in this thread, where a signal handler may raise. If there is no other, the next free thread of the pool does it.
             with suppress(MemoryError, RuntimeError):
                 start_steadily(Thread(target=self._tell_end, name="maniple-pool-cancelled", daemon=True))
@@ -293,6 +293,8 @@ class Call(Job):
                 sleep(PAUSE)
 
     def withdraw(self) -> bool:
+        if self.over:
+            return False
         try:
             self.claim.pop()
         except IndexError:
