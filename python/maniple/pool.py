@@ -78,7 +78,10 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
 
     from ._impl.pool.options import CallOptions, ItemCallOptions, ItemOptions, TaskOptions, ThreadOptions
-    from ._impl.pool.stats import PoolStats
+    from ._impl.pool.stats import Latency as Latency
+    from ._impl.pool.stats import PoolStats as PoolStats
+    from ._impl.pool.stats import SlowTask as SlowTask
+    from ._impl.pool.stats import WorkerStats as WorkerStats
 
     Item = TypeVar("Item")
 else:
@@ -89,16 +92,20 @@ else:
 
 __all__ = [
     "CancelledError",
+    "Latency",
     "MaybeEncodingError",
     "MemoryLimitError",
     "Pool",
+    "PoolStats",
     "RemoteTraceback",
     "ResultDecodeError",
     "Retries",
+    "SlowTask",
     "SoftTimeoutError",
     "TaskTimeoutError",
     "ThreadPool",
     "WorkerLostError",
+    "WorkerStats",
 ]
 
 RUN = "RUN"
@@ -962,7 +969,7 @@ class Pool(QueueParts):
         The counters are always on. A pool that was closed or terminated returns its last numbers.
 
         Returns:
-            A `PoolStats`, a frozen dataclass. ``print(pool.stats())`` prints a table; ``as_dict()`` and ``prometheus()`` are for programs.
+            A `maniple.pool.PoolStats`, a frozen dataclass. ``print(pool.stats())`` prints a table; ``as_dict()`` and ``prometheus()`` are for programs.
 
         Raises:
             RuntimeError: this process is a forked child, and the pool is its parent's.
@@ -1121,4 +1128,6 @@ _SET = {kind: vars(kind)["_set"] for kind in (ApplyResult, MapResult, IMapIterat
 STANDARD.update({kind: dict(vars(kind)) for kind in (QueueParts, Pool, ThreadQueueParts, ThreadPool)})
 
 
-public_module.finish(globals())
+public_module.finish(
+    globals(), **dict.fromkeys(("Latency", "PoolStats", "SlowTask", "WorkerStats"), "_impl.pool.stats")
+)

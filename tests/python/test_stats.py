@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import multiprocessing.pool
 import os
+import pickle
 import signal
 import threading
 import time
@@ -69,6 +71,17 @@ def die_at_first(path: str) -> int:
         if len(tries.read()) < 3:
             die()
     return 7
+
+
+def test_the_classes_have_public_names(mp: ModuleType) -> None:
+    module = importlib.import_module(f"{mp.__name__}.pool")
+    with mp.Pool(1) as pool:
+        pool.apply(abs, (-1,))
+        stats = pool.stats()
+    found = [type(stats), type(stats.running), type(stats.slowest[0]), type(stats.workers[0])]
+    assert found == [module.PoolStats, module.Latency, module.SlowTask, module.WorkerStats]
+    assert {kind.__module__ for kind in found} == {module.__name__}
+    assert pickle.loads(pickle.dumps(stats)) == stats
 
 
 def test_tasks_by_their_ends(new_pool: NewPool) -> None:

@@ -123,6 +123,24 @@ def test_a_pause_that_no_float_can_hold_is_the_longest_pause(new_pool: Callable[
     assert len(raised.value.earlier_errors) == 4  # type: ignore[attr-defined]
 
 
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(5)
+
+
+def test_an_exception_whose_text_is_an_exit_is_like_any_other(new_pool: Callable[..., Any], mp: ModuleType) -> None:
+    pool, flaky = new_pool(1), Flaky(9)
+
+    def leave(number: int) -> int:
+        with pytest.raises(ConnectionError):
+            flaky(number)
+        raise Leaving
+
+    retries = mp.Retries(2, on=Leaving)
+    assert [type(one) for one in pool.map(leave, [1], retries=retries, return_exceptions=True)] == [Leaving]
+    assert flaky.calls[1] == 3
+
+
 @pytest.mark.parametrize("retries", [3, "of the class"])
 def test_retries_without_exceptions_are_refused(new_pool: Callable[..., Any], mp: ModuleType, retries: Any) -> None:
     given = mp.Retries(3) if retries == "of the class" else retries

@@ -264,8 +264,8 @@ def _text(thing: object) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as problem:
-        if interrupts(problem):
+    except BaseException as problem:
+        if interrupts_decoding(problem):
             raise
         return "(its __str__ failed)"
 

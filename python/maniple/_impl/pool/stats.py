@@ -317,3 +317,8 @@ def stats_of(pool: Any) -> PoolStats:
             "workers": tuple(WorkerStats(**worker) for worker in given["workers"]),
         }
     )
+
+
+for _kind in (Latency, PoolStats, SlowTask, WorkerStats):
+    _kind.__module__ = "maniple.pool"
+del _kind
