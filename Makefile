@@ -65,7 +65,7 @@ test: ## all tests: Rust, loom, Python, faults, chaos, names, CPython's own test
 	@$(setup) extension test cpython
 	@$(py) scripts/run_tests.py rust loom python faults chaos api cpython --second-cpython "$(SUITE)" --second-api "$(API)" --cf-tests "$(CF_TESTS)"
 
-lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, words, ruff, mypy, the stubs, workflows; changes nothing
+lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentation, words, ruff, mypy, the stubs, workflows, lock files; changes nothing
 	@$(setup) extension test lint
 	@failed=; run() { echo "+ $$*"; "$$@" || failed="$$failed\nlint: failed: $$*"; }; \
 	run cargo fmt --all --check -- -l; \
@@ -84,6 +84,7 @@ lint: ## formatting, clippy, the oldest Rust, other systems, borders, documentat
 	run $(py) scripts/check_docs.py; \
 	run $(py) scripts/check_words.py; \
 	run scripts/check_workflows.sh $(py); \
+	run scripts/check_locks.sh; \
 	run scripts/check_dependencies.sh; \
 	if [ -z "$$failed" ]; then echo "lint: all clean"; else printf "%b\n" "$$failed" >&2; exit 1; fi
 

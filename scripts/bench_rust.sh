@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 
 # Cargo shows its progress.
 echo "Building the benchmarks and their peers in Rust: several minutes the first time." >&2
-cargo ${floor:+"+$floor"} build --release --manifest-path benchmarks/rust/Cargo.toml
-cargo ${floor:+"+$floor"} run --quiet --release --manifest-path benchmarks/rust/Cargo.toml -- "$@"
+cargo ${floor:+"+$floor"} build --locked --release --manifest-path benchmarks/rust/Cargo.toml
+cargo ${floor:+"+$floor"} run --locked --quiet --release --manifest-path benchmarks/rust/Cargo.toml -- "$@"
