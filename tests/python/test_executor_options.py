@@ -412,6 +412,7 @@ def test_errors_of_submit_say_what_to_do(mp: ModuleType) -> None:
         ),
         ({"max_backlog": 5}, TypeError, "'max_backlog' is not an option of an executor, but of a maniple.Pool"),
         ({"idle_timeout": 5}, TypeError, "but of a maniple.Pool; the options are task_timeout"),
+        ({"options": 1}, TypeError, "not an option of an executor; (did you mean .*; )?the options are"),
         ({"min_workers": 1}, TypeError, "but of a maniple.Pool, which calls it min_processes; the options are"),
         ({"timeout": 1}, TypeError, "task_timeout is its name here"),
         ({"memory_limitt": 1}, TypeError, "did you mean memory_limit"),

@@ -329,6 +329,19 @@ def exit_at(number):
     os._exit(number)
 
 
+def exit_at_three(number):
+    if number == 3:
+        os._exit(number)
+
+
+@pytest.mark.parametrize(("size", "named"), [(1, "exit_at_three, item 3"), (2, "exit_at_three, items 2 to 3")])
+@pytest.mark.parametrize("return_as", ["list", "generator_unordered"])
+def test_error_of_a_dead_worker_names_the_items(size, named, return_as):
+    with pytest.raises(maniple.WorkerLostError) as raised:
+        list(Parallel(n_jobs=2, batch_size=size, return_as=return_as)(delayed(exit_at_three)(n) for n in range(8)))
+    assert raised.value.task == named
+
+
 def test_error_of_a_dead_worker_names_the_function():
     with pytest.raises(maniple.WorkerLostError) as raised:
         Parallel(n_jobs=2)(delayed(exit_at)(3) for _ in range(1))

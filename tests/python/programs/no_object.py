@@ -33,7 +33,7 @@ class Objects:
     def __init__(self, package: str) -> None:
         mp = importlib.import_module(package)
         self.memory = importlib.import_module(f"{package}.shared_memory")
-        self.threads = importlib.import_module(f"{package}.pool").ThreadPool(2)
+        self.threads, self.cancelled = importlib.import_module(f"{package}.pool").ThreadPool(2), mp.CancelledError
         self.context = context = mp.get_context("fork")
         self.pool = context.Pool(2)
         self.reader, self.writer = context.Pipe(False)
@@ -98,6 +98,26 @@ class Objects:
             writer.send(1)
             return bool(reader.recv() == 1)
 
+    def cancelled_by(self, call: str) -> bool:
+        """Cancel a call of the threads while it runs, or before; it ends."""
+        if call == "map":
+            result = self.threads.map_async(same, [1] * 60, 1)
+            result.cancel()
+            try:
+                return bool(result.get(20) == [1] * 60)
+            except self.cancelled:
+                return True
+        results = getattr(self.threads, call)(same, [1] * 60)
+        results.next(20)
+        results.cancel()
+        while True:
+            try:
+                results.next(20)
+            except self.cancelled:
+                pass
+            except StopIteration:
+                return True
+
     def operations(self) -> dict[str, Callable[[], bool]]:
         def into() -> bool:
             room = bytearray(50)
@@ -147,6 +167,9 @@ class Objects:
             "condition": with_condition,
             "value": lambda: setattr(self.value, "value", 5) is None and self.value.value == 5,
             "array": lambda: self.array.__setitem__(1, 2.0) is None and self.array[1] == 2.0,
+            "thread_map_cancelled": lambda: self.cancelled_by("map"),
+            "thread_imap_cancelled": lambda: self.cancelled_by("imap"),
+            "thread_unordered_cancelled": lambda: self.cancelled_by("imap_unordered"),
             "thread_apply": lambda: self.threads.apply(same, (OBJECT,)) is OBJECT,
             "thread_map": lambda: self.threads.map(same, [OBJECT] * 3) == [OBJECT] * 3,
             "thread_imap": lambda: list(self.threads.imap(same, [OBJECT] * 3)) == [OBJECT] * 3,

@@ -420,11 +420,7 @@ def refuse(options: dict[str, Any], of_pool: bool = False) -> None:
 
 
 def _unknown(name: str, of_pool: bool) -> str:
-    from inspect import signature
-
-    from ...pool import Pool
-
-    pools = [*list(signature(Pool).parameters)[:-1], *CALL_OPTIONS]
+    pools = _names_in_pool()
     if not of_pool and name in pools:
         return f"{name!r} is an option of a pool, not of a call: pass it to Pool()"
     if name in _CONTEXTS:
@@ -451,12 +447,17 @@ def unknown_option(name: str, known: Iterable[str], thing: str) -> str:
 
 def name_in_pool(name: str) -> str | None:
     """Return the name of a pool's option, or of a call's, by its name here or elsewhere; None if there is no such option."""
+    known = _names_in_pool()
+    return next((one for one in (name, _NAMES_ELSEWHERE.get(name)) if one in known), None)
+
+
+def _names_in_pool() -> list[str]:
+    """Return the names of the parameters and options of a pool."""
     from inspect import signature
 
     from ...pool import Pool
 
-    known = (*CALL_OPTIONS, *signature(Pool).parameters)
-    return next((one for one in (name, _NAMES_ELSEWHERE.get(name)) if one in known), None)
+    return [*list(signature(Pool).parameters)[:-1], *CALL_OPTIONS]  # the last parameter is the options
 
 
 def _similar(name: str, known: list[str]) -> str:

@@ -212,7 +212,11 @@ class Job:
 
     def running(self) -> bool:
         """Return whether a thread runs a task of the job."""
-        return not self.over and any(row.job is self for row in self.hub.workers.rows)
+        return not self.over and self.tasks_running() > 0
+
+    def tasks_running(self) -> int:
+        """Return the number of tasks of the job that threads run."""
+        return sum(row.job is self for row in self.hub.workers.rows)
 
     def own_bells(self) -> Bells:
         """Return the bells of the job, which the first thread that waits makes."""

@@ -106,7 +106,11 @@ class StreamJob(Job):
             except NO_MEMORY:
                 row.job = None
         elif self.cancelled is WITHDRAWN:
-            outcome = self._drop(task)
+            while outcome is None:
+                try:
+                    outcome = self._drop(task)
+                except NO_MEMORY:
+                    sleep(PAUSE)
         is_counted = failure is None and outcome is not None
         while not is_counted:
             try:
@@ -159,13 +163,8 @@ class StreamJob(Job):
                 sleep(PAUSE)
 
     def _drop(self, task: Any) -> Outcome:
-        """Count a task that a caller has cancelled before it began, and return its outcome."""
-        outcome: Outcome | None = None
-        while outcome is None:
-            try:
-                outcome = _failed(self.withdrawal(), task, self.chunksize)
-            except NO_MEMORY:
-                sleep(PAUSE)
+        """Count a task that a caller has cancelled before it began, and return its outcome. If it raises MemoryError, it has done nothing."""
+        outcome = _failed(self.withdrawal(), task, self.chunksize)
         self._count(True)
         return outcome
 
@@ -221,7 +220,7 @@ class StreamJob(Job):
         return True
 
     def _has_unbegun(self) -> bool:
-        return self.input_open or len(self.open) > sum(row.job is self for row in self.hub.workers.rows)
+        return self.input_open or len(self.open) > self.tasks_running()
 
     def was_withdrawn(self) -> bool:
         return self.cancelled is WITHDRAWN or isinstance(self.failure, CancelledError)
@@ -237,7 +236,7 @@ class StreamJob(Job):
         ended = max(0, tasks - len(self.open))
         failed = min(self.failed, ended)
         dropped = min(self.dropped, ended - failed)
-        running = sum(row.job is self for row in self.hub.workers.rows)
+        running = self.tasks_running()
         items = min(self.fed, ended * self.chunksize)
         return tasks, ended - failed - dropped, failed, dropped, min(running, tasks - ended), items
 
@@ -409,7 +408,11 @@ class ReadJob(StreamJob):
                         failure = error
                         failed += 1
                 elif self.cancelled is WITHDRAWN:
-                    outcome = self._drop(task)
+                    while outcome is None:
+                        try:
+                            outcome = self._drop(task)
+                        except NO_MEMORY:  # the task is taken, and no other thread ends it
+                            sleep(PAUSE)
                 while failure is not None and outcome is None:
                     try:
                         outcome = _failed(failure, task, self.chunksize)

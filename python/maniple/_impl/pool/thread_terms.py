@@ -102,7 +102,10 @@ class ThreadTerms:
                     if earlier:
                         after_tries(error, earlier)
                     if self.returns:
-                        self._count("returned")
+                        try:
+                            self._count("returned")
+                        except NO_MEMORY:  # which costs a count, and nothing else
+                            pass
                         return error
                     raise
         finally:
@@ -110,12 +113,9 @@ class ThreadTerms:
 
     def _count(self, what: str) -> None:
         """Count a try, or an exception that is returned, for the pool's `stats`."""
-        try:
-            if (workers := self._workers()) is not None:
-                with workers.hub.lock:
-                    setattr(workers.hub.ended, what, getattr(workers.hub.ended, what) + 1)
-        except NO_MEMORY:  # which costs a count, and nothing else
-            pass
+        if (workers := self._workers()) is not None:
+            with workers.hub.lock:
+                setattr(workers.hub.ended, what, getattr(workers.hub.ended, what) + 1)
 
     def _is_tried_again(self, error: BaseException, tries: int) -> bool:
         """Return whether a call that has failed is made again, after the pause before it."""
@@ -130,7 +130,10 @@ class ThreadTerms:
         while (workers := self._workers()) is not None and not workers.is_over:
             del workers
             if (left := until - time.monotonic()) <= 0:
-                self._count("retried")
+                try:
+                    self._count("retried")
+                except NO_MEMORY:
+                    pass
                 return True
             time.sleep(min(left, _SLICE))
         return False
